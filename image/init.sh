@@ -1,0 +1,54 @@
+#!/bin/sh
+# PID 1 of the busybox image: mounts, loads modules, starts the agent, serves a shell on ttyS1.
+#
+# Words after `--` on the kernel command line are the agent's arguments. `gaunt.agent=off` before it
+# leaves the agent unstarted, `gaunt.mount=off` the disks unmounted.
+# Whatever fails here is said on the console and passed over: PID 1 must not end, and a test learns
+# more from the shell than from a panic.
+export PATH=/bin HOME=/root
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sys /sys
+/bin/busybox mount -t devtmpfs dev /dev
+/bin/busybox mount -t tmpfs -o mode=755 run /run
+/bin/busybox mount -t tmpfs tmp /tmp
+/bin/busybox hostname -F /etc/hostname
+/bin/busybox modprobe -a $(/bin/busybox cat /etc/modules)
+
+/bin/busybox ip link set lo up
+if [ -d /sys/class/net/eth0 ]; then
+    /bin/busybox ip addr add 10.0.2.15/24 dev eth0
+    /bin/busybox ip link set eth0 up
+    /bin/busybox ip route add default via 10.0.2.2
+fi
+
+read -r cmdline </proc/cmdline
+case " $cmdline " in
+*" gaunt.mount=off "*) ;;
+*)
+    while read -r device directory type rest; do
+        if [ -b "$device" ]; then
+            /bin/busybox mount -t "$type" "$device" "$directory"
+        fi
+    done </etc/fstab
+    ;;
+esac
+
+# Standard input is nothing, as under most supervisors; what the agent logs goes to a file in memory.
+printf '%s\n' "$*" >/run/agent.args
+case " $cmdline " in
+*" gaunt.agent=off "*) ;;
+*)
+    /usr/bin/gaunt "$@" </dev/null >/run/agent.log 2>&1 &
+    echo $! >/run/agent.pid
+    ;;
+esac
+
+# A shell for a program: it writes into a pipe so that it takes itself for non-interactive (no
+# prompt), and it is started anew should it end.
+/bin/busybox stty -F /dev/ttyS1 raw -echo
+while :; do
+    (
+        echo 'shell: ready'
+        exec /bin/busybox sh
+    ) </dev/ttyS1 2>&1 | /bin/busybox cat >/dev/ttyS1
+done

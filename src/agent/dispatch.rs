@@ -1,0 +1,224 @@
+//! From a message to its reply.
+
+use super::client::{Busy, Slot};
+use super::jobs::{Finished, Jobs, Owner};
+use crate::base::store::Store;
+use crate::commands::{self, Outcome, REPLIED_ERROR, Row, Run, Slow};
+use crate::state::State;
+use crate::sys::mem::Buffer;
+use crate::sys::poll::Poll;
+use crate::wire::args;
+use crate::wire::frame::Event;
+use crate::wire::json;
+use crate::wire::reply::{Class, Failed, Reply};
+use crate::wire::request::{self, Request};
+
+/// What dispatching needs besides the client.
+pub(super) struct Context<'a> {
+    pub(super) state: &'a mut State,
+    pub(super) jobs: &'a mut Jobs,
+    pub(super) poll: &'a Poll,
+    /// The token of the first job; the others follow.
+    pub(super) job_token: u64,
+}
+
+/// Deals with what came from the client at `place`.
+pub(super) fn handle(event: Event, place: usize, slot: &mut Slot, context: &mut Context<'_>) {
+    let owner = Owner {
+        place,
+        generation: slot.generation(),
+    };
+    let (message, out) = slot.message_and_out();
+    let busy = match event {
+        Event::NeedMore => return,
+        Event::Message => answer(message, out, owner, context),
+        Event::Stray { from } => {
+            let token = message.get(from..).unwrap_or_default();
+            // qemu-ga words this with C strings, which end at the first NUL.
+            let token = token.split(|byte| *byte == 0).next().unwrap_or_default();
+            refuse(out, &[b"JSON parse error, stray '", token, b"'"])
+        }
+        Event::TokenSize => refuse(out, &[b"JSON token size limit exceeded"]),
+        Event::TokenCount => refuse(out, &[b"JSON token count limit exceeded"]),
+        Event::Nesting => refuse(out, &[b"JSON nesting depth limit exceeded"]),
+    };
+    match busy {
+        Busy::No => slot.message_done(),
+        Busy::Job | Busy::Turn => slot.wait(busy),
+    }
+}
+
+/// Tries again a message that had to wait for its turn.
+pub(super) fn retry(place: usize, slot: &mut Slot, context: &mut Context<'_>) {
+    slot.wait(Busy::No);
+    handle(Event::Message, place, slot, context);
+}
+
+fn refuse(out: &mut Buffer, words: &[&[u8]]) -> Busy {
+    let mut reply = Reply::new(out, None);
+    let mut error = reply.fail();
+    for piece in words {
+        error = error.bytes(piece);
+    }
+    let failed = error.end();
+    reply.finish(Err(failed));
+    Busy::No
+}
+
+fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context<'_>) -> Busy {
+    let message = match json::check(message) {
+        Ok(message) => message,
+        Err(error) => {
+            let (before, middle, after) = error.pieces();
+            return refuse(
+                out,
+                &[
+                    error.prefix().as_bytes(),
+                    before.as_bytes(),
+                    middle,
+                    after.as_bytes(),
+                ],
+            );
+        }
+    };
+    let start = out.len();
+    let (mut reply, request) = request::open(message, out);
+    let checked =
+        request.and_then(|request| Ok((request, find(&request, context.state, &mut reply)?)));
+    let (request, row) = match checked {
+        Ok(found) => found,
+        Err(failed) => {
+            reply.finish(Err(failed));
+            return Busy::No;
+        }
+    };
+    if row.exclusive && context.jobs.exclusive_runs() {
+        reply.silence();
+        return Busy::Turn;
+    }
+    match row.run {
+        Run::Now(handler) => {
+            let outcome = args::check(request.arguments, row.params, &mut reply).and_then(|args| {
+                if row.delimited {
+                    reply.delimit();
+                }
+                handler(context.state, &args, &mut reply)
+            });
+            reply.finish(outcome);
+            Busy::No
+        }
+        Run::Slow(slow) => {
+            let begun = args::check(request.arguments, row.params, &mut reply)
+                .and_then(|args| (slow.begin)(context.state, &args, &mut reply));
+            if let Err(failed) = begun {
+                reply.finish(Err(failed));
+                return Busy::No;
+            }
+            reply.silence();
+            start_job(message, row, slow, (out, start), owner, context)
+        }
+    }
+}
+
+/// The row of the command, if it is known and allowed.
+fn find(
+    request: &Request<'_>,
+    state: &State,
+    reply: &mut Reply<'_>,
+) -> Result<&'static Row, Failed> {
+    let name = request.command;
+    let Some((place, row)) = commands::find(name) else {
+        let error = reply
+            .fail_as(Class::CommandNotFound)
+            .text("The command ")
+            .string(name);
+        return Err(error.text(" has not been found").end());
+    };
+    if commands::is_enabled(place, row, state) {
+        return Ok(row);
+    }
+    let error = reply
+        .fail_as(Class::CommandNotFound)
+        .text("Command ")
+        .string(name);
+    Err(error
+        .text(" has been disabled: the command is not allowed")
+        .end())
+}
+
+fn start_job(
+    message: json::Json<'_>,
+    row: &'static Row,
+    slow: Slow,
+    (out, start): (&mut Buffer, usize),
+    owner: Owner,
+    context: &mut Context<'_>,
+) -> Busy {
+    let mut work = |state: &mut State, out: &mut dyn Store| {
+        let (mut reply, request) = request::open(message, out);
+        let done = request
+            .and_then(|request| args::check(request.arguments, row.params, &mut reply))
+            .and_then(|args| (slow.work)(state, &args, &mut reply));
+        match done {
+            Ok(number) => {
+                if row.silent {
+                    reply.silence();
+                } else {
+                    reply.finish(Ok(()));
+                }
+                number
+            }
+            Err(failed) => {
+                reply.finish(Err(failed));
+                REPLIED_ERROR
+            }
+        }
+    };
+    let started = context.jobs.start(
+        (slow, row.exclusive),
+        Some(owner),
+        (context.poll, context.job_token),
+        context.state,
+        out,
+        &mut work,
+    );
+    let Err(errno) = started else {
+        return Busy::Job;
+    };
+    out.truncate(start);
+    (slow.end)(context.state, Outcome::Lost);
+    let (mut reply, _) = request::open(message, out);
+    let failed = reply
+        .fail()
+        .text("failed to create child process")
+        .errno(crate::sys::number(errno))
+        .end();
+    reply.finish(Err(failed));
+    Busy::No
+}
+
+/// Deals with a slow command that is over: its reply may leave now.
+pub(super) fn finish(finished: Finished, slots: &mut [Slot], state: &mut State) {
+    (finished.slow.end)(state, finished.outcome);
+    let Some(slot) = finished.owner.and_then(|owner| owner.find(slots)) else {
+        return;
+    };
+    let wanted = slot.wants_reply();
+    let start = slot.reply_start();
+    let (message, out) = slot.message_and_out();
+    let whole = out.len() == start || out.bytes().last() == Some(&b'\n');
+    if !wanted {
+        out.truncate(start);
+    } else if finished.outcome == Outcome::Lost || !whole {
+        out.truncate(start);
+        if let Ok(message) = json::check(message) {
+            let (mut reply, _) = request::open(message, out);
+            let failed = reply
+                .fail()
+                .text("child process has terminated abnormally")
+                .end();
+            reply.finish(Err(failed));
+        }
+    }
+    slot.message_done();
+}

@@ -1,0 +1,188 @@
+//! Slow commands: each runs in a child of the agent, which writes its reply into a pipe.
+//!
+//! The agent goes on meanwhile. A reply leaves only when the child has ended well; one that was
+//! killed half way is replaced by an error, so half a reply never leaves. When the client is gone by
+//! then, the command is carried through all the same and its reply is dropped.
+
+use super::client::Slot;
+use crate::base::limits::JOBS;
+use crate::base::store::Store;
+use crate::commands::{Outcome, REPLIED_ERROR, Slow};
+use crate::state::State;
+use crate::sys::poll::{Interest, Poll};
+use crate::sys::process::{self, Ended, Fork};
+use crate::sys::stream::{self, Read};
+use crate::sys::{AsFd, Errno, OwnedFd};
+
+/// Whose reply a job's is: a place for clients, and which of the clients it has had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) place: usize,
+    pub(super) generation: u32,
+}
+
+/// A slow command that runs.
+struct Job {
+    pid: i32,
+    pipe: Option<OwnedFd>,
+    owner: Option<Owner>,
+    slow: Slow,
+    exclusive: bool,
+    ended: Option<Ended>,
+}
+
+/// A slow command that is over.
+pub(super) struct Finished {
+    pub(super) owner: Option<Owner>,
+    pub(super) outcome: Outcome,
+    pub(super) slow: Slow,
+}
+
+/// All slow commands that run.
+pub(super) struct Jobs {
+    jobs: [Option<Job>; JOBS],
+}
+
+impl Jobs {
+    /// None.
+    pub(super) fn new() -> Self {
+        Self {
+            jobs: [const { None }; JOBS],
+        }
+    }
+
+    /// Whether a command that must have its turn alone has it now.
+    pub(super) fn exclusive_runs(&self) -> bool {
+        self.jobs.iter().flatten().any(|job| job.exclusive)
+    }
+
+    /// Starts a job. In the child, `work` writes the reply behind what `out` holds and gives the
+    /// exit status; its reply is what it appended.
+    pub(super) fn start(
+        &mut self,
+        (slow, exclusive): (Slow, bool),
+        owner: Option<Owner>,
+        (poll, token): (&Poll, u64),
+        state: &mut State,
+        out: &mut dyn Store,
+        work: &mut dyn FnMut(&mut State, &mut dyn Store) -> u8,
+    ) -> Result<(), Errno> {
+        let place = self
+            .jobs
+            .iter()
+            .position(Option::is_none)
+            .ok_or(Errno::AGAIN)?;
+        let (reader, writer) = stream::pipe()?;
+        let token = token.wrapping_add(u64::try_from(place).unwrap_or(0));
+        poll.add(&reader, token, Interest::Read)?;
+        match process::fork()? {
+            Fork::Child => {
+                process::close_all_but(state.root.as_fd(), writer.as_fd());
+                let start = out.bytes().len();
+                let status = work(state, out);
+                let reply = out.bytes().get(start..).unwrap_or_default();
+                let sent = stream::write_all(&writer, reply);
+                process::exit(if sent.is_ok() {
+                    i32::from(status)
+                } else {
+                    LOST
+                })
+            }
+            Fork::Parent(pid) => {
+                let pipe = Some(reader);
+                let job = Job {
+                    pid,
+                    pipe,
+                    owner,
+                    slow,
+                    exclusive,
+                    ended: None,
+                };
+                if let Some(slot) = self.jobs.get_mut(place) {
+                    *slot = Some(job);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes what the job at `place` has written, for its owner if that is still there.
+    pub(super) fn receive(&mut self, place: usize, slots: &mut [Slot]) {
+        let Some(Some(job)) = self.jobs.get_mut(place) else {
+            return;
+        };
+        let mut buffer = [0; 4096];
+        while let Some(pipe) = &job.pipe {
+            match stream::read(pipe, &mut buffer) {
+                Ok(Read::Bytes(count)) => {
+                    let slot = job.owner.and_then(|owner| owner.find(slots));
+                    if let Some(slot) = slot {
+                        // A reply past its cap is found out by the missing end.
+                        let _ = slot.message_and_out().1.append(&buffer[..count]);
+                    }
+                }
+                Ok(Read::NotYet) => return,
+                Ok(Read::End) | Err(_) => job.pipe = None,
+            }
+        }
+    }
+
+    /// Takes note that a child has ended.
+    pub(super) fn note(&mut self, pid: i32, ended: Ended) {
+        if let Some(job) = self.jobs.iter_mut().flatten().find(|job| job.pid == pid) {
+            job.ended = Some(ended);
+        }
+    }
+
+    /// The next job that is over. What it wrote has been received.
+    pub(super) fn finished(&mut self, slots: &mut [Slot]) -> Option<Finished> {
+        for place in 0..JOBS {
+            let Some(Some(Job {
+                ended: Some(ended), ..
+            })) = self.jobs.get(place)
+            else {
+                continue;
+            };
+            let ended = *ended;
+            self.receive(place, slots);
+            // The child is gone; whatever else might hold the pipe open has nothing to say.
+            let job = self.jobs.get_mut(place).and_then(Option::take)?;
+            return Some(Finished {
+                owner: job.owner,
+                outcome: outcome(ended),
+                slow: job.slow,
+            });
+        }
+        None
+    }
+
+    /// Gives up on the job that has its turn alone: kills it, and takes it for lost even if it does
+    /// not die, which a process stuck in the kernel cannot.
+    pub(super) fn give_up_exclusive(&mut self) {
+        for job in self.jobs.iter_mut().flatten().filter(|job| job.exclusive) {
+            let _ = process::kill(job.pid, process::KILL);
+            job.ended = Some(Ended::Killed(process::KILL));
+        }
+    }
+}
+
+impl Owner {
+    /// The owner's place, if the owner is still there.
+    pub(super) fn find(self, slots: &mut [Slot]) -> Option<&mut Slot> {
+        let slot = slots.get_mut(self.place)?;
+        (!slot.is_free() && slot.generation() == self.generation).then_some(slot)
+    }
+}
+
+/// The exit status of a child that could not hand over its reply.
+const LOST: i32 = 254;
+
+fn outcome(ended: Ended) -> Outcome {
+    match ended {
+        Ended::Exited(LOST) | Ended::Killed(_) => Outcome::Lost,
+        Ended::Exited(status) => match u8::try_from(status) {
+            Ok(REPLIED_ERROR) | Err(_) => Outcome::Refused,
+            Ok(number) => Outcome::Replied(number),
+        },
+    }
+}

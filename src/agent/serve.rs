@@ -1,0 +1,498 @@
+//! The loop.
+//!
+//! One set of descriptors is waited for: signals, the channel, its clients, the pipes of slow
+//! commands, and, while a port is missing, the kernel's device events. Nothing in it ever waits for
+//! one of them alone, and nothing wakes it but news or a deadline: with no host connected it sleeps
+//! for good.
+
+use super::channel;
+use super::client::{AT_REST, Busy, Filled, Kind, Over, Slot};
+use super::dispatch::{self, Context};
+use super::init;
+use super::jobs::Jobs;
+use super::options::{Method, Options};
+use crate::base::limits::CLIENTS;
+use crate::base::path::Path;
+use crate::base::store::{Nothing, Store};
+use crate::commands::{self, Outcome, Own, REPLIED_ERROR};
+use crate::state::State;
+use crate::state::freeze::{Freeze, Phase};
+use crate::sys::args::variable;
+use crate::sys::log::{Level, Log};
+use crate::sys::mem::Lent;
+use crate::sys::netlink::Uevents;
+use crate::sys::poll::{Interest, Poll, Ready};
+use crate::sys::root::Root;
+use crate::sys::signal::Signals;
+use crate::sys::{AsFd, Errno, OwnedFd, clock, log, process, stream};
+use crate::wire::args::Args;
+use crate::wire::frame::Event;
+use crate::wire::reply::Reply;
+
+/// What all clients rest in.
+static MEMORY: Lent<{ CLIENTS * AT_REST }> = Lent::new();
+
+const SIGNALS: u64 = 0;
+const UEVENTS: u64 = 1;
+const LISTENER: u64 = 2;
+/// The first client; the others follow.
+const CLIENT: u64 = 0x100;
+/// The first job; the others follow.
+const JOB: u64 = 0x200;
+
+/// Reads of one client before others are looked at.
+const READS: usize = 16;
+
+/// How long after a port that is there could not be opened it is tried again. Another agent that
+/// holds it says nothing when it ends.
+const RETRY_MS: u64 = 10_000;
+
+/// How long after a port broke it is looked for again.
+const REOPEN_MS: u64 = 200;
+
+/// Where clients come from, and how that stands.
+enum Channel {
+    /// A virtio port: open in the first place for clients.
+    Port,
+    /// A virtio port that is not there; the kernel tells when to look again.
+    NoPort(Uevents),
+    /// A virtio port that cannot be opened, tried again then.
+    DeadPort(u64),
+    /// A socket for connections, and whether it is waited for: not while all places are taken.
+    Listener(OwnedFd, bool),
+}
+
+/// Serves until told to end; gives the exit status.
+pub(super) fn run(options: &Options) -> i32 {
+    match Server::start(options) {
+        Ok(mut server) => server.run(),
+        Err((what, errno)) => {
+            log::last_words(&[what, b": ", errno_text(errno)]);
+            1
+        }
+    }
+}
+
+fn errno_text(errno: Errno) -> &'static [u8] {
+    crate::base::errno::text(crate::sys::number(errno))
+        .unwrap_or("unknown error")
+        .as_bytes()
+}
+
+struct Server {
+    state: State,
+    poll: Poll,
+    signals: Signals,
+    channel: Channel,
+    path: &'static [u8],
+    slots: [Slot; CLIENTS],
+    jobs: Jobs,
+}
+
+/// A socket to accept clients from.
+fn listener(poll: &Poll, path: &'static [u8]) -> Result<Channel, Failure> {
+    let place = Path::of(&[path]);
+    let socket = place
+        .as_c_str()
+        .ok_or(Errno::NAMETOOLONG)
+        .and_then(stream::listen_unix);
+    let listener = socket.and_then(|socket| {
+        poll.add(&socket, LISTENER, Interest::Read)?;
+        Ok(Channel::Listener(socket, true))
+    });
+    listener.map_err(|errno| (&b"error opening channel"[..], errno))
+}
+
+type Failure = (&'static [u8], Errno);
+
+impl Server {
+    fn start(options: &Options) -> Result<Self, Failure> {
+        let mut log = Log::new();
+        if options.verbose {
+            log.be_verbose();
+        }
+        let root = Root::open(c"/").map_err(|errno| (&b"cannot open /"[..], errno))?;
+        if process::is_init() {
+            init::set_up(&root, &mut log);
+        }
+        let signals = Signals::new().map_err(|errno| (&b"cannot read signals"[..], errno))?;
+        let poll = Poll::new().map_err(|errno| (&b"cannot poll"[..], errno))?;
+        poll.add(&signals, SIGNALS, Interest::Read)
+            .map_err(|errno| (&b"cannot poll signals"[..], errno))?;
+
+        let freeze = Freeze::new(options.state_directory, options.freeze_timeout_s);
+        let mut state = State {
+            root,
+            log,
+            filter: options.filter,
+            freeze,
+            going_down: None,
+            os_release: variable(c"QGA_OS_RELEASE"),
+            time_zone: variable(c"TZ"),
+        };
+        state.freeze.take_over(&mut state.log);
+
+        let memory = MEMORY.take().ok_or((&b"started twice"[..], Errno::BUSY))?;
+        let mut memory = memory.chunks_exact_mut(AT_REST);
+        let slots = [(); CLIENTS].map(|()| Slot::new(memory.next().unwrap_or_default()));
+        let path = options.path.unwrap_or(channel::DEFAULT_PORT);
+        let channel = match options.method {
+            Method::VirtioSerial => Channel::DeadPort(0),
+            Method::UnixListen => listener(&poll, path)?,
+        };
+        let mut server = Self {
+            state,
+            poll,
+            signals,
+            channel,
+            path,
+            slots,
+            jobs: Jobs::new(),
+        };
+        if matches!(server.channel, Channel::DeadPort(_)) {
+            server.look_for_port();
+        }
+        Ok(server)
+    }
+
+    fn run(&mut self) -> i32 {
+        loop {
+            let timeout_ms = self
+                .deadline_ms()
+                .map(|deadline_ms| deadline_ms.saturating_sub(clock::boottime_ms()));
+            if let Err(errno) = self.poll.wait(timeout_ms) {
+                log::last_words(&[b"cannot wait: ", errno_text(errno)]);
+                return 1;
+            }
+            let mut position = 0;
+            while let Some(ready) = self.poll.news(position) {
+                position += 1;
+                if self.react(ready) == Flow::End {
+                    return 0;
+                }
+            }
+            self.keep_deadlines();
+            self.settle_jobs();
+        }
+    }
+
+    fn react(&mut self, ready: Ready) -> Flow {
+        match ready.token {
+            SIGNALS => return self.hear_signals(),
+            UEVENTS => {
+                if let Channel::NoPort(uevents) = &self.channel
+                    && channel::news(uevents)
+                {
+                    self.look_for_port();
+                }
+            }
+            LISTENER => self.accept(),
+            token if token >= JOB => {
+                let place = usize::try_from(token - JOB).unwrap_or(usize::MAX);
+                self.jobs.receive(place, &mut self.slots);
+            }
+            token => {
+                let place = usize::try_from(token - CLIENT).unwrap_or(usize::MAX);
+                if ready.hung_up
+                    && let Some(slot) = self.slots.get_mut(place)
+                {
+                    slot.hang_up();
+                }
+                self.pump(place);
+            }
+        }
+        Flow::Go
+    }
+
+    fn hear_signals(&mut self) -> Flow {
+        let told = self.signals.read();
+        if told.child {
+            while let Some((pid, ended)) = process::reap() {
+                self.jobs.note(pid, ended);
+            }
+        }
+        if told.ctrl_alt_del {
+            self.start_own(commands::shutdown::REBOOT);
+        }
+        // PID 1 is not to be ended, and a frozen guest needs its agent: killed now, it could thaw
+        // the guest only in its next life.
+        let needed = process::is_init() || self.state.freeze.is_frozen() || self.going_down();
+        if told.end && !needed {
+            Flow::End
+        } else {
+            Flow::Go
+        }
+    }
+
+    /// Whether the guest is going down by our own hand, which ends all others.
+    fn going_down(&self) -> bool {
+        self.state.going_down.is_some()
+    }
+
+    // Clients.
+
+    fn accept(&mut self) {
+        loop {
+            let Channel::Listener(listener, _) = &self.channel else {
+                return;
+            };
+            let Some(place) = self.slots.iter().position(Slot::is_free) else {
+                break;
+            };
+            match stream::accept(listener) {
+                Ok(Some(fd)) => self.take_in(place, fd, Kind::Connection),
+                Ok(None) => return,
+                Err(errno) => {
+                    self.state
+                        .log
+                        .line(Level::Error, &[b"cannot accept: ", errno_text(errno)]);
+                    return;
+                }
+            }
+        }
+        self.listen_for(Interest::Nothing);
+    }
+
+    /// Listens for connections, or, with all places taken, leaves them to wait in the kernel.
+    fn listen_for(&mut self, interest: Interest) {
+        if let Channel::Listener(listener, listening) = &mut self.channel {
+            let wanted = interest == Interest::Read;
+            if *listening != wanted && self.poll.modify(&*listener, LISTENER, interest).is_ok() {
+                *listening = wanted;
+            }
+        }
+    }
+
+    fn take_in(&mut self, place: usize, fd: OwnedFd, kind: Kind) {
+        let token = CLIENT + u64::try_from(place).unwrap_or(0);
+        if let Err(errno) = self.poll.add(fd.as_fd(), token, Interest::Read) {
+            self.state.log.line(
+                Level::Error,
+                &[b"cannot poll a client: ", errno_text(errno)],
+            );
+            return;
+        }
+        if let Some(slot) = self.slots.get_mut(place) {
+            slot.take_in(fd, kind);
+        }
+    }
+
+    /// Does all that can be done now for the client at `place`.
+    fn pump(&mut self, place: usize) {
+        let Some(slot) = self.slots.get_mut(place) else {
+            return;
+        };
+        let mut context = Context {
+            state: &mut self.state,
+            jobs: &mut self.jobs,
+            poll: &self.poll,
+            job_token: JOB,
+        };
+        match serve(place, slot, &mut context) {
+            Ok(()) => {
+                if let Some((fd, interest)) = slot.new_interest() {
+                    let token = CLIENT + u64::try_from(place).unwrap_or(0);
+                    // Fails only for want of kernel memory, and is tried again at the next change.
+                    let _ = self.poll.modify(fd, token, interest);
+                }
+            }
+            Err(over) => self.part_with(place, over),
+        }
+    }
+
+    fn part_with(&mut self, place: usize, over: Over) {
+        let Some(slot) = self.slots.get_mut(place) else {
+            return;
+        };
+        let Some(fd) = slot.let_go() else { return };
+        // Closing takes it out of the set only if no child of the agent has it open too.
+        let _ = self.poll.remove(&fd);
+        drop(fd);
+        if !matches!(self.channel, Channel::Port) {
+            return self.listen_for(Interest::Read);
+        }
+        if let Over::Broken(errno) = over {
+            let line: &[&[u8]] = &[b"the port is gone: ", errno_text(errno)];
+            self.state.log.line(Level::Notice, line);
+        }
+        // Not looked for at once: a device that opens and then fails would be tried for ever.
+        self.channel = Channel::DeadPort(clock::boottime_ms().saturating_add(REOPEN_MS));
+    }
+
+    // The port.
+
+    fn look_for_port(&mut self) {
+        // The kernel is asked for news first, so that a port that comes while it is looked for is
+        // not missed.
+        let was_missing = matches!(self.channel, Channel::NoPort(_));
+        if !was_missing && let Ok(uevents) = Uevents::open() {
+            if self.poll.add(&uevents, UEVENTS, Interest::Read).is_ok() {
+                self.channel = Channel::NoPort(uevents);
+            }
+        }
+        match channel::open_port(&self.state.root, self.path) {
+            Ok(port) => {
+                self.channel = Channel::Port;
+                self.state
+                    .log
+                    .line(Level::Detail, &[b"port open: ", self.path]);
+                self.take_in(0, port, Kind::Port);
+                self.pump(0);
+            }
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::NXIO | Errno::NODEV)
+                if matches!(self.channel, Channel::NoPort(_)) =>
+            {
+                if !was_missing {
+                    self.state
+                        .log
+                        .line(Level::Notice, &[b"waiting for port ", self.path]);
+                }
+            }
+            Err(errno) => {
+                if !matches!(self.channel, Channel::DeadPort(1..)) {
+                    let line: &[&[u8]] = &[
+                        b"error opening channel '",
+                        self.path,
+                        b"': ",
+                        errno_text(errno),
+                    ];
+                    self.state.log.line(Level::Error, line);
+                }
+                self.channel = Channel::DeadPort(clock::boottime_ms().saturating_add(RETRY_MS));
+            }
+        }
+    }
+
+    // Deadlines.
+
+    fn deadline_ms(&self) -> Option<u64> {
+        let retry = match self.channel {
+            Channel::DeadPort(at_ms) => Some(at_ms),
+            _ => None,
+        };
+        // A thaw that is due waits for a freezing child to be given up on, not for others.
+        let down = self.state.going_down.map(|(_, at_ms)| at_ms);
+        [self.state.freeze.deadline_ms(), retry, down]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn keep_deadlines(&mut self) {
+        if self
+            .deadline_ms()
+            .is_none_or(|deadline_ms| clock::boottime_ms() < deadline_ms)
+        {
+            return;
+        }
+        let is_due = |at_ms: Option<u64>| at_ms.is_some_and(|at_ms| at_ms <= clock::boottime_ms());
+        if is_due(self.state.freeze.deadline_ms()) {
+            match self.state.freeze.phase() {
+                // Its end makes the freeze lost, and that makes a thaw due.
+                Phase::Freezing => self.jobs.give_up_exclusive(),
+                _ => self.start_own(commands::freeze::LATE_THAW),
+            }
+        }
+        if is_due(self.state.going_down.map(|(_, at_ms)| at_ms)) {
+            self.state.going_down = None;
+            self.start_own(commands::shutdown::BY_FORCE);
+        }
+        if let Channel::DeadPort(at_ms) = self.channel
+            && is_due(Some(at_ms))
+        {
+            self.look_for_port();
+        }
+    }
+
+    // Slow commands.
+
+    /// Starts a slow command of the agent's own, which nobody gets a reply for.
+    fn start_own(&mut self, own: Own) {
+        if own.exclusive && self.jobs.exclusive_runs() {
+            return;
+        }
+        let mut out = Nothing;
+        let mut reply = Reply::new(&mut out, None);
+        if (own.slow.begin)(&mut self.state, &Args::none(), &mut reply).is_err() {
+            return;
+        }
+        let mut work = |state: &mut State, out: &mut dyn Store| {
+            let mut reply = Reply::new(out, None);
+            (own.slow.work)(state, &Args::none(), &mut reply).unwrap_or(REPLIED_ERROR)
+        };
+        let started = self.jobs.start(
+            (own.slow, own.exclusive),
+            None,
+            (&self.poll, JOB),
+            &mut self.state,
+            &mut out,
+            &mut work,
+        );
+        if started.is_err() {
+            (own.slow.end)(&mut self.state, Outcome::Lost);
+        }
+    }
+
+    fn settle_jobs(&mut self) {
+        while let Some(finished) = self.jobs.finished(&mut self.slots) {
+            let place = finished.owner.map(|owner| owner.place);
+            dispatch::finish(finished, &mut self.slots, &mut self.state);
+            if let Some(place) = place {
+                self.pump(place);
+            }
+            for place in 0..CLIENTS {
+                self.give_turn(place);
+            }
+        }
+    }
+
+    fn give_turn(&mut self, place: usize) {
+        let Some(slot) = self.slots.get_mut(place) else {
+            return;
+        };
+        if slot.busy() != Busy::Turn || self.jobs.exclusive_runs() {
+            return;
+        }
+        let mut context = Context {
+            state: &mut self.state,
+            jobs: &mut self.jobs,
+            poll: &self.poll,
+            job_token: JOB,
+        };
+        dispatch::retry(place, slot, &mut context);
+        self.pump(place);
+    }
+}
+
+/// Deals with all that a client sent and takes, as far as it goes without waiting.
+fn serve(place: usize, slot: &mut Slot, context: &mut Context<'_>) -> Result<(), Over> {
+    let mut reads = 0;
+    loop {
+        loop {
+            match slot.next_event() {
+                Event::NeedMore => break,
+                event => dispatch::handle(event, place, slot, context),
+            }
+        }
+        slot.write()?;
+        if slot.can_go_on() {
+            continue;
+        }
+        // A read that brought less than it asked for has likely taken all there was; if not, the
+        // next wait tells.
+        if reads >= READS {
+            return Ok(());
+        }
+        match slot.read()? {
+            Some(Filled::Whole) => reads += 1,
+            Some(Filled::Part) => reads = READS,
+            None => return Ok(()),
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Flow {
+    Go,
+    End,
+}

@@ -1,0 +1,59 @@
+//! Every cap in one place, each with the reason for its size.
+
+use static_assertions::const_assert;
+
+/// Text of all tokens of one request, in bytes. qemu-ga's own limit (64 MiB, exclusive): a write of
+/// 48 MiB, the largest it takes, is just under it as base64.
+pub const REQUEST_BYTES: usize = (64 << 20) - 1;
+
+/// Tokens of one request. qemu-ga's own limit.
+pub const REQUEST_TOKENS: usize = 2 << 20;
+
+/// Objects and arrays open at once in one request. qemu-ga's own limit.
+pub const REQUEST_DEPTH: usize = 1024;
+
+/// Members of all objects open at once in one request, where duplicates are looked for. No command
+/// takes more than five members; what is left is room for an `id` that is an object.
+pub const REQUEST_OPEN_MEMBERS: usize = 1024;
+
+/// Bytes of a request held without borrowing memory: every request of an ordinary client but file
+/// writes, exec input and key lists.
+pub const REQUEST_AT_REST: usize = 4096;
+
+/// Bytes of a reply held without borrowing memory: guest-info, the longest of the frequent replies,
+/// fits.
+pub const REPLY_AT_REST: usize = 8192;
+
+/// A reply, in bytes. libvirt gives up past 10 MiB, so lists never come near; a captured stream of
+/// guest-exec-status (16 MiB each) as base64 does.
+pub const REPLY_BYTES: usize = 64 << 20;
+
+/// Replies wait unsent up to this many bytes before the next request of the same client is looked
+/// at. A host that writes and never reads thus costs no more than this and one reply.
+pub const REPLY_LOW_WATER: usize = 2048;
+
+/// Bytes asked of a channel in one read. A page, which is also what qemu-ga asks for; a virtio port
+/// never returns more at once.
+pub const READ_BYTES: usize = 4096;
+
+/// Connected clients of all channels together. libvirt, a monitoring poller, a person, and one more.
+pub const CLIENTS: usize = 4;
+
+/// Slow jobs running at once: one for each client, and the agent's own thaw.
+pub const JOBS: usize = CLIENTS + 1;
+
+/// A path with its terminating NUL: the kernel's PATH_MAX.
+pub const PATH_BYTES: usize = 4096;
+
+/// The list of mounted file systems, in bytes: tens of thousands of them.
+pub const MOUNT_LIST_BYTES: usize = 16 << 20;
+
+/// Parameters of one command; guest-exec has the most.
+pub const PARAMETERS: usize = 5;
+
+/// Seconds after which an unthawed freeze ends by itself, unless `--freeze-timeout` says otherwise.
+pub const FREEZE_TIMEOUT_S: u32 = 600;
+
+const_assert!(REPLY_LOW_WATER < REPLY_AT_REST);
+const_assert!(REQUEST_AT_REST <= REQUEST_BYTES);
+const_assert!(JOBS == CLIENTS + 1);

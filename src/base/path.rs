@@ -1,0 +1,114 @@
+//! A path being put together: fixed room, always ended by a NUL, never holding one.
+
+use core::ffi::CStr;
+
+use super::limits::PATH_BYTES;
+use super::text::Digits;
+
+/// A path of at most [`PATH_BYTES`] with its NUL.
+///
+/// What does not fit, or holds a NUL, spoils the path: [`Path::as_c_str`] then gives `None`, so a
+/// path that was cut short can never be used by mistake.
+#[derive(Clone)]
+pub struct Path {
+    /// Always ends in exactly one NUL.
+    bytes: heapless::Vec<u8, PATH_BYTES>,
+    spoilt: bool,
+}
+
+impl Path {
+    /// An empty path.
+    pub fn new() -> Self {
+        let mut bytes = heapless::Vec::new();
+        bytes.push(0).unwrap_or_default();
+        Self {
+            bytes,
+            spoilt: false,
+        }
+    }
+
+    /// A path of these pieces, one after the other; separators are up to the caller.
+    pub fn of(pieces: &[&[u8]]) -> Self {
+        let mut path = Self::new();
+        for piece in pieces {
+            path.push(piece);
+        }
+        path
+    }
+
+    /// Appends bytes.
+    pub fn push(&mut self, piece: &[u8]) {
+        if piece.contains(&0) || self.bytes.len() + piece.len() > PATH_BYTES {
+            self.spoilt = true;
+            return;
+        }
+        self.bytes.pop();
+        self.bytes.extend_from_slice(piece).unwrap_or_default();
+        self.bytes.push(0).unwrap_or_default();
+    }
+
+    /// Appends a number in decimal.
+    pub fn push_number(&mut self, value: u64) {
+        self.push(Digits::unsigned(value).as_bytes());
+    }
+
+    /// Cuts the path back to `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.len() {
+            self.bytes.truncate(len);
+            self.bytes.push(0).unwrap_or_default();
+        }
+    }
+
+    /// Bytes without the NUL.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - 1
+    }
+
+    /// Whether nothing has been put in.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes, without the NUL.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len()]
+    }
+
+    /// The path for a system call, or `None` if it was spoilt.
+    pub fn as_c_str(&self) -> Option<&CStr> {
+        CStr::from_bytes_with_nul(&self.bytes)
+            .ok()
+            .filter(|_| !self.spoilt)
+    }
+}
+
+impl Default for Path {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_become_one_path() {
+        let mut path = Path::of(&[b"sys/block/", b"vda"]);
+        path.push(b"/size");
+        assert_eq!(path.as_c_str(), Some(c"sys/block/vda/size"));
+        path.truncate(13);
+        path.push_number(7);
+        assert_eq!(path.as_c_str(), Some(c"sys/block/vda7"));
+    }
+
+    #[test]
+    fn what_does_not_fit_spoils_the_path() {
+        let mut path = Path::of(&[&[b'x'; PATH_BYTES - 1]]);
+        assert!(path.as_c_str().is_some());
+        path.push(b"y");
+        assert!(path.as_c_str().is_none());
+        assert!(Path::of(&[b"a\0b"]).as_c_str().is_none());
+    }
+}

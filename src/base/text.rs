@@ -1,0 +1,113 @@
+//! Numbers and bytes as text, without `core::fmt`, whose machinery would outweigh the agent.
+
+/// Decimal digits of a number, held in place.
+pub struct Digits {
+    bytes: [u8; 20],
+    start: usize,
+}
+
+impl Digits {
+    /// The digits of `value`.
+    pub fn unsigned(mut value: u64) -> Self {
+        let mut digits = Self {
+            bytes: [b'0'; 20],
+            start: 20,
+        };
+        loop {
+            digits.push_front(b'0' + (value % 10) as u8);
+            value /= 10;
+            if value == 0 {
+                return digits;
+            }
+        }
+    }
+
+    /// The digits of `value`, with a minus sign if it has one.
+    pub fn signed(value: i64) -> Self {
+        let mut digits = Self::unsigned(value.unsigned_abs());
+        if value < 0 {
+            digits.push_front(b'-');
+        }
+        digits
+    }
+
+    /// The digits of `value`, filled up with zeros on the left to `width`.
+    pub fn padded(value: u64, width: usize) -> Self {
+        let mut digits = Self::unsigned(value);
+        while digits.as_bytes().len() < width.min(20) {
+            digits.push_front(b'0');
+        }
+        digits
+    }
+
+    fn push_front(&mut self, byte: u8) {
+        if let Some(slot) = self.start.checked_sub(1) {
+            self.start = slot;
+            self.bytes[slot] = byte;
+        }
+    }
+
+    /// The text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+/// The number that all of `text` spells in decimal, if it does and fits.
+pub fn parse_u64(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0u64, |value, byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        value.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}
+
+/// The number that all of `text` spells in decimal, if it does and fits.
+pub fn parse_u32(text: &[u8]) -> Option<u32> {
+    parse_u64(text).and_then(|value| u32::try_from(value).ok())
+}
+
+/// The number that all of `text` spells in hexadecimal (no prefix), if it does and fits.
+pub fn parse_hex(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 16 {
+        return None;
+    }
+    text.iter().try_fold(0u64, |value, byte| {
+        let digit = char::from(*byte).to_digit(16)?;
+        Some(value << 4 | u64::from(digit))
+    })
+}
+
+/// `text` without blanks, tabs and line ends at both ends.
+pub fn trim(text: &[u8]) -> &[u8] {
+    text.trim_ascii()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_of_the_extremes() {
+        assert_eq!(Digits::unsigned(0).as_bytes(), b"0");
+        assert_eq!(
+            Digits::unsigned(u64::MAX).as_bytes(),
+            b"18446744073709551615"
+        );
+        assert_eq!(Digits::signed(i64::MIN).as_bytes(), b"-9223372036854775808");
+        assert_eq!(Digits::padded(42, 6).as_bytes(), b"000042");
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_are_refused() {
+        assert_eq!(parse_u64(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(parse_u64(b"18446744073709551616"), None);
+        assert_eq!(parse_u64(b""), None);
+        assert_eq!(parse_u64(b"-1"), None);
+        assert_eq!(parse_u32(b"4294967296"), None);
+        assert_eq!(parse_hex(b"fF"), Some(255));
+        assert_eq!(parse_hex(b"12345678901234567"), None);
+    }
+}

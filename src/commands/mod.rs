@@ -1,0 +1,244 @@
+//! The commands: one table, one row a command.
+//!
+//! A row says everything about a command that is not its doing: its name, its parameters, what runs,
+//! and how it differs from the ordinary ([`Row`]). guest-info, filters, argument errors, refusals
+//! while frozen and the documentation all read the rows.
+//!
+//! To add a command: a handler in the file of its subject, and a row here, at its place in the
+//! order of QEMU's schema.
+#![forbid(unsafe_code)]
+
+mod clock;
+pub mod freeze;
+mod fsinfo;
+mod fstrim;
+pub mod info;
+mod network;
+mod os;
+pub mod shutdown;
+mod sync;
+mod users;
+mod vcpus;
+
+use static_assertions::const_assert;
+
+use crate::base::limits::PARAMETERS;
+use crate::state::State;
+use crate::wire::args::{Args, Param, Type, may, must};
+use crate::wire::json::Str;
+use crate::wire::reply::{Failed, Reply};
+
+/// What a command does: writes the value of its reply (none written is the empty object), or fails.
+pub type Handler = fn(&mut State, &Args<'_>, &mut Reply<'_>) -> Result<(), Failed>;
+
+/// How a command runs.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// Right away: it never waits for anything.
+    Now(Handler),
+    /// In a child of the agent, because it may take long.
+    Slow(Slow),
+}
+
+/// A command that may take long.
+#[derive(Clone, Copy)]
+pub struct Slow {
+    /// What is done in the agent before: it may refuse, and changes what only the agent can.
+    pub begin: Handler,
+    /// The work itself, in the child, whose changes of the state are lost. On success it gives a
+    /// number below [`REPLIED_ERROR`] that tells `end` what it needs to know.
+    pub work: fn(&mut State, &Args<'_>, &mut Reply<'_>) -> Result<u8, Failed>,
+    /// What is done in the agent after, whatever became of the child.
+    pub end: fn(&mut State, Outcome),
+}
+
+/// What became of the child of a slow command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It replied with a value and gave this number.
+    Replied(u8),
+    /// It replied with an error.
+    Refused,
+    /// It was never made, was killed, or is out of reach: there is no telling how far it came.
+    Lost,
+}
+
+/// A slow command of the agent's own, which no client asked for.
+#[derive(Clone, Copy)]
+pub struct Own {
+    /// What runs, without arguments.
+    pub slow: Slow,
+    /// Whether it waits for its turn alone.
+    pub exclusive: bool,
+}
+
+/// The exit status of a child that replied with an error; below are the numbers of success.
+pub const REPLIED_ERROR: u8 = 255;
+
+/// A command.
+pub struct Row {
+    /// Its name.
+    pub name: &'static str,
+    /// Its parameters, in the order of the schema.
+    pub params: &'static [Param],
+    /// How it runs.
+    pub run: Run,
+    /// Whether it is allowed while frozen, be it blocked or not. Nothing that could write is.
+    pub while_frozen: bool,
+    /// Whether its success is silent.
+    pub silent: bool,
+    /// Whether its successful reply begins with the delimiter.
+    pub delimited: bool,
+    /// Whether it waits until no other such command runs: those that freeze and thaw.
+    pub exclusive: bool,
+}
+
+impl Row {
+    const fn now(name: &'static str, params: &'static [Param], handler: Handler) -> Self {
+        Self {
+            name,
+            params,
+            run: Run::Now(handler),
+            while_frozen: false,
+            silent: false,
+            delimited: false,
+            exclusive: false,
+        }
+    }
+
+    const fn slow(name: &'static str, params: &'static [Param], slow: Slow) -> Self {
+        Self {
+            run: Run::Slow(slow),
+            ..Self::now(name, params, slow.begin)
+        }
+    }
+
+    const fn while_frozen(self) -> Self {
+        Self {
+            while_frozen: true,
+            ..self
+        }
+    }
+
+    const fn silent(self) -> Self {
+        Self {
+            silent: true,
+            ..self
+        }
+    }
+
+    const fn delimited(self) -> Self {
+        Self {
+            delimited: true,
+            ..self
+        }
+    }
+
+    const fn exclusive(self) -> Self {
+        Self {
+            exclusive: true,
+            ..self
+        }
+    }
+}
+
+const NONE: &[Param] = &[];
+
+/// The rows, in the order of QEMU's schema.
+const ROWS: [Row; 19] = [
+    Row::now("guest-sync-delimited", &[must("id", Type::Int)], sync::sync)
+        .while_frozen()
+        .delimited(),
+    Row::now("guest-sync", &[must("id", Type::Int)], sync::sync).while_frozen(),
+    Row::now("guest-ping", NONE, sync::ping).while_frozen(),
+    Row::now("guest-get-time", NONE, clock::get_time),
+    Row::now("guest-info", NONE, info::info).while_frozen(),
+    Row::slow(
+        "guest-shutdown",
+        &[may("mode", Type::Str)],
+        shutdown::SHUTDOWN,
+    )
+    .silent(),
+    Row::now("guest-fsfreeze-status", NONE, freeze::status).while_frozen(),
+    Row::slow("guest-fsfreeze-freeze", NONE, freeze::FREEZE).exclusive(),
+    Row::slow("guest-fsfreeze-freeze-list", FREEZE_LIST, freeze::FREEZE).exclusive(),
+    Row::slow("guest-fsfreeze-thaw", NONE, freeze::THAW)
+        .while_frozen()
+        .exclusive(),
+    Row::slow("guest-fstrim", &[may("minimum", Type::Int)], fstrim::FSTRIM),
+    Row::now(
+        "guest-network-get-interfaces",
+        NONE,
+        network::get_interfaces,
+    ),
+    Row::now("guest-get-vcpus", NONE, vcpus::get_vcpus),
+    Row::slow("guest-get-fsinfo", NONE, fsinfo::GET_FSINFO),
+    Row::now("guest-get-host-name", NONE, os::get_host_name),
+    Row::now("guest-get-users", NONE, users::get_users),
+    Row::now("guest-get-timezone", NONE, clock::get_timezone),
+    Row::now("guest-get-osinfo", NONE, os::get_osinfo),
+    Row::now("guest-get-load", NONE, os::get_load),
+];
+
+/// Every command.
+pub static TABLE: [Row; ROWS.len()] = ROWS;
+
+const FREEZE_LIST: &[Param] = &[may("mountpoints", Type::List(&Type::Str))];
+
+/// The row of a command, and its place in the table.
+pub fn find(name: Str<'_>) -> Option<(usize, &'static Row)> {
+    TABLE.iter().enumerate().find(|(_, row)| name.is(row.name))
+}
+
+/// Whether a command may run now. While frozen only the table counts: what could thaw the guest must
+/// not be blocked then.
+pub fn is_enabled(place: usize, row: &Row, state: &State) -> bool {
+    if state.freeze.is_frozen() {
+        row.while_frozen
+    } else {
+        state.filter.allows(place)
+    }
+}
+
+/// Whether two rows have the same name.
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut place = 0;
+    while place < a.len() && place < b.len() && a[place] == b[place] {
+        place += 1;
+    }
+    place == a.len() && place == b.len()
+}
+
+/// What the rest of the agent takes for granted of the table.
+const fn is_sound(rows: &[Row]) -> bool {
+    let mut row = 0;
+    while row < rows.len() {
+        if rows[row].params.len() > PARAMETERS {
+            return false;
+        }
+        let mut other = row + 1;
+        while other < rows.len() {
+            if same(rows[row].name, rows[other].name) {
+                return false;
+            }
+            other += 1;
+        }
+        row += 1;
+    }
+    true
+}
+
+const fn allowed_while_frozen(rows: &[Row]) -> usize {
+    let (mut row, mut count) = (0, 0);
+    while row < rows.len() {
+        count += rows[row].while_frozen as usize;
+        row += 1;
+    }
+    count
+}
+
+const_assert!(is_sound(&ROWS));
+const_assert!(ROWS.len() <= crate::state::filter::MOST_COMMANDS);
+// guest-sync, -sync-delimited, -ping, -info, -fsfreeze-status and -fsfreeze-thaw.
+const_assert!(allowed_while_frozen(&ROWS) == 6);

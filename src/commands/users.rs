@@ -1,0 +1,7 @@
+//! users
+use crate::state::State;
+use crate::wire::args::Args;
+use crate::wire::reply::{Failed, Reply};
+pub(super) fn get_users(_: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), Failed> {
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! gaunt, a QEMU guest agent for guests that have nothing else in them.
+//!
+//! ```text
+//! main -> agent -> commands -> probe -> { sys, parse } -> base
+//!                     |------> state -> { sys, parse } -> base
+//!                     `------> wire  ------------------> base
+//! ```
+//! Imports point down only; inside `commands/` no file uses another. `tests/tidy.rs` holds both, and
+//! that unsafe code stays in `sys/`.
+//!
+//! | folder | holds |
+//! | --- | --- |
+//! | `base/` | caps, byte stores, paths, number formatting, errno texts |
+//! | `parse/` | one format a file, pure functions over bytes |
+//! | `wire/` | bytes to messages, JSON, replies, argument checks; no I/O, no command names |
+//! | `sys/` | all system calls and all unsafe code |
+//! | `probe/` | typed facts about this machine, never JSON |
+//! | `state/` | what outlives a request |
+//! | `commands/` | `mod` is the table, one row a command; one file a subject |
+//! | `agent/` | the loop, channels, clients, dispatch, options, the duties of PID 1 |
+#![cfg_attr(not(test), no_std)]
+
+pub mod agent;
+pub mod base;
+pub mod commands;
+pub mod parse;
+pub mod probe;
+pub mod state;
+pub mod sys;
+pub mod wire;

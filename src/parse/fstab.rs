@@ -1,0 +1,316 @@
+//! File system table lines, as fstab(5) and mount(8) describe them; /proc/self/mounts looks alike.
+//!
+//! Fields are borrowed and still octal-escaped ([`unescape`](super::mountinfo::unescape) undoes it).
+//! Options are parted into flags, which mean the same for every file system, and data, which is
+//! passed to the file system as it stands. Among options that contradict each other the last wins.
+//! A line that does not parse is skipped.
+//! Finding the device of a tag (`UUID=...`) is not done here.
+
+use super::{lines, split_once, words};
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// What to mount: a path, a tag such as `UUID=...`, or any word; escaped.
+    pub source: &'a [u8],
+    /// Where; escaped. `none` for swap.
+    pub target: &'a [u8],
+    /// File system type; `swap`, `auto` and lists such as `ext4,xfs` occur.
+    pub kind: &'a [u8],
+    /// Options, parted by commas; empty if the line has none.
+    pub options: &'a [u8],
+}
+
+/// The entries of an fstab file, in order.
+pub fn entries(file: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+    lines(file).filter_map(parse)
+}
+
+/// The entry on one fstab line, unless it is blank, a comment, or too short.
+pub fn parse(line: &[u8]) -> Option<Entry<'_>> {
+    let mut fields = words(line);
+    let source = fields.next().filter(|source| !source.starts_with(b"#"))?;
+    Some(Entry {
+        source,
+        target: fields.next()?,
+        kind: fields.next()?,
+        options: fields.next().unwrap_or_default(),
+    })
+}
+
+/// The entry on one line of /proc/self/mounts, where one blank parts two fields and the source may
+/// be empty.
+pub fn parse_mounts(line: &[u8]) -> Option<Entry<'_>> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    Some(Entry {
+        source: fields.next()?,
+        target: fields.next()?,
+        kind: fields.next().filter(|kind| !kind.is_empty())?,
+        options: fields.next().unwrap_or_default(),
+    })
+}
+
+/// Tag and value of a source such as `UUID=1234` or `LABEL="root"`; `None` for a path or a word.
+pub fn tag(source: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (tag, value) = split_once(source, b'=').filter(|(tag, _)| !tag.contains(&b'/'))?;
+    let quoted = value
+        .strip_prefix(b"\"")
+        .and_then(|value| value.strip_suffix(b"\""));
+    Some((tag, quoted.unwrap_or(value)))
+}
+
+/// The options of a comma-separated list; commas between double quotes do not part.
+pub fn options(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    list.split(move |byte| {
+        quoted ^= *byte == b'"';
+        *byte == b',' && !quoted
+    })
+    .filter(|option| !option.is_empty())
+}
+
+/// What the options of a list that are no flags say: data for the file system itself.
+pub fn data(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    options(list).filter(|option| meaning(option).is_none())
+}
+
+/// A set of the options that mean the same for every file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(u32);
+
+impl Flags {
+    /// `ro`.
+    pub const READ_ONLY: Self = Self(1);
+    /// `nosuid`.
+    pub const NO_SUID: Self = Self(1 << 1);
+    /// `nodev`.
+    pub const NO_DEV: Self = Self(1 << 2);
+    /// `noexec`.
+    pub const NO_EXEC: Self = Self(1 << 3);
+    /// `sync`.
+    pub const SYNC: Self = Self(1 << 4);
+    /// `dirsync`.
+    pub const DIR_SYNC: Self = Self(1 << 5);
+    /// `noatime`.
+    pub const NO_ATIME: Self = Self(1 << 6);
+    /// `nodiratime`.
+    pub const NO_DIR_ATIME: Self = Self(1 << 7);
+    /// `relatime`.
+    pub const REL_ATIME: Self = Self(1 << 8);
+    /// `strictatime`.
+    pub const STRICT_ATIME: Self = Self(1 << 9);
+    /// `lazytime`.
+    pub const LAZY_TIME: Self = Self(1 << 10);
+    /// `nosymfollow`.
+    pub const NO_SYMLINK_FOLLOW: Self = Self(1 << 11);
+    /// `silent`.
+    pub const SILENT: Self = Self(1 << 12);
+    /// `bind`.
+    pub const BIND: Self = Self(1 << 13);
+    /// `rbind`.
+    pub const BIND_ALL: Self = Self(1 << 14);
+    /// `remount`.
+    pub const REMOUNT: Self = Self(1 << 15);
+    /// `loop`: the source is a file, to be given a loop device first.
+    pub const LOOP: Self = Self(1 << 16);
+    /// `noauto`: only to be mounted when asked for.
+    pub const NO_AUTO: Self = Self(1 << 17);
+    /// `nofail`: a missing device is no error.
+    pub const NO_FAIL: Self = Self(1 << 18);
+    /// `_netdev`: needs the network.
+    pub const NETWORK: Self = Self(1 << 19);
+
+    const NONE: Self = Self(0);
+    const ATIMES: Self = Self(Self::NO_ATIME.0 | Self::REL_ATIME.0 | Self::STRICT_ATIME.0);
+    const NO_SUID_DEV: Self = Self(Self::NO_SUID.0 | Self::NO_DEV.0);
+    const RESTRICTED: Self = Self(Self::NO_SUID_DEV.0 | Self::NO_EXEC.0);
+    const DEFAULTS: Self =
+        Self(Self::READ_ONLY.0 | Self::RESTRICTED.0 | Self::NO_AUTO.0 | Self::SYNC.0);
+
+    /// The flags that an option list ends up with.
+    pub fn of(list: &[u8]) -> Self {
+        options(list)
+            .filter_map(meaning)
+            .fold(Self::NONE, |flags, change| {
+                Self(flags.0 & !change.clear.0 | change.set.0)
+            })
+    }
+
+    /// Whether all of `flags` are in this set.
+    pub fn has(self, flags: Self) -> bool {
+        self.0 & flags.0 == flags.0
+    }
+}
+
+/// What an option does to the flags. Clearing comes first.
+#[derive(Clone, Copy)]
+struct Change {
+    clear: Flags,
+    set: Flags,
+}
+
+/// The options that set one flag, in the order of the flags' bits.
+const SETTING: &[u8] =
+    b"ro nosuid nodev noexec sync dirsync noatime nodiratime relatime strictatime \
+lazytime nosymfollow silent bind rbind remount loop noauto nofail _netdev";
+
+/// The options that clear one flag, in the same order; `-` where there is none.
+const CLEARING: &[u8] = b"rw suid dev exec async - atime diratime norelatime nostrictatime \
+nolazytime symfollow loud - - - - auto";
+
+/// Options that no file system is to see and that change nothing.
+const IDLE: &[u8] = b"nouser nousers noowner nogroup";
+
+/// What notes to mount(8), systemd and others begin with; no file system knows them.
+const NOTES: [&[u8]; 3] = [b"x-", b"X-", b"comment="];
+
+/// What `option` does to the flags, or `None` if it is the file system's own.
+fn meaning(option: &[u8]) -> Option<Change> {
+    let among = |names| {
+        let bit = words(names).position(|name| name == option)?;
+        Some(Flags(1u32.unbounded_shl(u32::try_from(bit).ok()?)))
+    };
+    let (clear, set) = if let Some(set) = among(SETTING) {
+        // The kernel keeps one way of noting access times.
+        let clear = if Flags::ATIMES.has(set) {
+            Flags::ATIMES
+        } else {
+            Flags::NONE
+        };
+        (clear, set)
+    } else if let Some(clear) = among(CLEARING) {
+        (clear, Flags::NONE)
+    } else if among(IDLE).is_some() || NOTES.iter().any(|note| option.starts_with(note)) {
+        (Flags::NONE, Flags::NONE)
+    } else {
+        match option {
+            b"defaults" => (Flags::DEFAULTS, Flags::NONE),
+            b"user" | b"users" => (Flags::NONE, Flags::RESTRICTED),
+            b"owner" | b"group" => (Flags::NONE, Flags::NO_SUID_DEV),
+            _ if option.starts_with(b"loop=") => (Flags::NONE, Flags::LOOP),
+            _ => return None,
+        }
+    };
+    Some(Change { clear, set })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::mountinfo::unescape;
+    use crate::parse::testing::torture;
+
+    const SAMPLE: &[u8] = b"\
+# /etc/fstab: static file system information.
+UUID=0a3407de-014b-458b-b5c1-848e92a327a3 /     ext4  errors=remount-ro,noatime 0 1
+\t/dev/sdb1\t/srv/my\\040files\txfs\tdefaults,nofail,x-systemd.device-timeout=5s\t0\t2
+
+LABEL=\"swap\" none swap sw
+tmpfs /tmp tmpfs
+short
+proc /proc proc ro,rw,suid 0 0";
+
+    #[test]
+    fn entries_come_in_order_and_odd_lines_are_passed_over() {
+        let all: Vec<_> = entries(SAMPLE).collect();
+        assert_eq!(all.len(), 5);
+        assert_eq!(tag(all[0].source), Some((&b"UUID"[..], &SAMPLE[51..87])));
+        assert_eq!(all[0].target, b"/");
+        assert_eq!(all[1].source, b"/dev/sdb1");
+        assert!(unescape(all[1].target).eq(*b"/srv/my files"));
+        assert_eq!(tag(all[1].source), None);
+        assert_eq!(tag(all[2].source), Some((&b"LABEL"[..], &b"swap"[..])));
+        assert_eq!(all[3].options, b"");
+        assert_eq!(all[4].kind, b"proc");
+    }
+
+    #[test]
+    fn flags_and_data_are_parted() {
+        let list = b"rw,noatime,errors=remount-ro,x-systemd.automount,nofail,commit=5,nodev,";
+        let flags = Flags::of(list);
+        assert!(
+            flags.has(Flags::NO_ATIME) && flags.has(Flags::NO_FAIL) && flags.has(Flags::NO_DEV)
+        );
+        assert!(!flags.has(Flags::READ_ONLY) && !flags.has(Flags::NO_EXEC));
+        assert!(data(list).eq([&b"errors=remount-ro"[..], b"commit=5"]));
+    }
+
+    #[test]
+    fn the_last_of_two_contradicting_options_wins() {
+        assert_eq!(Flags::of(b"ro,rw"), Flags::default());
+        assert_eq!(Flags::of(b"rw,ro"), Flags::READ_ONLY);
+        assert_eq!(Flags::of(b"noatime,relatime"), Flags::REL_ATIME);
+        assert_eq!(Flags::of(b"user"), Flags::RESTRICTED);
+        assert_eq!(Flags::of(b"user,exec"), Flags::NO_SUID_DEV);
+        assert_eq!(Flags::of(b"noauto,nofail,defaults"), Flags::NO_FAIL);
+        assert_eq!(Flags::of(b"loop=/dev/loop0"), Flags::LOOP);
+    }
+
+    #[test]
+    fn every_flag_stands_where_its_names_do() {
+        for (name, flag) in [
+            (&b"ro"[..], Flags::READ_ONLY),
+            (b"nosuid", Flags::NO_SUID),
+            (b"nodev", Flags::NO_DEV),
+            (b"noexec", Flags::NO_EXEC),
+            (b"sync", Flags::SYNC),
+            (b"dirsync", Flags::DIR_SYNC),
+            (b"noatime", Flags::NO_ATIME),
+            (b"nodiratime", Flags::NO_DIR_ATIME),
+            (b"relatime", Flags::REL_ATIME),
+            (b"strictatime", Flags::STRICT_ATIME),
+            (b"lazytime", Flags::LAZY_TIME),
+            (b"nosymfollow", Flags::NO_SYMLINK_FOLLOW),
+            (b"silent", Flags::SILENT),
+            (b"bind", Flags::BIND),
+            (b"rbind", Flags::BIND_ALL),
+            (b"remount", Flags::REMOUNT),
+            (b"loop", Flags::LOOP),
+            (b"noauto", Flags::NO_AUTO),
+            (b"nofail", Flags::NO_FAIL),
+            (b"_netdev", Flags::NETWORK),
+        ] {
+            assert_eq!(Flags::of(name), flag, "{}", name.escape_ascii());
+        }
+        let undone = b"nosuid,suid,nodev,dev,noexec,exec,sync,async,noatime,atime,nodiratime,\
+diratime,relatime,norelatime,strictatime,nostrictatime,lazytime,nolazytime,nosymfollow,symfollow,\
+silent,loud,noauto,auto,ro,rw,nouser,x-a,X-b,comment=c";
+        assert_eq!(Flags::of(undone), Flags::default());
+        assert_eq!(data(undone).count(), 0);
+        assert!(data(b"x,loopy,r").eq([&b"x"[..], b"loopy", b"r"]));
+    }
+
+    #[test]
+    fn a_quoted_comma_does_not_part() {
+        let list = b"context=\"system_u:object_r:tmp_t:s0:c127,c456\",noexec";
+        assert!(data(list).eq([&list[..46]]));
+        assert_eq!(Flags::of(list), Flags::NO_EXEC);
+    }
+
+    #[test]
+    fn the_kernel_s_own_table_parses() {
+        let entry = parse_mounts(br"/dev/vda1 /a\040b ext4 rw,relatime 0 0").unwrap();
+        assert!(unescape(entry.target).eq(*b"/a b"));
+        assert_eq!(entry.kind, b"ext4");
+        assert_eq!(parse_mounts(b" /tmp tmpfs rw 0 0").unwrap().target, b"/tmp");
+        assert_eq!(parse_mounts(b""), None);
+        let Ok(table) = std::fs::read("/proc/self/mounts") else {
+            return;
+        };
+        for line in lines(&table).filter(|line| !line.is_empty()) {
+            assert!(parse_mounts(line).unwrap().target.starts_with(b"/"));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        torture(SAMPLE, |bytes| {
+            for entry in entries(bytes) {
+                tag(entry.source);
+                Flags::of(entry.options);
+                assert!(data(entry.options).count() <= options(entry.options).count());
+            }
+            lines(bytes).for_each(|line| _ = parse_mounts(line));
+        });
+    }
+}

@@ -1,0 +1,210 @@
+//! Mount table lines, as proc(5) describes /proc/PID/mountinfo.
+//!
+//! Fields are borrowed and still octal-escaped; [`unescape`] undoes that byte by byte.
+//! A line that does not parse is `None`: one odd mount must not hide the others. Fields are parted
+//! by exactly one blank each, because a source may be empty. The optional fields before the lone
+//! dash are passed over, however many there are.
+//! /proc/self/mounts, which stands in where there is no mountinfo, is read by `parse::fstab`.
+//! Choosing local file systems is `probe::mounts`.
+
+use super::split_once;
+use crate::base::text::parse_u32;
+
+/// One mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mount<'a> {
+    /// Number of this mount.
+    pub id: u32,
+    /// Number of the mount it is mounted on.
+    pub parent: u32,
+    /// Major device number (0: no block device).
+    pub major: u32,
+    /// Minor device number.
+    pub minor: u32,
+    /// What of the file system is mounted, escaped.
+    pub root: &'a [u8],
+    /// Where, escaped.
+    pub mount_point: &'a [u8],
+    /// Options of this mount.
+    pub options: &'a [u8],
+    /// File system type, with its subtype if it has one (`fuse.sshfs`), escaped.
+    pub kind: &'a [u8],
+    /// What is mounted, escaped; may be empty.
+    pub source: &'a [u8],
+    /// Options of the file system.
+    pub super_options: &'a [u8],
+}
+
+/// The mount that `line` (without line feed) tells of.
+pub fn parse(line: &[u8]) -> Option<Mount<'_>> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = parse_u32(fields.next()?)?;
+    let parent = parse_u32(fields.next()?)?;
+    let (major, minor) = device(fields.next()?)?;
+    let root = fields.next()?;
+    let mount_point = fields.next()?;
+    let options = fields.next()?;
+    fields.find(|field| *field == b"-")?;
+    let kind = fields.next().filter(|kind| !kind.is_empty())?;
+    let source = fields.next()?;
+    let super_options = fields.next().unwrap_or_default();
+    Some(Mount {
+        id,
+        parent,
+        major,
+        minor,
+        root,
+        mount_point,
+        options,
+        kind,
+        source,
+        super_options,
+    })
+}
+
+/// The numbers of a device written `major:minor`, as here and in the `dev` files of sysfs.
+pub fn device(text: &[u8]) -> Option<(u32, u32)> {
+    let (major, minor) = split_once(text.trim_ascii(), b':')?;
+    Some((parse_u32(major)?, parse_u32(minor)?))
+}
+
+/// The bytes of an escaped field: `\ooo` (first digit 0 to 3) and `\\` are undone, any other
+/// backslash stands for itself.
+pub fn unescape(field: &[u8]) -> Unescape<'_> {
+    Unescape { rest: field }
+}
+
+/// The iterator of [`unescape`].
+#[derive(Clone, Debug)]
+pub struct Unescape<'a> {
+    rest: &'a [u8],
+}
+
+impl Iterator for Unescape<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        let (byte, rest) = match self.rest {
+            [
+                b'\\',
+                a @ b'0'..=b'3',
+                b @ b'0'..=b'7',
+                c @ b'0'..=b'7',
+                rest @ ..,
+            ] => ((a & 3) << 6 | (b & 7) << 3 | (c & 7), rest),
+            [b'\\', b'\\', rest @ ..] => (b'\\', rest),
+            [byte, rest @ ..] => (*byte, rest),
+            [] => return None,
+        };
+        self.rest = rest;
+        Some(byte)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::testing::torture;
+
+    fn plain(field: &[u8]) -> Vec<u8> {
+        unescape(field).collect()
+    }
+
+    #[test]
+    fn the_example_of_proc_5_parses() {
+        let line =
+            b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
+        let mount = parse(line).unwrap();
+        assert_eq!((mount.id, mount.parent), (36, 35));
+        assert_eq!((mount.major, mount.minor), (98, 0));
+        assert_eq!(mount.root, b"/mnt1");
+        assert_eq!(mount.mount_point, b"/mnt2");
+        assert_eq!(mount.options, b"rw,noatime");
+        assert_eq!(mount.kind, b"ext3");
+        assert_eq!(mount.source, b"/dev/root");
+        assert_eq!(mount.super_options, b"rw,errors=continue");
+    }
+
+    #[test]
+    fn optional_fields_may_be_none_or_many() {
+        let none = b"22 27 0:21 / /proc rw,relatime - proc proc rw";
+        assert_eq!(parse(none).unwrap().kind, b"proc");
+        let many =
+            b"1 2 8:1 / / rw shared:1 master:2 propagate_from:3 unbindable - xfs /dev/sda1 rw";
+        assert_eq!(parse(many).unwrap().source, b"/dev/sda1");
+    }
+
+    #[test]
+    fn an_empty_source_does_not_shift_the_fields() {
+        let mount = parse(b"40 27 0:35 / /tmp rw - tmpfs  rw,size=1k").unwrap();
+        assert_eq!(mount.source, b"");
+        assert_eq!(mount.super_options, b"rw,size=1k");
+    }
+
+    #[test]
+    fn fields_are_unescaped_on_demand() {
+        let mount =
+            parse(br"1 2 7:0 / /a\040b\134c\011\012\043 rw - ext4 /dev/my\040disk rw").unwrap();
+        assert_eq!(plain(mount.mount_point), b"/a b\\c\t\n#");
+        assert_eq!(plain(mount.source), b"/dev/my disk");
+        assert_eq!(plain(br"\\040"), br"\040");
+        assert_eq!(plain(br"\400\04\9\"), br"\400\04\9\");
+        assert_eq!(plain(br"\377\303\244"), b"\xff\xc3\xa4");
+    }
+
+    #[test]
+    fn escaping_and_unescaping_round_trip() {
+        let all: Vec<u8> = (0..=255).collect();
+        let escaped: String = all.iter().map(|byte| format!("\\{byte:03o}")).collect();
+        assert_eq!(plain(escaped.as_bytes()), all);
+    }
+
+    #[test]
+    fn odd_lines_are_none() {
+        for line in [
+            &b""[..],
+            b"1",
+            b"x 2 8:1 / / rw - ext4 /dev/sda1 rw",
+            b"1 2 8 / / rw - ext4 /dev/sda1 rw",
+            b"1 2 8: / / rw - ext4 /dev/sda1 rw",
+            b"1 2 8:1 / / rw ext4 /dev/sda1 rw",
+            b"1 2 8:1 / / rw -",
+            b"1 2 8:1 / / rw - ext4",
+        ] {
+            assert_eq!(parse(line), None, "{}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn every_mount_of_this_machine_parses() {
+        let Ok(table) = std::fs::read("/proc/self/mountinfo") else {
+            return;
+        };
+        for line in super::super::lines(&table).filter(|line| !line.is_empty()) {
+            let mount = parse(line).unwrap();
+            assert!(
+                mount.mount_point.starts_with(b"/"),
+                "{}",
+                line.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn device_numbers_are_read() {
+        assert_eq!(device(b"259:65536\n"), Some((259, 65536)));
+        assert_eq!(device(b"259"), None);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        torture(
+            br"36 35 98:0 / /mnt\0402 rw master:1 - ext3 /dev/root rw,a=1",
+            |bytes| {
+                if let Some(mount) = parse(bytes) {
+                    assert!(unescape(mount.mount_point).count() <= mount.mount_point.len());
+                }
+            },
+        );
+    }
+}

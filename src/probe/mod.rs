@@ -1,0 +1,5 @@
+//! Typed facts about this machine. What they are read from is given to them as a root directory, so
+//! that captured trees serve as machines in tests.
+#![forbid(unsafe_code)]
+
+pub mod mounts;

@@ -1,0 +1,271 @@
+//! Whether file systems are frozen, for how long yet, and what that means for the agent.
+//!
+//! From before the first freeze until after the last thaw the agent writes nothing: the log is held,
+//! pages are locked in memory. A marker in the state directory, made before the first freeze and
+//! removed after the last thaw, tells the next run what a killed one left behind. It has the name of
+//! qemu-ga's marker, so either agent can follow the other.
+//!
+//! Differences from qemu-ga: a freeze has a deadline, after which the agent thaws by itself; a marker
+//! that cannot be looked at does not count as frozen (Q12).
+//!
+//! The work itself, the ioctls, is done by children of the agent (`commands::freeze`); here is only
+//! what the agent knows of it. [`next`] is the whole of it as a pure function.
+
+use crate::base::limits::FREEZE_TIMEOUT_S;
+use crate::base::path::Path;
+use crate::sys::log::{Level, Log};
+use crate::sys::root::Root;
+use crate::sys::{clock, mem};
+
+/// The file in the state directory that exists while anything is frozen.
+const MARKER: &[u8] = b"qga.state.isfrozen";
+
+/// What the agent knows of the guest's file systems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing is frozen by us.
+    Thawed,
+    /// A child is freezing.
+    Freezing,
+    /// Something is frozen.
+    Frozen,
+    /// A child is thawing what was frozen.
+    Thawing,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A freeze was asked for.
+    Freeze,
+    /// The freezing child froze something.
+    Froze,
+    /// The freezing child froze nothing, or undid what it had.
+    FrozeNothing,
+    /// A thaw was asked for.
+    Thaw,
+    /// The thawing child is through.
+    Thawed,
+    /// The thawing child could not do it.
+    NotThawed,
+    /// The child is lost; anything may be frozen.
+    Lost,
+}
+
+/// What the agent does about it, besides knowing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing.
+    None,
+    /// Stop writing, lock pages, make the marker, start the clock.
+    Enter,
+    /// Undo all that.
+    Leave,
+    /// Thaw as soon as possible.
+    ThawSoon,
+}
+
+/// The phase after `event`, and what to do about it.
+pub fn next(phase: Phase, event: Event) -> (Phase, Action) {
+    match (phase, event) {
+        (Phase::Thawed, Event::Freeze) => (Phase::Freezing, Action::Enter),
+        (Phase::Freezing, Event::Froze) => (Phase::Frozen, Action::None),
+        (Phase::Freezing, Event::FrozeNothing) => (Phase::Thawed, Action::Leave),
+        (Phase::Freezing | Phase::Thawing, Event::Lost) => (Phase::Frozen, Action::ThawSoon),
+        (Phase::Frozen, Event::Thaw) => (Phase::Thawing, Action::None),
+        (Phase::Thawing, Event::Thawed) => (Phase::Thawed, Action::Leave),
+        (Phase::Thawing, Event::NotThawed) => (Phase::Frozen, Action::ThawSoon),
+        // A thaw without a freeze looks for what others froze and changes nothing here; the rest
+        // cannot happen, because such commands run one at a time.
+        (phase, _) => (phase, Action::None),
+    }
+}
+
+/// How long after a thaw that failed, or was lost, the agent tries again by itself.
+const RETRY_MS: u64 = 5_000;
+
+/// The freeze of this guest.
+pub struct Freeze {
+    phase: Phase,
+    deadline_ms: Option<u64>,
+    timeout_s: u32,
+    directory: &'static [u8],
+    /// The state directory, open from before the freeze until after the thaw.
+    open_directory: Option<Root>,
+}
+
+impl Freeze {
+    /// Nothing frozen; the marker is looked for and made in `directory`, a freeze ends by itself
+    /// after `timeout_s` seconds (0: never).
+    pub fn new(directory: &'static [u8], timeout_s: u32) -> Self {
+        Self {
+            phase: Phase::Thawed,
+            deadline_ms: None,
+            timeout_s,
+            directory,
+            open_directory: None,
+        }
+    }
+
+    /// Takes over what an earlier run left frozen. Gives whether there was anything.
+    pub fn take_over(&mut self, log: &mut Log) -> bool {
+        let Some(directory) = self.open_directory() else {
+            return false;
+        };
+        if directory.has(&Path::of(&[MARKER])) != Ok(true) {
+            return false;
+        }
+        log.line(
+            Level::Error,
+            &[b"an earlier run left file systems frozen; only a thaw brings this guest back"],
+        );
+        self.open_directory = Some(directory);
+        self.phase = Phase::Frozen;
+        self.enter(log);
+        true
+    }
+
+    /// Whether commands that could write must be refused.
+    pub fn is_frozen(&self) -> bool {
+        self.phase != Phase::Thawed
+    }
+
+    /// The phase.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// When something is to be done without being asked, on [`clock::boottime_ms`].
+    pub fn deadline_ms(&self) -> Option<u64> {
+        // A thaw that runs is not hurried.
+        self.deadline_ms
+            .filter(|_| matches!(self.phase, Phase::Freezing | Phase::Frozen))
+    }
+
+    /// Takes note of `event` and does what it asks for.
+    pub fn note(&mut self, event: Event, log: &mut Log) {
+        let (phase, action) = next(self.phase, event);
+        self.phase = phase;
+        match action {
+            Action::None => {}
+            Action::Enter => {
+                self.open_directory = self.open_directory();
+                self.enter(log);
+            }
+            Action::Leave => self.leave(log),
+            Action::ThawSoon => {
+                let wait_ms = if event == Event::NotThawed {
+                    RETRY_MS
+                } else {
+                    0
+                };
+                self.deadline_ms = Some(clock::boottime_ms().saturating_add(wait_ms));
+            }
+        }
+    }
+
+    fn open_directory(&self) -> Option<Root> {
+        let path = Path::of(&[self.directory]);
+        Root::open(path.as_c_str()?).ok()
+    }
+
+    fn enter(&mut self, log: &mut Log) {
+        // Failure of either is no reason not to freeze: qemu-ga does neither check nor lock.
+        if let Some(directory) = &self.open_directory {
+            let _ = directory.create(&Path::of(&[MARKER]), 0o600);
+        }
+        log.hold();
+        let _ = mem::lock_pages();
+        self.deadline_ms = (self.timeout_s != 0).then(|| {
+            clock::boottime_ms().saturating_add(u64::from(self.timeout_s).saturating_mul(1000))
+        });
+    }
+
+    fn leave(&mut self, log: &mut Log) {
+        if let Some(directory) = self.open_directory.take() {
+            let _ = directory.remove(&Path::of(&[MARKER]));
+        }
+        self.deadline_ms = None;
+        let _ = mem::unlock_pages();
+        log.release();
+    }
+}
+
+impl Default for Freeze {
+    fn default() -> Self {
+        Self::new(b"/run", FREEZE_TIMEOUT_S)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PHASES: [Phase; 4] = [
+        Phase::Thawed,
+        Phase::Freezing,
+        Phase::Frozen,
+        Phase::Thawing,
+    ];
+    const EVENTS: [Event; 7] = [
+        Event::Freeze,
+        Event::Froze,
+        Event::FrozeNothing,
+        Event::Thaw,
+        Event::Thawed,
+        Event::NotThawed,
+        Event::Lost,
+    ];
+
+    #[test]
+    fn only_leaving_makes_it_thawed_and_only_entering_makes_it_frozen() {
+        for phase in PHASES {
+            for event in EVENTS {
+                let (after, action) = next(phase, event);
+                let entered = phase == Phase::Thawed && after != Phase::Thawed;
+                let left = phase != Phase::Thawed && after == Phase::Thawed;
+                assert_eq!(action == Action::Enter, entered, "{phase:?} {event:?}");
+                assert_eq!(action == Action::Leave, left, "{phase:?} {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lost_child_never_counts_as_thawed() {
+        for phase in [Phase::Freezing, Phase::Thawing] {
+            assert_eq!(next(phase, Event::Lost), (Phase::Frozen, Action::ThawSoon));
+        }
+        assert_eq!(next(Phase::Thawing, Event::NotThawed).0, Phase::Frozen);
+    }
+
+    #[test]
+    fn a_second_freeze_changes_nothing() {
+        for phase in [Phase::Freezing, Phase::Frozen, Phase::Thawing] {
+            assert_eq!(next(phase, Event::Freeze), (phase, Action::None));
+        }
+    }
+
+    #[test]
+    fn the_marker_outlives_the_agent() {
+        let path = std::env::temp_dir().join(format!("gaunt-freeze-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let name: &'static [u8] = Box::leak(path.to_str().unwrap().to_owned().into_bytes().into());
+        let marker = path.join("qga.state.isfrozen");
+        let mut log = Log::new();
+        let mut freeze = Freeze::new(name, 60);
+        assert!(!freeze.take_over(&mut log));
+        freeze.note(Event::Freeze, &mut log);
+        assert!(marker.exists() && freeze.is_frozen() && freeze.deadline_ms().is_some());
+        drop(freeze);
+        let mut freeze = Freeze::new(name, 0);
+        assert!(freeze.take_over(&mut log));
+        assert_eq!(
+            (freeze.phase(), freeze.deadline_ms()),
+            (Phase::Frozen, None)
+        );
+        freeze.note(Event::Thaw, &mut log);
+        freeze.note(Event::Thawed, &mut log);
+        assert!(!marker.exists() && !freeze.is_frozen());
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}

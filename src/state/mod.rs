@@ -1,0 +1,29 @@
+//! What outlives a request: what the agent was started with, and what it has done to the guest.
+#![forbid(unsafe_code)]
+
+pub mod filter;
+pub mod freeze;
+
+use crate::sys::log::Log;
+use crate::sys::power::Down;
+use crate::sys::root::Root;
+use filter::Filter;
+use freeze::Freeze;
+
+/// All that handlers may look at and change.
+pub struct State {
+    /// The guest's files.
+    pub root: Root,
+    /// The log.
+    pub log: Log,
+    /// Which commands are allowed.
+    pub filter: Filter,
+    /// Whether file systems are frozen.
+    pub freeze: Freeze,
+    /// How the guest goes down, once its init was told, and when to stop waiting for that.
+    pub going_down: Option<(Down, u64)>,
+    /// The one os-release file to read, if told; in the guest's own terms.
+    pub os_release: Option<&'static [u8]>,
+    /// The time zone, if told.
+    pub time_zone: Option<&'static [u8]>,
+}

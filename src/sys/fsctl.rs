@@ -1,0 +1,57 @@
+//! Freeze, thaw and trim of a mounted file system: the ioctls of linux/fs.h.
+#![allow(unsafe_code)]
+
+use linux_raw_sys::general::fstrim_range;
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use rustix::ioctl::{IntegerSetter, Opcode, Updater, ioctl, opcode};
+use static_assertions::{const_assert, const_assert_eq};
+
+/// `FIFREEZE`, `_IOWR('X', 119, int)`.
+const FIFREEZE: Opcode = opcode::read_write::<i32>(b'X', 119);
+/// `FITHAW`, `_IOWR('X', 120, int)`.
+const FITHAW: Opcode = opcode::read_write::<i32>(b'X', 120);
+/// `FITRIM`, `_IOWR('X', 121, struct fstrim_range)`.
+const FITRIM: Opcode = opcode::read_write::<fstrim_range>(b'X', 121);
+
+const_assert_eq!(size_of::<fstrim_range>(), 24);
+const_assert!(FIFREEZE as u32 == 0xC004_5877);
+const_assert!(FITHAW as u32 == 0xC004_5878);
+const_assert!(FITRIM as u32 == 0xC018_5879);
+
+/// Freezes the file system that `inside` lies on; it stays frozen when the descriptor is closed.
+pub fn freeze(inside: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: FIFREEZE takes no pointer; its argument is ignored.
+    unsafe { ioctl(inside, IntegerSetter::<FIFREEZE>::new_usize(0)) }
+}
+
+/// Undoes one freeze of the file system that `inside` lies on; EINVAL if it is not frozen.
+pub fn thaw(inside: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: FITHAW takes no pointer; its argument is ignored.
+    unsafe { ioctl(inside, IntegerSetter::<FITHAW>::new_usize(0)) }
+}
+
+/// What a trim did, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Trimmed {
+    /// Bytes given back.
+    pub bytes: u64,
+    /// The shortest run that was looked at; the kernel may have raised what was asked for.
+    pub minimum: u64,
+}
+
+/// Tells the device below the file system which blocks are unused, in runs of at least `minimum`.
+pub fn trim(inside: BorrowedFd<'_>, minimum: u64) -> Result<Trimmed, Errno> {
+    let mut range = fstrim_range {
+        start: 0,
+        len: u64::MAX,
+        minlen: minimum,
+    };
+    // SAFETY: FITRIM reads and writes one fstrim_range; `range` is ours, has the kernel's layout
+    // (asserted above) and outlives the call.
+    unsafe { ioctl(inside, Updater::<FITRIM, fstrim_range>::new(&mut range)) }?;
+    Ok(Trimmed {
+        bytes: range.len,
+        minimum: range.minlen,
+    })
+}

@@ -1,0 +1,278 @@
+//! Memory: buffers at rest that borrow one anonymous mapping when they must grow, and page locks.
+#![allow(unsafe_code)]
+
+use core::cell::UnsafeCell;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::io::Errno;
+use rustix::mm::{
+    MapFlags, MlockAllFlags, MremapFlags, ProtFlags, mlockall, mmap_anonymous, mremap, munlockall,
+    munmap,
+};
+
+use crate::base::store::{Full, Store};
+
+/// The unit in which mappings grow at first; from there on they double.
+const MAPPING_BYTES: usize = 64 << 10;
+
+/// One private anonymous mapping, unmapped when dropped.
+struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Mapping {
+    fn new(len: usize) -> Result<Self, Errno> {
+        // SAFETY: a new private mapping at an address of the kernel's choice touches no memory that
+        // exists already.
+        let start = unsafe {
+            mmap_anonymous(
+                ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+        }?;
+        let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
+        Ok(Self { start, len })
+    }
+
+    fn grow(&mut self, len: usize) -> Result<(), Errno> {
+        // SAFETY: `start` and `len` are those of a mapping this value owns alone, and `&mut self`
+        // proves that no slice of it is alive while it moves.
+        let start = unsafe {
+            mremap(
+                self.start.as_ptr().cast(),
+                self.len,
+                len,
+                MremapFlags::MAYMOVE,
+            )
+        }?;
+        self.start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
+        self.len = len;
+        Ok(())
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping is readable over its whole length, zero-filled where never written,
+        // and lives as long as `self`.
+        unsafe { core::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and writable; `&mut self` makes this the only reference.
+        unsafe { core::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's alone and nothing refers to it any more. The call
+        // fails only for arguments that are not a mapping, so there is nothing to report.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// A byte store that rests in place and borrows a mapping to grow.
+///
+/// The mapping goes back to the kernel as soon as the store is cut back to what fits in place.
+pub struct Buffer {
+    at_rest: &'static mut [u8],
+    mapping: Option<Mapping>,
+    len: usize,
+    cap: usize,
+    full: bool,
+}
+
+impl Buffer {
+    /// An empty buffer that rests in `at_rest` and grows up to `cap` bytes.
+    pub fn new(at_rest: &'static mut [u8], cap: usize) -> Self {
+        Self {
+            at_rest,
+            mapping: None,
+            len: 0,
+            cap,
+            full: false,
+        }
+    }
+
+    /// Bytes stored.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is stored.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Cuts `count` bytes off the front.
+    pub fn consume(&mut self, count: usize) {
+        let count = count.min(self.len);
+        let rest = self.len - count;
+        if rest != 0 {
+            let len = self.len;
+            self.room().copy_within(count..len, 0);
+        }
+        self.truncate(rest);
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        match &mut self.mapping {
+            Some(mapping) => mapping.bytes_mut(),
+            None => self.at_rest,
+        }
+    }
+
+    /// Makes room for `more` bytes behind what is stored.
+    fn reserve(&mut self, more: usize) -> Result<(), Full> {
+        let need = self
+            .len
+            .checked_add(more)
+            .filter(|need| *need <= self.cap)
+            .ok_or(Full)?;
+        let have = self
+            .mapping
+            .as_ref()
+            .map_or(self.at_rest.len(), |mapping| mapping.len);
+        if need <= have {
+            return Ok(());
+        }
+        // Doubling keeps the number of mremap calls small; pages beyond need are never touched.
+        let len = need
+            .max(have.saturating_mul(2))
+            .next_multiple_of(MAPPING_BYTES);
+        match &mut self.mapping {
+            Some(mapping) => mapping.grow(len).map_err(|_| Full)?,
+            None => {
+                let mut mapping = Mapping::new(len).map_err(|_| Full)?;
+                mapping.bytes_mut()[..self.len].copy_from_slice(&self.at_rest[..self.len]);
+                self.mapping = Some(mapping);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Store for Buffer {
+    fn bytes(&self) -> &[u8] {
+        let room = self.mapping.as_ref().map_or(&*self.at_rest, Mapping::bytes);
+        &room[..self.len]
+    }
+
+    fn append(&mut self, more: &[u8]) -> Result<(), Full> {
+        if self.full || self.reserve(more.len()).is_err() {
+            self.full = true;
+            return Err(Full);
+        }
+        let start = self.len;
+        self.room()[start..start + more.len()].copy_from_slice(more);
+        self.len = start + more.len();
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.full = false;
+        self.len = self.len.min(len);
+        if self.len <= self.at_rest.len()
+            && let Some(mapping) = self.mapping.take()
+        {
+            self.at_rest[..self.len].copy_from_slice(&mapping.bytes()[..self.len]);
+        }
+    }
+}
+
+/// Zeroed memory of the program itself, lent once and for good.
+///
+/// Memory at rest lies here rather than on the stack, because pages here cost nothing before they
+/// are first used.
+pub struct Lent<const N: usize> {
+    lent: AtomicBool,
+    bytes: UnsafeCell<[u8; N]>,
+}
+
+// SAFETY: the bytes are reached only by whoever turned `lent` from false to true, once.
+unsafe impl<const N: usize> Sync for Lent<N> {}
+
+impl<const N: usize> Lent<N> {
+    /// `N` zeros.
+    pub const fn new() -> Self {
+        Self {
+            lent: AtomicBool::new(false),
+            bytes: UnsafeCell::new([0; N]),
+        }
+    }
+
+    /// The memory, for the first who asks.
+    pub fn take(&'static self) -> Option<&'static mut [u8]> {
+        if self.lent.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: the swap gives false to one caller only, so this is the only reference ever made.
+        Some(unsafe { &mut *self.bytes.get() })
+    }
+}
+
+impl<const N: usize> Default for Lent<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Keeps every page of this process, present and future, in memory until [`unlock_pages`].
+///
+/// A fork does not inherit the lock.
+pub fn lock_pages() -> Result<(), Errno> {
+    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)
+}
+
+/// Undoes [`lock_pages`].
+pub fn unlock_pages() -> Result<(), Errno> {
+    munlockall()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffer(at_rest: usize, cap: usize) -> Buffer {
+        Buffer::new(vec![0; at_rest].leak(), cap)
+    }
+
+    #[test]
+    fn a_buffer_grows_into_a_mapping_and_comes_back() {
+        let mut buffer = buffer(8, 300_000);
+        assert_eq!(buffer.append(b"12345678"), Ok(()));
+        assert!(buffer.mapping.is_none());
+        assert_eq!(buffer.append(&[b'x'; 200_000]), Ok(()));
+        assert_eq!(buffer.append(&[b'y'; 99_992]), Ok(()));
+        assert_eq!(buffer.len(), 300_000);
+        assert_eq!(&buffer.bytes()[..9], b"12345678x");
+        buffer.consume(4);
+        assert_eq!(&buffer.bytes()[..5], b"5678x");
+        buffer.truncate(4);
+        assert!(buffer.mapping.is_none());
+        assert_eq!(buffer.bytes(), b"5678");
+        buffer.consume(9);
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn a_full_buffer_stays_full_until_it_is_cut_back() {
+        let mut buffer = buffer(4, 6);
+        assert_eq!(buffer.append(b"12345"), Ok(()));
+        assert_eq!(buffer.append(b"67"), Err(Full));
+        assert_eq!(buffer.append(b"6"), Err(Full));
+        buffer.truncate(5);
+        assert_eq!(buffer.append(b"6"), Ok(()));
+        assert_eq!(buffer.bytes(), b"123456");
+    }
+
+    #[test]
+    fn memory_is_lent_once() {
+        static LENT: Lent<16> = Lent::new();
+        assert_eq!(LENT.take().map(|bytes| bytes.len()), Some(16));
+        assert!(LENT.take().is_none());
+    }
+}

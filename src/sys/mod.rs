@@ -1,0 +1,27 @@
+//! Every system call of the agent, and every line of unsafe code.
+//!
+//! What is exported is safe and typed: owned descriptors, checked lengths, [`Errno`] for what the
+//! kernel refused. No other folder names rustix or libc.
+
+pub mod args;
+pub mod clock;
+pub mod fsctl;
+pub mod log;
+pub mod mem;
+pub mod mount;
+pub mod netlink;
+pub mod poll;
+pub mod power;
+pub mod process;
+pub mod root;
+pub mod signal;
+pub mod stdio;
+pub mod stream;
+
+pub use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+pub use rustix::io::Errno;
+
+/// The positive number of an error.
+pub fn number(errno: Errno) -> i32 {
+    errno.raw_os_error()
+}

@@ -1,0 +1,82 @@
+//! Netlink sockets: questions to the routing table's owner, and news of devices.
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, recvfrom,
+    send, socket_with,
+};
+
+/// A socket for rtnetlink dumps.
+pub struct Route(OwnedFd);
+
+impl Route {
+    /// A new socket.
+    pub fn open() -> Result<Self, Errno> {
+        // Protocol 0 is NETLINK_ROUTE.
+        open(SocketFlags::CLOEXEC, None, 0).map(Self)
+    }
+
+    /// Asks; the answer is read with [`Route::receive`] until it says it is done.
+    pub fn ask(&self, request: &[u8]) -> Result<(), Errno> {
+        send(&self.0, request, SendFlags::empty()).map(|_| ())
+    }
+
+    /// One datagram of the answer, which holds whole messages. One that does not fit into `buffer`
+    /// is an error: part of an answer is no answer.
+    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+        loop {
+            // With TRUNC the kernel tells the length there was, not the length that fitted.
+            match recv(&self.0, &mut *buffer, RecvFlags::TRUNC) {
+                Ok((_, len)) => return buffer.get(..len).ok_or(Errno::MSGSIZE),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+/// A socket that receives the kernel's device events.
+pub struct Uevents(OwnedFd);
+
+impl Uevents {
+    /// The multicast group of the kernel's own events; udev re-sends them in another.
+    const KERNEL_GROUP: u32 = 1;
+
+    /// A new socket.
+    pub fn open() -> Result<Self, Errno> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        open(flags, Some(KOBJECT_UEVENT), Self::KERNEL_GROUP).map(Self)
+    }
+
+    /// The next event, `None` if there is none now. Events not sent by the kernel are left out; an
+    /// event lost for want of room is [`Errno::NOBUFS`].
+    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, Errno> {
+        loop {
+            match recvfrom(&self.0, &mut *buffer, RecvFlags::TRUNC) {
+                Ok((_, len, from)) => {
+                    let from = from.and_then(|from| SocketAddrNetlink::try_from(from).ok());
+                    if from.is_some_and(|from| from.pid() == 0) && len <= buffer.len() {
+                        return Ok(Some(&buffer[..len]));
+                    }
+                }
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+impl AsFd for Uevents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn open(flags: SocketFlags, protocol: Option<Protocol>, groups: u32) -> Result<OwnedFd, Errno> {
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+    bind(&socket, &SocketAddrNetlink::new(0, groups))?;
+    Ok(socket)
+}

@@ -1,0 +1,308 @@
+//! Every look at a file of the guest, relative to one directory.
+//!
+//! In a guest that directory is `/`; in tests it is a captured tree. Paths given here therefore never
+//! begin with a slash; [`relative`] makes one of a path that does.
+
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
+use rustix::io::Errno;
+
+use crate::base::path::Path;
+
+/// The directory that stands for `/`.
+pub struct Root(OwnedFd);
+
+/// What a name in a directory stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// Anything else, or unknown.
+    Other,
+}
+
+/// A path below the root for one that is written from it: `/a/b` is `a/b`, and `/` is `.`.
+pub fn relative(path: &[u8]) -> &[u8] {
+    let start = path.iter().position(|byte| *byte != b'/');
+    start.map_or(b".", |start| &path[start..])
+}
+
+impl Root {
+    /// The root at `path`.
+    pub fn open(path: &CStr) -> Result<Self, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(CWD, path, flags, Mode::empty()).map(Self)
+    }
+
+    /// Opens a file or directory to read, never waiting on it.
+    pub fn file(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        self.with(path, flags, 0)
+    }
+
+    /// Opens a mount point as qemu-ga does: O_RDONLY and O_CLOEXEC alone.
+    pub fn mount_point(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        self.with(path, OFlags::RDONLY | OFlags::CLOEXEC, 0)
+    }
+
+    /// Opens a file to write, never waiting on it and never making it.
+    pub fn for_writing(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        self.with(
+            path,
+            OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
+            0,
+        )
+    }
+
+    /// Makes an empty file with these permissions, or leaves the one that is there.
+    pub fn create(&self, path: &Path, mode: u32) -> Result<OwnedFd, Errno> {
+        self.with(
+            path,
+            OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            mode,
+        )
+    }
+
+    fn with(&self, path: &Path, flags: OFlags, mode: u32) -> Result<OwnedFd, Errno> {
+        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        rustix::fs::openat(&self.0, path, flags, Mode::from_bits_truncate(mode))
+    }
+
+    /// Removes a file.
+    pub fn remove(&self, path: &Path) -> Result<(), Errno> {
+        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        rustix::fs::unlinkat(&self.0, path, AtFlags::empty())
+    }
+
+    /// Makes a directory; one that is there already is no error.
+    pub fn make_directory(&self, path: &Path, mode: u32) -> Result<(), Errno> {
+        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        match rustix::fs::mkdirat(&self.0, path, Mode::from_bits_truncate(mode)) {
+            Err(Errno::EXIST) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Makes a character device.
+    pub fn make_device(&self, path: &Path, major: u32, minor: u32) -> Result<(), Errno> {
+        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        let device = rustix::fs::makedev(major, minor);
+        rustix::fs::mknodat(
+            &self.0,
+            path,
+            FileType::CharacterDevice,
+            Mode::RUSR | Mode::WUSR,
+            device,
+        )
+    }
+
+    /// Reads a file from its start until it ends or `buffer` is full. Gives what was read, which is
+    /// all of `buffer` if there may be more.
+    pub fn read<'b>(&self, path: &Path, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+        let file = self.file(path)?;
+        let mut len = 0;
+        while len < buffer.len() {
+            match rustix::io::read(&file, &mut buffer[len..]) {
+                Ok(0) => break,
+                Ok(count) => len += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(&buffer[..len])
+    }
+
+    /// Where a symbolic link points to.
+    pub fn link<'b>(&self, path: &Path, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        let len = rustix::fs::readlinkat_raw(&self.0, path, &mut *buffer)?;
+        // A target that fills the buffer may have been cut short.
+        if len == buffer.len() {
+            return Err(Errno::NAMETOOLONG);
+        }
+        Ok(&buffer[..len])
+    }
+
+    /// Whether there is something at `path`, a dangling link included.
+    pub fn has(&self, path: &Path) -> Result<bool, Errno> {
+        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        match rustix::fs::statat(&self.0, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Major and minor number of the block device at `path`, if it is one.
+    pub fn block_device(&self, path: &Path) -> Result<Option<(u32, u32)>, Errno> {
+        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        let stat = rustix::fs::statat(&self.0, path, AtFlags::empty())?;
+        let is_block = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
+        let device = stat.st_rdev;
+        Ok(is_block.then(|| (rustix::fs::major(device), rustix::fs::minor(device))))
+    }
+
+    /// Calls `each` with every name in a directory but `.` and `..`, in the directory's own order,
+    /// until it returns false.
+    pub fn list(
+        &self,
+        path: &Path,
+        each: &mut dyn FnMut(&[u8], Entry) -> bool,
+    ) -> Result<(), Errno> {
+        let directory = self.with(
+            path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            0,
+        )?;
+        let mut buffer = [MaybeUninit::uninit(); 2048];
+        let mut entries = RawDir::new(directory, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            let kind = match entry.file_type() {
+                FileType::Directory => Entry::Directory,
+                FileType::Symlink => Entry::Link,
+                _ => Entry::Other,
+            };
+            if name != b"." && name != b".." && !each(name, kind) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file at `path`, to be read line by line.
+    pub fn lines(&self, path: &Path) -> Result<Lines, Errno> {
+        Ok(Lines {
+            file: self.file(path)?,
+            buffer: [0; Lines::LINE],
+            start: 0,
+            end: 0,
+            ended: false,
+        })
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A file read line by line, however long it is.
+pub struct Lines {
+    file: OwnedFd,
+    buffer: [u8; Lines::LINE],
+    start: usize,
+    end: usize,
+    ended: bool,
+}
+
+impl Lines {
+    /// The longest line that is understood, in bytes. A line of the mount table may hold two paths
+    /// of 4 KiB, each byte of them escaped as four; what is longer is left out.
+    const LINE: usize = 16 << 10;
+
+    /// The next line without its end, or `None` at the end of the file.
+    ///
+    /// # Errors
+    /// What reading the file came to.
+    pub fn next(&mut self) -> Result<Option<&[u8]>, Errno> {
+        let mut too_long = false;
+        loop {
+            let held = &self.buffer[self.start..self.end];
+            if let Some(len) = held.iter().position(|byte| *byte == b'\n') {
+                let line = self.start..self.start + len;
+                self.start = line.end + 1;
+                if too_long {
+                    too_long = false;
+                    continue;
+                }
+                return Ok(Some(&self.buffer[line]));
+            }
+            if self.ended {
+                let line = self.start..self.end;
+                self.start = self.end;
+                return Ok((!line.is_empty() && !too_long).then(|| &self.buffer[line]));
+            }
+            if self.start == 0 && self.end == Self::LINE {
+                too_long = true;
+                self.end = 0;
+            }
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+            match rustix::io::read(&self.file, &mut self.buffer[self.end..]) {
+                Ok(0) => self.ended = true,
+                Ok(count) => self.end += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+
+    fn tree(name: &str) -> (std::path::PathBuf, Root) {
+        let path = std::env::temp_dir().join(format!("gaunt-root-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        (path, root)
+    }
+
+    #[test]
+    fn lines_come_whole_and_a_monster_is_left_out() {
+        let (path, root) = tree("lines");
+        let mut text = b"first\n\n".to_vec();
+        text.extend([b'x'; 3 * Lines::LINE]);
+        text.extend(b"\nafter\n");
+        text.extend([b'y'; Lines::LINE - 1]);
+        text.extend(b"\nlast");
+        std::fs::write(path.join("f"), &text).unwrap();
+        let mut lines = root.lines(&Path::of(&[b"f"])).unwrap();
+        let mut seen = Vec::new();
+        while let Some(line) = lines.next().unwrap() {
+            seen.push(line.to_vec());
+        }
+        assert_eq!(
+            seen.len(),
+            5,
+            "{:?}",
+            seen.iter().map(Vec::len).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            &seen[..3],
+            [b"first".to_vec(), b"".to_vec(), b"after".to_vec()]
+        );
+        assert_eq!(seen[3].len(), Lines::LINE - 1);
+        assert_eq!(seen[4], b"last");
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn paths_from_the_root_become_relative() {
+        assert_eq!(relative(b"/"), b".");
+        assert_eq!(relative(b"//a/b"), b"a/b");
+        assert_eq!(relative(b"a"), b"a");
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_and_not_there() {
+        let (path, root) = tree("missing");
+        assert_eq!(root.has(&Path::of(&[b"nothing"])), Ok(false));
+        assert_eq!(
+            root.file(&Path::of(&[b"nothing"])).err(),
+            Some(Errno::NOENT)
+        );
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}

@@ -1,0 +1,102 @@
+//! Channels and pipes: opening them, and reading and writing without waiting.
+
+use core::ffi::CStr;
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::pipe::PipeFlags;
+
+/// Opens a character device for both directions, never waiting on it.
+pub fn open_port(path: &CStr) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(
+        CWD,
+        path,
+        OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY,
+        Mode::empty(),
+    )
+}
+
+/// A unix socket listening at `path`; a file already there is removed first, as qemu-ga does.
+pub fn listen_unix(path: &CStr) -> Result<OwnedFd, Errno> {
+    match rustix::fs::unlink(path) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
+    }
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, 1)?;
+    Ok(socket)
+}
+
+/// The next client of a listening socket; `None` if none is waiting.
+pub fn accept(socket: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
+    match rustix::net::accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        Ok(client) => Ok(Some(client)),
+        // A client that gave up before its turn is no failure of the channel.
+        Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A pipe: the end to read, which never waits, and the end to write, which does.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK)?;
+    Ok((reader, writer))
+}
+
+/// What a read that does not wait came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// This many bytes.
+    Bytes(usize),
+    /// Nothing yet.
+    NotYet,
+    /// Nothing ever again; on a virtio port, nothing while the host is away.
+    End,
+}
+
+/// Reads what there is into `buffer`.
+pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> Result<Read, Errno> {
+    loop {
+        match rustix::io::read(&fd, &mut *buffer) {
+            Ok(0) => return Ok(Read::End),
+            Ok(count) => return Ok(Read::Bytes(count)),
+            Err(Errno::AGAIN) => return Ok(Read::NotYet),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Writes what can be written now and says how much that was.
+pub fn write(fd: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
+    loop {
+        match rustix::io::write(&fd, bytes) {
+            Err(Errno::AGAIN) => return Ok(0),
+            Err(Errno::INTR) => {}
+            done => return done,
+        }
+    }
+}
+
+/// Writes all of `bytes`, waiting where need be. Only children of the agent do that.
+pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let count = match rustix::io::write(&fd, bytes) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => count,
+            Err(Errno::INTR) => 0,
+            Err(errno) => return Err(errno),
+        };
+        bytes = &bytes[count..];
+    }
+    Ok(())
+}

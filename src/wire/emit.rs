@@ -1,0 +1,555 @@
+//! JSON values as qemu-ga prints them, written one after the other into a [`Store`].
+//!
+//! A [`Value`] is a place where exactly one value belongs. Lists of any length are written element by
+//! element; objects of a fixed shape are serde structs, for which `Value` is the serializer. A store
+//! that is full swallows the rest; whoever owns the reply finds that out at its end.
+//!
+//! Doubles are never formatted (the core library's float printing would outweigh the agent): the few
+//! fractional numbers of the protocol are exact decimals, see [`Value::decimal`].
+
+use core::fmt;
+
+use serde::ser::{self, Impossible, Serialize, SerializeSeq, SerializeStruct, Serializer};
+
+use super::json::Json;
+use crate::base::store::Store;
+use crate::base::text::Digits;
+
+/// A place for one value.
+#[must_use = "a value must be written"]
+pub struct Value<'a> {
+    out: &'a mut dyn Store,
+}
+
+/// An object being written, member by member.
+#[must_use = "an object is not whole before `end`"]
+pub struct Object<'a> {
+    out: &'a mut dyn Store,
+    empty: bool,
+}
+
+/// A list being written, item by item.
+#[must_use = "a list is not whole before `end`"]
+pub struct List<'a> {
+    out: &'a mut dyn Store,
+    empty: bool,
+}
+
+/// Bytes that are text as far as anybody knows: names and paths of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text<'a>(pub &'a [u8]);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn new(out: &'a mut dyn Store) -> Self {
+        Self { out }
+    }
+
+    /// A signed integer.
+    pub fn int(self, value: i64) {
+        put(self.out, Digits::signed(value).as_bytes());
+    }
+
+    /// An unsigned integer.
+    pub fn uint(self, value: u64) {
+        put(self.out, Digits::unsigned(value).as_bytes());
+    }
+
+    /// `units` and `fraction` of them in `10^-digits`, without trailing zeros: 2, 500000, 6 is 2.5.
+    pub fn decimal(self, units: i64, fraction: u64, digits: usize) {
+        put(self.out, Digits::signed(units).as_bytes());
+        if fraction != 0 {
+            put(self.out, b".");
+            let places = Digits::padded(fraction, digits);
+            let places = places.as_bytes();
+            let zeros = places
+                .iter()
+                .rev()
+                .take_while(|digit| **digit == b'0')
+                .count();
+            put(
+                self.out,
+                places
+                    .get(..places.len().saturating_sub(zeros))
+                    .unwrap_or(places),
+            );
+        }
+    }
+
+    /// A boolean.
+    pub fn bool(self, value: bool) {
+        put(self.out, if value { b"true" } else { b"false" });
+    }
+
+    /// A string.
+    pub fn text(self, text: &[u8]) {
+        put(self.out, b"\"");
+        escape(self.out, text);
+        put(self.out, b"\"");
+    }
+
+    /// A string that comes byte by byte.
+    pub fn text_of(self, bytes: impl Iterator<Item = u8>) {
+        put(self.out, b"\"");
+        escape_bytes(self.out, bytes);
+        put(self.out, b"\"");
+    }
+
+    /// Begins an object.
+    pub fn object(self) -> Object<'a> {
+        put(self.out, b"{");
+        Object {
+            out: self.out,
+            empty: true,
+        }
+    }
+
+    /// Begins a list.
+    pub fn list(self) -> List<'a> {
+        put(self.out, b"[");
+        List {
+            out: self.out,
+            empty: true,
+        }
+    }
+
+    /// Anything that serde knows how to take apart.
+    pub fn put<T: Serialize>(self, value: &T) {
+        // The only error is a type this serializer does not know, and no reply has one.
+        let _ = value.serialize(self);
+    }
+
+    /// A value of the request, in the reply's own spelling. Numbers stay as the client wrote them,
+    /// but for the minus of -0: a double is thus echoed exactly, and never as `inf`.
+    pub fn json(self, json: Json<'_>) {
+        let mut rest = json.text();
+        while let Some((&byte, behind)) = rest.split_first() {
+            rest = match byte {
+                b'"' | b'\'' => match Json::leading_string(rest) {
+                    Some((string, behind)) => {
+                        put(self.out, b"\"");
+                        escape_bytes(self.out, string.bytes());
+                        put(self.out, b"\"");
+                        behind
+                    }
+                    None => behind,
+                },
+                b',' => then(self.out, b", ", behind),
+                b':' => then(self.out, b": ", behind),
+                b' ' | b'\t' | b'\n' | b'\r' => behind,
+                b'{' | b'}' | b'[' | b']' => then(self.out, &[byte], behind),
+                _ => {
+                    let len = rest
+                        .iter()
+                        .position(|byte| b" \t\n\r,:{}[]\"'".contains(byte));
+                    let (token, behind) = rest.split_at(len.unwrap_or(rest.len()));
+                    then(self.out, if token == b"-0" { b"0" } else { token }, behind)
+                }
+            };
+        }
+    }
+}
+
+fn then<'t>(out: &mut dyn Store, text: &[u8], rest: &'t [u8]) -> &'t [u8] {
+    put(out, text);
+    rest
+}
+
+impl Object<'_> {
+    /// The place for the value of member `name`, a name that needs no escapes.
+    pub fn member(&mut self, name: &str) -> Value<'_> {
+        put(self.out, if self.empty { b"\"" } else { b", \"" });
+        self.empty = false;
+        put(self.out, name.as_bytes());
+        put(self.out, b"\": ");
+        Value { out: self.out }
+    }
+
+    /// Ends the object.
+    pub fn end(self) {
+        put(self.out, b"}");
+    }
+}
+
+impl List<'_> {
+    /// The place for the next item.
+    pub fn item(&mut self) -> Value<'_> {
+        if !self.empty {
+            put(self.out, b", ");
+        }
+        self.empty = false;
+        Value { out: self.out }
+    }
+
+    /// Ends the list.
+    pub fn end(self) {
+        put(self.out, b"]");
+    }
+}
+
+fn put(out: &mut dyn Store, text: &[u8]) {
+    // A full store is found out at the end of the reply.
+    let _ = out.append(text);
+}
+
+/// Writes `bytes` as the inside of a string. Ill-formed UTF-8 becomes U+FFFD, one for each maximal
+/// part, and the two bytes C0 80 become U+0000, as which they came in.
+pub(super) fn escape(out: &mut dyn Store, bytes: &[u8]) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let plain = rest.iter().take_while(|byte| is_plain(**byte)).count();
+        let (run, behind) = rest.split_at(plain);
+        put(out, run);
+        rest = match behind.first() {
+            Some(byte) if byte.is_ascii() => {
+                escape_char(out, char::from(*byte));
+                behind.get(1..).unwrap_or_default()
+            }
+            Some(_) => escape_wide(out, behind),
+            None => behind,
+        };
+    }
+}
+
+/// As [`escape`], for bytes that come one by one: they are gathered into runs that do not cut a
+/// character in two.
+pub(super) fn escape_bytes(out: &mut dyn Store, bytes: impl Iterator<Item = u8>) {
+    let mut run = heapless::Vec::<u8, 64>::new();
+    for byte in bytes {
+        // Runs are cut before a byte that begins a character, so never inside one; a character
+        // takes at most four bytes.
+        let begins = byte & 0xC0 != 0x80;
+        if (run.len() >= 60 && begins) || run.is_full() {
+            escape(out, &run);
+            run.clear();
+        }
+        let _ = run.push(byte);
+    }
+    escape(out, &run);
+}
+
+fn is_plain(byte: u8) -> bool {
+    (0x20..0x7F).contains(&byte) && byte != b'"' && byte != b'\\'
+}
+
+/// Writes the one character, well formed or not, that begins at a byte above ASCII; gives the rest.
+fn escape_wide<'b>(out: &mut dyn Store, bytes: &'b [u8]) -> &'b [u8] {
+    if let Some(rest) = bytes.strip_prefix(b"\xC0\x80") {
+        escape_char(out, '\0');
+        return rest;
+    }
+    let chunk = bytes.utf8_chunks().next();
+    let first = chunk
+        .as_ref()
+        .and_then(|chunk| chunk.valid().chars().next());
+    let len = match (first, chunk) {
+        (Some(first), _) => first.len_utf8(),
+        (None, Some(chunk)) => chunk.invalid().len(),
+        (None, None) => bytes.len(),
+    };
+    escape_char(out, first.unwrap_or(char::REPLACEMENT_CHARACTER));
+    bytes.get(len..).unwrap_or_default()
+}
+
+fn escape_char(out: &mut dyn Store, char: char) {
+    let short: &[u8] = match char {
+        '"' => b"\\\"",
+        '\\' => b"\\\\",
+        '\x08' => b"\\b",
+        '\x0C' => b"\\f",
+        '\n' => b"\\n",
+        '\r' => b"\\r",
+        '\t' => b"\\t",
+        _ => {
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                put(
+                    out,
+                    &[
+                        b'\\',
+                        b'u',
+                        hex(*unit >> 12),
+                        hex(*unit >> 8),
+                        hex(*unit >> 4),
+                        hex(*unit),
+                    ],
+                );
+            }
+            return;
+        }
+    };
+    put(out, short);
+}
+
+/// The upper-case hexadecimal digit of the lowest four bits.
+fn hex(value: u16) -> u8 {
+    match (value & 0xF) as u8 {
+        nibble @ 0..10 => nibble.wrapping_add(b'0'),
+        nibble => nibble.wrapping_add(b'A').wrapping_sub(10),
+    }
+}
+
+/// A type that no reply has.
+#[derive(Debug)]
+pub struct Unsupported;
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
+}
+
+impl core::error::Error for Unsupported {}
+
+impl ser::Error for Unsupported {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Self
+    }
+}
+
+type Never = Impossible<(), Unsupported>;
+
+impl<'a> Serializer for Value<'a> {
+    type Ok = ();
+    type Error = Unsupported;
+    type SerializeSeq = List<'a>;
+    type SerializeTuple = Never;
+    type SerializeTupleStruct = Never;
+    type SerializeTupleVariant = Never;
+    type SerializeMap = Never;
+    type SerializeStruct = Object<'a>;
+    type SerializeStructVariant = Never;
+
+    fn serialize_bool(self, value: bool) -> Result<(), Unsupported> {
+        self.bool(value);
+        Ok(())
+    }
+    fn serialize_i8(self, value: i8) -> Result<(), Unsupported> {
+        self.serialize_i64(value.into())
+    }
+    fn serialize_i16(self, value: i16) -> Result<(), Unsupported> {
+        self.serialize_i64(value.into())
+    }
+    fn serialize_i32(self, value: i32) -> Result<(), Unsupported> {
+        self.serialize_i64(value.into())
+    }
+    fn serialize_i64(self, value: i64) -> Result<(), Unsupported> {
+        self.int(value);
+        Ok(())
+    }
+    fn serialize_u8(self, value: u8) -> Result<(), Unsupported> {
+        self.serialize_u64(value.into())
+    }
+    fn serialize_u16(self, value: u16) -> Result<(), Unsupported> {
+        self.serialize_u64(value.into())
+    }
+    fn serialize_u32(self, value: u32) -> Result<(), Unsupported> {
+        self.serialize_u64(value.into())
+    }
+    fn serialize_u64(self, value: u64) -> Result<(), Unsupported> {
+        self.uint(value);
+        Ok(())
+    }
+    fn serialize_f32(self, _: f32) -> Result<(), Unsupported> {
+        Err(Unsupported)
+    }
+    fn serialize_f64(self, _: f64) -> Result<(), Unsupported> {
+        Err(Unsupported)
+    }
+    fn serialize_char(self, _: char) -> Result<(), Unsupported> {
+        Err(Unsupported)
+    }
+    fn serialize_str(self, text: &str) -> Result<(), Unsupported> {
+        self.serialize_bytes(text.as_bytes())
+    }
+    fn serialize_bytes(self, text: &[u8]) -> Result<(), Unsupported> {
+        self.text(text);
+        Ok(())
+    }
+    fn serialize_none(self) -> Result<(), Unsupported> {
+        Err(Unsupported)
+    }
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Unsupported> {
+        value.serialize(self)
+    }
+    fn serialize_unit(self) -> Result<(), Unsupported> {
+        Err(Unsupported)
+    }
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Unsupported> {
+        Err(Unsupported)
+    }
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<(), Unsupported> {
+        self.serialize_str(variant)
+    }
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Unsupported> {
+        value.serialize(self)
+    }
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: &T,
+    ) -> Result<(), Unsupported> {
+        Err(Unsupported)
+    }
+    fn serialize_seq(self, _: Option<usize>) -> Result<List<'a>, Unsupported> {
+        Ok(self.list())
+    }
+    fn serialize_tuple(self, _: usize) -> Result<Never, Unsupported> {
+        Err(Unsupported)
+    }
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Never, Unsupported> {
+        Err(Unsupported)
+    }
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Never, Unsupported> {
+        Err(Unsupported)
+    }
+    fn serialize_map(self, _: Option<usize>) -> Result<Never, Unsupported> {
+        Err(Unsupported)
+    }
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Object<'a>, Unsupported> {
+        Ok(self.object())
+    }
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Never, Unsupported> {
+        Err(Unsupported)
+    }
+    fn collect_str<T: fmt::Display + ?Sized>(self, _: &T) -> Result<(), Unsupported> {
+        Err(Unsupported)
+    }
+}
+
+impl SerializeStruct for Object<'_> {
+    type Ok = ();
+    type Error = Unsupported;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), Unsupported> {
+        value.serialize(self.member(name))
+    }
+
+    fn end(self) -> Result<(), Unsupported> {
+        Object::end(self);
+        Ok(())
+    }
+}
+
+impl SerializeSeq for List<'_> {
+    type Ok = ();
+    type Error = Unsupported;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unsupported> {
+        value.serialize(self.item())
+    }
+
+    fn end(self) -> Result<(), Unsupported> {
+        List::end(self);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::json;
+
+    fn written(write: impl FnOnce(Value<'_>)) -> String {
+        let mut out = heapless::Vec::<u8, 4096>::new();
+        write(Value::new(&mut out));
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn strings_are_ascii_and_escaped_as_qemu_does() {
+        let text = "a\"\\/'\u{8}\u{c}\n\r\t\u{1}\u{7f}é\u{1F600}".as_bytes();
+        assert_eq!(
+            written(|value| value.text(text)),
+            r#""a\"\\/'\b\f\n\r\t\u0001\u007F\u00E9\uD83D\uDE00""#
+        );
+        assert_eq!(
+            written(|value| value.text(b"\xFFx\xE2\x82y\xC0\x80")),
+            r#""\uFFFDx\uFFFDy\u0000""#
+        );
+    }
+
+    #[test]
+    fn a_string_in_pieces_is_escaped_as_a_whole() {
+        for lead in 0..70 {
+            let mut text = vec![b'x'; lead];
+            text.extend("é\u{1F600}\u{20AC}".repeat(20).bytes());
+            text.extend(b"\xC0\x80\xFF");
+            let whole = written(|value| value.text(&text));
+            assert_eq!(written(|value| value.text_of(text.iter().copied())), whole);
+        }
+    }
+
+    #[test]
+    fn decimals_have_no_trailing_zeros() {
+        assert_eq!(written(|value| value.decimal(2, 500_000, 6)), "2.5");
+        assert_eq!(written(|value| value.decimal(-1, 0, 6)), "-1");
+        assert_eq!(written(|value| value.decimal(7, 1, 6)), "7.000001");
+    }
+
+    #[test]
+    fn values_of_the_request_are_respelled() {
+        let text = br#"{ "a" :[1,-0 ,'it\'s "\u00e9"',{}, 1e999,0.1,true ,null]}"#;
+        let json = json::check(text).unwrap();
+        assert_eq!(
+            written(|value| value.json(json)),
+            r#"{"a": [1, 0, "it's \"\u00E9\"", {}, 1e999, 0.1, true, null]}"#
+        );
+    }
+
+    #[test]
+    fn structs_become_objects() {
+        #[derive(serde::Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        struct Sample<'a> {
+            logical_id: i64,
+            name: Text<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            absent: Option<u64>,
+            present: Option<bool>,
+            list: &'a [u64],
+        }
+        let sample = Sample {
+            logical_id: -1,
+            name: Text(b"x"),
+            absent: None,
+            present: Some(true),
+            list: &[1, 2],
+        };
+        assert_eq!(
+            written(|value| value.put(&sample)),
+            r#"{"logical-id": -1, "name": "x", "present": true, "list": [1, 2]}"#
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! Replies: written straight into a client's outgoing bytes, whole or not at all.
+//!
+//! A handler either writes one value ([`Reply::value`]) or fails ([`Reply::fail`]), at any moment:
+//! failing rewinds to where the reply began, so half a reply can never leave. [`Failed`] is the proof
+//! that an error was written; nothing else makes one.
+//!
+//! Text is what qemu-ga sends: `, ` and `: ` between tokens, ASCII only, one LF at the end. Members
+//! come in the order they are written, not in qemu-ga's hash order.
+
+use super::emit::{Value, escape, escape_bytes};
+use super::json::{Json, Str};
+use crate::base::errno;
+use crate::base::store::Store;
+use crate::base::text::Digits;
+
+/// What guest-sync-delimited puts before its reply.
+const DELIMITER: &[u8] = b"\xFF";
+
+/// The kinds of error clients tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Anything that went wrong.
+    Generic,
+    /// The command is unknown or not allowed: clients take it for unsupported and go on.
+    CommandNotFound,
+}
+
+/// An error has been written into the reply.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Failed(());
+
+/// The reply to one request.
+pub struct Reply<'a> {
+    out: &'a mut dyn Store,
+    start: usize,
+    /// Whether the value was begun.
+    begun: bool,
+    delimited: bool,
+    id: Option<Json<'a>>,
+}
+
+impl<'a> Reply<'a> {
+    /// A reply behind what `out` holds, echoing `id`.
+    pub fn new(out: &'a mut dyn Store, id: Option<Json<'a>>) -> Self {
+        Self {
+            start: out.bytes().len(),
+            out,
+            begun: false,
+            delimited: false,
+            id,
+        }
+    }
+
+    /// Has a successful reply begin with the delimiter.
+    pub fn delimit(&mut self) {
+        self.delimited = true;
+    }
+
+    /// Begins the successful reply, whose value is then written.
+    pub fn value(&mut self) -> Value<'_> {
+        self.out.truncate(self.start);
+        if self.delimited {
+            let _ = self.out.append(DELIMITER);
+        }
+        let _ = self.out.append(br#"{"return": "#);
+        self.begun = true;
+        Value::new(self.out)
+    }
+
+    /// Begins an error instead of whatever was written so far.
+    pub fn fail(&mut self) -> Failure<'_> {
+        self.fail_as(Class::Generic)
+    }
+
+    /// As [`Reply::fail`], of a given class.
+    pub fn fail_as(&mut self, class: Class) -> Failure<'_> {
+        self.out.truncate(self.start);
+        let class: &[u8] = match class {
+            Class::Generic => b"GenericError",
+            Class::CommandNotFound => b"CommandNotFound",
+        };
+        for piece in [br#"{"error": {"class": ""#, class, br#"", "desc": ""#] {
+            let _ = self.out.append(piece);
+        }
+        Failure { out: self.out }
+    }
+
+    /// Ends the reply. One whose value was never begun is the empty object.
+    pub fn finish(mut self, outcome: Result<(), Failed>) {
+        if outcome.is_ok() && !self.begun {
+            self.value().object().end();
+        }
+        if let Some(id) = self.id {
+            let _ = self.out.append(br#", "id": "#);
+            Value::new(self.out).json(id);
+        }
+        if self.out.append(b"}\n").is_err() {
+            self.give_up();
+        }
+    }
+
+    /// Takes back whatever was written: silence is the reply.
+    pub fn silence(self) {
+        self.out.truncate(self.start);
+    }
+
+    /// The reply outgrew its cap: says so instead, without the id, which may be what is too long.
+    fn give_up(&mut self) {
+        self.fail().text("the reply is too long").end();
+        let _ = self.out.append(b"}\n");
+    }
+}
+
+/// An error being worded.
+#[must_use = "an error is not whole before `end`"]
+pub struct Failure<'a> {
+    out: &'a mut dyn Store,
+}
+
+impl Failure<'_> {
+    /// Fixed words.
+    pub fn text(self, text: &str) -> Self {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Bytes of a path, a name, or the output of a program.
+    pub fn bytes(self, bytes: &[u8]) -> Self {
+        escape(self.out, bytes);
+        self
+    }
+
+    /// A string of the request.
+    pub fn string(self, string: Str<'_>) -> Self {
+        escape_bytes(self.out, string.bytes());
+        self
+    }
+
+    /// A number.
+    pub fn number(self, value: i64) -> Self {
+        self.bytes(Digits::signed(value).as_bytes())
+    }
+
+    /// Colon, blank, and the C library's words for an error number.
+    pub fn errno(self, number: i32) -> Self {
+        match errno::text(number) {
+            Some(text) => self.text(": ").text(text),
+            None => self.text(": Unknown error ").number(i64::from(number)),
+        }
+    }
+
+    /// Ends the error.
+    pub fn end(self) -> Failed {
+        let _ = self.out.append(br#""}"#);
+        Failed(())
+    }
+}
