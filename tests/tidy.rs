@@ -1,0 +1,143 @@
+//! What `src/lib.rs` says of the layers, held against the source: imports point down only, system
+//! calls and unsafe code stay in `sys/`, and nothing names a registry or a registry's host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each folder may import from the others.
+const LAYERS: [(&str, &[&str]); 8] = [
+    ("base", &[]),
+    ("parse", &["base"]),
+    ("wire", &["base"]),
+    ("sys", &["base"]),
+    ("probe", &["base", "parse", "sys"]),
+    ("state", &["base", "parse", "sys"]),
+    ("commands", &["base", "parse", "wire", "sys", "probe", "state"]),
+    ("agent", &["base", "parse", "wire", "sys", "probe", "state", "commands"]),
+];
+
+fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            found.push((path, text));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// The lines that are code, with their numbers.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    lines.filter(|(_, line)| !line.starts_with("//"))
+}
+
+/// The modules of this crate that a line names: what follows `crate::`.
+fn named(line: &str) -> impl Iterator<Item = &str> {
+    line.split("crate::").skip(1).map(|rest| {
+        let end = rest.find(|char: char| !char.is_alphanumeric() && char != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    })
+}
+
+#[test]
+fn imports_point_down_only() {
+    for (folder, below) in LAYERS {
+        let files = sources(&src().join(folder));
+        assert!(!files.is_empty(), "{folder} is empty");
+        for (path, text) in files {
+            for (number, line) in code(&text) {
+                assert!(!line.starts_with("use crate::{"), "{}:{number}", path.display());
+                for module in named(line) {
+                    let allowed = module == folder || below.contains(&module);
+                    assert!(allowed, "{}:{number}: {folder} uses {module}", path.display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_command_uses_another() {
+    let files = sources(&src().join("commands"));
+    let subjects: Vec<String> =
+        files.iter().map(|(path, _)| path.file_stem().unwrap().to_str().unwrap().into()).collect();
+    for (path, text) in &files {
+        let own = path.file_stem().unwrap().to_str().unwrap();
+        if own == "mod" {
+            continue;
+        }
+        for (number, line) in code(text) {
+            let strangers = subjects.iter().filter(|subject| *subject != own && *subject != "mod");
+            for subject in strangers {
+                let uses = ["super::", "commands::"].iter().any(|path| {
+                    line.split(path).skip(1).any(|rest| {
+                        let rest = rest.strip_prefix(subject.as_str());
+                        rest.is_some_and(|rest| rest.starts_with("::") || rest.starts_with(';'))
+                    })
+                });
+                assert!(!uses, "{}:{number}: {own} uses {subject}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_folder_has_its_place_in_the_map() {
+    let map = fs::read_to_string(src().join("lib.rs")).unwrap();
+    for entry in fs::read_dir(src()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            assert!(LAYERS.iter().any(|(folder, _)| *folder == name), "{name} is in no layer");
+            assert!(map.contains(&format!("//! | `{name}/` |")), "{name} is not on the map");
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_and_system_calls_stay_in_sys() {
+    for (path, text) in sources(&src()) {
+        let place = path.strip_prefix(src()).unwrap();
+        let entry = place == Path::new("main.rs");
+        if place.starts_with("sys") {
+            continue;
+        }
+        for (number, line) in code(&text) {
+            let spot = format!("{}:{number}", path.display());
+            let words = line.split(|char: char| !char.is_alphanumeric() && char != '_');
+            for word in words {
+                assert!(entry || word != "unsafe", "{spot}: unsafe code");
+                assert!(!["rustix", "libc", "linux_raw_sys"].contains(&word), "{spot}: {word}");
+            }
+        }
+        let is_folder = place.file_name().unwrap() == "mod.rs" && place.components().count() == 2;
+        assert!(!is_folder || text.contains("#![forbid(unsafe_code)]"), "{}", path.display());
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for (path, text) in sources(&src()) {
+        assert!(text.starts_with("//! "), "{} has no header", path.display());
+    }
+}
+
+#[test]
+fn the_readme_lists_every_command_of_the_table() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    for row in &gaunt::commands::TABLE {
+        let name = row.name.strip_prefix("guest-").unwrap();
+        assert!(readme.contains(&format!("`{name}`")), "{} is not in the README", row.name);
+    }
+}
