@@ -21,7 +21,9 @@ fn main() {
     let script = format!("{}/targets/discard.ld", of("CARGO_MANIFEST_DIR"));
     for words in LAYOUT.into_iter().chain([&["-T", script.as_str()][..]]) {
         if direct {
-            words.iter().for_each(|word| println!("cargo::rustc-link-arg-bins={word}"));
+            words
+                .iter()
+                .for_each(|word| println!("cargo::rustc-link-arg-bins={word}"));
         } else {
             println!("cargo::rustc-link-arg-bins=-Wl,{}", words.join(","));
         }

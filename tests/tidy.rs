@@ -12,8 +12,14 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("sys", &["base"]),
     ("probe", &["base", "parse", "sys"]),
     ("state", &["base", "parse", "sys"]),
-    ("commands", &["base", "parse", "wire", "sys", "probe", "state"]),
-    ("agent", &["base", "parse", "wire", "sys", "probe", "state", "commands"]),
+    (
+        "commands",
+        &["base", "parse", "wire", "sys", "probe", "state"],
+    ),
+    (
+        "agent",
+        &["base", "parse", "wire", "sys", "probe", "state", "commands"],
+    ),
 ];
 
 fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
@@ -37,7 +43,10 @@ fn src() -> PathBuf {
 
 /// The lines that are code, with their numbers.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    let lines = text
+        .lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, line.trim()));
     lines.filter(|(_, line)| !line.starts_with("//"))
 }
 
@@ -56,10 +65,18 @@ fn imports_point_down_only() {
         assert!(!files.is_empty(), "{folder} is empty");
         for (path, text) in files {
             for (number, line) in code(&text) {
-                assert!(!line.starts_with("use crate::{"), "{}:{number}", path.display());
+                assert!(
+                    !line.starts_with("use crate::{"),
+                    "{}:{number}",
+                    path.display()
+                );
                 for module in named(line) {
                     let allowed = module == folder || below.contains(&module);
-                    assert!(allowed, "{}:{number}: {folder} uses {module}", path.display());
+                    assert!(
+                        allowed,
+                        "{}:{number}: {folder} uses {module}",
+                        path.display()
+                    );
                 }
             }
         }
@@ -69,15 +86,19 @@ fn imports_point_down_only() {
 #[test]
 fn no_command_uses_another() {
     let files = sources(&src().join("commands"));
-    let subjects: Vec<String> =
-        files.iter().map(|(path, _)| path.file_stem().unwrap().to_str().unwrap().into()).collect();
+    let subjects: Vec<String> = files
+        .iter()
+        .map(|(path, _)| path.file_stem().unwrap().to_str().unwrap().into())
+        .collect();
     for (path, text) in &files {
         let own = path.file_stem().unwrap().to_str().unwrap();
         if own == "mod" {
             continue;
         }
         for (number, line) in code(text) {
-            let strangers = subjects.iter().filter(|subject| *subject != own && *subject != "mod");
+            let strangers = subjects
+                .iter()
+                .filter(|subject| *subject != own && *subject != "mod");
             for subject in strangers {
                 let uses = ["super::", "commands::"].iter().any(|path| {
                     line.split(path).skip(1).any(|rest| {
@@ -98,8 +119,14 @@ fn every_folder_has_its_place_in_the_map() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
         if path.is_dir() {
-            assert!(LAYERS.iter().any(|(folder, _)| *folder == name), "{name} is in no layer");
-            assert!(map.contains(&format!("//! | `{name}/` |")), "{name} is not on the map");
+            assert!(
+                LAYERS.iter().any(|(folder, _)| *folder == name),
+                "{name} is in no layer"
+            );
+            assert!(
+                map.contains(&format!("//! | `{name}/` |")),
+                "{name} is not on the map"
+            );
         }
     }
 }
@@ -117,11 +144,18 @@ fn unsafe_code_and_system_calls_stay_in_sys() {
             let words = line.split(|char: char| !char.is_alphanumeric() && char != '_');
             for word in words {
                 assert!(entry || word != "unsafe", "{spot}: unsafe code");
-                assert!(!["rustix", "libc", "linux_raw_sys"].contains(&word), "{spot}: {word}");
+                assert!(
+                    !["rustix", "libc", "linux_raw_sys"].contains(&word),
+                    "{spot}: {word}"
+                );
             }
         }
         let is_folder = place.file_name().unwrap() == "mod.rs" && place.components().count() == 2;
-        assert!(!is_folder || text.contains("#![forbid(unsafe_code)]"), "{}", path.display());
+        assert!(
+            !is_folder || text.contains("#![forbid(unsafe_code)]"),
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -138,6 +172,10 @@ fn the_readme_lists_every_command_of_the_table() {
     let readme = fs::read_to_string(readme).unwrap();
     for row in &gaunt::commands::TABLE {
         let name = row.name.strip_prefix("guest-").unwrap();
-        assert!(readme.contains(&format!("`{name}`")), "{} is not in the README", row.name);
+        assert!(
+            readme.contains(&format!("`{name}`")),
+            "{} is not in the README",
+            row.name
+        );
     }
 }

@@ -8,7 +8,10 @@ const NS_PER_S: i64 = 1_000_000_000;
 
 /// Seconds and nanoseconds of one of the kernel's clocks.
 fn read(clock: libc::clockid_t) -> (i64, i64) {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `now` is ours and outlives the call, which writes nothing else. It fails only for a
     // clock that does not exist, and both clocks used here do.
     unsafe { libc::clock_gettime(clock, &mut now) };

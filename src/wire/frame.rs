@@ -1,8 +1,8 @@
 //! Bytes to messages: finds where one request ends and the next begins.
 //!
-//! The dialect, the recovery after a byte that fits nowhere and the limits are qemu-ga's, as
-//! protocol.md sections 1.2, 1.3 and 1.5 record them. No I/O, no command names, and no judgement on
-//! structure: escapes, UTF-8, keywords and commas are `wire::json`'s, once the message is whole.
+//! The dialect, the recovery after a byte that fits nowhere and the limits are those of qemu-ga 10,
+//! found by asking it, byte for byte. No I/O, no command names, and no judgement on structure:
+//! escapes, UTF-8, keywords and commas are `wire::json`'s, once the message is whole.
 //!
 //! The store gets the text of tokens only. Blanks between tokens are dropped, and one space goes
 //! between two numbers or keywords that follow each other, so that they stay two. It may hold more
@@ -128,7 +128,7 @@ pub struct Framer {
     arrays: i32,
     /// Complete tokens of this message.
     tokens: usize,
-    /// How many there were when the latest number or keyword was complete.
+    /// How many there were when the latest number or keyword was complete; at first, no such number.
     scalar_end: usize,
     /// Bytes of the tokens of this message, complete or not; [`BEYOND`] more once the store did not
     /// take some of them.
@@ -150,7 +150,7 @@ impl Framer {
             objects: 0,
             arrays: 0,
             tokens: 0,
-            scalar_end: 0,
+            scalar_end: usize::MAX,
             bytes: 0,
             token_start: 0,
         }
@@ -165,7 +165,6 @@ impl Framer {
     ///
     /// After any event but [`Event::NeedMore`] the caller handles it, cuts the store back to nothing
     /// and calls again with the rest, which may be all of `input`.
-    #[inline(never)]
     pub fn feed(&mut self, input: &[u8], store: &mut dyn Store) -> (usize, Event) {
         let mut at = 0usize;
         // The first byte that is neither stored nor dropped.
@@ -186,12 +185,22 @@ impl Framer {
                 State::Between => match byte {
                     b'"' | b'\'' => {
                         self.token_start = self.bytes;
-                        Some(State::String(byte))
+                        let run = plain_run(between(input, at, input.len()), byte);
+                        let end = at.wrapping_add(run);
+                        if run < REQUEST_BYTES && input.get(end) == Some(&byte) {
+                            // All of it is here: most strings are short and plain.
+                            at = end.wrapping_add(1);
+                            self.bytes = self.bytes.wrapping_add(run).wrapping_add(2);
+                            None
+                        } else {
+                            Some(State::String(byte))
+                        }
                     }
-                    b'{' | b'}' | b'[' | b']' | b':' | b',' => {
-                        self.count_mark(byte);
-                        None
-                    }
+                    b'{' => self.mark(1, 0),
+                    b'}' => self.mark(-1, 0),
+                    b'[' => self.mark(0, 1),
+                    b']' => self.mark(0, -1),
+                    b':' | b',' => self.mark(0, 0),
                     b' ' | b'\t' | b'\n' | b'\r' => {
                         self.keep(between(input, kept, from), store);
                         kept = at;
@@ -202,7 +211,7 @@ impl Framer {
                         let Some(state) = State::of_scalar(byte) else {
                             break self.stray(between(input, kept, at), store);
                         };
-                        if self.tokens != 0 && self.tokens == self.scalar_end {
+                        if self.tokens == self.scalar_end {
                             self.keep(between(input, kept, from), store);
                             self.keep(b" ", store);
                             kept = from;
@@ -266,16 +275,12 @@ impl Framer {
         TOKEN_BYTES.saturating_sub(self.bytes.wrapping_sub(self.token_start))
     }
 
-    /// Counts a token of one byte.
-    fn count_mark(&mut self, byte: u8) {
+    /// Counts a token of one byte, and by how much it changes the balances.
+    fn mark(&mut self, objects: i32, arrays: i32) -> Option<State> {
         self.bytes = self.bytes.wrapping_add(1);
-        match byte {
-            b'{' => self.objects = self.objects.wrapping_add(1),
-            b'}' => self.objects = self.objects.wrapping_sub(1),
-            b'[' => self.arrays = self.arrays.wrapping_add(1),
-            b']' => self.arrays = self.arrays.wrapping_sub(1),
-            _ => {}
-        }
+        self.objects = self.objects.wrapping_add(objects);
+        self.arrays = self.arrays.wrapping_add(arrays);
+        None
     }
 
     /// Ends a token, and says what becomes of the message.
@@ -400,4 +405,429 @@ pub(super) fn plain_run(bytes: &[u8], quote: u8) -> usize {
         at = at.wrapping_add(8).min(last);
     }
     bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::json::{self, Kind, ParseError};
+    use super::*;
+    use crate::base::store::Full;
+
+    #[derive(Default)]
+    struct Heap(Vec<u8>);
+
+    impl Store for Heap {
+        fn bytes(&self) -> &[u8] {
+            &self.0
+        }
+
+        fn append(&mut self, more: &[u8]) -> Result<(), Full> {
+            self.0.extend_from_slice(more);
+            Ok(())
+        }
+
+        fn truncate(&mut self, len: usize) {
+            self.0.truncate(len);
+        }
+    }
+
+    /// What a client would be told, a line an event; a good object is shown as it is.
+    fn tell(event: Event, text: &[u8], told: &mut Vec<String>) {
+        let error = match event {
+            Event::Message => match json::check(text) {
+                Ok(value) if value.kind() == Kind::Object => {
+                    told.push(String::from_utf8_lossy(value.text()).into());
+                    return;
+                }
+                Ok(_) => {
+                    told.push("no object".into());
+                    return;
+                }
+                Err(error) => error,
+            },
+            Event::Stray { from } => ParseError::Stray(&text[from..]),
+            limit => {
+                told.push(format!("{limit:?}"));
+                return;
+            }
+        };
+        let (start, middle, end) = error.pieces();
+        told.push(format!("{start}{}{end}", String::from_utf8_lossy(middle)));
+    }
+
+    /// Feeds `pieces` one after the other, with checks of what `feed` promises.
+    fn told_in_pieces<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> Vec<String> {
+        let mut framer = Framer::new();
+        let mut store = Heap::default();
+        let mut told = Vec::new();
+        for piece in pieces {
+            let mut rest = piece;
+            loop {
+                let (taken, event) = framer.feed(rest, &mut store);
+                rest = &rest[taken..];
+                if event == Event::NeedMore {
+                    assert!(rest.is_empty());
+                    break;
+                }
+                tell(event, store.bytes(), &mut told);
+                store.truncate(0);
+            }
+        }
+        told
+    }
+
+    fn told(stream: &[u8]) -> Vec<String> {
+        told_in_pieces([stream].into_iter())
+    }
+
+    const PING: &str = r#"{"execute":"guest-ping"}"#;
+
+    /// Streams, and what comes of them.
+    const STREAMS: &[(&[u8], &[&str])] = &[
+        (b"", &[]),
+        (b" \t\r\n\n\r", &[]),
+        (br#"{"execute":"guest-ping"}"#, &[PING]),
+        (b" { \"execute\" :\r\n\t\"guest-ping\" } ", &[PING]),
+        (
+            br#"{"execute":"guest-ping"}{"execute":"guest-ping"}"#,
+            &[PING, PING],
+        ),
+        // 0xFF resynchronises wherever it stands.
+        (b"\xff", &["stray '\u{fffd}'"]),
+        (b"\xff\n", &["stray '\u{fffd}'"]),
+        (
+            b"\xff{\"execute\":\"guest-ping\"}",
+            &["stray '\u{fffd}'", PING],
+        ),
+        (
+            b"\xff\xfe\xff{}",
+            &[
+                "stray '\u{fffd}'",
+                "stray '\u{fffd}'",
+                "stray '\u{fffd}'",
+                "{}",
+            ],
+        ),
+        (
+            b"{\"execute\":\"gue\xff{}",
+            &["stray '\"gue\u{fffd}'", "{}"],
+        ),
+        (b"{\"execute\":\xff{}", &["stray '\u{fffd}'", "{}"]),
+        (b"{\"a\":\"\\\xff{}", &["stray '\"\\\u{fffd}'", "{}"]),
+        (b"[1\xff{}", &["stray '\u{fffd}'", "{}"]),
+        // Control bytes; a NUL is not shown.
+        (b"{}\0{}", &["{}", "stray ''", "{}"]),
+        (b"\"ab\0{}", &["stray '\"ab'", "{}"]),
+        (b"\x1b", &["stray '\u{1b}'"]),
+        (b"\"a\tb\"\n{}", &["stray '\"a\t'", "{}"]),
+        (b"'a\nb'\n{}", &["stray ''a\n'", "{}"]),
+        (b"\"\x7f\"\x7f", &["no object", "stray '\u{7f}'"]),
+        // Garbage is skipped up to a bracket, a separator or a control byte, but for TAB and DEL.
+        (b"garbage\n{}", &["invalid keyword 'garbage'", "{}"]),
+        (b"GARBAGE\n{}", &["stray 'G'", "{}"]),
+        (b"GARBAGE {}", &["stray 'G'", "{}"]),
+        (
+            b"G\"\t\x7f'\x80\xfd1 a\x0b{}",
+            &["stray 'G'", "stray '\u{b}'", "{}"],
+        ),
+        (
+            b"G]G:G,G\x01",
+            &[
+                "stray 'G'",
+                "expecting value",
+                "stray 'G'",
+                "expecting value",
+                "stray 'G'",
+                "expecting value",
+                "stray 'G'",
+                "stray '\u{1}'",
+            ],
+        ),
+        (b"\xef\xbb\xbf{}", &["stray '\u{fffd}'", "{}"]),
+        (
+            b"/* a, b */",
+            &[
+                "stray '/'",
+                "expecting value",
+                "invalid keyword 'b'",
+                "stray '*'",
+            ],
+        ),
+        (b"%s {}", &["stray '%'", "{}"]),
+        // Where the stray byte goes.
+        (br#"{"a":1.}"#, &["stray '1.}'"]),
+        (br#"{"a":+1}"#, &["stray '+'", "expecting value"]),
+        (b"[01]", &["stray '01'", "expecting value"]),
+        (b"[-a]", &["stray '-a'", "expecting value"]),
+        (b"[1e]", &["stray '1e]'"]),
+        (b"[1e+]", &["stray '1e+]'"]),
+        (b"[.5]", &["stray '.'", "expecting value"]),
+        (b"1\xff", &["no object", "stray '\u{fffd}'"]),
+        // Two tokens without a blank between them stay two.
+        (b"0e1 ", &["no object", "invalid keyword 'e'", "no object"]),
+        (b"[0e1]", &["expected separator in list"]),
+        (b"[foo bar]", &["invalid keyword 'foo'"]),
+        (b"[1 2]", &["expected separator in list"]),
+        (b"{\"a\" : 1 2}", &["expected separator in dict"]),
+        // Where a message ends.
+        (b"]", &["expecting value"]),
+        (b"}", &["expecting value"]),
+        (b",", &["expecting value"]),
+        (b":", &["expecting value"]),
+        (b"[1]", &["no object"]),
+        (b"'x'", &["no object"]),
+        (b"5", &[]),
+        (
+            b"5 null true\n-0.5E+1,",
+            &[
+                "no object",
+                "no object",
+                "no object",
+                "no object",
+                "expecting value",
+            ],
+        ),
+        (b"{]}", &["expecting value", "expecting value"]),
+        (b"[}]", &["expecting value", "expecting value"]),
+        (b"[{]}{}", &["expecting value", "{}"]),
+        (b"{\"a\":{}}]", &["{\"a\":{}}", "expecting value"]),
+        (b"'a\"\\'\\\\'\"b'\\\"\"", &["no object", "no object"]),
+    ];
+
+    #[test]
+    fn streams_give_the_replies_that_the_reference_gives() {
+        for (stream, expected) in STREAMS {
+            assert_eq!(told(stream), *expected, "{}", stream.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn where_a_stream_is_split_makes_no_difference() {
+        for (stream, expected) in STREAMS {
+            for middle in 0..=stream.len() {
+                let (start, end) = stream.split_at(middle);
+                let empty = stream.get(..0).unwrap();
+                assert_eq!(told_in_pieces([start, empty, end].into_iter()), *expected);
+            }
+            assert_eq!(told_in_pieces(stream.chunks(1)), *expected);
+        }
+    }
+
+    #[test]
+    fn the_store_holds_tokens_and_no_blanks() {
+        let mut framer = Framer::new();
+        let mut store = Heap::default();
+        let input = b" [ 1 , 2\t3  true\nfalse \" x \" ] ";
+        let (taken, event) = framer.feed(input, &mut store);
+        assert_eq!((taken, event), (input.len() - 1, Event::Message));
+        assert_eq!(store.bytes(), b"[1,2 3 true false\" x \"]");
+        store.truncate(0);
+        for _ in 0..1000 {
+            assert_eq!(framer.feed(&[b' '; 1000], &mut store).1, Event::NeedMore);
+        }
+        assert!(store.bytes().is_empty());
+    }
+
+    #[test]
+    fn a_stray_byte_is_shown_with_its_token_alone() {
+        let mut framer = Framer::new();
+        let mut store = Heap::default();
+        let (taken, event) = framer.feed(b"{\"key\" : 1.x}", &mut store);
+        assert_eq!((taken, event), (12, Event::Stray { from: 7 }));
+        assert_eq!(&store.bytes()[7..], b"1.x");
+    }
+
+    #[test]
+    fn a_full_store_ends_the_message_at_the_end_of_the_token() {
+        let mut framer = Framer::new();
+        let mut store = heapless::Vec::<u8, 8>::new();
+        let input = b"{'abcdefghijkl':1}{}";
+        let mut rest = input.as_slice();
+        let mut events = Vec::new();
+        while !rest.is_empty() {
+            let (taken, event) = framer.feed(&rest[..1], &mut store);
+            rest = &rest[taken..];
+            if event != Event::NeedMore {
+                events.push((input.len() - rest.len(), event));
+                Store::truncate(&mut store, 0);
+            }
+        }
+        assert_eq!(events[0], (15, Event::TokenSize));
+        // A `:` and a `}` that nothing precedes, then the number between them.
+        assert_eq!(events.len(), 5);
+        assert_eq!(events[4], (20, Event::Message));
+    }
+
+    #[test]
+    fn what_fits_nowhere_and_not_into_the_store_is_too_long() {
+        let mut framer = Framer::new();
+        let mut store = heapless::Vec::<u8, 8>::new();
+        assert_eq!(framer.feed(b"'123456789", &mut store).1, Event::NeedMore);
+        assert_eq!(framer.feed(b"\n}", &mut store), (1, Event::TokenSize));
+        assert_eq!(framer.feed(b"X}", &mut store).1, Event::Message);
+    }
+
+    #[test]
+    fn a_reset_forgets_the_half_message() {
+        let mut framer = Framer::new();
+        let mut store = Heap::default();
+        framer.feed(b"[[{\"a", &mut store);
+        framer.reset();
+        store.truncate(0);
+        assert_eq!(framer.feed(b"{}", &mut store), (2, Event::Message));
+        assert_eq!(store.bytes(), b"{}");
+    }
+
+    #[test]
+    fn nesting_ends_at_the_limit() {
+        let nested = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
+        assert_eq!(told(&nested(REQUEST_DEPTH)), ["no object"]);
+        let over = told(&nested(REQUEST_DEPTH + 1));
+        assert_eq!(over.len(), REQUEST_DEPTH + 2);
+        assert_eq!(over[..2], ["Nesting", "expecting value"]);
+        let over = told(&nested(REQUEST_DEPTH + 6));
+        assert_eq!(over[..2], ["Nesting", "no object"]);
+    }
+
+    #[test]
+    fn tokens_end_at_the_limit() {
+        let list = |commas: usize| {
+            let text = [b"[1".as_slice(), &b",1".repeat(commas), b"]"].concat();
+            let mut framer = Framer::new();
+            framer.feed(&text, &mut Heap::default())
+        };
+        let most = REQUEST_TOKENS / 2 - 1;
+        assert_eq!(list(most - 1), (2 * most + 1, Event::Message));
+        assert_eq!(list(most), (2 * most + 3, Event::TokenCount));
+    }
+
+    /// Feeds `start`, lets the token go on for so many bytes that it and what precedes it are one
+    /// byte more than a token may have, less `missing`, and feeds `end`.
+    fn feed_long(start: &[u8], missing: usize, end: &[u8]) -> (usize, Event, Framer) {
+        let mut framer = Framer::new();
+        let mut store = Heap::default();
+        assert_eq!(framer.feed(start, &mut store).1, Event::NeedMore);
+        framer.bytes = TOKEN_BYTES + 1 - missing;
+        let (taken, event) = framer.feed(end, &mut store);
+        (taken, event, framer)
+    }
+
+    #[test]
+    fn text_ends_at_the_limit() {
+        for (start, missing, end, expected) in [
+            (b"'".as_slice(), 3, b"'".as_slice(), (1, Event::Message)),
+            (b"'", 2, b"'", (1, Event::TokenSize)),
+            (b"'", 1, b"'", (1, Event::TokenSize)),
+            (b"'", 3, b"xyz'", (3, Event::TokenSize)),
+            (b"'", 1, b"x'", (1, Event::TokenSize)),
+            (b"['", 4, b"']", (2, Event::Message)),
+            (b"['", 3, b"']", (2, Event::TokenSize)),
+            (b"['", 2, b"']", (1, Event::TokenSize)),
+            (b"1", 2, b" ", (0, Event::Message)),
+            (b"1", 2, b"1 ", (1, Event::TokenSize)),
+            (b"1", 2, b"11 ", (2, Event::TokenSize)),
+            // Stray, but far too long to be shown.
+            (b"'", 1, b"\n", (1, Event::TokenSize)),
+        ] {
+            let (taken, event, _) = feed_long(start, missing, end);
+            assert_eq!(
+                (taken, event),
+                expected,
+                "{} {missing}",
+                start.escape_ascii()
+            );
+        }
+        // A string that is given up goes on as garbage.
+        let (_, _, mut framer) = feed_long(b"'", 1, b"x");
+        assert_eq!(
+            framer.feed(b"{}'", &mut Heap::default()),
+            (2, Event::Message)
+        );
+    }
+
+    #[test]
+    fn plain_runs_end_where_a_look_at_each_byte_ends_them() {
+        let plain =
+            |byte: u8, quote| (0x20..0x80).contains(&byte) && byte != quote && byte != b'\\';
+        for quote in [b'"', b'\'', b'\\'] {
+            for len in 0..=17 {
+                for place in 0..len {
+                    for byte in 0..=255u8 {
+                        // What follows must not matter, what stands next to it neither.
+                        for fill in [b'!', b']', 0x7f] {
+                            let mut text = vec![fill; len];
+                            text[place] = byte;
+                            if let Some(next) = text.get_mut(place + 1) {
+                                *next = byte ^ 1;
+                            }
+                            let end = text.iter().position(|byte| !plain(*byte, quote));
+                            assert_eq!(plain_run(&text, quote), end.unwrap_or(len));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn random_bytes_are_told_the_same_however_they_are_split() {
+        let atoms: [&[u8]; 32] = [
+            b"{",
+            b"}",
+            b"[",
+            b"]",
+            b":",
+            b",",
+            b"\"",
+            b"'",
+            b" ",
+            b"\n",
+            b"\\",
+            b"\\u",
+            b"\"a\"",
+            b"1",
+            b"0",
+            b"-",
+            b".",
+            b"e",
+            b"true",
+            b"nope",
+            b"\"b\":",
+            b"\xff",
+            b"\0",
+            b"\x7f",
+            b"\xc3\xa9",
+            b"\xed\xa0\x80",
+            b"\\ud83d",
+            b"\\ude00",
+            b"{}",
+            b"9223372036854775808",
+            b"G",
+            b"\t",
+        ];
+        let mut random = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = move || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random >> 33).unwrap()
+        };
+        for _ in 0..3000 {
+            let mut stream = Vec::new();
+            for _ in 0..next() % 12 {
+                match next() % 8 {
+                    0 => stream.push(next().to_le_bytes()[0]),
+                    _ => stream.extend_from_slice(atoms[next() % atoms.len()]),
+                }
+            }
+            let whole = told(&stream);
+            assert_eq!(
+                told_in_pieces(stream.chunks(1)),
+                whole,
+                "{}",
+                stream.escape_ascii()
+            );
+            assert_eq!(told_in_pieces(stream.chunks(1 + next() % 5)), whole);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! A message as JSON: one pass that proves it well formed, and views that borrow from its text.
 //!
-//! The dialect and the error texts are qemu-ga's (protocol.md sections 1.2 and 1.4): either quote
-//! around strings, U+0000 as the two bytes C0 80, no noncharacters, no duplicate keys at any depth.
+//! The dialect and the error texts are those of qemu-ga 10, found by asking it: either quote around
+//! strings, U+0000 as the two bytes C0 80, no noncharacters, no duplicate keys at any depth.
 //! The first error in the order of the text wins; only a duplicate key is reported as late as the
 //! end of its value.
 //!
@@ -25,6 +25,9 @@ use serde_json_core::from_slice;
 
 /// Longest text of a parser error after its prefix; qemu-ga cuts the rest off.
 const MESSAGE_BYTES: usize = 1023;
+
+/// Longest string searched for escapes at once: every name of a member or a command.
+const NAME_BYTES: usize = 40;
 
 /// A well-formed JSON value: its text, without blanks around it. Proven by [`check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,23 +171,28 @@ impl<'a> Cursor<'a> {
     }
 
     /// The byte here; at the end a NUL, which may stand nowhere.
+    #[inline(always)]
     fn peek(&self) -> u8 {
         self.text.get(self.at).copied().unwrap_or(0)
     }
 
+    #[inline(always)]
     fn advance(&mut self, bytes: usize) {
         self.at = self.at.wrapping_add(bytes);
     }
 
+    #[inline(always)]
     fn rest(&self) -> &'a [u8] {
         self.text.get(self.at..).unwrap_or_default()
     }
 
+    #[inline(always)]
     fn since(&self, from: usize) -> &'a [u8] {
         between(self.text, from, self.at)
     }
 
     /// Moves past blanks, and gives the byte there.
+    #[inline(always)]
     fn skip_blanks(&mut self) -> u8 {
         loop {
             match self.peek() {
@@ -255,6 +263,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Moves past the quote here.
+    #[inline(always)]
     fn enter_string(&mut self) -> Option<(u8, usize)> {
         let quote = self.peek();
         if !matches!(quote, b'"' | b'\'') {
@@ -338,9 +347,6 @@ pub struct Str<'a> {
     /// There may be an escape in it. Long text is not searched for one until somebody asks.
     escaped: bool,
 }
-
-/// Longest string searched for escapes at once: every name of the protocol.
-const NAME_BYTES: usize = 40;
 
 impl<'a> Str<'a> {
     fn new(text: &'a [u8]) -> Self {
@@ -513,10 +519,17 @@ impl<'a> ParseError<'a> {
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-#[inline(never)]
 pub fn check(text: &[u8]) -> Result<Json<'_>, ParseError<'_>> {
     let mut cursor = Cursor::new(text);
-    let mut open = Open::new();
+    let mut keys = heapless::Vec::new();
+    let mut objects = heapless::Vec::new();
+    let mut open = Open {
+        depth: 0,
+        objects: &mut objects,
+        keys: &mut keys,
+        as_key: 0,
+        duplicate: 0,
+    };
     cursor.skip_blanks();
     let from = cursor.at;
     while open.check_value(&mut cursor)? {}
@@ -528,12 +541,12 @@ pub fn check(text: &[u8]) -> Result<Json<'_>, ParseError<'_>> {
 }
 
 /// The containers open at one point of the text.
-struct Open {
+struct Open<'k> {
     depth: usize,
     /// Which of them are objects, by depth.
-    objects: [u64; REQUEST_DEPTH / 64],
+    objects: &'k mut heapless::Vec<u64, { REQUEST_DEPTH / 64 }>,
     /// Hashes of the keys of all open objects; the lowest bit marks the first key of an object.
-    keys: heapless::Vec<u64, REQUEST_OPEN_MEMBERS>,
+    keys: &'k mut heapless::Vec<u64, REQUEST_OPEN_MEMBERS>,
     /// Depth inside the innermost container that stands where a key is due, 0 if none does. An outer
     /// one need not be remembered: the message ends in error with the inner one at the latest.
     as_key: usize,
@@ -542,17 +555,7 @@ struct Open {
     duplicate: usize,
 }
 
-impl Open {
-    fn new() -> Self {
-        Self {
-            depth: 0,
-            objects: [0; REQUEST_DEPTH / 64],
-            keys: heapless::Vec::new(),
-            as_key: 0,
-            duplicate: 0,
-        }
-    }
-
+impl Open<'_> {
     /// Checks the beginning of a value, the whole of it if it has no parts, and what may follow it
     /// up to the next value. Says whether there is one.
     fn check_value<'a>(&mut self, cursor: &mut Cursor<'a>) -> Result<bool, ParseError<'a>> {
@@ -603,6 +606,9 @@ impl Open {
     }
 
     fn begin<'a>(&mut self, object: bool) -> Result<(), ParseError<'a>> {
+        if self.objects.len() == self.depth >> 6 {
+            self.objects.push(0).map_err(|_| ParseError::TooDeep)?;
+        }
         let word = self
             .objects
             .get_mut(self.depth >> 6)
@@ -775,5 +781,422 @@ fn packed_utf8(code: u32) -> u32 {
         0..=0x7ff => lead(6, 0xc0) | trail(0) << 8,
         0x800..=0xffff => lead(12, 0xe0) | trail(6) << 8 | trail(0) << 16,
         _ => lead(18, 0xf0) | trail(12) << 8 | trail(6) << 16 | trail(0) << 24,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str) -> Json<'_> {
+        check(text.as_bytes()).unwrap()
+    }
+
+    /// The error of `text` as the client reads it, after the prefix.
+    fn error(text: &[u8]) -> String {
+        let (start, middle, end) = check(text).unwrap_err().pieces();
+        format!("{start}{}{end}", String::from_utf8_lossy(middle))
+    }
+
+    fn decoded(text: &[u8]) -> Vec<u8> {
+        check(text).unwrap().string().unwrap().bytes().collect()
+    }
+
+    #[test]
+    fn values_are_told_apart() {
+        for (text, kind) in [
+            ("{}", Kind::Object),
+            (" [ ] ", Kind::Array),
+            ("''", Kind::String),
+            ("\"'\"", Kind::String),
+            ("true", Kind::Bool),
+            ("false", Kind::Bool),
+            ("null", Kind::Null),
+            ("0", Kind::Integer),
+            ("-0", Kind::Integer),
+            ("9223372036854775807", Kind::Integer),
+            ("9223372036854775808", Kind::Unsigned),
+            ("18446744073709551615", Kind::Unsigned),
+            ("18446744073709551616", Kind::Double),
+            ("-9223372036854775808", Kind::Integer),
+            ("-9223372036854775809", Kind::Double),
+            ("100000000000000000000", Kind::Double),
+            ("1.0", Kind::Double),
+            ("0.5e1", Kind::Double),
+            ("1E+2", Kind::Double),
+            ("1e3", Kind::Double),
+            ("-0.0", Kind::Double),
+        ] {
+            assert_eq!(value(text).kind(), kind, "{text}");
+            assert_eq!(value(text).text(), text.trim().as_bytes());
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_if_they_are_integers_that_fit() {
+        assert_eq!(value("-0").int(), Some(0));
+        assert_eq!(value("-0").uint(), Some(0));
+        assert_eq!(value("-1").int(), Some(-1));
+        assert_eq!(value("-1").uint(), Some(u64::MAX));
+        assert_eq!(value("-9223372036854775808").int(), Some(i64::MIN));
+        assert_eq!(value("-9223372036854775808").uint(), Some(1 << 63));
+        assert_eq!(value("9223372036854775808").int(), None);
+        assert_eq!(value("9223372036854775808").uint(), Some(1 << 63));
+        assert_eq!(value("18446744073709551615").uint(), Some(u64::MAX));
+        for text in [
+            "18446744073709551616",
+            "-9223372036854775809",
+            "1.0",
+            "1e3",
+            "'1'",
+            "true",
+            "[]",
+        ] {
+            assert_eq!(
+                (value(text).int(), value(text).uint()),
+                (None, None),
+                "{text}"
+            );
+        }
+        assert_eq!(value("true").bool(), Some(true));
+        assert_eq!(value("false").bool(), Some(false));
+        assert_eq!(value("null").bool(), None);
+        assert_eq!(value("'true'").bool(), None);
+    }
+
+    #[test]
+    fn members_and_items_come_whole_and_in_order() {
+        let text = r#" { "a" : 1 , 'b}"':[ 1,[2,"]"] , {"x":{}} ],"c":{"d":"\"}"},"e":true } "#;
+        let members: Vec<_> = value(text)
+            .members()
+            .map(|(name, value)| (name.raw(), str::from_utf8(value.text()).unwrap()))
+            .collect();
+        let expected: [(&[u8], &str); 4] = [
+            (b"a", "1"),
+            (b"b}\"", r#"[ 1,[2,"]"] , {"x":{}} ]"#),
+            (b"c", r#"{"d":"\"}"}"#),
+            (b"e", "true"),
+        ];
+        assert_eq!(members, expected);
+        let items = value("[ 0 , -1.5e3,null ,'\\'',\"[\",{},[[]]]").items();
+        let texts: Vec<_> = items
+            .map(|item| str::from_utf8(item.text()).unwrap())
+            .collect();
+        assert_eq!(
+            texts,
+            ["0", "-1.5e3", "null", "'\\''", "\"[\"", "{}", "[[]]"]
+        );
+        assert_eq!(
+            value("[]").items().count() + value("{ }").members().count(),
+            0
+        );
+        assert_eq!(
+            value("{'a':1}").items().count() + value("['a',1]").members().count(),
+            0
+        );
+        assert_eq!(
+            value("'{'").members().count() + value("5").items().count(),
+            0
+        );
+    }
+
+    #[test]
+    fn strings_are_decoded() {
+        for (text, bytes) in [
+            (r#""""#.as_bytes(), b"".as_slice()),
+            (br#"'a"b'"#, b"a\"b"),
+            (br#""\"\'\\\/\b\f\n\r\t""#, b"\"'\\/\x08\x0c\n\r\t"),
+            (
+                br#""\u0041\u00e9\u20AC\uD83D\uDE00""#,
+                "A\u{e9}\u{20ac}\u{1f600}".as_bytes(),
+            ),
+            (br#""\u0000""#, b"\xc0\x80"),
+            (b"'\xc0\x80'", b"\xc0\x80"),
+            (b"'\x7f\xc2\x80\xdf\xbf'", b"\x7f\xc2\x80\xdf\xbf"),
+            (
+                b"'\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbd'",
+                b"\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbd",
+            ),
+            (
+                b"'\xf0\x90\x80\x80\xf4\x8f\xbf\xbd'",
+                b"\xf0\x90\x80\x80\xf4\x8f\xbf\xbd",
+            ),
+            (
+                br#""\u007f\u0080\u07ff\u0800\uffFD\udbff\udffd""#,
+                b"\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbd\xf4\x8f\xbf\xbd",
+            ),
+        ] {
+            assert_eq!(decoded(text), bytes, "{}", text.escape_ascii());
+            let string = check(text).unwrap().string().unwrap();
+            let mut store = heapless::Vec::<u8, 64>::new();
+            string.decode(&mut store).unwrap();
+            assert_eq!(store.as_slice(), bytes);
+            assert_eq!(string.plain(), (!text.contains(&b'\\')).then_some(bytes));
+            assert_eq!(string.raw(), &text[1..text.len() - 1]);
+        }
+        assert_eq!(value("5").string(), None);
+        let mut full = heapless::Vec::<u8, 3>::new();
+        assert_eq!(
+            value(r"'ab\u00e9'").string().unwrap().decode(&mut full),
+            Err(Full)
+        );
+    }
+
+    #[test]
+    fn a_string_is_a_name_however_it_is_written() {
+        for (text, name, same) in [
+            ("'execute'", "execute", true),
+            (r"'\u0065xecut\u0065'", "execute", true),
+            ("'Execute'", "execute", false),
+            ("'execut'", "execute", false),
+            ("'execute '", "execute", false),
+            (r"'\u0065xecute '", "execute", false),
+            (r"'\/'", "/", true),
+            ("''", "", true),
+            (r"'\u0000'", "", false),
+        ] {
+            assert_eq!(value(text).string().unwrap().is(name), same, "{text}");
+        }
+        let long = format!("'{}\\u0061'", "a".repeat(100));
+        assert!(value(&long).string().unwrap().is(&"a".repeat(101)));
+        assert_eq!(value(&long).string().unwrap().plain(), None);
+        let (string, rest) = Json::leading_string(br"'a\'b':1}").unwrap();
+        assert_eq!(
+            (string.raw(), rest),
+            (br"a\'b".as_slice(), b":1}".as_slice())
+        );
+        assert_eq!(Json::leading_string(b"1"), None);
+    }
+
+    #[test]
+    fn errors_are_worded_as_the_reference_words_them() {
+        for (text, expected) in [
+            (b"}".as_slice(), "expecting value"),
+            (b"]", "expecting value"),
+            (b",", "expecting value"),
+            (b"[,1]", "expecting value"),
+            (b"[1,]", "expecting value"),
+            (b"{,}", "expecting value"),
+            (b"{'a':}", "expecting value"),
+            (b"{'a':1,}", "expecting value"),
+            (b"{]", "expecting value"),
+            (b"[}", "expecting value"),
+            (b"{:1}", "expecting value"),
+            (b"{'a':1 'b':2}", "expected separator in dict"),
+            (b"{'a':1]", "expected separator in dict"),
+            (b"[1 2]", "expected separator in list"),
+            (b"[1}", "expected separator in list"),
+            (b"['a':1]", "expected separator in list"),
+            (b"{'a' 1}", "missing : in object pair"),
+            (b"{'a'}", "missing : in object pair"),
+            (b"{'a',1}", "missing : in object pair"),
+            (b"{1:2}", "key is not a string in object"),
+            (b"{true:2}", "key is not a string in object"),
+            (b"{{}:2}", "key is not a string in object"),
+            (b"{[1,{'a':[]}]:2}", "key is not a string in object"),
+            (b"{'a':1,{}:2}", "key is not a string in object"),
+            // The first error wins, and what stands for a key is looked at whole.
+            (b"{[1 2]:3}", "expected separator in list"),
+            (b"{{{}:1}:1}", "key is not a string in object"),
+            (b"{nope:1}", "invalid keyword 'nope'"),
+            (b"['\\x',nope]", "invalid escape sequence in string"),
+            (b"[nope,'\\x']", "invalid keyword 'nope'"),
+            (b"{'a' '\\x'}", "missing : in object pair"),
+            (b"True", "stray 'T'"),
+            (b"nul", "invalid keyword 'nul'"),
+            (b"nulls", "invalid keyword 'nulls'"),
+            (b"'\\x'", "invalid escape sequence in string"),
+            (b"'\\\xc3'", "invalid escape sequence in string"),
+            (b"'\\U0041'", "invalid escape sequence in string"),
+            (b"'ab\\ud800 c'", "\\ud800 is not a valid Unicode character"),
+            (
+                b"'\\ud800\\u0041'",
+                "\\ud800 is not a valid Unicode character",
+            ),
+            (
+                b"'\\ud800\\uzzzz'",
+                "\\ud800 is not a valid Unicode character",
+            ),
+            (
+                b"'\\udc00\\ud800'",
+                "\\udc00 is not a valid Unicode character",
+            ),
+            (b"'\\uZZZZ'", "\\uZZZZ is not a valid Unicode character"),
+            (b"'\\ufffe'", "\\ufffe is not a valid Unicode character"),
+            (b"'\\ufdd0'", "\\ufdd0 is not a valid Unicode character"),
+            (
+                b"'\\uD83F\\uDFFE'",
+                "\\uD83F\\uDFFE is not a valid Unicode character",
+            ),
+            // Digits may be missing; then the end of the string is shown.
+            (b"'\\u12' ", "\\u12' is not a valid Unicode character"),
+            (b"['\\u',1234567]", "\\u' is not a valid Unicode character"),
+            (
+                b"'\\u1\\'5678'",
+                "\\u1\\'5 is not a valid Unicode character",
+            ),
+            (b"'\x80'", "invalid UTF-8 sequence in string"),
+            (b"'\xc1\xbf'", "invalid UTF-8 sequence in string"),
+            (b"'\xc0\x81'", "invalid UTF-8 sequence in string"),
+            (b"'\xe0\x80\x80'", "invalid UTF-8 sequence in string"),
+            (b"'\xed\xa0\x80'", "invalid UTF-8 sequence in string"),
+            (b"'\xef\xb7\x90'", "invalid UTF-8 sequence in string"),
+            (b"'\xef\xbf\xbe'", "invalid UTF-8 sequence in string"),
+            (b"'\xf0\x80\x80\x80'", "invalid UTF-8 sequence in string"),
+            (b"'\xf0\x9f\xbf\xbf'", "invalid UTF-8 sequence in string"),
+            (b"'\xf4\x90\x80\x80'", "invalid UTF-8 sequence in string"),
+            (
+                b"'\xf8\x88\x80\x80\x80'",
+                "invalid UTF-8 sequence in string",
+            ),
+            (b"'\xe2\x82'", "invalid UTF-8 sequence in string"),
+            (b"'a\xc3'", "invalid UTF-8 sequence in string"),
+        ] {
+            assert_eq!(error(text), expected, "{}", text.escape_ascii());
+            assert_eq!(check(text).unwrap_err().prefix(), "JSON parse error, ");
+        }
+    }
+
+    #[test]
+    fn duplicate_keys_are_found_however_they_are_written() {
+        for text in [
+            r#"{"a":1,"a":2}"#,
+            r#"{"a":1,'a':2}"#,
+            r#"{"a":1,"b":{},"\u0061":2}"#,
+            r#"{"a":{"b":1,"b":2}}"#,
+            r#"[{"id":[{"x":{"y":1},"z":2,"x":3}]}]"#,
+            r#"{"a":1,"b":{"c":[{"d":1}]},"b":2}"#,
+            r#"{"":1,'':2}"#,
+            r#"{"a":1,"a":{"b":2}}"#,
+        ] {
+            assert_eq!(error(text.as_bytes()), "duplicate key", "{text}");
+        }
+        for text in [
+            r#"{"a":{"a":{"a":1},"b":{"a":1}},"b":[{"a":1},{"a":1}]}"#,
+            r#"{"a":1,"A":2,"a ":3,"":4}"#,
+            r#"{"a":{"b":1},"b":{"a":1},"c":{}}"#,
+        ] {
+            assert_eq!(
+                check(text.as_bytes()).map(Json::kind),
+                Ok(Kind::Object),
+                "{text}"
+            );
+        }
+        // An error in the value comes first, one after it does not.
+        assert_eq!(error(b"{'a':1,'a':[}"), "expecting value");
+        assert_eq!(error(b"{'a':1,'a' 2}"), "missing : in object pair");
+        assert_eq!(error(b"{'a':1,'a':2 3}"), "duplicate key");
+        assert_eq!(error(b"{'a':1,'a':{'b':1,'b':2 3}"), "duplicate key");
+    }
+
+    #[test]
+    fn as_many_members_may_be_open_as_there_is_room_to_compare() {
+        let object = |members: usize| {
+            let members: Vec<_> = (0..members).map(|member| format!("'{member}':0")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        assert_eq!(
+            value(&object(REQUEST_OPEN_MEMBERS)).members().count(),
+            REQUEST_OPEN_MEMBERS
+        );
+        let over = object(REQUEST_OPEN_MEMBERS + 1);
+        let over = check(over.as_bytes()).unwrap_err();
+        assert_eq!(over, ParseError::TooManyMembers);
+        assert_eq!(
+            (over.prefix(), over.pieces().0),
+            ("JSON ", "token count limit exceeded")
+        );
+        // Those of closed objects do not count.
+        value(&format!("[{0},{0},{0}]", object(REQUEST_OPEN_MEMBERS)));
+        let half = object(REQUEST_OPEN_MEMBERS / 2);
+        value(&format!("{{'a':{half},'b':{half},'c':{{'a':{half}}}}}"));
+    }
+
+    #[test]
+    fn nesting_goes_to_the_limit_of_the_framer() {
+        let nested = |depth: usize| format!("{}{{}}{}", "{'a':".repeat(depth), "}".repeat(depth));
+        assert_eq!(value(&nested(REQUEST_DEPTH - 1)).kind(), Kind::Object);
+        let over = nested(REQUEST_DEPTH);
+        assert_eq!(check(over.as_bytes()), Err(ParseError::TooDeep));
+        let mixed = format!(
+            "{}{}",
+            "[{'a':".repeat(512),
+            "0}]".repeat(512).replace("]0", "]")
+        );
+        let items: Vec<_> = value(&mixed).items().collect();
+        assert_eq!(items.len(), 1);
+        assert_eq!(items[0].members().count(), 1);
+    }
+
+    #[test]
+    fn long_messages_are_cut_where_the_reference_cuts_them() {
+        for (length, shown, quote) in [(1005, 1005, "'"), (1006, 1006, ""), (3000, 1006, "")] {
+            let word = "z".repeat(length);
+            let error = check(word.as_bytes()).unwrap_err();
+            assert_eq!(
+                error.pieces(),
+                ("invalid keyword '", &word.as_bytes()[..shown], quote)
+            );
+        }
+    }
+
+    #[test]
+    fn text_that_ends_early_or_late_is_no_value() {
+        let text = r#"{"ab":[1.5e+3,true,{"c":"d\n\u00e9"},"é"],'e':null}"#.as_bytes();
+        assert!(check(text).is_ok());
+        for end in 0..text.len() {
+            assert!(check(&text[..end]).is_err(), "{end}");
+        }
+        assert_eq!(check(b""), Err(ParseError::PrematureEnd));
+        assert_eq!(check(b" [ "), Err(ParseError::PrematureEnd));
+        assert_eq!(check(b"{'a'"), Err(ParseError::PrematureEnd));
+        assert_eq!(check(b"'abc"), Err(ParseError::PrematureEnd));
+        assert_eq!(check(b"1 2"), Err(ParseError::Stray(b"2")));
+        assert_eq!(check(b"[\0]"), Err(ParseError::Stray(b"\0")));
+        assert_eq!(check(b"[1]\0"), Err(ParseError::Stray(b"\0")));
+        assert_eq!(check(b"01"), Err(ParseError::Stray(b"01")));
+    }
+
+    #[test]
+    fn random_text_is_refused_or_can_be_walked() {
+        fn walk(value: Json<'_>) -> usize {
+            let parts: usize = value.items().map(walk).sum();
+            let members = value
+                .members()
+                .map(|(name, value)| name.bytes().count() + walk(value));
+            parts
+                + members.sum::<usize>()
+                + value.string().map_or(1, |string| string.bytes().count())
+        }
+        let seeds: [&[u8]; 3] = [
+            br#"{"execute":"guest-ping","id":{"a":[1,2.5,-3e10,true,null],'b':{"c":"\ud83d\ude00"}}}"#,
+            b"[[[{'a':{'b':[]}}],'\xf0\x9f\x98\x80\xc0\x80\\u0000'],-0,0.5]",
+            br#"{"a":{"x":1,"y":2},"b":1,"c":{"x":[1,2,{"z":1,"w":2}]}}"#,
+        ];
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = move || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random >> 33).unwrap()
+        };
+        let mut walked = 0;
+        for _ in 0..20_000 {
+            let mut text = seeds[next() % seeds.len()].to_vec();
+            for _ in 0..1 + next() % 3 {
+                let place = next() % text.len();
+                match next() % 3 {
+                    0 => text[place] = next().to_le_bytes()[0],
+                    1 => text.insert(place, b"{}[]:,\"'\\u01-.e \xff\0"[next() % 18]),
+                    _ => text.truncate(place + 1),
+                }
+            }
+            if let Ok(value) = check(&text) {
+                walked += usize::from(walk(value) > 0);
+            }
+            // Whatever the text, the views of it end and do not panic.
+            walk(Json(&text));
+        }
+        assert!(walked > 500, "{walked}");
     }
 }
