@@ -325,10 +325,11 @@ impl Server {
         // The kernel is asked for news first, so that a port that comes while it is looked for is
         // not missed.
         let was_missing = matches!(self.channel, Channel::NoPort(_));
-        if !was_missing && let Ok(uevents) = Uevents::open() {
-            if self.poll.add(&uevents, UEVENTS, Interest::Read).is_ok() {
-                self.channel = Channel::NoPort(uevents);
-            }
+        if !was_missing
+            && let Ok(uevents) = Uevents::open()
+            && self.poll.add(&uevents, UEVENTS, Interest::Read).is_ok()
+        {
+            self.channel = Channel::NoPort(uevents);
         }
         match channel::open_port(&self.state.root, self.path) {
             Ok(port) => {

@@ -1,13 +1,154 @@
-//! os
+//! guest-get-osinfo, guest-get-host-name, guest-get-load: what the kernel and the distribution say
+//! about themselves.
+//!
+//! Differences from qemu-ga: os-release is read as the shell would (Q29), and a line that makes no
+//! sense hides nothing (`parse::os_release`). Load averages are exact: the kernel counts them in
+//! 65536ths, whose sixteen decimal places are all written, where qemu-ga stops after seventeen
+//! digits. Asking the kernel for its names cannot fail, so the errors for that do not occur.
+
+use crate::base::limits::OS_RELEASE_BYTES;
+use crate::parse::os_release;
+use crate::probe::os;
 use crate::state::State;
+use crate::sys::root::Root;
+use crate::sys::system::{self, Names};
 use crate::wire::args::Args;
+use crate::wire::emit::Object;
 use crate::wire::reply::{Failed, Reply};
-pub(super) fn get_host_name(_: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), Failed> {
+
+/// Members that are keys of os-release: in capitals, with `_` for `-`.
+const MEMBERS: [&str; 7] = [
+    "id",
+    "name",
+    "pretty-name",
+    "version",
+    "version-id",
+    "variant",
+    "variant-id",
+];
+
+/// Decimal places of a 65536th, and 10 to their power divided by 65536.
+const LOAD_PLACES: usize = 16;
+const LOAD_UNIT: u64 = 5u64.pow(16);
+
+/// The name of the host.
+pub(super) fn get_host_name(
+    _: &mut State,
+    _: &Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), Failed> {
+    let mut object = reply.value().object();
+    object.member("host-name").text(Names::now().host());
+    object.end();
     Ok(())
 }
-pub(super) fn get_osinfo(_: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), Failed> {
+
+/// The kernel and the distribution.
+pub(super) fn get_osinfo(
+    state: &mut State,
+    _: &Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), Failed> {
+    let mut object = reply.value().object();
+    let names = Names::now();
+    object.member("kernel-release").text(names.release());
+    object.member("kernel-version").text(names.version());
+    object.member("machine").text(names.machine());
+    put_release(&mut object, &state.root, state.os_release);
+    object.end();
     Ok(())
 }
-pub(super) fn get_load(_: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), Failed> {
+
+fn put_release(object: &mut Object<'_>, root: &Root, told: Option<&[u8]>) {
+    let mut buffer = [0; OS_RELEASE_BYTES];
+    let file = os::release(root, told, &mut buffer);
+    for member in MEMBERS {
+        let mut key = heapless::Vec::<u8, 16>::new();
+        for byte in member.bytes() {
+            let byte = if byte == b'-' { b'_' } else { byte };
+            key.push(byte.to_ascii_uppercase()).unwrap_or_default();
+        }
+        if let Some(value) = os_release::value(file, &key) {
+            object.member(member).text_of(value.bytes());
+        }
+    }
+}
+
+/// The load averages.
+pub(super) fn get_load(_: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
+    put_loads(reply, system::loads());
     Ok(())
+}
+
+fn put_loads(reply: &mut Reply<'_>, loads: [u64; 3]) {
+    let mut object = reply.value().object();
+    for (member, load) in ["load1m", "load5m", "load15m"].into_iter().zip(loads) {
+        let units = (load >> 16).cast_signed();
+        let fraction = (load & 0xFFFF) * LOAD_UNIT;
+        object.member(member).decimal(units, fraction, LOAD_PLACES);
+    }
+    object.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::fs;
+
+    fn reply(write: impl FnOnce(&mut Reply<'_>)) -> String {
+        let mut out = heapless::Vec::<u8, 4096>::new();
+        let mut reply = Reply::new(&mut out, None);
+        write(&mut reply);
+        reply.finish(Ok(()));
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn loads_are_exact() {
+        assert_eq!(
+            reply(|reply| put_loads(reply, [33_568, 0, 1])),
+            "{\"return\": {\"load1m\": 0.51220703125, \"load5m\": 0, \
+             \"load15m\": 0.0000152587890625}}\n"
+        );
+        assert_eq!(
+            reply(|reply| put_loads(reply, [(12 << 16) + 65_535, 3 << 15, 7 << 16])),
+            "{\"return\": {\"load1m\": 12.9999847412109375, \"load5m\": 1.5, \
+             \"load15m\": 7}}\n"
+        );
+    }
+
+    #[test]
+    fn the_distribution_says_what_it_says_and_no_more() {
+        let path = std::env::temp_dir().join(format!("gaunt-osinfo-{}", std::process::id()));
+        fs::create_dir_all(path.join("etc")).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        let replied = |told: Option<&[u8]>| {
+            reply(|reply| {
+                let mut object = reply.value().object();
+                put_release(&mut object, &root, told);
+                object.end();
+            })
+        };
+        assert_eq!(replied(None), "{\"return\": {}}\n");
+        fs::write(
+            path.join("etc/os-release"),
+            "NAME='Made \\ Up'\nID=made\nVERSION_ID=\"4.2\"\nVARIANT=\nVERSION=\"\"\n\
+             PRETTY_NAME=\"Made \\\"Up\\\" Ü\"\nVARIANT_ID=none\nHOME_URL=x\n",
+        )
+        .unwrap();
+        assert_eq!(
+            replied(None),
+            "{\"return\": {\"id\": \"made\", \"name\": \"Made \\\\ Up\", \
+             \"pretty-name\": \"Made \\\"Up\\\" \\u00DC\", \"version\": \"\", \
+             \"version-id\": \"4.2\", \"variant\": \"\", \"variant-id\": \"none\"}}\n"
+        );
+        assert_eq!(replied(Some(b"/etc/nothing")), "{\"return\": {}}\n");
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn every_member_s_key_fits() {
+        assert!(MEMBERS.iter().all(|member| member.len() <= 16));
+    }
 }

@@ -2,4 +2,9 @@
 //! that captured trees serve as machines in tests.
 #![forbid(unsafe_code)]
 
+pub mod cpus;
 pub mod mounts;
+pub mod network;
+pub mod os;
+pub mod time_zone;
+pub mod users;

@@ -25,8 +25,9 @@ impl Args {
             };
         }
         // SAFETY: there is at least one element, so one past it is inside or just behind the vector.
+        let next = unsafe { argv.add(1) };
         Self {
-            next: unsafe { argv.add(1) },
+            next,
             left: count - 1,
         }
     }

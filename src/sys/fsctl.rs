@@ -15,9 +15,9 @@ const FITHAW: Opcode = opcode::read_write::<i32>(b'X', 120);
 const FITRIM: Opcode = opcode::read_write::<fstrim_range>(b'X', 121);
 
 const_assert_eq!(size_of::<fstrim_range>(), 24);
-const_assert!(FIFREEZE as u32 == 0xC004_5877);
-const_assert!(FITHAW as u32 == 0xC004_5878);
-const_assert!(FITRIM as u32 == 0xC018_5879);
+const_assert!(FIFREEZE == 0xC004_5877);
+const_assert!(FITHAW == 0xC004_5878);
+const_assert!(FITRIM == 0xC018_5879);
 
 /// Freezes the file system that `inside` lies on; it stays frozen when the descriptor is closed.
 pub fn freeze(inside: BorrowedFd<'_>) -> Result<(), Errno> {

@@ -205,6 +205,7 @@ impl<const N: usize> Lent<N> {
     }
 
     /// The memory, for the first who asks.
+    #[expect(clippy::mut_from_ref, reason = "one reference is ever made, see below")]
     pub fn take(&'static self) -> Option<&'static mut [u8]> {
         if self.lent.swap(true, Ordering::Relaxed) {
             return None;

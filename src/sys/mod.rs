@@ -17,6 +17,7 @@ pub mod root;
 pub mod signal;
 pub mod stdio;
 pub mod stream;
+pub mod system;
 
 pub use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use rustix::io::Errno;

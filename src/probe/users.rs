@@ -1,0 +1,192 @@
+//! Who is logged in, from the records in /var/run/utmp, or /run/utmp where there is no /var.
+//!
+//! The file is read once, as it is at that moment, into borrowed memory; it may change any time.
+
+use crate::base::limits::LOGIN_LIST_BYTES;
+use crate::base::path::Path;
+use crate::base::store::Store;
+use crate::parse::utmp::{Layout, Record, USER_PROCESS, records};
+use crate::sys::Errno;
+use crate::sys::mem::Buffer;
+use crate::sys::root::Root;
+use crate::sys::stream::{self, Read};
+
+/// Where the records are: the first that can be opened counts.
+const PLACES: [&[u8]; 2] = [b"var/run/utmp", b"run/utmp"];
+
+/// Somebody who is logged in, once or several times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User<'a> {
+    /// The name; may be empty.
+    pub name: &'a [u8],
+    /// When the earliest of the logins was: seconds since the epoch.
+    pub seconds: i64,
+    /// And what is beyond them, below a million.
+    pub microseconds: u32,
+}
+
+/// The records of a moment.
+pub struct Users {
+    records: Buffer,
+}
+
+impl Users {
+    /// The records of this moment; none if there is no file.
+    ///
+    /// # Errors
+    /// What reading the file came to.
+    pub fn read(root: &Root) -> Result<Self, Errno> {
+        let mut records = Buffer::new(&mut [], LOGIN_LIST_BYTES);
+        let mut files = PLACES.iter().map(|place| root.file(&Path::of(&[place])));
+        if let Some(file) = files.find_map(Result::ok) {
+            let mut chunk = [0; 4096];
+            while let Read::Bytes(len) = stream::read(&file, &mut chunk)? {
+                let chunk = chunk.get(..len).unwrap_or_default();
+                if records.append(chunk).is_err() {
+                    break;
+                }
+            }
+        }
+        Ok(Self { records })
+    }
+
+    /// Calls `each` with everybody, in the order of their first records.
+    pub fn each(&self, each: &mut dyn FnMut(User<'_>)) {
+        let mut place = 0;
+        while let Some(login) = self.at(place) {
+            if login.kind == USER_PROCESS
+                && let Some(since) = self.since(&login, place)
+            {
+                each(User {
+                    name: login.user,
+                    seconds: since.0,
+                    microseconds: since.1,
+                });
+            }
+            place += 1;
+        }
+    }
+
+    /// When whoever has this record at `place` logged in first; `None` if another record of the same
+    /// user comes before it.
+    fn since(&self, login: &Record<'_>, place: usize) -> Option<(i64, u32)> {
+        let mut since = time(login);
+        let mut other_place = 0;
+        while let Some(other) = self.at(other_place) {
+            if other.kind == USER_PROCESS && other.user == login.user {
+                if other_place < place {
+                    return None;
+                }
+                since = since.min(time(&other));
+            }
+            other_place += 1;
+        }
+        Some(since)
+    }
+
+    /// The record at `place`, counted from 0.
+    fn at(&self, place: usize) -> Option<Record<'_>> {
+        let start = place.checked_mul(Layout::NATIVE.record_bytes())?;
+        records(self.records.bytes().get(start..)?, Layout::NATIVE).next()
+    }
+}
+
+/// The time of a record, whose microseconds may be any number.
+fn time(record: &Record<'_>) -> (i64, u32) {
+    let seconds = record
+        .seconds
+        .saturating_add(record.microseconds.div_euclid(1_000_000));
+    let microseconds = record.microseconds.rem_euclid(1_000_000);
+    (seconds, u32::try_from(microseconds).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::fs;
+
+    fn record(kind: i16, user: &[u8], seconds: u32, microseconds: u32) -> Vec<u8> {
+        let mut bytes = vec![0; Layout::NATIVE.record_bytes()];
+        bytes[..2].copy_from_slice(&kind.to_ne_bytes());
+        bytes[44..44 + user.len()].copy_from_slice(user);
+        match Layout::NATIVE {
+            Layout::Narrow => {
+                bytes[340..344].copy_from_slice(&seconds.to_ne_bytes());
+                bytes[344..348].copy_from_slice(&microseconds.to_ne_bytes());
+            }
+            Layout::Wide => {
+                bytes[344..352].copy_from_slice(&i64::from(seconds).to_ne_bytes());
+                bytes[352..360].copy_from_slice(&i64::from(microseconds).to_ne_bytes());
+            }
+        }
+        bytes
+    }
+
+    fn machine(name: &str) -> (std::path::PathBuf, Root) {
+        let path = std::env::temp_dir().join(format!("gaunt-users-{}-{name}", std::process::id()));
+        fs::create_dir_all(path.join("run")).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        (path, root)
+    }
+
+    fn users(root: &Root) -> Vec<(String, i64, u32)> {
+        let mut users = Vec::new();
+        Users::read(root).unwrap().each(&mut |user| {
+            let name = String::from_utf8(user.name.to_vec()).unwrap();
+            users.push((name, user.seconds, user.microseconds));
+        });
+        users
+    }
+
+    #[test]
+    fn everybody_is_there_once_since_the_earliest_login() {
+        let (path, root) = machine("once");
+        assert_eq!(users(&root), []);
+        let file = [
+            record(2, b"reboot", 1, 0),
+            record(USER_PROCESS, b"root", 1_700_000_200, 1),
+            record(8, b"left", 1, 0),
+            record(USER_PROCESS, b"", 5, 0),
+            record(USER_PROCESS, b"anna", 1_700_000_300, 2_500_000),
+            record(USER_PROCESS, b"root", 1_700_000_050, 250_000),
+            record(USER_PROCESS, b"root", 1_700_000_050, 260_000),
+            record(USER_PROCESS, &[b'x'; 32], 7, 0),
+            vec![0; 100],
+        ]
+        .concat();
+        fs::write(path.join("run/utmp"), file).unwrap();
+        let expected = [
+            ("root", 1_700_000_050, 250_000),
+            ("", 5, 0),
+            ("anna", 1_700_000_302, 500_000),
+            ("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", 7, 0),
+        ];
+        let expected = expected.map(|(name, seconds, rest)| (name.to_owned(), seconds, rest));
+        assert_eq!(users(&root), expected);
+        fs::create_dir_all(path.join("var/run")).unwrap();
+        fs::write(path.join("var/run/utmp"), "").unwrap();
+        assert_eq!(users(&root), []);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_thousand_users_come_whole() {
+        let (path, root) = machine("many");
+        let one = |n: u32| {
+            record(
+                USER_PROCESS,
+                format!("u{}", n % 1000).as_bytes(),
+                5000 - n,
+                0,
+            )
+        };
+        let file: Vec<u8> = (0..1500).flat_map(one).collect();
+        fs::write(path.join("run/utmp"), file).unwrap();
+        let users = users(&root);
+        assert_eq!(users.len(), 1000);
+        assert_eq!(users[999], ("u999".to_owned(), 4001, 0));
+        assert_eq!(users[0], ("u0".to_owned(), 4000, 0));
+        fs::remove_dir_all(path).unwrap();
+    }
+}
