@@ -44,11 +44,13 @@ case " $cmdline " in
 esac
 
 # A shell for a program: it writes into a pipe so that it takes itself for non-interactive (no
-# prompt), and it is started anew should it end.
+# prompt), and it is started anew should it end: a guest on its way down kills it. So it says which
+# boot it belongs to.
+read -r boot </proc/sys/kernel/random/boot_id
 /bin/busybox stty -F /dev/ttyS1 raw -echo
 while :; do
     (
-        echo 'shell: ready'
+        echo "shell: ready $boot"
         exec /bin/busybox sh
     ) </dev/ttyS1 2>&1 | /bin/busybox cat >/dev/ttyS1
 done

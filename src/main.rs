@@ -6,7 +6,7 @@
 use core::ffi::{c_char, c_int};
 use core::panic::PanicInfo;
 
-use gaunt::sys::args::Args;
+use gaunt::sys::args::Strings;
 
 // musl's start-up code and memcpy; linked by name because nothing else here asks for it.
 #[link(name = "c", kind = "static", modifiers = "-bundle")]
@@ -14,15 +14,15 @@ unsafe extern "C" {}
 
 /// What the C library's entry code calls.
 #[unsafe(no_mangle)]
-pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+pub extern "C" fn main(_: c_int, argv: *const *const c_char, envp: *const *const c_char) -> c_int {
     // SAFETY: these are the arguments of `main`, as the C library's entry code passes them.
-    gaunt::agent::main(unsafe { Args::new(argc, argv) })
+    let (words, environment) = unsafe { (Strings::new(argv), Strings::new(envp)) };
+    gaunt::agent::main(words, environment)
 }
 
-/// A fault in the agent itself: one line, then out of the way, so that whoever started the agent can
-/// start it again. PID 1, whose end would be the end of the guest, starts itself again.
+/// A panic of a build that has them say where they are; see `sys::fault`.
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     let (file, line) = info.location().map_or(("", 0), |at| (at.file(), at.line()));
-    gaunt::agent::fail(file, line)
+    gaunt::sys::fault::panicked(file, line)
 }

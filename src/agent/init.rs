@@ -1,5 +1,313 @@
-//! The duties of PID 1.
-use crate::sys::log::Log;
-use crate::sys::root::Root;
-/// Mounts what the agent needs.
-pub(super) fn set_up(_: &Root, _: &mut Log) {}
+//! The duties of PID 1, for a guest in which the agent is the only program.
+//!
+//! Mounts /proc, /sys, /dev and /run, takes the console, loads the modules of /etc/modules, names
+//! the machine after /etc/hostname, brings up the loopback interface, and mounts what /etc/fstab
+//! says. The loop does the rest: it buries orphans and turns Ctrl-Alt-Del into a clean reboot. No
+//! signal is passed on to anybody.
+//!
+//! Whatever fails here is one line in the log and never the end: an agent that answers is worth more
+//! than one that gives up. All of it may be done twice, because an agent that found a fault in itself
+//! starts anew as the same process: what is mounted or loaded already is left alone.
+//!
+//! A device that is not there yet is waited for by a child, so that the agent answers meanwhile.
+//!
+//! Not done: file systems of `auto` type, devices by tag (`UUID=...`; there is no udev to ask), loop
+//! devices, swap, what needs the network, checks of file systems, and drivers that /etc/modules does
+//! not name. Without devtmpfs there are only the console and /dev/null.
+
+use core::ffi::CStr;
+
+use crate::base::errno;
+use crate::base::limits::DEVICE_WAIT_MS;
+use crate::base::path::Path;
+use crate::parse::fstab::{self, Entry};
+use crate::parse::modules;
+use crate::probe::mounts::unescaped;
+use crate::sys::log::{Level, Log};
+use crate::sys::mount::{self, Flags};
+use crate::sys::netlink::Uevents;
+use crate::sys::poll::{Interest, Poll};
+use crate::sys::process::{self, Fork};
+use crate::sys::root::{Root, relative};
+use crate::sys::{Errno, clock, link, number, power, stdio};
+
+/// Does all that must be done before the agent serves.
+pub(super) fn set_up(root: &Root, log: &mut Log) {
+    process::set_umask(0o022);
+    for (kind, target, data) in [
+        (c"proc", c"/proc", c""),
+        (c"sysfs", c"/sys", c""),
+        (c"devtmpfs", c"/dev", c""),
+        (c"tmpfs", c"/run", c"mode=0755"),
+    ] {
+        let mounted = mount_at(root, kind, target, kind, Flags::NO_SUID, data);
+        if mounted.is_err() && target == c"/dev" {
+            let _ = root.make_device(&Path::of(&[b"dev/console"]), 5, 1);
+            let _ = root.make_device(&Path::of(&[b"dev/null"]), 1, 3);
+        }
+        complain(log, b"cannot mount ", target.to_bytes(), mounted);
+    }
+    stdio::adopt_console();
+    let _ = power::soften_ctrl_alt_del();
+    load_modules(root, log);
+    let mut buffer = [0; 64];
+    if let Ok(name) = root.read(&Path::of(&[b"etc/hostname"]), &mut buffer) {
+        let _ = process::set_host_name(name.trim_ascii());
+    }
+    let _ = link::loopback_up();
+    mount_all(root, log);
+}
+
+fn complain(log: &mut Log, what: &[u8], name: &[u8], done: Result<(), Errno>) {
+    if let Err(errno) = done {
+        let reason = errno::text(number(errno)).unwrap_or("unknown error");
+        log.line(Level::Error, &[what, name, b": ", reason.as_bytes()]);
+    }
+}
+
+// Mounting.
+
+/// Mounts unless something is mounted there already; makes the mount point.
+fn mount_at(
+    root: &Root,
+    source: &CStr,
+    target: &CStr,
+    kind: &CStr,
+    flags: Flags,
+    data: &CStr,
+) -> Result<(), Errno> {
+    let below = Path::of(&[relative(target.to_bytes())]);
+    if !flags.has(Flags::REMOUNT) && mount::is_mount_point(root, &below) {
+        return Ok(());
+    }
+    // Asked first: the kernel has a line in its own log for every device it does not find.
+    if source.to_bytes().starts_with(b"/")
+        && !root.has(&Path::of(&[relative(source.to_bytes())]))?
+    {
+        return Err(Errno::NOENT);
+    }
+    let _ = root.make_directory(&below, 0o755);
+    let mounted = mount::mount(source, target, kind, flags, data);
+    match mounted {
+        // Mounted already, as far as the kernel is concerned.
+        Err(Errno::BUSY) => Ok(()),
+        // A disk that cannot be written to.
+        Err(Errno::ROFS | Errno::ACCESS) => {
+            mount::mount(source, target, kind, flags.and(Flags::READ_ONLY), data)
+        }
+        mounted => mounted,
+    }
+}
+
+/// What options of /etc/fstab mean to the kernel.
+const FLAGS: [(fstab::Flags, Flags); 16] = [
+    (fstab::Flags::READ_ONLY, Flags::READ_ONLY),
+    (fstab::Flags::NO_SUID, Flags::NO_SUID),
+    (fstab::Flags::NO_DEV, Flags::NO_DEV),
+    (fstab::Flags::NO_EXEC, Flags::NO_EXEC),
+    (fstab::Flags::SYNC, Flags::SYNC),
+    (fstab::Flags::DIR_SYNC, Flags::DIR_SYNC),
+    (fstab::Flags::NO_ATIME, Flags::NO_ATIME),
+    (fstab::Flags::NO_DIR_ATIME, Flags::NO_DIR_ATIME),
+    (fstab::Flags::REL_ATIME, Flags::REL_ATIME),
+    (fstab::Flags::STRICT_ATIME, Flags::STRICT_ATIME),
+    (fstab::Flags::LAZY_TIME, Flags::LAZY_TIME),
+    (fstab::Flags::NO_SYMLINK_FOLLOW, Flags::NO_SYMLINK_FOLLOW),
+    (fstab::Flags::SILENT, Flags::SILENT),
+    (fstab::Flags::BIND, Flags::BIND),
+    (fstab::Flags::BIND_ALL, Flags::BIND_ALL),
+    (fstab::Flags::REMOUNT, Flags::REMOUNT),
+];
+
+/// Which entries of /etc/fstab have been dealt with, by position. Those past the last bit are tried
+/// anew each time.
+type Done = u64;
+
+/// Mounts all of /etc/fstab that can be mounted now, and has a child wait for the rest.
+fn mount_all(root: &Root, log: &mut Log) {
+    let mut done = 0;
+    if mount_pass(root, log, &mut done, false) {
+        return;
+    }
+    if let Ok(Fork::Child) = process::fork() {
+        wait_and_mount(root, log, done);
+        process::exit(0)
+    }
+}
+
+/// Mounts the rest of /etc/fstab as its devices come, until the time is over.
+fn wait_and_mount(root: &Root, log: &mut Log, mut done: Done) {
+    let deadline_ms = clock::boottime_ms().saturating_add(DEVICE_WAIT_MS);
+    let (Ok(uevents), Ok(mut poll)) = (Uevents::open(), Poll::new()) else {
+        return;
+    };
+    let _ = poll.add(&uevents, 0, Interest::Read);
+    loop {
+        let left_ms = deadline_ms.saturating_sub(clock::boottime_ms());
+        let last = left_ms == 0;
+        if mount_pass(root, log, &mut done, last) || last || poll.wait(Some(left_ms)).is_err() {
+            return;
+        }
+        // What the news are is seen by looking; lost ones count too.
+        while !matches!(uevents.receive(&mut [0; 2048]), Ok(None)) {}
+    }
+}
+
+/// Tries all entries not done yet; gives whether all are then. The `last` time a device that is
+/// missing is an error.
+fn mount_pass(root: &Root, log: &mut Log, done: &mut Done, last: bool) -> bool {
+    let Ok(mut lines) = root.lines(&Path::of(&[b"etc/fstab"])) else {
+        return true;
+    };
+    let mut all = true;
+    let mut bit: Done = 1;
+    while let Ok(Some(line)) = lines.next() {
+        let Some(entry) = fstab::parse(line) else {
+            continue;
+        };
+        if *done & bit == 0 {
+            let flags = fstab::Flags::of(entry.options);
+            let missing_is_fine = !last || flags.has(fstab::Flags::NO_FAIL);
+            match mount_entry(root, &entry, flags) {
+                Err(Errno::NOENT | Errno::NXIO) if missing_is_fine => all = false,
+                mounted => {
+                    *done |= bit;
+                    complain(log, b"cannot mount ", entry.target, mounted);
+                }
+            }
+        }
+        bit <<= 1;
+    }
+    all
+}
+
+fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: fstab::Flags) -> Result<(), Errno> {
+    use fstab::Flags as Wanted;
+    let skipped = [Wanted::NO_AUTO, Wanted::NETWORK];
+    if entry.kind == b"swap" || skipped.iter().any(|flag| wanted.has(*flag)) {
+        return Ok(());
+    }
+    let mut flags = Flags::default();
+    for (_, flag) in FLAGS.iter().filter(|(option, _)| wanted.has(*option)) {
+        flags = flags.and(*flag);
+    }
+    let (source, target) = (unescaped(entry.source), unescaped(entry.target));
+    if target.as_bytes() == b"/" {
+        // The kernel has mounted it; only the options are left to be set.
+        flags = flags.and(Flags::REMOUNT);
+    }
+    let mut data = Path::new();
+    for option in fstab::data(entry.options) {
+        if !data.is_empty() {
+            data.push(b",");
+        }
+        data.push(option);
+    }
+    let kind = Path::of(&[entry.kind]);
+    let (Some(source), Some(target)) = (source.as_c_str(), target.as_c_str()) else {
+        return Err(Errno::NAMETOOLONG);
+    };
+    let (Some(kind), Some(data)) = (kind.as_c_str(), data.as_c_str()) else {
+        return Err(Errno::NAMETOOLONG);
+    };
+    let mut done = mount_at(root, source, target, kind, flags, data);
+    // A bind takes no other option at once.
+    if done.is_ok() && flags.has(Flags::BIND.and(Flags::READ_ONLY)) {
+        done = mount_at(root, source, target, kind, flags.and(Flags::REMOUNT), c"");
+    }
+    done
+}
+
+// Modules.
+
+fn load_modules(root: &Root, log: &mut Log) {
+    let directory = mount::modules_directory();
+    let Ok(mut lines) = root.lines(&Path::of(&[b"etc/modules"])) else {
+        return;
+    };
+    while let Ok(Some(line)) = lines.next() {
+        if let Some((name, parameters)) = modules::wanted(line).next() {
+            let loaded = load(root, directory.as_bytes(), name, parameters);
+            complain(log, b"cannot load module ", name, loaded);
+        }
+    }
+}
+
+/// Loads a module and, before it, those it needs.
+fn load(root: &Root, directory: &[u8], name: &[u8], parameters: &[u8]) -> Result<(), Errno> {
+    // The modules that are files, then those that are part of the kernel.
+    for list in [&b"modules.dep"[..], b"modules.builtin"] {
+        let mut lines = root.lines(&Path::of(&[directory, list]))?;
+        while let Some(line) = lines.next()? {
+            let module = modules::parse(line);
+            let path = module.map_or(line, |module| module.path);
+            if !modules::same(modules::name_of(path), name) {
+                continue;
+            }
+            let Some(module) = module else {
+                return Ok(());
+            };
+            for needed in module.load_order() {
+                load_file(root, directory, needed, b"")?;
+            }
+            return load_file(root, directory, path, parameters);
+        }
+    }
+    Err(Errno::NOENT)
+}
+
+fn load_file(root: &Root, directory: &[u8], file: &[u8], parameters: &[u8]) -> Result<(), Errno> {
+    let path = if file.starts_with(b"/") {
+        Path::of(&[relative(file)])
+    } else {
+        Path::of(&[directory, file])
+    };
+    let parameters = Path::of(&[parameters]);
+    let parameters = parameters.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+    mount::load_module(root, &path, parameters, !file.ends_with(b".ko"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+
+    fn tree(name: &str) -> (std::path::PathBuf, Root) {
+        let path = std::env::temp_dir().join(format!("gaunt-pid1-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(path.join("proc/self")).unwrap();
+        std::fs::create_dir_all(path.join("etc")).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        (path, root)
+    }
+
+    #[test]
+    fn a_module_is_found_built_in_or_missing() {
+        let (path, root) = tree("modules");
+        let directory = path.join("lib/modules/1");
+        std::fs::create_dir_all(&directory).unwrap();
+        let load = |name| load(&root, b"lib/modules/1/", name, b"");
+        assert_eq!(load(b"x"), Err(Errno::NOENT));
+        std::fs::write(directory.join("modules.dep"), "kernel/nowhere.ko:\n").unwrap();
+        std::fs::write(
+            directory.join("modules.builtin"),
+            "kernel/fs/ext4/ext4.ko\n",
+        )
+        .unwrap();
+        assert_eq!(load(b"ext4"), Ok(()));
+        assert_eq!(load(b"xfs"), Err(Errno::NOENT));
+        assert_eq!(load(b"nowhere"), Err(Errno::NOENT));
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn entries_not_to_be_mounted_are_done_at_once() {
+        let (path, root) = tree("fstab");
+        let table = "# nothing\n/dev/none none swap sw\n/dev/none /n ext4 noauto\n\
+                     server:/x /far nfs _netdev\n";
+        std::fs::write(path.join("etc/fstab"), table).unwrap();
+        let mut done = 0;
+        assert!(mount_pass(&root, &mut Log::new(), &mut done, false));
+        assert_eq!(done, 0b111);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}

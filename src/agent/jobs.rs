@@ -4,11 +4,14 @@
 //! killed half way is replaced by an error, so half a reply never leaves. When the client is gone by
 //! then, the command is carried through all the same and its reply is dropped.
 
+use static_assertions::const_assert;
+
 use super::client::Slot;
 use crate::base::limits::JOBS;
 use crate::base::store::Store;
 use crate::commands::{Outcome, REPLIED_ERROR, Slow};
 use crate::state::State;
+use crate::sys::fault;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Ended, Fork};
 use crate::sys::stream::{self, Read};
@@ -177,12 +180,17 @@ impl Owner {
 /// The exit status of a child that could not hand over its reply.
 const LOST: i32 = 254;
 
+const_assert!(LOST > REPLIED_ERROR as i32);
+const_assert!(fault::STATUS > REPLIED_ERROR);
+
 fn outcome(ended: Ended) -> Outcome {
     match ended {
-        Ended::Exited(LOST) | Ended::Killed(_) => Outcome::Lost,
         Ended::Exited(status) => match u8::try_from(status) {
-            Ok(REPLIED_ERROR) | Err(_) => Outcome::Refused,
-            Ok(number) => Outcome::Replied(number),
+            Ok(REPLIED_ERROR) => Outcome::Refused,
+            Ok(number) if number < REPLIED_ERROR => Outcome::Replied(number),
+            // Among them `sys::fault`'s.
+            _ => Outcome::Lost,
         },
+        Ended::Killed(_) => Outcome::Lost,
     }
 }

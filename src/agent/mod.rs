@@ -9,22 +9,22 @@ mod jobs;
 mod options;
 mod serve;
 
-use crate::base::text::Digits;
 use crate::commands::{TABLE, info::VERSION};
-use crate::sys::args::Args;
-use crate::sys::{log, process, stdio, stream};
+use crate::sys::args::Strings;
+use crate::sys::{fault, log, process, stdio, stream};
 use options::{Asked, HELP, Nonsense};
 
 /// Exit status for a command line that makes no sense: qemu-ga's.
 const MISUSED: i32 = 1;
-/// Exit status for a fault in the agent itself.
-const FAULT: i32 = 111;
 
-/// Runs the agent; gives its exit status.
-pub fn main(args: Args) -> i32 {
+/// Runs the agent, given its command line, its own name included, and its environment; gives its
+/// exit status.
+pub fn main(mut words: Strings, environment: Strings) -> i32 {
     stdio::secure();
-    match options::read(args) {
-        Asked::Serve(options) => serve::run(&options),
+    fault::catch();
+    words.next();
+    match options::read(words) {
+        Asked::Serve(options) => serve::run(&options, environment),
         Asked::Version => say(&[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"]),
         Asked::Help => say(&[HELP.as_bytes()]),
         Asked::Commands => TABLE
@@ -36,7 +36,7 @@ pub fn main(args: Args) -> i32 {
         Asked::Nonsense(nonsense) if process::is_init() => {
             complain(&nonsense);
             match options::read(core::iter::empty()) {
-                Asked::Serve(options) => serve::run(&options),
+                Asked::Serve(options) => serve::run(&options, environment),
                 _ => MISUSED,
             }
         }
@@ -68,15 +68,4 @@ fn complain(nonsense: &Nonsense) {
     };
     log::last_words(&[what, about]);
     log::last_words(&[b"try 'gaunt --help' for more information"]);
-}
-
-/// The end after a fault in the agent itself: one line, then out of the way, so that whoever started
-/// the agent can start it again. PID 1, whose end would be the end of the guest, starts itself anew.
-pub fn fail(file: &str, line: u32) -> ! {
-    let line = Digits::unsigned(u64::from(line));
-    log::last_words(&[b"fault at ", file.as_bytes(), b":", line.as_bytes()]);
-    if process::is_init() {
-        process::become_program(c"/proc/self/exe");
-    }
-    process::exit(FAULT)
 }

@@ -17,7 +17,7 @@ use crate::base::store::{Nothing, Store};
 use crate::commands::{self, Outcome, Own, REPLIED_ERROR};
 use crate::state::State;
 use crate::state::freeze::{Freeze, Phase};
-use crate::sys::args::variable;
+use crate::sys::args::{Strings, variable};
 use crate::sys::log::{Level, Log};
 use crate::sys::mem::Lent;
 use crate::sys::netlink::Uevents;
@@ -63,8 +63,8 @@ enum Channel {
 }
 
 /// Serves until told to end; gives the exit status.
-pub(super) fn run(options: &Options) -> i32 {
-    match Server::start(options) {
+pub(super) fn run(options: &Options, environment: Strings) -> i32 {
+    match Server::start(options, environment) {
         Ok(mut server) => server.run(),
         Err((what, errno)) => {
             log::last_words(&[what, b": ", errno_text(errno)]);
@@ -106,7 +106,7 @@ fn listener(poll: &Poll, path: &'static [u8]) -> Result<Channel, Failure> {
 type Failure = (&'static [u8], Errno);
 
 impl Server {
-    fn start(options: &Options) -> Result<Self, Failure> {
+    fn start(options: &Options, environment: Strings) -> Result<Self, Failure> {
         let mut log = Log::new();
         if options.verbose {
             log.be_verbose();
@@ -127,8 +127,8 @@ impl Server {
             filter: options.filter,
             freeze,
             going_down: None,
-            os_release: variable(c"QGA_OS_RELEASE"),
-            time_zone: variable(c"TZ"),
+            os_release: variable(environment, b"QGA_OS_RELEASE"),
+            time_zone: variable(environment, b"TZ"),
         };
         state.freeze.take_over(&mut state.log);
 
@@ -224,9 +224,10 @@ impl Server {
         }
     }
 
-    /// Whether the guest is going down by our own hand, which ends all others.
+    /// Whether the guest is going down by our own hand, which ends all others. An init that takes it
+    /// down instead may end the agent too, and would wait long for one that does not.
     fn going_down(&self) -> bool {
-        self.state.going_down.is_some()
+        matches!(self.state.going_down, Some((_, None)))
     }
 
     // Clients.
@@ -372,7 +373,7 @@ impl Server {
             _ => None,
         };
         // A thaw that is due waits for a freezing child to be given up on, not for others.
-        let down = self.state.going_down.map(|(_, at_ms)| at_ms);
+        let down = self.state.going_down.and_then(|(_, at_ms)| at_ms);
         [self.state.freeze.deadline_ms(), retry, down]
             .into_iter()
             .flatten()
@@ -394,8 +395,12 @@ impl Server {
                 _ => self.start_own(commands::freeze::LATE_THAW),
             }
         }
-        if is_due(self.state.going_down.map(|(_, at_ms)| at_ms)) {
-            self.state.going_down = None;
+        if let Some((how, at_ms)) = self.state.going_down
+            && is_due(at_ms)
+        {
+            // Tried again, should another command have its turn just now.
+            let again_ms = clock::boottime_ms().saturating_add(RETRY_MS);
+            self.state.going_down = Some((how, Some(again_ms)));
             self.start_own(commands::shutdown::BY_FORCE);
         }
         if let Channel::DeadPort(at_ms) = self.channel

@@ -78,6 +78,37 @@ pub const PARAMETERS: usize = 5;
 /// Seconds after which an unthawed freeze ends by itself, unless `--freeze-timeout` says otherwise.
 pub const FREEZE_TIMEOUT_S: u32 = 600;
 
+/// Milliseconds after which an init that was told to take the guest down, and has not even ended the
+/// agent, is taken to be stuck. systemd gives a unit 90 s to stop; whoever is in the way longer than
+/// that and a margin never goes.
+pub const INIT_GRACE_MS: u64 = 120_000;
+
+/// Milliseconds that processes have from SIGTERM to SIGKILL when there is no init to end them. What
+/// sysvinit gives them, and well within the minute that libvirt waits for a shutdown.
+pub const TERM_MS: u64 = 5_000;
+
+/// Milliseconds that processes have to be gone after SIGKILL. Only those stuck in the kernel need
+/// more, and those never go.
+pub const KILL_MS: u64 = 2_000;
+
+/// Milliseconds that writing out and unmounting disks may take, with what [`TERM_MS`] and
+/// [`KILL_MS`] add: some GiB of dirty pages on a slow disk. Only a disk that is gone takes longer.
+pub const WRITE_OUT_MS: u64 = 300_000;
+
+/// Milliseconds that the last sync may take. Disks are clean by then; what is left is file systems
+/// of the network, whose server may be gone.
+pub const LAST_SYNC_MS: u64 = 10_000;
+
+/// Milliseconds that a device named in /etc/fstab is waited for, counted from the start of the
+/// agent as PID 1. Disks of a virtual machine are there within one second of their driver; an
+/// emulated machine takes a few.
+pub const DEVICE_WAIT_MS: u64 = 10_000;
+
+/// Ancestors of the agent that are spared when all else is killed: a supervisor, its supervisor, and
+/// shells between them.
+pub const ANCESTORS: usize = 16;
+
+const_assert!(TERM_MS + KILL_MS < WRITE_OUT_MS);
 const_assert!(REPLY_LOW_WATER < REPLY_AT_REST);
 const_assert!(REQUEST_AT_REST <= REQUEST_BYTES);
 const_assert!(JOBS == CLIENTS + 1);

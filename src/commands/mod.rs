@@ -72,8 +72,9 @@ pub struct Own {
     pub exclusive: bool,
 }
 
-/// The exit status of a child that replied with an error; below are the numbers of success.
-pub const REPLIED_ERROR: u8 = 255;
+/// The exit status of a child that replied with an error; below are the numbers of success, above
+/// are children that came to another end.
+pub const REPLIED_ERROR: u8 = 16;
 
 /// A command.
 pub struct Row {
@@ -89,7 +90,7 @@ pub struct Row {
     pub silent: bool,
     /// Whether its successful reply begins with the delimiter.
     pub delimited: bool,
-    /// Whether it waits until no other such command runs: those that freeze and thaw.
+    /// Whether it waits until no other such command runs: those that freeze, thaw and shut down.
     pub exclusive: bool,
 }
 
@@ -158,7 +159,8 @@ const ROWS: [Row; 19] = [
         &[may("mode", Type::Str)],
         shutdown::SHUTDOWN,
     )
-    .silent(),
+    .silent()
+    .exclusive(),
     Row::now("guest-fsfreeze-status", NONE, freeze::status).while_frozen(),
     Row::slow("guest-fsfreeze-freeze", NONE, freeze::FREEZE).exclusive(),
     Row::slow("guest-fsfreeze-freeze-list", FREEZE_LIST, freeze::FREEZE).exclusive(),

@@ -1,24 +1,328 @@
-//! guest-shutdown.
+//! guest-shutdown, and what else takes the guest down: Ctrl-Alt-Del where the agent is PID 1, and an
+//! init that was told and does nothing.
+//!
+//! An init with an interface of its own is told (`probe::init`), which is all; a reply is silence.
+//! Without one the agent does it: every process ends, every disk is made read-only and unmounted,
+//! then reboot(2). That is done by children of the agent. The agent itself lives on and does not
+//! heed SIGTERM, because a script that is PID 1 may be waiting for it, and the end of PID 1 would be
+//! the end of the kernel. Ancestors of the agent are spared for the same reason.
+//!
+//! The disks are clean in the end, whatever happens before: what cannot be unmounted is read-only,
+//! what somebody still writes to is made so by the kernel. A disk or server that never answers delays
+//! the end, but does not prevent it: each step is done by a child that is left behind when its time
+//! is over.
+//!
+//! Differences from qemu-ga: no program of the guest is needed; the guest goes down at every stage of
+//! its boot; `halt` halts where qemu-ga's `/sbin/halt` may power off. Whether the agent may take the
+//! guest down at all is found out before anything is done, so that an error means a guest left as it
+//! is. Swap is not turned off: nothing in it outlives the guest.
+
 use super::{Outcome, Own, Slow};
+use crate::base::limits::{INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, TERM_MS, WRITE_OUT_MS};
+use crate::base::path::Path;
+use crate::probe::ending::{self, MountPoints};
+use crate::probe::init::{self, Way};
 use crate::state::State;
+use crate::sys::log::Level;
+use crate::sys::mount::{self, Flags};
+use crate::sys::power::{self, Down};
+use crate::sys::process::{self, Fork};
+use crate::sys::root::Root;
+use crate::sys::{Errno, clock, number, stdio};
 use crate::wire::args::Args;
 use crate::wire::reply::{Failed, Reply};
-/// x
-pub(super) const SHUTDOWN: Slow = Slow { begin, work, end };
-/// Ctrl-Alt-Del
+
+/// Takes the guest down as the host says.
+pub(super) const SHUTDOWN: Slow = Slow {
+    begin: begin_as_told,
+    work,
+    end,
+};
+
+/// Reboots the guest because Ctrl-Alt-Del was pressed and the agent is PID 1.
 pub const REBOOT: Own = Own {
-    slow: SHUTDOWN,
-    exclusive: false,
+    slow: Slow {
+        begin: begin_reboot,
+        work,
+        end,
+    },
+    exclusive: true,
 };
-/// grace over
+
+/// Takes the guest down past its init, which was told and did nothing.
 pub const BY_FORCE: Own = Own {
-    slow: SHUTDOWN,
-    exclusive: false,
+    slow: Slow {
+        begin: begin_by_force,
+        work,
+        end,
+    },
+    exclusive: true,
 };
-fn begin(_: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), Failed> {
+
+const MODES: [(&str, Down); 3] = [
+    ("powerdown", Down::PowerOff),
+    ("halt", Down::Halt),
+    ("reboot", Down::Reboot),
+];
+
+fn begin_as_told(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
+    let how = match args.string("mode") {
+        None => Some(Down::PowerOff),
+        Some(mode) => MODES
+            .iter()
+            .find(|(name, _)| mode.is(name))
+            .map(|(_, how)| *how),
+    };
+    let Some(how) = how else {
+        // qemu-ga's words, which lack the closing parenthesis.
+        let error = reply.fail();
+        let error = error.text("mode is invalid (valid values are: halt|powerdown|reboot");
+        return Err(error.end());
+    };
+    if init::way_down(&state.root, how).is_some_and(|way| tell(&state.root, way)) {
+        note(state, b"init was told to shut down");
+        let until_ms = clock::boottime_ms().saturating_add(INIT_GRACE_MS);
+        state.going_down = Some((how, Some(until_ms)));
+        return Ok(());
+    }
+    begin_past_init(state, how, reply)
+}
+
+fn begin_reboot(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
+    // Nothing frozen can be closed; the host that froze it knows why.
+    if state.freeze.is_frozen() {
+        return Err(reply.fail().end());
+    }
+    begin_past_init(state, Down::Reboot, reply)
+}
+
+fn begin_by_force(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
+    let how = state.going_down.map_or(Down::PowerOff, |(how, _)| how);
+    begin_past_init(state, how, reply)
+}
+
+/// Gets ready to do it all here; refuses while nothing has been done if it could not be finished.
+fn begin_past_init(state: &mut State, how: Down, reply: &mut Reply<'_>) -> Result<(), Failed> {
+    if let Err(Errno::PERM) = power::soften_ctrl_alt_del() {
+        state.going_down = None;
+        return Err(refused(Errno::PERM, reply));
+    }
+    note(state, b"shutting down");
+    state.going_down = Some((how, None));
+    // A log in a file keeps its disk from becoming read-only.
+    stdio::leave_files();
     Ok(())
 }
-fn work(_: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<u8, Failed> {
-    Ok(0)
+
+fn note(state: &mut State, what: &[u8]) {
+    state.log.line(Level::Notice, &[what]);
 }
-fn end(_: &mut State, _: Outcome) {}
+
+fn work(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    let Some((how, None)) = state.going_down else {
+        return Ok(0);
+    };
+    within(WRITE_OUT_MS, &state.root, close_all);
+    within(LAST_SYNC_MS, &state.root, |_| power::sync());
+    Err(refused(power::down(how), reply))
+}
+
+fn end(state: &mut State, _: Outcome) {
+    // It has come to an end without one: it failed. An init that was told may still be at it.
+    if let Some((_, None)) = state.going_down {
+        state.going_down = None;
+    }
+}
+
+fn refused(errno: Errno, reply: &mut Reply<'_>) -> Failed {
+    let error = reply.fail().text("child process has failed to shutdown");
+    error.errno(number(errno)).end()
+}
+
+/// Tells PID 1; gives whether it got it.
+fn tell(root: &Root, way: Way) -> bool {
+    match way {
+        Way::Signal(signal) => process::kill(1, signal).is_ok(),
+        Way::OpenRc(word) => power::tell_fifo(root, b"run/openrc/init.ctl", &[word]).is_ok(),
+        Way::SysV(runlevel, halt) => {
+            let variable = Path::of(&[b"INIT_HALT=", halt]);
+            let halt = sysv_request(SET_VARIABLE, 0, variable.as_bytes());
+            let level = sysv_request(CHANGE_RUNLEVEL, runlevel, b"");
+            let fifos: [&[u8]; 2] = [b"run/initctl", b"dev/initctl"];
+            let mut told = fifos.into_iter();
+            told.any(|fifo| power::tell_fifo(root, fifo, &[&halt, &level]).is_ok())
+        }
+    }
+}
+
+/// Bytes of every request to sysvinit: initreq.h.
+const REQUEST_BYTES: usize = 384;
+/// The first number of every request.
+const MAGIC: u32 = 0x0309_1969;
+const CHANGE_RUNLEVEL: u8 = 1;
+const SET_VARIABLE: u8 = 6;
+
+/// Magic, command, runlevel, seconds from SIGTERM to SIGKILL (0: sysvinit's own), each an `int`, then
+/// what the command needs besides, then nothing.
+fn sysv_request(command: u8, runlevel: u8, data: &[u8]) -> heapless::Vec<u8, REQUEST_BYTES> {
+    let mut request = heapless::Vec::new();
+    for number in [MAGIC, command.into(), runlevel.into(), 0] {
+        let _ = request.extend_from_slice(&number.to_ne_bytes());
+    }
+    let _ = request.extend_from_slice(data);
+    let _ = request.resize(REQUEST_BYTES, 0);
+    request
+}
+
+/// Runs `step` in a child; after `limit_ms` goes on without it.
+fn within(limit_ms: u64, root: &Root, step: fn(&Root)) {
+    let deadline_ms = clock::boottime_ms().saturating_add(limit_ms);
+    match process::fork() {
+        Ok(Fork::Child) => {
+            step(root);
+            process::exit(0)
+        }
+        Ok(Fork::Parent(child)) => {
+            while process::reap().is_none_or(|(pid, _)| pid != child)
+                && clock::boottime_ms() < deadline_ms
+            {
+                clock::sleep_ms(PAUSE_MS);
+            }
+        }
+        // Without memory for one more process it may take its time.
+        Err(_) => step(root),
+    }
+}
+
+/// How often is looked whether something has ended.
+const PAUSE_MS: u32 = 20;
+
+/// Ends all processes and closes all disks.
+fn close_all(root: &Root) {
+    if root.has(&Path::of(&[b"proc/self/status"])) != Ok(true) {
+        let _ = root.make_directory(&Path::of(&[b"proc"]), 0o555);
+        let _ = mount::mount(c"proc", c"/proc", c"proc", Flags::default(), c"");
+    }
+    end_processes(root, process::TERM, TERM_MS);
+    end_processes(root, process::KILL, KILL_MS);
+    if !close_disks(root) && power::force_read_only(root).is_ok() {
+        // There is no telling when the kernel is through; the sync that follows waits for writes.
+        clock::sleep_ms(FORCE_MS);
+    }
+}
+
+/// How long the kernel has to make disks read-only by force, where nothing is left to be written.
+const FORCE_MS: u32 = 1_000;
+
+/// Sends `signal` to all processes and waits until they are gone.
+///
+/// Those that PID 1 starts anew are not waited for: their numbers are past this process's own.
+fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
+    let deadline_ms = clock::boottime_ms().saturating_add(limit_ms);
+    let newest = process::own_pid();
+    let asks = signal == process::TERM;
+    let mut asked = false;
+    loop {
+        let mut anybody = false;
+        let looked = ending::processes(root, &mut |other| {
+            if !(asks && asked) {
+                let _ = process::kill(other.pid, signal);
+                // One that is stopped hears nothing else.
+                let _ = process::kill(other.pid, process::CONT);
+            }
+            let would_wait = other.pid < newest && !(asks && other.ignores_term);
+            anybody |= other.alive && would_wait;
+        });
+        // Without /proc nobody can be spared, so nobody is killed either.
+        if looked.is_err() && asks && !asked {
+            process::kill_all(signal);
+            clock::sleep_ms(FORCE_MS);
+        }
+        asked = true;
+        if !anybody || clock::boottime_ms() >= deadline_ms {
+            return;
+        }
+        clock::sleep_ms(PAUSE_MS);
+    }
+}
+
+/// Makes all disks read-only and unmounts them; gives whether all are clean.
+fn close_disks(root: &Root) -> bool {
+    let Ok(points) = MountPoints::read(root) else {
+        return false;
+    };
+    let mut clean = true;
+    for point in points.backward() {
+        let path = Path::of(&[point]);
+        let Some(path) = path.as_c_str() else {
+            continue;
+        };
+        // Read-only first: what is unmounted lives on if an overlay or another namespace holds it.
+        // Unmounting is what frees the disk below, be it a loop device's file.
+        let read_only = mount::make_read_only(path);
+        let unmounted = mount::unmount(path);
+        clean &= read_only.is_ok() || unmounted.is_ok();
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::filter::Filter;
+    use crate::state::freeze::Freeze;
+    use crate::sys::log::Log;
+    use crate::wire::args::{Param, Type, check, may};
+    use crate::wire::json;
+
+    const PARAMS: &[Param] = &[may("mode", Type::Str)];
+
+    #[test]
+    fn a_mode_nobody_knows_is_refused_with_nothing_done() {
+        let mut state = State {
+            root: Root::open(c"/tmp").unwrap(),
+            log: Log::new(),
+            filter: Filter::default(),
+            freeze: Freeze::default(),
+            going_down: None,
+            os_release: None,
+            time_zone: None,
+        };
+        for mode in ["", "Halt", "poweroff", "halt ", "reboot\\u0000"] {
+            let text = format!("{{\"mode\": \"{mode}\"}}");
+            let mut out = heapless::Vec::<u8, 512>::new();
+            let mut reply = Reply::new(&mut out, None);
+            let arguments = json::check(text.as_bytes()).unwrap();
+            let args = check(Some(arguments), PARAMS, &mut reply).unwrap();
+            let failed = begin_as_told(&mut state, &args, &mut reply).unwrap_err();
+            reply.finish(Err(failed));
+            assert_eq!(
+                str::from_utf8(&out).unwrap(),
+                "{\"error\": {\"class\": \"GenericError\", \"desc\": \"mode is invalid \
+                 (valid values are: halt|powerdown|reboot\"}}\n"
+            );
+            assert_eq!(state.going_down, None);
+        }
+    }
+
+    #[test]
+    fn requests_to_sysvinit_are_as_its_header_says() {
+        let request = sysv_request(SET_VARIABLE, 0, b"INIT_HALT=POWEROFF");
+        assert_eq!(request[..4], 0x0309_1969u32.to_ne_bytes());
+        assert_eq!(request[4..8], 6u32.to_ne_bytes());
+        assert_eq!(&request[16..35], b"INIT_HALT=POWEROFF\0");
+        let request = sysv_request(CHANGE_RUNLEVEL, b'6', b"");
+        assert_eq!(request[4..8], 1u32.to_ne_bytes());
+        assert_eq!(request[8..12], u32::from(b'6').to_ne_bytes());
+        assert!(request[12..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_step_that_hangs_is_left_behind() {
+        let root = Root::open(c"/tmp").unwrap();
+        let start_ms = clock::boottime_ms();
+        within(60, &root, |_| clock::sleep_ms(1_000));
+        let took_ms = clock::boottime_ms() - start_ms;
+        assert!((60..900).contains(&took_ms), "{took_ms}");
+    }
+}

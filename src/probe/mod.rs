@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod cpus;
+pub mod ending;
+pub mod init;
 pub mod mounts;
 pub mod network;
 pub mod os;

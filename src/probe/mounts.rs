@@ -68,7 +68,8 @@ fn source_device(root: &Root, source: &[u8]) -> Option<(u32, u32)> {
         .ok()?
 }
 
-fn unescaped(field: &[u8]) -> Path {
+/// A field of the mount table, or of /etc/fstab, as the path it stands for.
+pub fn unescaped(field: &[u8]) -> Path {
     let mut path = Path::new();
     for byte in unescape(field) {
         path.push(&[byte]);

@@ -20,8 +20,9 @@ pub struct State {
     pub filter: Filter,
     /// Whether file systems are frozen.
     pub freeze: Freeze,
-    /// How the guest goes down, once its init was told, and when to stop waiting for that.
-    pub going_down: Option<(Down, u64)>,
+    /// How the guest goes down, once it does, and when to stop waiting for the init that was told;
+    /// without that moment, a child of the agent is taking it down by itself.
+    pub going_down: Option<(Down, Option<u64>)>,
     /// The one os-release file to read, if told; in the guest's own terms.
     pub os_release: Option<&'static [u8]>,
     /// The time zone, if told.

@@ -1,60 +1,63 @@
 //! What the kernel hands a program at its start: arguments and environment.
 #![allow(unsafe_code)]
 
-use core::ffi::{CStr, c_char, c_int};
+use core::ffi::{CStr, c_char};
 
-/// The arguments of this process, without the program's own name.
+/// Strings of this process, as many as there are before the null that ends them.
 #[derive(Clone, Copy)]
-pub struct Args {
-    next: *const *const c_char,
-    left: usize,
-}
+pub struct Strings(*const *const c_char);
 
-impl Args {
-    /// The arguments as `main` receives them.
+impl Strings {
+    /// The strings of a vector that `main` receives.
     ///
     /// # Safety
-    /// `argv` must be the vector that the C library's entry code passes to `main`: `argc` pointers
-    /// to strings that live as long as the process and that nobody writes to.
-    pub unsafe fn new(argc: c_int, argv: *const *const c_char) -> Self {
-        let count = usize::try_from(argc).unwrap_or(0);
-        if count == 0 {
-            return Self {
-                next: argv,
-                left: 0,
-            };
-        }
-        // SAFETY: there is at least one element, so one past it is inside or just behind the vector.
-        let next = unsafe { argv.add(1) };
-        Self {
-            next,
-            left: count - 1,
-        }
+    /// `vector` must be one of those that the C library's entry code passes to `main`: pointers to
+    /// strings that live as long as the process and that nobody writes to, ended by a null.
+    pub unsafe fn new(vector: *const *const c_char) -> Self {
+        Self(vector)
     }
 }
 
-impl Iterator for Args {
+impl Iterator for Strings {
     type Item = &'static [u8];
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        // SAFETY: `left` counted this element, so it is inside the vector that `new` was promised,
-        // and it is a string that lives as long as the process.
-        let text = unsafe { CStr::from_ptr(*self.next) };
-        // SAFETY: one past an element of the vector is inside or just behind it.
-        self.next = unsafe { self.next.add(1) };
-        Some(text.to_bytes())
+        // SAFETY: `new` was promised a vector ended by a null, and this has not passed it.
+        let string = unsafe { *self.0 };
+        if string.is_null() {
+            return None;
+        }
+        // SAFETY: this element is not the last, so the next is inside the vector.
+        self.0 = unsafe { self.0.add(1) };
+        // SAFETY: what is not the null is a string that lives as long as the process.
+        Some(unsafe { CStr::from_ptr(string) }.to_bytes())
     }
 }
 
-/// The value of environment variable `name`.
-pub fn variable(name: &CStr) -> Option<&'static [u8]> {
-    // SAFETY: `name` ends in a NUL. Nothing in the agent changes the environment, so the value,
-    // which lies where the kernel put it at the start, stays as it is for the life of the process.
-    let value = unsafe { libc::getenv(name.as_ptr()) };
-    if value.is_null() {
-        return None;
+/// The value of a variable of this environment.
+pub fn variable(environment: Strings, name: &[u8]) -> Option<&'static [u8]> {
+    let mut values = environment.filter_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="));
+    values.next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_found_by_their_whole_name() {
+        let entries = [c"PATHS=x", c"PATH=/bin", c"TZ="];
+        let vector = [
+            entries[0].as_ptr(),
+            entries[1].as_ptr(),
+            entries[2].as_ptr(),
+            core::ptr::null(),
+        ];
+        // SAFETY: the entries are constants, and the vector outlives its use below.
+        let environment = unsafe { Strings::new(vector.as_ptr()) };
+        assert_eq!(environment.count(), 3);
+        assert_eq!(variable(environment, b"PATH"), Some(&b"/bin"[..]));
+        assert_eq!(variable(environment, b"TZ"), Some(&b""[..]));
+        assert_eq!(variable(environment, b"HOME"), None);
     }
-    // SAFETY: getenv returns a string, and as said above it is never changed.
-    Some(unsafe { CStr::from_ptr(value) }.to_bytes())
 }

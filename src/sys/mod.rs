@@ -5,7 +5,9 @@
 
 pub mod args;
 pub mod clock;
+pub mod fault;
 pub mod fsctl;
+pub mod link;
 pub mod log;
 pub mod mem;
 pub mod mount;

@@ -2,41 +2,59 @@
 
 use core::ffi::CStr;
 
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, openat, statvfs};
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statvfs};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::root::Root;
 use crate::base::path::Path;
 
-/// Options of a mount that the kernel takes as flags.
+/// How something is mounted: flags of mount(2), by their numbers in linux/mount.h.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Nothing can be written.
-    pub read_only: bool,
-    /// Set-user-ID bits mean nothing.
-    pub no_suid: bool,
-    /// Device nodes mean nothing.
-    pub no_dev: bool,
-    /// Nothing can be executed.
-    pub no_exec: bool,
-    /// Reading leaves access times alone.
-    pub no_atime: bool,
-    /// Writing waits for the disk.
-    pub synchronous: bool,
-}
+pub struct Flags(u32);
 
-impl Options {
-    fn flags(self) -> MountFlags {
-        let mut flags = MountFlags::empty();
-        flags.set(MountFlags::RDONLY, self.read_only);
-        flags.set(MountFlags::NOSUID, self.no_suid);
-        flags.set(MountFlags::NODEV, self.no_dev);
-        flags.set(MountFlags::NOEXEC, self.no_exec);
-        flags.set(MountFlags::NOATIME, self.no_atime);
-        flags.set(MountFlags::SYNCHRONOUS, self.synchronous);
-        flags
+impl Flags {
+    /// `MS_RDONLY`: nothing can be written.
+    pub const READ_ONLY: Self = Self(1);
+    /// `MS_NOSUID`: set-user-ID bits mean nothing.
+    pub const NO_SUID: Self = Self(1 << 1);
+    /// `MS_NODEV`: device nodes mean nothing.
+    pub const NO_DEV: Self = Self(1 << 2);
+    /// `MS_NOEXEC`: nothing can be executed.
+    pub const NO_EXEC: Self = Self(1 << 3);
+    /// `MS_SYNCHRONOUS`: writing waits for the disk.
+    pub const SYNC: Self = Self(1 << 4);
+    /// `MS_REMOUNT`: what is mounted already changes its options.
+    pub const REMOUNT: Self = Self(1 << 5);
+    /// `MS_DIRSYNC`: writing directories waits for the disk.
+    pub const DIR_SYNC: Self = Self(1 << 7);
+    /// `MS_NOSYMFOLLOW`: symbolic links lead nowhere.
+    pub const NO_SYMLINK_FOLLOW: Self = Self(1 << 8);
+    /// `MS_NOATIME`: reading leaves access times alone.
+    pub const NO_ATIME: Self = Self(1 << 10);
+    /// `MS_NODIRATIME`: reading directories leaves access times alone.
+    pub const NO_DIR_ATIME: Self = Self(1 << 11);
+    /// `MS_BIND`: the source is a directory, which is shown once more.
+    pub const BIND: Self = Self(1 << 12);
+    /// `MS_BIND` and `MS_REC`: so is all that is mounted in it.
+    pub const BIND_ALL: Self = Self(1 << 12 | 1 << 14);
+    /// `MS_SILENT`: the kernel does not complain in its log.
+    pub const SILENT: Self = Self(1 << 15);
+    /// `MS_RELATIME`: reading sets access times now and then.
+    pub const REL_ATIME: Self = Self(1 << 21);
+    /// `MS_STRICTATIME`: reading sets access times.
+    pub const STRICT_ATIME: Self = Self(1 << 24);
+    /// `MS_LAZYTIME`: times are written late.
+    pub const LAZY_TIME: Self = Self(1 << 25);
+
+    /// These flags and the others.
+    pub fn and(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// Whether all of the others are among these.
+    pub fn has(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
     }
 }
 
@@ -45,10 +63,19 @@ pub fn mount(
     source: &CStr,
     target: &CStr,
     kind: &CStr,
-    options: Options,
+    flags: Flags,
     data: &CStr,
 ) -> Result<(), Errno> {
-    rustix::mount::mount(source, target, kind, options.flags(), data)
+    let flags = MountFlags::from_bits_retain(flags.0);
+    rustix::mount::mount(source, target, kind, flags, data)
+}
+
+/// Whether something is mounted at `path` itself. Kernels before 5.8 do not tell.
+pub fn is_mount_point(root: &Root, path: &Path) -> bool {
+    let found = path
+        .as_c_str()
+        .and_then(|path| rustix::fs::statx(root, path, AtFlags::empty(), StatxFlags::empty()).ok());
+    found.is_some_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Unmounts what is mounted at `target`, if nobody uses it.
@@ -84,21 +111,38 @@ pub fn usage(path: &CStr) -> Result<Usage, Errno> {
     })
 }
 
-/// Loads the kernel module in a file; `compressed` if the kernel has to unpack it. One that is
-/// loaded already is no error.
-pub fn load_module(root: &Root, path: &Path, compressed: bool) -> Result<(), Errno> {
+/// Where the modules of the running kernel lie, below the root and with a slash behind it.
+pub fn modules_directory() -> Path {
+    let release = rustix::system::uname();
+    Path::of(&[b"lib/modules/", release.release().to_bytes(), b"/"])
+}
+
+/// Loads the kernel module in a file, given these parameters; `compressed` if the kernel has to
+/// unpack it. One that is loaded already is no error.
+pub fn load_module(
+    root: &Root,
+    path: &Path,
+    parameters: &CStr,
+    compressed: bool,
+) -> Result<(), Errno> {
     /// `MODULE_INIT_COMPRESSED_FILE` of linux/module.h.
     const COMPRESSED: i32 = 4;
-    let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-    let file: OwnedFd = openat(
-        root.as_fd(),
-        path,
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
     let flags = if compressed { COMPRESSED } else { 0 };
-    match rustix::system::finit_module(&file, c"", flags) {
+    match rustix::system::finit_module(root.file(path)?, parameters, flags) {
         Err(Errno::EXIST) => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_point_is_told_from_a_directory() {
+        let root = Root::open(c"/").unwrap();
+        let is_mount_point = |path| is_mount_point(&root, &Path::of(&[path]));
+        assert!(is_mount_point(b"proc") && is_mount_point(b"."));
+        assert!(!is_mount_point(b"proc/self") && !is_mount_point(b"nonexistent"));
     }
 }

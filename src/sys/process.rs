@@ -1,6 +1,7 @@
 //! Processes: fork, wait, kill, exit, and starting the agent anew.
 //!
-//! fork and execve are musl's, by way of the libc crate (rustix keeps its own private).
+//! rustix keeps fork and execve private. execve is musl's; fork is the bare system call, because
+//! musl's own brings 1 kB of care for threads that there are none of.
 #![allow(unsafe_code)]
 
 use core::ffi::CStr;
@@ -22,11 +23,16 @@ pub enum Fork {
 /// The agent has one thread, no heap and no atfork handlers, so the child may go on with ordinary
 /// code; all its memory is its own copy.
 pub fn fork() -> Result<Fork, Errno> {
-    // SAFETY: fork has no precondition of its own. What makes it dangerous, locks held by other
-    // threads at the moment of the fork, cannot be: there are no other threads.
-    match unsafe { libc::fork() } {
+    // SAFETY: clone with no flag but the signal is fork: the child gets a copy of all memory and
+    // goes on from here. What makes that dangerous, locks held by other threads at this moment,
+    // cannot be: there are no other threads. The C library's own record of the process number,
+    // which goes stale in the child, is used by nothing here. The order of the arguments differs
+    // between machines, but all after the first are 0.
+    match unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } {
         0 => Ok(Fork::Child),
-        pid if pid > 0 => Ok(Fork::Parent(pid)),
+        pid if pid > 0 => i32::try_from(pid)
+            .map(Fork::Parent)
+            .map_err(|_| Errno::OVERFLOW),
         _ => Err(last_errno()),
     }
 }
@@ -89,6 +95,12 @@ pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     Err(last_errno())
 }
 
+/// Sends a signal to every process but PID 1 and this one.
+pub fn kill_all(signal: i32) {
+    // SAFETY: kill takes any two numbers; the first one here means everybody.
+    unsafe { libc::kill(-1, signal) };
+}
+
 /// Why the last call into the C library failed.
 fn last_errno() -> Errno {
     // SAFETY: the C library keeps a valid errno for the one thread there is.
@@ -130,6 +142,13 @@ pub fn close_all_but(one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
     }
 }
 
+/// Names this machine.
+pub fn set_host_name(name: &[u8]) -> Result<(), Errno> {
+    rustix::system::sethostname(name)
+}
+
+/// SIGCONT: go on, if stopped.
+pub const CONT: i32 = libc::SIGCONT;
 /// SIGTERM: please end.
 pub const TERM: i32 = libc::SIGTERM;
 /// SIGKILL: end.

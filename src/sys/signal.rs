@@ -1,8 +1,10 @@
 //! Signals as something to read: the loop never runs a handler.
+//!
+//! The system calls are made directly: the C library's wrappers bring 1 kB of thread support along
+//! that a process of one thread has no use for. A signal set is the kernel's, one bit a signal.
 #![allow(unsafe_code)]
 
-use core::mem::MaybeUninit;
-use core::ptr;
+use core::ffi::c_long;
 
 use rustix::fd::{AsFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -18,24 +20,35 @@ pub struct Told {
     pub ctrl_alt_del: bool,
 }
 
-/// SIGCHLD, SIGTERM and SIGINT, blocked and read from a descriptor. SIGPIPE is ignored.
+/// SIGCHLD, SIGTERM and SIGINT, blocked and read from a descriptor. SIGPIPE is blocked too, and
+/// waits for ever: a client that is gone is found out by the write.
 pub struct Signals(OwnedFd);
+
+/// Bytes of `struct signalfd_siginfo`, linux/signalfd.h.
+const RECORD_BYTES: usize = size_of::<libc::signalfd_siginfo>();
+
+/// What is read.
+const READ: u64 = bit(libc::SIGCHLD) | bit(libc::SIGTERM) | bit(libc::SIGINT);
+/// What is blocked.
+const BLOCKED: u64 = READ | bit(libc::SIGPIPE);
+
+const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
 
 impl Signals {
     /// Takes over the signals of this process.
     pub fn new() -> Result<Self, Errno> {
-        let set = own_set();
-        // SAFETY: ignoring a signal installs no code; `set` is initialised and outlives the calls;
-        // the old mask is not asked for.
-        let fd = unsafe {
-            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-            libc::sigprocmask(libc::SIG_BLOCK, &set, ptr::null_mut());
-            libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
-        };
-        if fd < 0 {
-            return Err(Errno::MFILE);
-        }
-        // SAFETY: signalfd just made this descriptor and nobody else has it.
+        change_mask(libc::SIG_BLOCK, BLOCKED);
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        // SAFETY: signalfd4 reads one signal set of the given size, which is ours and outlives the
+        // call.
+        let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1, &READ, size_of::<u64>(), flags) };
+        let fd = i32::try_from(fd)
+            .ok()
+            .filter(|fd| *fd >= 0)
+            .ok_or(Errno::MFILE)?;
+        // SAFETY: signalfd4 just made this descriptor and nobody else has it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
@@ -43,11 +56,15 @@ impl Signals {
     pub fn read(&self) -> Told {
         let mut told = Told::default();
         // Standard signals do not queue, so there is never more than one of each.
-        let mut records = [0u8; 4 * size_of::<libc::signalfd_siginfo>()];
+        let mut records = [0u8; 4 * RECORD_BYTES];
         let Ok(len) = rustix::io::read(&self.0, &mut records[..]) else {
             return told;
         };
-        for record in records[..len].chunks_exact(size_of::<libc::signalfd_siginfo>()) {
+        for record in records
+            .get(..len)
+            .unwrap_or_default()
+            .chunks_exact(RECORD_BYTES)
+        {
             // ssi_signo is the first member.
             let number = record
                 .first_chunk()
@@ -68,22 +85,22 @@ impl AsFd for Signals {
     }
 }
 
-/// Undoes [`Signals::new`] in a child of the agent, so that it can be ended.
+/// Undoes what [`Signals::new`] did to this process, in a child of the agent that becomes another
+/// program.
 pub fn restore() {
-    let set = own_set();
-    // SAFETY: `set` is initialised and outlives the call; the old mask is not asked for.
-    unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &set, ptr::null_mut()) };
+    change_mask(libc::SIG_UNBLOCK, BLOCKED);
 }
 
-fn own_set() -> libc::sigset_t {
-    let mut set = MaybeUninit::uninit();
-    // SAFETY: sigemptyset initialises all of what it is given a pointer to; only then are members
-    // added and the value taken.
+fn change_mask(how: i32, set: u64) {
+    // SAFETY: rt_sigprocmask reads one signal set of the given size, which is ours and outlives the
+    // call; the old mask is not asked for.
     unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT] {
-            libc::sigaddset(set.as_mut_ptr(), signal);
-        }
-        set.assume_init()
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            how,
+            &set,
+            0 as c_long,
+            size_of::<u64>(),
+        );
     }
 }

@@ -5,6 +5,7 @@ use core::mem::forget;
 
 use rustix::event::epoll::{CreateFlags, create};
 use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::fs::{FileType, Mode, OFlags};
 
 /// Makes sure that descriptors 0 to 2 are open, so that no channel can get their numbers and be
 /// mistaken for the log. The kernel starts PID 1 without them where there is no console.
@@ -15,6 +16,37 @@ pub fn secure() {
             break;
         }
         forget(filler);
+    }
+}
+
+/// Points those of descriptors 0 to 2 that [`secure`] had to fill at the console.
+pub fn adopt_console() {
+    to_console(FileType::Unknown);
+}
+
+/// Points those of descriptors 0 to 2 that are files at the console: a file open for writing keeps
+/// its file system from becoming read-only.
+pub fn leave_files() {
+    to_console(FileType::RegularFile);
+}
+
+fn to_console(from: FileType) {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let open = |path| rustix::fs::open(path, flags, Mode::empty());
+    let Ok(console) = open(c"/dev/console").or_else(|_| open(c"/dev/null")) else {
+        return;
+    };
+    // SAFETY: `secure` made sure that descriptor 0 is open, and nothing here ever closes it.
+    let stdin = unsafe { rustix::stdio::stdin() };
+    for (number, fd) in [stdin, stdout(), stderr()].into_iter().enumerate() {
+        let kind = rustix::fs::fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        if kind == Ok(from) {
+            let _ = match number {
+                0 => rustix::stdio::dup2_stdin(&console),
+                1 => rustix::stdio::dup2_stdout(&console),
+                _ => rustix::stdio::dup2_stderr(&console),
+            };
+        }
     }
 }
 

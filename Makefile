@@ -1,0 +1,66 @@
+# gaunt: build it, boot it, test it. `make help` lists what there is.
+
+TARGET ?= x86_64-unknown-linux-musl
+# Software emulation works everywhere; ACCEL=kvm is faster where /dev/kvm works.
+ACCEL ?= tcg
+export TARGET ACCEL
+
+# What makes the agent small is said in targets/, and needs options that are not stable yet; the
+# toolchain is pinned, so they stay what they are.
+DAEMON := RUSTC_BOOTSTRAP=1 cargo --config targets/$(TARGET).toml
+DAEMON_FLAGS := --release --target $(TARGET) --features daemon
+AGENT := target/$(TARGET)/release/gaunt
+E2E := --manifest-path tests/e2e/Cargo.toml
+
+.PHONY: help build image run test check size clean setup-build setup-run setup-test
+
+help:
+	@echo 'make build           the agent, $(AGENT)'
+	@echo 'make run             boots a guest that has nothing else in it, and talks to it'
+	@echo 'make run ATTACH=1    boots it and leaves it up for you to talk to'
+	@echo 'make test            everything below, then the agent in QEMU and under libvirt'
+	@echo 'make check           format, lints, host tests'
+	@echo 'make image           the two guest images, target/image/'
+	@echo 'make size            what the agent weighs, and what it asks for'
+	@echo 'make clean           removes what was built (not the fetched kernel)'
+	@echo
+	@echo 'TARGET=$(TARGET)  ACCEL=$(ACCEL)'
+	@echo 'What is missing on this machine is installed by image/setup, as root with apt-get.'
+
+build: setup-build
+	$(DAEMON) build $(DAEMON_FLAGS)
+	@stat -c 'build: %s bytes, %n' $(AGENT)
+
+# Each installs only what is missing, and only what its caller needs.
+setup-build setup-run setup-test: setup-%:
+	@image/setup $*
+
+image: setup-test build
+	image/build bare busybox
+
+run: setup-run build
+	image/build bare
+	cargo build -q $(E2E) --bin tour
+	@tests/e2e/target/debug/tour $(if $(ATTACH),--attach)
+
+check: setup-build
+	cargo fmt --check
+	cargo fmt $(E2E) --check
+	cargo clippy --all-targets -- -D warnings
+	$(DAEMON) clippy $(DAEMON_FLAGS) -- -D warnings
+	cargo clippy $(E2E) --all-targets -- -D warnings
+	cargo test
+
+# One guest or domain at a time: under emulation each is as slow as there are others. --nocapture
+# shows what every check saw.
+test: setup-test check image
+	cargo test $(E2E) -- --nocapture --test-threads=1
+
+size: build
+	@stat -c '%s bytes on disk (at most 98304)' $(AGENT)
+	@if readelf -lW $(AGENT) | grep -qE 'INTERP|NEEDED'; then \
+	    echo 'not static'; exit 1; else echo 'static: no interpreter, no library'; fi
+
+clean:
+	cargo clean
+	cargo clean $(E2E)

@@ -1,0 +1,57 @@
+//! Many checks on one guest.
+//!
+//! Booting is the expensive part, so one guest serves many checks. Each is reported on a line of its
+//! own with what it saw; a failed one does not stop the others; the test fails at the end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+/// A group of checks.
+pub struct Checks {
+    title: &'static str,
+    done: usize,
+    failed: Vec<&'static str>,
+}
+
+impl Checks {
+    /// Starts a group.
+    pub fn new(title: &'static str) -> Checks {
+        Checks {
+            title,
+            done: 0,
+            failed: Vec::new(),
+        }
+    }
+
+    /// Runs one check; what it returns is the evidence that is printed. Tells whether it passed.
+    pub fn run(&mut self, name: &'static str, check: impl FnOnce() -> String) -> bool {
+        let start = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(check));
+        let seconds = start.elapsed().as_secs_f32();
+        self.done += 1;
+        let passed = result.is_ok();
+        // The panic message of a failed check has been printed by now.
+        let evidence = result.unwrap_or_default();
+        let mark = if passed { "ok    " } else { "FAILED" };
+        eprintln!(
+            "  {mark} {:5.1} s  {}: {name}: {evidence}",
+            seconds, self.title
+        );
+        if !passed {
+            self.failed.push(name);
+        }
+        passed
+    }
+
+    /// Ends the group: panics if a check failed.
+    pub fn finish(self) {
+        assert!(
+            self.failed.is_empty(),
+            "{}: {} of {} checks failed: {}",
+            self.title,
+            self.failed.len(),
+            self.done,
+            self.failed.join(", ")
+        );
+    }
+}

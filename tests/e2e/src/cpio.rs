@@ -1,0 +1,118 @@
+//! Files added to an image.
+//!
+//! The kernel unpacks several archives that follow each other in one initramfs, compressed or not,
+//! later files replacing earlier ones. So a test appends a small "newc" archive to the image.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::process::{program, run};
+use crate::wait;
+
+const REGULAR: u32 = 0o100_000;
+const DIRECTORY: u32 = 0o040_000;
+const LINK: u32 = 0o120_000;
+
+/// An archive being written.
+#[derive(Default)]
+pub struct Cpio {
+    bytes: Vec<u8>,
+    files: u32,
+}
+
+impl Cpio {
+    /// An empty one.
+    pub fn new() -> Cpio {
+        Cpio::default()
+    }
+
+    /// Adds a file; the directories above it too.
+    pub fn file(mut self, name: &str, mode: u32, content: &[u8]) -> Cpio {
+        self.parents(name);
+        self.entry(name, REGULAR | mode, content);
+        self
+    }
+
+    /// Adds a copy of a file of this machine.
+    pub fn copy(self, name: &str, from: &Path) -> Cpio {
+        let content = std::fs::read(from).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+        let metadata = std::fs::metadata(from).expect("it was just read");
+        self.file(name, metadata.permissions().mode() & 0o777, &content)
+    }
+
+    /// Adds an installed program at its own place, with the libraries it asks for.
+    pub fn program(mut self, path: &Path) -> Cpio {
+        let place = |path: &str| path.trim_start_matches('/').to_owned();
+        let listed = run(
+            Command::new(program("ldd", "libc-bin")).arg(path),
+            wait::ANSWER,
+        );
+        for line in listed.lines() {
+            // "name => /path (address)", or just the path for the interpreter.
+            let word = line.split_whitespace().find(|word| word.starts_with('/'));
+            if let Some(library) = word {
+                self = self.copy(&place(library), Path::new(library));
+            }
+        }
+        let name = path.to_str().expect("a plain path");
+        self.copy(&place(name), path)
+    }
+
+    /// Adds a directory.
+    pub fn directory(mut self, name: &str) -> Cpio {
+        self.parents(name);
+        self.entry(name, DIRECTORY | 0o755, b"");
+        self
+    }
+
+    /// Adds a symbolic link.
+    pub fn link(mut self, name: &str, to: &str) -> Cpio {
+        self.parents(name);
+        self.entry(name, LINK | 0o777, to.as_bytes());
+        self
+    }
+
+    /// The finished archive.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.entry("TRAILER!!!", 0, b"");
+        self.bytes
+    }
+
+    fn parents(&mut self, name: &str) {
+        for (at, _) in name.match_indices('/') {
+            self.entry(&name[..at], DIRECTORY | 0o755, b"");
+        }
+    }
+
+    fn entry(&mut self, name: &str, mode: u32, content: &[u8]) {
+        assert!(
+            !name.starts_with('/'),
+            "names in an image are relative: {name}"
+        );
+        self.files += 1;
+        let size = u32::try_from(content.len()).expect("a file of less than 4 GB");
+        let name_size = u32::try_from(name.len() + 1).expect("a short name");
+        let links = if mode & DIRECTORY != 0 { 2 } else { 1 };
+        // inode, mode, uid, gid, links, mtime, size, device and its number twice, name size, check
+        let fields = [
+            self.files, mode, 0, 0, links, 0, size, 0, 0, 0, 0, name_size, 0,
+        ];
+        self.bytes.extend_from_slice(b"070701");
+        for field in fields {
+            self.bytes
+                .extend_from_slice(format!("{field:08X}").as_bytes());
+        }
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.push(0);
+        self.pad();
+        self.bytes.extend_from_slice(content);
+        self.pad();
+    }
+
+    fn pad(&mut self) {
+        while !self.bytes.len().is_multiple_of(4) {
+            self.bytes.push(0);
+        }
+    }
+}

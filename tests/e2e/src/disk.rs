@@ -1,0 +1,118 @@
+//! Disk images with file systems, made without mounting anything.
+
+use crate::process::{program, run};
+use crate::wait::ANSWER;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+
+/// A file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fs {
+    /// ext4, of 64 MiB.
+    Ext4,
+    /// XFS, of 320 MiB: it refuses to be smaller than 300.
+    Xfs,
+    /// None: 16 MiB of zeros.
+    None,
+}
+
+/// Makes a raw disk image with a file system on the whole disk.
+pub fn raw(path: &Path, fs: Fs) {
+    let mib: u64 = match fs {
+        Fs::Ext4 => 64,
+        Fs::Xfs => 320,
+        Fs::None => 16,
+    };
+    let file = File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    file.set_len(mib << 20).expect("a sparse file");
+    match fs {
+        // Without the lazy part, so that nothing but the test writes to the disk later.
+        Fs::Ext4 => run(
+            Command::new(program("mkfs.ext4", "e2fsprogs"))
+                .args([
+                    "-q",
+                    "-F",
+                    "-E",
+                    "lazy_itable_init=0,lazy_journal_init=0,nodiscard",
+                ])
+                .arg(path),
+            ANSWER,
+        ),
+        Fs::Xfs => run(
+            Command::new(program("mkfs.xfs", "xfsprogs"))
+                .args(["-q", "-f", "-K"])
+                .arg(path),
+            ANSWER,
+        ),
+        Fs::None => String::new(),
+    };
+}
+
+/// Makes a qcow2 disk image with a file system on the whole disk.
+pub fn qcow2(path: &Path, fs: Fs) {
+    let plain = path.with_extension("raw");
+    raw(&plain, fs);
+    run(
+        Command::new(program("qemu-img", "qemu-utils"))
+            .args(["convert", "-f", "raw", "-O", "qcow2"])
+            .args([&plain, path]),
+        ANSWER,
+    );
+    std::fs::remove_file(&plain).expect("it was just made");
+}
+
+/// Makes a raw disk image with one partition, of ext4, that begins at 1 MiB.
+pub fn partitioned(path: &Path) {
+    const SECTOR: u32 = 512;
+    const START: u32 = 2048;
+    let sectors: u32 = 16 << 11;
+    let mut table = vec![0; 512];
+    let entry = &mut table[446..462];
+    entry[4] = 0x83; // Linux
+    entry[8..12].copy_from_slice(&START.to_le_bytes());
+    entry[12..16].copy_from_slice(&sectors.to_le_bytes());
+    table[510..].copy_from_slice(&[0x55, 0xAA]);
+    std::fs::write(path, table).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let file = File::options()
+        .write(true)
+        .open(path)
+        .expect("it was just made");
+    file.set_len(u64::from(START + sectors) * u64::from(SECTOR))
+        .expect("a sparse file");
+    run(
+        Command::new(program("mkfs.ext4", "e2fsprogs"))
+            .args(["-q", "-F", "-E", "nodiscard,offset=1048576"])
+            .arg(path)
+            .arg(format!("{}k", sectors / 2)),
+        ANSWER,
+    );
+}
+
+/// How many bytes of a disk image are really there.
+pub fn allocated(path: &Path) -> u64 {
+    std::fs::metadata(path)
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+        .blocks()
+        * 512
+}
+
+/// Whether an ext4 image needs no recovery: it is unmounted, or frozen.
+///
+/// The kernel clears `needs_recovery` when it has written the journal back, which is the very
+/// promise of a freeze, and readable from outside.
+pub fn ext4_is_at_rest(path: &Path) -> bool {
+    let header = run(
+        Command::new(program("dumpe2fs", "e2fsprogs"))
+            .arg("-h")
+            .arg(path),
+        ANSWER,
+    );
+    let features = header
+        .lines()
+        .find(|line| line.starts_with("Filesystem features:"));
+    !features
+        .expect("dumpe2fs lists features")
+        .contains("needs_recovery")
+}

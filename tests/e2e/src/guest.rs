@@ -1,0 +1,422 @@
+//! Guests in QEMU.
+//!
+//! A guest has one of the images of `image/`, a virtio-serial port with the agent's name, a second
+//! serial port with a shell (busybox image), and a QMP socket for what happens to the machine.
+//! Software emulation unless `ACCEL` says otherwise.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::process::{Process, program};
+use crate::scratch::Scratch;
+use crate::shell::GuestShell;
+use crate::{image_file, wait};
+
+/// The port every client knows.
+pub const PORT: &str = "org.qemu.guest_agent.0";
+
+/// Which image a guest boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// The agent is PID 1 and the only program.
+    Bare,
+    /// A script is PID 1; there is a shell.
+    Busybox,
+}
+
+/// A guest to be.
+pub struct Machine {
+    image: Image,
+    devices: Vec<String>,
+    kernel_words: Vec<String>,
+    agent_words: Vec<String>,
+    overlay: Vec<u8>,
+    memory_mib: u32,
+    cpus: u32,
+    port: bool,
+    network: bool,
+    reset_ends: bool,
+    directory: Option<PathBuf>,
+    disks: usize,
+}
+
+impl Machine {
+    /// A machine with 256 MiB, two CPUs, a network card, the agent's port, and no disk.
+    pub fn new(image: Image) -> Machine {
+        Machine {
+            image,
+            devices: Vec::new(),
+            kernel_words: Vec::new(),
+            agent_words: Vec::new(),
+            overlay: Vec::new(),
+            memory_mib: 256,
+            cpus: 2,
+            port: true,
+            network: true,
+            reset_ends: true,
+            directory: None,
+            disks: 0,
+        }
+    }
+
+    /// Adds a virtio disk: the first is `/dev/vda`, mounted on `/data` if it holds ext4, the second
+    /// `/dev/vdb`, on `/data2` if it holds XFS.
+    pub fn disk(self, path: &Path) -> Machine {
+        self.disk_as(path, "virtio-blk-pci")
+    }
+
+    /// Adds a disk behind a device of another kind, with the properties it needs.
+    pub fn disk_as(mut self, path: &Path, device: &str) -> Machine {
+        let format = if path.extension().is_some_and(|end| end == "qcow2") {
+            "qcow2"
+        } else {
+            "raw"
+        };
+        let id = format!("disk{}", self.disks);
+        self.disks += 1;
+        self.devices.push("-drive".into());
+        self.devices.push(format!(
+            "if=none,id={id},file={},format={format},discard=unmap,detect-zeroes=unmap",
+            path.display()
+        ));
+        self.devices.push("-device".into());
+        self.devices.push(format!("{device},drive={id}"));
+        self
+    }
+
+    /// Adds words to QEMU's command line.
+    pub fn qemu(mut self, words: &[&str]) -> Machine {
+        self.devices
+            .extend(words.iter().map(|word| word.to_string()));
+        self
+    }
+
+    /// Adds a word to the kernel command line.
+    pub fn kernel(mut self, word: &str) -> Machine {
+        self.kernel_words.push(word.into());
+        self
+    }
+
+    /// Adds an argument of the agent.
+    pub fn agent(mut self, word: &str) -> Machine {
+        self.agent_words.push(word.into());
+        self
+    }
+
+    /// Adds files to the image.
+    pub fn overlay(mut self, archive: Vec<u8>) -> Machine {
+        self.overlay = archive;
+        self
+    }
+
+    /// Sets the number of CPUs.
+    pub fn cpus(mut self, count: u32) -> Machine {
+        self.cpus = count;
+        self
+    }
+
+    /// Leaves the agent's port out; [`Guest::plug_port`] adds it later.
+    pub fn without_port(mut self) -> Machine {
+        self.port = false;
+        self
+    }
+
+    /// Lets the guest restart when it resets; by default a reset ends QEMU.
+    pub fn may_reset(mut self) -> Machine {
+        self.reset_ends = false;
+        self
+    }
+
+    /// Puts the sockets and logs in this directory, which stays, instead of a temporary one.
+    pub fn directory(mut self, path: &Path) -> Machine {
+        self.directory = Some(path.to_owned());
+        self
+    }
+
+    /// Starts QEMU.
+    pub fn boot(self) -> Guest {
+        let (directory, scratch) = match self.directory {
+            Some(directory) => (directory, None),
+            None => {
+                let scratch = Scratch::new();
+                (scratch.path().to_owned(), Some(scratch))
+            }
+        };
+        let at = |name: &str| directory.join(name);
+        let image = match self.image {
+            Image::Bare => "bare.cpio.gz",
+            Image::Busybox => "busybox.cpio.gz",
+        };
+        let mut initramfs = image_file(image);
+        if !self.overlay.is_empty() {
+            let mut bytes = std::fs::read(&initramfs).expect("the image");
+            // An archive begins on a multiple of four.
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes.extend_from_slice(&self.overlay);
+            initramfs = at("initramfs");
+            std::fs::write(&initramfs, bytes).expect("a copy of the image");
+        }
+        let accel = std::env::var("ACCEL").unwrap_or_else(|_| "tcg".into());
+        let mut words = vec![
+            "console=ttyS0".to_string(),
+            "quiet".into(),
+            "panic=-1".into(),
+        ];
+        words.extend(self.kernel_words);
+        if !self.agent_words.is_empty() {
+            words.push("--".into());
+            words.extend(self.agent_words);
+        }
+
+        let mut command = Command::new(program("qemu-system-x86_64", "qemu-system-x86"));
+        command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
+        command.args(["-M", "q35", "-accel", &accel, "-rtc", "base=utc"]);
+        if accel == "kvm" {
+            command.args(["-cpu", "host"]);
+        }
+        command.args([
+            "-m",
+            &self.memory_mib.to_string(),
+            "-smp",
+            &self.cpus.to_string(),
+        ]);
+        command.arg("-kernel").arg(image_file("vmlinuz"));
+        command
+            .arg("-initrd")
+            .arg(&initramfs)
+            .arg("-append")
+            .arg(words.join(" "));
+        command
+            .arg("-serial")
+            .arg(format!("file:{}", at("serial").display()));
+        command.arg("-chardev").arg(socket("shell", &at("shell")));
+        command.args(["-serial", "chardev:shell"]);
+        command.arg("-chardev").arg(socket("qmp", &at("qmp")));
+        command.args(["-mon", "chardev=qmp,mode=control"]);
+        command.args(["-device", "virtio-serial-pci,id=serial"]);
+        command.arg("-chardev").arg(socket("agent", &at("agent")));
+        if self.port {
+            command
+                .arg("-device")
+                .arg(format!("virtserialport,{}", port_properties()));
+        }
+        if self.network {
+            command.args(["-netdev", "user,id=net,restrict=on"]);
+            command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
+        }
+        if self.reset_ends {
+            command.arg("-no-reboot");
+        }
+        command.args(&self.devices);
+        let log = std::fs::File::create(at("qemu.log")).expect("a log file");
+        command.stdin(Stdio::null());
+        command
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log);
+        for stale in ["qmp", "agent", "shell", "serial"] {
+            let _ = std::fs::remove_file(at(stale));
+        }
+        let mut qemu = Process::spawn(&mut command);
+        let stream = wait::until(wait::ANSWER, || {
+            UnixStream::connect(at("qmp")).ok().or_else(|| {
+                let ended = qemu.ended()?;
+                let said = std::fs::read_to_string(at("qemu.log")).unwrap_or_default();
+                panic!("QEMU did not start ({ended}): {said}\n{command:?}");
+            })
+        });
+        let stream = stream.expect("QEMU opens its monitor");
+        let mut qmp = Qmp {
+            stream: BufReader::new(stream),
+            events: Vec::new(),
+        };
+        assert!(qmp.message(wait::ANSWER).is_some(), "QEMU greets");
+        qmp.execute("qmp_capabilities", json!({}));
+        let shell = GuestShell::connect(&at("shell"));
+        Guest {
+            qemu,
+            qmp,
+            shell,
+            directory,
+            _scratch: scratch,
+        }
+    }
+}
+
+fn socket(id: &str, path: &Path) -> String {
+    format!("socket,id={id},path={},server=on,wait=off", path.display())
+}
+
+fn port_properties() -> String {
+    format!("bus=serial.0,chardev=agent,name={PORT},id=port")
+}
+
+/// A running guest; QEMU is killed when this is dropped.
+pub struct Guest {
+    qemu: Process,
+    qmp: Qmp,
+    shell: GuestShell,
+    directory: PathBuf,
+    _scratch: Option<Scratch>,
+}
+
+impl Guest {
+    /// Where its sockets and logs are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The host's end of the agent's port.
+    pub fn agent_socket(&self) -> PathBuf {
+        self.directory.join("agent")
+    }
+
+    /// Connects to the agent's port and gets in step with the agent, waiting for the boot if need be.
+    pub fn client(&mut self) -> Client {
+        let mut client = Client::connect(&self.agent_socket());
+        if client.sync(wait::BOOT).is_none() {
+            self.fail("the agent does not answer on its port");
+        }
+        client
+    }
+
+    /// Waits until the guest's shell is served, as it is once after each boot.
+    pub fn wait_shell(&mut self) {
+        if !self.shell.wait_boot(wait::BOOT) {
+            self.fail("the guest serves no shell");
+        }
+    }
+
+    /// The guest's shell.
+    pub fn shell(&mut self) -> &mut GuestShell {
+        &mut self.shell
+    }
+
+    /// Runs a QMP command that must succeed.
+    pub fn qmp(&mut self, command: &str, arguments: Value) -> Value {
+        self.qmp.execute(command, arguments)
+    }
+
+    /// Waits for a QMP event, also one that has come already.
+    pub fn event(&mut self, name: &str, limit: Duration) -> Value {
+        match self.qmp.event(name, limit) {
+            Some(event) => event,
+            None => self.fail(&format!("no event {name} within {} s", limit.as_secs())),
+        }
+    }
+
+    /// Forgets the events that have come.
+    pub fn forget_events(&mut self) {
+        self.qmp.events.clear();
+    }
+
+    /// Takes the agent's port away.
+    pub fn unplug_port(&mut self) {
+        self.qmp("device_del", json!({ "id": "port" }));
+        self.event("DEVICE_DELETED", wait::ANSWER);
+    }
+
+    /// Gives it (back).
+    pub fn plug_port(&mut self) {
+        self.qmp(
+            "device_add",
+            json!({ "driver": "virtserialport", "bus": "serial.0", "chardev": "agent",
+                    "name": PORT, "id": "port" }),
+        );
+    }
+
+    /// Waits until QEMU ends by itself.
+    pub fn wait_end(&mut self, limit: Duration) -> ExitStatus {
+        match self.qemu.wait(limit) {
+            Some(status) => status,
+            None => self.fail(&format!("QEMU still runs after {} s", limit.as_secs())),
+        }
+    }
+
+    /// Waits until QEMU ends, however long that takes.
+    pub fn wait_long(&mut self) -> ExitStatus {
+        self.qemu.wait_long()
+    }
+
+    /// Waits for the guest's power-off or, as resets end QEMU, its restart; tells QEMU's reason.
+    pub fn shutdown_reason(&mut self) -> String {
+        let event = self.event("SHUTDOWN", wait::ANSWER);
+        event["data"]["reason"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// Everything on the first serial port.
+    pub fn serial(&self) -> String {
+        let bytes = std::fs::read(self.directory.join("serial")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Panics, with the end of the serial log.
+    pub fn fail(&mut self, what: &str) -> ! {
+        let log = self.serial();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(40)..].join("\n");
+        let qemu = std::fs::read_to_string(self.directory.join("qemu.log")).unwrap_or_default();
+        let ended = self.qemu.ended();
+        panic!("{what}\nQEMU ended: {ended:?} {qemu}\nserial port:\n{tail}");
+    }
+}
+
+struct Qmp {
+    stream: BufReader<UnixStream>,
+    events: Vec<Value>,
+}
+
+impl Qmp {
+    fn execute(&mut self, command: &str, arguments: Value) -> Value {
+        let mut text = json!({ "execute": command, "arguments": arguments }).to_string();
+        text.push('\n');
+        self.stream
+            .get_mut()
+            .write_all(text.as_bytes())
+            .expect("QEMU takes a command");
+        loop {
+            let mut message = self
+                .message(wait::ANSWER)
+                .unwrap_or_else(|| panic!("QMP {command}: no answer"));
+            if message.get("event").is_some() {
+                self.events.push(message);
+            } else if let Some(value) = message.get_mut("return") {
+                return value.take();
+            } else {
+                panic!("QMP {command}: {message}");
+            }
+        }
+    }
+
+    fn event(&mut self, name: &str, limit: Duration) -> Option<Value> {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(at) = self.events.iter().position(|event| event["event"] == name) {
+                return Some(self.events.remove(at));
+            }
+            let left = end.checked_duration_since(Instant::now())?;
+            let message = self.message(left)?;
+            self.events.push(message);
+        }
+    }
+
+    fn message(&mut self, limit: Duration) -> Option<Value> {
+        self.stream
+            .get_mut()
+            .set_read_timeout(Some(limit.max(Duration::from_millis(1))))
+            .expect("a time limit");
+        let mut line = String::new();
+        match self.stream.read_line(&mut line) {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(serde_json::from_str(&line).expect("QEMU writes JSON")),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What the end-to-end tests stand on: agents, guests, libvirt, and clients that talk to them.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `agent` | an agent on a unix socket of this machine, without privileges |
+//! | `guest` | a QEMU guest with one of the images of `image/` |
+//! | `shell` | commands on the guest's second serial port |
+//! | `client` | the protocol, line by line |
+//! | `libvirt` | a libvirt daemon of our own, and domains in it |
+//! | `disk` | file systems made on the host |
+//! | `cpio` | files added to an image for one test |
+//! | `checks` | many checks on one guest, each reported |
+//! | `process`, `scratch`, `wait` | children that never outlive us, directories, time limits |
+//!
+//! Rules: everything waits with a limit; a program that is not installed fails the test and says
+//! which package it is in; nothing here is run with more privileges than it needs, because an agent
+//! that mistakes this machine for its guest would freeze it.
+
+pub mod agent;
+pub mod checks;
+pub mod client;
+pub mod cpio;
+pub mod disk;
+pub mod guest;
+pub mod libvirt;
+pub mod process;
+pub mod scratch;
+pub mod shell;
+pub mod wait;
+
+use std::path::{Path, PathBuf};
+
+/// The top of the source tree.
+pub fn top() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.join("../..").canonicalize().expect("the source tree")
+}
+
+/// The agent's release build.
+pub fn agent_binary() -> PathBuf {
+    let target = std::env::var("TARGET").unwrap_or_else(|_| "x86_64-unknown-linux-musl".into());
+    let path = match std::env::var_os("AGENT") {
+        Some(path) => PathBuf::from(path),
+        None => top().join("target").join(target).join("release/gaunt"),
+    };
+    assert!(
+        path.exists(),
+        "no agent at {}: run `make build`",
+        path.display()
+    );
+    path
+}
+
+/// A file of `target/image/`.
+pub fn image_file(name: &str) -> PathBuf {
+    let path = top().join("target/image").join(name);
+    assert!(path.exists(), "no {}: run `make image`", path.display());
+    path
+}

@@ -1,0 +1,236 @@
+//! A libvirt daemon of our own, and `virsh`.
+//!
+//! The daemon runs in a directory of its own, as an ordinary account: then libvirt keeps its
+//! configuration, sockets and domains below that account's directories, and neither sees nor
+//! touches what the machine has. When the tests run as root that account is `nobody`.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::disk::{self, Fs};
+use crate::guest::PORT;
+use crate::image_file;
+use crate::process::{self, Process, program};
+use crate::scratch::{NOBODY, Scratch, is_root};
+use crate::shell::GuestShell;
+use crate::wait;
+
+/// The name of the domain.
+pub const DOMAIN: &str = "gaunt";
+
+/// A running libvirt daemon with one domain defined; all of it ends when this is dropped.
+pub struct Libvirt {
+    // Dropped last, after the daemon that lives in it.
+    daemon: Option<Process>,
+    scratch: Scratch,
+}
+
+impl Libvirt {
+    /// Starts the daemon and defines a domain: the busybox image under software emulation, an ext4
+    /// and an XFS disk, a network card, the agent's channel.
+    pub fn start() -> Libvirt {
+        let scratch = Scratch::new();
+        for directory in ["run", "c/libvirt", "cache", "home"] {
+            std::fs::create_dir_all(scratch.join(directory)).expect("a directory");
+        }
+        // Otherwise it starts a log daemon too.
+        std::fs::write(
+            scratch.join("c/libvirt/qemu.conf"),
+            "stdio_handler = \"file\"\n",
+        )
+        .expect("a file");
+        std::fs::write(
+            scratch.join("daemon.conf"),
+            format!(
+                "log_outputs = \"3:file:{}\"\n",
+                scratch.join("daemon.log").display()
+            ),
+        )
+        .expect("a file");
+        for name in ["vmlinuz", "busybox.cpio.gz"] {
+            std::fs::copy(image_file(name), scratch.join(name)).expect("a copy");
+        }
+        disk::qcow2(&scratch.join("ext4.qcow2"), Fs::Ext4);
+        disk::qcow2(&scratch.join("xfs.qcow2"), Fs::Xfs);
+        std::fs::write(scratch.join("domain.xml"), domain(scratch.path())).expect("a file");
+        scratch.give_away();
+
+        let mut command = Command::new(program("libvirtd", "libvirt-daemon"));
+        command.arg("-f").arg(scratch.join("daemon.conf"));
+        prepare(&mut command, &scratch);
+        let log = std::fs::File::create(scratch.join("daemon.out")).expect("a log file");
+        command.stdin(Stdio::null());
+        command
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log);
+        let libvirt = Libvirt {
+            daemon: Some(Process::spawn(&mut command)),
+            scratch,
+        };
+        let socket = libvirt.scratch.join("run/libvirt/libvirt-sock");
+        wait::expect("libvirt's socket", wait::ANSWER, || socket.exists());
+        libvirt.ok(&["define", &libvirt.path("domain.xml")]);
+        libvirt
+    }
+
+    /// Starts the domain; gives its shell, and waits until libvirt sees the agent.
+    pub fn boot(&self) -> GuestShell {
+        self.ok(&["start", DOMAIN]);
+        let mut shell = GuestShell::connect(&self.scratch.join("shell"));
+        if !shell.wait_boot(wait::BOOT) {
+            self.fail("the guest serves no shell");
+        }
+        self.wait_agent();
+        shell
+    }
+
+    /// Waits until libvirt sees the agent and has an answer from it.
+    pub fn wait_agent(&self) {
+        let ping = r#"{"execute":"guest-ping"}"#;
+        let answer = wait::until(wait::BOOT, || {
+            let output = self.virsh(&["qemu-agent-command", DOMAIN, ping]);
+            output.status.success().then_some(())
+        });
+        if answer.is_none() {
+            self.fail("libvirt has no answer from the agent");
+        }
+    }
+
+    /// Runs `virsh`.
+    pub fn virsh(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program("virsh", "libvirt-clients"));
+        command.args(["-c", "qemu:///session"]).args(arguments);
+        prepare(&mut command, &self.scratch);
+        process::output(&mut command, Duration::from_secs(120))
+    }
+
+    /// Runs `virsh`, which must succeed; gives what it printed.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.virsh(arguments);
+        if !output.status.success() {
+            self.fail(&format!(
+                "virsh {}: {}",
+                arguments.join(" "),
+                process::text(&output)
+            ));
+        }
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// A file of the domain.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.scratch.join(name)
+    }
+
+    /// The same as text.
+    pub fn path(&self, name: &str) -> String {
+        self.scratch.join(name).display().to_string()
+    }
+
+    /// Panics, with what the daemon and the guest logged.
+    pub fn fail(&self, what: &str) -> ! {
+        let tail = |name: &str, count: usize| {
+            let bytes = std::fs::read(self.scratch.join(name)).unwrap_or_default();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(count)..].join("\n")
+        };
+        let (daemon, serial) = (tail("daemon.log", 3), tail("serial", 20));
+        panic!(
+            "{}\nlibvirt:\n{daemon}\nserial port:\n{serial}",
+            what.trim_end()
+        );
+    }
+}
+
+impl Drop for Libvirt {
+    fn drop(&mut self) {
+        // The daemon starts guests that outlive it, so they are ended first, by it; and should it
+        // have come to harm, by us: each guest's command line names our directory.
+        let mut command = Command::new(program("virsh", "libvirt-clients"));
+        command.args(["-q", "-c", "qemu:///session", "destroy", DOMAIN]);
+        prepare(&mut command, &self.scratch);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Process::spawn(&mut command).wait(Duration::from_secs(10));
+        self.daemon = None;
+        let ours = self.scratch.path().display().to_string();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
+                continue;
+            };
+            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words).into_owned();
+            if words.starts_with("/usr/bin/qemu-system") && words.contains(&ours) {
+                process::signal(pid, libc::SIGKILL);
+            }
+        }
+    }
+}
+
+fn prepare(command: &mut Command, scratch: &Scratch) {
+    command.env_clear();
+    command
+        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+        .env("LC_ALL", "C");
+    command.env("HOME", scratch.join("home"));
+    command.env("XDG_RUNTIME_DIR", scratch.join("run"));
+    // A short name: libvirt puts the agent's socket deep below it.
+    command.env("XDG_CONFIG_HOME", scratch.join("c"));
+    command.env("XDG_CACHE_HOME", scratch.join("cache"));
+    command.current_dir("/");
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+}
+
+fn domain(directory: &Path) -> String {
+    let at = directory.display();
+    let emulator = program("qemu-system-x86_64", "qemu-system-x86");
+    let emulator = emulator.display();
+    let disk = |file: &str, target: &str| {
+        format!(
+            "<disk type='file' device='disk'>
+               <driver name='qemu' type='qcow2' discard='unmap' detect_zeroes='unmap'/>
+               <source file='{at}/{file}'/><target dev='{target}' bus='virtio'/>
+             </disk>"
+        )
+    };
+    format!(
+        "<domain type='qemu'>
+           <name>{DOMAIN}</name>
+           <memory unit='MiB'>256</memory>
+           <vcpu>2</vcpu>
+           <os>
+             <type arch='x86_64' machine='q35'>hvm</type>
+             <kernel>{at}/vmlinuz</kernel>
+             <initrd>{at}/busybox.cpio.gz</initrd>
+             <cmdline>console=ttyS0 quiet panic=-1</cmdline>
+           </os>
+           <features><acpi/></features>
+           <on_poweroff>destroy</on_poweroff>
+           <on_reboot>restart</on_reboot>
+           <on_crash>destroy</on_crash>
+           <devices>
+             <emulator>{emulator}</emulator>
+             {ext4}
+             {xfs}
+             <controller type='usb' model='none'/>
+             <interface type='user'><model type='virtio'/><rom enabled='no'/></interface>
+             <serial type='file'><source path='{at}/serial'/><target port='0'/></serial>
+             <serial type='unix'>
+               <source mode='bind' path='{at}/shell'/><target port='1'/>
+             </serial>
+             <channel type='unix'><target type='virtio' name='{PORT}'/></channel>
+             <video><model type='none'/></video>
+             <memballoon model='none'/>
+           </devices>
+         </domain>",
+        ext4 = disk("ext4.qcow2", "vda"),
+        xfs = disk("xfs.qcow2", "vdb"),
+    )
+}

@@ -1,0 +1,299 @@
+//! The agent as libvirt uses it: a real daemon, a real `virsh`, and the effect of every command
+//! looked at in the guest or on its disks.
+//!
+//! The guest has no udev, no /sbin and no program that could shut it down.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use gaunt_e2e::checks::Checks;
+use gaunt_e2e::disk;
+use gaunt_e2e::guest::{Image, Machine};
+use gaunt_e2e::libvirt::{DOMAIN, Libvirt};
+use gaunt_e2e::process::{output, program, run};
+use gaunt_e2e::scratch::Scratch;
+use gaunt_e2e::shell::GuestShell;
+use gaunt_e2e::wait;
+
+/// Long enough for a write that is not blocked to get through.
+const SETTLE: Duration = Duration::from_millis(1500);
+
+fn begin_write(shell: &mut GuestShell, directory: &str) {
+    shell.run(&format!(
+        "n=$(basename {directory}); rm -f /run/done.$n; \
+         (echo x >{directory}/x && sync {directory}/x && touch /run/done.$n) >/dev/null 2>&1 &"
+    ));
+}
+
+fn is_done(shell: &mut GuestShell, directory: &str) -> bool {
+    shell.test(&format!("test -e /run/done.$(basename {directory})"))
+}
+
+/// The value of a line `key : value` of virsh's.
+fn value<'a>(text: &'a str, key: &str) -> &'a str {
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.trim() == key)
+        .map(|(_, value)| value.trim())
+        .unwrap_or_else(|| panic!("no {key} in:\n{text}"))
+}
+
+/// A raw copy of a qcow2 image that nothing writes to any more.
+fn raw_copy(image: &Path, to: &Path) {
+    run(
+        Command::new(program("qemu-img", "qemu-utils"))
+            .args(["convert", "-U", "-f", "qcow2", "-O", "raw"])
+            .args([image, to]),
+        wait::ANSWER,
+    );
+}
+
+#[test]
+fn every_command_of_virsh_that_needs_an_agent() {
+    let mut checks = Checks::new("virsh");
+    let libvirt = Libvirt::start();
+    let mut shell = libvirt.boot();
+    let shell = &mut shell;
+
+    checks.run("qemu-agent-command", || {
+        let reply = libvirt.ok(&["qemu-agent-command", DOMAIN, r#"{"execute":"guest-info"}"#]);
+        assert!(reply.contains("11.1.0+gaunt."), "{reply}");
+        let unknown = libvirt.virsh(&["qemu-agent-command", DOMAIN, r#"{"execute":"guest-x"}"#]);
+        let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+        assert!(
+            said.contains("The command guest-x has not been found"),
+            "{said}"
+        );
+        "replies and errors arrive".into()
+    });
+    checks.run("domfsinfo", || {
+        let text = libvirt.ok(&["domfsinfo", DOMAIN]);
+        let rows: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .filter(|row: &Vec<&str>| row.first().is_some_and(|word| word.starts_with('/')))
+            .collect();
+        // In the order of mounting, and with the host's names of the disks.
+        assert_eq!(
+            rows,
+            [
+                ["/data", "vda", "ext4", "vda"],
+                ["/data2", "vdb", "xfs", "vdb"]
+            ]
+        );
+        "2 file systems, on vda and vdb".into()
+    });
+    checks.run("domhostname", || {
+        let name = libvirt.ok(&["domhostname", DOMAIN, "--source", "agent"]);
+        assert_eq!(name, shell.run("hostname"));
+        name
+    });
+    checks.run("domtime", || {
+        let text = libvirt.ok(&["domtime", DOMAIN]);
+        let theirs: u64 = value(&text, "Time").parse().expect("seconds");
+        let guest: u64 = shell.run("date +%s").parse().expect("seconds");
+        assert!(guest.abs_diff(theirs) <= 5, "virsh {theirs}, guest {guest}");
+        let ours = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970")
+            .as_secs();
+        assert!(ours.abs_diff(theirs) <= 60, "virsh {theirs}, here {ours}");
+        theirs.to_string()
+    });
+    checks.run("domifaddr --source agent", || {
+        let text = libvirt.ok(&["domifaddr", DOMAIN, "--source", "agent"]);
+        let mac = shell.run("cat /sys/class/net/eth0/address");
+        let has = |words: &[&str]| {
+            text.lines()
+                .any(|line| words.iter().all(|word| line.contains(word)))
+        };
+        assert!(has(&["eth0", &mac, "ipv4", "10.0.2.15/24"]), "{text}");
+        assert!(has(&["lo", "127.0.0.1/8"]), "{text}");
+        "eth0 10.0.2.15/24".into()
+    });
+    checks.run("guestvcpus", || {
+        let text = libvirt.ok(&["guestvcpus", DOMAIN]);
+        assert_eq!(value(&text, "vcpus"), "0-1");
+        assert_eq!(
+            value(&text, "online"),
+            shell.run("cat /sys/devices/system/cpu/online")
+        );
+        shell.run("echo 0 >/sys/devices/system/cpu/cpu1/online");
+        let text = libvirt.ok(&["guestvcpus", DOMAIN]);
+        assert_eq!(value(&text, "online"), "0");
+        assert_eq!(libvirt.ok(&["vcpucount", DOMAIN, "--guest"]), "1");
+        shell.run("echo 1 >/sys/devices/system/cpu/cpu1/online");
+        "0-1, then 0 with one taken offline".into()
+    });
+    checks.run("guestinfo", || {
+        let text = libvirt.ok(&["guestinfo", DOMAIN]);
+        assert_eq!(value(&text, "os.id"), "gaunt");
+        assert_eq!(value(&text, "os.kernel-release"), shell.run("uname -r"));
+        assert_eq!(value(&text, "os.machine"), shell.run("uname -m"));
+        assert_eq!(value(&text, "hostname"), shell.run("hostname"));
+        assert_eq!(value(&text, "timezone.offset"), "0");
+        assert_eq!(value(&text, "user.count"), "0");
+        assert_eq!(value(&text, "fs.count"), "2");
+        assert_eq!(value(&text, "fs.0.mountpoint"), "/data");
+        assert_eq!(value(&text, "fs.0.fstype"), "ext4");
+        assert_eq!(value(&text, "fs.1.mountpoint"), "/data2");
+        let total: u64 = value(&text, "fs.1.total-bytes").parse().expect("bytes");
+        let blocks: u64 = shell.run("stat -f -c %b /data2").parse().expect("blocks");
+        assert_eq!(total, blocks * 4096);
+        assert_eq!(value(&text, "if.count"), "2");
+        format!("{} lines", text.lines().count())
+    });
+    checks.run("domfsfreeze --mountpoint, domfsthaw", || {
+        let text = libvirt.ok(&["domfsfreeze", DOMAIN, "--mountpoint", "/data2"]);
+        assert_eq!(text, "Froze 1 filesystem(s)");
+        begin_write(shell, "/data");
+        begin_write(shell, "/data2");
+        std::thread::sleep(SETTLE);
+        assert!(
+            is_done(shell, "/data"),
+            "what is not frozen takes no writes"
+        );
+        assert!(!is_done(shell, "/data2"), "what is frozen takes writes");
+        assert_eq!(libvirt.ok(&["domfsthaw", DOMAIN]), "Thawed 1 filesystem(s)");
+        wait::expect("the write", wait::ANSWER, || is_done(shell, "/data2"));
+        text
+    });
+    // Whatever became of it, the next check is to find nothing frozen.
+    libvirt.virsh(&["domfsthaw", DOMAIN]);
+    checks.run("domfsfreeze of all, domfsthaw", || {
+        let text = libvirt.ok(&["domfsfreeze", DOMAIN]);
+        assert_eq!(text, "Froze 2 filesystem(s)");
+        begin_write(shell, "/data");
+        begin_write(shell, "/data2");
+        std::thread::sleep(SETTLE);
+        assert!(
+            !is_done(shell, "/data") && !is_done(shell, "/data2"),
+            "writes got through"
+        );
+        let scratch = Scratch::new();
+        raw_copy(&libvirt.file("ext4.qcow2"), &scratch.join("copy"));
+        assert!(disk::ext4_is_at_rest(&scratch.join("copy")));
+        assert_eq!(libvirt.ok(&["domfsthaw", DOMAIN]), "Thawed 2 filesystem(s)");
+        wait::expect("the writes", wait::ANSWER, || {
+            is_done(shell, "/data") && is_done(shell, "/data2")
+        });
+        text
+    });
+    libvirt.virsh(&["domfsthaw", DOMAIN]);
+    checks.run("domfstrim", || {
+        shell.run("dd if=/dev/urandom of=/data/big bs=1M count=24 2>/dev/null; sync");
+        let image = libvirt.file("ext4.qcow2");
+        let full = disk::allocated(&image);
+        shell.run("rm /data/big; sync");
+        libvirt.ok(&["domfstrim", DOMAIN]);
+        let trimmed = disk::allocated(&image);
+        assert!(
+            full >= trimmed + (20 << 20),
+            "{full} bytes before, {trimmed} after"
+        );
+        format!(
+            "the image went from {} to {} MiB",
+            full >> 20,
+            trimmed >> 20
+        )
+    });
+    checks.run("snapshot-create-as --quiesce --disk-only", || {
+        // Something that writes all the time, so that an unfrozen snapshot would show it.
+        shell.run(
+            "(while :; do date >>/data/log; date >>/data2/log; sync; done) >/dev/null 2>&1 & \
+             echo $! >/run/writer",
+        );
+        wait::expect("the writer to be at it", wait::ANSWER, || {
+            shell.test("test $(wc -l </data2/log) -ge 5")
+        });
+        libvirt.ok(&[
+            "snapshot-create-as",
+            DOMAIN,
+            "one",
+            "--quiesce",
+            "--disk-only",
+            "--no-metadata",
+        ]);
+        let blocks = libvirt.ok(&["domblklist", DOMAIN]);
+        assert!(
+            blocks.contains("ext4.one") && blocks.contains("xfs.one"),
+            "{blocks}"
+        );
+        // What the snapshot holds is at rest and needs no repair.
+        let scratch = Scratch::new();
+        raw_copy(&libvirt.file("ext4.qcow2"), &scratch.join("ext4"));
+        assert!(disk::ext4_is_at_rest(&scratch.join("ext4")));
+        let checked = output(
+            Command::new(program("e2fsck", "e2fsprogs"))
+                .args(["-f", "-n"])
+                .arg(scratch.join("ext4")),
+            wait::ANSWER,
+        );
+        assert!(checked.status.success(), "{checked:?}");
+        // And the guest goes on.
+        let size = |shell: &mut GuestShell| shell.run("stat -c %s /data/log /data2/log");
+        let before = size(shell);
+        wait::expect("the guest to write on", wait::ANSWER, || {
+            size(shell) != before
+        });
+        shell.run("kill $(cat /run/writer)");
+        "the ext4 image is clean, the guest writes on".into()
+    });
+    checks.run("reboot --mode=agent", || {
+        libvirt.ok(&["reboot", DOMAIN, "--mode=agent"]);
+        assert!(shell.wait_boot(wait::BOOT), "the guest does not come back");
+        // Unmounted before the reset: the kernel had nothing to recover.
+        assert!(
+            !shell.run("dmesg").contains("recovery"),
+            "the journal had to be replayed"
+        );
+        libvirt.wait_agent();
+        assert_eq!(libvirt.ok(&["domstate", DOMAIN]), "running");
+        "a new boot, without recovery".into()
+    });
+    checks.run("shutdown --mode=agent", || {
+        shell.run("echo last >/data/last");
+        libvirt.ok(&["shutdown", DOMAIN, "--mode=agent"]);
+        wait::expect("the domain to end", wait::ANSWER, || {
+            libvirt.ok(&["domstate", DOMAIN]) == "shut off"
+        });
+        let reason = libvirt.ok(&["domstate", DOMAIN, "--reason"]);
+        assert_eq!(reason, "shut off (shutdown)");
+        let scratch = Scratch::new();
+        raw_copy(&libvirt.file("ext4.one"), &scratch.join("copy"));
+        assert!(
+            disk::ext4_is_at_rest(&scratch.join("copy")),
+            "not unmounted"
+        );
+        reason
+    });
+    checks.run("what the snapshot holds", || {
+        // A guest of its own on the images that were left behind.
+        let mut guest = Machine::new(Image::Busybox)
+            .kernel("gaunt.agent=off")
+            .disk(&libvirt.file("ext4.qcow2"))
+            .disk(&libvirt.file("xfs.qcow2"))
+            .boot();
+        guest.wait_shell();
+        let shell = guest.shell();
+        let said = shell.run("dmesg");
+        for bad in ["EXT4-fs error", "recovery complete", "orphan", "orruption"] {
+            assert!(!said.contains(bad), "{bad}:\n{said}");
+        }
+        assert!(said.contains("XFS (vdb): Ending"), "{said}");
+        // Every line that the writer wrote is as long as the others.
+        let mut lines = Vec::new();
+        for log in ["/data/log", "/data2/log"] {
+            let lengths = shell.run(&format!("awk '{{print length}}' {log} | sort | uniq -c"));
+            let words: Vec<&str> = lengths.split_whitespace().collect();
+            assert_eq!(words.len(), 2, "torn lines in {log}: {lengths}");
+            lines.push(words[0].to_owned());
+        }
+        format!(
+            "both mount; {} lines of the writer, none torn",
+            lines.join(" and ")
+        )
+    });
+    checks.finish();
+}

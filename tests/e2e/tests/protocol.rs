@@ -1,0 +1,439 @@
+//! The protocol over a unix socket, on this machine, without a guest.
+//!
+//! The agent runs without privileges: a trim it is asked for here is refused by the kernel.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use gaunt_e2e::agent::Agent;
+use gaunt_e2e::client::{Client, parse, request};
+use gaunt_e2e::wait;
+use qapi::Qga;
+use qapi::qga;
+use serde_json::{Value, json};
+
+/// Reading to the end of a flood of error lines takes a while on a busy machine.
+const FLOOD: Duration = Duration::from_secs(120);
+
+/// Commands with an effect: they are for guests, see `smoke.rs` and `libvirt.rs`.
+const ELSEWHERE: [&str; 2] = ["guest-shutdown", "guest-fsfreeze-freeze"];
+
+#[test]
+fn a_foreign_client_shakes_hands_and_decodes_every_reply() {
+    let agent = Agent::gaunt(&[]);
+    let stream = UnixStream::connect(agent.socket()).expect("a connection");
+    stream
+        .set_read_timeout(Some(wait::ANSWER))
+        .expect("a time limit");
+    let mut qga = Qga::from_stream(&stream);
+    qga.guest_sync(0x1234_5678).expect("the handshake");
+    let info = qga.execute(&qga::guest_info {}).expect("guest-info");
+    assert!(
+        info.version.starts_with("11.1.0+gaunt."),
+        "{}",
+        info.version
+    );
+    let listed: BTreeSet<String> = info
+        .supported_commands
+        .iter()
+        .map(|command| command.name.clone())
+        .collect();
+    let mut asked: BTreeSet<String> = ELSEWHERE.iter().map(|name| name.to_string()).collect();
+    asked.extend(["guest-info".into(), "guest-sync".into()]);
+
+    // Each must decode into the type that the client's authors made of QEMU's schema.
+    macro_rules! decode {
+        ($name:literal, $command:expr) => {{
+            if listed.contains($name) {
+                let reply = qga.execute(&$command);
+                assert!(reply.is_ok(), "{}: {:?}", $name, reply.err());
+            }
+            asked.insert($name.to_string());
+        }};
+    }
+    decode!("guest-ping", qga::guest_ping {});
+    decode!("guest-get-time", qga::guest_get_time {});
+    decode!("guest-get-osinfo", qga::guest_get_osinfo {});
+    decode!("guest-get-host-name", qga::guest_get_host_name {});
+    decode!("guest-get-timezone", qga::guest_get_timezone {});
+    decode!("guest-get-users", qga::guest_get_users {});
+    decode!(
+        "guest-network-get-interfaces",
+        qga::guest_network_get_interfaces {}
+    );
+    decode!("guest-get-fsinfo", qga::guest_get_fsinfo {});
+    decode!("guest-get-vcpus", qga::guest_get_vcpus {});
+    decode!("guest-fsfreeze-status", qga::guest_fsfreeze_status {});
+    decode!("guest-fstrim", qga::guest_fstrim { minimum: None });
+    // An empty list selects nothing.
+    let nothing = qga::guest_fsfreeze_freeze_list {
+        mountpoints: Some(Vec::new()),
+    };
+    decode!("guest-fsfreeze-freeze-list", nothing);
+    decode!("guest-fsfreeze-thaw", qga::guest_fsfreeze_thaw {});
+    drop(qga);
+    drop(stream);
+
+    // What this client cannot do: the delimiter, and a command newer than it.
+    let mut client = agent.client();
+    client.send("\u{0}{\"execute\":\"guest-sync-delimited\",\"arguments\":{\"id\":-7}}\n");
+    client
+        .line(wait::ANSWER)
+        .expect("an error line for the stray byte");
+    let line = client.line(wait::ANSWER).expect("the delimited reply");
+    assert_eq!(line.first(), Some(&0xFF));
+    assert_eq!(parse(&line[1..]), json!({ "return": -7 }));
+    let load = client.get("guest-get-load");
+    for name in ["load1m", "load5m", "load15m"] {
+        assert!(load[name].is_number(), "{load}");
+    }
+    asked.extend(["guest-sync-delimited".into(), "guest-get-load".into()]);
+
+    let missed: Vec<_> = listed.difference(&asked).collect();
+    assert!(
+        missed.is_empty(),
+        "listed by guest-info and asked by no line here: {missed:?}"
+    );
+}
+
+#[test]
+fn a_request_may_arrive_in_any_split() {
+    let agent = Agent::gaunt(&[]);
+    let mut client = agent.client();
+    let text =
+        br#"{"execute": 'guest-sync', "arguments": {"id": 42}, "id": {"a": ["\u00e9", -0.5]}}"#;
+    let expected = json!({ "return": 42, "id": { "a": ["\u{e9}", -0.5] } });
+    for at in 1..text.len() {
+        client.send(&text[..at]);
+        // Long enough for the agent to see the halves apart, mostly.
+        std::thread::sleep(Duration::from_micros(300));
+        client.send(&text[at..]);
+        assert_eq!(client.reply(), expected, "split at {at}");
+    }
+    for byte in text {
+        client.send([*byte]);
+    }
+    assert_eq!(client.reply(), expected, "byte by byte");
+    // And glued: no line end between, none after.
+    client.send([text.as_slice(), text, text].concat());
+    for _ in 0..3 {
+        assert_eq!(client.reply(), expected, "glued");
+    }
+}
+
+#[test]
+fn garbage_never_ends_it_and_ff_always_resynchronises() {
+    let agent = Agent::gaunt(&[]);
+    let mut client = agent.client();
+    let rows: [&[u8]; 14] = [
+        b"\xff",
+        b"garbage\n",
+        b"{\"execute\":\"gue\xff",
+        b"{\"execute\":\xff",
+        b"{\"a\":\"",
+        b"'",
+        b"[[[[{",
+        b"]",
+        b"{]}",
+        b"\x00\x01\x02\x1b\x7f",
+        b"{\"execute\":{}}",
+        b"{\"execute\":\"guest-ping\",\"execute\":\"guest-ping\"}",
+        b"123456789012345678901234567890 ",
+        b"\xef\xbb\xbf{\"execute\":\"guest-nothing\"}",
+    ];
+    for row in rows {
+        client.send(row);
+        client.send(b"\xff");
+        let skipped = client.sync(wait::ANSWER);
+        assert!(
+            skipped.is_some_and(|lines| lines > 0),
+            "after {row:?}: {skipped:?}"
+        );
+    }
+    // An answer to each, so libvirt's way of getting in step must also work without the 0xFF.
+    client.send("nonsense\n");
+    assert_eq!(client.sync(wait::ANSWER), Some(1));
+}
+
+#[test]
+fn a_thousand_requests_unread_cost_no_memory_and_lose_nothing() {
+    let agent = Agent::gaunt(&[]);
+    let mut client = agent.client();
+    client.sync(wait::ANSWER).expect("in step");
+    client.get("guest-info");
+    let before = agent.resident_kb();
+    // Sent by another thread: with nobody reading, the agent stops taking them in.
+    let mut writer = client.stream().try_clone().expect("a second handle");
+    let sender = std::thread::spawn(move || {
+        for id in 0..1000 {
+            let text = format!("{{\"execute\":\"guest-info\",\"id\":{id}}}\n");
+            writer
+                .write_all(text.as_bytes())
+                .expect("the agent takes our bytes");
+        }
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    let during = agent.resident_kb();
+    assert!(
+        during <= before + 64,
+        "{before} kB before, {during} kB with replies unread"
+    );
+    for id in 0..1000 {
+        let reply = client.reply();
+        assert_eq!(reply["id"], id);
+        assert!(reply["return"]["supported_commands"].is_array(), "{reply}");
+    }
+    sender.join().expect("the sender");
+    let after = agent.resident_kb();
+    assert!(after <= before + 64, "{before} kB before, {after} kB after");
+}
+
+#[test]
+fn another_client_is_served_while_one_does_not_read() {
+    let agent = Agent::gaunt(&[]);
+    let mut deaf = agent.client();
+    deaf.stream().set_nonblocking(true).expect("a mode");
+    // As much as fits: then the agent's end and ours are both full.
+    let line = request("guest-info", &json!({})).into_bytes();
+    let (mut at, mut full) = (0, 0);
+    while full < 20 {
+        match deaf.stream().write(&line[at..]) {
+            Ok(count) => (at, full) = ((at + count) % line.len(), 0),
+            Err(_) => {
+                full += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+    let mut other = agent.client();
+    assert_eq!(other.sync(wait::ANSWER), Some(0));
+}
+
+#[test]
+fn megabytes_of_garbage_leave_it_small_and_in_step() {
+    let agent = Agent::gaunt(&[]);
+    let mut client = agent.client();
+    client.sync(wait::ANSWER).expect("in step");
+    let before = agent.resident_kb();
+    for kind in 0..4_u8 {
+        let mut writer = client.stream().try_clone().expect("a second handle");
+        let sender = std::thread::spawn(move || {
+            let mut state = 0x9E37_79B9_7F4A_7C15_u64.wrapping_add(u64::from(kind));
+            let mut random = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()
+            };
+            for _ in 0..64 {
+                // Anything; text without structure; brackets; half requests.
+                let chunk: Vec<u8> = match kind {
+                    0 => (0..4096).flat_map(|_| random()).collect(),
+                    1 => (0..4096)
+                        .flat_map(|_| random().map(|byte| byte % 64 + 64))
+                        .collect(),
+                    2 => (0..4096)
+                        .map(|_| b"[]{},:\" "[usize::from(random()[0] % 8)])
+                        .collect(),
+                    _ => b"{\"execute\": \"guest-ping\", \"arguments\": {\"x\":\n\xff".repeat(100),
+                };
+                writer.write_all(&chunk).expect("the agent takes our bytes");
+            }
+            // Out of whatever string or nesting that was.
+            writer
+                .write_all(b"\xff\n")
+                .expect("the agent takes our bytes");
+        });
+        // Their replies, for as long as they come, are read and thrown away.
+        let mut buffer = vec![0; 1 << 16];
+        client
+            .stream()
+            .set_read_timeout(Some(Duration::from_millis(300)))
+            .expect("a time limit");
+        while !sender.is_finished() || client.stream().read(&mut buffer).is_ok() {
+            let _ = client.stream().read(&mut buffer);
+        }
+        sender.join().expect("the sender");
+        client.sync(FLOOD).expect("in step again");
+        let after = agent.resident_kb();
+        assert!(
+            after <= before + 64,
+            "kind {kind}: {before} kB before, {after} kB after"
+        );
+    }
+    assert!(agent.peak_kb() <= 2048, "peak {} kB", agent.peak_kb());
+}
+
+#[test]
+fn limits_are_answered_and_borrowed_memory_is_given_back() {
+    let agent = Agent::gaunt(&[]);
+    let mut client = agent.client();
+    client.sync(wait::ANSWER).expect("in step");
+    let before = agent.resident_kb();
+
+    let nested = "[".repeat(1025);
+    client.send(&nested);
+    let reply = client.reply();
+    assert_eq!(reply["error"]["desc"], "JSON nesting depth limit exceeded");
+    client.send("\u{0}\n");
+    client.sync(wait::ANSWER).expect("in step");
+
+    // A large request that is fine: its memory is borrowed for as long as it lasts.
+    let long = "x".repeat(8 << 20);
+    client.limit = FLOOD;
+    let reply = client.ask(format!("{{\"execute\":\"guest-ping\",\"id\":\"{long}\"}}"));
+    assert_eq!(reply["id"].as_str().map(str::len), Some(long.len()));
+    client.sync(wait::ANSWER).expect("in step");
+    let after = agent.resident_kb();
+    assert!(
+        after <= before + 64,
+        "{before} kB before, {after} kB after 8 MiB were echoed"
+    );
+
+    // One that is not: more than 64 MiB in one string.
+    let block = vec![b'x'; 1 << 20];
+    client.send("{\"id\":\"");
+    for _ in 0..64 {
+        client.send(&block);
+    }
+    let reply = client.reply();
+    assert_eq!(reply["error"]["desc"], "JSON token size limit exceeded");
+    client.send("\u{0}\n");
+    client.sync(FLOOD).expect("in step");
+    let after = agent.resident_kb();
+    assert!(
+        after <= before + 64,
+        "{before} kB before, {after} kB after 64 MiB were refused"
+    );
+}
+
+#[test]
+fn fifty_thousand_requests_leave_memory_as_it_was() {
+    let agent = Agent::gaunt(&[]);
+    let mut client = agent.client();
+    let commands = [
+        "guest-info",
+        "guest-get-osinfo",
+        "guest-get-fsinfo",
+        "guest-network-get-interfaces",
+        "guest-get-vcpus",
+        "guest-no-such-command",
+    ];
+    let warm = |client: &mut Client, rounds: usize| {
+        for _ in 0..rounds {
+            for command in commands {
+                client.ask(request(command, &json!({})));
+            }
+        }
+    };
+    warm(&mut client, 20);
+    let before = agent.resident_kb();
+    warm(&mut client, 200);
+    // Pings in packs, as they are the cheapest to ask.
+    let pack = request("guest-ping", &json!({})).repeat(500);
+    for _ in 0..96 {
+        client.send(&pack);
+        for _ in 0..500 {
+            client.reply();
+        }
+    }
+    let after = agent.resident_kb();
+    assert!(after <= before, "{before} kB before, {after} kB after");
+    eprintln!("resident {after} kB, peak {} kB", agent.peak_kb());
+}
+
+#[test]
+fn clients_come_and_go_and_leave_nothing_behind() {
+    let mut agent = Agent::gaunt(&[]);
+    let descriptors = format!("/proc/{}/fd", agent.process().id());
+    let open = || {
+        std::fs::read_dir(&descriptors)
+            .expect("its descriptors")
+            .count()
+    };
+    assert_eq!(agent.client().sync(wait::ANSWER), Some(0));
+    let mut before = 0;
+    wait::expect("the first client to be forgotten", wait::ANSWER, || {
+        let count = open();
+        std::mem::replace(&mut before, count) == count
+    });
+    for round in 0..200 {
+        let mut client = agent.client();
+        match round % 4 {
+            // Gone in the middle of a request; the next client must not inherit the half.
+            0 => client.send("{\"execute\":\"guest-sync\",\"argum"),
+            1 => client.send(request("guest-info", &json!({})).repeat(20)),
+            2 => {}
+            _ => assert_eq!(client.sync(wait::ANSWER), Some(0), "round {round}"),
+        }
+    }
+    assert_eq!(agent.client().sync(wait::ANSWER), Some(0));
+    wait::expect("all clients to be forgotten", wait::ANSWER, || {
+        open() <= before
+    });
+    assert!(agent.process().ended().is_none());
+}
+
+#[test]
+fn it_ends_on_sigterm_and_takes_its_socket_name_again() {
+    let mut agent = Agent::gaunt(&[]);
+    assert_eq!(agent.client().sync(wait::ANSWER), Some(0));
+    agent.process().signal(libc::SIGTERM);
+    let status = agent.process().wait(wait::ANSWER).expect("its end");
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn replies_of_the_command_line_are_those_of_a_qemu_ga() {
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(gaunt_e2e::agent_binary());
+        command.args(arguments);
+        gaunt_e2e::process::output(&mut command, wait::ANSWER)
+    };
+    let version = run(&["-V"]);
+    assert!(version.status.success());
+    let text = String::from_utf8_lossy(&version.stdout).into_owned();
+    assert!(text.starts_with("QEMU Guest Agent 11.1.0+gaunt."), "{text}");
+    assert!(run(&["--help"]).status.success());
+    let commands = String::from_utf8_lossy(&run(&["-b", "help"]).stdout).into_owned();
+    assert!(
+        commands.lines().any(|line| line == "guest-sync"),
+        "{commands}"
+    );
+    assert_eq!(run(&["--no-such-option"]).status.code(), Some(1));
+    assert_eq!(run(&["-m", "carrier-pigeon"]).status.code(), Some(1));
+    assert_eq!(run(&["-m", "unix-listen"]).status.code(), Some(1));
+}
+
+#[test]
+fn filters_hold_and_are_shown() {
+    let agent = Agent::gaunt(&["-b", "guest-get-users,guest-get-load"]);
+    let mut client = agent.client();
+    let refusal = client
+        .try_call("guest-get-users", json!({}))
+        .expect_err("it is blocked");
+    assert_eq!(refusal.class, "CommandNotFound");
+    assert_eq!(
+        refusal.desc,
+        "Command guest-get-users has been disabled: the command is not allowed"
+    );
+    let info = client.get("guest-info");
+    let rows = info["supported_commands"].as_array().expect("a list");
+    let disabled: BTreeSet<&str> = rows
+        .iter()
+        .filter(|row| row["enabled"] == Value::Bool(false))
+        .filter_map(|row| row["name"].as_str())
+        .collect();
+    assert_eq!(
+        disabled,
+        BTreeSet::from(["guest-get-load", "guest-get-users"])
+    );
+
+    let agent = Agent::gaunt(&["-a", "guest-sync,guest-ping"]);
+    let mut client = agent.client();
+    assert_eq!(client.sync(wait::ANSWER), Some(0));
+    client.get("guest-ping");
+    assert!(client.try_call("guest-info", json!({})).is_err());
+}

@@ -1,0 +1,785 @@
+//! The same requests to gaunt and to the installed qemu-ga; the replies must be equal.
+//!
+//! Equal as JSON, that is whatever the order of members, after numbers that change by themselves
+//! have been checked for their type and taken out. Differences that are meant are listed with their
+//! reason; a listed difference that is none is a failure too, so that the list stays true.
+//!
+//! On this machine both run without privileges, so nothing they are asked can harm it. What needs
+//! privileges, and disks of all kinds, is compared in a guest where both run at once.
+
+use std::collections::BTreeSet;
+
+use gaunt_e2e::agent::Agent;
+use gaunt_e2e::checks::Checks;
+use gaunt_e2e::client::{Client, parse, request};
+use gaunt_e2e::cpio::Cpio;
+use gaunt_e2e::disk::{self, Fs};
+use gaunt_e2e::guest::{Image, Machine};
+use gaunt_e2e::process::program;
+use gaunt_e2e::scratch::Scratch;
+use gaunt_e2e::wait;
+use serde_json::{Value, json};
+
+/// Requests, as they go over the wire, whose replies differ, and why.
+const MEANT: [(&str, &str); 1] = [(
+    r#"{"execute":"guest-ping","id":1e999}"#,
+    "Q1: qemu-ga echoes a double that overflows as `inf`, which is not JSON",
+)];
+
+/// A member of the reply to a command whose value is no part of the comparison, only its type.
+/// `*` stands for any index.
+const VOLATILE: [(&str, &str); 13] = [
+    ("guest-get-time", ""),
+    ("guest-info", "/version"),
+    ("guest-info", "/supported_commands"),
+    ("guest-get-load", "/load1m"),
+    ("guest-get-load", "/load5m"),
+    ("guest-get-load", "/load15m"),
+    ("guest-get-fsinfo", "/*/used-bytes"),
+    ("guest-get-fsinfo", "/*/total-bytes"),
+    ("guest-network-get-interfaces", "/*/statistics/rx-bytes"),
+    ("guest-network-get-interfaces", "/*/statistics/rx-packets"),
+    ("guest-network-get-interfaces", "/*/statistics/tx-bytes"),
+    ("guest-network-get-interfaces", "/*/statistics/tx-packets"),
+    // What one has trimmed the other need not trim again.
+    ("guest-fstrim", "/paths/*/trimmed"),
+];
+
+/// Everything an agent says to some bytes: all lines until it answers a sync sent behind them.
+fn all_replies(client: &mut Client, bytes: &[u8]) -> Vec<Value> {
+    const MARK: i64 = 0x6D61_726B;
+    client.send(bytes);
+    // Out of whatever the bytes left open; it costs the same error line on both sides.
+    client.send(b"\n\xff\n");
+    client.send(request("guest-sync", &json!({ "id": MARK })));
+    let mut replies = Vec::new();
+    loop {
+        let line = client.line(wait::ANSWER).expect("a reply");
+        let line = line.strip_prefix(b"\xff").unwrap_or(&line);
+        // qemu-ga can write what is not JSON; that is for the comparison to see.
+        let reply = serde_json::from_slice(line)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(line).into_owned()));
+        if reply["return"] == MARK {
+            return replies;
+        }
+        replies.push(reply);
+    }
+}
+
+/// Takes out what changes by itself, leaving its type.
+fn settle(command: &str, value: &mut Value) {
+    for (_, pointer) in VOLATILE.iter().filter(|(name, _)| *name == command) {
+        let parts: Vec<&str> = pointer.split('/').skip(1).collect();
+        blank(value, &parts);
+    }
+    if command == "guest-network-get-interfaces" {
+        align_interfaces(value);
+    }
+    // gaunt lists the disks of one file system in the order of their names.
+    if command == "guest-get-fsinfo" {
+        for fs in value.as_array_mut().into_iter().flatten() {
+            if let Some(disks) = fs.get_mut("disk").and_then(Value::as_array_mut) {
+                disks.sort_by_key(|disk| disk["dev"].to_string());
+            }
+        }
+    }
+    // In no order by contract: the kernel's own, which differs from one walk to another.
+    if command == "guest-get-vcpus"
+        && let Some(list) = value.as_array_mut()
+    {
+        list.sort_by_key(|cpu| cpu["logical-id"].as_i64());
+    }
+}
+
+/// gaunt lists real devices first and the loopback last, link-local addresses after all others, and
+/// an address with a label of its own with its interface, where qemu-ga makes it one of its own.
+fn align_interfaces(value: &mut Value) {
+    let Some(list) = value.as_array_mut() else {
+        return;
+    };
+    let (labels, mut interfaces): (Vec<Value>, Vec<Value>) = list
+        .drain(..)
+        .partition(|one| one["name"].as_str().is_some_and(|name| name.contains(':')));
+    for mut label in labels {
+        let name = label["name"].as_str().unwrap_or_default();
+        let name = name.split(':').next().unwrap_or_default().to_owned();
+        let addresses = label["ip-addresses"].take();
+        let interface = interfaces.iter_mut().find(|one| one["name"] == *name);
+        if let (Some(interface), Value::Array(addresses)) = (interface, addresses)
+            && let Some(list) = interface
+                .get_mut("ip-addresses")
+                .and_then(Value::as_array_mut)
+        {
+            list.extend(addresses);
+        }
+    }
+    for interface in &mut interfaces {
+        if let Some(addresses) = interface
+            .get_mut("ip-addresses")
+            .and_then(Value::as_array_mut)
+        {
+            addresses.sort_by_key(Value::to_string);
+        }
+    }
+    interfaces.sort_by_key(|one| one["name"].to_string());
+    *list = interfaces;
+}
+
+/// Takes out of our file systems what qemu-ga does not know: serial numbers without udev, and the
+/// SCSI target behind a virtio controller (Q23).
+fn forgive_disks(ours: &mut Value, theirs: &Value) {
+    let ours = ours.as_array_mut().into_iter().flatten();
+    let theirs = theirs.as_array().into_iter().flatten();
+    for (ours, theirs) in ours.zip(theirs) {
+        let ours = ours
+            .get_mut("disk")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten();
+        let theirs = theirs["disk"].as_array().into_iter().flatten();
+        for (ours, theirs) in ours.zip(theirs) {
+            if let Some(members) = ours.as_object_mut() {
+                if theirs.get("serial").is_none() {
+                    members.remove("serial");
+                }
+                if theirs["bus-type"] == "scsi" && theirs["target"] == 0 {
+                    members.insert("target".into(), 0.into());
+                }
+            }
+        }
+    }
+}
+
+/// Numbers are compared by value: qemu-ga writes the double 1E+2 as `100`.
+fn same_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            if let Some(double) = number.as_f64().filter(|_| number.is_f64())
+                && double.fract() == 0.0
+                && double.abs() < 9e15
+            {
+                *value = Value::from(double as i64);
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(same_numbers),
+        Value::Object(members) => members.values_mut().for_each(same_numbers),
+        _ => {}
+    }
+}
+
+fn blank(value: &mut Value, parts: &[&str]) {
+    match (parts, value) {
+        ([], value) => {
+            *value = Value::from(match value {
+                Value::Number(_) => "<a number>",
+                Value::String(_) => "<a string>",
+                Value::Array(_) => "<a list>",
+                _ => "<other>",
+            });
+        }
+        (["*", rest @ ..], Value::Array(list)) => {
+            list.iter_mut().for_each(|element| blank(element, rest));
+        }
+        ([name, rest @ ..], Value::Object(members)) => {
+            if let Some(member) = members.get_mut(*name) {
+                blank(member, rest);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Asks both the same; tells the difference if there is one.
+fn differ(ours: &mut Client, theirs: &mut Client, bytes: &[u8]) -> Option<String> {
+    // The name of the command, if there is one, says what changes by itself.
+    let command = serde_json::from_slice::<Value>(bytes.trim_ascii())
+        .ok()
+        .and_then(|request| request["execute"].as_str().map(str::to_owned))
+        .unwrap_or_default();
+    let mut both = [ours, theirs].map(|client| all_replies(client, bytes));
+    for replies in &mut both {
+        for reply in replies {
+            same_numbers(reply);
+            if let Some(value) = reply.get_mut("return") {
+                settle(&command, value);
+            }
+        }
+    }
+    let [mut ours, theirs] = both;
+    if command == "guest-get-fsinfo" {
+        for (ours, theirs) in ours.iter_mut().zip(&theirs) {
+            if let Some(ours) = ours.get_mut("return") {
+                forgive_disks(ours, &theirs["return"]);
+            }
+        }
+    }
+    let list = |replies: &[Value]| {
+        replies
+            .iter()
+            .map(|reply| format!("\n      {reply}"))
+            .collect::<String>()
+    };
+    (ours != theirs).then(|| {
+        format!(
+            "{}\n    gaunt:{}\n    qemu-ga:{}",
+            String::from_utf8_lossy(bytes).trim_end(),
+            list(&ours),
+            list(&theirs)
+        )
+    })
+}
+
+/// Compares many; panics with all differences that are not meant.
+fn compare(what: &str, requests: &[Vec<u8>]) {
+    let (ours, theirs) = (Agent::gaunt(&[]), Agent::reference(&[]));
+    let (mut ours, mut theirs) = (ours.client_for_comparison(), theirs.client_for_comparison());
+    let mut differences = Vec::new();
+    for request in requests {
+        let text = String::from_utf8_lossy(request).into_owned();
+        let difference = differ(&mut ours.1, &mut theirs.1, request);
+        let meant = MEANT.iter().find(|(meant, _)| *meant == text);
+        match (difference, meant) {
+            (Some(difference), None) => differences.push(difference),
+            (None, Some((_, reason))) => {
+                differences.push(format!("{text}\n    is equal, though listed: {reason}"));
+            }
+            _ => {}
+        }
+    }
+    assert!(
+        differences.is_empty(),
+        "{what}: {} of {} differ\n  {}",
+        differences.len(),
+        requests.len(),
+        differences.join("\n  ")
+    );
+    eprintln!("{what}: {} requests, equal replies", requests.len());
+}
+
+/// An agent and a client of it, together so that the agent lives as long.
+trait ForComparison {
+    fn client_for_comparison(self) -> (Agent, Client);
+}
+
+impl ForComparison for Agent {
+    fn client_for_comparison(self) -> (Agent, Client) {
+        let mut client = self.client();
+        client.sync(wait::ANSWER).expect("in step");
+        (self, client)
+    }
+}
+
+/// The commands that both list.
+fn common_commands() -> Vec<String> {
+    let names = |agent: Agent| -> Vec<String> {
+        let info = agent.client().get("guest-info");
+        let rows = info["supported_commands"]
+            .as_array()
+            .expect("a list")
+            .clone();
+        rows.iter()
+            .map(|row| row["name"].as_str().expect("a name").to_owned())
+            .collect()
+    };
+    let (ours, theirs) = (names(Agent::gaunt(&[])), names(Agent::reference(&[])));
+    let unknown: Vec<_> = ours.iter().filter(|name| !theirs.contains(name)).collect();
+    assert!(unknown.is_empty(), "not commands of qemu-ga: {unknown:?}");
+    let skipped: Vec<_> = theirs
+        .iter()
+        .filter(|name| !ours.contains(name))
+        .cloned()
+        .collect();
+    eprintln!(
+        "not compared, as gaunt does not have them yet: {}",
+        skipped.join(" ")
+    );
+    // Their order counts for clients that print it.
+    let kept: Vec<_> = theirs
+        .iter()
+        .filter(|name| ours.contains(name))
+        .cloned()
+        .collect();
+    assert_eq!(ours, kept, "the order of guest-info");
+    kept
+}
+
+fn lines(rows: &[&str]) -> Vec<Vec<u8>> {
+    rows.iter().map(|row| row.as_bytes().to_vec()).collect()
+}
+
+#[test]
+fn what_is_not_a_request_gets_the_same_errors() {
+    let mut rows = lines(&[
+        "",
+        "\r\n\t ",
+        "garbage",
+        "GARBAGE",
+        "garbage {\"execute\":\"guest-ping\"}",
+        "GARBAGE {\"execute\":\"guest-ping\"}",
+        "GARBAGE\n{\"execute\":\"guest-ping\"}",
+        "no such thing",
+        "Nothing, [at all]",
+        "]",
+        "}",
+        ",",
+        ":",
+        "[1]",
+        "[]",
+        "\"x\"",
+        "'x'",
+        "5 ",
+        "-5 ",
+        "null ",
+        "true false",
+        "{]}",
+        "{[}]",
+        "[}",
+        "{}",
+        "{\"a\":1.}",
+        "{\"a\":+1}",
+        "{\"a\":01}",
+        "{\"a\":-}",
+        "{\"a\":.5}",
+        "{\"a\":1e}",
+        "{\"a\":0e1}",
+        "{\"a\":1e5x}",
+        "{\"a\":tru}",
+        "{\"a\":True}",
+        "{\"a\":nulL}",
+        "{1:2}",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{\"a\":1 \"b\":2}",
+        "{\"a\" 1}",
+        "{,}",
+        "{:}",
+        "[1,]",
+        "[,1]",
+        "[1 2]",
+        "[1:2]",
+        "{\"a\":1,\"a\":2}",
+        "{\"execute\":\"guest-ping\",\"id\":{\"x\":1,\"x\":2}}",
+        "{\"execute\":\"guest-ping\",\"id\":[{\"x\":[],\"x\":[]}]}",
+        "{\"a\":\"\\x\"}",
+        "{\"a\":\"\\u12\"}",
+        "{\"a\":\"\\uZZZZ\"}",
+        "{\"a\":\"\\ud800\"}",
+        "{\"a\":\"\\udc00\\ud800\"}",
+        "{\"a\":\"\\ufdd0\"}",
+        "{\"a\":\"\\uffff\"}",
+        "{\"a\":\"tab\there\"}",
+        "{\"a\":\"line\nend\"}",
+        "{\"a\":'it is \"quoted\"'}",
+        "{\"a\":\"unfinished",
+        "{\"execute\":",
+        "{\"execute\":\"guest-ping\"",
+        "// comment",
+        "/* comment */",
+        "%s",
+        "{\"a\":%d}",
+        "\u{feff}{\"execute\":\"guest-ping\"}",
+        "{\"a\":NaN}",
+        "{\"a\":Infinity}",
+        "{\"a\":0x10}",
+        "{'execute':'guest-ping'}",
+        "{\"execute\":\"guest-ping\"}{\"execute\":\"guest-ping\"}",
+    ]);
+    let raw: [&[u8]; 18] = [
+        b"\xff",
+        b"\xff\xff\xff",
+        b"\xff{\"execute\":\"guest-ping\"}",
+        b"{\"execute\":\"gue\xff{\"execute\":\"guest-ping\"}",
+        b"{\"execute\":\xff{\"execute\":\"guest-ping\"}",
+        b"\x00",
+        b"{\"execute\":\"guest-ping\"}\x00{\"execute\":\"guest-ping\"}",
+        b"\x1b[A",
+        b"\x7f",
+        b"\xfe",
+        b"{\"a\":\"\xc3\x28\"}",
+        b"{\"a\":\"\xc0\x80\"}",
+        b"{\"a\":\"\xc1\xbf\"}",
+        b"{\"a\":\"\xed\xa0\x80\"}",
+        b"{\"a\":\"\xf4\x90\x80\x80\"}",
+        b"{\"a\":\"\xef\xbf\xbf\"}",
+        b"{\"a\":\"\xe2\x82\"}",
+        b"\xe2\x82\xac",
+    ];
+    rows.extend(raw.iter().map(|row| row.to_vec()));
+    // Texts that are cut, and those that are not.
+    rows.push("k".repeat(3000).into_bytes());
+    rows.push(format!("\"{}\x01", "s".repeat(3000)).into_bytes());
+    rows.push(format!("{{\"execute\":\"{}\"}}", "n".repeat(5000)).into_bytes());
+    rows.push("[".repeat(1024).into_bytes());
+    compare("not a request", &rows);
+}
+
+#[test]
+fn envelopes_and_ids_are_treated_alike() {
+    let rows = lines(&[
+        r#"{"execute":"guest-ping"}"#,
+        r#"{"execute":"guest-ping","arguments":{}}"#,
+        r#"{"arguments":{},"execute":"guest-ping"}"#,
+        r#"{"execute":"guest-ping","arguments":null}"#,
+        r#"{"execute":"guest-ping","arguments":[]}"#,
+        r#"{"execute":"guest-ping","arguments":"x"}"#,
+        r#"{"execute":5}"#,
+        r#"{"execute":null,"id":7}"#,
+        r#"{"execute":["guest-ping"]}"#,
+        r#"{"Execute":"guest-ping"}"#,
+        r#"{"execute":"guest-ping","extra":1}"#,
+        r#"{"exec-oob":"guest-ping"}"#,
+        r#"{"arguments":{}}"#,
+        r#"{"id":1}"#,
+        r#"{"execute":""}"#,
+        r#"{"execute":"no-such-command"}"#,
+        r#"{"execute":"guest-Ping"}"#,
+        r#"{"execute":"guest-ping "}"#,
+        r#"{"execute":"guest\u002dping"}"#,
+        r#"{"execute":"guest-\u00e9\u0000\ud83d\ude00\n\"\\"}"#,
+        r#"{"execute":"no-such-command","arguments":7}"#,
+        r#"{"execute":"no-such-command","arguments":{"x":1},"id":"x"}"#,
+        r#"{"execute":"guest-ping","id":0}"#,
+        r#"{"execute":"guest-ping","id":-9223372036854775808}"#,
+        r#"{"execute":"guest-ping","id":18446744073709551615}"#,
+        r#"{"execute":"guest-ping","id":100000000000000000000}"#,
+        r#"{"execute":"guest-ping","id":-0}"#,
+        r#"{"execute":"guest-ping","id":-0.0}"#,
+        r#"{"execute":"guest-ping","id":0.1}"#,
+        r#"{"execute":"guest-ping","id":1E+2}"#,
+        r#"{"execute":"guest-ping","id":1e-320}"#,
+        r#"{"execute":"guest-ping","id":123456789.123456789}"#,
+        r#"{"execute":"guest-ping","id":1e999}"#,
+        r#"{"execute":"guest-ping","id":true}"#,
+        r#"{"execute":"guest-ping","id":null}"#,
+        r#"{"execute":"guest-ping","id":"text"}"#,
+        r#"{"execute":"guest-ping","id":'it''s'}"#,
+        r#"{"execute":"guest-ping","id":"\u0000\u0001\b\f\n\r\t\"\\\/'\u007f\u0080\u20ac\ud83d\ude00"}"#,
+        r#"{"execute":"guest-ping","id":"ünïcödé 😀"}"#,
+        r#"{"execute":"guest-ping","id":[1,[2,[3,{"a":[]}]],{}]}"#,
+        r#"{"execute":"guest-ping","id":{"b":1,"a":{"c":null,"d":[true,false]}}}"#,
+        r#"{"execute":"guest-sync","arguments":{"id":0}}"#,
+        r#"{"execute":"guest-sync","arguments":{"id":9223372036854775807}}"#,
+        r#"{"execute":"guest-sync","arguments":{"id":-9223372036854775808}}"#,
+        r#"{"execute":"guest-sync","arguments":{"id":5},"id":"both"}"#,
+        r#"{"execute":"guest-sync-delimited","arguments":{"id":5},"id":7}"#,
+        r#"{"execute":"guest-sync-delimited","arguments":{}}"#,
+    ]);
+    compare("envelopes", &rows);
+}
+
+#[test]
+fn arguments_that_are_wrong_get_the_same_errors() {
+    // A parameter of each command that has one: its name, and what it must not be.
+    let parameters = [
+        ("guest-sync", "id"),
+        ("guest-sync-delimited", "id"),
+        ("guest-fstrim", "minimum"),
+        ("guest-shutdown", "mode"),
+        ("guest-fsfreeze-freeze-list", "mountpoints"),
+    ];
+    let mut rows = Vec::new();
+    let mut walked = BTreeSet::new();
+    for command in common_commands() {
+        // Reported after everything that is known has been accepted, and before anything is done.
+        rows.push(request(&command, &json!({ "no-such-member": 1 })));
+        rows.push(json!({ "execute": command, "arguments": 5, "id": 1 }).to_string());
+        for (_, parameter) in parameters.iter().filter(|(name, _)| *name == command) {
+            walked.insert(command.clone());
+            let wrong = [
+                json!(null),
+                json!(true),
+                json!({}),
+                json!([[]]),
+                json!([1]),
+                json!(["x", 5]),
+                json!([null]),
+                json!(1.5),
+                json!(1e3),
+                json!(u64::MAX),
+            ];
+            for value in wrong {
+                // With a member that is not known besides, so that a value one of them takes for
+                // good is still refused before anything is done.
+                rows.push(
+                    json!({ "execute": command, "arguments": { *parameter: value, "x": 1 } })
+                        .to_string(),
+                );
+            }
+        }
+    }
+    assert!(walked.len() == parameters.len(), "walked only {walked:?}");
+    rows.extend(
+        [
+            r#"{"execute":"guest-sync"}"#,
+            r#"{"execute":"guest-sync","arguments":{"id":1,"x":2}}"#,
+            r#"{"execute":"guest-sync","arguments":{"id":1.0}}"#,
+            r#"{"execute":"guest-sync","arguments":{"id":"1"}}"#,
+            r#"{"execute":"guest-sync","arguments":{"id":9223372036854775808}}"#,
+            r#"{"execute":"guest-sync","arguments":{"x":1}}"#,
+            r#"{"execute":"guest-shutdown","arguments":{"mode":"sideways"}}"#,
+            r#"{"execute":"guest-shutdown","arguments":{"mode":""}}"#,
+            r#"{"execute":"guest-shutdown","arguments":{"mode":"HALT"}}"#,
+            r#"{"execute":"guest-shutdown","arguments":{"mode":"halt\u0000"}}"#,
+            r#"{"execute":"guest-fsfreeze-freeze-list","arguments":{"mountpoints":["/",5]}}"#,
+            r#"{"execute":"guest-fsfreeze-freeze-list","arguments":{"mountpoints":[{}]}}"#,
+        ]
+        .map(str::to_owned),
+    );
+    let rows: Vec<Vec<u8>> = rows.into_iter().map(String::into_bytes).collect();
+    compare("arguments", &rows);
+}
+
+#[test]
+fn facts_about_this_machine_are_the_same() {
+    let common = common_commands();
+    let harmless = [
+        "guest-get-time",
+        "guest-get-osinfo",
+        "guest-get-host-name",
+        "guest-get-timezone",
+        "guest-get-users",
+        "guest-get-load",
+        "guest-network-get-interfaces",
+        "guest-get-fsinfo",
+        "guest-get-vcpus",
+        "guest-fsfreeze-status",
+        // Without privileges the kernel refuses it, path by path.
+        "guest-fstrim",
+        "guest-info",
+    ];
+    let mut rows: Vec<Vec<u8>> = harmless
+        .iter()
+        .filter(|name| common.iter().any(|command| command == **name))
+        .map(|name| request(name, &json!({})).into_bytes())
+        .collect();
+    rows.extend(lines(&[
+        r#"{"execute":"guest-fstrim","arguments":{"minimum":4096}}"#,
+        r#"{"execute":"guest-fstrim","arguments":{"minimum":-1}}"#,
+        // Neither selects anything that is mounted.
+        r#"{"execute":"guest-fsfreeze-freeze-list","arguments":{"mountpoints":[]}}"#,
+        r#"{"execute":"guest-fsfreeze-freeze-list","arguments":{"mountpoints":["/no/such"]}}"#,
+        r#"{"execute":"guest-fsfreeze-thaw"}"#,
+    ]));
+    compare("this machine", &rows);
+}
+
+/// What is mounted where in the guest of the comparison: every kind of disk address there is here.
+const PLACES: [(&str, &str); 5] = [
+    ("/dev/sda", "/mnt/scsi"),
+    ("/dev/sdb", "/mnt/sata"),
+    ("/dev/nvme0n1", "/mnt/nvme"),
+    ("/dev/vdc1", "/mnt/part"),
+    ("/dev/mapper/joined", "/mnt/dm"),
+];
+
+#[test]
+fn in_a_guest_both_see_and_do_the_same() {
+    let mut checks = Checks::new("both in a guest");
+    let scratch = Scratch::new();
+    let image = |name: &str, fs| {
+        let path = scratch.join(name);
+        disk::raw(&path, fs);
+        path
+    };
+    let qemu_ga = program("qemu-ga", "qemu-guest-agent");
+    let dmsetup = program("dmsetup", "dmsetup");
+    let logins = [
+        login("ann", 300, 0),
+        login("bob", 200, 250_000),
+        login("ann", 100, 1),
+    ]
+    .concat();
+    let overlay = Cpio::new()
+        .file("root/utmp", 0o644, &logins)
+        .program(&qemu_ga)
+        .program(&dmsetup)
+        .file("usr/share/zoneinfo/Moon/Base", 0o644, &zone_file())
+        .link("etc/localtime", "/usr/share/zoneinfo/Moon/Base")
+        .finish();
+    let partitioned = scratch.join("partitioned.raw");
+    disk::partitioned(&partitioned);
+    let socket = scratch.join("reference");
+    let mut guest = Machine::new(Image::Busybox)
+        .overlay(overlay)
+        // Q24: behind the multipath layer qemu-ga does not see what it is.
+        .kernel("nvme_core.multipath=N")
+        .disk(&image("ext4.raw", Fs::Ext4))
+        .disk(&image("xfs.raw", Fs::Xfs))
+        .disk(&partitioned)
+        .disk_as(&image("one.raw", Fs::None), "virtio-blk-pci,serial=ONE")
+        .disk_as(&image("two.raw", Fs::None), "virtio-blk-pci,serial=TWO")
+        .qemu(&["-device", "virtio-scsi-pci,id=scsi"])
+        .disk_as(
+            &image("scsi.raw", Fs::Ext4),
+            "scsi-hd,bus=scsi.0,channel=0,scsi-id=3,lun=2",
+        )
+        .disk_as(&image("sata.raw", Fs::Ext4), "ide-hd,bus=ide.2")
+        .disk_as(&image("nvme.raw", Fs::Ext4), "nvme,serial=NVME")
+        .qemu(&["-chardev"])
+        .qemu(&[&format!(
+            "socket,id=second,path={},server=on,wait=off",
+            socket.display()
+        )])
+        .qemu(&[
+            "-device",
+            "virtserialport,bus=serial.0,chardev=second,name=second",
+        ])
+        .boot();
+    guest.wait_shell();
+    let shell = guest.shell();
+    shell.run("mkdir -p /mnt; for n in 1 2 3 4 5 6; do modprobe -q sd_mod; done; sleep 1");
+    // A device-mapper device across two disks.
+    let joined = "0 32768 linear /dev/vdd 0\\n32768 32768 linear /dev/vde 0\\n";
+    let maker = dmsetup.display();
+    shell.run(&format!(
+        "printf '{joined}' | DM_DISABLE_UDEV=1 {maker} create joined"
+    ));
+    // No mke2fs that makes ext4 in the guest: an ext2 of busybox's is ext4 to the kernel.
+    shell.run("mke2fs /dev/mapper/joined >/dev/null");
+    for (device, directory) in PLACES {
+        shell.run(&format!(
+            "mkdir -p {directory} && mount -t ext4 {device} {directory}"
+        ));
+    }
+    // What udev would know of the first disk; two logins of one person and one of another; an
+    // address with a label of its own.
+    shell.run("mkdir -p /run/udev/data; echo E:ID_SERIAL=GAUNT >/run/udev/data/b$(cat /sys/block/vda/dev)");
+    shell.run("cp /root/utmp /run/utmp");
+    shell.run("ip addr add 10.9.9.9/24 dev eth0 label eth0:1");
+    let port = shell.run(
+        "for p in /sys/class/virtio-ports/*; do \
+         [ \"$(cat $p/name)\" = second ] && echo /dev/${p##*/}; done",
+    );
+    shell.run(&format!(
+        "{} -p {port} -t /run >/run/qemu-ga.log 2>&1 &",
+        qemu_ga.display()
+    ));
+    let mut ours = guest.client();
+    let mut theirs = Client::connect(&socket);
+    assert!(
+        theirs.sync(wait::BOOT).is_some(),
+        "{}",
+        guest.shell().run("cat /run/qemu-ga.log")
+    );
+
+    for (name, command) in [
+        ("operating system", "guest-get-osinfo"),
+        ("host name", "guest-get-host-name"),
+        ("time zone", "guest-get-timezone"),
+        ("users", "guest-get-users"),
+        ("interfaces", "guest-network-get-interfaces"),
+        ("CPUs", "guest-get-vcpus"),
+        ("trim", "guest-fstrim"),
+    ] {
+        checks.run(name, || {
+            let row = request(command, &json!({}));
+            let difference = differ(&mut ours, &mut theirs, row.as_bytes());
+            assert!(difference.is_none(), "{}", difference.unwrap_or_default());
+            let reply = ours.get(command).to_string();
+            reply.chars().take(100).collect()
+        });
+    }
+    checks.run("file systems on disks of every kind", || {
+        let row = request("guest-get-fsinfo", &json!({}));
+        let difference = differ(&mut ours, &mut theirs, row.as_bytes());
+        assert!(difference.is_none(), "{}", difference.unwrap_or_default());
+        let list = ours.get("guest-get-fsinfo");
+        let list = list.as_array().expect("a list");
+        assert_eq!(list.len(), PLACES.len() + 2, "{list:?}");
+        let disks: Vec<&Value> = list
+            .iter()
+            .flat_map(|fs| fs["disk"].as_array().expect("a list"))
+            .collect();
+        let all = |member: &str| -> BTreeSet<&str> {
+            disks
+                .iter()
+                .filter_map(|disk| disk[member].as_str())
+                .collect()
+        };
+        assert_eq!(
+            all("bus-type"),
+            BTreeSet::from(["nvme", "sata", "scsi", "virtio"])
+        );
+        // Of the first from udev's database, of the others without.
+        let serials = all("serial");
+        for known in ["GAUNT", "ONE", "TWO"] {
+            assert!(serials.contains(known), "no {known} among {serials:?}");
+        }
+        assert!(
+            serials.iter().any(|serial| serial.ends_with("NVME_1")),
+            "{serials:?}"
+        );
+        let scsi = disks
+            .iter()
+            .find(|disk| disk["bus-type"] == "scsi")
+            .expect("a SCSI disk");
+        assert_eq!((&scsi["target"], &scsi["unit"]), (&json!(3), &json!(2)));
+        format!("serial numbers {serials:?}")
+    });
+    checks.run("counts of freeze and thaw", || {
+        let mut seen = Vec::new();
+        for client in [&mut ours, &mut theirs] {
+            let some = json!({ "mountpoints": ["/data", "/mnt/nvme", "/mnt", "/no/such"] });
+            let list = client.call("guest-fsfreeze-freeze-list", some);
+            let thawed = client.get("guest-fsfreeze-thaw");
+            let all = client.get("guest-fsfreeze-freeze");
+            let refused = client
+                .try_call("guest-fsfreeze-freeze", json!({}))
+                .expect_err("frozen already");
+            let written = client
+                .try_call("guest-get-osinfo", json!({}))
+                .expect_err("frozen");
+            let status = client.get("guest-fsfreeze-status");
+            let thawed_all = client.get("guest-fsfreeze-thaw");
+            let again = client.get("guest-fsfreeze-thaw");
+            let counts = json!([list, thawed, all, status, thawed_all, again]);
+            seen.push((counts, [refused, written]));
+        }
+        assert_eq!(seen[0], seen[1]);
+        seen[0].0.to_string()
+    });
+    checks.finish();
+}
+
+/// A login record, as the guest's architecture has it.
+fn login(user: &str, seconds: i32, microseconds: i32) -> Vec<u8> {
+    const USER_PROCESS: u8 = 7;
+    let mut record = vec![0; 384];
+    record[0] = USER_PROCESS;
+    record[44..44 + user.len()].copy_from_slice(user.as_bytes());
+    record[340..344].copy_from_slice(&seconds.to_le_bytes());
+    record[344..348].copy_from_slice(&microseconds.to_le_bytes());
+    record
+}
+
+/// A time zone of its own, with a name no default has: two hours and a quarter east.
+fn zone_file() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Version 2 wants the block twice, once with short times; neither has transitions here.
+    for _ in 0..2 {
+        bytes.extend_from_slice(b"TZif2");
+        bytes.extend_from_slice(&[0; 15]);
+        for count in [0_u32, 0, 0, 0, 1, 6] {
+            bytes.extend_from_slice(&count.to_be_bytes());
+        }
+        bytes.extend_from_slice(&8100_i32.to_be_bytes());
+        bytes.extend_from_slice(&[0, 0]);
+        bytes.extend_from_slice(b"GAUNT\0");
+    }
+    bytes.extend_from_slice(b"\nGAUNT-2:15\n");
+    bytes
+}
+
+#[test]
+fn the_comparison_itself_tells_replies_apart() {
+    let mut value = json!([{ "used-bytes": 5, "name": "x" }, { "name": "y" }]);
+    settle("guest-get-fsinfo", &mut value);
+    assert_eq!(
+        value,
+        json!([{ "used-bytes": "<a number>", "name": "x" }, { "name": "y" }])
+    );
+    let mut value = parse(br#"[{"logical-id":1},{"logical-id":0}]"#);
+    settle("guest-get-vcpus", &mut value);
+    assert_eq!(value, json!([{ "logical-id": 0 }, { "logical-id": 1 }]));
+}
