@@ -36,7 +36,7 @@ pub fn loopback_up() -> Result<(), Errno> {
         rest: [0; 22],
     };
     for (place, byte) in request.name.iter_mut().zip(b"lo") {
-        *place = byte.cast_signed();
+        *place = core::ffi::c_char::from_ne_bytes([*byte]);
     }
     // SAFETY: SIOCSIFFLAGS reads one `struct ifreq`: 40 bytes (asserted above) that begin with a
     // name that ends in a NUL and the flags. `request` is ours and outlives the call.
