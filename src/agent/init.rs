@@ -32,6 +32,9 @@ use crate::sys::root::{Root, relative};
 use crate::sys::{Errno, clock, link, number, power, stdio};
 
 /// Does all that must be done before the agent serves.
+// Kept out of the frame of its caller, which lasts as long as the agent: what is on the stack here
+// would stay resident.
+#[inline(never)]
 pub(super) fn set_up(root: &Root, log: &mut Log) {
     process::set_umask(0o022);
     for (kind, target, data) in [
@@ -161,7 +164,7 @@ fn mount_pass(root: &Root, log: &mut Log, done: &mut Done, last: bool) -> bool {
     };
     let mut all = true;
     let mut bit: Done = 1;
-    while let Ok(Some(line)) = lines.next() {
+    while let Ok(Some(line)) = lines.next_line() {
         let Some(entry) = fstab::parse(line) else {
             continue;
         };
@@ -225,7 +228,7 @@ fn load_modules(root: &Root, log: &mut Log) {
     let Ok(mut lines) = root.lines(&Path::of(&[b"etc/modules"])) else {
         return;
     };
-    while let Ok(Some(line)) = lines.next() {
+    while let Ok(Some(line)) = lines.next_line() {
         if let Some((name, parameters)) = modules::wanted(line).next() {
             let loaded = load(root, directory.as_bytes(), name, parameters);
             complain(log, b"cannot load module ", name, loaded);
@@ -238,7 +241,7 @@ fn load(root: &Root, directory: &[u8], name: &[u8], parameters: &[u8]) -> Result
     // The modules that are files, then those that are part of the kernel.
     for list in [&b"modules.dep"[..], b"modules.builtin"] {
         let mut lines = root.lines(&Path::of(&[directory, list]))?;
-        while let Some(line) = lines.next()? {
+        while let Some(line) = lines.next_line()? {
             let module = modules::parse(line);
             let path = module.map_or(line, |module| module.path);
             if !modules::same(modules::name_of(path), name) {

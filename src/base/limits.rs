@@ -71,6 +71,18 @@ pub const TIME_ZONE_BYTES: usize = 8 << 10;
 /// The list of logins, in bytes: ten thousand of them, which is also how many can be compared each
 /// with each without a noticeable delay. What is beyond is not seen.
 pub const LOGIN_LIST_BYTES: usize = 4 << 20;
+/// Layers of device-mapper and RAID between a mounted device and its disks. The deepest that is built
+/// in earnest (thin volume, pool, cached data, RAID leg, LUKS, MD, multipath) has eight; the kernel
+/// sets no limit.
+pub const STACKED_DEVICES: usize = 16;
+
+/// The name of a block device: 31 bytes of a disk (the kernel's DISK_NAME_LEN), the partition's
+/// number behind it, `/dev/` before it.
+pub const BLOCK_NAME_BYTES: usize = 64;
+
+/// The serial number of a disk. The longest is made of a SCSI designator: a digit, 8 bytes of vendor,
+/// 16 of model, and the 252 that one page of 255 has room for, or half of them as hexadecimal.
+pub const SERIAL_BYTES: usize = 288;
 
 /// Parameters of one command; guest-exec has the most.
 pub const PARAMETERS: usize = 5;

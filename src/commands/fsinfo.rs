@@ -1,14 +1,299 @@
-//! guest-get-fsinfo.
+//! guest-get-fsinfo: the mounted file systems, how full they are, and the disks they lie on.
+//!
+//! Listed are the file systems of `probe::mounts`, in the reverse order of the mount table, as
+//! libvirt expects them. A device that is not in sysfs (in a container) goes by its numbers.
+//!
+//! Differences from qemu-ga: what cannot be found out about one device leaves its list of disks
+//! empty or shorter and fails nothing; disks of one file system come in the order of their names;
+//! those of `parse::sysfs_disk`, `probe::block` (arrays with partitions, NVMe multipath) and
+//! `probe::serial` (serial numbers without udev).
+//!
+//! A file system that does not answer keeps the reply waiting, and nothing else: this runs in a child.
+
+use serde::Serialize;
+
 use super::{Outcome, Slow};
+use crate::base::path::Path;
+use crate::probe::block::{Device, Disk, push_numbers};
+use crate::probe::mounts::{Mount, Mounts};
 use crate::state::State;
+use crate::sys::mount::usage;
+use crate::sys::root::{Root, relative};
 use crate::wire::args::Args;
+use crate::wire::emit::{Object, Text};
 use crate::wire::reply::{Failed, Reply};
-/// x
-pub(super) const GET_FSINFO: Slow = Slow { begin, work, end };
+
+/// Lists the mounted file systems.
+pub(super) const GET_FSINFO: Slow = Slow {
+    begin,
+    work: get_fsinfo,
+    end,
+};
+
+/// Where a disk is attached.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Address<'a> {
+    pci_controller: PciController,
+    bus_type: &'static str,
+    bus: u64,
+    target: u64,
+    unit: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dev: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ccw_address: Option<CcwAddress>,
+}
+
+/// A PCI function; all -1 for a disk that is not on PCI.
+#[derive(Serialize)]
+struct PciController {
+    domain: i64,
+    bus: i64,
+    slot: i64,
+    function: i64,
+}
+
+/// A channel device.
+#[derive(Serialize)]
+struct CcwAddress {
+    cssid: u64,
+    ssid: u64,
+    subchno: u64,
+    devno: u64,
+}
+
 fn begin(_: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), Failed> {
     Ok(())
 }
-fn work(_: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<u8, Failed> {
+
+fn end(_: &mut State, _: Outcome) {}
+
+fn get_fsinfo(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    list(&state.root, reply)
+}
+
+fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    let Ok(mounts) = Mounts::read(root) else {
+        let error = reply
+            .fail()
+            .text("failed to open mtab file: '/proc/self/mounts'");
+        return Err(error.end());
+    };
+    let mut list = reply.value().list();
+    for mount in mounts.backward() {
+        let mut object = list.item().object();
+        describe(root, &mount, &mut object);
+        object.end();
+    }
+    list.end();
     Ok(0)
 }
-fn end(_: &mut State, _: Outcome) {}
+
+fn describe(root: &Root, mount: &Mount<'_>, object: &mut Object<'_>) {
+    let device = Device::numbered(root, mount.major, mount.minor);
+    let name = object.member("name");
+    match &device {
+        Some(device) => name.text(device.name()),
+        None => {
+            let mut numbers = Path::new();
+            push_numbers(&mut numbers, mount.major, mount.minor);
+            name.text(numbers.as_bytes());
+        }
+    }
+    object.member("mountpoint").text(mount.mount_point);
+    object.member("type").text(mount.kind);
+    if let Ok(usage) = usage(root, &Path::of(&[relative(mount.mount_point)])) {
+        object.member("used-bytes").uint(usage.used);
+        object.member("total-bytes").uint(usage.total);
+        object
+            .member("total-bytes-privileged")
+            .uint(usage.total_privileged);
+    }
+    let mut list = object.member("disk").list();
+    if let Some(device) = device {
+        let mut disks = device.disks();
+        while let Some(disk) = disks.next(root) {
+            list.item().put(&Address::of(&disk));
+        }
+    }
+    list.end();
+}
+
+impl<'a> Address<'a> {
+    fn of(disk: &'a Disk) -> Self {
+        let pci = disk.pci.as_ref();
+        let [domain, bus, slot, function] = pci.map_or([-1; 4], |pci| {
+            [pci.domain, pci.bus, pci.slot, pci.function].map(u64::cast_signed)
+        });
+        Self {
+            pci_controller: PciController {
+                domain,
+                bus,
+                slot,
+                function,
+            },
+            bus_type: disk.address.bus_type.name(),
+            bus: disk.address.bus,
+            target: disk.address.target,
+            unit: disk.address.unit,
+            serial: disk.serial.text().map(Text),
+            dev: Some(Text(&disk.node)).filter(|node| !node.0.is_empty()),
+            ccw_address: disk.ccw.as_ref().map(|ccw| CcwAddress {
+                cssid: ccw.cssid,
+                ssid: ccw.ssid,
+                subchno: ccw.subchno,
+                devno: ccw.devno,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::block::testing::{Tree, captured};
+
+    fn reply(root: &Root) -> String {
+        let mut out = heapless::Vec::<u8, 65536>::new();
+        let mut reply = Reply::new(&mut out, None);
+        let outcome = list(root, &mut reply).map(|_| ());
+        reply.finish(outcome);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    /// The reply without its frame, an element a line.
+    fn elements(root: &Root) -> String {
+        let reply = reply(root);
+        let list = reply.strip_prefix(r#"{"return": ["#).unwrap();
+        let list = list.strip_suffix("]}\n").unwrap();
+        list.replace(r#"]}, {"name""#, "]},\n{\"name\"")
+    }
+
+    const NO_PCI: &str =
+        r#""pci-controller": {"domain": -1, "bus": -1, "slot": -1, "function": -1}"#;
+
+    fn one_mount(device: &str, kind: &str) -> String {
+        format!("22 1 {device} / /a/b rw - {kind} /dev/x rw\n")
+    }
+
+    #[test]
+    fn captured_machines_have_their_disks() {
+        for machine in ["q35", "pc", "pc-usb"] {
+            let path = format!(
+                "{}/tests/fixtures/{machine}/guest-get-fsinfo.json",
+                env!("CARGO_MANIFEST_DIR")
+            );
+            let expected = std::fs::read_to_string(path).unwrap();
+            assert_eq!(
+                elements(&captured(machine)),
+                expected.trim_end(),
+                "{machine}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_mount_table_it_fails() {
+        let tree = Tree::new("fsinfo-none", &[]);
+        assert_eq!(
+            reply(&tree.root),
+            "{\"error\": {\"class\": \"GenericError\", \"desc\": \
+             \"failed to open mtab file: '/proc/self/mounts'\"}}\n"
+        );
+    }
+
+    #[test]
+    fn nothing_mounted_is_an_empty_list() {
+        let table = "22 1 0:5 / /proc rw - proc proc rw\n";
+        let tree = Tree::new("fsinfo-empty", &[("proc/self/mountinfo", table)]);
+        assert_eq!(reply(&tree.root), "{\"return\": []}\n");
+    }
+
+    #[test]
+    fn a_device_that_is_nowhere_goes_by_its_numbers() {
+        let expected = r#"{"name": "254:1", "mountpoint": "/a/b", "type": "ext4", "disk": []}"#;
+        let table = one_mount("254:1", "ext4");
+        let table = ("proc/self/mountinfo", &table[..]);
+        let tree = Tree::new("fsinfo-nowhere", &[table]);
+        assert_eq!(elements(&tree.root), expected);
+        let dangling = (
+            "sys/dev/block/254:1",
+            "-> ../../devices/pci0000:00/block/vda",
+        );
+        let tree = Tree::new("fsinfo-dangling", &[table, dangling]);
+        assert_eq!(elements(&tree.root), expected);
+        let no_link = ("sys/dev/block/254:1", "a file");
+        let tree = Tree::new("fsinfo-no-link", &[table, no_link]);
+        assert_eq!(elements(&tree.root), expected);
+    }
+
+    #[test]
+    fn sizes_are_told_together_where_the_mount_point_can_be_reached() {
+        let table = one_mount("254:1", "ext4");
+        let tree = Tree::new(
+            "fsinfo-sizes",
+            &[("proc/self/mountinfo", &table), ("a/b/file", "")],
+        );
+        let usage = usage(&tree.root, &Path::of(&[b"a/b"])).unwrap();
+        let reply = elements(&tree.root);
+        // Others use the disk this is on meanwhile; its size stays.
+        let total = format!(r#""total-bytes-privileged": {}, "#, usage.total_privileged);
+        assert!(reply.contains(&total), "{reply}");
+        for member in ["\"used-bytes\": ", "\"total-bytes\": "] {
+            assert!(reply.contains(member), "{reply}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_keeps_its_node() {
+        let table = one_mount("254:1", "ext4");
+        let tree = Tree::new(
+            "fsinfo-unknown",
+            &[
+                ("proc/self/mountinfo", &table),
+                (
+                    "sys/dev/block/254:1",
+                    "-> ../../devices/vbd-51712/block/xvda",
+                ),
+                (
+                    "sys/devices/vbd-51712/block/xvda/uevent",
+                    "MAJOR=254\nMINOR=1\nDEVNAME=xvda\nDEVTYPE=disk\n",
+                ),
+            ],
+        );
+        let disk = format!(
+            r#"{{{NO_PCI}, "bus-type": "unknown", "bus": 0, "target": 0, "unit": 0, "dev": "/dev/xvda"}}"#
+        );
+        let head = r#"{"name": "xvda", "mountpoint": "/a/b", "type": "ext4", "#;
+        assert_eq!(elements(&tree.root), format!("{head}\"disk\": [{disk}]}}"));
+    }
+
+    #[test]
+    fn a_channel_device_has_its_address() {
+        let table = one_mount("94:1", "xfs");
+        let disk = "sys/devices/css0/0.0.0001/0.0.0a02/virtio1/block/vda";
+        let tree = Tree::new(
+            "fsinfo-ccw",
+            &[
+                ("proc/self/mountinfo", &table),
+                (
+                    "sys/dev/block/94:1",
+                    "-> ../../devices/css0/0.0.0001/0.0.0a02/virtio1/block/vda/vda1",
+                ),
+                (&format!("{disk}/serial"), "S390"),
+                (
+                    &format!("{disk}/vda1/uevent"),
+                    "MAJOR=94\nMINOR=1\nDEVNAME=vda1\nDEVTYPE=partition\n",
+                ),
+            ],
+        );
+        let disk = format!(
+            r#"{{{NO_PCI}, "bus-type": "virtio", "bus": 0, "target": 0, "unit": 0, "serial": "S390", "dev": "/dev/vda1", "ccw-address": {{"cssid": 0, "ssid": 0, "subchno": 1, "devno": 2562}}}}"#
+        );
+        let head = r#"{"name": "vda1", "mountpoint": "/a/b", "type": "xfs", "#;
+        assert_eq!(elements(&tree.root), format!("{head}\"disk\": [{disk}]}}"));
+    }
+}

@@ -111,7 +111,7 @@ impl MountPoints {
     pub fn read(root: &Root) -> Result<Self, Errno> {
         let mut names = Buffer::new(&mut [], MOUNT_LIST_BYTES);
         let mut lines = root.lines(&Path::of(&[b"proc/self/mountinfo"]))?;
-        while let Some(line) = lines.next()? {
+        while let Some(line) = lines.next_line()? {
             let Some(mount) = mountinfo::parse(line) else {
                 continue;
             };

@@ -2,11 +2,13 @@
 //! that captured trees serve as machines in tests.
 #![forbid(unsafe_code)]
 
+pub mod block;
 pub mod cpus;
 pub mod ending;
 pub mod init;
 pub mod mounts;
 pub mod network;
 pub mod os;
+pub mod serial;
 pub mod time_zone;
 pub mod users;

@@ -32,7 +32,7 @@ pub struct Mount<'a> {
 /// table, until it returns false. Borrows no memory.
 pub fn each(root: &Root, each: &mut dyn FnMut(Mount<'_>) -> bool) -> Result<(), Errno> {
     let mut lines = root.lines(&Path::of(&[b"proc/self/mountinfo"]))?;
-    while let Some(line) = lines.next()? {
+    while let Some(line) = lines.next_line()? {
         let Some(mount) = mountinfo::parse(line) else {
             continue;
         };

@@ -2,7 +2,8 @@
 
 use core::ffi::CStr;
 
-use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statvfs};
+use rustix::fd::AsFd;
+use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, fstatvfs, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -99,9 +100,12 @@ pub struct Usage {
     pub total_privileged: u64,
 }
 
-/// How full the file system at `path` is.
-pub fn usage(path: &CStr) -> Result<Usage, Errno> {
-    let stat = statvfs(path)?;
+/// How full the file system at `path` below `root` is. May wait for the file system.
+pub fn usage(root: &Root, path: &Path) -> Result<Usage, Errno> {
+    let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let place = openat(root.as_fd(), path, flags, Mode::empty())?;
+    let stat = fstatvfs(&place)?;
     let used = stat.f_blocks.saturating_sub(stat.f_bfree);
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     Ok(Usage {

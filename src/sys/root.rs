@@ -212,7 +212,7 @@ impl Lines {
     ///
     /// # Errors
     /// What reading the file came to.
-    pub fn next(&mut self) -> Result<Option<&[u8]>, Errno> {
+    pub fn next_line(&mut self) -> Result<Option<&[u8]>, Errno> {
         let mut too_long = false;
         loop {
             let held = &self.buffer[self.start..self.end];
@@ -270,7 +270,7 @@ mod tests {
         std::fs::write(path.join("f"), &text).unwrap();
         let mut lines = root.lines(&Path::of(&[b"f"])).unwrap();
         let mut seen = Vec::new();
-        while let Some(line) = lines.next().unwrap() {
+        while let Some(line) = lines.next_line().unwrap() {
             seen.push(line.to_vec());
         }
         assert_eq!(
