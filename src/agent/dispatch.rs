@@ -2,6 +2,7 @@
 
 use super::client::{Busy, Slot};
 use super::jobs::{Finished, Jobs, Owner};
+use super::serve::JOB;
 use crate::base::store::Store;
 use crate::commands::{self, Outcome, REPLIED_ERROR, Row, Run, Slow};
 use crate::state::State;
@@ -15,11 +16,15 @@ use crate::wire::request::{self, Request};
 
 /// What dispatching needs besides the client.
 pub(super) struct Context<'a> {
-    pub(super) state: &'a mut State,
-    pub(super) jobs: &'a mut Jobs,
-    pub(super) poll: &'a Poll,
-    /// The token of the first job; the others follow.
-    pub(super) job_token: u64,
+    state: &'a mut State,
+    jobs: &'a mut Jobs,
+    poll: &'a Poll,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(state: &'a mut State, jobs: &'a mut Jobs, poll: &'a Poll) -> Self {
+        Self { state, jobs, poll }
+    }
 }
 
 /// Deals with what came from the client at `place`.
@@ -177,7 +182,7 @@ fn start_job(
     let started = context.jobs.start(
         (slow, row.exclusive),
         Some(owner),
-        (context.poll, context.job_token),
+        (context.poll, JOB),
         context.state,
         out,
         &mut work,

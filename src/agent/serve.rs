@@ -38,7 +38,7 @@ const LISTENER: u64 = 2;
 /// The first client; the others follow.
 const CLIENT: u64 = 0x100;
 /// The first job; the others follow.
-const JOB: u64 = 0x200;
+pub(super) const JOB: u64 = 0x200;
 
 /// Reads of one client before others are looked at.
 const READS: usize = 16;
@@ -283,12 +283,7 @@ impl Server {
         let Some(slot) = self.slots.get_mut(place) else {
             return;
         };
-        let mut context = Context {
-            state: &mut self.state,
-            jobs: &mut self.jobs,
-            poll: &self.poll,
-            job_token: JOB,
-        };
+        let mut context = Context::new(&mut self.state, &mut self.jobs, &self.poll);
         match serve(place, slot, &mut context) {
             Ok(()) => {
                 if let Some((fd, interest)) = slot.new_interest() {
@@ -326,6 +321,7 @@ impl Server {
         // The kernel is asked for news first, so that a port that comes while it is looked for is
         // not missed.
         let was_missing = matches!(self.channel, Channel::NoPort(_));
+        let was_dead = matches!(self.channel, Channel::DeadPort(1..));
         if !was_missing
             && let Ok(uevents) = Uevents::open()
             && self.poll.add(&uevents, UEVENTS, Interest::Read).is_ok()
@@ -351,7 +347,7 @@ impl Server {
                 }
             }
             Err(errno) => {
-                if !matches!(self.channel, Channel::DeadPort(1..)) {
+                if !was_dead {
                     let line: &[&[u8]] = &[
                         b"error opening channel '",
                         self.path,
@@ -372,7 +368,6 @@ impl Server {
             Channel::DeadPort(at_ms) => Some(at_ms),
             _ => None,
         };
-        // A thaw that is due waits for a freezing child to be given up on, not for others.
         let down = self.state.going_down.and_then(|(_, at_ms)| at_ms);
         [self.state.freeze.deadline_ms(), retry, down]
             .into_iter()
@@ -390,8 +385,8 @@ impl Server {
         let is_due = |at_ms: Option<u64>| at_ms.is_some_and(|at_ms| at_ms <= clock::boottime_ms());
         if is_due(self.state.freeze.deadline_ms()) {
             match self.state.freeze.phase() {
-                // Its end makes the freeze lost, and that makes a thaw due.
-                Phase::Freezing => self.jobs.give_up_exclusive(),
+                // Its end makes the freeze, or thaw, lost, and that makes a thaw due.
+                Phase::Freezing | Phase::Thawing => self.jobs.give_up_exclusive(),
                 _ => self.start_own(commands::freeze::LATE_THAW),
             }
         }
@@ -459,12 +454,7 @@ impl Server {
         if slot.busy() != Busy::Turn || self.jobs.exclusive_runs() {
             return;
         }
-        let mut context = Context {
-            state: &mut self.state,
-            jobs: &mut self.jobs,
-            poll: &self.poll,
-            job_token: JOB,
-        };
+        let mut context = Context::new(&mut self.state, &mut self.jobs, &self.poll);
         dispatch::retry(place, slot, &mut context);
         self.pump(place);
     }

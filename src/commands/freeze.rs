@@ -158,8 +158,7 @@ fn end_thaw(state: &mut State, outcome: Outcome) {
 fn end_late_thaw(state: &mut State, outcome: Outcome) {
     end_thaw(state, outcome);
     if !state.freeze.is_frozen() {
-        let line: &[&[u8]] =
-            &[b"nobody thawed the frozen file systems in time, so they were thawed"];
+        let line: &[&[u8]] = &[b"file systems that were left frozen have been thawed"];
         state.log.line(Level::Error, line);
     }
 }

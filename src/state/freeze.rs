@@ -115,13 +115,14 @@ impl Freeze {
         if directory.has(&Path::of(&[MARKER])) != Ok(true) {
             return false;
         }
-        log.line(
-            Level::Error,
-            &[b"an earlier run left file systems frozen; only a thaw brings this guest back"],
-        );
         self.open_directory = Some(directory);
         self.phase = Phase::Frozen;
         self.enter(log);
+        // Written after the thaw: where it would be written now may be frozen.
+        log.line(
+            Level::Error,
+            &[b"an earlier run had left file systems frozen"],
+        );
         true
     }
 
@@ -137,9 +138,7 @@ impl Freeze {
 
     /// When something is to be done without being asked, on [`clock::boottime_ms`].
     pub fn deadline_ms(&self) -> Option<u64> {
-        // A thaw that runs is not hurried.
         self.deadline_ms
-            .filter(|_| matches!(self.phase, Phase::Freezing | Phase::Frozen))
     }
 
     /// Takes note of `event` and does what it asks for.
@@ -147,6 +146,11 @@ impl Freeze {
         let (phase, action) = next(self.phase, event);
         self.phase = phase;
         match action {
+            // A thaw has as long as a freeze; one that does not come to an end is given up and tried
+            // anew.
+            Action::None if event == Event::Thaw && phase == Phase::Thawing => {
+                self.start_clock();
+            }
             Action::None => {}
             Action::Enter => {
                 self.open_directory = self.open_directory();
@@ -176,6 +180,10 @@ impl Freeze {
         }
         log.hold();
         let _ = mem::lock_pages();
+        self.start_clock();
+    }
+
+    fn start_clock(&mut self) {
         self.deadline_ms = (self.timeout_s != 0).then(|| {
             clock::boottime_ms().saturating_add(u64::from(self.timeout_s).saturating_mul(1000))
         });
