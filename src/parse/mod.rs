@@ -71,12 +71,6 @@ fn decimal(text: &[u8]) -> Option<(u64, &[u8])> {
     Some((parse_u64(digits)?, rest))
 }
 
-/// The hexadecimal number `text` begins with, and the rest.
-fn hexadecimal(text: &[u8]) -> Option<(u64, &[u8])> {
-    let (digits, rest) = span(text, |byte| byte.is_ascii_hexdigit());
-    Some((parse_hex(digits)?, rest))
-}
-
 /// The `N` bytes at offset `at`.
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
@@ -171,7 +165,6 @@ mod tests {
         assert_eq!(after(b"/sys", b"/devices/"), None);
         assert_eq!(decimal(b"12:3"), Some((12, &b":3"[..])));
         assert_eq!(decimal(b":3"), None);
-        assert_eq!(hexadecimal(b"1f.2"), Some((31, &b".2"[..])));
         assert_eq!(array::<2>(b"abc", 1), Some(*b"bc"));
         assert_eq!(array::<2>(b"abc", 2), None);
         assert_eq!(array::<2>(b"abc", usize::MAX), None);

@@ -9,7 +9,7 @@
 //! [`Place::Other`], as there.
 //! Symbolic links, serial numbers and device nodes are the caller's.
 
-use super::{after, hexadecimal, span, split_once};
+use super::after;
 use crate::base::text::parse_u64;
 
 /// What kind of place a path is, and so how to go on.
@@ -63,11 +63,8 @@ pub struct Pci {
 /// The first of them whose driver [`Driver::named`] knows is the disk's controller.
 pub fn pci_functions(path: &[u8]) -> impl Iterator<Item = Pci> {
     components(path).filter_map(|(component, end)| {
-        let (domain, rest) = hexadecimal(component)?;
-        let (bus, rest) = hexadecimal(rest.strip_prefix(b":")?)?;
-        let (slot, rest) = hexadecimal(rest.strip_prefix(b":")?)?;
-        let (function, rest) = hexadecimal(rest.strip_prefix(b".")?)?;
-        rest.is_empty().then_some(Pci {
+        let [domain, bus, slot, function] = numbers(component, b"::.", 16)?;
+        Some(Pci {
             domain,
             bus,
             slot,
@@ -92,25 +89,18 @@ pub struct Ccw {
 
 /// The channel device a path goes through.
 pub fn ccw(path: &[u8]) -> Option<Ccw> {
-    let mut ids = after(path, b"/devices/css")?
-        .split(|byte| *byte == b'/')
-        .skip(1);
-    let (cssid, ssid, subchno) = bus_id(ids.next()?)?;
-    let (_, _, devno) = bus_id(ids.next()?)?;
+    let mut ids = after(path, b"/devices/css")?.split(|byte| *byte == b'/');
+    let mut id = || numbers(ids.next()?, b"..", 16);
+    // What is left of the channel subsystem's own name.
+    let _ = id();
+    let [cssid, ssid, subchno] = id()?;
+    let [_, _, devno] = id()?;
     Some(Ccw {
         cssid,
         ssid,
         subchno,
         devno,
     })
-}
-
-/// The numbers in a bus id such as `0.0.0001`.
-fn bus_id(text: &[u8]) -> Option<(u64, u64, u64)> {
-    let (first, rest) = hexadecimal(text)?;
-    let (second, rest) = hexadecimal(rest.strip_prefix(b".")?)?;
-    let (third, rest) = hexadecimal(rest.strip_prefix(b".")?)?;
-    rest.is_empty().then_some((first, second, third))
 }
 
 /// Where a SCSI disk is on its host adapter.
@@ -126,10 +116,9 @@ pub struct Scsi {
 
 /// The SCSI numbers in a path: those of `H:C:T:L` below `targetH:C:T`.
 pub fn scsi(path: &[u8]) -> Option<Scsi> {
-    let (above, below) = split_once(after(path, b"/target")?, b'/')?;
-    let below = span(below, |byte| byte != b'/').0;
-    let [_, _, _] = numbers(above)?;
-    let [_, channel, target, unit] = numbers(below)?;
+    let mut parts = after(path, b"/target")?.split(|byte| *byte == b'/');
+    let [_, _, _] = numbers(parts.next()?, b"::", 10)?;
+    let [_, channel, target, unit] = numbers(parts.next()?, b":::", 10)?;
     Some(Scsi {
         channel,
         target,
@@ -137,14 +126,32 @@ pub fn scsi(path: &[u8]) -> Option<Scsi> {
     })
 }
 
-/// The `N` decimal numbers, parted by colons, that make up all of `text`.
-fn numbers<const N: usize>(text: &[u8]) -> Option<[u64; N]> {
+/// The `N` numbers to this base that, parted by these separators, make up all of `text`.
+fn numbers<const N: usize>(text: &[u8], separators: &[u8], base: u32) -> Option<[u64; N]> {
     let mut numbers = [0; N];
-    let mut parts = text.split(|byte| *byte == b':');
-    for number in &mut numbers {
-        *number = parse_u64(parts.next()?)?;
+    scan(text, separators, base, &mut numbers)?;
+    Some(numbers)
+}
+
+fn scan(text: &[u8], separators: &[u8], base: u32, numbers: &mut [u64]) -> Option<()> {
+    let mut separators = separators.iter();
+    let mut numbers = numbers.iter_mut();
+    let mut number = numbers.next()?;
+    let mut is_begun = false;
+    for byte in text {
+        match char::from(*byte).to_digit(base) {
+            Some(digit) => {
+                *number = number.checked_mul(base.into())?.checked_add(digit.into())?;
+                is_begun = true;
+            }
+            None if is_begun && separators.next() == Some(byte) => {
+                number = numbers.next()?;
+                is_begun = false;
+            }
+            None => return None,
+        }
     }
-    parts.next().is_none().then_some(numbers)
+    (is_begun && separators.next().is_none()).then_some(())
 }
 
 /// The adapter (`ata3` if there is one, else `host2`) a path goes through.
@@ -283,14 +290,16 @@ pub enum Driver {
 impl Driver {
     /// The driver with this name in sysfs; `None` for bridges and all that is not known.
     pub fn named(name: &[u8]) -> Option<Self> {
-        Some(match name {
-            b"ata_piix" => Self::AtaPiix,
-            b"ahci" => Self::Ahci,
-            b"sym53c8xx" => Self::Sym53c8xx,
-            b"virtio-pci" => Self::VirtioPci,
-            b"nvme" => Self::Nvme,
-            b"xhci_hcd" | b"ehci-pci" => Self::Usb,
-            _ => return None,
+        /// One a word: comparing with each in turn takes more code.
+        const NAMES: &[u8] = b"ata_piix ahci sym53c8xx virtio-pci nvme xhci_hcd ehci-pci";
+        let mut names = NAMES.split(|byte| *byte == b' ');
+        Some(match names.position(|known| known == name)? {
+            0 => Self::AtaPiix,
+            1 => Self::Ahci,
+            2 => Self::Sym53c8xx,
+            3 => Self::VirtioPci,
+            4 => Self::Nvme,
+            _ => Self::Usb,
         })
     }
 

@@ -15,7 +15,7 @@
 
 use crate::base::limits::{BLOCK_NAME_BYTES, STACKED_DEVICES};
 use crate::base::path::Path;
-use crate::parse::sysfs_disk::{self, Address, BusType, Ccw, Driver, Pci, Place};
+use crate::parse::sysfs_disk::{self, Address, BusType, Ccw, Driver, Pci};
 use crate::parse::udev::uevent;
 use crate::probe::serial::{self, Serial};
 use crate::sys::Errno;
@@ -207,32 +207,23 @@ impl Disk {
         if let Some(head) = path.as_bytes().strip_prefix(NVME_HEADS) {
             let subsystem = head.iter().position(|byte| *byte == b'/')?;
             path.truncate(NVME_HEADS.len() + subsystem + 1);
-            // Links to the controllers, beside which there is only `subsystem`.
+            // The first link behind this name is that to the first controller.
             let mut link = Name::from_slice(b"nvme").ok()?;
             next_link(root, &mut path, &mut link).then_some(())?;
         }
         let path = path.as_bytes();
-        match sysfs_disk::place(path) {
-            Place::Pci => {
-                let mut functions = sysfs_disk::pci_functions(path);
-                let (pci, driver) =
-                    functions.find_map(|pci| Some((pci, driver(root, path.get(..pci.end)?)?)))?;
-                self.pci = Some(pci);
-                let rank = if driver.needs_rank() {
-                    rank(root, path)
-                } else {
-                    None
-                };
-                self.address = driver.address(path, rank)?;
-            }
-            Place::Ccw => {
-                self.ccw = Some(sysfs_disk::ccw(path)?);
-                if contains(path, b"/virtio") {
-                    self.address = sysfs_disk::virtio(path);
-                }
-            }
-            Place::Virtio => self.address = sysfs_disk::virtio(path),
-            Place::Virtual | Place::Other => return None,
+        let mut functions = sysfs_disk::pci_functions(path);
+        let controller = functions.find_map(|pci| Some((pci, driver(root, path.get(..pci.end)?)?)));
+        if let Some((pci, driver)) = controller {
+            self.pci = Some(pci);
+            self.address = driver.address(path, rank(root, path))?;
+            return Some(());
+        }
+        self.ccw = sysfs_disk::ccw(path);
+        if contains(path, b"/virtio") {
+            self.address = sysfs_disk::virtio(path);
+        } else {
+            self.ccw.as_ref()?;
         }
         Some(())
     }
@@ -573,7 +564,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_left_out() {
         // Neither facts nor a driver: there is nothing to tell of such a disk.
-        let bare = "pci0000:00/0000:00:04.0/virtio1/block/vda";
+        let bare = "pci0000:00/0000:00:04.0/block/xyz";
         let mut files = vec![
             file("sys/dev/block/254:0", &format!("-> ../../devices/{bare}")),
             file(&format!("sys/devices/{bare}/size"), "1"),

@@ -6,20 +6,28 @@
 //! | disk | ID_SERIAL |
 //! | --- | --- |
 //! | `vd*` | `serial` |
-//! | `nvme*` | model, serial number and namespace, joined by `_` |
-//! | `sd*`, ATA | model and serial number, joined by `_`: the T10 designator in `vpd_pg83` has both whole |
-//! | `sd*` | the best designator in `vpd_pg83`, else the number in `vpd_pg80`, as scsi_id words them |
+//! | `nvme*` | model, serial number and namespace |
+//! | `sd*`, ATA | model and serial number: the T10 designator in `vpd_pg83` has both whole |
+//! | `sd*`, SCSI | type and value of the best designator in `vpd_pg83`, as scsi_id words it |
 //!
-//! Bytes that udev does not suffer become `_`. A partition has the serial number of its disk.
+//! Blanks and all bytes that udev does not suffer become `_`. A partition has the serial number of
+//! its disk.
 //!
-//! Deliberate difference from qemu-ga, which without udev knows no serial number at all. USB disks
-//! and CD drives, for which udev asks the device itself, have none here either.
+//! Deliberate difference from qemu-ga, which without udev knows no serial number at all. USB disks,
+//! CD drives and SCSI disks without that page, for which udev asks the device itself, have none here
+//! either. Of several designators of the best type the first counts, whatever its length.
 
 use super::block::{self, contains, last_component};
 use crate::base::limits::SERIAL_BYTES;
 use crate::base::path::Path;
 use crate::parse::udev::property;
 use crate::sys::root::Root;
+
+/// Bytes beside letters and digits that udev leaves alone in what it puts together.
+const HARMLESS: &[u8] = b"#+-.:=@_";
+
+/// Those it leaves alone in an attribute that it takes over as it is.
+const HARMLESS_IN_ATTRIBUTES: &[u8] = b"#+-.:=@_/ $%?,";
 
 /// A serial number; empty if there is none.
 pub struct Serial {
@@ -48,61 +56,47 @@ impl Serial {
     }
 
     /// Appends words: `_` for the blanks between two of them, be they of one call or of two, and for
-    /// each byte that udev does not suffer, which those in `harmless` are not.
+    /// each byte that is not harmless.
     fn append(&mut self, words: &[u8], harmless: &[u8]) -> Option<()> {
         for byte in words {
-            if byte.is_ascii_whitespace() && !harmless.contains(byte) {
-                self.gap = !self.text.is_empty();
+            let is_kept =
+                byte.is_ascii_alphanumeric() || !byte.is_ascii() || harmless.contains(byte);
+            if !is_kept && byte.is_ascii_whitespace() {
+                self.gap = true;
                 continue;
             }
-            if self.gap {
+            if self.gap && !self.text.is_empty() {
                 self.push(b'_')?;
-                self.gap = false;
             }
-            let is_kept = byte.is_ascii_alphanumeric()
-                || !byte.is_ascii()
-                || HARMLESS.contains(byte)
-                || harmless.contains(byte);
+            self.gap = false;
             self.push(if is_kept { *byte } else { b'_' })?;
         }
         Some(())
     }
 }
 
-/// Bytes beside letters and digits that udev leaves alone everywhere.
-const HARMLESS: &[u8] = b"#+-.:=@_";
-
-/// What it leaves alone in attributes that it takes over as they are.
-const HARMLESS_IN_ATTRIBUTES: &[u8] = b"/ $%?,";
-
-/// What else it leaves alone in what it puts together.
-const NONE: &[u8] = b"";
-
 /// Reads the serial number of a disk, or of the disk at `path` that it is a part of.
 ///
 /// `numbers` are its own major and minor number, in words. The path comes back as it was.
 pub(super) fn read(root: &Root, path: &mut Path, numbers: [&[u8]; 2], serial: &mut Serial) {
     let [major, minor] = numbers;
-    if from_database(
-        root,
-        &Path::of(&[b"run/udev/data/b", major, b":", minor]),
-        serial,
-    )
-    .is_some()
-    {
+    let entry = Path::of(&[b"run/udev/data/b", major, b":", minor]);
+    if from_database(root, &entry, serial).is_some() {
         return;
     }
     let name = last_component(path.as_bytes());
-    let read = if name.starts_with(b"vd") {
-        virtio
+    let known = if name.starts_with(b"vd") {
+        attributes(root, path, &[b"/serial"], HARMLESS_IN_ATTRIBUTES, serial)
     } else if name.starts_with(b"nvme") {
-        nvme
+        // Of a multipath head, the device is the subsystem, which has both as well.
+        let names: [&[u8]; 3] = [b"/device/model", b"/device/serial", b"/nsid"];
+        attributes(root, path, &names, HARMLESS, serial)
     } else if name.starts_with(b"sd") && !contains(path.as_bytes(), b"/usb") {
-        scsi
+        scsi(root, path, serial)
     } else {
-        return;
+        None
     };
-    if read(root, path, serial).is_none() {
+    if known.is_none() {
         serial.text.clear();
     }
 }
@@ -119,114 +113,72 @@ fn from_database(root: &Root, entry: &Path, serial: &mut Serial) -> Option<()> {
     Some(())
 }
 
-fn virtio(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
-    let mut buffer = [0; 64];
-    let attribute = block::read(root, disk, b"/serial", &mut buffer);
-    serial.append(attribute.trim_ascii_end(), HARMLESS_IN_ATTRIBUTES)
-}
-
-fn nvme(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
-    // Of a multipath head, the device is the subsystem, which has both as well.
-    for name in [&b"/device/model"[..], b"/device/serial", b"/nsid"] {
+/// Makes up a serial number of these attributes, all of which must be there.
+fn attributes(
+    root: &Root,
+    disk: &mut Path,
+    names: &[&[u8]],
+    harmless: &[u8],
+    serial: &mut Serial,
+) -> Option<()> {
+    for name in names {
         let mut buffer = [0; 64];
-        let attribute = block::read(root, disk, name, &mut buffer);
-        // Older kernels do not tell the namespace.
-        if attribute.is_empty() && name != b"/nsid" {
-            return None;
-        }
-        serial.append(attribute, NONE)?;
-        serial.append(b" ", NONE)?;
+        let attribute = block::read(root, disk, name, &mut buffer).trim_ascii_end();
+        attribute.first()?;
+        serial.append(attribute, harmless)?;
+        serial.gap = true;
     }
     Some(())
 }
 
-fn scsi(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
-    let (mut vendor, mut model, mut page) = ([0; 9], [0; 17], [0; 1024]);
-    // Both are filled up with blanks, which count, and a line feed.
-    let vendor = block::read(root, disk, b"/device/vendor", &mut vendor).get(..8)?;
-    let model = block::read(root, disk, b"/device/model", &mut model).get(..16)?;
-    let page_83 = block::read(root, disk, b"/device/vpd_pg83", &mut page);
-    let is_ata = vendor == b"ATA     ";
-    if let Some(best) = best_designator(page_83, is_ata) {
-        if is_ata {
-            // Once more the vendor, then what the disk itself says.
-            let (model, number) = best.value.get(8..)?.split_at_checked(40)?;
-            serial.append(model, NONE)?;
-            serial.append(b" ", NONE)?;
-            return serial.append(number, NONE);
-        }
-        serial.push(b'0'.wrapping_add(best.kind))?;
-        // What means something only to its vendor is told apart by vendor and model.
-        if best.kind == VENDOR {
-            serial.append(vendor, NONE)?;
-            serial.append(model, NONE)?;
-        }
-        if best.is_text {
-            return serial.append(best.value, NONE);
-        }
-        for byte in best.value {
-            for digit in [byte >> 4, byte & 15] {
-                let first = if digit < 10 { b'0' } else { b'a' - 10 };
-                serial.push(first + digit)?;
-            }
-        }
-        return Some(());
-    }
-    let number = block::read(root, disk, b"/device/vpd_pg80", &mut page).get(4..)?;
-    serial.push(b'S')?;
-    serial.append(vendor, NONE)?;
-    serial.append(model, NONE)?;
-    serial.append(number, NONE)
-}
-
-/// A name of a logical unit.
-struct Designator<'a> {
-    kind: u8,
-    is_text: bool,
-    value: &'a [u8],
-}
-
-/// Designator types of SPC-4.
+/// Designator types of SPC-4 (7.8.6); the higher, the more scsi_id thinks of it: vendor-specific,
+/// T10 vendor, EUI-64, NAA.
 const VENDOR: u8 = 0;
 const T10: u8 = 1;
-const EUI_64: u8 = 2;
 const NAA: u8 = 3;
 
-/// The designator that scsi_id, or for ATA disks ata_id, would name a disk by: the best of those in
-/// VPD page 83h (SPC-4, 7.8.6) that name the logical unit itself, not its port or target.
-fn best_designator(page: &[u8], is_ata: bool) -> Option<Designator<'_>> {
-    let mut best = None;
-    let mut best_order = u8::MAX;
+fn scsi(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
+    let (mut buffer, mut page) = ([0; 16], [0; 1024]);
+    let page = block::read(root, disk, b"/device/vpd_pg83", &mut page);
+    let vendor = block::read(root, disk, b"/device/vendor", &mut buffer).get(..8)?;
+    let is_ata = vendor == b"ATA     ";
+    let (kind, is_text, mut value) = best_designator(page, is_ata)?;
+    if is_ata {
+        // Once more the vendor, then what the disk itself says.
+        value = value.get(8..)?;
+    } else {
+        serial.push(b'0'.wrapping_add(kind))?;
+    }
+    if kind == VENDOR {
+        // What means something only to its vendor is told apart by vendor and model, each filled up
+        // with blanks.
+        serial.append(vendor, HARMLESS)?;
+        let model = block::read(root, disk, b"/device/model", &mut buffer);
+        serial.append(model, HARMLESS)?;
+    }
+    if is_text {
+        return serial.append(value, HARMLESS);
+    }
+    for byte in value {
+        for digit in [byte >> 4, byte & 15] {
+            serial.push(*b"0123456789abcdef".get(usize::from(digit))?)?;
+        }
+    }
+    Some(())
+}
+
+/// Type, whether it is text, and value of the best designator that a page 83h has for the logical
+/// unit itself, not its port or target. ATA disks go by their T10 designator.
+fn best_designator(page: &[u8], is_ata: bool) -> Option<(u8, bool, &[u8])> {
+    let mut best: Option<(u8, bool, &[u8])> = None;
     let mut rest = page.get(4..)?;
     while let Some(([code_set, about, _, len], behind)) = rest.split_first_chunk() {
         let (value, behind) = behind.split_at_checked(usize::from(*len))?;
         rest = behind;
-        let is_text = match code_set & 0x0F {
-            1 => false,
-            2 => true,
-            _ => continue,
-        };
-        let kind = about & 0x0F;
-        // The type of an NAA designator is in its first half byte.
-        let order = match (about & 0x3F, value.first().map_or(0, |byte| byte >> 4)) {
-            (T10, _) if is_ata => 0,
-            _ if is_ata => continue,
-            (NAA, 6) => 0,
-            (NAA, 5) => 1,
-            (NAA, _) => 2,
-            (EUI_64, _) => 3,
-            (T10, _) => 4,
-            (VENDOR, _) => 5,
-            _ => continue,
-        } << 1
-            | u8::from(is_text);
-        if order < best_order {
-            best_order = order;
-            best = Some(Designator {
-                kind,
-                is_text,
-                value,
-            });
+        let kind = about & 0x3F;
+        let wanted = if is_ata { kind == T10 } else { kind <= NAA };
+        if wanted && best.is_none_or(|(best, ..)| best < kind) {
+            best = Some((kind, code_set & 0x0F == 2, value));
         }
     }
     best
@@ -265,7 +217,7 @@ mod tests {
         page
     }
 
-    fn scsi_serial(vendor: &str, page_83: &[u8], page_80: &str) -> Option<String> {
+    fn scsi_serial(vendor: &str, page_83: &[u8]) -> Option<String> {
         let page_83 = std::str::from_utf8(page_83).unwrap();
         serial(
             "sda",
@@ -273,7 +225,6 @@ mod tests {
                 ("sda/device/vendor", &format!("{vendor:8}\n")),
                 ("sda/device/model", "QEMU HARDDISK   \n"),
                 ("sda/device/vpd_pg83", page_83),
-                ("sda/device/vpd_pg80", page_80),
             ],
         )
     }
@@ -295,6 +246,7 @@ mod tests {
         assert_eq!(virtio("x\n").as_deref(), Some("x"));
         assert_eq!(virtio(""), None);
         assert_eq!(serial("vda", &[]), None);
+        assert_eq!(serial("sda", &[]), None);
         assert_eq!(serial("loop0", &[("loop0/serial", "x")]), None);
     }
 
@@ -309,10 +261,7 @@ mod tests {
         let found = |files: &[(&str, &str)]| serial("nvme0n1", files);
         let whole = found(&[model, number, namespace]);
         assert_eq!(whole.as_deref(), Some("QEMU_NVMe_Ctrl_abc_3"));
-        assert_eq!(
-            found(&[model, number]).as_deref(),
-            Some("QEMU_NVMe_Ctrl_abc")
-        );
+        assert_eq!(found(&[model, number]), None);
         assert_eq!(found(&[model, namespace]), None);
     }
 
@@ -321,22 +270,13 @@ mod tests {
         let vendor = (2, VENDOR, &b"drive-scsi0"[..]);
         let t10 = (2, T10, &b"QEMU    thing"[..]);
         let naa = (1, NAA, &b"\x50\x00\x5c"[..]);
-        let extended = (1, NAA, &b"\x60\x01"[..]);
+        let eui = (1, 2, &b"\x00\x5c"[..]);
         let port = (1, 0x10 | NAA, &b"\x61"[..]);
-        let named = |all: &[_]| scsi_serial("QEMU", &page(all), "").unwrap();
+        let named = |all: &[_]| scsi_serial("QEMU", &page(all)).unwrap();
         assert_eq!(named(&[vendor]), "0QEMU_QEMU_HARDDISK_drive-scsi0");
         assert_eq!(named(&[vendor, t10]), "1QEMU_thing");
         assert_eq!(named(&[vendor, port, naa, t10]), "350005c");
-        assert_eq!(named(&[naa, extended, vendor]), "36001");
-    }
-
-    #[test]
-    fn without_designators_there_may_be_a_number() {
-        let number = "\0\u{0}\0\x04 4711";
-        let found = scsi_serial("QEMU", b"", number);
-        assert_eq!(found.as_deref(), Some("SQEMU_QEMU_HARDDISK_4711"));
-        assert_eq!(scsi_serial("QEMU", b"", ""), None);
-        assert_eq!(serial("sda", &[]), None);
+        assert_eq!(named(&[vendor, eui]), "2005c");
     }
 
     #[test]
@@ -345,11 +285,10 @@ mod tests {
         let found = scsi_serial(
             "ATA",
             &page(&[(2, VENDOR, b"x"), (2, T10, whole.as_bytes())]),
-            "",
         );
         assert_eq!(found.as_deref(), Some("My_Model_4711"));
         let nameless = format!("ATA     {:60}", "My Model");
-        let found = scsi_serial("ATA", &page(&[(2, T10, nameless.as_bytes())]), "");
+        let found = scsi_serial("ATA", &page(&[(2, T10, nameless.as_bytes())]));
         assert_eq!(found.as_deref(), Some("My_Model"));
     }
 
