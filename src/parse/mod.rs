@@ -28,7 +28,7 @@ pub mod udev;
 pub mod uevent;
 pub mod utmp;
 
-use crate::base::text::{parse_hex, parse_u64};
+use crate::base::text::parse_u64;
 
 /// The lines of a file, without their line feeds; an empty one follows a final line feed.
 pub fn lines(file: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
