@@ -13,9 +13,16 @@ use gaunt::sys::args::Strings;
 unsafe extern "C" {}
 
 /// What the C library's entry code calls.
+///
+/// # Safety
+/// Nobody else may call it: the vectors are those that the kernel laid out, ended by nulls.
 #[unsafe(no_mangle)]
-pub extern "C" fn main(_: c_int, argv: *const *const c_char, envp: *const *const c_char) -> c_int {
-    // SAFETY: these are the arguments of `main`, as the C library's entry code passes them.
+pub unsafe extern "C" fn main(
+    _: c_int,
+    argv: *const *const c_char,
+    envp: *const *const c_char,
+) -> c_int {
+    // SAFETY: the caller is the C library's entry code, as asked for above.
     let (words, environment) = unsafe { (Strings::new(argv), Strings::new(envp)) };
     gaunt::agent::main(words, environment)
 }
