@@ -4,6 +4,7 @@
 //! it to read, nothing more of what it sent is looked at. What it sends meanwhile stays in the
 //! kernel, so a client that never reads costs a fixed amount of memory.
 
+use super::host::Host;
 use crate::base::limits::{
     READ_BYTES, REPLY_AT_REST, REPLY_BYTES, REPLY_LOW_WATER, REQUEST_AT_REST, REQUEST_BYTES,
 };
@@ -11,7 +12,7 @@ use crate::base::store::Store;
 use crate::sys::mem::Buffer;
 use crate::sys::poll::Interest;
 use crate::sys::stream::{self, Read};
-use crate::sys::{Errno, OwnedFd};
+use crate::sys::{Errno, OwnedFd, clock};
 use crate::wire::frame::{Event, Framer};
 
 /// Memory at rest of one client.
@@ -64,8 +65,8 @@ struct Connection {
     fd: OwnedFd,
     kind: Kind,
     busy: Busy,
-    /// On a port: no host is there. On a connection: the client will send nothing more.
-    ended: bool,
+    /// On a port: the host.
+    host: Host,
     /// On a port: the host that sent the message at hand is gone, so its reply is for nobody.
     orphaned: bool,
     /// Bytes of `out` before the reply of a running job, which may not leave before it is whole.
@@ -102,7 +103,7 @@ impl Slot {
             fd,
             kind,
             busy: Busy::No,
-            ended: false,
+            host: Host::Here,
             orphaned: false,
             sendable: None,
             interest: Interest::Read,
@@ -115,14 +116,18 @@ impl Slot {
         self.connection.take().map(|connection| connection.fd)
     }
 
-    /// Forgets a half message and all replies: whoever they belong to is not there any more.
+    /// Forgets a half message and all replies: whoever they belong to is not there any more. The
+    /// message of a command that runs, or waits, stays until that is over.
     fn forget(&mut self) {
         self.framer.reset();
-        self.message.truncate(0);
         self.out.truncate(0);
         self.unread = 0..0;
-        if let Some(connection) = &mut self.connection {
-            connection.sendable = None;
+        match &mut self.connection {
+            Some(connection) if connection.busy != Busy::No => {
+                connection.orphaned = true;
+                connection.sendable = connection.sendable.map(|_| 0);
+            }
+            _ => self.message.truncate(0),
         }
     }
 
@@ -135,9 +140,9 @@ impl Slot {
     pub(super) fn new_interest(&mut self) -> Option<(&OwnedFd, Interest)> {
         let connection = self.connection.as_mut()?;
         let blocked = connection.sendable.unwrap_or(self.out.len()) != 0;
-        let interest = match (connection.kind, connection.ended) {
+        let interest = match connection.host.is_away() {
             // Without a host a port is always ready: only changes are news.
-            (Kind::Port, true) => Interest::Change,
+            true => Interest::Change,
             _ if blocked => Interest::Write,
             _ if connection.busy != Busy::No => Interest::Nothing,
             _ => Interest::Read,
@@ -218,17 +223,30 @@ impl Slot {
         let Some(connection) = &mut self.connection else {
             return Ok(None);
         };
-        if connection.busy != Busy::No || !self.unread.is_empty() || !self.out.is_empty() {
+        // What a host sent before it left is read although its replies cannot leave.
+        let room = if connection.host.is_away() {
+            REPLY_LOW_WATER
+        } else {
+            1
+        };
+        if connection.busy != Busy::No || !self.unread.is_empty() || self.out.len() >= room {
             return Ok(None);
         }
         match stream::read(&connection.fd, self.input).map_err(Over::Broken)? {
             Read::NotYet => {
-                connection.ended = false;
+                self.arrive();
                 Ok(None)
             }
-            Read::End => self.end(),
+            Read::End if connection.kind == Kind::Connection => Err(Over::Ended),
+            Read::End => {
+                connection.host.end(clock::boottime_ms());
+                Ok(None)
+            }
             Read::Bytes(count) => {
-                connection.ended = false;
+                if connection.host.is_away() && connection.host.hear(clock::boottime_ms()) {
+                    self.framer.reset();
+                    self.message.truncate(0);
+                }
                 self.unread = 0..count;
                 Ok(Some(if count == self.input.len() {
                     Filled::Whole
@@ -237,18 +255,6 @@ impl Slot {
                 }))
             }
         }
-    }
-
-    fn end(&mut self) -> Result<Option<Filled>, Over> {
-        let Some(connection) = &mut self.connection else {
-            return Ok(None);
-        };
-        connection.ended = true;
-        if connection.kind == Kind::Connection {
-            return Err(Over::Ended);
-        }
-        self.forget();
-        Ok(None)
     }
 
     /// Writes what may leave and can.
@@ -260,12 +266,12 @@ impl Slot {
         if sendable == 0 {
             return Ok(());
         }
-        let bytes = self.out.bytes().get(..sendable).unwrap_or_default();
-        let mut written = stream::write(&connection.fd, bytes).map_err(Over::Broken)?;
-        if written == 0 && connection.kind == Kind::Port && connection.ended {
-            // Nobody is there to read it, and the next host must not get what was said to this one.
-            written = sendable;
+        if connection.host.is_away() && connection.host.is_stale(clock::boottime_ms()) {
+            // For a host that is gone; dropped when the next arrives.
+            return Ok(());
         }
+        let bytes = self.out.bytes().get(..sendable).unwrap_or_default();
+        let written = stream::write(&connection.fd, bytes).map_err(Over::Broken)?;
         self.out.consume(written);
         if let Some(sendable) = &mut connection.sendable {
             *sendable = sendable.saturating_sub(written);
@@ -273,15 +279,30 @@ impl Slot {
         Ok(())
     }
 
-    /// Takes note that the other side went away. What it sent before is still looked at: a host may
+    /// Takes note that the other side is away. What it sent before is still looked at: a host may
     /// send a command and leave.
     pub(super) fn hang_up(&mut self) {
         if let Some(connection) = &mut self.connection
             && connection.kind == Kind::Port
         {
-            connection.ended = true;
-            connection.orphaned = connection.busy != Busy::No;
+            connection.host.hang_up(clock::boottime_ms());
         }
+    }
+
+    /// Takes note that the other side is there.
+    pub(super) fn arrive(&mut self) {
+        if let Some(connection) = &mut self.connection
+            && connection.host.is_away()
+            && connection.host.arrive(clock::boottime_ms())
+        {
+            self.forget();
+        }
+    }
+
+    /// Whether the other side is away, and news of it come only once.
+    pub(super) fn is_away(&self) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_some_and(|connection| connection.host.is_away())
     }
 }
 

@@ -4,6 +4,7 @@
 mod channel;
 mod client;
 mod dispatch;
+mod host;
 mod init;
 mod jobs;
 mod options;

@@ -193,10 +193,12 @@ impl Server {
             }
             token => {
                 let place = usize::try_from(token - CLIENT).unwrap_or(usize::MAX);
-                if ready.hung_up
-                    && let Some(slot) = self.slots.get_mut(place)
-                {
-                    slot.hang_up();
+                if let Some(slot) = self.slots.get_mut(place) {
+                    if ready.hung_up {
+                        slot.hang_up();
+                    } else {
+                        slot.arrive();
+                    }
                 }
                 self.pump(place);
             }
@@ -476,7 +478,7 @@ fn serve(place: usize, slot: &mut Slot, context: &mut Context<'_>) -> Result<(),
         }
         // A read that brought less than it asked for has likely taken all there was; if not, the
         // next wait tells.
-        if reads >= READS {
+        if reads >= READS && !slot.is_away() {
             return Ok(());
         }
         match slot.read()? {
