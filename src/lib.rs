@@ -18,6 +18,14 @@
 //! | `state/` | what outlives a request |
 //! | `commands/` | `mod` is the table, one row a command; one file a subject |
 //! | `agent/` | the loop, channels, clients, dispatch, options, the duties of PID 1 |
+//!
+//! To add a command: a handler in the file of its subject in `commands/` (it takes what it reports
+//! from `probe/`, and writes its reply through `wire::reply`), and a row in `commands::TABLE`, at the
+//! place QEMU's schema gives it. Arguments are checked, guest-info, filters and refusals while frozen
+//! work, and the README's list is asked for by `tests/tidy.rs`, all from the row.
+//!
+//! To add a format: a file in `parse/` with functions from bytes to borrowed values, tested with
+//! vectors and with `parse::testing::torture`; a fact that is read from it goes into `probe/`.
 #![cfg_attr(not(test), no_std)]
 
 pub mod agent;

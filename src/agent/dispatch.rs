@@ -205,23 +205,28 @@ fn start_job(
 /// Deals with a slow command that is over: its reply may leave now.
 pub(super) fn finish(finished: Finished, slots: &mut [Slot], state: &mut State) {
     (finished.slow.end)(state, finished.outcome);
-    let Some(slot) = finished.owner.and_then(|owner| owner.find(slots)) else {
+    if let Some(owner) = finished.owner {
+        reply(owner, finished.outcome != Outcome::Lost, slots);
+    }
+}
+
+/// Lets the reply of a slow command leave, or, unless it is whole, an error in its place.
+pub(super) fn reply(owner: Owner, whole: bool, slots: &mut [Slot]) {
+    let Some(slot) = owner.find(slots) else {
         return;
     };
     let wanted = slot.wants_reply();
     let start = slot.reply_start();
     let (message, out) = slot.message_and_out();
-    let whole = out.len() == start || out.bytes().last() == Some(&b'\n');
+    let whole = whole && (out.len() == start || out.bytes().last() == Some(&b'\n'));
     if !wanted {
         out.truncate(start);
-    } else if finished.outcome == Outcome::Lost || !whole {
+    } else if !whole {
         out.truncate(start);
         if let Ok(message) = json::check(message) {
             let (mut reply, _) = request::open(message, out);
-            let failed = reply
-                .fail()
-                .text("child process has terminated abnormally")
-                .end();
+            let error = reply.fail().text("child process has terminated abnormally");
+            let failed = error.end();
             reply.finish(Err(failed));
         }
     }

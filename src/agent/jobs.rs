@@ -159,13 +159,13 @@ impl Jobs {
         None
     }
 
-    /// Gives up on the job that has its turn alone: kills it, and takes it for lost even if it does
-    /// not die, which a process stuck in the kernel cannot.
-    pub(super) fn give_up_exclusive(&mut self) {
-        for job in self.jobs.iter_mut().flatten().filter(|job| job.exclusive) {
-            let _ = process::kill(job.pid, process::KILL);
-            job.ended = Some(Ended::Killed(process::KILL));
-        }
+    /// Gives up on the job that has its turn alone: kills it, and gives its owner, who need not wait
+    /// for it any more. A process stuck in the kernel dies only when it comes out of it, and until
+    /// then nobody else has the turn: what it does may still take effect.
+    pub(super) fn give_up_exclusive(&mut self) -> Option<Owner> {
+        let job = self.jobs.iter_mut().flatten().find(|job| job.exclusive)?;
+        let _ = process::kill(job.pid, process::KILL);
+        job.owner.take()
     }
 }
 

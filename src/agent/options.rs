@@ -112,27 +112,50 @@ QEMU guest agent for guests that have nothing else in them.
 
 /// Reads the command line.
 pub(super) fn read(args: impl Iterator<Item = &'static [u8]>) -> Asked {
-    let options = Options {
-        method: Method::VirtioSerial,
-        path: None,
-        state_directory: b"/run",
-        verbose: false,
-        freeze_timeout_s: FREEZE_TIMEOUT_S,
-        filter: Filter::default(),
-    };
-    let mut reader = Reader { args, options };
+    let mut reader = Reader::new(args);
     match reader.all() {
         Ok(()) => {}
         Err(Stop::Asked(asked)) => return asked,
         Err(Stop::Nonsense(nonsense)) => return Asked::Nonsense(nonsense),
     }
-    let mut options = reader.options;
-    match (options.method, options.path) {
-        (Method::UnixListen, None) => return Asked::Nonsense(Nonsense::NoPath),
-        (Method::VirtioSerial, None) => options.path = Some(DEFAULT_PORT),
-        _ => {}
+    match reader.options.complete() {
+        Some(options) => Asked::Serve(options),
+        None => Asked::Nonsense(Nonsense::NoPath),
     }
-    Asked::Serve(options)
+}
+
+/// Reads the command line of PID 1, which has nobody to ask it for help and may not end: it serves,
+/// whatever it was told. What makes no sense is handed to `complain` and left out; what does make
+/// sense around it counts, above all what is not allowed.
+pub(super) fn read_as_init(
+    args: impl Iterator<Item = &'static [u8]>,
+    complain: &mut dyn FnMut(&Nonsense),
+) -> Options {
+    let mut reader = Reader::new(args);
+    while let Err(stop) = reader.all() {
+        if let Stop::Nonsense(nonsense) = stop {
+            complain(&nonsense);
+        }
+    }
+    reader.options.complete().unwrap_or_else(|| {
+        complain(&Nonsense::NoPath);
+        Options {
+            method: Method::VirtioSerial,
+            path: Some(DEFAULT_PORT),
+            ..reader.options
+        }
+    })
+}
+
+impl Options {
+    fn complete(mut self) -> Option<Self> {
+        match (self.method, self.path) {
+            (Method::UnixListen, None) => return None,
+            (Method::VirtioSerial, None) => self.path = Some(DEFAULT_PORT),
+            _ => {}
+        }
+        Some(self)
+    }
 }
 
 enum Stop {
@@ -146,6 +169,18 @@ struct Reader<I> {
 }
 
 impl<I: Iterator<Item = &'static [u8]>> Reader<I> {
+    fn new(args: I) -> Self {
+        let options = Options {
+            method: Method::VirtioSerial,
+            path: None,
+            state_directory: b"/run",
+            verbose: false,
+            freeze_timeout_s: FREEZE_TIMEOUT_S,
+            filter: Filter::default(),
+        };
+        Self { args, options }
+    }
+
     fn all(&mut self) -> Result<(), Stop> {
         while let Some(arg) = self.args.next() {
             if arg == b"--" {
@@ -323,6 +358,27 @@ mod tests {
         assert!(matches!(asked(&["--help"]), Asked::Help));
         assert!(matches!(asked(&["-b", "?"]), Asked::Commands));
         assert!(matches!(asked(&["--allow-rpcs=help"]), Asked::Commands));
+    }
+
+    #[test]
+    fn pid_1_serves_whatever_it_is_told() {
+        let words: [&'static [u8]; 8] = [
+            b"-V",
+            b"--bogus",
+            b"-b",
+            b"guest-ping",
+            b"--help",
+            b"-m",
+            b"unix-listen",
+            b"--freeze-timeout=x",
+        ];
+        let mut complaints = 0;
+        let options = read_as_init(words.into_iter(), &mut |_| complaints += 1);
+        assert_eq!(complaints, 3);
+        assert_eq!(options.method, Method::VirtioSerial);
+        assert_eq!(options.path, Some(DEFAULT_PORT));
+        let ping = TABLE.iter().position(|row| row.name == "guest-ping");
+        assert!(!options.filter.allows(ping.unwrap()));
     }
 
     #[test]

@@ -135,10 +135,17 @@ impl Server {
         let memory = MEMORY.take().ok_or((&b"started twice"[..], Errno::BUSY))?;
         let mut memory = memory.chunks_exact_mut(AT_REST);
         let slots = [(); CLIENTS].map(|()| Slot::new(memory.next().unwrap_or_default()));
-        let path = options.path.unwrap_or(channel::DEFAULT_PORT);
+        let mut path = options.path.unwrap_or(channel::DEFAULT_PORT);
         let channel = match options.method {
             Method::VirtioSerial => Channel::DeadPort(0),
-            Method::UnixListen => listener(&poll, path)?,
+            Method::UnixListen => match listener(&poll, path) {
+                Err((what, errno)) if process::is_init() => {
+                    log::last_words(&[what, b": ", errno_text(errno)]);
+                    path = channel::DEFAULT_PORT;
+                    Channel::DeadPort(0)
+                }
+                made => made?,
+            },
         };
         let mut server = Self {
             state,
@@ -249,7 +256,8 @@ impl Server {
                     self.state
                         .log
                         .line(Level::Error, &[b"cannot accept: ", errno_text(errno)]);
-                    return;
+                    // Not asked again at once, but for the next connection or when a client leaves.
+                    return self.listen_for(Interest::Change);
                 }
             }
         }
@@ -387,8 +395,15 @@ impl Server {
         let is_due = |at_ms: Option<u64>| at_ms.is_some_and(|at_ms| at_ms <= clock::boottime_ms());
         if is_due(self.state.freeze.deadline_ms()) {
             match self.state.freeze.phase() {
-                // Its end makes the freeze, or thaw, lost, and that makes a thaw due.
-                Phase::Freezing | Phase::Thawing => self.jobs.give_up_exclusive(),
+                // When it has ended, the freeze or thaw is lost, and that makes a thaw due.
+                Phase::Freezing | Phase::Thawing => {
+                    self.state.freeze.wait_for_child();
+                    if let Some(owner) = self.jobs.give_up_exclusive() {
+                        dispatch::reply(owner, false, &mut self.slots);
+                        self.pump(owner.place);
+                    }
+                }
+                _ if self.jobs.exclusive_runs() => self.state.freeze.postpone(),
                 _ => self.start_own(commands::freeze::LATE_THAW),
             }
         }

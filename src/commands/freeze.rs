@@ -75,6 +75,7 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
             names.any(|name| name.bytes().eq(mount.mount_point.iter().copied()))
         })
     };
+    state.freeze.make_marker();
     let mut count = 0;
     for mount in mounts.backward().filter(is_chosen) {
         match freeze_one(&state.root, &mount) {
@@ -82,14 +83,20 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
             Ok(false) => {}
             Err((what, errno)) => {
                 // Whatever is frozen by now must not stay so; that fails like the freeze did.
-                let _ = thaw_all(&state.root);
+                if thaw_all(&state.root).is_ok() {
+                    state.freeze.remove_marker();
+                }
                 let error = reply.fail().text(what).bytes(mount.mount_point);
                 return Err(error.errno(number(errno)).end());
             }
         }
     }
     reply.value().int(count);
-    Ok(if count == 0 { NOTHING } else { SOMETHING })
+    if count == 0 {
+        state.freeze.remove_marker();
+        return Ok(NOTHING);
+    }
+    Ok(SOMETHING)
 }
 
 /// Freezes one file system; gives false if it cannot be, or is already.
@@ -122,6 +129,7 @@ fn thaw(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Fa
     let _ = mem::lock_pages();
     match thaw_all(&state.root) {
         Ok(count) => {
+            state.freeze.remove_marker();
             reply.value().int(count);
             Ok(0)
         }

@@ -98,6 +98,10 @@ fn begin_reboot(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Resul
 
 fn begin_by_force(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let how = state.going_down.map_or(Down::PowerOff, |(how, _)| how);
+    if state.freeze.is_frozen() {
+        // Nothing can be written out now; tried again later.
+        return Err(reply.fail().text("file systems are frozen").end());
+    }
     begin_past_init(state, how, reply)
 }
 

@@ -90,8 +90,6 @@ pub struct Freeze {
     deadline_ms: Option<u64>,
     timeout_s: u32,
     directory: &'static [u8],
-    /// The state directory, open from before the freeze until after the thaw.
-    open_directory: Option<Root>,
 }
 
 impl Freeze {
@@ -103,19 +101,15 @@ impl Freeze {
             deadline_ms: None,
             timeout_s,
             directory,
-            open_directory: None,
         }
     }
 
     /// Takes over what an earlier run left frozen. Gives whether there was anything.
     pub fn take_over(&mut self, log: &mut Log) -> bool {
-        let Some(directory) = self.open_directory() else {
-            return false;
-        };
-        if directory.has(&Path::of(&[MARKER])) != Ok(true) {
+        let marked = self.open_directory();
+        if marked.is_none_or(|directory| directory.has(&Path::of(&[MARKER])) != Ok(true)) {
             return false;
         }
-        self.open_directory = Some(directory);
         self.phase = Phase::Frozen;
         self.enter(log);
         // Written after the thaw: where it would be written now may be frozen.
@@ -124,6 +118,23 @@ impl Freeze {
             &[b"an earlier run had left file systems frozen"],
         );
         true
+    }
+
+    /// Makes the marker. Only children of the agent do that and the next: the directory may be on a
+    /// file system that somebody else has frozen, and then this does not end.
+    ///
+    /// Failure is no reason not to freeze; qemu-ga does not check either.
+    pub fn make_marker(&self) {
+        if let Some(directory) = self.open_directory() {
+            let _ = directory.create(&Path::of(&[MARKER]), 0o600);
+        }
+    }
+
+    /// Removes the marker.
+    pub fn remove_marker(&self) {
+        if let Some(directory) = self.open_directory() {
+            let _ = directory.remove(&Path::of(&[MARKER]));
+        }
     }
 
     /// Whether commands that could write must be refused.
@@ -141,9 +152,21 @@ impl Freeze {
         self.deadline_ms
     }
 
+    /// What the deadline asked for cannot be done yet.
+    pub fn postpone(&mut self) {
+        self.deadline_ms = Some(clock::boottime_ms().saturating_add(RETRY_MS));
+    }
+
+    /// The child that freezes or thaws took too long and was told to end. Until it has, there is no
+    /// telling what it does, and nothing to be done.
+    pub fn wait_for_child(&mut self) {
+        self.deadline_ms = None;
+    }
+
     /// Takes note of `event` and does what it asks for.
     pub fn note(&mut self, event: Event, log: &mut Log) {
-        let (phase, action) = next(self.phase, event);
+        let before = self.phase;
+        let (phase, action) = next(before, event);
         self.phase = phase;
         match action {
             // A thaw has as long as a freeze; one that does not come to an end is given up and tried
@@ -151,20 +174,19 @@ impl Freeze {
             Action::None if event == Event::Thaw && phase == Phase::Thawing => {
                 self.start_clock();
             }
+            // It was given up, and did it all the same: nobody knows, so nobody will thaw.
+            Action::None if event == Event::Froze && self.deadline_ms.is_none() => {
+                if self.timeout_s != 0 {
+                    self.deadline_ms = Some(clock::boottime_ms());
+                }
+            }
             Action::None => {}
-            Action::Enter => {
-                self.open_directory = self.open_directory();
-                self.enter(log);
-            }
+            Action::Enter => self.enter(log),
             Action::Leave => self.leave(log),
-            Action::ThawSoon => {
-                let wait_ms = if event == Event::NotThawed {
-                    RETRY_MS
-                } else {
-                    0
-                };
-                self.deadline_ms = Some(clock::boottime_ms().saturating_add(wait_ms));
+            Action::ThawSoon if before == Phase::Freezing => {
+                self.deadline_ms = Some(clock::boottime_ms());
             }
+            Action::ThawSoon => self.postpone(),
         }
     }
 
@@ -174,11 +196,8 @@ impl Freeze {
     }
 
     fn enter(&mut self, log: &mut Log) {
-        // Failure of either is no reason not to freeze: qemu-ga does neither check nor lock.
-        if let Some(directory) = &self.open_directory {
-            let _ = directory.create(&Path::of(&[MARKER]), 0o600);
-        }
         log.hold();
+        // Without the privilege to lock, a freeze is better than none.
         let _ = mem::lock_pages();
         self.start_clock();
     }
@@ -190,9 +209,6 @@ impl Freeze {
     }
 
     fn leave(&mut self, log: &mut Log) {
-        if let Some(directory) = self.open_directory.take() {
-            let _ = directory.remove(&Path::of(&[MARKER]));
-        }
         self.deadline_ms = None;
         let _ = mem::unlock_pages();
         log.release();
@@ -263,8 +279,9 @@ mod tests {
         let mut freeze = Freeze::new(name, 60);
         assert!(!freeze.take_over(&mut log));
         freeze.note(Event::Freeze, &mut log);
+        freeze.make_marker();
         assert!(marker.exists() && freeze.is_frozen() && freeze.deadline_ms().is_some());
-        drop(freeze);
+
         let mut freeze = Freeze::new(name, 0);
         assert!(freeze.take_over(&mut log));
         assert_eq!(
@@ -272,8 +289,33 @@ mod tests {
             (Phase::Frozen, None)
         );
         freeze.note(Event::Thaw, &mut log);
+        freeze.remove_marker();
         freeze.note(Event::Thawed, &mut log);
         assert!(!marker.exists() && !freeze.is_frozen());
         std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_child_that_was_given_up_is_waited_for() {
+        let mut log = Log::new();
+        let mut freeze = Freeze::new(b"/nonexistent", 60);
+        freeze.note(Event::Freeze, &mut log);
+        freeze.wait_for_child();
+        assert_eq!(
+            (freeze.phase(), freeze.deadline_ms()),
+            (Phase::Freezing, None)
+        );
+        freeze.note(Event::Froze, &mut log);
+        let due_ms = freeze.deadline_ms();
+        assert!(due_ms.is_some_and(|due_ms| due_ms <= clock::boottime_ms()));
+        freeze.note(Event::Thaw, &mut log);
+        freeze.note(Event::Lost, &mut log);
+        let again_ms = freeze.deadline_ms();
+        assert!(
+            again_ms.is_some_and(|again_ms| again_ms > clock::boottime_ms()),
+            "not at once"
+        );
+        freeze.note(Event::Thaw, &mut log);
+        freeze.note(Event::Thawed, &mut log);
     }
 }

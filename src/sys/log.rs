@@ -7,6 +7,8 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::base::text::Digits;
 
 /// How much a line matters.
@@ -106,9 +108,17 @@ impl Default for Log {
     }
 }
 
-/// Writes to standard error, once: where it cannot be written, there is nobody to tell.
+/// Writes to standard error, once, and only if that takes it now: a terminal that was stopped, or a
+/// pipe that nobody reads, must not stop the agent. There is nobody to tell of it.
 fn put(text: &[u8]) {
-    if !text.is_empty() {
+    let stderr = super::stdio::stderr();
+    let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let takes = poll(&mut ready, Some(&now)).is_ok_and(|count| count != 0);
+    if takes && !text.is_empty() {
         let _ = rustix::io::write(super::stdio::stderr(), text);
     }
 }
