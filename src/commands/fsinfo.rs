@@ -154,7 +154,7 @@ impl<'a> Address<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::block::testing::{Tree, captured};
+    use crate::probe::block::testing::Tree;
 
     fn reply(root: &Root) -> String {
         let mut out = heapless::Vec::<u8, 65536>::new();
@@ -188,7 +188,7 @@ mod tests {
             );
             let expected = std::fs::read_to_string(path).unwrap();
             assert_eq!(
-                elements(&captured(machine)),
+                elements(&Tree::captured(machine).root),
                 expected.trim_end(),
                 "{machine}"
             );

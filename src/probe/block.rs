@@ -306,7 +306,9 @@ pub(crate) mod testing {
     //! Machines to look at.
 
     use super::*;
-    use std::ffi::CString;
+    use std::ffi::{CString, OsStr};
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
     use std::path::PathBuf;
 
     /// A made-up tree of files, removed when dropped.
@@ -318,37 +320,72 @@ pub(crate) mod testing {
     impl Tree {
         /// Files with their content; content that begins with `-> ` makes a symbolic link.
         pub(crate) fn new(name: &str, files: &[(&str, &str)]) -> Self {
+            Self::of(
+                name,
+                files
+                    .iter()
+                    .map(|(path, content)| (*path, content.as_bytes().to_vec())),
+            )
+        }
+
+        /// A machine out of tests/fixtures, whose `tree` lists its files.
+        ///
+        /// They are not kept as files: links that go in circles, as those of sysfs do, and names with
+        /// colons give other programs trouble.
+        pub(crate) fn captured(machine: &str) -> Self {
+            let top = env!("CARGO_MANIFEST_DIR");
+            let list = format!("{top}/tests/fixtures/{machine}/tree");
+            let list = std::fs::read_to_string(list).unwrap();
+            let entries = list.lines().filter(|line| !line.starts_with('#'));
+            let files = entries.map(|line| {
+                let (path, content) = line.split_once('\t').unwrap();
+                (path, unescaped(content))
+            });
+            Self::of(machine, files)
+        }
+
+        fn of<'f>(name: &str, files: impl Iterator<Item = (&'f str, Vec<u8>)>) -> Self {
             let path = std::env::temp_dir().join(format!("gaunt-{}-{name}", std::process::id()));
             std::fs::create_dir_all(&path).unwrap();
             for (file, content) in files {
                 let file = path.join(file);
                 std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-                match content.strip_prefix("-> ") {
-                    Some(target) => std::os::unix::fs::symlink(target, file).unwrap(),
+                match content.strip_prefix(b"-> ") {
+                    Some(target) => symlink(OsStr::from_bytes(target), file).unwrap(),
                     None => std::fs::write(file, content).unwrap(),
                 }
             }
-            let root = open(path.to_str().unwrap());
+            let root = CString::new(path.to_str().unwrap()).unwrap();
+            let root = Root::open(&root).unwrap();
             Self { path, root }
         }
+    }
+
+    /// Undoes `\n`, `\t`, `\xNN` and `\\`.
+    fn unescaped(text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut rest = text.bytes();
+        while let Some(byte) = rest.next() {
+            bytes.push(match byte {
+                b'\\' => match rest.next().unwrap() {
+                    b'n' => b'\n',
+                    b't' => b'\t',
+                    b'x' => {
+                        let digits = [rest.next().unwrap(), rest.next().unwrap()];
+                        u8::from_str_radix(str::from_utf8(&digits).unwrap(), 16).unwrap()
+                    }
+                    other => other,
+                },
+                byte => byte,
+            });
+        }
+        bytes
     }
 
     impl Drop for Tree {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.path);
         }
-    }
-
-    /// A machine out of tests/fixtures.
-    pub(crate) fn captured(machine: &str) -> Root {
-        open(&format!(
-            "{}/tests/fixtures/{machine}",
-            env!("CARGO_MANIFEST_DIR")
-        ))
-    }
-
-    fn open(path: &str) -> Root {
-        Root::open(&CString::new(path).unwrap()).unwrap()
     }
 }
 
