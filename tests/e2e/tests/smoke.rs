@@ -188,8 +188,14 @@ fn bare_image() {
 #[test]
 fn bare_image_that_restarts_and_one_that_has_no_port() {
     let mut checks = Checks::new("bare, restarting");
-    // No disk, no port: it must wait for one.
-    let mut guest = Machine::new(Image::Bare).without_port().boot();
+    // No disk, no port: it must wait for one. And words for which another program would end.
+    let mut guest = Machine::new(Image::Bare)
+        .without_port()
+        .agent("-V")
+        .agent("--nonsense")
+        .agent("--block-rpcs=guest-get-load")
+        .agent("--help")
+        .boot();
     checks.run("waits for a port", || {
         // Late enough for the agent to run; nothing on the host can tell.
         std::thread::sleep(Duration::from_secs(4));
@@ -197,6 +203,14 @@ fn bare_image_that_restarts_and_one_that_has_no_port() {
         let mut client = guest.client();
         assert!(mountpoints(&mut client).is_empty());
         "answers".into()
+    });
+    checks.run("keeps what made sense of its command line", || {
+        let mut client = guest.client();
+        let refusal = client
+            .try_call("guest-get-load", json!({}))
+            .expect_err("blocked");
+        assert_eq!(refusal.class, "CommandNotFound");
+        refusal.desc
     });
     checks.run("reboots", || {
         let mut client = guest.client();
@@ -223,6 +237,15 @@ fn is_done(shell: &mut GuestShell, name: &str) -> bool {
 
 /// Long enough for a write that is not blocked to get through.
 const SETTLE: Duration = Duration::from_millis(1500);
+
+/// Slows the first disk down to so many bytes a second; 0 is its own speed.
+fn throttle(guest: &mut Guest, bytes_per_s: u64) {
+    let limits = json!({
+        "device": "disk0", "bps": bytes_per_s, "bps_rd": 0, "bps_wr": 0,
+        "iops": 0, "iops_rd": 0, "iops_wr": 0
+    });
+    guest.qmp("block_set_io_throttle", limits);
+}
 
 fn start_agent(guest: &mut Guest, arguments: &str) {
     guest.shell().run(&format!(
@@ -364,6 +387,54 @@ fn busybox_image() {
         // The late thaw tells the host that its snapshot is worth nothing.
         assert_eq!(client.get("guest-fsfreeze-thaw"), 0);
         format!("{seconds:.1} s")
+    });
+    checks.run("a freeze given up is undone once it completes", || {
+        guest.shell().run("kill -KILL $(cat /run/agent.pid)");
+        start_agent(&mut guest, "--freeze-timeout=3");
+        client.sync(wait::ANSWER).expect("in step");
+        // A write that takes its time keeps the kernel from completing the freeze.
+        guest
+            .shell()
+            .run("dd if=/dev/zero of=/data/slow bs=1M count=4 conv=fsync");
+        throttle(&mut guest, 20_000);
+        guest.shell().run(
+            "rm -f /run/slow; (dd if=/dev/zero of=/data/slow bs=2M count=1 oflag=direct \
+             conv=notrunc; touch /run/slow) >/dev/null 2>&1 &",
+        );
+        std::thread::sleep(SETTLE);
+        let refusal = client
+            .try_call("guest-fsfreeze-freeze", json!({}))
+            .expect_err("given up");
+        assert_eq!(
+            client.get("guest-fsfreeze-status"),
+            "frozen",
+            "{}",
+            refusal.desc
+        );
+        throttle(&mut guest, 0);
+        wait::expect("the thaw", wait::ANSWER, || {
+            client.get("guest-fsfreeze-status") == "thawed"
+        });
+        wait::expect("the slow write", wait::ANSWER, || {
+            guest.shell().test("test -e /run/slow")
+        });
+        begin_write(guest.shell(), "/data", "seven");
+        wait::expect("a write", wait::ANSWER, || is_done(guest.shell(), "seven"));
+        assert_eq!(client.get("guest-fsfreeze-thaw"), 0);
+        refusal.desc
+    });
+    checks.run("its mark on a frozen disk, it starts all the same", || {
+        guest.shell().run("kill -KILL $(cat /run/agent.pid)");
+        start_agent(&mut guest, "-t /data");
+        client.sync(wait::ANSWER).expect("in step");
+        assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
+        guest.shell().run("kill -KILL $(cat /run/agent.pid)");
+        start_agent(&mut guest, "-t /data");
+        client.sync(wait::ANSWER).expect("in step");
+        assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
+        assert_eq!(client.get("guest-fsfreeze-thaw"), 2);
+        assert!(!guest.shell().test("test -e /data/qga.state.isfrozen"));
+        "frozen, then thawed 2".into()
     });
     checks.run("the port may be taken away and given back", || {
         guest.unplug_port();
