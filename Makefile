@@ -12,7 +12,7 @@ DAEMON_FLAGS := --release --target $(TARGET) --features daemon
 AGENT := target/$(TARGET)/release/gaunt
 E2E := --manifest-path tests/e2e/Cargo.toml
 
-.PHONY: help build image run test check size clean setup-build setup-run setup-test
+.PHONY: help build image run tour test check size clean setup-build setup-run setup-test
 
 help:
 	@echo 'make build           the agent, $(AGENT)'
@@ -38,10 +38,14 @@ setup-build setup-run setup-test: setup-%:
 image: setup-test build
 	image/build bare busybox
 
-run: setup-run build
+# The agent and the tour are compiled side by side: neither keeps two cores busy.
+run: setup-run
+	@$(MAKE) --no-print-directory -j2 build tour
 	image/build bare
-	cargo build -q $(E2E) --bin tour
 	@tests/e2e/target/debug/tour $(if $(ATTACH),--attach)
+
+tour: setup-build
+	cargo build -q $(E2E) --bin tour
 
 check: setup-build
 	cargo fmt --check
