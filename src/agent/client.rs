@@ -140,12 +140,15 @@ impl Slot {
     pub(super) fn new_interest(&mut self) -> Option<(&OwnedFd, Interest)> {
         let connection = self.connection.as_mut()?;
         let blocked = connection.sendable.unwrap_or(self.out.len()) != 0;
-        let interest = match connection.host.is_away() {
+        let interest = if connection.host.is_away() {
             // Without a host a port is always ready: only changes are news.
-            true => Interest::Change,
-            _ if blocked => Interest::Write,
-            _ if connection.busy != Busy::No => Interest::Nothing,
-            _ => Interest::Read,
+            Interest::Change
+        } else if blocked {
+            Interest::Write
+        } else if connection.busy != Busy::No {
+            Interest::Nothing
+        } else {
+            Interest::Read
         };
         if interest == connection.interest {
             return None;

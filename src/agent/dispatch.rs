@@ -39,8 +39,6 @@ pub(super) fn handle(event: Event, place: usize, slot: &mut Slot, context: &mut 
         Event::Message => answer(message, out, owner, context),
         Event::Stray { from } => {
             let token = message.get(from..).unwrap_or_default();
-            // qemu-ga words this with C strings, which end at the first NUL.
-            let token = token.split(|byte| *byte == 0).next().unwrap_or_default();
             refuse(out, &[b"JSON parse error, stray '", token, b"'"])
         }
         Event::TokenSize => refuse(out, &[b"JSON token size limit exceeded"]),

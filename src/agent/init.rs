@@ -17,7 +17,6 @@
 
 use core::ffi::CStr;
 
-use crate::base::errno;
 use crate::base::limits::DEVICE_WAIT_MS;
 use crate::base::path::Path;
 use crate::parse::fstab::{self, Entry};
@@ -29,7 +28,7 @@ use crate::sys::netlink::Uevents;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Fork};
 use crate::sys::root::{Root, relative};
-use crate::sys::{Errno, clock, link, number, power, stdio};
+use crate::sys::{Errno, clock, link, power, stdio, words};
 
 /// Does all that must be done before the agent serves.
 // Kept out of the frame of its caller, which lasts as long as the agent: what is on the stack here
@@ -63,8 +62,7 @@ pub(super) fn set_up(root: &Root, log: &mut Log) {
 
 fn complain(log: &mut Log, what: &[u8], name: &[u8], done: Result<(), Errno>) {
     if let Err(errno) = done {
-        let reason = errno::text(number(errno)).unwrap_or("unknown error");
-        log.line(Level::Error, &[what, name, b": ", reason.as_bytes()]);
+        log.line(Level::Error, &[what, name, b": ", words(errno)]);
     }
 }
 

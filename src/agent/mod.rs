@@ -51,7 +51,7 @@ fn run_as_init(words: Strings, environment: Strings) -> i32 {
     let options = options::read_as_init(words, &mut |nonsense| complain(nonsense));
     let status = serve::run(&options, environment);
     clock::sleep_ms(RESTART_MS);
-    process::become_program(c"/proc/self/exe");
+    process::start_anew();
     status
 }
 

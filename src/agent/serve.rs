@@ -24,7 +24,7 @@ use crate::sys::netlink::Uevents;
 use crate::sys::poll::{Interest, Poll, Ready};
 use crate::sys::root::Root;
 use crate::sys::signal::Signals;
-use crate::sys::{AsFd, Errno, OwnedFd, clock, log, process, stream};
+use crate::sys::{AsFd, Errno, OwnedFd, clock, log, process, stream, words};
 use crate::wire::args::Args;
 use crate::wire::frame::Event;
 use crate::wire::reply::Reply;
@@ -67,16 +67,10 @@ pub(super) fn run(options: &Options, environment: Strings) -> i32 {
     match Server::start(options, environment) {
         Ok(mut server) => server.run(),
         Err((what, errno)) => {
-            log::last_words(&[what, b": ", errno_text(errno)]);
+            log::last_words(&[what, b": ", words(errno)]);
             1
         }
     }
-}
-
-fn errno_text(errno: Errno) -> &'static [u8] {
-    crate::base::errno::text(crate::sys::number(errno))
-        .unwrap_or("unknown error")
-        .as_bytes()
 }
 
 struct Server {
@@ -140,7 +134,7 @@ impl Server {
             Method::VirtioSerial => Channel::DeadPort(0),
             Method::UnixListen => match listener(&poll, path) {
                 Err((what, errno)) if process::is_init() => {
-                    log::last_words(&[what, b": ", errno_text(errno)]);
+                    log::last_words(&[what, b": ", words(errno)]);
                     path = channel::DEFAULT_PORT;
                     Channel::DeadPort(0)
                 }
@@ -168,7 +162,7 @@ impl Server {
                 .deadline_ms()
                 .map(|deadline_ms| deadline_ms.saturating_sub(clock::boottime_ms()));
             if let Err(errno) = self.poll.wait(timeout_ms) {
-                log::last_words(&[b"cannot wait: ", errno_text(errno)]);
+                log::last_words(&[b"cannot wait: ", words(errno)]);
                 return 1;
             }
             let mut position = 0;
@@ -255,7 +249,7 @@ impl Server {
                 Err(errno) => {
                     self.state
                         .log
-                        .line(Level::Error, &[b"cannot accept: ", errno_text(errno)]);
+                        .line(Level::Error, &[b"cannot accept: ", words(errno)]);
                     // Not asked again at once, but for the next connection or when a client leaves.
                     return self.listen_for(Interest::Change);
                 }
@@ -277,10 +271,9 @@ impl Server {
     fn take_in(&mut self, place: usize, fd: OwnedFd, kind: Kind) {
         let token = CLIENT + u64::try_from(place).unwrap_or(0);
         if let Err(errno) = self.poll.add(fd.as_fd(), token, Interest::Read) {
-            self.state.log.line(
-                Level::Error,
-                &[b"cannot poll a client: ", errno_text(errno)],
-            );
+            self.state
+                .log
+                .line(Level::Error, &[b"cannot poll a client: ", words(errno)]);
             return;
         }
         if let Some(slot) = self.slots.get_mut(place) {
@@ -318,7 +311,7 @@ impl Server {
             return self.listen_for(Interest::Read);
         }
         if let Over::Broken(errno) = over {
-            let line: &[&[u8]] = &[b"the port is gone: ", errno_text(errno)];
+            let line: &[&[u8]] = &[b"the port is gone: ", words(errno)];
             self.state.log.line(Level::Notice, line);
         }
         // Not looked for at once: a device that opens and then fails would be tried for ever.
@@ -358,12 +351,8 @@ impl Server {
             }
             Err(errno) => {
                 if !was_dead {
-                    let line: &[&[u8]] = &[
-                        b"error opening channel '",
-                        self.path,
-                        b"': ",
-                        errno_text(errno),
-                    ];
+                    let line: &[&[u8]] =
+                        &[b"error opening channel '", self.path, b"': ", words(errno)];
                     self.state.log.line(Level::Error, line);
                 }
                 self.channel = Channel::DeadPort(clock::boottime_ms().saturating_add(RETRY_MS));

@@ -8,7 +8,7 @@
 //! Differences from qemu-ga: a freeze that nobody thaws is thawed by the agent at its deadline, and
 //! the thaw that comes late answers 0; a freeze that takes longer than that is given up.
 
-use super::{Outcome, Own, Slow};
+use super::{Outcome, Own, Slow, no_mount_table};
 use crate::base::path::Path;
 use crate::probe::mounts::{self, Mount, Mounts};
 use crate::state::State;
@@ -169,11 +169,4 @@ fn end_late_thaw(state: &mut State, outcome: Outcome) {
         let line: &[&[u8]] = &[b"file systems that were left frozen have been thawed"];
         state.log.line(Level::Error, line);
     }
-}
-
-fn no_mount_table(reply: &mut Reply<'_>) -> Failed {
-    reply
-        .fail()
-        .text("failed to open mtab file: '/proc/self/mounts'")
-        .end()
 }

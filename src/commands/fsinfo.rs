@@ -12,7 +12,7 @@
 
 use serde::Serialize;
 
-use super::{Outcome, Slow};
+use super::{Slow, no_mount_table};
 use crate::base::path::Path;
 use crate::probe::block::{Device, Disk, push_numbers};
 use crate::probe::mounts::{Mount, Mounts};
@@ -24,11 +24,7 @@ use crate::wire::emit::{Object, Text};
 use crate::wire::reply::{Failed, Reply};
 
 /// Lists the mounted file systems.
-pub(super) const GET_FSINFO: Slow = Slow {
-    begin,
-    work: get_fsinfo,
-    end,
-};
+pub(super) const GET_FSINFO: Slow = Slow::alone(get_fsinfo);
 
 /// Where a disk is attached.
 #[derive(Serialize)]
@@ -65,22 +61,13 @@ struct CcwAddress {
     devno: u64,
 }
 
-fn begin(_: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), Failed> {
-    Ok(())
-}
-
-fn end(_: &mut State, _: Outcome) {}
-
 fn get_fsinfo(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     list(&state.root, reply)
 }
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let Ok(mounts) = Mounts::read(root) else {
-        let error = reply
-            .fail()
-            .text("failed to open mtab file: '/proc/self/mounts'");
-        return Err(error.end());
+        return Err(no_mount_table(reply));
     };
     let mut list = reply.value().list();
     for mount in mounts.backward() {

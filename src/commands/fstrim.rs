@@ -4,7 +4,7 @@
 //! table. Difference from qemu-ga: file systems are trimmed in the order they are reported in, the
 //! reverse of the mount table's.
 
-use super::{Outcome, Slow};
+use super::{Slow, no_mount_table};
 use crate::base::errno;
 use crate::base::path::Path;
 use crate::probe::mounts::{Mount, Mounts};
@@ -17,24 +17,11 @@ use crate::wire::emit::Object;
 use crate::wire::reply::{Failed, Reply};
 
 /// Trims all file systems.
-pub(super) const FSTRIM: Slow = Slow {
-    begin,
-    work: fstrim,
-    end,
-};
-
-fn begin(_: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), Failed> {
-    Ok(())
-}
-
-fn end(_: &mut State, _: Outcome) {}
+pub(super) const FSTRIM: Slow = Slow::alone(fstrim);
 
 fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let Ok(mounts) = Mounts::read(&state.root) else {
-        let error = reply
-            .fail()
-            .text("failed to open mtab file: '/proc/self/mounts'");
-        return Err(error.end());
+        return Err(no_mount_table(reply));
     };
     // A negative minimum wraps, as it does on its way through qemu-ga.
     let minimum = args.int("minimum").unwrap_or(0).cast_unsigned();

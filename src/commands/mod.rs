@@ -52,6 +52,25 @@ pub struct Slow {
     pub end: fn(&mut State, Outcome),
 }
 
+impl Slow {
+    /// A command that the agent itself has no part in.
+    const fn alone(work: fn(&mut State, &Args<'_>, &mut Reply<'_>) -> Result<u8, Failed>) -> Self {
+        Self {
+            begin: |_, _, _| Ok(()),
+            work,
+            end: |_, _| {},
+        }
+    }
+}
+
+/// The error of every command that needs the mount table and cannot read it, as qemu-ga words it.
+fn no_mount_table(reply: &mut Reply<'_>) -> Failed {
+    let error = reply
+        .fail()
+        .text("failed to open mtab file: '/proc/self/mounts'");
+    error.end()
+}
+
 /// What became of the child of a slow command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -42,7 +42,7 @@ const IFA_FLAGS: u16 = 8;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// `struct nlmsghdr`, linux/netlink.h.
-const HEADER_BYTES: usize = 16;
+pub const HEADER_BYTES: usize = 16;
 /// `struct rtattr`, linux/rtnetlink.h.
 const ATTRIBUTE_HEADER_BYTES: usize = 4;
 /// `struct ifinfomsg`, linux/rtnetlink.h.

@@ -16,13 +16,13 @@
 use core::ops::Range;
 
 use crate::base::path::Path;
-use crate::parse::netlink::{Address, Link, Message, address_dump, link_dump, messages};
+use crate::parse::netlink::{
+    Address, HEADER_BYTES, Link, Message, address_dump, link_dump, messages,
+};
 use crate::sys::Errno;
 use crate::sys::netlink::Route;
 use crate::sys::root::Root;
 
-/// `struct nlmsghdr`, linux/netlink.h.
-const HEADER_BYTES: usize = 16;
 /// `NLMSG_ALIGNTO`, linux/netlink.h.
 const ALIGNMENT: usize = 4;
 /// `IFF_LOOPBACK`, linux/if.h.

@@ -98,7 +98,7 @@ pub fn panicked(file: &str, line: u32) -> ! {
 fn end(line: &[&[u8]]) -> ! {
     log::last_words(line);
     if process::is_init() {
-        process::become_program(c"/proc/self/exe");
+        process::start_anew();
     }
     process::exit(STATUS.into())
 }

@@ -28,3 +28,9 @@ pub use rustix::io::Errno;
 pub fn number(errno: Errno) -> i32 {
     errno.raw_os_error()
 }
+
+/// The C library's words for an error, for the log.
+pub fn words(errno: Errno) -> &'static [u8] {
+    let words = crate::base::errno::text(number(errno));
+    words.unwrap_or("unknown error").as_bytes()
+}

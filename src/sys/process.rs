@@ -4,8 +4,6 @@
 //! musl's own brings 1 kB of care for threads that there are none of.
 #![allow(unsafe_code)]
 
-use core::ffi::CStr;
-
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
@@ -107,9 +105,10 @@ fn last_errno() -> Errno {
     Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
 }
 
-/// Starts the program at `path` in this process, with no arguments and no environment. Returns only
-/// if that failed.
-pub fn become_program(path: &CStr) {
+/// Starts this program anew in this process, with no arguments and no environment. Returns only if
+/// that failed.
+pub fn start_anew() {
+    let path = c"/proc/self/exe";
     let argv = [path.as_ptr(), core::ptr::null()];
     let envp = [core::ptr::null()];
     // SAFETY: the path and the vectors end in NUL and null as execve wants, and outlive the call.
