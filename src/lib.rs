@@ -10,7 +10,7 @@
 //!
 //! | folder | holds |
 //! | --- | --- |
-//! | `base/` | caps, byte stores, paths, number formatting, errno texts |
+//! | `base/` | caps, byte stores, paths, number formatting, base64, errno texts |
 //! | `parse/` | one format a file, pure functions over bytes |
 //! | `wire/` | bytes to messages, JSON, replies, argument checks; no I/O, no command names |
 //! | `sys/` | all system calls and all unsafe code |

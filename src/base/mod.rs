@@ -1,6 +1,7 @@
-//! What every layer stands on: caps, byte stores, fixed strings, error texts. No I/O, no formats.
+//! What every layer stands on: caps, byte stores, fixed strings, base64, error texts. No I/O, no formats.
 #![forbid(unsafe_code)]
 
+pub mod base64;
 pub mod errno;
 pub mod limits;
 pub mod path;

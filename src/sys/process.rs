@@ -4,7 +4,7 @@
 //! musl's own brings 1 kB of care for threads that there are none of.
 #![allow(unsafe_code)]
 
-use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
@@ -125,20 +125,34 @@ pub fn set_umask(mask: u32) {
     rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask));
 }
 
-/// Closes every descriptor from 3 on but these two.
+/// Closes every descriptor from 3 to [`FIRST_LASTING`] but these two.
 ///
 /// A child of the agent that hangs must not hold a client or a port open.
 pub fn close_all_but(one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
     let (one, other) = (one.as_raw_fd(), other.as_raw_fd());
     let (low, high) = (one.min(other), one.max(other));
-    for (first, last) in [(3, low - 1), (low + 1, high - 1), (high + 1, i32::MAX)] {
+    for (first, last) in [
+        (3, low - 1),
+        (low + 1, high - 1),
+        (high + 1, FIRST_LASTING - 1),
+    ] {
         if first <= last {
             // SAFETY: the descriptors closed belong to values of the agent, none of which the child
-            // uses: it runs its work, which holds only these two, and exits without dropping
-            // anything. A kernel without close_range leaves them open, which is only less tidy.
+            // uses: it runs its work, which holds only these two and lasting ones, and exits without
+            // dropping anything. A kernel without close_range leaves them open, which is only less
+            // tidy.
             unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
         }
     }
+}
+
+/// Where descriptors begin that children of the agent keep: open files and what belongs to programs
+/// that run. All others, clients and ports among them, are fewer than this.
+const FIRST_LASTING: i32 = 64;
+
+/// Moves a descriptor to where children of the agent keep it.
+pub fn make_lasting(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(fd, FIRST_LASTING)
 }
 
 /// Names this machine.

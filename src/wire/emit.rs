@@ -12,6 +12,7 @@ use core::fmt;
 use serde::ser::{self, Impossible, Serialize, SerializeSeq, SerializeStruct, Serializer};
 
 use super::json::Json;
+use crate::base::base64;
 use crate::base::store::Store;
 use crate::base::text::Digits;
 
@@ -97,6 +98,13 @@ impl<'a> Value<'a> {
     pub fn text_of(self, bytes: impl Iterator<Item = u8>) {
         put(self.out, b"\"");
         escape_bytes(self.out, bytes);
+        put(self.out, b"\"");
+    }
+
+    /// A string that is bytes in base64.
+    pub fn base64(self, bytes: &[u8]) {
+        put(self.out, b"\"");
+        let _ = base64::encode(bytes, self.out);
         put(self.out, b"\"");
     }
 

@@ -6,6 +6,7 @@
 //! | `guest` | a QEMU guest with one of the images of `image/` |
 //! | `shell` | commands on the guest's second serial port |
 //! | `client` | the protocol, line by line |
+//! | `compare` | the same requests to gaunt and to qemu-ga |
 //! | `libvirt` | a libvirt daemon of our own, and domains in it |
 //! | `disk` | file systems made on the host |
 //! | `cpio` | files added to an image for one test |
@@ -19,6 +20,7 @@
 pub mod agent;
 pub mod checks;
 pub mod client;
+pub mod compare;
 pub mod cpio;
 pub mod disk;
 pub mod guest;
