@@ -83,6 +83,7 @@ impl<'a> Value<'a> {
     }
 
     /// A boolean.
+    #[inline(never)]
     pub fn bool(self, value: bool) {
         put(self.out, if value { b"true" } else { b"false" });
     }
@@ -109,6 +110,7 @@ impl<'a> Value<'a> {
     }
 
     /// Begins an object.
+    #[inline(never)]
     pub fn object(self) -> Object<'a> {
         put(self.out, b"{");
         Object {
@@ -118,6 +120,7 @@ impl<'a> Value<'a> {
     }
 
     /// Begins a list.
+    #[inline(never)]
     pub fn list(self) -> List<'a> {
         put(self.out, b"[");
         List {
@@ -179,6 +182,7 @@ impl Object<'_> {
     }
 
     /// Ends the object.
+    #[inline(never)]
     pub fn end(self) {
         put(self.out, b"}");
     }
@@ -195,6 +199,7 @@ impl List<'_> {
     }
 
     /// Ends the list.
+    #[inline(never)]
     pub fn end(self) {
         put(self.out, b"]");
     }

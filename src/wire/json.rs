@@ -64,7 +64,7 @@ impl<'a> Json<'a> {
             Some(b't' | b'f') => Kind::Bool,
             Some(b'-' | b'0'..=b'9') => match self.int() {
                 Some(_) => Kind::Integer,
-                None if self.literal::<u64>().is_some() => Kind::Unsigned,
+                None if self.uint().is_some() => Kind::Unsigned,
                 None => Kind::Double,
             },
             _ => Kind::Null,
@@ -90,13 +90,21 @@ impl<'a> Json<'a> {
 
     /// The number, if it is an integer literal that fits.
     pub fn int(self) -> Option<i64> {
-        self.literal()
+        let (negative, magnitude) = self.integer()?;
+        if negative {
+            // One more fits below zero than above.
+            0i64.checked_sub_unsigned(magnitude)
+        } else {
+            i64::try_from(magnitude).ok()
+        }
     }
 
     /// The number, if it is an integer literal that fits either sign; a negative one wraps around.
     pub fn uint(self) -> Option<u64> {
-        self.literal::<u64>()
-            .or_else(|| self.literal::<i64>().map(i64::cast_unsigned))
+        match self.integer()? {
+            (false, magnitude) => Some(magnitude),
+            (true, _) => self.int().map(i64::cast_unsigned),
+        }
     }
 
     /// The truth value, if the value is one.
@@ -120,14 +128,12 @@ impl<'a> Json<'a> {
         self.0
     }
 
-    fn literal<T: serde::Deserialize<'a>>(self) -> Option<T> {
-        if !matches!(self.0.first(), Some(b'-' | b'0'..=b'9')) {
-            return None;
-        }
-        from_slice(self.0)
-            .ok()
-            .filter(|(_, used)| *used == self.0.len())
-            .map(|(value, _)| value)
+    /// Whether an integer literal is negative, and how far from zero, if that fits.
+    fn integer(self) -> Option<(bool, u64)> {
+        let digits = self.0.strip_prefix(b"-");
+        let text = digits.unwrap_or(self.0);
+        let (magnitude, used) = from_slice(text).ok()?;
+        (used == text.len()).then_some((digits.is_some(), magnitude))
     }
 }
 
