@@ -12,13 +12,11 @@ mod serve;
 
 use crate::commands::{TABLE, info::VERSION};
 use crate::sys::args::Strings;
-use crate::sys::{clock, fault, log, process, stdio, stream};
+use crate::sys::{fault, log, process, stdio, stream};
 use options::{Asked, HELP, Nonsense};
 
 /// Exit status for a command line that makes no sense: qemu-ga's.
 const MISUSED: i32 = 1;
-/// How long PID 1 waits before it starts anew, so that a fault that stays does not fill the console.
-const RESTART_MS: u32 = 1_000;
 
 /// Runs the agent, given its command line, its own name included, and its environment; gives its
 /// exit status.
@@ -27,7 +25,8 @@ pub fn main(mut words: Strings, environment: Strings) -> i32 {
     fault::catch();
     words.next();
     if process::is_init() {
-        return run_as_init(words, environment);
+        let options = options::read_as_init(words, &mut |nonsense| complain(nonsense));
+        serve::run(&options, environment);
     }
     match options::read(words) {
         Asked::Serve(options) => serve::run(&options, environment),
@@ -43,16 +42,6 @@ pub fn main(mut words: Strings, environment: Strings) -> i32 {
             MISUSED
         }
     }
-}
-
-/// PID 1 may not end: that would be the end of the guest. Should it have to give up serving, it
-/// starts anew.
-fn run_as_init(words: Strings, environment: Strings) -> i32 {
-    let options = options::read_as_init(words, &mut |nonsense| complain(nonsense));
-    let status = serve::run(&options, environment);
-    clock::sleep_ms(RESTART_MS);
-    process::start_anew();
-    status
 }
 
 fn say(pieces: &[&[u8]]) -> i32 {

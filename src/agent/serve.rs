@@ -5,6 +5,8 @@
 //! one of them alone, and nothing wakes it but news or a deadline: with no host connected it sleeps
 //! for good.
 
+use core::mem::ManuallyDrop;
+
 use super::channel;
 use super::client::{AT_REST, Busy, Filled, Kind, Over, Slot};
 use super::dispatch::{self, Context};
@@ -28,6 +30,8 @@ use crate::sys::{AsFd, Errno, OwnedFd, clock, log, process, stream, words};
 use crate::wire::args::Args;
 use crate::wire::frame::Event;
 use crate::wire::reply::Reply;
+
+const CANNOT_LISTEN: &[u8] = b"error opening channel";
 
 /// What all clients rest in.
 static MEMORY: Lent<{ CLIENTS * AT_REST }> = Lent::new();
@@ -62,15 +66,36 @@ enum Channel {
     Listener(OwnedFd, bool),
 }
 
-/// Serves until told to end; gives the exit status.
-pub(super) fn run(options: &Options, environment: Strings) -> i32 {
-    match Server::start(options, environment) {
-        Ok(mut server) => server.run(),
-        Err((what, errno)) => {
-            log::last_words(&[what, b": ", words(errno)]);
-            1
-        }
+/// How long PID 1 waits before it starts anew, so that a fault that stays does not fill the console.
+const RESTART_MS: u32 = 1_000;
+
+/// Serves until told to end.
+pub(super) fn run(options: &Options, environment: Strings) -> ! {
+    // Never dropped: the kernel closes what is open, and taking it apart here would be code for
+    // nothing.
+    let mut server = ManuallyDrop::new(Server::start(options, environment));
+    server.run();
+    end(0)
+}
+
+/// Ends the agent. PID 1 may not end: that would be the end of the guest. It starts anew instead.
+fn end(status: i32) -> ! {
+    if process::is_init() {
+        clock::sleep_ms(RESTART_MS);
+        process::start_anew();
     }
+    process::exit(status)
+}
+
+/// Ends the agent, which cannot go on.
+fn give_up(what: &[u8], errno: Errno) -> ! {
+    log::last_words(&[what, b": ", words(errno)]);
+    end(1)
+}
+
+/// What there is if `result` is well; otherwise the end.
+fn essential<T>(what: &[u8], result: Result<T, Errno>) -> T {
+    result.unwrap_or_else(|errno| give_up(what, errno))
 }
 
 struct Server {
@@ -84,35 +109,32 @@ struct Server {
 }
 
 /// A socket to accept clients from.
-fn listener(poll: &Poll, path: &'static [u8]) -> Result<Channel, Failure> {
+fn listener(poll: &Poll, path: &'static [u8]) -> Result<Channel, Errno> {
     let place = Path::of(&[path]);
     let socket = place
         .as_c_str()
         .ok_or(Errno::NAMETOOLONG)
         .and_then(stream::listen_unix);
-    let listener = socket.and_then(|socket| {
+    socket.and_then(|socket| {
         poll.add(&socket, LISTENER, Interest::Read)?;
         Ok(Channel::Listener(socket, true))
-    });
-    listener.map_err(|errno| (&b"error opening channel"[..], errno))
+    })
 }
 
-type Failure = (&'static [u8], Errno);
-
 impl Server {
-    fn start(options: &Options, environment: Strings) -> Result<Self, Failure> {
+    fn start(options: &Options, environment: Strings) -> Self {
         let mut log = Log::new();
         if options.verbose {
             log.be_verbose();
         }
-        let root = Root::open(c"/").map_err(|errno| (&b"cannot open /"[..], errno))?;
+        let root = essential(b"cannot open /", Root::open(c"/"));
         if process::is_init() {
             init::set_up(&root, &mut log);
         }
-        let signals = Signals::new().map_err(|errno| (&b"cannot read signals"[..], errno))?;
-        let poll = Poll::new().map_err(|errno| (&b"cannot poll"[..], errno))?;
-        poll.add(&signals, SIGNALS, Interest::Read)
-            .map_err(|errno| (&b"cannot poll signals"[..], errno))?;
+        let signals = essential(b"cannot read signals", Signals::new());
+        let poll = essential(b"cannot poll", Poll::new());
+        let added = poll.add(&signals, SIGNALS, Interest::Read);
+        essential(b"cannot poll signals", added);
 
         let freeze = Freeze::new(options.state_directory, options.freeze_timeout_s);
         let mut state = State {
@@ -126,19 +148,22 @@ impl Server {
         };
         state.freeze.take_over(&mut state.log);
 
-        let memory = MEMORY.take().ok_or((&b"started twice"[..], Errno::BUSY))?;
+        let memory = essential(b"started twice", MEMORY.take().ok_or(Errno::BUSY));
         let mut memory = memory.chunks_exact_mut(AT_REST);
         let slots = [(); CLIENTS].map(|()| Slot::new(memory.next().unwrap_or_default()));
         let mut path = options.path.unwrap_or(channel::DEFAULT_PORT);
         let channel = match options.method {
             Method::VirtioSerial => Channel::DeadPort(0),
             Method::UnixListen => match listener(&poll, path) {
-                Err((what, errno)) if process::is_init() => {
-                    log::last_words(&[what, b": ", words(errno)]);
+                Ok(made) => made,
+                Err(errno) => {
+                    if !process::is_init() {
+                        give_up(CANNOT_LISTEN, errno);
+                    }
+                    log::last_words(&[CANNOT_LISTEN, b": ", words(errno)]);
                     path = channel::DEFAULT_PORT;
                     Channel::DeadPort(0)
                 }
-                made => made?,
             },
         };
         let mut server = Self {
@@ -153,23 +178,21 @@ impl Server {
         if matches!(server.channel, Channel::DeadPort(_)) {
             server.look_for_port();
         }
-        Ok(server)
+        server
     }
 
-    fn run(&mut self) -> i32 {
+    /// Serves until told to end.
+    fn run(&mut self) {
         loop {
             let timeout_ms = self
                 .deadline_ms()
                 .map(|deadline_ms| deadline_ms.saturating_sub(clock::boottime_ms()));
-            if let Err(errno) = self.poll.wait(timeout_ms) {
-                log::last_words(&[b"cannot wait: ", words(errno)]);
-                return 1;
-            }
+            essential(b"cannot wait", self.poll.wait(timeout_ms));
             let mut position = 0;
             while let Some(ready) = self.poll.news(position) {
                 position += 1;
                 if self.react(ready) == Flow::End {
-                    return 0;
+                    return;
                 }
             }
             self.keep_deadlines();
