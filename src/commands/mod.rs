@@ -204,7 +204,7 @@ const ROWS: [Row; 19] = [
 /// Every command.
 pub static TABLE: [Row; ROWS.len()] = ROWS;
 
-const FREEZE_LIST: &[Param] = &[may("mountpoints", Type::List(&Type::Str))];
+const FREEZE_LIST: &[Param] = &[may("mountpoints", Type::Strings)];
 
 /// The row of a command, and its place in the table.
 pub fn find(name: Str<'_>) -> Option<(usize, &'static Row)> {

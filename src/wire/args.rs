@@ -9,7 +9,7 @@ use super::reply::{Failed, Failure, Reply};
 use crate::base::limits::PARAMETERS;
 
 /// What a parameter takes.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Type {
     /// An integer within 64 bits with a sign.
     Int,
@@ -19,14 +19,38 @@ pub enum Type {
     Bool,
     /// A string.
     Str,
-    /// An array.
-    List(&'static Type),
-    /// An object with these members.
-    Object(&'static [Param]),
-    /// A number or one of these words, together called by this name.
-    NumberOr(&'static [&'static str], &'static str),
-    /// A boolean or one of these words, together called by this name.
-    BoolOr(&'static [&'static str], &'static str),
+    /// An array of strings.
+    Strings,
+    /// An object.
+    Object(&'static Members),
+    /// An array of objects.
+    Objects(&'static Members),
+    /// Either of two types.
+    Either(&'static Alternate),
+}
+
+/// The members of an object.
+#[derive(Debug)]
+pub struct Members(pub &'static [Param]);
+
+/// A word, or a value of another type.
+#[derive(Debug)]
+pub struct Alternate {
+    /// What the two are called together.
+    pub name: &'static str,
+    /// The words, with a blank between two.
+    pub words: &'static str,
+    /// The other type.
+    pub other: Other,
+}
+
+/// What there may be instead of a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// An integer within 64 bits with a sign.
+    Int,
+    /// true or false.
+    Bool,
 }
 
 /// A parameter of a command, or a member of an object that is one.
@@ -178,7 +202,7 @@ fn check_members(
             step: Step::Member(param.name),
         };
         match value {
-            Some(value) => check_value(*value, &param.kind, &place, reply)?,
+            Some(value) => check_value(*value, param.kind, &place, reply)?,
             None if param.mandatory => {
                 let error = place.write(reply.fail().text("Parameter '"));
                 return Err(error.text("' is missing").end());
@@ -201,79 +225,188 @@ fn check_members(
 
 fn check_value(
     value: Json<'_>,
-    kind: &'static Type,
+    kind: Type,
     place: &Place<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     let found = value.kind();
-    let numeric = matches!(found, Kind::Integer | Kind::Unsigned | Kind::Double);
-    let expected = match kind {
-        Type::Int if found != Kind::Integer => "integer",
-        Type::Bool if found != Kind::Bool => "boolean",
-        Type::Str if found != Kind::String => "string",
-        Type::List(_) if found != Kind::Array => "array",
-        Type::Object(_) if found != Kind::Object => "object",
-        Type::NumberOr(..) if numeric && found != Kind::Integer => {
-            return wrong_type(place.last_name(), "integer", reply);
-        }
-        Type::NumberOr(_, name) if !numeric && found != Kind::String => {
-            return wrong_type(place.last_name(), name, reply);
-        }
-        Type::BoolOr(_, name) if !matches!(found, Kind::Bool | Kind::String) => {
-            return wrong_type(place.last_name(), name, reply);
-        }
-        Type::Uint64 if !matches!(found, Kind::Integer | Kind::Unsigned) => {
+    let (wanted, expected) = match kind {
+        Type::Int => (Kind::Integer, "integer"),
+        Type::Bool => (Kind::Bool, "boolean"),
+        Type::Str => (Kind::String, "string"),
+        Type::Object(_) => (Kind::Object, "object"),
+        Type::Strings | Type::Objects(_) => (Kind::Array, "array"),
+        Type::Uint64 if matches!(found, Kind::Integer | Kind::Unsigned) => return Ok(()),
+        Type::Uint64 => {
             let error = place.write(reply.fail().text("Parameter '"));
             return Err(error.text("' expects uint64").end());
         }
-        _ => return check_inside(value, kind, place, reply),
+        Type::Either(alternate) => return check_alternate(value, found, alternate, place, reply),
     };
-    let error = place.write(reply.fail().text("Invalid parameter type for '"));
-    Err(error.text("', expected: ").text(expected).end())
+    if found != wanted {
+        let error = place.write(reply.fail().text(WRONG_TYPE));
+        return Err(error.text(EXPECTED).text(expected).end());
+    }
+    let item = match kind {
+        Type::Strings => Type::Str,
+        Type::Objects(members) => Type::Object(members),
+        Type::Object(members) => {
+            let mut values = Values::default();
+            let unexpected = gather(value, members.0, &mut values);
+            return check_members(members.0, &values, unexpected, Some(place), reply);
+        }
+        _ => return Ok(()),
+    };
+    for (index, value) in value.items().enumerate() {
+        let place = Place {
+            outer: Some(place),
+            step: Step::Item(index),
+        };
+        check_value(value, item, &place, reply)?;
+    }
+    Ok(())
 }
 
-fn wrong_type(name: &str, expected: &str, reply: &mut Reply<'_>) -> Result<(), Failed> {
-    let error = reply.fail().text("Invalid parameter type for '").text(name);
-    Err(error.text("', expected: ").text(expected).end())
-}
+const WRONG_TYPE: &str = "Invalid parameter type for '";
+const EXPECTED: &str = "', expected: ";
 
-/// Checks what is inside a value whose own type is right.
-fn check_inside(
+/// Checks a value of either of two types. Errors name it by its last name alone.
+fn check_alternate(
     value: Json<'_>,
-    kind: &'static Type,
+    found: Kind,
+    alternate: &Alternate,
     place: &Place<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    match kind {
-        Type::List(item_kind) => {
-            for (index, item) in value.items().enumerate() {
-                let place = Place {
-                    outer: Some(place),
-                    step: Step::Item(index),
-                };
-                check_value(item, item_kind, &place, reply)?;
-            }
-            Ok(())
+    let name = place.last_name();
+    let expected = match (found, alternate.other) {
+        (Kind::Integer, Other::Int) | (Kind::Bool, Other::Bool) => return Ok(()),
+        (Kind::Unsigned | Kind::Double, Other::Int) => "integer",
+        (Kind::String, _) => "",
+        _ => alternate.name,
+    };
+    let Some(word) = value.string() else {
+        let error = reply.fail().text(WRONG_TYPE).text(name);
+        return Err(error.text(EXPECTED).text(expected).end());
+    };
+    let mut words = alternate.words.split(' ');
+    if words.any(|known| word.is(known)) {
+        return Ok(());
+    }
+    let error = reply.fail().text("Parameter '").text(name);
+    let error = error.text("' does not accept value '").string(word);
+    Err(error.text("'").end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::json;
+
+    static BLOCK: Members = Members(&[
+        must("phys-index", Type::Uint64),
+        must("online", Type::Bool),
+        may("can-offline", Type::Bool),
+    ]);
+    static WHENCE: Alternate = Alternate {
+        name: "GuestFileWhence",
+        words: "set cur end",
+        other: Other::Int,
+    };
+    static CAPTURE: Alternate = Alternate {
+        name: "GuestExecCaptureOutput",
+        words: "none stdout",
+        other: Other::Bool,
+    };
+    const PARAMS: &[Param] = &[
+        may("blocks", Type::Objects(&BLOCK)),
+        may("whence", Type::Either(&WHENCE)),
+        may("capture", Type::Either(&CAPTURE)),
+        may("arg", Type::Strings),
+    ];
+
+    /// The error for these arguments; empty if there is none.
+    fn told(arguments: &str) -> String {
+        let arguments = json::check(arguments.as_bytes()).unwrap();
+        let mut out = heapless::Vec::<u8, 512>::new();
+        let mut reply = Reply::new(&mut out, None);
+        let outcome = check(Some(arguments), PARAMS, &mut reply).map(|_| ());
+        reply.finish(outcome);
+        let text = String::from_utf8(out.to_vec()).unwrap();
+        let error = text.split("\"desc\": \"").nth(1);
+        error.map_or(String::new(), |error| error.replace("\"}}\n", ""))
+    }
+
+    #[test]
+    fn errors_name_the_place() {
+        for (arguments, error) in [
+            (r#"{}"#, ""),
+            (
+                r#"{"blocks":[{"phys-index":-1,"online":true}],"arg":["x",""]}"#,
+                "",
+            ),
+            (
+                r#"{"blocks":[{"online":true}]}"#,
+                "Parameter 'blocks[0].phys-index' is missing",
+            ),
+            (
+                r#"{"blocks":[{"phys-index":1.5,"online":true}]}"#,
+                "Parameter 'blocks[0].phys-index' expects uint64",
+            ),
+            (
+                r#"{"blocks":[{"phys-index":1,"online":0}]}"#,
+                "Invalid parameter type for 'blocks[0].online', expected: boolean",
+            ),
+            (
+                r#"{"blocks":[{"phys-index":1,"online":true},7]}"#,
+                "Invalid parameter type for 'blocks[1]', expected: object",
+            ),
+            (
+                r#"{"blocks":[{"phys-index":1,"online":true,"x":1},7]}"#,
+                "Parameter 'blocks[0].x' is unexpected",
+            ),
+            (
+                r#"{"blocks":{}}"#,
+                "Invalid parameter type for 'blocks', expected: array",
+            ),
+            (
+                r#"{"arg":["x",1]}"#,
+                "Invalid parameter type for 'arg[1]', expected: string",
+            ),
+            (r#"{"whence":2}"#, ""),
+            (r#"{"whence":"cur"}"#, ""),
+            (
+                r#"{"whence":1.5}"#,
+                "Invalid parameter type for 'whence', expected: integer",
+            ),
+            (
+                r#"{"whence":18446744073709551615}"#,
+                "Invalid parameter type for 'whence', expected: integer",
+            ),
+            (
+                r#"{"whence":"x"}"#,
+                "Parameter 'whence' does not accept value 'x'",
+            ),
+            (
+                r#"{"whence":""}"#,
+                "Parameter 'whence' does not accept value ''",
+            ),
+            (
+                r#"{"whence":null}"#,
+                "Invalid parameter type for 'whence', expected: GuestFileWhence",
+            ),
+            (r#"{"capture":true}"#, ""),
+            (r#"{"capture":"none"}"#, ""),
+            (
+                r#"{"capture":"None"}"#,
+                "Parameter 'capture' does not accept value 'None'",
+            ),
+            (
+                r#"{"capture":1}"#,
+                "Invalid parameter type for 'capture', expected: GuestExecCaptureOutput",
+            ),
+        ] {
+            assert_eq!(told(arguments), error, "{arguments}");
         }
-        Type::Object(params) => {
-            let mut values = Values::default();
-            let unexpected = gather(value, params, &mut values);
-            check_members(params, &values, unexpected, Some(place), reply)
-        }
-        Type::NumberOr(words, _) | Type::BoolOr(words, _) => {
-            let Some(word) = value.string() else {
-                return Ok(());
-            };
-            if words.iter().any(|known| word.is(known)) {
-                return Ok(());
-            }
-            let error = reply.fail().text("Parameter '").text(place.last_name());
-            Err(error
-                .text("' does not accept value '")
-                .string(word)
-                .text("'")
-                .end())
-        }
-        Type::Int | Type::Uint64 | Type::Bool | Type::Str => Ok(()),
     }
 }
