@@ -1,30 +1,35 @@
-//! The program: musl's entry code calls `main`, which is all there is here.
+//! The program: what the kernel enters, which is all there is here.
 #![no_std]
 #![no_main]
 #![allow(unsafe_code)]
 
-use core::ffi::{c_char, c_int};
+use core::ffi::c_char;
 use core::panic::PanicInfo;
 
 use gaunt::sys::args::Strings;
+use gaunt::sys::process;
 
-// musl's start-up code and memcpy; linked by name because nothing else here asks for it.
+// musl's memcpy and its like; linked by name because nothing else here asks for it.
 #[link(name = "c", kind = "static", modifiers = "-bundle")]
 unsafe extern "C" {}
 
-/// What the C library's entry code calls.
+gaunt::entry!(start);
+
+/// The first function that runs.
 ///
 /// # Safety
-/// Nobody else may call it: the vectors are those that the kernel laid out, ended by nulls.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn main(
-    _: c_int,
-    argv: *const *const c_char,
-    envp: *const *const c_char,
-) -> c_int {
-    // SAFETY: the caller is the C library's entry code, as asked for above.
-    let (words, environment) = unsafe { (Strings::new(argv), Strings::new(envp)) };
-    gaunt::agent::main(words, environment)
+/// Nobody else may call it: `stack` is what the kernel laid out, as `gaunt::entry` tells.
+unsafe extern "C" fn start(stack: *const usize) -> ! {
+    // SAFETY: the count comes first, then as many arguments and a null, then the environment and a
+    // null; all of it is there and stays as it is as long as the process.
+    let (words, environment) = unsafe {
+        let words = stack.add(1).cast::<*const c_char>();
+        (
+            Strings::new(words),
+            Strings::new(words.add(*stack).add(1)),
+        )
+    };
+    process::exit(gaunt::agent::main(words, environment))
 }
 
 /// A panic of a build that has them say where they are; see `sys::fault`.

@@ -8,10 +8,10 @@ use core::ffi::{CStr, c_char};
 pub struct Strings(*const *const c_char);
 
 impl Strings {
-    /// The strings of a vector that `main` receives.
+    /// The strings of a vector that a program is handed.
     ///
     /// # Safety
-    /// `vector` must be one of those that the C library's entry code passes to `main`: pointers to
+    /// `vector` must be one of those that the kernel lays out for a program: pointers to
     /// strings that live as long as the process and that nobody writes to, ended by a null.
     pub unsafe fn new(vector: *const *const c_char) -> Self {
         Self(vector)

@@ -4,6 +4,10 @@
 //! code to find, in musl as in rustix, and no clock is read often enough to pay for it.
 #![allow(unsafe_code)]
 
+use core::ptr;
+
+use super::raw;
+
 const NS_PER_S: i64 = 1_000_000_000;
 
 /// Seconds and nanoseconds of one of the kernel's clocks.
@@ -14,7 +18,10 @@ fn read(clock: libc::clockid_t) -> (i64, i64) {
     };
     // SAFETY: clock_gettime writes one timespec; `now` is ours, has the kernel's layout on all
     // 64-bit targets, and outlives the call. It fails only for a clock that does not exist.
-    unsafe { libc::syscall(libc::SYS_clock_gettime, clock, &mut now) };
+    let _ = unsafe {
+        let now = ptr::from_mut(&mut now).expose_provenance();
+        raw::call(libc::SYS_clock_gettime, [clock as usize, now, 0, 0, 0])
+    };
     (now.tv_sec, now.tv_nsec)
 }
 

@@ -7,10 +7,11 @@
 
 use core::ffi::{c_int, c_void};
 use core::mem::offset_of;
+use core::ptr;
 
 use static_assertions::const_assert_eq;
 
-use super::{log, process};
+use super::{log, process, raw};
 use crate::base::text::Digits;
 
 /// Exit status after a fault, as s6 uses it: try again.
@@ -62,16 +63,11 @@ pub fn catch() {
         // SAFETY: rt_sigaction reads one action of the kernel's layout (asserted above), which is
         // ours and outlives the call. The handler uses nothing of what was interrupted: it writes
         // one line from its own stack and does not return.
-        unsafe {
-            let none: *const Action = core::ptr::null();
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                &action,
-                none,
-                size_of::<u64>(),
-            );
-        }
+        let _ = unsafe {
+            let action = ptr::from_ref(&action).expose_provenance();
+            let args = [signal as usize, action, 0, size_of::<u64>(), 0];
+            raw::call(libc::SYS_rt_sigaction, args)
+        };
     }
 }
 

@@ -15,6 +15,7 @@ pub mod netlink;
 pub mod poll;
 pub mod power;
 pub mod process;
+mod raw;
 pub mod root;
 pub mod signal;
 pub mod stdio;

@@ -1,7 +1,7 @@
 //! Netlink sockets: questions to the routing table's owner, and news of devices.
 #![allow(unsafe_code)]
 
-use core::ffi::{c_int, c_uint};
+use core::ffi::c_int;
 use core::ptr;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,6 +12,8 @@ use rustix::net::{
     send, socket_with,
 };
 use static_assertions::const_assert_eq;
+
+use super::raw;
 
 /// A socket for rtnetlink dumps.
 pub struct Route(OwnedFd);
@@ -93,21 +95,20 @@ fn open(flags: SocketFlags, protocol: Option<Protocol>, groups: u32) -> Result<O
 /// ignore filters, with which whoever asks has to reckon.
 fn be_strict(socket: &OwnedFd) {
     /// `SOL_NETLINK`, linux/socket.h.
-    const SOL_NETLINK: c_int = 270;
+    const SOL_NETLINK: usize = 270;
     /// `NETLINK_GET_STRICT_CHK`, linux/netlink.h.
-    const NETLINK_GET_STRICT_CHK: c_int = 12;
-    const LEN: c_uint = 4;
+    const NETLINK_GET_STRICT_CHK: usize = 12;
+    const LEN: usize = 4;
     const_assert_eq!(size_of::<c_int>(), 4);
     let on: c_int = 1;
     // SAFETY: the kernel reads `LEN` bytes at the pointer, which are those of `on`, and keeps no
     // pointer to them.
-    unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            SOL_NETLINK,
-            NETLINK_GET_STRICT_CHK,
-            ptr::from_ref(&on).cast(),
-            LEN,
+    let _ = unsafe {
+        let on = ptr::from_ref(&on).expose_provenance();
+        let socket = socket.as_raw_fd() as usize;
+        raw::call(
+            libc::SYS_setsockopt,
+            [socket, SOL_NETLINK, NETLINK_GET_STRICT_CHK, on, LEN],
         )
     };
 }

@@ -1,12 +1,13 @@
 //! Processes: fork, wait, kill, exit, and starting the agent anew.
 //!
-//! rustix keeps fork and execve private. execve is musl's; fork is the bare system call, because
-//! musl's own brings 1 kB of care for threads that there are none of.
+//! rustix keeps fork and execve private; they are the bare system calls.
 #![allow(unsafe_code)]
 
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
+
+use super::raw;
 
 /// The two sides of a fork.
 pub enum Fork {
@@ -23,22 +24,22 @@ pub enum Fork {
 pub fn fork() -> Result<Fork, Errno> {
     // SAFETY: clone with no flag but the signal is fork: the child gets a copy of all memory and
     // goes on from here. What makes that dangerous, locks held by other threads at this moment,
-    // cannot be: there are no other threads. The C library's own record of the process number,
-    // which goes stale in the child, is used by nothing here. The order of the arguments differs
-    // between machines, but all after the first are 0.
-    match unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } {
-        0 => Ok(Fork::Child),
-        pid if pid > 0 => i32::try_from(pid)
-            .map(Fork::Parent)
-            .map_err(|_| Errno::OVERFLOW),
-        _ => Err(last_errno()),
-    }
+    // cannot be: there are no other threads. The order of the arguments differs between machines,
+    // but all after the first are 0.
+    let pid = unsafe { raw::call(libc::SYS_clone, [libc::SIGCHLD as usize, 0, 0, 0, 0]) }?;
+    Ok(match pid {
+        0 => Fork::Child,
+        // Process numbers end long before 2^31.
+        pid => Fork::Parent(pid as i32),
+    })
 }
 
 /// Ends this process at once, running nothing on the way out.
 pub fn exit(status: i32) -> ! {
-    // SAFETY: _exit takes any number and does not return.
-    unsafe { libc::_exit(status) }
+    loop {
+        // SAFETY: exit_group takes any number, and does not return.
+        let _ = unsafe { raw::call(libc::SYS_exit_group, [status as usize, 0, 0, 0, 0]) };
+    }
 }
 
 /// How a child ended.
@@ -87,22 +88,13 @@ pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
         return Err(Errno::SRCH);
     }
     // SAFETY: kill takes any two numbers; `pid` is positive, so it names one process, not a group.
-    if unsafe { libc::kill(pid, signal) } == 0 {
-        return Ok(());
-    }
-    Err(last_errno())
+    unsafe { raw::call(libc::SYS_kill, [pid as usize, signal as usize, 0, 0, 0]) }.map(|_| ())
 }
 
 /// Sends a signal to every process but PID 1 and this one.
 pub fn kill_all(signal: i32) {
     // SAFETY: kill takes any two numbers; the first one here means everybody.
-    unsafe { libc::kill(-1, signal) };
-}
-
-/// Why the last call into the C library failed.
-fn last_errno() -> Errno {
-    // SAFETY: the C library keeps a valid errno for the one thread there is.
-    Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
+    let _ = unsafe { raw::call(libc::SYS_kill, [usize::MAX, signal as usize, 0, 0, 0]) };
 }
 
 /// Starts this program anew in this process, with no arguments and no environment. Returns only if
@@ -112,7 +104,11 @@ pub fn start_anew() {
     let argv = [path.as_ptr(), core::ptr::null()];
     let envp = [core::ptr::null()];
     // SAFETY: the path and the vectors end in NUL and null as execve wants, and outlive the call.
-    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    let _ = unsafe {
+        let [argv, envp] = [&argv[..], &envp].map(|vector| vector.as_ptr().expose_provenance());
+        let path = path.as_ptr().expose_provenance();
+        raw::call(libc::SYS_execve, [path, argv, envp, 0, 0])
+    };
 }
 
 /// Leaves the session and the terminal of whoever started this process.
@@ -141,7 +137,10 @@ pub fn close_all_but(one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
             // uses: it runs its work, which holds only these two and lasting ones, and exits without
             // dropping anything. A kernel without close_range leaves them open, which is only less
             // tidy.
-            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            let _ = unsafe {
+                let range = [first as usize, last as usize, 0, 0, 0];
+                raw::call(libc::SYS_close_range, range)
+            };
         }
     }
 }

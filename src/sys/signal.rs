@@ -1,13 +1,14 @@
 //! Signals as something to read: the loop never runs a handler.
 //!
-//! The system calls are made directly: the C library's wrappers bring 1 kB of thread support along
-//! that a process of one thread has no use for. A signal set is the kernel's, one bit a signal.
+//! A signal set is the kernel's, one bit a signal.
 #![allow(unsafe_code)]
 
-use core::ffi::c_long;
+use core::ptr;
 
 use rustix::fd::{AsFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
+
+use super::raw;
 
 /// What the agent was told.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,13 +44,13 @@ impl Signals {
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
         // SAFETY: signalfd4 reads one signal set of the given size, which is ours and outlives the
         // call.
-        let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1, &READ, size_of::<u64>(), flags) };
-        let fd = i32::try_from(fd)
-            .ok()
-            .filter(|fd| *fd >= 0)
-            .ok_or(Errno::MFILE)?;
+        let fd = unsafe {
+            let set = ptr::from_ref(&READ).expose_provenance();
+            let args = [usize::MAX, set, size_of::<u64>(), flags as usize, 0];
+            raw::call(libc::SYS_signalfd4, args)
+        }?;
         // SAFETY: signalfd4 just made this descriptor and nobody else has it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
     }
 
     /// Reads all that has come.
@@ -94,13 +95,11 @@ pub fn restore() {
 fn change_mask(how: i32, set: u64) {
     // SAFETY: rt_sigprocmask reads one signal set of the given size, which is ours and outlives the
     // call; the old mask is not asked for.
-    unsafe {
-        libc::syscall(
+    let _ = unsafe {
+        let set = ptr::from_ref(&set).expose_provenance();
+        raw::call(
             libc::SYS_rt_sigprocmask,
-            how,
-            &set,
-            0 as c_long,
-            size_of::<u64>(),
-        );
-    }
+            [how as usize, set, 0, size_of::<u64>(), 0],
+        )
+    };
 }
