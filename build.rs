@@ -36,8 +36,7 @@ fn main() {
     }
     let say = |word: &str| println!("cargo::rustc-link-arg-bins={word}");
     let direct = of("RUSTC_LINKER").ends_with("lld");
-    let script = format!("{}/targets/layout.ld", of("CARGO_MANIFEST_DIR"));
-    for words in LAYOUT.into_iter().chain([&["-T", script.as_str()][..]]) {
+    for words in LAYOUT {
         if direct {
             words.iter().for_each(|word| say(word));
         } else {
@@ -48,6 +47,7 @@ fn main() {
     // nothing here would relocate the program before it runs.
     if direct {
         say("--no-pie");
+        say(&format!("-T{}/targets/layout.ld", of("CARGO_MANIFEST_DIR")));
         LLD.iter().for_each(|word| say(word));
         if of(STRIP).is_empty() {
             LLD_STRIPPED.iter().for_each(|word| say(word));

@@ -62,7 +62,7 @@ pub(super) fn set_up(root: &Root, log: &mut Log) {
 
 fn complain(log: &mut Log, what: &[u8], name: &[u8], done: Result<(), Errno>) {
     if let Err(errno) = done {
-        log.line(Level::Error, &[what, name, b": ", words(errno)]);
+        log.line(Level::Error, &[what, name, b": ", &words(errno)]);
     }
 }
 

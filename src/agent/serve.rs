@@ -89,7 +89,7 @@ fn end(status: i32) -> ! {
 
 /// Ends the agent, which cannot go on.
 fn give_up(what: &[u8], errno: Errno) -> ! {
-    log::last_words(&[what, b": ", words(errno)]);
+    log::last_words(&[what, b": ", &words(errno)]);
     end(1)
 }
 
@@ -160,7 +160,7 @@ impl Server {
                     if !process::is_init() {
                         give_up(CANNOT_LISTEN, errno);
                     }
-                    log::last_words(&[CANNOT_LISTEN, b": ", words(errno)]);
+                    log::last_words(&[CANNOT_LISTEN, b": ", &words(errno)]);
                     path = channel::DEFAULT_PORT;
                     Channel::DeadPort(0)
                 }
@@ -272,7 +272,7 @@ impl Server {
                 Err(errno) => {
                     self.state
                         .log
-                        .line(Level::Error, &[b"cannot accept: ", words(errno)]);
+                        .line(Level::Error, &[b"cannot accept: ", &words(errno)]);
                     // Not asked again at once, but for the next connection or when a client leaves.
                     return self.listen_for(Interest::Change);
                 }
@@ -296,7 +296,7 @@ impl Server {
         if let Err(errno) = self.poll.add(fd.as_fd(), token, Interest::Read) {
             self.state
                 .log
-                .line(Level::Error, &[b"cannot poll a client: ", words(errno)]);
+                .line(Level::Error, &[b"cannot poll a client: ", &words(errno)]);
             return;
         }
         if let Some(slot) = self.slots.get_mut(place) {
@@ -334,7 +334,7 @@ impl Server {
             return self.listen_for(Interest::Read);
         }
         if let Over::Broken(errno) = over {
-            let line: &[&[u8]] = &[b"the port is gone: ", words(errno)];
+            let line: &[&[u8]] = &[b"the port is gone: ", &words(errno)];
             self.state.log.line(Level::Notice, line);
         }
         // Not looked for at once: a device that opens and then fails would be tried for ever.
@@ -375,7 +375,7 @@ impl Server {
             Err(errno) => {
                 if !was_dead {
                     let line: &[&[u8]] =
-                        &[b"error opening channel '", self.path, b"': ", words(errno)];
+                        &[b"error opening channel '", self.path, b"': ", &words(errno)];
                     self.state.log.line(Level::Error, line);
                 }
                 self.channel = Channel::DeadPort(clock::boottime_ms().saturating_add(RETRY_MS));

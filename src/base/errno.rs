@@ -3,7 +3,10 @@
 //! Numbers are Linux's generic ones (x86, Arm, RISC-V, s390 and most others); the texts are glibc's
 //! English ones, which is what every reply of qemu-ga in the C locale holds.
 //!
-//! One string, scanned by line: 134 slices would cost more in pointers than in letters.
+//! One string, scanned by line: 134 slices would cost more in pointers than in letters. It is packed,
+//! because this is the longest text of the agent and the one that is read least.
+
+use super::packed::{Packed, Pairs, pack, unpack};
 
 /// One text a line, counted from 0; a number without a text has an empty line.
 const TEXTS: &str = "\
@@ -142,21 +145,49 @@ State not recoverable\n\
 Operation not possible due to RF-kill\n\
 Memory page has hardware error";
 
+const PACKED: Packed<{ TEXTS.len() }> = pack(TEXTS);
+/// The texts as the program holds them.
+static BYTES: [u8; PACKED.len] = *PACKED.bytes.first_chunk().unwrap();
+static PAIRS: Pairs = PACKED.pairs;
+
+/// Room for the longest text.
+const TEXT_BYTES: usize = 49;
+
+/// The text of an error number.
+pub type Text = heapless::Vec<u8, TEXT_BYTES>;
+
 /// The text of error number `errno` (positive), as glibc's English strerror.
 ///
 /// `None` for a number Linux does not use; glibc then says `Unknown error N`.
-pub fn text(errno: i32) -> Option<&'static str> {
-    let line = usize::try_from(errno).ok()?;
-    // Bytes: searching a `str` for a character takes code that can panic.
-    let text = TEXTS.as_bytes().split(|byte| *byte == b'\n').nth(line)?;
-    core::str::from_utf8(text)
-        .ok()
-        .filter(|text| !text.is_empty())
+pub fn text(errno: i32) -> Option<Text> {
+    let mut text = Text::new();
+    let mut line = 0;
+    for byte in &BYTES {
+        if *byte == b'\n' {
+            line += 1;
+        } else if line == errno {
+            unpack(&PAIRS, *byte, &mut text);
+        }
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn text(errno: i32) -> Option<&'static str> {
+        let text = super::text(errno)?;
+        Some(String::from_utf8(text.to_vec()).unwrap().leak())
+    }
+
+    #[test]
+    fn all_texts_come_whole() {
+        for (errno, line) in TEXTS.lines().enumerate() {
+            let expected = (!line.is_empty()).then_some(line);
+            assert_eq!(text(errno as i32), expected, "{errno}");
+        }
+    }
 
     #[test]
     fn texts_stand_at_their_numbers() {

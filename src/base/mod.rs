@@ -4,6 +4,7 @@
 pub mod base64;
 pub mod errno;
 pub mod limits;
+pub mod packed;
 pub mod path;
 pub mod store;
 pub mod text;

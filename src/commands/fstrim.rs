@@ -64,7 +64,7 @@ fn report(path: &mut Object<'_>, outcome: Result<Trimmed, (&'static str, Option<
                 .and_then(|errno| errno::text(number(errno)))
                 .unwrap_or_default();
             path.member("error")
-                .text_of(what.bytes().chain(reason.bytes()));
+                .text_of(what.bytes().chain(reason.iter().copied()));
         }
     }
 }

@@ -22,6 +22,8 @@ pub mod stdio;
 pub mod stream;
 pub mod system;
 
+use crate::base::errno::{self, Text};
+
 pub use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use rustix::io::Errno;
 
@@ -31,7 +33,6 @@ pub fn number(errno: Errno) -> i32 {
 }
 
 /// The C library's words for an error, for the log.
-pub fn words(errno: Errno) -> &'static [u8] {
-    let words = crate::base::errno::text(number(errno));
-    words.unwrap_or("unknown error").as_bytes()
+pub fn words(errno: Errno) -> Text {
+    errno::text(number(errno)).unwrap_or_else(|| b"unknown error".into_iter().copied().collect())
 }

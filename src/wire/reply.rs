@@ -143,7 +143,7 @@ impl Failure<'_> {
     /// Colon, blank, and the C library's words for an error number.
     pub fn errno(self, number: i32) -> Self {
         match errno::text(number) {
-            Some(text) => self.text(": ").text(text),
+            Some(text) => self.text(": ").bytes(&text),
             None => self.text(": Unknown error ").number(i64::from(number)),
         }
     }

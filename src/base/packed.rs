@@ -1,0 +1,117 @@
+//! Long texts, packed while the program is compiled: a pair of bytes that occurs often becomes one
+//! byte that ASCII does not use, as does a pair of such, over and over (byte pair encoding).
+//!
+//! A text is scanned by line without unpacking the lines before: line ends are never part of a pair.
+#![allow(long_running_const_eval)]
+
+use super::store::Store;
+
+/// Pairs there may be: as many as bytes that are not ASCII.
+const PAIRS: usize = 128;
+
+/// A packed text of at most `N` bytes: an ASCII text as it is to begin with.
+#[derive(Clone, Copy)]
+pub struct Packed<const N: usize> {
+    /// The bytes; what is beyond `len` means nothing.
+    pub bytes: [u8; N],
+    /// How many they are.
+    pub len: usize,
+    /// What the bytes from 128 on stand for.
+    pub pairs: Pairs,
+}
+
+/// What the bytes from 128 on stand for.
+pub type Pairs = [[u8; 2]; PAIRS];
+
+/// Packs an ASCII text of `N` bytes.
+pub const fn pack<const N: usize>(text: &str) -> Packed<N> {
+    assert!(text.len() == N && text.is_ascii());
+    let mut packed = Packed {
+        bytes: [0; N],
+        len: N,
+        pairs: [[0; 2]; PAIRS],
+    };
+    packed.bytes.copy_from_slice(text.as_bytes());
+    let mut counts = [[0u16; 256]; 256];
+    let mut code = 0;
+    while code < PAIRS {
+        let (pair, count) = most_frequent(&packed.bytes, packed.len, &mut counts);
+        // One that occurs less often saves less than its two bytes here.
+        if count < 4 {
+            break;
+        }
+        packed.len = replace(&mut packed.bytes, packed.len, pair, 128 + code as u8);
+        packed.pairs[code] = pair;
+        code += 1;
+    }
+    packed
+}
+
+/// The pair that occurs most often in the first `len` bytes, and how often; `counts` is zero before
+/// and after.
+const fn most_frequent(bytes: &[u8], len: usize, counts: &mut [[u16; 256]; 256]) -> ([u8; 2], u16) {
+    let (mut pair, mut most) = ([0; 2], 0);
+    let mut at = 1;
+    while at < len {
+        let (first, second) = (bytes[at - 1], bytes[at]);
+        if first != b'\n' && second != b'\n' {
+            let count = &mut counts[first as usize][second as usize];
+            *count += 1;
+            if *count > most {
+                (pair, most) = ([first, second], *count);
+            }
+        }
+        at += 1;
+    }
+    at = 1;
+    while at < len {
+        counts[bytes[at - 1] as usize][bytes[at] as usize] = 0;
+        at += 1;
+    }
+    (pair, most)
+}
+
+/// Replaces `pair` by `code` in the first `len` bytes; gives how many they are then.
+const fn replace(bytes: &mut [u8], len: usize, pair: [u8; 2], code: u8) -> usize {
+    let (mut from, mut to) = (0, 0);
+    while from < len {
+        if from + 1 < len && bytes[from] == pair[0] && bytes[from + 1] == pair[1] {
+            bytes[to] = code;
+            from += 2;
+        } else {
+            bytes[to] = bytes[from];
+            from += 1;
+        }
+        to += 1;
+    }
+    to
+}
+
+/// Appends what a byte of a packed text stands for to `out`.
+pub fn unpack(pairs: &[[u8; 2]], byte: u8, out: &mut dyn Store) {
+    match pairs.get(usize::from(byte ^ 128)) {
+        Some(pair) => pair.iter().for_each(|byte| unpack(pairs, *byte, out)),
+        None => {
+            let _ = out.append(&[byte]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_is_unpacked() {
+        const TEXT: &str = "one line, two lines,\nthree lines, four lines\nno line, no lines\n";
+        const PACKED: Packed<{ TEXT.len() }> = pack(TEXT);
+        let bytes = &PACKED.bytes[..PACKED.len];
+        let mut out = heapless::Vec::<u8, 128>::new();
+        bytes
+            .iter()
+            .for_each(|byte| unpack(&PACKED.pairs, *byte, &mut out));
+        assert_eq!(out, TEXT.as_bytes());
+        assert!(PACKED.len < TEXT.len() - 10);
+        assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 3);
+    }
+}
