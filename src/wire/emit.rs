@@ -52,6 +52,7 @@ impl<'a> Value<'a> {
     }
 
     /// A signed integer.
+    #[inline(never)]
     pub fn int(self, value: i64) {
         put(self.out, Digits::signed(value).as_bytes());
     }
@@ -205,6 +206,7 @@ impl List<'_> {
     }
 }
 
+#[inline(never)]
 fn put(out: &mut dyn Store, text: &[u8]) {
     // A full store is found out at the end of the reply.
     let _ = out.append(text);
