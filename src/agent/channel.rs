@@ -83,7 +83,7 @@ fn open_without_node(root: &Root, device: &Path) -> Result<OwnedFd, Errno> {
     let number = |digits: Option<&[u8]>| digits.and_then(text::parse_u32).ok_or(Errno::NOENT);
     let (major, minor) = (number(major)?, number(minor)?);
     // Places in memory only: on a disk, which may be frozen, the attempt might never end.
-    for directory in [&b"/dev/"[..], b"/run/"] {
+    for directory in &[&b"/dev/"[..], b"/run/"] {
         let node = Path::of(&[directory, b".gaunt-port"]);
         let below = Path::of(&[relative(node.as_bytes())]);
         if root.make_device(&below, major, minor).is_ok() {

@@ -36,14 +36,14 @@ use crate::sys::{Errno, clock, link, power, stdio, words};
 #[inline(never)]
 pub(super) fn set_up(root: &Root, log: &mut Log) {
     process::set_umask(0o022);
-    for (kind, target, data) in [
+    for (kind, target, data) in &[
         (c"proc", c"/proc", c""),
         (c"sysfs", c"/sys", c""),
         (c"devtmpfs", c"/dev", c""),
         (c"tmpfs", c"/run", c"mode=0755"),
     ] {
         let mounted = mount_at(root, kind, target, kind, Flags::NO_SUID, data);
-        if mounted.is_err() && target == c"/dev" {
+        if mounted.is_err() && *target == c"/dev" {
             let _ = root.make_device(&Path::of(&[b"dev/console"]), 5, 1);
             let _ = root.make_device(&Path::of(&[b"dev/null"]), 1, 3);
         }
@@ -157,14 +157,11 @@ fn wait_and_mount(root: &Root, log: &mut Log, mut done: Done) {
 /// Tries all entries not done yet; gives whether all are then. The `last` time a device that is
 /// missing is an error.
 fn mount_pass(root: &Root, log: &mut Log, done: &mut Done, last: bool) -> bool {
-    let Ok(mut lines) = root.lines(&Path::of(&[b"etc/fstab"])) else {
-        return true;
-    };
     let mut all = true;
     let mut bit: Done = 1;
-    while let Ok(Some(line)) = lines.next_line() {
+    let _ = root.lines(&Path::of(&[b"etc/fstab"]), &mut |line| {
         let Some(entry) = fstab::parse(line) else {
-            continue;
+            return true;
         };
         if *done & bit == 0 {
             let flags = fstab::Flags::of(entry.options);
@@ -178,7 +175,8 @@ fn mount_pass(root: &Root, log: &mut Log, done: &mut Done, last: bool) -> bool {
             }
         }
         bit <<= 1;
-    }
+        true
+    });
     all
 }
 
@@ -223,38 +221,40 @@ fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: fstab::Flags) -> Result<(
 
 fn load_modules(root: &Root, log: &mut Log) {
     let directory = mount::modules_directory();
-    let Ok(mut lines) = root.lines(&Path::of(&[b"etc/modules"])) else {
-        return;
-    };
-    while let Ok(Some(line)) = lines.next_line() {
-        if let Some((name, parameters)) = modules::wanted(line).next() {
+    let _ = root.lines(&Path::of(&[b"etc/modules"]), &mut |line| {
+        if let Some((name, parameters)) = modules::parse_wanted(line) {
             let loaded = load(root, directory.as_bytes(), name, parameters);
             complain(log, b"cannot load module ", name, loaded);
         }
-    }
+        true
+    });
 }
 
 /// Loads a module and, before it, those it needs.
 fn load(root: &Root, directory: &[u8], name: &[u8], parameters: &[u8]) -> Result<(), Errno> {
     // The modules that are files, then those that are part of the kernel.
-    for list in [&b"modules.dep"[..], b"modules.builtin"] {
-        let mut lines = root.lines(&Path::of(&[directory, list]))?;
-        while let Some(line) = lines.next_line()? {
+    let lists: &[&[u8]] = &[b"modules.dep", b"modules.builtin"];
+    let mut loaded = Err(Errno::NOENT);
+    for list in lists {
+        let mut found = false;
+        root.lines(&Path::of(&[directory, list]), &mut |line| {
             let module = modules::parse(line);
             let path = module.map_or(line, |module| module.path);
-            if !modules::same(modules::name_of(path), name) {
-                continue;
+            found = modules::same(modules::name_of(path), name);
+            if found {
+                loaded = module.map_or(Ok(()), |module| {
+                    let mut needed = module.load_order();
+                    needed.try_for_each(|needed| load_file(root, directory, needed, b""))?;
+                    load_file(root, directory, path, parameters)
+                });
             }
-            let Some(module) = module else {
-                return Ok(());
-            };
-            for needed in module.load_order() {
-                load_file(root, directory, needed, b"")?;
-            }
-            return load_file(root, directory, path, parameters);
+            !found
+        })?;
+        if found {
+            break;
         }
     }
-    Err(Errno::NOENT)
+    loaded
 }
 
 fn load_file(root: &Root, directory: &[u8], file: &[u8], parameters: &[u8]) -> Result<(), Errno> {

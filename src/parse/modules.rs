@@ -6,7 +6,7 @@
 //! The lists are read line by line: a caller without room for a whole file hands in runs of whole
 //! lines. Aliases (modules.alias) are not read.
 
-use super::{lines, split_once, words};
+use super::{lines, span, split_once, words};
 
 /// A module and what must be loaded before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +44,14 @@ pub fn is_built_in(list: &[u8], name: &[u8]) -> bool {
 
 /// Names and parameters in an /etc/modules file; `#` and `;` begin comments.
 pub fn wanted(file: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    lines(file).filter_map(|line| {
-        let line = line.trim_ascii();
-        let end = line
-            .iter()
-            .position(u8::is_ascii_whitespace)
-            .unwrap_or(line.len());
-        let (name, parameters) = line.split_at_checked(end)?;
-        let is_comment = matches!(name.first()?, b'#' | b';');
-        (!is_comment).then_some((name, parameters.trim_ascii()))
-    })
+    lines(file).filter_map(parse_wanted)
+}
+
+/// Name and parameters on one line of /etc/modules, unless it is blank or a comment.
+pub fn parse_wanted(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, parameters) = span(line.trim_ascii(), |byte| !byte.is_ascii_whitespace());
+    let is_comment = matches!(name.first()?, b'#' | b';');
+    (!is_comment).then_some((name, parameters.trim_ascii()))
 }
 
 /// The name of the module in file `path`: without directory, `.ko`, and what compression added.

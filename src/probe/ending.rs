@@ -110,18 +110,15 @@ impl MountPoints {
     /// What reading the mount table came to. One that is beyond all measure is cut short.
     pub fn read(root: &Root) -> Result<Self, Errno> {
         let mut names = Buffer::new(&mut [], MOUNT_LIST_BYTES);
-        let mut lines = root.lines(&Path::of(&[b"proc/self/mountinfo"]))?;
-        while let Some(line) = lines.next_line()? {
-            let Some(mount) = mountinfo::parse(line) else {
-                continue;
-            };
-            if mount.major != 0 || ON_DISKS.contains(&mount.kind) {
-                let point = unescaped(mount.mount_point);
-                if let Some(point) = point.as_c_str() {
-                    let _ = names.append(point.to_bytes_with_nul());
-                }
+        root.lines(&Path::of(&[b"proc/self/mountinfo"]), &mut |line| {
+            if let Some(mount) = mountinfo::parse(line)
+                && (mount.major != 0 || ON_DISKS.contains(&mount.kind))
+                && let Some(point) = unescaped(mount.mount_point).as_c_str()
+            {
+                let _ = names.append(point.to_bytes_with_nul());
             }
-        }
+            true
+        })?;
         Ok(Self { names })
     }
 

@@ -31,10 +31,9 @@ pub struct Mount<'a> {
 /// Calls `each` with every mount on a block device, bind mounts included, in the order of the mount
 /// table, until it returns false. Borrows no memory.
 pub fn each(root: &Root, each: &mut dyn FnMut(Mount<'_>) -> bool) -> Result<(), Errno> {
-    let mut lines = root.lines(&Path::of(&[b"proc/self/mountinfo"]))?;
-    while let Some(line) = lines.next_line()? {
+    root.lines(&Path::of(&[b"proc/self/mountinfo"]), &mut |line| {
         let Some(mount) = mountinfo::parse(line) else {
-            continue;
+            return true;
         };
         let device = match (mount.major, mount.kind) {
             (0, b"btrfs") => source_device(root, mount.source),
@@ -42,24 +41,21 @@ pub fn each(root: &Root, each: &mut dyn FnMut(Mount<'_>) -> bool) -> Result<(), 
             (major, _) => Some((major, mount.minor)),
         };
         let Some((major, minor)) = device else {
-            continue;
+            return true;
         };
         let mount_point = unescaped(mount.mount_point);
         // A path that does not fit could not be opened either.
         if mount_point.as_c_str().is_none() {
-            continue;
+            return true;
         }
         let mount_point = mount_point.as_bytes();
-        if !each(Mount {
+        each(Mount {
             major,
             minor,
             mount_point,
             kind: mount.kind,
-        }) {
-            break;
-        }
-    }
-    Ok(())
+        })
+    })
 }
 
 fn source_device(root: &Root, source: &[u8]) -> Option<(u32, u32)> {

@@ -104,13 +104,13 @@ pub(super) fn read(root: &Root, path: &mut Path, numbers: [&[u8]; 2], serial: &m
 /// What the database of udevd says. `None` if it has no such entry; an entry without the property
 /// means that there is no serial number.
 fn from_database(root: &Root, entry: &Path, serial: &mut Serial) -> Option<()> {
-    let mut lines = root.lines(entry).ok()?;
-    while let Ok(Some(line)) = lines.next_line() {
+    let read = root.lines(entry, &mut |line| {
         if let Some(value) = property(line, b"ID_SERIAL") {
             let _ = serial.text.extend_from_slice(value);
         }
-    }
-    Some(())
+        true
+    });
+    read.ok()
 }
 
 /// Makes up a serial number of these attributes, all of which must be there.

@@ -176,15 +176,25 @@ impl Root {
         Ok(())
     }
 
-    /// The file at `path`, to be read line by line.
-    pub fn lines(&self, path: &Path) -> Result<Lines, Errno> {
-        Ok(Lines {
+    /// Calls `each` with every line of a file, without its end, until it returns false. What is too
+    /// long for any line (`Lines::LINE`) is left out.
+    ///
+    /// # Errors
+    /// What opening or reading the file came to.
+    pub fn lines(&self, path: &Path, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Errno> {
+        let mut lines = Lines {
             file: self.file(path)?,
             buffer: [0; Lines::LINE],
             start: 0,
             end: 0,
             ended: false,
-        })
+        };
+        while let Some(line) = lines.next_line()? {
+            if !each(line) {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -195,7 +205,7 @@ impl AsFd for Root {
 }
 
 /// A file read line by line, however long it is.
-pub struct Lines {
+struct Lines {
     file: OwnedFd,
     buffer: [u8; Lines::LINE],
     start: usize,
@@ -212,7 +222,7 @@ impl Lines {
     ///
     /// # Errors
     /// What reading the file came to.
-    pub fn next_line(&mut self) -> Result<Option<&[u8]>, Errno> {
+    fn next_line(&mut self) -> Result<Option<&[u8]>, Errno> {
         let mut too_long = false;
         loop {
             let held = &self.buffer[self.start..self.end];
@@ -268,11 +278,12 @@ mod tests {
         text.extend([b'y'; Lines::LINE - 1]);
         text.extend(b"\nlast");
         std::fs::write(path.join("f"), &text).unwrap();
-        let mut lines = root.lines(&Path::of(&[b"f"])).unwrap();
         let mut seen = Vec::new();
-        while let Some(line) = lines.next_line().unwrap() {
+        let each = &mut |line: &[u8]| {
             seen.push(line.to_vec());
-        }
+            true
+        };
+        root.lines(&Path::of(&[b"f"]), each).unwrap();
         assert_eq!(
             seen.len(),
             5,
