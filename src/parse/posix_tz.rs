@@ -10,36 +10,37 @@ use super::{decimal, span};
 
 const DAY_SECONDS: i64 = 86_400;
 
-/// Offset from UTC in seconds (east is positive) and the name of the time.
-type Time<'a> = (i32, &'a [u8]);
-
 /// The offset from UTC in seconds (east is positive) and the abbreviation in force at
 /// `unix_seconds` where `rule` holds.
 pub fn at(rule: &[u8], unix_seconds: i64) -> Option<(i32, &[u8])> {
-    let zone = parse(rule)?;
-    Some(match &zone.daylight {
-        Some(daylight) if is_daylight(&zone, daylight, unix_seconds) => daylight.time,
-        _ => zone.standard,
+    let mut text = Text(rule);
+    let name = text.name()?;
+    let standard = (text.clock(24)?.wrapping_neg(), name);
+    if text.0.is_empty() {
+        return Some(standard);
+    }
+    let name = text.name()?;
+    let offset = match text.0 {
+        [] | [b',', ..] => standard.0.wrapping_add(3600),
+        _ => text.clock(24)?.wrapping_neg(),
+    };
+    let daylight = (offset, name);
+    let begins = text.change(3, 2, standard.0)?;
+    let ends = text.change(11, 1, daylight.0)?;
+    if !text.0.is_empty() {
+        return None;
+    }
+    Some(if is_daylight(&begins, &ends, unix_seconds) {
+        daylight
+    } else {
+        standard
     })
-}
-
-/// What a string says.
-struct Zone<'a> {
-    standard: Time<'a>,
-    daylight: Option<Daylight<'a>>,
-}
-
-/// Daylight saving time and its rules.
-struct Daylight<'a> {
-    time: Time<'a>,
-    begins: Change,
-    ends: Change,
 }
 
 /// When clocks are changed, every year.
 struct Change {
     day: Day,
-    /// Local time of that day, as it is before the change. May be negative or beyond 24 hours.
+    /// UTC of that day. May be negative or beyond 24 hours.
     seconds: i32,
 }
 
@@ -50,161 +51,120 @@ enum Day {
     /// Counted from 0, the 29th of February being counted where there is one.
     Counted(i64),
     /// The `week`th `weekday` (Sunday is 0) of `month` (January is 1); week 5 is the last one.
-    Weekday { month: u64, week: i64, weekday: i64 },
+    Weekday { month: i64, week: i64, weekday: i64 },
 }
 
-fn parse(text: &[u8]) -> Option<Zone<'_>> {
-    let (name, text) = name(text)?;
-    let (west, text) = offset(text)?;
-    let standard = (west.wrapping_neg(), name);
-    if text.is_empty() {
-        return Some(Zone {
-            standard,
-            daylight: None,
+/// What is left of a string.
+struct Text<'a>(&'a [u8]);
+
+impl<'a> Text<'a> {
+    /// Takes `byte`, if it comes next.
+    fn eat(&mut self, byte: u8) -> bool {
+        let rest = self.0.strip_prefix(&[byte]);
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
+    }
+
+    /// A name of at least three letters, or of letters, digits and signs between angle brackets.
+    fn name(&mut self) -> Option<&'a [u8]> {
+        let quoted = self.eat(b'<');
+        let (name, rest) = span(self.0, |byte| {
+            byte.is_ascii_alphabetic() || quoted && matches!(byte, b'0'..=b'9' | b'+' | b'-')
         });
+        self.0 = rest;
+        let ends = !quoted || self.eat(b'>');
+        (ends && name.len() >= 3).then_some(name)
     }
-    let (name, text) = self::name(text)?;
-    let (east, text) = match offset(text) {
-        Some((west, text)) => (west.wrapping_neg(), text),
-        None => (standard.0.wrapping_add(3600), text),
-    };
-    let (begins, text) = change(text, 3, 2)?;
-    let (ends, text) = change(text, 11, 1)?;
-    let daylight = Daylight {
-        time: (east, name),
-        begins,
-        ends,
-    };
-    text.is_empty().then_some(Zone {
-        standard,
-        daylight: Some(daylight),
-    })
-}
 
-/// A name of at least three letters, or of letters, digits and signs between angle brackets.
-fn name(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (name, rest) = match text.strip_prefix(b"<") {
-        Some(text) => {
-            let (name, rest) = span(text, |byte| {
-                byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-')
-            });
-            (name, rest.strip_prefix(b">")?)
-        }
-        None => span(text, |byte| byte.is_ascii_alphabetic()),
-    };
-    (name.len() >= 3).then_some((name, rest))
-}
+    fn number(&mut self) -> Option<u64> {
+        let (number, rest) = decimal(self.0)?;
+        self.0 = rest;
+        Some(number)
+    }
 
-/// An offset west of UTC.
-fn offset(text: &[u8]) -> Option<(i32, &[u8])> {
-    clock(text, 24)
-}
+    fn within(&mut self, min: i64, max: i64) -> Option<i64> {
+        let number = i64::try_from(self.number()?).ok();
+        number.filter(|number| (min..=max).contains(number))
+    }
 
-/// A time `[+-]hh[:mm[:ss]]` in seconds; more hours than `hours_max` are that many.
-fn clock(text: &[u8], hours_max: u64) -> Option<(i32, &[u8])> {
-    let (negative, text) = match text {
-        [b'-', text @ ..] => (true, text),
-        [b'+', text @ ..] => (false, text),
-        text => (false, text),
-    };
-    let (hours, mut rest) = decimal(text)?;
-    let mut seconds = hours.min(hours_max).wrapping_mul(3600);
-    for unit in [60, 1] {
-        let Some(after) = rest.strip_prefix(b":") else {
-            break;
+    /// A time `[+-]hh[:mm[:ss]]` in seconds; more hours than `hours_max` are that many.
+    fn clock(&mut self, hours_max: u64) -> Option<i32> {
+        let negative = self.eat(b'-') || {
+            self.eat(b'+');
+            false
         };
-        let (value, after) = decimal(after)?;
-        seconds = seconds.wrapping_add(value.min(59).wrapping_mul(unit));
-        rest = after;
-    }
-    let seconds = i32::try_from(seconds).ok()?;
-    Some((
-        if negative {
+        let (mut seconds, mut unit, mut max) = (0u64, 3600u64, hours_max);
+        loop {
+            let value = self.number()?.min(max);
+            seconds = seconds.wrapping_add(value.wrapping_mul(unit));
+            if unit == 1 || !self.eat(b':') {
+                break;
+            }
+            (unit, max) = (unit.wrapping_div(60), 59);
+        }
+        let seconds = i32::try_from(seconds).ok()?;
+        Some(if negative {
             seconds.wrapping_neg()
         } else {
             seconds
-        },
-        rest,
-    ))
-}
+        })
+    }
 
-/// A rule after its comma; where there is none, the `week`th Sunday of `month`.
-fn change(text: &[u8], month: u64, week: i64) -> Option<(Change, &[u8])> {
-    let usual = 2 * 3600;
-    let Some(text) = text.strip_prefix(b",").filter(|text| !text.is_empty()) else {
-        let day = Day::Weekday {
+    /// A rule after its comma; where there is none, the `week`th Sunday of `month`. Its time is
+    /// counted with `offset`, which holds before the change.
+    fn change(&mut self, month: i64, week: i64, offset: i32) -> Option<Change> {
+        let mut day = Day::Weekday {
             month,
             week,
             weekday: 0,
         };
-        return Some((
-            Change {
-                day,
-                seconds: usual,
-            },
-            text.strip_prefix(b",").unwrap_or(text),
-        ));
-    };
-    let (day, text) = day(text)?;
-    let (seconds, text) = match text.strip_prefix(b"/") {
-        // RFC 8536 allows 167 hours, a week less one.
-        Some(text) => clock(text, 167)?,
-        None => (usual, text),
-    };
-    Some((Change { day, seconds }, text))
-}
-
-/// A day: `Jn`, `n` or `Mm.w.d`.
-fn day(text: &[u8]) -> Option<(Day, &[u8])> {
-    let number = |text, min, max| {
-        let (number, rest) = decimal(text)?;
-        let number = i64::try_from(number)
-            .ok()
-            .filter(|number| (min..=max).contains(number))?;
-        Some((number, rest))
-    };
-    match text {
-        [b'J', text @ ..] => number(text, 1, 365).map(|(day, rest)| (Day::Julian(day), rest)),
-        [b'M', text @ ..] => {
-            let (month, rest) = number(text, 1, 12)?;
-            let (week, rest) = number(rest.strip_prefix(b".")?, 1, 5)?;
-            let (weekday, rest) = number(rest.strip_prefix(b".")?, 0, 6)?;
-            Some((
-                Day::Weekday {
-                    month: month.unsigned_abs(),
-                    week,
-                    weekday,
-                },
-                rest,
-            ))
+        let mut seconds = 2 * 3600;
+        if self.eat(b',') && !self.0.is_empty() {
+            day = self.day()?;
+            if self.eat(b'/') {
+                // RFC 8536 allows 167 hours, a week less one.
+                seconds = self.clock(167)?;
+            }
         }
-        text => number(text, 0, 365).map(|(day, rest)| (Day::Counted(day), rest)),
+        let seconds = seconds.wrapping_sub(offset);
+        Some(Change { day, seconds })
+    }
+
+    /// A day: `Jn`, `n` or `Mm.w.d`.
+    fn day(&mut self) -> Option<Day> {
+        if self.eat(b'J') {
+            return self.within(1, 365).map(Day::Julian);
+        }
+        if !self.eat(b'M') {
+            return self.within(0, 365).map(Day::Counted);
+        }
+        let month = self.within(1, 12)?;
+        let week = self.eat(b'.').then(|| self.within(1, 5))??;
+        let weekday = self.eat(b'.').then(|| self.within(0, 6))??;
+        Some(Day::Weekday {
+            month,
+            week,
+            weekday,
+        })
     }
 }
 
 /// Whether the last change before or at `unix_seconds` was to daylight saving time.
 ///
-/// Times of day reach into neighbouring years, so the changes of three years are looked at. Of two
-/// changes at one instant, that to daylight saving time counts: this is how the whole year is
-/// declared daylight saving time.
-fn is_daylight(zone: &Zone<'_>, daylight: &Daylight<'_>, unix_seconds: i64) -> bool {
-    let this_year = year_of(unix_seconds.div_euclid(DAY_SECONDS));
+/// Times of day reach into neighbouring years, and the year is a guess that may be one off, so the
+/// changes of five years are looked at. Of two changes at one instant, that to daylight saving time
+/// counts: this is how the whole year is declared daylight saving time.
+fn is_daylight(begins: &Change, ends: &Change, unix_seconds: i64) -> bool {
+    let about = about_year_of(unix_seconds.div_euclid(DAY_SECONDS));
     let mut last = (i64::MIN, false);
-    for year in [
-        this_year.wrapping_sub(1),
-        this_year,
-        this_year.wrapping_add(1),
-    ] {
-        for (change, offset_before, to_daylight) in [
-            (&daylight.begins, zone.standard.0, true),
-            (&daylight.ends, daylight.time.0, false),
-        ] {
+    for years in -2..=2 {
+        let year = about.wrapping_add(years);
+        for (change, to_daylight) in [(begins, true), (ends, false)] {
             let instant = change
                 .day
                 .in_year(year)
                 .wrapping_mul(DAY_SECONDS)
-                .wrapping_add(i64::from(change.seconds))
-                .wrapping_sub(i64::from(offset_before));
+                .wrapping_add(change.seconds.into());
             if instant <= unix_seconds {
                 last = last.max((instant, to_daylight));
             }
@@ -218,71 +178,72 @@ impl Day {
     fn in_year(&self, year: i64) -> i64 {
         let first = first_day(year);
         let is_leap = first_day(year.wrapping_add(1)).wrapping_sub(first) == 366;
-        match *self {
-            Self::Counted(day) => first.wrapping_add(day),
+        first.wrapping_add(match *self {
+            Self::Counted(day) => day,
             Self::Julian(day) => {
                 let passed = i64::from(is_leap && day >= 60);
-                first.wrapping_add(day).wrapping_sub(1).wrapping_add(passed)
+                day.wrapping_sub(1).wrapping_add(passed)
             }
             Self::Weekday {
                 month,
                 week,
                 weekday,
             } => {
-                let lengths = month_lengths(is_leap);
-                let passed = usize::try_from(month.saturating_sub(1)).unwrap_or(0);
-                let begins = lengths
-                    .iter()
-                    .take(passed)
-                    .fold(first, |day, len| day.wrapping_add(*len));
-                let len = lengths.get(passed).copied().unwrap_or(31);
+                let begins = days_before(month, is_leap);
                 // The epoch was a Thursday.
-                let wait = weekday.wrapping_sub(begins).wrapping_sub(4).rem_euclid(7);
-                let mut day = wait.wrapping_add(week.wrapping_sub(1).wrapping_mul(7));
-                if day >= len {
-                    day = day.wrapping_sub(7);
+                let wait = weekday
+                    .wrapping_sub(first.wrapping_add(begins))
+                    .wrapping_sub(4)
+                    .rem_euclid(7);
+                let day = begins
+                    .wrapping_add(wait)
+                    .wrapping_add(week.wrapping_sub(1).wrapping_mul(7));
+                if day >= days_before(month.wrapping_add(1), is_leap) {
+                    day.wrapping_sub(7)
+                } else {
+                    day
                 }
-                begins.wrapping_add(day)
             }
-        }
+        })
     }
 }
 
-fn month_lengths(is_leap: bool) -> [i64; 12] {
-    let february = if is_leap { 29 } else { 28 };
-    [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+/// Days of a year before its `month` (January is 1): 30 each, one more for each of the long ones,
+/// which are the odd ones up to July and the even ones from August on, and one or two less for
+/// February.
+fn days_before(month: i64, is_leap: bool) -> i64 {
+    let long = month.wrapping_add(month >> 3) >> 1;
+    let short = match month {
+        ..=2 => 0,
+        _ if is_leap => 1,
+        _ => 2,
+    };
+    month
+        .wrapping_sub(1)
+        .wrapping_mul(30)
+        .wrapping_add(long)
+        .wrapping_sub(short)
+}
+
+/// The year in which a day since the epoch is, or the one before or after.
+fn about_year_of(day: i64) -> i64 {
+    // 400 years have 146,097 days.
+    let years = day.wrapping_mul(400).div_euclid(146_097);
+    years.wrapping_add(1970)
 }
 
 /// The first of January of `year`, in days since the epoch.
 fn first_day(year: i64) -> i64 {
     let before = year.wrapping_sub(1);
-    let leap_days = before
-        .div_euclid(4)
-        .wrapping_sub(before.div_euclid(100))
-        .wrapping_add(before.div_euclid(400));
+    let centuries = before.div_euclid(100);
+    let leap_days = (before >> 2)
+        .wrapping_sub(centuries)
+        .wrapping_add(centuries >> 2);
     // Years and leap days from the year 1 to the epoch.
     year.wrapping_sub(1970)
         .wrapping_mul(365)
         .wrapping_add(leap_days)
         .wrapping_sub(477)
-}
-
-/// The year in which a day since the epoch is.
-fn year_of(day: i64) -> i64 {
-    // 400 years have 146,097 days; the guess is at most a year off.
-    let periods = day.div_euclid(146_097);
-    let within = day.rem_euclid(146_097);
-    let guess = periods
-        .wrapping_mul(400)
-        .wrapping_add(within.wrapping_mul(400).div_euclid(146_097))
-        .wrapping_add(1970);
-    if first_day(guess) > day {
-        guess.wrapping_sub(1)
-    } else if first_day(guess.wrapping_add(1)) <= day {
-        guess.wrapping_add(1)
-    } else {
-        guess
-    }
 }
 
 #[cfg(test)]
@@ -411,8 +372,9 @@ mod tests {
         assert_eq!(first_day(1970), 0);
         assert_eq!(first_day(2000), 10_957);
         for year in -1000..4000 {
-            assert_eq!(year_of(first_day(year)), year);
-            assert_eq!(year_of(first_day(year) - 1), year - 1);
+            for day in [first_day(year), first_day(year + 1) - 1] {
+                assert!((year - 1..=year + 1).contains(&about_year_of(day)), "{day}");
+            }
         }
     }
 

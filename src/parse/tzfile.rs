@@ -14,22 +14,32 @@ const HEADER_BYTES: usize = 44;
 /// `unix_seconds`, according to the whole `file`.
 pub fn at(file: &[u8], unix_seconds: i64) -> Option<(i32, &[u8])> {
     let mut rest = file;
-    let (version, block) = block(&mut rest, 4)?;
-    if version == 0 {
-        let (times, _) = block.times.as_chunks();
-        let passed =
-            times.partition_point(|time| i64::from(i32::from_be_bytes(*time)) <= unix_seconds);
-        return block.last(passed);
+    let (version, mut block) = block(&mut rest, 4)?;
+    if version != 0 {
+        (_, block) = self::block(&mut rest, 8)?;
     }
-    let (_, block) = self::block(&mut rest, 8)?;
-    let (times, _) = block.times.as_chunks();
-    let passed = times.partition_point(|time| i64::from_be_bytes(*time) <= unix_seconds);
-    let ruled = if passed == times.len() {
+    let mut times = block.times.chunks_exact(if version == 0 { 4 } else { 8 });
+    let count = times.len();
+    let passed = times
+        .position(|time| instant(time) > unix_seconds)
+        .unwrap_or(count);
+    let ruled = if version != 0 && passed == count {
         posix_tz::at(footer(rest), unix_seconds)
     } else {
         None
     };
     ruled.or_else(|| block.last(passed))
+}
+
+/// A number with a sign, of as many bytes as there are, the highest first.
+fn instant(bytes: &[u8]) -> i64 {
+    let sign = match bytes {
+        [128..=255, ..] => -1,
+        _ => 0,
+    };
+    bytes
+        .iter()
+        .fold(sign, |value, byte| value << 8 | i64::from(*byte))
 }
 
 /// The parts of a data block that are of use.
@@ -48,20 +58,11 @@ struct Block<'a> {
 fn block<'a>(rest: &mut &'a [u8], time_bytes: usize) -> Option<(u8, Block<'a>)> {
     let header = take(rest, HEADER_BYTES)?.strip_prefix(b"TZif")?;
     let (version, header) = header.split_first()?;
-    let (counts, _) = header.get(15..)?.as_chunks();
-    let count = |index: usize| {
-        counts
-            .get(index)
-            .and_then(|bytes| usize::try_from(u32::from_be_bytes(*bytes)).ok())
-    };
-    let [utc_flags, standard_flags, leaps, times, kinds, names] = [
-        count(0)?,
-        count(1)?,
-        count(2)?,
-        count(3)?,
-        count(4)?,
-        count(5)?,
-    ];
+    let mut counts = [0; 6];
+    for (count, bytes) in counts.iter_mut().zip(header.get(15..)?.chunks_exact(4)) {
+        *count = usize::try_from(instant(bytes) & 0xFFFF_FFFF).ok()?;
+    }
+    let [utc_flags, standard_flags, leaps, times, kinds, names] = counts;
     let block = Block {
         times: take(rest, times.checked_mul(time_bytes)?)?,
         begins: take(rest, times)?,
