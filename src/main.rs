@@ -24,10 +24,7 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
     // null; all of it is there and stays as it is as long as the process.
     let (words, environment) = unsafe {
         let words = stack.add(1).cast::<*const c_char>();
-        (
-            Strings::new(words),
-            Strings::new(words.add(*stack).add(1)),
-        )
+        (Strings::new(words), Strings::new(words.add(*stack).add(1)))
     };
     process::exit(gaunt::agent::main(words, environment))
 }

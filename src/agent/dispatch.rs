@@ -203,13 +203,19 @@ fn start_job(
 /// Deals with a slow command that is over: its reply may leave now.
 pub(super) fn finish(finished: Finished, slots: &mut [Slot], state: &mut State) {
     (finished.slow.end)(state, finished.outcome);
+    let mut started = finished.program;
+    if let Some(pid) = started {
+        started = started.filter(|_| matches!(finished.outcome, Outcome::Replied(_)));
+        state.programs.settle(pid, started.is_some());
+    }
     if let Some(owner) = finished.owner {
-        reply(owner, finished.outcome != Outcome::Lost, slots);
+        reply(owner, finished.outcome != Outcome::Lost, started, slots);
     }
 }
 
-/// Lets the reply of a slow command leave, or, unless it is whole, an error in its place.
-pub(super) fn reply(owner: Owner, whole: bool, slots: &mut [Slot]) {
+/// Lets the reply of a slow command leave, or, unless it is whole, an error in its place. One that
+/// `started` a program has none yet.
+pub(super) fn reply(owner: Owner, whole: bool, started: Option<i32>, slots: &mut [Slot]) {
     let Some(slot) = owner.find(slots) else {
         return;
     };
@@ -219,13 +225,20 @@ pub(super) fn reply(owner: Owner, whole: bool, slots: &mut [Slot]) {
     let whole = whole && (out.len() == start || out.bytes().last() == Some(&b'\n'));
     if !wanted {
         out.truncate(start);
-    } else if !whole {
+    } else if !whole || started.is_some() {
         out.truncate(start);
         if let Ok(message) = json::check(message) {
             let (mut reply, _) = request::open(message, out);
-            let error = reply.fail().text("child process has terminated abnormally");
-            let failed = error.end();
-            reply.finish(Err(failed));
+            let outcome = if let Some(pid) = started {
+                let mut object = reply.value().object();
+                object.member("pid").int(pid.into());
+                object.end();
+                Ok(())
+            } else {
+                let error = reply.fail();
+                Err(error.text("child process has terminated abnormally").end())
+            };
+            reply.finish(outcome);
         }
     }
     slot.message_done();

@@ -3,6 +3,9 @@
 //! The agent goes on meanwhile. A reply leaves only when the child has ended well; one that was
 //! killed half way is replaced by an error, so half a reply never leaves. When the client is gone by
 //! then, the command is carried through all the same and its reply is dropped.
+//!
+//! guest-exec's child becomes another program, which closes its pipe without a word: then the job is
+//! over with success, and the process is no job any more but one of `state::programs`.
 
 use static_assertions::const_assert;
 
@@ -31,14 +34,24 @@ struct Job {
     owner: Option<Owner>,
     slow: Slow,
     exclusive: bool,
+    /// Whether it is to become another program.
+    program: bool,
+    /// Whether it has written anything, which one that becomes another program never does.
+    spoke: bool,
+    /// How it ended; as if with success, if it has become another program.
     ended: Option<Ended>,
 }
+
+/// How a job ends that becomes another program.
+const STARTED: Ended = Ended::Exited(0);
 
 /// A slow command that is over.
 pub(super) struct Finished {
     pub(super) owner: Option<Owner>,
     pub(super) outcome: Outcome,
     pub(super) slow: Slow,
+    /// The number of a process that was to become another program.
+    pub(super) program: Option<i32>,
 }
 
 /// All slow commands that run.
@@ -78,8 +91,10 @@ impl Jobs {
         let (reader, writer) = stream::pipe()?;
         let token = token.wrapping_add(u64::try_from(place).unwrap_or(0));
         poll.add(&reader, token, Interest::Read)?;
+        state.programs.watch(poll)?;
         match process::fork()? {
             Fork::Child => {
+                state.programs.in_child();
                 process::close_all_but(state.root.as_fd(), writer.as_fd());
                 let start = out.bytes().len();
                 let status = work(state, out);
@@ -99,6 +114,8 @@ impl Jobs {
                     owner,
                     slow,
                     exclusive,
+                    program: state.programs.forked(pid),
+                    spoke: false,
                     ended: None,
                 };
                 if let Some(slot) = self.jobs.get_mut(place) {
@@ -118,6 +135,7 @@ impl Jobs {
         while let Some(pipe) = &job.pipe {
             match stream::read(pipe, &mut buffer) {
                 Ok(Read::Bytes(count)) => {
+                    job.spoke = true;
                     let slot = job.owner.and_then(|owner| owner.find(slots));
                     if let Some(slot) = slot {
                         // A reply past its cap is found out by the missing end.
@@ -125,15 +143,22 @@ impl Jobs {
                     }
                 }
                 Ok(Read::NotYet) => return,
-                Ok(Read::End) | Err(_) => job.pipe = None,
+                Ok(Read::End) | Err(_) => {
+                    job.pipe = None;
+                    // Otherwise it was killed before that, and is about to end.
+                    if job.program && job.ended.is_none() && process::has_executed(job.pid) {
+                        job.ended = Some(STARTED);
+                    }
+                }
             }
         }
     }
 
-    /// Takes note that a child has ended.
-    pub(super) fn note(&mut self, pid: i32, ended: Ended) {
+    /// Takes note that a child has ended, and whether it had become another program.
+    pub(super) fn note(&mut self, pid: i32, ended: Ended, executed: bool) {
         if let Some(job) = self.jobs.iter_mut().flatten().find(|job| job.pid == pid) {
-            job.ended = Some(ended);
+            let started = job.program && executed;
+            job.ended = Some(if started { STARTED } else { ended });
         }
     }
 
@@ -152,8 +177,13 @@ impl Jobs {
             let job = self.jobs.get_mut(place).and_then(Option::take)?;
             return Some(Finished {
                 owner: job.owner,
-                outcome: outcome(ended),
+                outcome: if job.program && job.spoke {
+                    Outcome::Refused
+                } else {
+                    outcome(ended)
+                },
                 slow: job.slow,
+                program: job.program.then_some(job.pid),
             });
         }
         None

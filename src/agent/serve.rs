@@ -19,6 +19,7 @@ use crate::base::store::{Nothing, Store};
 use crate::commands::{self, Outcome, Own, REPLIED_ERROR};
 use crate::state::State;
 use crate::state::freeze::{Freeze, Phase};
+use crate::state::programs::{EMPTY, Programs, TOKENS, Table};
 use crate::sys::args::{Strings, variable};
 use crate::sys::log::{Level, Log};
 use crate::sys::mem::Lent;
@@ -31,10 +32,13 @@ use crate::wire::args::Args;
 use crate::wire::frame::Event;
 use crate::wire::reply::Reply;
 
+const TWICE: &[u8] = b"started twice";
 const CANNOT_LISTEN: &[u8] = b"error opening channel";
 
 /// What all clients rest in.
-static MEMORY: Lent<{ CLIENTS * AT_REST }> = Lent::new();
+static MEMORY: Lent<[u8; CLIENTS * AT_REST]> = Lent::new([0; CLIENTS * AT_REST]);
+/// What all programs that were started are kept in.
+static PROGRAMS: Lent<Table> = Lent::new(EMPTY);
 
 const SIGNALS: u64 = 0;
 const UEVENTS: u64 = 1;
@@ -137,18 +141,20 @@ impl Server {
         essential(b"cannot poll signals", added);
 
         let freeze = Freeze::new(options.state_directory, options.freeze_timeout_s);
+        let programs = essential(TWICE, PROGRAMS.take().ok_or(Errno::BUSY));
         let mut state = State {
             root,
             log,
             filter: options.filter,
             freeze,
             going_down: None,
+            programs: Programs::new(environment, programs),
             os_release: variable(environment, b"QGA_OS_RELEASE"),
             time_zone: variable(environment, b"TZ"),
         };
         state.freeze.take_over(&mut state.log);
 
-        let memory = essential(b"started twice", MEMORY.take().ok_or(Errno::BUSY));
+        let memory = essential(TWICE, MEMORY.take().ok_or(Errno::BUSY));
         let mut memory = memory.chunks_exact_mut(AT_REST);
         let slots = [(); CLIENTS].map(|()| Slot::new(memory.next().unwrap_or_default()));
         let mut path = options.path.unwrap_or(channel::DEFAULT_PORT);
@@ -211,6 +217,7 @@ impl Server {
                 }
             }
             LISTENER => self.accept(),
+            token if token >= TOKENS => self.state.programs.pump(token),
             token if token >= JOB => {
                 let place = usize::try_from(token - JOB).unwrap_or(usize::MAX);
                 self.jobs.receive(place, &mut self.slots);
@@ -233,8 +240,9 @@ impl Server {
     fn hear_signals(&mut self) -> Flow {
         let told = self.signals.read();
         if told.child {
-            while let Some((pid, ended)) = process::reap() {
-                self.jobs.note(pid, ended);
+            while let Some((pid, ended, executed)) = process::reap() {
+                self.jobs.note(pid, ended, executed);
+                self.state.programs.note(pid, ended);
             }
         }
         if told.ctrl_alt_del {
@@ -411,7 +419,7 @@ impl Server {
                 Phase::Freezing | Phase::Thawing => {
                     self.state.freeze.wait_for_child();
                     if let Some(owner) = self.jobs.give_up_exclusive() {
-                        dispatch::reply(owner, false, &mut self.slots);
+                        dispatch::reply(owner, false, None, &mut self.slots);
                         self.pump(owner.place);
                     }
                 }

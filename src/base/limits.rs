@@ -84,6 +84,18 @@ pub const BLOCK_NAME_BYTES: usize = 64;
 /// 16 of model, and the 252 that one page of 255 has room for, or half of them as hexadecimal.
 pub const SERIAL_BYTES: usize = 288;
 
+/// Programs started by guest-exec that run, or whose end was not asked for. With three pipes each
+/// they take 384 of the 1,024 descriptors that the kernel lets a process have. qemu-ga keeps all for
+/// ever.
+pub const PROGRAMS: usize = 128;
+
+/// What is kept of one output of a program, in bytes. qemu-ga's own limit.
+pub const EXEC_STREAM_BYTES: usize = 16 << 20;
+
+/// Input and output of all programs together, in bytes: both outputs of four programs to the full.
+/// Past that, output is dropped and no new program is started before something was asked for.
+pub const EXEC_HELD_BYTES: usize = 128 << 20;
+
 /// Parameters of one command; guest-exec has the most.
 pub const PARAMETERS: usize = 5;
 
@@ -124,3 +136,4 @@ const_assert!(TERM_MS + KILL_MS < WRITE_OUT_MS);
 const_assert!(REPLY_LOW_WATER < REPLY_AT_REST);
 const_assert!(REQUEST_AT_REST <= REQUEST_BYTES);
 const_assert!(JOBS == CLIENTS + 1);
+const_assert!(REQUEST_BYTES < EXEC_HELD_BYTES);

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod exec;
 pub mod freeze;
 mod fsinfo;
 mod fstrim;
@@ -165,7 +166,7 @@ impl Row {
 const NONE: &[Param] = &[];
 
 /// The rows, in the order of QEMU's schema.
-const ROWS: [Row; 19] = [
+const ROWS: [Row; 21] = [
     Row::now("guest-sync-delimited", &[must("id", Type::Int)], sync::sync)
         .while_frozen()
         .delimited(),
@@ -194,6 +195,8 @@ const ROWS: [Row; 19] = [
     ),
     Row::now("guest-get-vcpus", NONE, vcpus::get_vcpus),
     Row::slow("guest-get-fsinfo", NONE, fsinfo::GET_FSINFO),
+    Row::now("guest-exec-status", &[must("pid", Type::Int)], exec::status),
+    Row::slow("guest-exec", exec::EXEC_PARAMS, exec::EXEC),
     Row::now("guest-get-host-name", NONE, os::get_host_name),
     Row::now("guest-get-users", NONE, users::get_users),
     Row::now("guest-get-timezone", NONE, clock::get_timezone),

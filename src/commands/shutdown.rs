@@ -187,7 +187,7 @@ fn within(limit_ms: u64, root: &Root, step: fn(&Root)) {
             process::exit(0)
         }
         Ok(Fork::Parent(child)) => {
-            while process::reap().is_none_or(|(pid, _)| pid != child)
+            while process::reap().is_none_or(|(pid, ..)| pid != child)
                 && clock::boottime_ms() < deadline_ms
             {
                 clock::sleep_ms(PAUSE_MS);
@@ -275,6 +275,7 @@ mod tests {
     use super::*;
     use crate::state::filter::Filter;
     use crate::state::freeze::Freeze;
+    use crate::state::programs::Programs;
     use crate::sys::log::Log;
     use crate::wire::args::{Param, Type, check, may};
     use crate::wire::json;
@@ -289,6 +290,7 @@ mod tests {
             filter: Filter::default(),
             freeze: Freeze::default(),
             going_down: None,
+            programs: Programs::default(),
             os_release: None,
             time_zone: None,
         };

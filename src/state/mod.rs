@@ -3,12 +3,14 @@
 
 pub mod filter;
 pub mod freeze;
+pub mod programs;
 
 use crate::sys::log::Log;
 use crate::sys::power::Down;
 use crate::sys::root::Root;
 use filter::Filter;
 use freeze::Freeze;
+use programs::Programs;
 
 /// All that handlers may look at and change.
 pub struct State {
@@ -23,6 +25,8 @@ pub struct State {
     /// How the guest goes down, once it does, and when to stop waiting for the init that was told;
     /// without that moment, a child of the agent is taking it down by itself.
     pub going_down: Option<(Down, Option<u64>)>,
+    /// The programs that were started, and what a new one is started with.
+    pub programs: Programs,
     /// The one os-release file to read, if told; in the guest's own terms.
     pub os_release: Option<&'static [u8]>,
     /// The time zone, if told.

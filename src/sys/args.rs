@@ -16,6 +16,12 @@ impl Strings {
     pub unsafe fn new(vector: *const *const c_char) -> Self {
         Self(vector)
     }
+
+    /// No strings.
+    pub const fn none() -> Self {
+        const NONE: &[*const c_char] = &[core::ptr::null()];
+        Self(NONE.as_ptr())
+    }
 }
 
 impl Iterator for Strings {

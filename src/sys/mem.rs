@@ -66,7 +66,11 @@ impl Mapping {
     }
 }
 
+// SAFETY: memory of the process is any thread's, and this value is the only one that reaches it.
+unsafe impl Send for Mapping {}
+
 impl Drop for Mapping {
+    #[inline(never)]
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's alone and nothing refers to it any more. The call
         // fails only for arguments that are not a mapping, so there is nothing to report.
@@ -87,7 +91,7 @@ pub struct Buffer {
 
 impl Buffer {
     /// An empty buffer that rests in `at_rest` and grows up to `cap` bytes.
-    pub fn new(at_rest: &'static mut [u8], cap: usize) -> Self {
+    pub const fn new(at_rest: &'static mut [u8], cap: usize) -> Self {
         Self {
             at_rest,
             mapping: None,
@@ -156,6 +160,7 @@ impl Buffer {
 }
 
 impl Store for Buffer {
+    #[inline(never)]
     fn bytes(&self) -> &[u8] {
         let room = self.mapping.as_ref().map_or(&*self.at_rest, Mapping::bytes);
         &room[..self.len]
@@ -183,41 +188,36 @@ impl Store for Buffer {
     }
 }
 
-/// Zeroed memory of the program itself, lent once and for good.
+/// A value in the memory of the program itself, lent once and for good.
 ///
-/// Memory at rest lies here rather than on the stack, because pages here cost nothing before they
-/// are first used.
-pub struct Lent<const N: usize> {
+/// What is large lies here rather than on the stack: pages here cost nothing before they are first
+/// used, nor on disk as long as all is zero or not initialised.
+pub struct Lent<T> {
     lent: AtomicBool,
-    bytes: UnsafeCell<[u8; N]>,
+    value: UnsafeCell<T>,
 }
 
-// SAFETY: the bytes are reached only by whoever turned `lent` from false to true, once.
-unsafe impl<const N: usize> Sync for Lent<N> {}
+// SAFETY: the value is reached only by whoever turned `lent` from false to true, once; it goes to
+// that thread for good.
+unsafe impl<T: Send> Sync for Lent<T> {}
 
-impl<const N: usize> Lent<N> {
-    /// `N` zeros.
-    pub const fn new() -> Self {
+impl<T> Lent<T> {
+    /// `value`, not lent yet.
+    pub const fn new(value: T) -> Self {
         Self {
             lent: AtomicBool::new(false),
-            bytes: UnsafeCell::new([0; N]),
+            value: UnsafeCell::new(value),
         }
     }
 
-    /// The memory, for the first who asks.
+    /// The value, for the first who asks.
     #[expect(clippy::mut_from_ref, reason = "one reference is ever made, see below")]
-    pub fn take(&'static self) -> Option<&'static mut [u8]> {
+    pub fn take(&'static self) -> Option<&'static mut T> {
         if self.lent.swap(true, Ordering::Relaxed) {
             return None;
         }
         // SAFETY: the swap gives false to one caller only, so this is the only reference ever made.
-        Some(unsafe { &mut *self.bytes.get() })
-    }
-}
-
-impl<const N: usize> Default for Lent<N> {
-    fn default() -> Self {
-        Self::new()
+        Some(unsafe { &mut *self.value.get() })
     }
 }
 
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn memory_is_lent_once() {
-        static LENT: Lent<16> = Lent::new();
+        static LENT: Lent<[u8; 16]> = Lent::new([0; 16]);
         assert_eq!(LENT.take().map(|bytes| bytes.len()), Some(16));
         assert!(LENT.take().is_none());
     }

@@ -3,9 +3,18 @@
 //! rustix keeps fork and execve private; they are the bare system calls.
 #![allow(unsafe_code)]
 
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
+use core::ptr;
+
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
+use rustix::process::Pid;
+
+use super::mem::Buffer;
+use super::signal;
+use crate::base::limits::REQUEST_BYTES;
+use crate::base::store::Store;
 
 use super::raw;
 
@@ -51,24 +60,45 @@ pub enum Ended {
     Killed(i32),
 }
 
-/// A child that has ended and is hereby buried; `None` if there is none just now.
-pub fn reap() -> Option<(i32, Ended)> {
-    loop {
-        match wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) => {
-                if let Some(ended) = ended(status) {
-                    return Some((pid.as_raw_nonzero().get(), ended));
-                }
-            }
-            Err(Errno::INTR) => {}
-            Ok(None) | Err(_) => return None,
-        }
-    }
+/// A child that has ended and is hereby buried, and whether it had become another program; `None` if
+/// there is none just now.
+pub fn reap() -> Option<(i32, Ended, bool)> {
+    // Looked at first, because what it was can be told only until it is buried.
+    let (pid, ended) = wait(libc::P_ALL, 0, libc::WNOWAIT)?;
+    let executed = has_executed(pid);
+    wait(libc::P_PID, pid, 0);
+    Some((pid, ended, executed))
 }
 
-fn ended(status: WaitStatus) -> Option<Ended> {
-    let exited = status.exit_status().map(Ended::Exited);
-    exited.or_else(|| status.terminating_signal().map(Ended::Killed))
+fn wait(kind: libc::idtype_t, pid: i32, flags: i32) -> Option<(i32, Ended)> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = flags | libc::WEXITED | libc::WNOHANG;
+    // SAFETY: waitid writes one siginfo_t, which is ours and outlives the call, or nothing; how much
+    // processor time the child took is not asked for.
+    let _ = unsafe {
+        let info = info.as_mut_ptr().expose_provenance();
+        let args = [kind as usize, pid as usize, info, flags as usize, 0];
+        raw::call(libc::SYS_waitid, args)
+    };
+    // SAFETY: the kernel filled it in, or it is all zeros; either is valid for plain numbers.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: both are numbers of the part that waitid fills in, or zeros.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let ended = if info.si_code == libc::CLD_EXITED {
+        Ended::Exited(status)
+    } else {
+        Ended::Killed(status)
+    };
+    (pid > 0).then_some((pid, ended))
+}
+
+/// Whether a child that is not buried yet has become another program.
+///
+/// The kernel refuses to move a child into another process group once it has (setpgid(2)). One that
+/// has not is moved into one of its own, so this is to be asked of those only that have become
+/// another program or else are about to end.
+pub fn has_executed(pid: i32) -> bool {
+    rustix::process::setpgid(Pid::from_raw(pid), None).is_err()
 }
 
 /// This process's number.
@@ -101,14 +131,73 @@ pub fn kill_all(signal: i32) {
 /// that failed.
 pub fn start_anew() {
     let path = c"/proc/self/exe";
-    let argv = [path.as_ptr(), core::ptr::null()];
-    let envp = [core::ptr::null()];
+    let argv = [path.as_ptr(), ptr::null()];
+    let envp = [ptr::null()];
     // SAFETY: the path and the vectors end in NUL and null as execve wants, and outlive the call.
     let _ = unsafe {
         let [argv, envp] = [&argv[..], &envp].map(|vector| vector.as_ptr().expose_provenance());
         let path = path.as_ptr().expose_provenance();
         raw::call(libc::SYS_execve, [path, argv, envp, 0, 0])
     };
+}
+
+/// Becomes the program at `path`, or `shell` running the script at `path`. Returns only if that
+/// failed, with the reason.
+///
+/// `argv` and `envp` hold strings, each ended by a NUL; the name of the program is the first, and
+/// that of a script is not among them. Signals are then as every program expects them, and
+/// descriptors above 2 closed.
+pub fn execute(path: &CStr, shell: Option<&CStr>, argv: &[u8], envp: &[u8]) -> Errno {
+    let mut pointers = Buffer::new(&mut [], REQUEST_BYTES);
+    if let Some(shell) = shell {
+        add_address(shell.to_bytes_with_nul(), &mut pointers);
+        add_address(path.to_bytes_with_nul(), &mut pointers);
+    }
+    add_addresses(argv, &mut pointers);
+    let second = pointers.len();
+    add_addresses(envp, &mut pointers);
+    if pointers.append(&[]).is_err() {
+        return Errno::NOMEM;
+    }
+    signal::restore();
+    let argv = pointers.bytes().as_ptr();
+    // SAFETY: with this flag close_range closes nothing now, but when another program is executed,
+    // which uses none of the values that descriptors above 2 belong to. A kernel without it leaves
+    // open what was not marked so before, and the agent marks all of its own.
+    let _ = unsafe {
+        let marked = libc::CLOSE_RANGE_CLOEXEC as usize;
+        raw::call(libc::SYS_close_range, [3, u32::MAX as usize, marked, 0, 0])
+    };
+    let file = shell.unwrap_or(path).as_ptr().expose_provenance();
+    // SAFETY: the path ends in a NUL. The vectors hold addresses of strings that end in one too and
+    // outlive the call, and end in a null; both are in `pointers`, aligned, because a mapping begins
+    // with a page and nothing of this buffer rests anywhere else.
+    let done = unsafe {
+        let [argv, envp] = [argv, argv.add(second)].map(|vector| vector.expose_provenance());
+        raw::call(libc::SYS_execve, [file, argv, envp, 0, 0])
+    };
+    done.err().unwrap_or(Errno::NOEXEC)
+}
+
+/// Appends the address of each of these strings, and a null.
+#[inline(never)]
+fn add_addresses(mut strings: &[u8], out: &mut Buffer) {
+    while let Some(end) = strings.iter().position(|byte| *byte == 0) {
+        add_address(strings, out);
+        strings = strings.get(end + 1..).unwrap_or_default();
+    }
+    let _ = out.append(&[0; size_of::<usize>()]);
+}
+
+#[inline(never)]
+fn add_address(string: &[u8], out: &mut Buffer) {
+    let address = string.as_ptr().expose_provenance();
+    let _ = out.append(&address.to_ne_bytes());
+}
+
+/// Whether this process has root's rights to files.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// Leaves the session and the terminal of whoever started this process.
@@ -150,6 +239,7 @@ pub fn close_all_but(one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
 const FIRST_LASTING: i32 = 64;
 
 /// Moves a descriptor to where children of the agent keep it.
+#[inline(never)]
 pub fn make_lasting(fd: OwnedFd) -> Result<OwnedFd, Errno> {
     rustix::io::fcntl_dupfd_cloexec(fd, FIRST_LASTING)
 }

@@ -86,10 +86,22 @@ impl AsFd for Signals {
     }
 }
 
-/// Undoes what [`Signals::new`] did to this process, in a child of the agent that becomes another
-/// program.
+/// Undoes what the agent, and whoever started it, did to the signals of this process, in a child of
+/// the agent that becomes another program: none is handled, ignored or blocked.
 pub fn restore() {
-    change_mask(libc::SIG_UNBLOCK, BLOCKED);
+    /// Words of `struct sigaction`, asm/signal.h: handler, flags, restorer, mask. All zero is
+    /// SIG_DFL.
+    const DEFAULT: [usize; 4] = [0; 4];
+    for signal in 1..=64 {
+        // SAFETY: rt_sigaction reads one action of the kernel's layout, which is ours and outlives
+        // the call, and writes none. For SIGKILL and SIGSTOP it only fails.
+        let _ = unsafe {
+            let action = ptr::from_ref(&DEFAULT).expose_provenance();
+            let args = [signal, action, 0, size_of::<u64>(), 0];
+            raw::call(libc::SYS_rt_sigaction, args)
+        };
+    }
+    change_mask(libc::SIG_SETMASK, 0);
 }
 
 fn change_mask(how: i32, set: u64) {

@@ -4,7 +4,7 @@
 use core::mem::forget;
 
 use rustix::event::epoll::{CreateFlags, create};
-use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 
 /// Makes sure that descriptors 0 to 2 are open, so that no channel can get their numbers and be
@@ -41,11 +41,27 @@ fn to_console(from: FileType) {
     for (number, fd) in [stdin, stdout(), stderr()].into_iter().enumerate() {
         let kind = rustix::fs::fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
         if kind == Ok(from) {
-            let _ = match number {
-                0 => rustix::stdio::dup2_stdin(&console),
-                1 => rustix::stdio::dup2_stdout(&console),
-                _ => rustix::stdio::dup2_stderr(&console),
-            };
+            put(number, &console);
+        }
+    }
+}
+
+fn put(number: usize, fd: &OwnedFd) {
+    let _ = match number {
+        0 => rustix::stdio::dup2_stdin(fd),
+        1 => rustix::stdio::dup2_stdout(fd),
+        _ => rustix::stdio::dup2_stderr(fd),
+    };
+}
+
+/// Replaces descriptors 0 to 2 by these; one that is missing becomes the same as that before it.
+/// Without any they stay.
+pub fn replace(ends: &[Option<OwnedFd>; 3]) {
+    let mut last = None;
+    for (number, end) in ends.iter().enumerate() {
+        last = end.as_ref().or(last);
+        if let Some(end) = last {
+            put(number, end);
         }
     }
 }

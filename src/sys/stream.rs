@@ -48,8 +48,28 @@ pub fn accept(socket: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
 /// A pipe: the end to read, which never waits, and the end to write, which does.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK)?;
+    set_flags(&reader, OFlags::NONBLOCK)?;
     Ok((reader, writer))
+}
+
+#[inline(never)]
+fn set_flags(fd: &OwnedFd, flags: OFlags) -> Result<(), Errno> {
+    rustix::fs::fcntl_setfl(fd, flags)
+}
+
+/// A pipe for the other direction: the end to write, which never waits, and the end to read, which
+/// does.
+pub fn pipe_to_write() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (reader, writer) = pipe()?;
+    set_flags(&reader, OFlags::empty())?;
+    set_flags(&writer, OFlags::NONBLOCK)?;
+    Ok((writer, reader))
+}
+
+/// What is always at its end, and swallows everything.
+pub fn null() -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, c"/dev/null", flags, Mode::empty())
 }
 
 /// What a read that does not wait came to.

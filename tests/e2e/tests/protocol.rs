@@ -73,6 +73,16 @@ fn a_foreign_client_shakes_hands_and_decodes_every_reply() {
     };
     decode!("guest-fsfreeze-freeze-list", nothing);
     decode!("guest-fsfreeze-thaw", qga::guest_fsfreeze_thaw {});
+    let program = qga::guest_exec {
+        path: "true".into(),
+        arg: Some(vec!["x".into()]),
+        env: None,
+        input_data: Some(b"input".to_vec()),
+        capture_output: None,
+    };
+    let pid = qga.execute(&program).expect("guest-exec").pid;
+    asked.insert("guest-exec".into());
+    decode!("guest-exec-status", qga::guest_exec_status { pid });
     drop(qga);
     drop(stream);
 

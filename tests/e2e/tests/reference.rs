@@ -186,6 +186,8 @@ fn arguments_that_are_wrong_get_the_same_errors() {
         ("guest-fstrim", "minimum"),
         ("guest-shutdown", "mode"),
         ("guest-fsfreeze-freeze-list", "mountpoints"),
+        ("guest-exec", "path"),
+        ("guest-exec-status", "pid"),
     ];
     let mut rows = Vec::new();
     let mut walked = BTreeSet::new();
