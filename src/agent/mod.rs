@@ -12,11 +12,13 @@ mod serve;
 
 use crate::commands::{TABLE, info::VERSION};
 use crate::sys::args::Strings;
-use crate::sys::{fault, log, process, stdio, stream};
-use options::{Asked, HELP, Nonsense};
+use crate::sys::{clock, fault, log, process, stdio, stream};
+use options::{HELP, Nonsense, Stop};
 
 /// Exit status for a command line that makes no sense: qemu-ga's.
 const MISUSED: i32 = 1;
+/// How long PID 1 waits before it starts anew, so that a fault that stays does not fill the console.
+const RESTART_MS: u32 = 1_000;
 
 /// Runs the agent, given its command line, its own name included, and its environment; gives its
 /// exit status.
@@ -25,23 +27,32 @@ pub fn main(mut words: Strings, environment: Strings) -> i32 {
     fault::catch();
     words.next();
     if process::is_init() {
-        let options = options::read_as_init(words, &mut |nonsense| complain(nonsense));
-        serve::run(&options, environment);
+        return run_as_init(words, environment);
     }
     match options::read(words) {
-        Asked::Serve(options) => serve::run(&options, environment),
-        Asked::Version => say(&[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"]),
-        Asked::Help => say(&[HELP.as_bytes()]),
-        Asked::Commands => TABLE
+        Ok(options) => serve::run(&options, environment),
+        Err(Stop::Version) => say(&[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"]),
+        Err(Stop::Help) => say(&[HELP.as_bytes()]),
+        Err(Stop::Commands) => TABLE
             .iter()
             .map(|row| say(&[row.name.as_bytes(), b"\n"]))
             .max()
             .unwrap_or(0),
-        Asked::Nonsense(nonsense) => {
+        Err(nonsense) => {
             complain(&nonsense);
             MISUSED
         }
     }
+}
+
+/// PID 1 may not end: that would be the end of the guest. Should it have to give up serving, it
+/// starts anew.
+fn run_as_init(words: Strings, environment: Strings) -> i32 {
+    let options = options::read_as_init(words, &mut complain);
+    let status = serve::run(&options, environment);
+    clock::sleep_ms(RESTART_MS);
+    process::start_anew();
+    status
 }
 
 fn say(pieces: &[&[u8]]) -> i32 {
@@ -53,15 +64,19 @@ fn say(pieces: &[&[u8]]) -> i32 {
     0
 }
 
-fn complain(nonsense: &Nonsense) {
-    let (what, about): (&[u8], &[u8]) = match nonsense {
-        Nonsense::Unknown(option) => (b"unknown option: ", option),
-        Nonsense::Ambiguous(option) => (b"option could be several: ", option),
-        Nonsense::NoValue(option) => (b"option needs a value: ", option),
-        Nonsense::Value(option) => (b"option takes no value: ", option),
-        Nonsense::Method(method) => (b"unsupported channel method/type: ", method),
-        Nonsense::Seconds(seconds) => (b"not a number of seconds: ", seconds),
-        Nonsense::NoPath => (b"must specify a path for this channel", b""),
+/// Complains about nonsense; whatever else stopped is nothing to complain about.
+fn complain(stop: &Stop) {
+    let Stop::Nonsense(what, about) = stop else {
+        return;
+    };
+    let what: &[u8] = match what {
+        Nonsense::Unknown => b"unknown option: ",
+        Nonsense::Ambiguous => b"option could be several: ",
+        Nonsense::NoValue => b"option needs a value: ",
+        Nonsense::Value => b"option takes no value: ",
+        Nonsense::Method => b"unsupported channel method/type: ",
+        Nonsense::Seconds => b"not a number of seconds: ",
+        Nonsense::NoPath => b"must specify a path for this channel",
     };
     log::last_words(&[what, about]);
     log::last_words(&[b"try 'gaunt --help' for more information"]);

@@ -30,36 +30,34 @@ pub(super) struct Options {
     pub(super) filter: Filter,
 }
 
-/// What to do.
-#[derive(Debug)]
-pub(super) enum Asked {
-    /// Serve.
-    Serve(Options),
+/// Why there is nothing to serve.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Stop {
     /// Print the version.
     Version,
     /// Print how to use it.
     Help,
     /// Print the names of all commands.
     Commands,
-    /// Nothing: these words do not make sense.
-    Nonsense(Nonsense),
+    /// These words do not make sense.
+    Nonsense(Nonsense, &'static [u8]),
 }
 
 /// What is wrong with the command line.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nonsense {
     /// No such option.
-    Unknown(&'static [u8]),
+    Unknown,
     /// A shortened option that could be several.
-    Ambiguous(&'static [u8]),
+    Ambiguous,
     /// An option without the value it needs.
-    NoValue(&'static [u8]),
+    NoValue,
     /// An option with a value it does not take.
-    Value(&'static [u8]),
+    Value,
     /// Not a method.
-    Method(&'static [u8]),
+    Method,
     /// Not a number of seconds.
-    Seconds(&'static [u8]),
+    Seconds,
     /// The method needs a path.
     NoPath,
 }
@@ -111,17 +109,11 @@ QEMU guest agent for guests that have nothing else in them.
 ";
 
 /// Reads the command line.
-pub(super) fn read(args: impl Iterator<Item = &'static [u8]>) -> Asked {
+pub(super) fn read(args: impl Iterator<Item = &'static [u8]>) -> Result<Options, Stop> {
     let mut reader = Reader::new(args);
-    match reader.all() {
-        Ok(()) => {}
-        Err(Stop::Asked(asked)) => return asked,
-        Err(Stop::Nonsense(nonsense)) => return Asked::Nonsense(nonsense),
-    }
-    match reader.options.complete() {
-        Some(options) => Asked::Serve(options),
-        None => Asked::Nonsense(Nonsense::NoPath),
-    }
+    reader.all()?;
+    reader.options.complete()?;
+    Ok(reader.options)
 }
 
 /// Reads the command line of PID 1, which has nobody to ask it for help and may not end: it serves,
@@ -129,38 +121,29 @@ pub(super) fn read(args: impl Iterator<Item = &'static [u8]>) -> Asked {
 /// sense around it counts, above all what is not allowed.
 pub(super) fn read_as_init(
     args: impl Iterator<Item = &'static [u8]>,
-    complain: &mut dyn FnMut(&Nonsense),
+    complain: &mut dyn FnMut(&Stop),
 ) -> Options {
     let mut reader = Reader::new(args);
     while let Err(stop) = reader.all() {
-        if let Stop::Nonsense(nonsense) = stop {
-            complain(&nonsense);
-        }
+        complain(&stop);
     }
-    reader.options.complete().unwrap_or_else(|| {
-        complain(&Nonsense::NoPath);
-        Options {
-            method: Method::VirtioSerial,
-            path: Some(DEFAULT_PORT),
-            ..reader.options
-        }
-    })
+    while let Err(stop) = reader.options.complete() {
+        complain(&stop);
+        reader.options.method = Method::VirtioSerial;
+    }
+    reader.options
 }
 
 impl Options {
-    fn complete(mut self) -> Option<Self> {
-        match (self.method, self.path) {
-            (Method::UnixListen, None) => return None,
-            (Method::VirtioSerial, None) => self.path = Some(DEFAULT_PORT),
-            _ => {}
+    fn complete(&mut self) -> Result<(), Stop> {
+        if self.path.is_none() {
+            if self.method == Method::UnixListen {
+                return Err(Stop::Nonsense(Nonsense::NoPath, b""));
+            }
+            self.path = Some(DEFAULT_PORT);
         }
-        Some(self)
+        Ok(())
     }
-}
-
-enum Stop {
-    Asked(Asked),
-    Nonsense(Nonsense),
 }
 
 struct Reader<I> {
@@ -198,22 +181,26 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<I> {
     fn long(&mut self, arg: &'static [u8], long: &'static [u8]) -> Result<(), Stop> {
         let equals = long.iter().position(|byte| *byte == b'=');
         let (name, given) = long.split_at(equals.unwrap_or(long.len()));
-        let mut matching = OPTIONS
-            .iter()
-            .filter(|option| option.0.as_bytes().starts_with(name));
-        let exact = OPTIONS.iter().find(|option| option.0.as_bytes() == name);
-        let first = matching
-            .next()
-            .ok_or(Stop::Nonsense(Nonsense::Unknown(arg)))?;
-        if exact.is_none() && matching.next().is_some() {
-            return Err(Stop::Nonsense(Nonsense::Ambiguous(arg)));
+        let (mut found, mut several) = (None, false);
+        for option in &OPTIONS {
+            if option.0.as_bytes() == name {
+                (found, several) = (Some(option), false);
+                break;
+            }
+            if option.0.as_bytes().starts_with(name) {
+                several |= found.is_some();
+                found = Some(option);
+            }
         }
-        let (_, _, takes_value, name) = *exact.unwrap_or(first);
+        let (_, _, takes_value, name) = *found.ok_or(Stop::Nonsense(Nonsense::Unknown, arg))?;
+        if several {
+            return Err(Stop::Nonsense(Nonsense::Ambiguous, arg));
+        }
         let value = match (takes_value, given.split_first()) {
             (true, Some((_, value))) => value,
             (true, None) => self.value(arg)?,
             (false, None) => b"",
-            (false, Some(_)) => return Err(Stop::Nonsense(Nonsense::Value(arg))),
+            (false, Some(_)) => return Err(Stop::Nonsense(Nonsense::Value, arg)),
         };
         self.apply(name, value)
     }
@@ -223,7 +210,7 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<I> {
             let option = OPTIONS
                 .iter()
                 .find(|option| option.1 == *letter && *letter != 0);
-            let unknown = Stop::Nonsense(Nonsense::Unknown(letters));
+            let unknown = Stop::Nonsense(Nonsense::Unknown, letters);
             let (_, _, takes_value, name) = *option.ok_or(unknown)?;
             if takes_value {
                 let value = if rest.is_empty() {
@@ -242,7 +229,7 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<I> {
     fn value(&mut self, option: &'static [u8]) -> Result<&'static [u8], Stop> {
         self.args
             .next()
-            .ok_or(Stop::Nonsense(Nonsense::NoValue(option)))
+            .ok_or(Stop::Nonsense(Nonsense::NoValue, option))
     }
 
     fn apply(&mut self, name: Name, value: &'static [u8]) -> Result<(), Stop> {
@@ -252,24 +239,24 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<I> {
                 options.method = match value {
                     b"virtio-serial" => Method::VirtioSerial,
                     b"unix-listen" => Method::UnixListen,
-                    _ => return Err(Stop::Nonsense(Nonsense::Method(value))),
+                    _ => return Err(Stop::Nonsense(Nonsense::Method, value)),
                 }
             }
             Name::Path => options.path = Some(value),
             Name::StateDirectory => options.state_directory = value,
             Name::Verbose => options.verbose = true,
-            Name::Version => return Err(Stop::Asked(Asked::Version)),
-            Name::Help => return Err(Stop::Asked(Asked::Help)),
+            Name::Version => return Err(Stop::Version),
+            Name::Help => return Err(Stop::Help),
             Name::Block | Name::Allow => {
                 if matches!(value, b"help" | b"?") {
-                    return Err(Stop::Asked(Asked::Commands));
+                    return Err(Stop::Commands);
                 }
                 list(&mut options.filter, name == Name::Allow, value);
             }
             Name::FreezeTimeout => {
                 let seconds = text::parse_u32(value);
                 options.freeze_timeout_s =
-                    seconds.ok_or(Stop::Nonsense(Nonsense::Seconds(value)))?;
+                    seconds.ok_or(Stop::Nonsense(Nonsense::Seconds, value))?;
             }
         }
         Ok(())
@@ -298,22 +285,12 @@ fn list(filter: &mut Filter, allow: bool, names: &[u8]) {
 mod tests {
     use super::*;
 
-    fn asked(args: &[&'static str]) -> Asked {
-        read(args.iter().map(|arg| arg.as_bytes()))
+    fn stop(args: &[&'static str]) -> Stop {
+        read(args.iter().map(|arg| arg.as_bytes())).unwrap_err()
     }
 
     fn options(args: &[&'static str]) -> Options {
-        match asked(args) {
-            Asked::Serve(options) => options,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn nonsense(args: &[&'static str]) -> Nonsense {
-        match asked(args) {
-            Asked::Nonsense(nonsense) => nonsense,
-            other => panic!("{other:?}"),
-        }
+        read(args.iter().map(|arg| arg.as_bytes())).unwrap()
     }
 
     #[test]
@@ -336,28 +313,27 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        assert_eq!(nonsense(&["-q"]), Nonsense::Unknown(b"q"));
-        assert_eq!(nonsense(&["--frob"]), Nonsense::Unknown(b"--frob"));
-        assert_eq!(nonsense(&["--ver"]), Nonsense::Ambiguous(b"--ver"));
-        assert_eq!(nonsense(&["--path"]), Nonsense::NoValue(b"--path"));
-        assert_eq!(nonsense(&["--help=x"]), Nonsense::Value(b"--help=x"));
-        assert_eq!(
-            nonsense(&["-m", "carrier-pigeon"]),
-            Nonsense::Method(b"carrier-pigeon")
-        );
-        assert_eq!(
-            nonsense(&["--freeze-timeout=soon"]),
-            Nonsense::Seconds(b"soon")
-        );
-        assert_eq!(nonsense(&["-m", "unix-listen"]), Nonsense::NoPath);
+        use Nonsense::*;
+        for (args, what, about) in [
+            (&["-q"][..], Unknown, "q"),
+            (&["--frob"], Unknown, "--frob"),
+            (&["--ver"], Ambiguous, "--ver"),
+            (&["--path"], NoValue, "--path"),
+            (&["--help=x"], Value, "--help=x"),
+            (&["-m", "carrier-pigeon"], Method, "carrier-pigeon"),
+            (&["--freeze-timeout=soon"], Seconds, "soon"),
+            (&["-m", "unix-listen"], NoPath, ""),
+        ] {
+            assert_eq!(stop(args), Stop::Nonsense(what, about.as_bytes()));
+        }
     }
 
     #[test]
     fn what_is_met_first_is_done() {
-        assert!(matches!(asked(&["-V", "-q"]), Asked::Version));
-        assert!(matches!(asked(&["--help"]), Asked::Help));
-        assert!(matches!(asked(&["-b", "?"]), Asked::Commands));
-        assert!(matches!(asked(&["--allow-rpcs=help"]), Asked::Commands));
+        assert_eq!(stop(&["-V", "-q"]), Stop::Version);
+        assert_eq!(stop(&["--help"]), Stop::Help);
+        assert_eq!(stop(&["-b", "?"]), Stop::Commands);
+        assert_eq!(stop(&["--allow-rpcs=help"]), Stop::Commands);
     }
 
     #[test]
@@ -373,7 +349,9 @@ mod tests {
             b"--freeze-timeout=x",
         ];
         let mut complaints = 0;
-        let options = read_as_init(words.into_iter(), &mut |_| complaints += 1);
+        let options = read_as_init(words.into_iter(), &mut |stop| {
+            complaints += usize::from(matches!(stop, Stop::Nonsense(..)));
+        });
         assert_eq!(complaints, 3);
         assert_eq!(options.method, Method::VirtioSerial);
         assert_eq!(options.path, Some(DEFAULT_PORT));
