@@ -13,7 +13,7 @@ mod serve;
 use crate::commands::{TABLE, info::VERSION};
 use crate::sys::args::Strings;
 use crate::sys::{clock, fault, log, process, stdio, stream};
-use options::{HELP, Nonsense, Stop};
+use options::{HELP, Nonsense, Options, Stop};
 
 /// Exit status for a command line that makes no sense: qemu-ga's.
 const MISUSED: i32 = 1;
@@ -26,32 +26,35 @@ pub fn main(mut words: Strings, environment: Strings) -> i32 {
     stdio::secure();
     fault::catch();
     words.next();
-    if process::is_init() {
-        return run_as_init(words, environment);
-    }
-    match options::read(words) {
-        Ok(options) => serve::run(&options, environment),
-        Err(Stop::Version) => say(&[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"]),
-        Err(Stop::Help) => say(&[HELP.as_bytes()]),
-        Err(Stop::Commands) => TABLE
-            .iter()
-            .map(|row| say(&[row.name.as_bytes(), b"\n"]))
-            .max()
-            .unwrap_or(0),
-        Err(nonsense) => {
-            complain(&nonsense);
-            MISUSED
+    let is_init = process::is_init();
+    let mut options = Options::new();
+    while let Err(stop) = options::read(&mut words, &mut options) {
+        match stop {
+            Stop::Nonsense(what, about) => complain(what, about),
+            // PID 1 serves whatever it is told.
+            _ if is_init => continue,
+            Stop::Version => return say(&[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"]),
+            Stop::Help => return say(&[HELP.as_bytes()]),
+            Stop::Commands => {
+                let mut names = TABLE.iter();
+                let said = names.try_for_each(|row| match say(&[row.name.as_bytes(), b"\n"]) {
+                    0 => Ok(()),
+                    failed => Err(failed),
+                });
+                return said.err().unwrap_or(0);
+            }
+        }
+        if !is_init {
+            return MISUSED;
         }
     }
-}
-
-/// PID 1 may not end: that would be the end of the guest. Should it have to give up serving, it
-/// starts anew.
-fn run_as_init(words: Strings, environment: Strings) -> i32 {
-    let options = options::read_as_init(words, &mut complain);
     let status = serve::run(&options, environment);
-    clock::sleep_ms(RESTART_MS);
-    process::start_anew();
+    // PID 1 may not end: that would be the end of the guest. Should it have to give up serving, it
+    // starts anew.
+    if is_init {
+        clock::sleep_ms(RESTART_MS);
+        process::start_anew();
+    }
     status
 }
 
@@ -64,11 +67,7 @@ fn say(pieces: &[&[u8]]) -> i32 {
     0
 }
 
-/// Complains about nonsense; whatever else stopped is nothing to complain about.
-fn complain(stop: &Stop) {
-    let Stop::Nonsense(what, about) = stop else {
-        return;
-    };
+fn complain(what: Nonsense, about: &[u8]) {
     let what: &[u8] = match what {
         Nonsense::Unknown => b"unknown option: ",
         Nonsense::Ambiguous => b"option could be several: ",

@@ -108,65 +108,52 @@ QEMU guest agent for guests that have nothing else in them.
   -h, --help            print this
 ";
 
-/// Reads the command line.
-pub(super) fn read(args: impl Iterator<Item = &'static [u8]>) -> Result<Options, Stop> {
-    let mut reader = Reader::new(args);
-    reader.all()?;
-    reader.options.complete()?;
-    Ok(reader.options)
-}
-
-/// Reads the command line of PID 1, which has nobody to ask it for help and may not end: it serves,
-/// whatever it was told. What makes no sense is handed to `complain` and left out; what does make
+/// Reads the command line into `options`.
+///
+/// Whoever must serve whatever the words are, as PID 1 must, which has nobody to ask it for help and
+/// may not end, reads on after an error: what made no sense is left out then, and what does make
 /// sense around it counts, above all what is not allowed.
-pub(super) fn read_as_init(
-    args: impl Iterator<Item = &'static [u8]>,
-    complain: &mut dyn FnMut(&Stop),
-) -> Options {
-    let mut reader = Reader::new(args);
-    while let Err(stop) = reader.all() {
-        complain(&stop);
+pub(super) fn read<I: Iterator<Item = &'static [u8]>>(
+    args: &mut I,
+    options: &mut Options,
+) -> Result<(), Stop> {
+    let mut reader = Reader { args, options };
+    reader.all()?;
+    if options.path.is_none() {
+        options.path = Some(DEFAULT_PORT);
+        if options.method == Method::UnixListen {
+            options.method = Method::VirtioSerial;
+            return Err(Stop::Nonsense(Nonsense::NoPath, b""));
+        }
     }
-    while let Err(stop) = reader.options.complete() {
-        complain(&stop);
-        reader.options.method = Method::VirtioSerial;
-    }
-    reader.options
+    Ok(())
 }
 
 impl Options {
-    fn complete(&mut self) -> Result<(), Stop> {
-        if self.path.is_none() {
-            if self.method == Method::UnixListen {
-                return Err(Stop::Nonsense(Nonsense::NoPath, b""));
-            }
-            self.path = Some(DEFAULT_PORT);
-        }
-        Ok(())
-    }
-}
-
-struct Reader<I> {
-    args: I,
-    options: Options,
-}
-
-impl<I: Iterator<Item = &'static [u8]>> Reader<I> {
-    fn new(args: I) -> Self {
-        let options = Options {
+    /// What no option changes.
+    pub(super) fn new() -> Self {
+        Self {
             method: Method::VirtioSerial,
             path: None,
             state_directory: b"/run",
             verbose: false,
             freeze_timeout_s: FREEZE_TIMEOUT_S,
             filter: Filter::default(),
-        };
-        Self { args, options }
+        }
     }
+}
 
+struct Reader<'a, I> {
+    args: &'a mut I,
+    options: &'a mut Options,
+}
+
+impl<I: Iterator<Item = &'static [u8]>> Reader<'_, I> {
     fn all(&mut self) -> Result<(), Stop> {
         while let Some(arg) = self.args.next() {
             if arg == b"--" {
+                // Nothing is left for whoever reads on.
+                while self.args.next().is_some() {}
                 break;
             }
             if let Some(long) = arg.strip_prefix(b"--") {
@@ -233,7 +220,7 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<I> {
     }
 
     fn apply(&mut self, name: Name, value: &'static [u8]) -> Result<(), Stop> {
-        let options = &mut self.options;
+        let options = &mut *self.options;
         match name {
             Name::Method => {
                 options.method = match value {
@@ -286,11 +273,14 @@ mod tests {
     use super::*;
 
     fn stop(args: &[&'static str]) -> Stop {
-        read(args.iter().map(|arg| arg.as_bytes())).unwrap_err()
+        let mut args = args.iter().map(|arg| arg.as_bytes());
+        read(&mut args, &mut Options::new()).unwrap_err()
     }
 
     fn options(args: &[&'static str]) -> Options {
-        read(args.iter().map(|arg| arg.as_bytes())).unwrap()
+        let mut options = Options::new();
+        read(&mut args.iter().map(|arg| arg.as_bytes()), &mut options).unwrap();
+        options
     }
 
     #[test]
@@ -338,7 +328,7 @@ mod tests {
 
     #[test]
     fn pid_1_serves_whatever_it_is_told() {
-        let words: [&'static [u8]; 8] = [
+        let words: [&'static [u8]; 10] = [
             b"-V",
             b"--bogus",
             b"-b",
@@ -347,11 +337,15 @@ mod tests {
             b"-m",
             b"unix-listen",
             b"--freeze-timeout=x",
+            b"--",
+            b"-v",
         ];
+        let (mut words, mut options) = (words.into_iter(), Options::new());
         let mut complaints = 0;
-        let options = read_as_init(words.into_iter(), &mut |stop| {
+        while let Err(stop) = read(&mut words, &mut options) {
             complaints += usize::from(matches!(stop, Stop::Nonsense(..)));
-        });
+        }
+        assert!(!options.verbose);
         assert_eq!(complaints, 3);
         assert_eq!(options.method, Method::VirtioSerial);
         assert_eq!(options.path, Some(DEFAULT_PORT));
