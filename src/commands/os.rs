@@ -62,7 +62,7 @@ pub(super) fn get_osinfo(
 fn put_release(object: &mut Object<'_>, root: &Root, told: Option<&[u8]>) {
     let mut buffer = [0; OS_RELEASE_BYTES];
     let file = os::release(root, told, &mut buffer);
-    for member in MEMBERS {
+    for member in &MEMBERS {
         let mut key = heapless::Vec::<u8, 16>::new();
         for byte in member.bytes() {
             let byte = if byte == b'-' { b'_' } else { byte };

@@ -152,8 +152,8 @@ fn tell(root: &Root, way: Way) -> bool {
             let variable = Path::of(&[b"INIT_HALT=", halt]);
             let halt = sysv_request(SET_VARIABLE, 0, variable.as_bytes());
             let level = sysv_request(CHANGE_RUNLEVEL, runlevel, b"");
-            let fifos: [&[u8]; 2] = [b"run/initctl", b"dev/initctl"];
-            let mut told = fifos.into_iter();
+            let fifos: &[&[u8]] = &[b"run/initctl", b"dev/initctl"];
+            let mut told = fifos.iter();
             told.any(|fifo| power::tell_fifo(root, fifo, &[&halt, &level]).is_ok())
         }
     }

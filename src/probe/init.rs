@@ -125,9 +125,8 @@ fn listens(root: &Root, signal: u8) -> bool {
     let mut buffer = [0; 2048];
     let status = root.read(&Path::of(&[b"proc/1/status"]), &mut buffer);
     status.is_ok_and(|status| {
-        let sets: [&[u8]; 2] = [b"SigCgt", b"SigBlk"];
-        let mut sets = sets.into_iter();
-        sets.any(|set| has_signal(status, set, signal.into()) == Some(true))
+        let sets: &[&[u8]] = &[b"SigCgt", b"SigBlk"];
+        sets.iter().any(|set| has_signal(status, set, signal.into()) == Some(true))
     })
 }
 

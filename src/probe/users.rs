@@ -92,6 +92,7 @@ impl Users {
 }
 
 /// The time of a record, whose microseconds may be any number.
+#[inline(never)]
 fn time(record: &Record<'_>) -> (i64, u32) {
     let seconds = record
         .seconds

@@ -233,9 +233,14 @@ pub(super) fn escape(out: &mut dyn Store, bytes: &[u8]) {
 
 /// As [`escape`], for bytes that come one by one: they are gathered into runs that do not cut a
 /// character in two.
-pub(super) fn escape_bytes(out: &mut dyn Store, bytes: impl Iterator<Item = u8>) {
+pub(super) fn escape_bytes(out: &mut dyn Store, mut bytes: impl Iterator<Item = u8>) {
+    escape_each(out, &mut || bytes.next());
+}
+
+/// One for all kinds of bytes.
+fn escape_each(out: &mut dyn Store, next: &mut dyn FnMut() -> Option<u8>) {
     let mut run = heapless::Vec::<u8, 64>::new();
-    for byte in bytes {
+    while let Some(byte) = next() {
         // Runs are cut before a byte that begins a character, so never inside one; a character
         // takes at most four bytes.
         let begins = byte & 0xC0 != 0x80;
