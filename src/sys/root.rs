@@ -12,6 +12,10 @@ use rustix::io::Errno;
 
 use crate::base::path::Path;
 
+/// The longest line that is understood, in bytes. A line of the mount table may hold two paths of
+/// 4 KiB, each byte of them escaped as four.
+const LINE_BYTES: usize = 16 << 10;
+
 /// The directory that stands for `/`.
 pub struct Root(OwnedFd);
 
@@ -176,84 +180,47 @@ impl Root {
         Ok(())
     }
 
-    /// Calls `each` with every line of a file, without its end, until it returns false. What is too
-    /// long for any line (`Lines::LINE`) is left out.
+    /// Calls `each` with every line of a file, without its end, until it returns false. What is
+    /// longer than [`LINE_BYTES`] is left out.
     ///
     /// # Errors
     /// What opening or reading the file came to.
     pub fn lines(&self, path: &Path, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Errno> {
-        let mut lines = Lines {
-            file: self.file(path)?,
-            buffer: [0; Lines::LINE],
-            start: 0,
-            end: 0,
-            ended: false,
-        };
-        while let Some(line) = lines.next_line()? {
-            if !each(line) {
-                break;
+        let file = self.file(path)?;
+        let mut buffer = [0; LINE_BYTES];
+        let (mut held, mut too_long) = (0, false);
+        loop {
+            let count = match rustix::io::read(&file, &mut buffer[held..]) {
+                Err(Errno::INTR) => continue,
+                done => done?,
+            };
+            let mut rest = &buffer[..held + count];
+            while let Some(len) = rest.iter().position(|byte| *byte == b'\n') {
+                let (line, behind) = rest.split_at(len);
+                rest = behind.get(1..).unwrap_or_default();
+                if !core::mem::take(&mut too_long) && !each(line) {
+                    return Ok(());
+                }
+            }
+            if count == 0 {
+                if !rest.is_empty() && !too_long {
+                    each(rest);
+                }
+                return Ok(());
+            }
+            let end = held + count;
+            held = rest.len();
+            buffer.copy_within(end - held..end, 0);
+            if held == LINE_BYTES {
+                (held, too_long) = (0, true);
             }
         }
-        Ok(())
     }
 }
 
 impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-/// A file read line by line, however long it is.
-struct Lines {
-    file: OwnedFd,
-    buffer: [u8; Lines::LINE],
-    start: usize,
-    end: usize,
-    ended: bool,
-}
-
-impl Lines {
-    /// The longest line that is understood, in bytes. A line of the mount table may hold two paths
-    /// of 4 KiB, each byte of them escaped as four; what is longer is left out.
-    const LINE: usize = 16 << 10;
-
-    /// The next line without its end, or `None` at the end of the file.
-    ///
-    /// # Errors
-    /// What reading the file came to.
-    fn next_line(&mut self) -> Result<Option<&[u8]>, Errno> {
-        let mut too_long = false;
-        loop {
-            let held = &self.buffer[self.start..self.end];
-            if let Some(len) = held.iter().position(|byte| *byte == b'\n') {
-                let line = self.start..self.start + len;
-                self.start = line.end + 1;
-                if too_long {
-                    too_long = false;
-                    continue;
-                }
-                return Ok(Some(&self.buffer[line]));
-            }
-            if self.ended {
-                let line = self.start..self.end;
-                self.start = self.end;
-                return Ok((!line.is_empty() && !too_long).then(|| &self.buffer[line]));
-            }
-            if self.start == 0 && self.end == Self::LINE {
-                too_long = true;
-                self.end = 0;
-            }
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-            match rustix::io::read(&self.file, &mut self.buffer[self.end..]) {
-                Ok(0) => self.ended = true,
-                Ok(count) => self.end += count,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
     }
 }
 
@@ -273,9 +240,9 @@ mod tests {
     fn lines_come_whole_and_a_monster_is_left_out() {
         let (path, root) = tree("lines");
         let mut text = b"first\n\n".to_vec();
-        text.extend([b'x'; 3 * Lines::LINE]);
+        text.extend([b'x'; 3 * LINE_BYTES]);
         text.extend(b"\nafter\n");
-        text.extend([b'y'; Lines::LINE - 1]);
+        text.extend([b'y'; LINE_BYTES - 1]);
         text.extend(b"\nlast");
         std::fs::write(path.join("f"), &text).unwrap();
         let mut seen = Vec::new();
@@ -294,7 +261,7 @@ mod tests {
             &seen[..3],
             [b"first".to_vec(), b"".to_vec(), b"after".to_vec()]
         );
-        assert_eq!(seen[3].len(), Lines::LINE - 1);
+        assert_eq!(seen[3].len(), LINE_BYTES - 1);
         assert_eq!(seen[4], b"last");
         std::fs::remove_dir_all(path).unwrap();
     }
