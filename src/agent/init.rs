@@ -100,24 +100,24 @@ fn mount_at(
     }
 }
 
-/// What options of /etc/fstab mean to the kernel.
-const FLAGS: [(fstab::Flags, Flags); 16] = [
-    (fstab::Flags::READ_ONLY, Flags::READ_ONLY),
-    (fstab::Flags::NO_SUID, Flags::NO_SUID),
-    (fstab::Flags::NO_DEV, Flags::NO_DEV),
-    (fstab::Flags::NO_EXEC, Flags::NO_EXEC),
-    (fstab::Flags::SYNC, Flags::SYNC),
-    (fstab::Flags::DIR_SYNC, Flags::DIR_SYNC),
-    (fstab::Flags::NO_ATIME, Flags::NO_ATIME),
-    (fstab::Flags::NO_DIR_ATIME, Flags::NO_DIR_ATIME),
-    (fstab::Flags::REL_ATIME, Flags::REL_ATIME),
-    (fstab::Flags::STRICT_ATIME, Flags::STRICT_ATIME),
-    (fstab::Flags::LAZY_TIME, Flags::LAZY_TIME),
-    (fstab::Flags::NO_SYMLINK_FOLLOW, Flags::NO_SYMLINK_FOLLOW),
-    (fstab::Flags::SILENT, Flags::SILENT),
-    (fstab::Flags::BIND, Flags::BIND),
-    (fstab::Flags::BIND_ALL, Flags::BIND_ALL),
-    (fstab::Flags::REMOUNT, Flags::REMOUNT),
+/// What options of /etc/fstab mean to the kernel, in the order of their bits there.
+const FLAGS: [Flags; 16] = [
+    Flags::READ_ONLY,
+    Flags::NO_SUID,
+    Flags::NO_DEV,
+    Flags::NO_EXEC,
+    Flags::SYNC,
+    Flags::DIR_SYNC,
+    Flags::NO_ATIME,
+    Flags::NO_DIR_ATIME,
+    Flags::REL_ATIME,
+    Flags::STRICT_ATIME,
+    Flags::LAZY_TIME,
+    Flags::NO_SYMLINK_FOLLOW,
+    Flags::SILENT,
+    Flags::BIND,
+    Flags::BIND_ALL,
+    Flags::REMOUNT,
 ];
 
 /// Which entries of /etc/fstab have been dealt with, by position. Those past the last bit are tried
@@ -187,7 +187,7 @@ fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: fstab::Flags) -> Result<(
         return Ok(());
     }
     let mut flags = Flags::default();
-    for (_, flag) in FLAGS.iter().filter(|(option, _)| wanted.has(*option)) {
+    for (_, flag) in wanted.places().zip(&FLAGS).filter(|(given, _)| *given) {
         flags = flags.and(*flag);
     }
     let (source, target) = (unescaped(entry.source), unescaped(entry.target));
@@ -298,6 +298,24 @@ mod tests {
         assert_eq!(load(b"xfs"), Err(Errno::NOENT));
         assert_eq!(load(b"nowhere"), Err(Errno::NOENT));
         std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn flags_stand_in_the_order_of_their_options() {
+        for (option, flag) in [
+            (fstab::Flags::READ_ONLY, Flags::READ_ONLY),
+            (fstab::Flags::NO_EXEC, Flags::NO_EXEC),
+            (fstab::Flags::DIR_SYNC, Flags::DIR_SYNC),
+            (fstab::Flags::NO_DIR_ATIME, Flags::NO_DIR_ATIME),
+            (fstab::Flags::STRICT_ATIME, Flags::STRICT_ATIME),
+            (fstab::Flags::NO_SYMLINK_FOLLOW, Flags::NO_SYMLINK_FOLLOW),
+            (fstab::Flags::BIND, Flags::BIND),
+            (fstab::Flags::BIND_ALL, Flags::BIND_ALL),
+            (fstab::Flags::REMOUNT, Flags::REMOUNT),
+        ] {
+            let place = option.places().position(|given| given);
+            assert_eq!(place.map(|place| FLAGS[place]), Some(flag));
+        }
     }
 
     #[test]

@@ -136,6 +136,11 @@ impl Flags {
             })
     }
 
+    /// For each flag, in the order of the constants above, whether it is in this set.
+    pub fn places(self) -> impl Iterator<Item = bool> {
+        (0..u32::BITS).map(move |bit| self.0 & 1u32.unbounded_shl(bit) != 0)
+    }
+
     /// Whether all of `flags` are in this set.
     pub fn has(self, flags: Self) -> bool {
         self.0 & flags.0 == flags.0

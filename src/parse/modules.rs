@@ -54,18 +54,11 @@ pub fn parse_wanted(line: &[u8]) -> Option<(&[u8], &[u8])> {
     (!is_comment).then_some((name, parameters.trim_ascii()))
 }
 
-/// The name of the module in file `path`: without directory, `.ko`, and what compression added.
+/// The name of the module in file `path`: without directory, `.ko`, and what compression added. Names
+/// of modules have no dots.
 pub fn name_of(path: &[u8]) -> &[u8] {
-    let file = path
-        .rsplit(|byte| *byte == b'/')
-        .next()
-        .unwrap_or(path)
-        .trim_ascii_end();
-    let plain = [&b".xz"[..], b".gz", b".zst"]
-        .iter()
-        .find_map(|end| file.strip_suffix(*end));
-    let plain = plain.unwrap_or(file);
-    plain.strip_suffix(b".ko").unwrap_or(plain)
+    let file = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+    span(file, |byte| byte != b'.').0
 }
 
 /// Whether two module names are the same; dash and underscore are.
