@@ -159,6 +159,24 @@ fn unsafe_code_and_system_calls_stay_in_sys() {
     }
 }
 
+/// There is no thread storage, in which the C library's functions would keep their errno.
+#[test]
+fn nothing_of_the_c_library_is_called() {
+    for (path, text) in sources(&src()) {
+        for (number, line) in code(&text) {
+            for name in line.split("libc::").skip(1) {
+                let name =
+                    name.trim_start_matches(|char: char| char.is_alphanumeric() || char == '_');
+                assert!(
+                    !name.starts_with('('),
+                    "{}:{number}: a call",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn every_file_says_what_it_is_for() {
     for (path, text) in sources(&src()) {

@@ -8,7 +8,8 @@
 
 use super::packed::{Packed, Pairs, pack, unpack};
 
-/// One text a line, counted from 0; a number without a text has an empty line.
+/// One text a line, counted from 0; a number without a text has an empty line. The last line is for
+/// those.
 const TEXTS: &str = "\
 Success\n\
 Operation not permitted\n\
@@ -143,12 +144,16 @@ Key was rejected by service\n\
 Owner died\n\
 State not recoverable\n\
 Operation not possible due to RF-kill\n\
-Memory page has hardware error";
+Memory page has hardware error\n\
+unknown error";
 
 const PACKED: Packed<{ TEXTS.len() }> = pack(TEXTS);
 /// The texts as the program holds them.
 static BYTES: [u8; PACKED.len] = *PACKED.bytes.first_chunk().unwrap();
 static PAIRS: Pairs = PACKED.pairs;
+
+/// The number of the last line, which no error has.
+const UNKNOWN: i32 = 134;
 
 /// Room for the longest text.
 const TEXT_BYTES: usize = 49;
@@ -160,16 +165,25 @@ pub type Text = heapless::Vec<u8, TEXT_BYTES>;
 ///
 /// `None` for a number Linux does not use; glibc then says `Unknown error N`.
 pub fn text(errno: i32) -> Option<Text> {
+    Some(line(errno)).filter(|text| errno != UNKNOWN && !text.is_empty())
+}
+
+/// The text of error number `errno` for people who will not look any closer.
+pub fn words(errno: i32) -> Text {
+    text(errno).unwrap_or_else(|| line(UNKNOWN))
+}
+
+fn line(wanted: i32) -> Text {
     let mut text = Text::new();
     let mut line = 0;
     for byte in &BYTES {
         if *byte == b'\n' {
             line += 1;
-        } else if line == errno {
+        } else if line == wanted {
             unpack(&PAIRS, *byte, &mut text);
         }
     }
-    (!text.is_empty()).then_some(text)
+    text
 }
 
 #[cfg(test)]
@@ -183,7 +197,10 @@ mod tests {
 
     #[test]
     fn all_texts_come_whole() {
-        for (errno, line) in TEXTS.lines().enumerate() {
+        assert_eq!(words(UNKNOWN), b"unknown error");
+        assert_eq!(words(41), b"unknown error");
+        assert_eq!(words(1), b"Operation not permitted");
+        for (errno, line) in TEXTS.lines().enumerate().take(134) {
             let expected = (!line.is_empty()).then_some(line);
             assert_eq!(text(errno as i32), expected, "{errno}");
         }

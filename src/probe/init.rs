@@ -126,7 +126,8 @@ fn listens(root: &Root, signal: u8) -> bool {
     let status = root.read(&Path::of(&[b"proc/1/status"]), &mut buffer);
     status.is_ok_and(|status| {
         let sets: &[&[u8]] = &[b"SigCgt", b"SigBlk"];
-        sets.iter().any(|set| has_signal(status, set, signal.into()) == Some(true))
+        sets.iter()
+            .any(|set| has_signal(status, set, signal.into()) == Some(true))
     })
 }
 

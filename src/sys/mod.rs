@@ -34,5 +34,5 @@ pub fn number(errno: Errno) -> i32 {
 
 /// The C library's words for an error, for the log.
 pub fn words(errno: Errno) -> Text {
-    errno::text(number(errno)).unwrap_or_else(|| b"unknown error".iter().copied().collect())
+    errno::words(number(errno))
 }

@@ -1,9 +1,13 @@
 //! epoll, with descriptors known by small numbers.
+#![allow(unsafe_code)]
 
-use rustix::event::Timespec;
+use core::ptr;
+
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
+
+use super::raw;
 
 /// What a descriptor is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +86,16 @@ impl Poll {
 
     /// Waits for news, `timeout_ms` milliseconds at most; `None` waits for ever.
     pub fn wait(&mut self, timeout_ms: Option<u64>) -> Result<(), Errno> {
-        let timeout = timeout_ms.map(|ms| Timespec {
-            tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(ms % 1000).unwrap_or(0) * 1_000_000,
-        });
-        self.ready = match epoll::wait(&self.epoll, &mut self.events[..], timeout.as_ref()) {
+        // A number of its own for ever; what is longer than 24 days is asked for again.
+        let timeout = timeout_ms.map_or(usize::MAX, |ms| ms.min(i32::MAX as u64) as usize);
+        let events = ptr::from_mut(&mut self.events).expose_provenance();
+        // SAFETY: epoll_pwait writes at most `BATCH` events, for which there is room, in the kernel's
+        // layout, which is that of rustix's type; the null is no signal mask.
+        self.ready = match unsafe {
+            let epoll = self.epoll.as_raw_fd() as usize;
+            let args = [epoll, events, Self::BATCH, timeout, 0];
+            raw::call(libc::SYS_epoll_pwait, args)
+        } {
             Ok(count) => count,
             Err(Errno::INTR) => 0,
             Err(errno) => return Err(errno),
