@@ -82,7 +82,7 @@ pub(super) fn get_load(_: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Re
 
 fn put_loads(reply: &mut Reply<'_>, loads: [u64; 3]) {
     let mut object = reply.value().object();
-    for (member, load) in (&["load1m", "load5m", "load15m"]).iter().zip(loads) {
+    for (member, load) in ["load1m", "load5m", "load15m"].iter().zip(loads) {
         let units = (load >> 16).cast_signed();
         let fraction = (load & 0xFFFF) * LOAD_UNIT;
         object.member(member).decimal(units, fraction, LOAD_PLACES);
