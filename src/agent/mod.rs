@@ -12,13 +12,11 @@ mod serve;
 
 use crate::commands::{TABLE, info::VERSION};
 use crate::sys::args::Strings;
-use crate::sys::{clock, fault, log, process, stdio, stream};
+use crate::sys::{fault, log, process, stdio, stream};
 use options::{HELP, Nonsense, Options, Stop};
 
 /// Exit status for a command line that makes no sense: qemu-ga's.
 const MISUSED: i32 = 1;
-/// How long PID 1 waits before it starts anew, so that a fault that stays does not fill the console.
-const RESTART_MS: u32 = 1_000;
 
 /// Runs the agent, given its command line, its own name included, and its environment; gives its
 /// exit status.
@@ -48,14 +46,7 @@ pub fn main(mut words: Strings, environment: Strings) -> i32 {
             return MISUSED;
         }
     }
-    let status = serve::run(&options, environment);
-    // PID 1 may not end: that would be the end of the guest. Should it have to give up serving, it
-    // starts anew.
-    if is_init {
-        clock::sleep_ms(RESTART_MS);
-        process::start_anew();
-    }
-    status
+    serve::run(&options, environment)
 }
 
 fn say(pieces: &[&[u8]]) -> i32 {
