@@ -141,6 +141,8 @@ fn unsafe_code_and_system_calls_stay_in_sys() {
         }
         for (number, line) in code(&text) {
             let spot = format!("{}:{number}", path.display());
+            // What NVMe disks count and the protocol names.
+            let line = line.replace("unsafe-shutdowns", "");
             let words = line.split(|char: char| !char.is_alphanumeric() && char != '_');
             for word in words {
                 assert!(entry || word != "unsafe", "{spot}: unsafe code");

@@ -82,6 +82,7 @@ pub const BLOCK_NAME_BYTES: usize = 64;
 
 /// The serial number of a disk. The longest is made of a SCSI designator: a digit, 8 bytes of vendor,
 /// 16 of model, and the 252 that one page of 255 has room for, or half of them as hexadecimal.
+/// Names of device-mapper, at most 127 bytes, fit too.
 pub const SERIAL_BYTES: usize = 288;
 
 /// Programs started by guest-exec that run, or whose end was not asked for. With three pipes each
@@ -95,6 +96,10 @@ pub const EXEC_STREAM_BYTES: usize = 16 << 20;
 /// Input and output of all programs together, in bytes: both outputs of four programs to the full.
 /// Past that, output is dropped and no new program is started before something was asked for.
 pub const EXEC_HELD_BYTES: usize = 128 << 20;
+
+/// What udevd knows of a block device, in bytes: a handful of links and some forty properties, in all
+/// 2 KiB of a disk that has many. What is beyond is not seen.
+pub const UDEV_ENTRY_BYTES: usize = 16 << 10;
 
 /// Parameters of one command; guest-exec has the most.
 pub const PARAMETERS: usize = 5;

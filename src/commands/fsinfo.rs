@@ -4,62 +4,25 @@
 //! libvirt expects them. A device that is not in sysfs (in a container) goes by its numbers.
 //!
 //! Differences from qemu-ga: what cannot be found out about one device leaves its list of disks
-//! empty or shorter and fails nothing; disks of one file system come in the order of their names;
+//! empty or shorter and fails nothing; disks of one file system come in the reverse order of their names;
 //! those of `parse::sysfs_disk`, `probe::block` (arrays with partitions, NVMe multipath) and
 //! `probe::serial` (serial numbers without udev).
 //!
 //! A file system that does not answer keeps the reply waiting, and nothing else: this runs in a child.
 
-use serde::Serialize;
-
-use super::{Slow, no_mount_table};
+use super::{Slow, no_mount_table, put_address};
 use crate::base::path::Path;
-use crate::probe::block::{Device, Disk, push_numbers};
+use crate::probe::block::{self, last_component, push_numbers};
 use crate::probe::mounts::{Mount, Mounts};
 use crate::state::State;
 use crate::sys::mount::usage;
 use crate::sys::root::{Root, relative};
 use crate::wire::args::Args;
-use crate::wire::emit::{Object, Text};
+use crate::wire::emit::Object;
 use crate::wire::reply::{Failed, Reply};
 
 /// Lists the mounted file systems.
 pub(super) const GET_FSINFO: Slow = Slow::alone(get_fsinfo);
-
-/// Where a disk is attached.
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Address<'a> {
-    pci_controller: PciController,
-    bus_type: &'static str,
-    bus: u64,
-    target: u64,
-    unit: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    serial: Option<Text<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dev: Option<Text<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ccw_address: Option<CcwAddress>,
-}
-
-/// A PCI function; all -1 for a disk that is not on PCI.
-#[derive(Serialize)]
-struct PciController {
-    domain: i64,
-    bus: i64,
-    slot: i64,
-    function: i64,
-}
-
-/// A channel device.
-#[derive(Serialize)]
-struct CcwAddress {
-    cssid: u64,
-    ssid: u64,
-    subchno: u64,
-    devno: u64,
-}
 
 fn get_fsinfo(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     list(&state.root, reply)
@@ -80,62 +43,23 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
 }
 
 fn describe(root: &Root, mount: &Mount<'_>, object: &mut Object<'_>) {
-    let device = Device::numbered(root, mount.major, mount.minor);
-    let name = object.member("name");
-    match &device {
-        Some(device) => name.text(device.name()),
-        None => {
-            let mut numbers = Path::new();
-            push_numbers(&mut numbers, mount.major, mount.minor);
-            name.text(numbers.as_bytes());
-        }
-    }
-    object.member("mountpoint").text(mount.mount_point);
-    object.member("type").text(mount.kind);
+    let mut device = block::numbered(root, mount.major, mount.minor);
+    let mut numbers = Path::new();
+    push_numbers(&mut numbers, mount.major, mount.minor);
+    let name = last_component(device.as_ref().unwrap_or(&numbers));
+    object.text("name", name);
+    object.text("mountpoint", mount.mount_point);
+    object.text("type", mount.kind);
     if let Ok(usage) = usage(root, &Path::of(&[relative(mount.mount_point)])) {
-        object.member("used-bytes").uint(usage.used);
-        object.member("total-bytes").uint(usage.total);
-        object
-            .member("total-bytes-privileged")
-            .uint(usage.total_privileged);
+        const NAMES: &str = "used-bytes total-bytes total-bytes-privileged";
+        let sizes = [usage.used, usage.total, usage.total_privileged];
+        object.numbers(NAMES, &sizes);
     }
     let mut list = object.member("disk").list();
-    if let Some(device) = device {
-        let mut disks = device.disks();
-        while let Some(disk) = disks.next(root) {
-            list.item().put(&Address::of(&disk));
-        }
+    if let Some(device) = &mut device {
+        block::disks(root, device, &mut |disk| put_address(list.item(), disk));
     }
     list.end();
-}
-
-impl<'a> Address<'a> {
-    fn of(disk: &'a Disk) -> Self {
-        let pci = disk.pci.as_ref();
-        let [domain, bus, slot, function] = pci.map_or([-1; 4], |pci| {
-            [pci.domain, pci.bus, pci.slot, pci.function].map(u64::cast_signed)
-        });
-        Self {
-            pci_controller: PciController {
-                domain,
-                bus,
-                slot,
-                function,
-            },
-            bus_type: disk.address.bus_type.name(),
-            bus: disk.address.bus,
-            target: disk.address.target,
-            unit: disk.address.unit,
-            serial: disk.serial.text().map(Text),
-            dev: Some(Text(&disk.node)).filter(|node| !node.0.is_empty()),
-            ccw_address: disk.ccw.as_ref().map(|ccw| CcwAddress {
-                cssid: ccw.cssid,
-                ssid: ccw.ssid,
-                subchno: ccw.subchno,
-                devno: ccw.devno,
-            }),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod disks;
 mod exec;
 pub mod freeze;
 mod fsinfo;
@@ -17,6 +18,7 @@ pub mod info;
 mod network;
 mod os;
 pub mod shutdown;
+mod stats;
 mod sync;
 mod users;
 mod vcpus;
@@ -24,8 +26,11 @@ mod vcpus;
 use static_assertions::const_assert;
 
 use crate::base::limits::PARAMETERS;
+use crate::probe::block::Disk;
 use crate::state::State;
+use crate::sys::{Errno, number};
 use crate::wire::args::{Args, Param, Type, may, must};
+use crate::wire::emit::Value;
 use crate::wire::json::Str;
 use crate::wire::reply::{Failed, Reply};
 
@@ -70,6 +75,36 @@ fn no_mount_table(reply: &mut Reply<'_>) -> Failed {
         .fail()
         .text("failed to open mtab file: '/proc/self/mounts'");
     error.end()
+}
+
+/// An error of these words and those for an error number.
+#[inline(never)]
+fn cannot(reply: &mut Reply<'_>, what: &str, errno: Errno) -> Failed {
+    reply.fail().text(what).errno(number(errno)).end()
+}
+
+/// Writes where a disk is attached.
+fn put_address(value: Value<'_>, disk: &Disk) {
+    let mut address = value.object();
+    let mut pci = address.member("pci-controller").object();
+    // -1 each for a disk that is not on PCI.
+    pci.numbers_as("domain bus slot function", "", true, &disk.pci);
+    pci.end();
+    let bus_type = disk.bus_type.unwrap_or("unknown");
+    address.text("bus-type", bus_type.as_bytes());
+    address.numbers("bus target unit", &disk.place);
+    if let Some(serial) = disk.serial.text() {
+        address.text("serial", serial);
+    }
+    if !disk.node.is_empty() {
+        address.text("dev", &disk.node);
+    }
+    if let Some(numbers) = &disk.ccw {
+        let mut ccw = address.member("ccw-address").object();
+        ccw.numbers("cssid ssid subchno devno", numbers);
+        ccw.end();
+    }
+    address.end();
 }
 
 /// What became of the child of a slow command.
@@ -166,7 +201,7 @@ impl Row {
 const NONE: &[Param] = &[];
 
 /// The rows, in the order of QEMU's schema.
-const ROWS: [Row; 21] = [
+const ROWS: [Row; 24] = [
     Row::now("guest-sync-delimited", &[must("id", Type::Int)], sync::sync)
         .while_frozen()
         .delimited(),
@@ -194,6 +229,7 @@ const ROWS: [Row; 21] = [
         network::get_interfaces,
     ),
     Row::now("guest-get-vcpus", NONE, vcpus::get_vcpus),
+    Row::slow("guest-get-disks", NONE, disks::GET_DISKS),
     Row::slow("guest-get-fsinfo", NONE, fsinfo::GET_FSINFO),
     Row::now("guest-exec-status", &[must("pid", Type::Int)], exec::status),
     Row::slow("guest-exec", exec::EXEC_PARAMS, exec::EXEC),
@@ -201,6 +237,8 @@ const ROWS: [Row; 21] = [
     Row::now("guest-get-users", NONE, users::get_users),
     Row::now("guest-get-timezone", NONE, clock::get_timezone),
     Row::now("guest-get-osinfo", NONE, os::get_osinfo),
+    Row::now("guest-get-diskstats", NONE, stats::get_diskstats),
+    Row::now("guest-get-cpustats", NONE, stats::get_cpustats),
     Row::now("guest-get-load", NONE, os::get_load),
 ];
 

@@ -19,9 +19,11 @@ pub mod inet;
 pub mod modules;
 pub mod mountinfo;
 pub mod netlink;
+pub mod nvme;
 pub mod os_release;
 pub mod posix_tz;
 pub mod proc;
+pub mod stats;
 pub mod sysfs_disk;
 pub mod tzfile;
 pub mod udev;
@@ -46,14 +48,6 @@ pub fn split_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|other| *other == byte)?;
     let (before, after) = text.split_at_checked(at)?;
     Some((before, after.get(1..)?))
-}
-
-/// What follows the first `needle`.
-fn after<'a>(text: &'a [u8], needle: &[u8]) -> Option<&'a [u8]> {
-    let at = text
-        .windows(needle.len())
-        .position(|window| window == needle)?;
-    text.get(at..)?.strip_prefix(needle)
 }
 
 /// The longest start of `text` that `accept` takes, and the rest.
@@ -158,11 +152,6 @@ mod tests {
         assert_eq!(split_once(b"a=b=c", b'='), Some((&b"a"[..], &b"b=c"[..])));
         assert_eq!(split_once(b"=", b'='), Some((&b""[..], &b""[..])));
         assert_eq!(split_once(b"abc", b'='), None);
-        assert_eq!(
-            after(b"/sys/devices/pci0", b"/devices/"),
-            Some(&b"pci0"[..])
-        );
-        assert_eq!(after(b"/sys", b"/devices/"), None);
         assert_eq!(decimal(b"12:3"), Some((12, &b":3"[..])));
         assert_eq!(decimal(b":3"), None);
         assert_eq!(array::<2>(b"abc", 1), Some(*b"bc"));

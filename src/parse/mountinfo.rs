@@ -10,56 +10,48 @@
 use super::split_once;
 use crate::base::text::parse_u32;
 
-/// One mount.
+/// One mount: what of its line anybody asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mount<'a> {
-    /// Number of this mount.
-    pub id: u32,
-    /// Number of the mount it is mounted on.
-    pub parent: u32,
     /// Major device number (0: no block device).
     pub major: u32,
     /// Minor device number.
     pub minor: u32,
-    /// What of the file system is mounted, escaped.
-    pub root: &'a [u8],
     /// Where, escaped.
     pub mount_point: &'a [u8],
-    /// Options of this mount.
-    pub options: &'a [u8],
     /// File system type, with its subtype if it has one (`fuse.sshfs`), escaped.
     pub kind: &'a [u8],
     /// What is mounted, escaped; may be empty.
     pub source: &'a [u8],
-    /// Options of the file system.
-    pub super_options: &'a [u8],
 }
 
 /// The mount that `line` (without line feed) tells of.
 pub fn parse(line: &[u8]) -> Option<Mount<'_>> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let id = parse_u32(fields.next()?)?;
-    let parent = parse_u32(fields.next()?)?;
-    let (major, minor) = device(fields.next()?)?;
-    let root = fields.next()?;
-    let mount_point = fields.next()?;
-    let options = fields.next()?;
-    fields.find(|field| *field == b"-")?;
-    let kind = fields.next().filter(|kind| !kind.is_empty())?;
-    let source = fields.next()?;
-    let super_options = fields.next().unwrap_or_default();
-    Some(Mount {
-        id,
-        parent,
-        major,
-        minor,
-        root,
-        mount_point,
-        options,
-        kind,
-        source,
-        super_options,
-    })
+    let (mut numbers, mut mount_point, mut kind) = (None, &[][..], None);
+    let mut place = 0u8;
+    for field in line.split(|byte| *byte == b' ') {
+        // The numbers of the mount and of its parent, the device, what of it is mounted, where, its
+        // options, and any number of fields up to a dash.
+        match place {
+            2 => numbers = Some(device(field)?),
+            4 => mount_point = field,
+            6 if field != b"-" => continue,
+            7 => kind = Some(field).filter(|kind| !kind.is_empty()),
+            8 => {
+                let (major, minor) = numbers?;
+                return Some(Mount {
+                    major,
+                    minor,
+                    mount_point,
+                    kind: kind?,
+                    source: field,
+                });
+            }
+            _ => {}
+        }
+        place = place.saturating_add(1);
+    }
+    None
 }
 
 /// The numbers of a device written `major:minor`, as here and in the `dev` files of sysfs.
@@ -115,14 +107,10 @@ mod tests {
         let line =
             b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
         let mount = parse(line).unwrap();
-        assert_eq!((mount.id, mount.parent), (36, 35));
         assert_eq!((mount.major, mount.minor), (98, 0));
-        assert_eq!(mount.root, b"/mnt1");
         assert_eq!(mount.mount_point, b"/mnt2");
-        assert_eq!(mount.options, b"rw,noatime");
         assert_eq!(mount.kind, b"ext3");
         assert_eq!(mount.source, b"/dev/root");
-        assert_eq!(mount.super_options, b"rw,errors=continue");
     }
 
     #[test]
@@ -138,7 +126,7 @@ mod tests {
     fn an_empty_source_does_not_shift_the_fields() {
         let mount = parse(b"40 27 0:35 / /tmp rw - tmpfs  rw,size=1k").unwrap();
         assert_eq!(mount.source, b"");
-        assert_eq!(mount.super_options, b"rw,size=1k");
+        assert_eq!(mount.kind, b"tmpfs");
     }
 
     #[test]
@@ -164,11 +152,12 @@ mod tests {
         for line in [
             &b""[..],
             b"1",
-            b"x 2 8:1 / / rw - ext4 /dev/sda1 rw",
+            b"1 2 x8:1 / / rw - ext4 /dev/sda1 rw",
             b"1 2 8 / / rw - ext4 /dev/sda1 rw",
             b"1 2 8: / / rw - ext4 /dev/sda1 rw",
             b"1 2 8:1 / / rw ext4 /dev/sda1 rw",
             b"1 2 8:1 / / rw -",
+            b"1 2 8:1 / / rw -  /dev/sda1",
             b"1 2 8:1 / / rw - ext4",
         ] {
             assert_eq!(parse(line), None, "{}", line.escape_ascii());

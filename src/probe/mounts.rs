@@ -73,17 +73,14 @@ pub fn unescaped(field: &[u8]) -> Path {
     path
 }
 
-/// The mount list, to be walked either way.
+/// The mount list, to be walked backward: what is mounted on, or lies on, another comes before it.
 pub struct Mounts {
-    /// Records of a [`Header`], the mount point, the type, and the record's length once more, by
-    /// which the list is walked backward.
+    /// Records of the mount point, the type, and a [`Trailer`].
     records: Buffer,
 }
 
 /// Major number, minor number, bytes of the mount point, bytes of the type.
-type Header = [u32; 4];
-const HEADER_BYTES: usize = size_of::<Header>();
-const LENGTH_BYTES: usize = size_of::<u32>();
+type Trailer = [[u8; 4]; 4];
 
 impl Mounts {
     /// The mounts of this moment.
@@ -97,67 +94,53 @@ impl Mounts {
         let mut full = false;
         each(root, &mut |mount| {
             let known = |other: Mount<'_>| (other.major, other.minor) == (mount.major, mount.minor);
-            if !list.forward().any(known) {
-                full = list.push(mount).is_none();
+            if !list.backward().any(known) {
+                let lengths = [mount.mount_point, mount.kind].map(|text| text.len() as u32);
+                let [point, kind] = lengths;
+                let trailer: Trailer =
+                    [mount.major, mount.minor, point, kind].map(u32::to_ne_bytes);
+                for bytes in [mount.mount_point, mount.kind, trailer.as_flattened()] {
+                    full = list.records.append(bytes).is_err();
+                }
             }
             !full
         })?;
         if full { Err(Errno::NOMEM) } else { Ok(list) }
     }
 
-    fn push(&mut self, mount: Mount<'_>) -> Option<()> {
-        let point_bytes = u32::try_from(mount.mount_point.len()).ok()?;
-        let kind_bytes = u32::try_from(mount.kind.len()).ok()?;
-        let header: Header = [mount.major, mount.minor, point_bytes, kind_bytes];
-        for number in header {
-            self.records.append(&number.to_ne_bytes()).ok()?;
+    /// In the reverse order of the mount table.
+    pub fn backward(&self) -> Backward<'_> {
+        Backward {
+            rest: self.records.bytes(),
         }
-        self.records.append(mount.mount_point).ok()?;
-        self.records.append(mount.kind).ok()?;
-        let len = mount.mount_point.len() + mount.kind.len() + HEADER_BYTES + LENGTH_BYTES;
-        self.records
-            .append(&u32::try_from(len).ok()?.to_ne_bytes())
-            .ok()
-    }
-
-    /// In the order of the mount table.
-    pub fn forward(&self) -> impl Iterator<Item = Mount<'_>> {
-        let mut rest = self.records.bytes();
-        core::iter::from_fn(move || {
-            let (mount, len) = record(rest)?;
-            rest = rest.get(len..)?;
-            Some(mount)
-        })
-    }
-
-    /// In the reverse of it: what is mounted on, or lies on, another comes before it.
-    pub fn backward(&self) -> impl Iterator<Item = Mount<'_>> {
-        let mut rest = self.records.bytes();
-        core::iter::from_fn(move || {
-            let len = u32::from_ne_bytes(*rest.last_chunk()?);
-            let start = rest.len().checked_sub(usize::try_from(len).ok()?)?;
-            let (before, last) = rest.split_at_checked(start)?;
-            rest = before;
-            Some(record(last)?.0)
-        })
     }
 }
 
-/// The first of these records, and its length.
-fn record(records: &[u8]) -> Option<(Mount<'_>, usize)> {
-    let number = |place: usize| {
-        let bytes = records.get(place * LENGTH_BYTES..)?.first_chunk()?;
-        Some(u32::from_ne_bytes(*bytes))
-    };
-    let point_end = HEADER_BYTES.checked_add(usize::try_from(number(2)?).ok()?)?;
-    let kind_end = point_end.checked_add(usize::try_from(number(3)?).ok()?)?;
-    let mount = Mount {
-        major: number(0)?,
-        minor: number(1)?,
-        mount_point: records.get(HEADER_BYTES..point_end)?,
-        kind: records.get(point_end..kind_end)?,
-    };
-    Some((mount, kind_end.checked_add(LENGTH_BYTES)?))
+/// The iterator of [`Mounts::backward`].
+pub struct Backward<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Backward<'a> {
+    type Item = Mount<'a>;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<Mount<'a>> {
+        let (rest, trailer) = self.rest.split_last_chunk::<16>()?;
+        let (&[major, minor, point, kind], _) = trailer.as_chunks::<4>() else {
+            return None;
+        };
+        let [major, minor, point, kind] = [major, minor, point, kind].map(u32::from_ne_bytes);
+        let (rest, kind) = rest.split_at_checked(rest.len().checked_sub(kind as usize)?)?;
+        let (rest, mount_point) = rest.split_at_checked(rest.len().checked_sub(point as usize)?)?;
+        self.rest = rest;
+        Some(Mount {
+            major,
+            minor,
+            mount_point,
+            kind,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -193,7 +176,6 @@ mod tests {
         };
         let first = mount(254, 1, &b"/"[..], &b"ext4"[..]);
         let second = mount(254, 16, b"/with blank", b"xfs");
-        assert_eq!(mounts.forward().collect::<Vec<_>>(), [first, second]);
         assert_eq!(mounts.backward().collect::<Vec<_>>(), [second, first]);
         let mut all = 0;
         each(&root, &mut |_| {
@@ -217,10 +199,21 @@ mod tests {
         let table: String = (0..3000).map(line).collect();
         let (path, root) = machine("many", &table);
         let mounts = Mounts::read(&root).unwrap();
-        assert_eq!(mounts.forward().count(), 3000);
+        assert_eq!(mounts.backward().count(), 3000);
         let mut backward = mounts.backward();
         assert_eq!(backward.next().unwrap().mount_point, b"/mnt/2999");
         assert_eq!(backward.last().unwrap().mount_point, b"/mnt/0");
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn thousands_of_bind_mounts_leave_their_devices() {
+        let line = |n: u32| format!("{n} 1 8:{} /{n} /mnt/{n} rw - ext4 /dev/x rw\n", n % 500);
+        let table: String = (0..5000).map(line).collect();
+        let (path, root) = machine("binds", &table);
+        let mounts = Mounts::read(&root).unwrap();
+        let minors: Vec<u32> = mounts.backward().map(|mount| mount.minor).collect();
+        assert!(minors.into_iter().eq((0..500).rev()));
         std::fs::remove_dir_all(path).unwrap();
     }
 }

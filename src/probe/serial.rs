@@ -17,10 +17,9 @@
 //! CD drives and SCSI disks without that page, for which udev asks the device itself, have none here
 //! either. Of several designators of the best type the first counts, whatever its length.
 
-use super::block::{self, contains, last_component};
+use super::block::{self, last_component};
 use crate::base::limits::SERIAL_BYTES;
 use crate::base::path::Path;
-use crate::parse::udev::property;
 use crate::sys::root::Root;
 
 /// Bytes beside letters and digits that udev leaves alone in what it puts together.
@@ -50,48 +49,44 @@ impl Serial {
         Some(&self.text[..]).filter(|text| !text.is_empty())
     }
 
-    /// Appends a byte as it is.
-    fn push(&mut self, byte: u8) -> Option<()> {
-        self.text.push(byte).ok()
+    /// Takes it as udev wrote it down.
+    pub(super) fn recall(&mut self, text: &[u8]) {
+        let _ = self.text.extend_from_slice(text);
     }
 
     /// Appends words: `_` for the blanks between two of them, be they of one call or of two, and for
     /// each byte that is not harmless.
     fn append(&mut self, words: &[u8], harmless: &[u8]) -> Option<()> {
         for byte in words {
-            let is_kept =
-                byte.is_ascii_alphanumeric() || !byte.is_ascii() || harmless.contains(byte);
-            if !is_kept && byte.is_ascii_whitespace() {
-                self.gap = true;
-                continue;
+            let mut byte = *byte;
+            if !byte.is_ascii_alphanumeric() && byte.is_ascii() && !harmless.contains(&byte) {
+                if byte.is_ascii_whitespace() {
+                    self.gap = true;
+                    continue;
+                }
+                byte = b'_';
             }
             if self.gap && !self.text.is_empty() {
-                self.push(b'_')?;
+                self.text.push(b'_').ok()?;
             }
             self.gap = false;
-            self.push(if is_kept { *byte } else { b'_' })?;
+            self.text.push(byte).ok()?;
         }
         Some(())
     }
 }
 
-/// Reads the serial number of a disk, or of the disk at `path` that it is a part of.
-///
-/// `numbers` are its own major and minor number, in words. The path comes back as it was.
-pub(super) fn read(root: &Root, path: &mut Path, numbers: [&[u8]; 2], serial: &mut Serial) {
-    let [major, minor] = numbers;
-    let entry = Path::of(&[b"run/udev/data/b", major, b":", minor]);
-    if from_database(root, &entry, serial).is_some() {
-        return;
-    }
-    let name = last_component(path.as_bytes());
+/// Makes up the serial number of the disk at `path`, of what sysfs says. The path comes back as it
+/// was.
+pub(super) fn read(root: &Root, path: &mut Path, serial: &mut Serial) {
+    let name = last_component(path);
     let known = if name.starts_with(b"vd") {
-        attributes(root, path, &[b"/serial"], HARMLESS_IN_ATTRIBUTES, serial)
+        attributes(root, path, b"/serial", HARMLESS_IN_ATTRIBUTES, serial)
     } else if name.starts_with(b"nvme") {
         // Of a multipath head, the device is the subsystem, which has both as well.
-        let names: [&[u8]; 3] = [b"/device/model", b"/device/serial", b"/nsid"];
-        attributes(root, path, &names, HARMLESS, serial)
-    } else if name.starts_with(b"sd") && !contains(path.as_bytes(), b"/usb") {
+        const NAMES: &[u8] = b"/device/model /device/serial /nsid";
+        attributes(root, path, NAMES, HARMLESS, serial)
+    } else if name.starts_with(b"sd") && !path.as_bytes().windows(4).any(|part| part == b"/usb") {
         scsi(root, path, serial)
     } else {
         None
@@ -101,27 +96,15 @@ pub(super) fn read(root: &Root, path: &mut Path, numbers: [&[u8]; 2], serial: &m
     }
 }
 
-/// What the database of udevd says. `None` if it has no such entry; an entry without the property
-/// means that there is no serial number.
-fn from_database(root: &Root, entry: &Path, serial: &mut Serial) -> Option<()> {
-    let read = root.lines(entry, &mut |line| {
-        if let Some(value) = property(line, b"ID_SERIAL") {
-            let _ = serial.text.extend_from_slice(value);
-        }
-        true
-    });
-    read.ok()
-}
-
 /// Makes up a serial number of these attributes, all of which must be there.
 fn attributes(
     root: &Root,
     disk: &mut Path,
-    names: &[&[u8]],
+    names: &[u8],
     harmless: &[u8],
     serial: &mut Serial,
 ) -> Option<()> {
-    for name in names {
+    for name in names.split(|byte| *byte == b' ') {
         let mut buffer = [0; 64];
         let attribute = block::read(root, disk, name, &mut buffer).trim_ascii_end();
         attribute.first()?;
@@ -140,14 +123,14 @@ const NAA: u8 = 3;
 fn scsi(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
     let (mut buffer, mut page) = ([0; 16], [0; 1024]);
     let page = block::read(root, disk, b"/device/vpd_pg83", &mut page);
-    let vendor = block::read(root, disk, b"/device/vendor", &mut buffer).get(..8)?;
-    let is_ata = vendor == b"ATA     ";
+    let vendor = block::read(root, disk, b"/device/vendor", &mut buffer);
+    let is_ata = vendor.starts_with(b"ATA ");
     let (kind, is_text, mut value) = best_designator(page, is_ata)?;
     if is_ata {
         // Once more the vendor, then what the disk itself says.
         value = value.get(8..)?;
     } else {
-        serial.push(b'0'.wrapping_add(kind))?;
+        serial.text.push(b'0'.wrapping_add(kind)).ok()?;
     }
     if kind == VENDOR {
         // What means something only to its vendor is told apart by vendor and model, each filled up
@@ -161,7 +144,8 @@ fn scsi(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
     }
     for byte in value {
         for digit in [byte >> 4, byte & 15] {
-            serial.push(*b"0123456789abcdef".get(usize::from(digit))?)?;
+            let zero = if digit < 10 { b'0' } else { b'a' - 10 };
+            serial.text.push(zero.wrapping_add(digit)).ok()?;
         }
     }
     Some(())
@@ -196,14 +180,13 @@ mod tests {
             "serial-{}",
             std::thread::current().name()?.replace(':', "-")
         );
-        let tree = Tree::new(&name, files);
-        let mut serial = Serial::none();
-        let mut path = Path::of(&[disk.as_bytes()]);
-        read(&tree.root, &mut path, [b"8", b"0"], &mut serial);
-        assert_eq!(path.as_bytes(), disk.as_bytes());
-        serial
-            .text()
-            .map(|text| String::from_utf8(text.to_vec()).unwrap())
+        let mut files = files.to_vec();
+        let facts = format!("{disk}/uevent");
+        files.push((&facts, "MAJOR=8\nMINOR=0\n"));
+        let tree = Tree::new(&name, &files);
+        let disk = block::Disk::at(&tree.root, &mut Path::of(&[disk.as_bytes()]));
+        let serial = disk.serial.text();
+        serial.map(|text| String::from_utf8(text.to_vec()).unwrap())
     }
 
     /// Page 83h with designators of code set, type (with association) and value; its header, which

@@ -12,6 +12,7 @@ pub mod log;
 pub mod mem;
 pub mod mount;
 pub mod netlink;
+pub mod nvme;
 pub mod poll;
 pub mod power;
 pub mod process;

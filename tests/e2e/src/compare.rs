@@ -17,8 +17,8 @@ const MEANT: [(&str, &str); 1] = [(
 )];
 
 /// A member of the reply to a command whose value is no part of the comparison, only its type.
-/// `*` stands for any index.
-const VOLATILE: [(&str, &str); 13] = [
+/// `*` stands for any index or member.
+const VOLATILE: [(&str, &str); 25] = [
     ("guest-get-time", ""),
     ("guest-info", "/version"),
     ("guest-info", "/supported_commands"),
@@ -31,6 +31,18 @@ const VOLATILE: [(&str, &str); 13] = [
     ("guest-network-get-interfaces", "/*/statistics/rx-packets"),
     ("guest-network-get-interfaces", "/*/statistics/tx-bytes"),
     ("guest-network-get-interfaces", "/*/statistics/tx-packets"),
+    ("guest-get-diskstats", "/*/stats/*"),
+    ("guest-get-cpustats", "/*/user"),
+    ("guest-get-cpustats", "/*/nice"),
+    ("guest-get-cpustats", "/*/system"),
+    ("guest-get-cpustats", "/*/idle"),
+    ("guest-get-cpustats", "/*/iowait"),
+    ("guest-get-cpustats", "/*/irq"),
+    ("guest-get-cpustats", "/*/softirq"),
+    ("guest-get-cpustats", "/*/steal"),
+    ("guest-get-cpustats", "/*/guest"),
+    ("guest-get-cpustats", "/*/guestnice"),
+    ("guest-get-disks", "/*/smart/*"),
     // What one has trimmed the other need not trim again.
     ("guest-fstrim", "/paths/*/trimmed"),
 ];
@@ -65,7 +77,18 @@ pub fn settle(command: &str, value: &mut Value) {
     if command == "guest-network-get-interfaces" {
         align_interfaces(value);
     }
-    // gaunt lists the disks of one file system in the order of their names.
+    // In the order of directories, which is that of a hash, and here in that of names.
+    if command == "guest-get-disks"
+        && let Some(list) = value.as_array_mut()
+    {
+        for disk in &mut *list {
+            if let Some(below) = disk.get_mut("dependencies").and_then(Value::as_array_mut) {
+                below.sort_by_key(Value::to_string);
+            }
+        }
+        list.sort_by_key(|disk| disk["name"].to_string());
+    }
+    // The same is true of the disks of one file system.
     if command == "guest-get-fsinfo" {
         for fs in value.as_array_mut().into_iter().flatten() {
             if let Some(disks) = fs.get_mut("disk").and_then(Value::as_array_mut) {
@@ -115,27 +138,33 @@ fn align_interfaces(value: &mut Value) {
     *list = interfaces;
 }
 
-/// Takes out of our file systems what qemu-ga does not know: serial numbers without udev, and the
-/// SCSI target behind a virtio controller (Q23).
+/// Takes out of our file systems or disks what qemu-ga does not know: serial numbers and names of
+/// device-mapper without udev, and the SCSI target behind a virtio controller (Q23).
 fn forgive_disks(ours: &mut Value, theirs: &Value) {
     let ours = ours.as_array_mut().into_iter().flatten();
     let theirs = theirs.as_array().into_iter().flatten();
     for (ours, theirs) in ours.zip(theirs) {
-        let ours = ours
-            .get_mut("disk")
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten();
-        let theirs = theirs["disk"].as_array().into_iter().flatten();
-        for (ours, theirs) in ours.zip(theirs) {
-            if let Some(members) = ours.as_object_mut() {
-                if theirs.get("serial").is_none() {
-                    members.remove("serial");
-                }
-                if theirs["bus-type"] == "scsi" && theirs["target"] == 0 {
-                    members.insert("target".into(), 0.into());
-                }
-            }
+        if let (Some(ours), Some(theirs)) = (ours.get_mut("address"), theirs.get("address")) {
+            forgive_address(ours, theirs);
+        }
+        let below = ours.get_mut("disk").and_then(Value::as_array_mut);
+        let theirs_below = theirs["disk"].as_array().into_iter().flatten();
+        for (ours, theirs) in below.into_iter().flatten().zip(theirs_below) {
+            forgive_address(ours, theirs);
+        }
+        if let (Some(members), None) = (ours.as_object_mut(), theirs.get("alias")) {
+            members.remove("alias");
+        }
+    }
+}
+
+fn forgive_address(ours: &mut Value, theirs: &Value) {
+    if let Some(members) = ours.as_object_mut() {
+        if theirs.get("serial").is_none() {
+            members.remove("serial");
+        }
+        if theirs["bus-type"] == "scsi" && theirs["target"] == 0 {
+            members.insert("target".into(), 0.into());
         }
     }
 }
@@ -170,6 +199,9 @@ fn blank(value: &mut Value, parts: &[&str]) {
         (["*", rest @ ..], Value::Array(list)) => {
             list.iter_mut().for_each(|element| blank(element, rest));
         }
+        (["*", rest @ ..], Value::Object(members)) => {
+            members.values_mut().for_each(|member| blank(member, rest));
+        }
         ([name, rest @ ..], Value::Object(members)) => {
             if let Some(member) = members.get_mut(*name) {
                 blank(member, rest);
@@ -196,7 +228,7 @@ pub fn differ(ours: &mut Client, theirs: &mut Client, bytes: &[u8]) -> Option<St
         }
     }
     let [mut ours, theirs] = both;
-    if command == "guest-get-fsinfo" {
+    if command == "guest-get-fsinfo" || command == "guest-get-disks" {
         for (ours, theirs) in ours.iter_mut().zip(&theirs) {
             if let Some(ours) = ours.get_mut("return") {
                 forgive_disks(ours, &theirs["return"]);

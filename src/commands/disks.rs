@@ -1,0 +1,332 @@
+//! guest-get-disks: every disk and partition, used or not, and what each is made of.
+//!
+//! They come in the reverse order of their names, so partitions before their disk, as with qemu-ga.
+//! Left out, as there, is what has no size (unused loop devices, empty drives) or no device node.
+//!
+//! Differences from qemu-ga: its order is the reverse of the directory's, which is that of a hash; the
+//! rest is those of `parse::sysfs_disk`, `probe::block` and `probe::serial`: NVMe multipath, real SCSI
+//! targets, serial numbers and names of device-mapper without udev.
+//!
+//! A disk that does not answer keeps the reply waiting, and nothing else: this runs in a child.
+
+use super::{Slow, cannot, put_address};
+use crate::base::path::Path;
+use crate::parse::nvme;
+use crate::probe::block::{self, Disk, virtual_name};
+use crate::state::State;
+use crate::sys::AsFd;
+use crate::sys::nvme::{HealthLog, health_log};
+use crate::sys::root::{Root, relative};
+use crate::wire::args::Args;
+use crate::wire::emit::Object;
+use crate::wire::reply::{Failed, Reply};
+
+/// Lists disks and partitions.
+pub(super) const GET_DISKS: Slow = Slow::alone(get_disks);
+
+fn get_disks(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    list(&state.root, reply)
+}
+
+fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    // Here are partitions, too; where this is missing, so is the other.
+    let directory = Path::of(&[b"sys/class/block/"]);
+    if let Err(errno) = root.list(&directory, &mut |_, _| false) {
+        return Err(cannot(reply, "Can't open directory \"/sys/block\"", errno));
+    }
+    let mut list = reply.value().list();
+    block::links(root, &directory, &mut |path| {
+        let mut size = [0; 8];
+        let size = block::read(root, path, b"/size", &mut size);
+        let disk = Disk::at(root, path);
+        if !size.is_empty() && size != b"0\n" && !disk.node.is_empty() {
+            let mut object = list.item().object();
+            describe(root, path, &disk, &mut object);
+            object.end();
+        }
+    });
+    list.end();
+    Ok(0)
+}
+
+/// Writes of what is at `path`, or of a partition of that.
+fn describe(root: &Root, path: &mut Path, disk: &Disk, object: &mut Object<'_>) {
+    object.text("name", &disk.node);
+    object.member("partition").bool(disk.is_partition);
+    let slaves = Path::of(&[path.as_bytes(), b"/slaves/"]);
+    if disk.is_partition || root.has(&slaves) == Ok(true) {
+        let mut list = object.member("dependencies").list();
+        let put: &mut dyn FnMut(&mut Path) = &mut |path| {
+            let node = block::node(root, path);
+            if !node.is_empty() {
+                list.item().text(&node);
+            }
+        };
+        if disk.is_partition {
+            put(path);
+        } else {
+            block::links(root, &slaves, put);
+        }
+        list.end();
+    }
+    if disk.is_partition {
+        return;
+    }
+    if virtual_name(path).is_none() {
+        put_address(object.member("address"), disk);
+    }
+    if !disk.alias.is_empty() {
+        object.text("alias", &disk.alias);
+    }
+    let mut log: HealthLog = [0; _];
+    if disk.bus_type == Some("nvme")
+        && let Ok(file) = root.file(&Path::of(&[relative(&disk.node)]))
+        && health_log(file.as_fd(), &mut log)
+    {
+        put_health(object, &log);
+    }
+}
+
+fn put_health(object: &mut Object<'_>, log: &HealthLog) {
+    const STATE: &str = "critical-warning temperature available-spare \
+                         available-spare-threshold percentage-used";
+    // Every other word: a counter is two of them.
+    const COUNTERS: &str = "data-units-read  data-units-written  host-read-commands  \
+                            host-write-commands  controller-busy-time  power-cycles  \
+                            power-on-hours  unsafe-shutdowns  media-errors  \
+                            number-of-error-log-entries";
+    let mut smart = object.member("smart").object();
+    smart.text("type", b"nvme");
+    smart.numbers(STATE, &nvme::state(log[0]));
+    smart.numbers_as(COUNTERS, "-lo", false, &log[nvme::COUNTERS..]);
+    smart.numbers_as(COUNTERS, "-hi", false, &log[nvme::COUNTERS + 1..]);
+    smart.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::store::Store;
+    use crate::probe::block::testing::Tree;
+    use crate::sys::mem::Buffer;
+
+    fn reply(root: &Root) -> String {
+        let mut out = Buffer::new(&mut [], 1 << 20);
+        let mut reply = Reply::new(&mut out, None);
+        let outcome = list(root, &mut reply).map(|_| ());
+        reply.finish(outcome);
+        String::from_utf8(out.bytes().to_vec()).unwrap()
+    }
+
+    /// A device: its link, its facts and its size.
+    fn device(path: &str, numbers: (u32, u32), kind: &str, size: &str) -> Vec<(String, String)> {
+        let name = path.rsplit('/').next().unwrap();
+        let (major, minor) = numbers;
+        vec![
+            (
+                format!("sys/class/block/{name}"),
+                format!("-> ../../devices/{path}"),
+            ),
+            (
+                format!("sys/devices/{path}/uevent"),
+                format!("MAJOR={major}\nMINOR={minor}\nDEVNAME={name}\nDEVTYPE={kind}\n"),
+            ),
+            (format!("sys/devices/{path}/size"), size.to_owned()),
+        ]
+    }
+
+    fn tree(name: &str, files: &[(String, String)]) -> Tree {
+        let files: Vec<_> = files.iter().map(|(a, b)| (&a[..], &b[..])).collect();
+        Tree::new(&format!("disks-{name}"), &files)
+    }
+
+    fn file(path: &str, content: &str) -> (String, String) {
+        (path.to_owned(), content.to_owned())
+    }
+
+    #[test]
+    fn without_the_directory_it_fails() {
+        assert_eq!(
+            reply(&tree("none", &[]).root),
+            "{\"error\": {\"class\": \"GenericError\", \"desc\": \
+             \"Can't open directory \\\"/sys/block\\\": No such file or directory\"}}\n"
+        );
+    }
+
+    #[test]
+    fn disks_and_their_partitions_are_listed() {
+        const VDA: &str = "pci0000:00/0000:00:04.0/virtio1/block/vda";
+        let mut files = device(VDA, (254, 0), "disk", "2048\n");
+        files.extend(device(
+            &format!("{VDA}/vda1"),
+            (254, 1),
+            "partition",
+            "1024\n",
+        ));
+        files.push(file(
+            "sys/devices/pci0000:00/0000:00:04.0/driver",
+            "-> ../../../bus/pci/drivers/virtio-pci",
+        ));
+        files.push(file(&format!("sys/devices/{VDA}/slaves/.keep"), ""));
+        files.push(file(&format!("sys/devices/{VDA}/serial"), "S1"));
+        // On the disk and its partition, with a name of the kernel's; another of udev's.
+        files.extend(device("virtual/block/dm-0", (253, 0), "disk", "9\n"));
+        files.push(file("sys/devices/virtual/block/dm-0/dm/name", "luks-x\n"));
+        for (name, slave) in [("vda", VDA), ("vda1", &format!("{VDA}/vda1"))] {
+            files.push((
+                format!("sys/devices/virtual/block/dm-0/slaves/{name}"),
+                format!("-> ../../../../{slave}"),
+            ));
+        }
+        files.extend(device("virtual/block/dm-1", (253, 1), "disk", "9\n"));
+        files.push(file("sys/devices/virtual/block/dm-1/dm/name", "x"));
+        files.push(file("run/udev/data/b253:1", "E:DM_NAME=vg-lv\n"));
+        // A disk of no known bus.
+        files.extend(device(
+            "platform/mmc0/block/mmcblk0",
+            (179, 0),
+            "disk",
+            "7\n",
+        ));
+        // Without a size, with none, without a node: unused, or not for anybody to use.
+        files.extend(device("virtual/block/loop0", (7, 0), "disk", "0\n"));
+        files.extend(device("virtual/block/loop1", (7, 1), "disk", ""));
+        files.extend(device("virtual/block/nvme0c0n1", (0, 0), "disk", "8\n"));
+        let facts = "sys/devices/virtual/block/nvme0c0n1/uevent";
+        files.retain(|(path, _)| path != facts);
+        files.push(file("sys/class/block/dangling", "-> ../../devices/nothing"));
+        files.push(file("sys/class/block/odd", "a file"));
+        let no_pci = r#""pci-controller": {"domain": -1, "bus": -1, "slot": -1, "function": -1}"#;
+        let expected = [
+            r#"{"name": "/dev/vda1", "partition": true, "dependencies": ["/dev/vda"]}"#,
+            r#"{"name": "/dev/vda", "partition": false, "dependencies": [], "address": {"pci-controller": {"domain": 0, "bus": 0, "slot": 4, "function": 0}, "bus-type": "virtio", "bus": 0, "target": 0, "unit": 0, "serial": "S1", "dev": "/dev/vda"}}"#,
+            &format!(
+                r#"{{"name": "/dev/mmcblk0", "partition": false, "address": {{{no_pci}, "bus-type": "unknown", "bus": 0, "target": 0, "unit": 0, "dev": "/dev/mmcblk0"}}}}"#
+            ),
+            r#"{"name": "/dev/dm-1", "partition": false, "alias": "vg-lv"}"#,
+            r#"{"name": "/dev/dm-0", "partition": false, "dependencies": ["/dev/vda1", "/dev/vda"], "alias": "luks-x"}"#,
+        ];
+        assert_eq!(
+            reply(&tree("all", &files).root),
+            format!("{{\"return\": [{}]}}\n", expected.join(", "))
+        );
+    }
+
+    #[test]
+    fn a_disk_behind_multipath_is_listed_once() {
+        const SUBSYSTEM: &str = "virtual/nvme-subsystem/nvme-subsys0";
+        const CONTROLLER: &str = "pci0000:00/0000:00:06.0/nvme/nvme1";
+        let head = format!("{SUBSYSTEM}/nvme0n1");
+        let mut files = device(&head, (259, 0), "disk", "8\n");
+        files.extend(device(
+            &format!("{head}/nvme0n1p2"),
+            (259, 1),
+            "partition",
+            "4\n",
+        ));
+        files.push(file(&format!("sys/devices/{SUBSYSTEM}/model"), "M"));
+        for (name, content) in [("model", "QEMU NVMe"), ("serial", "X ")] {
+            files.push(file(&format!("sys/devices/{head}/device/{name}"), content));
+        }
+        files.push(file(&format!("sys/devices/{head}/nsid"), "1\n"));
+        files.push((
+            format!("sys/devices/{SUBSYSTEM}/nvme1"),
+            format!("-> ../../../{CONTROLLER}"),
+        ));
+        files.push((
+            format!("sys/devices/{SUBSYSTEM}/subsystem"),
+            "-> ../../../../class/nvme-subsystem".to_owned(),
+        ));
+        files.push(file(
+            "sys/devices/pci0000:00/0000:00:06.0/driver",
+            "-> ../../../bus/pci/drivers/nvme",
+        ));
+        // The path below it has no numbers, and so no node.
+        let path = format!("{CONTROLLER}/nvme0c1n1");
+        files.push((
+            "sys/class/block/nvme0c1n1".to_owned(),
+            format!("-> ../../devices/{path}"),
+        ));
+        files.push(file(&format!("sys/devices/{path}/size"), "8\n"));
+        files.push(file(
+            &format!("sys/devices/{path}/uevent"),
+            "DEVTYPE=disk\n",
+        ));
+        assert_eq!(
+            reply(&tree("multipath", &files).root),
+            concat!(
+                r#"{"return": [{"name": "/dev/nvme0n1p2", "partition": true, "#,
+                r#""dependencies": ["/dev/nvme0n1"]}, "#,
+                r#"{"name": "/dev/nvme0n1", "partition": false, "address": {"pci-controller": "#,
+                r#"{"domain": 0, "bus": 0, "slot": 6, "function": 0}, "bus-type": "nvme", "#,
+                r#""bus": 0, "target": 0, "unit": 0, "serial": "QEMU_NVMe_X_1", "#,
+                r#""dev": "/dev/nvme0n1"}}]}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn five_hundred_disks_are_all_listed() {
+        let mut files = Vec::new();
+        for disk in 0..500 {
+            let path = format!("pci0000:00/0000:00:05.0/virtio2/block/vd{disk}");
+            files.extend(device(&path, (252, disk), "disk", "8\n"));
+        }
+        let tree = tree("many", &files);
+        let reply = reply(&tree.root);
+        assert_eq!(reply.matches("\"partition\": false").count(), 500);
+        for disk in 0..500 {
+            assert!(reply.contains(&format!("\"name\": \"/dev/vd{disk}\"")));
+        }
+    }
+
+    #[test]
+    fn every_number_of_a_health_log_has_its_name() {
+        let mut log: HealthLog = [0; _];
+        log[0] = u64::from_le_bytes([1, 0x2C, 1, 100, 10, 7, 0, 0]);
+        for (place, word) in log[nvme::COUNTERS..].iter_mut().enumerate() {
+            *word = place as u64;
+        }
+        log[4] = u64::MAX;
+        let mut out = heapless::Vec::<u8, 4096>::new();
+        let mut reply = Reply::new(&mut out, None);
+        let mut object = reply.value().object();
+        put_health(&mut object, &log);
+        object.end();
+        reply.finish(Ok(()));
+        let mut low = Vec::new();
+        let mut high = Vec::new();
+        for (place, name) in [
+            "data-units-read",
+            "data-units-written",
+            "host-read-commands",
+            "host-write-commands",
+            "controller-busy-time",
+            "power-cycles",
+            "power-on-hours",
+            "unsafe-shutdowns",
+            "media-errors",
+            "number-of-error-log-entries",
+        ]
+        .iter()
+        .enumerate()
+        {
+            let first = if place == 0 {
+                u64::MAX
+            } else {
+                2 * place as u64
+            };
+            low.push(format!("\"{name}-lo\": {first}"));
+            high.push(format!("\"{name}-hi\": {}", 2 * place + 1));
+        }
+        let expected = format!(
+            "{{\"return\": {{\"smart\": {{\"type\": \"nvme\", \"critical-warning\": 1, \
+             \"temperature\": 300, \"available-spare\": 100, \"available-spare-threshold\": 10, \
+             \"percentage-used\": 7, {}, {}}}}}}}\n",
+            low.join(", "),
+            high.join(", ")
+        );
+        assert_eq!(String::from_utf8(out.to_vec()).unwrap(), expected);
+    }
+}

@@ -1,0 +1,318 @@
+//! Disks, file systems and statistics, beside the installed qemu-ga and in a guest with disks of
+//! every kind that QEMU and this kernel have.
+//!
+//! What QEMU cannot show (NVMe multipath, channel devices, virtio-mmio, USB with this kernel) is
+//! tested on captured and made-up trees beside the code.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use gaunt_e2e::checks::Checks;
+use gaunt_e2e::client::{Client, request};
+use gaunt_e2e::compare::{compare, differ};
+use gaunt_e2e::cpio::Cpio;
+use gaunt_e2e::disk::{self, Fs};
+use gaunt_e2e::guest::{Image, Machine};
+use gaunt_e2e::process::{program, run};
+use gaunt_e2e::scratch::Scratch;
+use gaunt_e2e::wait;
+use serde_json::{Value, json};
+
+const COMMANDS: [&str; 4] = [
+    "guest-get-disks",
+    "guest-get-fsinfo",
+    "guest-get-diskstats",
+    "guest-get-cpustats",
+];
+
+#[test]
+fn this_machine_has_the_same_disks() {
+    let mut rows: Vec<Vec<u8>> = COMMANDS
+        .iter()
+        .map(|name| request(name, &json!({})).into_bytes())
+        .collect();
+    for name in COMMANDS {
+        rows.push(request(name, &json!({ "x": 1 })).into_bytes());
+    }
+    compare("disks of this machine", &rows);
+}
+
+/// Kernel modules that the image has not, in the order in which they can be loaded.
+struct Modules {
+    tree: PathBuf,
+    loaded: Vec<(String, Vec<u8>)>,
+}
+
+impl Modules {
+    fn new() -> Self {
+        let tree =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../image/cache/kernel/lib/modules");
+        Self {
+            tree,
+            loaded: Vec::new(),
+        }
+    }
+
+    /// Adds a module, those it depends on first; one that the kernel has built in is passed over.
+    fn with(mut self, name: &str) -> Self {
+        self.add(name);
+        self
+    }
+
+    fn add(&mut self, name: &str) {
+        if name.is_empty() || self.loaded.iter().any(|(known, _)| known == name) {
+            return;
+        }
+        let pattern = format!("{}.ko*", name.replace('_', "[-_]"));
+        let find = Command::new("find")
+            .args([&self.tree, Path::new("-name"), Path::new(&pattern)])
+            .output();
+        let found = String::from_utf8(find.expect("find").stdout).expect("plain names");
+        let Some(file) = found.lines().next() else {
+            return;
+        };
+        let unpacked = Command::new("xz").args(["-dc", file]).output().expect("xz");
+        let module = unpacked.stdout;
+        let key = b"\0depends=";
+        let at = module.windows(key.len()).position(|part| part == key);
+        let depends: Vec<u8> = at.map_or_else(Vec::new, |at| {
+            let text = module[at + key.len()..].iter().copied();
+            text.take_while(|byte| *byte != 0).collect()
+        });
+        for other in String::from_utf8(depends).expect("plain names").split(',') {
+            self.add(&other.replace('-', "_"));
+        }
+        self.loaded.push((name.to_owned(), module));
+    }
+
+    fn put(&self, mut archive: Cpio) -> Cpio {
+        for (place, (name, module)) in self.loaded.iter().enumerate() {
+            archive = archive.file(&format!("root/modules/{place:02}-{name}.ko"), 0o644, module);
+        }
+        archive
+    }
+}
+
+/// A disk with a partition table of four entries.
+fn four_partitions(path: &Path) {
+    let mut table = vec![0; 16 << 20];
+    for place in 0..4_u32 {
+        let entry = &mut table[446 + 16 * place as usize..][..16];
+        entry[4] = 0x83;
+        entry[8..12].copy_from_slice(&(2048 * (1 + place)).to_le_bytes());
+        entry[12..16].copy_from_slice(&2048_u32.to_le_bytes());
+    }
+    table[510..512].copy_from_slice(&[0x55, 0xAA]);
+    std::fs::write(path, table).expect("an image");
+}
+
+/// What is done in the guest, each line a command that must succeed.
+const SET_UP: &str = "\
+for m in /root/modules/*; do insmod $m || echo no $m; done; sleep 2
+mkdir -p /run/udev/data /mnt/a /mnt/b /mnt/c /mnt/d /mnt/e /mnt/f /mnt/g /mnt/h /mnt/i
+printf '0 20000 linear /dev/vdc 0\\n20000 12000 linear /dev/vdd 0\\n' | $DM create vg-lv --uuid LVM-0123456789
+echo 0 30000 linear /dev/mapper/vg-lv 0 | $DM create luks-x --uuid CRYPT-LUKS2-abc-luks-x
+$MD --build /dev/md0 --assume-clean --level=1 --raid-devices=2 /dev/vdf /dev/vdg
+mke2fs /dev/mapper/luks-x >/dev/null; mke2fs /dev/md0 >/dev/null
+dd if=/dev/zero of=/tmp/loop bs=1M count=8 2>/dev/null; losetup /dev/loop3 /tmp/loop; mke2fs /dev/loop3 >/dev/null
+mount -t ext4 /dev/mapper/luks-x /mnt/a
+mount -t ext4 /dev/md0 /mnt/b
+mount -t ext4 /dev/loop3 /mnt/c
+mount -t btrfs /dev/vdh /mnt/h
+mkdir /mnt/a/x; mount --bind /mnt/a/x /mnt/i
+echo E:ID_SERIAL=GAUNT >/run/udev/data/b$(cat /sys/block/vda/dev)
+printf 'E:DM_UUID=LVM\\nE:DM_NAME=named-by-udev\\n' >/run/udev/data/b$(cat /sys/block/dm-0/dev)";
+
+#[test]
+fn disks_of_every_kind_are_the_same() {
+    let mut checks = Checks::new("disks in a guest");
+    let scratch = Scratch::new();
+    let image = |name: &str, fs| {
+        let path = scratch.join(name);
+        disk::raw(&path, fs);
+        path
+    };
+    let (dmsetup, mdadm) = (program("dmsetup", "dmsetup"), program("mdadm", "mdadm"));
+    let qemu_ga = program("qemu-ga", "qemu-guest-agent");
+    let archive = Cpio::new()
+        .program(&qemu_ga)
+        .program(&dmsetup)
+        .program(&mdadm);
+    let modules = Modules::new().with("ata_piix").with("raid1").with("btrfs");
+    let four = scratch.join("four.raw");
+    four_partitions(&four);
+    let btrfs = scratch.join("btrfs.raw");
+    let file = std::fs::File::create(&btrfs).expect("an image");
+    file.set_len(128 << 20).expect("a sparse file");
+    let mkfs = program("mkfs.btrfs", "btrfs-progs");
+    run(Command::new(mkfs).arg("-q").arg(&btrfs), wait::ANSWER);
+    let socket = scratch.join("reference");
+    let mut guest = Machine::new(Image::Busybox)
+        .overlay(modules.put(archive).finish())
+        // Q24: behind the multipath layer qemu-ga does not see what it is.
+        .kernel("nvme_core.multipath=N")
+        .disk(&image("ext4.raw", Fs::Ext4))
+        .disk(&image("xfs.raw", Fs::Xfs))
+        .disk_as(&image("c.raw", Fs::None), "virtio-blk-pci,serial=C")
+        .disk(&image("d.raw", Fs::None))
+        .disk(&four)
+        .disk(&image("f.raw", Fs::None))
+        .disk(&image("g.raw", Fs::None))
+        .disk(&btrfs)
+        .qemu(&["-device", "virtio-scsi-pci,id=scsi"])
+        .disk_as(
+            &image("0-0.raw", Fs::Ext4),
+            "scsi-hd,bus=scsi.0,scsi-id=0,lun=0,serial=zero",
+        )
+        .disk_as(
+            &image("3-0.raw", Fs::Ext4),
+            "scsi-hd,bus=scsi.0,scsi-id=3,lun=0,serial=three",
+        )
+        .disk_as(
+            &image("3-2.raw", Fs::Ext4),
+            "scsi-hd,bus=scsi.0,scsi-id=3,lun=2,serial=two,wwn=0x5000c50015ea71ac",
+        )
+        .qemu(&["-device", "piix3-ide,id=piix"])
+        .disk_as(&image("ide0.raw", Fs::Ext4), "ide-hd,bus=piix.0,unit=1")
+        .disk_as(&image("ide1.raw", Fs::None), "ide-hd,bus=piix.1,unit=0")
+        .disk_as(&image("sata2.raw", Fs::Ext4), "ide-hd,bus=ide.2")
+        .disk_as(
+            &image("sata4.raw", Fs::None),
+            "ide-hd,bus=ide.4,serial=SATA4",
+        )
+        .disk_as(&image("nvme.raw", Fs::Ext4), "nvme,serial=NVME")
+        .qemu(&["-chardev"])
+        .qemu(&[&format!(
+            "socket,id=second,path={},server=on,wait=off",
+            socket.display()
+        )])
+        .qemu(&[
+            "-device",
+            "virtserialport,bus=serial.0,chardev=second,name=second",
+        ])
+        .boot();
+    guest.wait_shell();
+    let shell = guest.shell();
+    for line in SET_UP.lines() {
+        let (dm, md) = (dmsetup.display(), mdadm.display());
+        shell.run(&format!(
+            "DM_DISABLE_UDEV=1 DM={dm} MD={md}; export DM_DISABLE_UDEV; {line}"
+        ));
+    }
+    // Names of SCSI disks are given as they are found, in any order: each is mounted by what it is.
+    shell.run("for d in /sys/block/sd*; do n=${d##*/}; mkdir -p /mnt/$n; mount -t ext4 /dev/$n /mnt/$n; done; true");
+    shell.run("mount -t ext4 /dev/nvme0n1 /mnt/d");
+    let port = shell.run(
+        "for p in /sys/class/virtio-ports/*; do \
+         [ \"$(cat $p/name)\" = second ] && echo /dev/${p##*/}; done",
+    );
+    shell.run(&format!(
+        "{} -p {port} -t /run >/run/qemu-ga.log 2>&1 &",
+        qemu_ga.display()
+    ));
+    let mut ours = guest.client();
+    let mut theirs = Client::connect(&socket);
+    assert!(theirs.sync(wait::BOOT).is_some(), "qemu-ga in the guest");
+
+    for command in COMMANDS {
+        checks.run(command, || {
+            let row = request(command, &json!({}));
+            let difference = differ(&mut ours, &mut theirs, row.as_bytes());
+            assert!(difference.is_none(), "{}", difference.unwrap_or_default());
+            let count = ours.get(command).as_array().map_or(0, Vec::len);
+            format!("{count} elements")
+        });
+    }
+    checks.run("each disk is where it was put", || {
+        let disks = ours.get("guest-get-disks");
+        let disks = disks.as_array().expect("a list");
+        let found: BTreeMap<&str, &Value> = disks
+            .iter()
+            .map(|disk| (disk["name"].as_str().expect("a name"), disk))
+            .collect();
+        let mut places: Vec<String> = disks
+            .iter()
+            .filter_map(|disk| disk.get("address"))
+            .filter(|address| address["bus-type"] != "virtio")
+            .map(|address| {
+                let [kind, bus, target, unit] =
+                    ["bus-type", "bus", "target", "unit"].map(|member| address[member].to_string());
+                format!("{kind} {bus}:{target}:{unit}").replace('"', "")
+            })
+            .collect();
+        places.sort();
+        let expected = [
+            "ide 0:0:1",
+            "ide 1:0:0",
+            "nvme 0:0:0",
+            "sata 0:0:2",
+            "sata 0:0:4",
+            "scsi 0:0:0",
+            "scsi 0:3:0",
+            "scsi 0:3:2",
+        ];
+        assert_eq!(places, expected);
+        let serials: Vec<&str> = disks
+            .iter()
+            .filter_map(|disk| disk["address"]["serial"].as_str())
+            .collect();
+        for known in [
+            "GAUNT",
+            "C",
+            "QEMU_NVMe_Ctrl_NVME_1",
+            "35000c50015ea71ac",
+            "QEMU_HARDDISK_SATA4",
+            "0QEMU_QEMU_HARDDISK_three",
+        ] {
+            assert!(serials.contains(&known), "no {known} among {serials:?}");
+        }
+        assert_eq!(found["/dev/dm-0"]["alias"], "named-by-udev");
+        assert_eq!(found["/dev/dm-1"]["alias"], "luks-x");
+        assert_eq!(
+            found["/dev/dm-0"]["dependencies"],
+            json!(["/dev/vdd", "/dev/vdc"])
+        );
+        assert_eq!(found["/dev/dm-1"]["dependencies"], json!(["/dev/dm-0"]));
+        assert_eq!(found["/dev/vde3"]["dependencies"], json!(["/dev/vde"]));
+        assert!(found.contains_key("/dev/loop3") && !found.contains_key("/dev/loop0"));
+        let names: Vec<&str> = disks
+            .iter()
+            .filter_map(|disk| disk["name"].as_str())
+            .collect();
+        let at = |name| {
+            names
+                .iter()
+                .position(|other| *other == name)
+                .expect("it is listed")
+        };
+        assert!(at("/dev/vde1") < at("/dev/vde") && at("/dev/vde4") < at("/dev/vde"));
+        let smart = &found["/dev/nvme0n1"]["smart"];
+        assert_eq!(smart["type"], "nvme");
+        assert!(smart["temperature"].as_u64() > Some(200), "{smart}");
+        assert_eq!(smart.as_object().map(|members| members.len()), Some(26));
+        format!("{} disks and partitions", disks.len())
+    });
+    checks.run("what a file system lies on", || {
+        let list = ours.get("guest-get-fsinfo");
+        let nodes = |place: &str| -> Vec<String> {
+            let list = list.as_array().expect("a list").iter();
+            let mut at = list.filter(|fs| fs["mountpoint"] == place);
+            let disks = at.next().unwrap_or_else(|| panic!("{place} is listed"))["disk"].clone();
+            assert!(at.next().is_none(), "{place} is listed once");
+            let disks = disks.as_array().expect("a list").iter();
+            disks
+                .map(|disk| disk["dev"].as_str().expect("a node").to_owned())
+                .collect()
+        };
+        assert_eq!(nodes("/mnt/a"), ["/dev/vdd", "/dev/vdc"]);
+        assert_eq!(nodes("/mnt/b"), ["/dev/vdg", "/dev/vdf"]);
+        assert!(nodes("/mnt/c").is_empty());
+        assert_eq!(nodes("/mnt/d"), ["/dev/nvme0n1"]);
+        assert_eq!(nodes("/mnt/h"), ["/dev/vdh"]);
+        let bound = list.as_array().expect("a list").iter();
+        assert!(!bound.clone().any(|fs| fs["mountpoint"] == "/mnt/i"));
+        format!("{} file systems", bound.count())
+    });
+    checks.finish();
+}
