@@ -59,11 +59,7 @@ pub(super) fn retry(place: usize, slot: &mut Slot, context: &mut Context<'_>) {
 
 fn refuse(out: &mut Buffer, words: &[&[u8]]) -> Busy {
     let mut reply = Reply::new(out, None);
-    let mut error = reply.fail();
-    for piece in words {
-        error = error.bytes(piece);
-    }
-    let failed = error.end();
+    let failed = reply.refuse(words, 0);
     reply.finish(Err(failed));
     Busy::No
 }

@@ -71,6 +71,23 @@ pub const TIME_ZONE_BYTES: usize = 8 << 10;
 /// The list of logins, in bytes: ten thousand of them, which is also how many can be compared each
 /// with each without a noticeable delay. What is beyond is not seen.
 pub const LOGIN_LIST_BYTES: usize = 4 << 20;
+
+/// /etc/passwd, /etc/shadow, /etc/group, or a file of ssh keys, as they are and as they become, all
+/// that one command needs of them together, in bytes: 12,000 keys, or 80,000 users. Small enough for
+/// the kernel to promise it in any guest; what is larger is refused, never cut.
+pub const ACCOUNTS_BYTES: usize = 16 << 20;
+
+/// A password, in bytes. What PAM, libxcrypt and most programs that ask for one have room for;
+/// nobody could log in with a longer one. The time a hash takes grows with the square of it.
+pub const PASSWORD_BYTES: usize = 511;
+
+/// Milliseconds that a lock on a file is waited for. Whoever changes accounts holds it for less than
+/// one second, but for a person in vipw(8), who is not waited for.
+pub const LOCK_WAIT_MS: u32 = 3_000;
+
+/// Milliseconds between two looks at such a lock.
+pub const LOCK_POLL_MS: u32 = 100;
+
 /// Layers of device-mapper and RAID between a mounted device and its disks. The deepest that is built
 /// in earnest (thin volume, pool, cached data, RAID leg, LUKS, MD, multipath) has eight; the kernel
 /// sets no limit.

@@ -17,7 +17,9 @@ mod fstrim;
 pub mod info;
 mod network;
 mod os;
+mod password;
 pub mod shutdown;
+mod ssh;
 mod stats;
 mod sync;
 mod users;
@@ -201,7 +203,7 @@ impl Row {
 const NONE: &[Param] = &[];
 
 /// The rows, in the order of QEMU's schema.
-const ROWS: [Row; 24] = [
+const ROWS: [Row; 28] = [
     Row::now("guest-sync-delimited", &[must("id", Type::Int)], sync::sync)
         .while_frozen()
         .delimited(),
@@ -231,12 +233,40 @@ const ROWS: [Row; 24] = [
     Row::now("guest-get-vcpus", NONE, vcpus::get_vcpus),
     Row::slow("guest-get-disks", NONE, disks::GET_DISKS),
     Row::slow("guest-get-fsinfo", NONE, fsinfo::GET_FSINFO),
+    Row::slow(
+        "guest-set-user-password",
+        &[
+            must("username", Type::Str),
+            must("password", Type::Str),
+            must("crypted", Type::Bool),
+        ],
+        password::SET_USER_PASSWORD,
+    ),
     Row::now("guest-exec-status", &[must("pid", Type::Int)], exec::status),
     Row::slow("guest-exec", exec::EXEC_PARAMS, exec::EXEC),
     Row::now("guest-get-host-name", NONE, os::get_host_name),
     Row::now("guest-get-users", NONE, users::get_users),
     Row::now("guest-get-timezone", NONE, clock::get_timezone),
     Row::now("guest-get-osinfo", NONE, os::get_osinfo),
+    Row::slow(
+        "guest-ssh-get-authorized-keys",
+        &[must("username", Type::Str)],
+        ssh::GET,
+    ),
+    Row::slow(
+        "guest-ssh-add-authorized-keys",
+        &[
+            must("username", Type::Str),
+            must("keys", Type::Strings),
+            may("reset", Type::Bool),
+        ],
+        ssh::ADD,
+    ),
+    Row::slow(
+        "guest-ssh-remove-authorized-keys",
+        &[must("username", Type::Str), must("keys", Type::Strings)],
+        ssh::REMOVE,
+    ),
     Row::now("guest-get-diskstats", NONE, stats::get_diskstats),
     Row::now("guest-get-cpustats", NONE, stats::get_cpustats),
     Row::now("guest-get-load", NONE, os::get_load),

@@ -14,6 +14,7 @@
     )
 )]
 
+pub mod accounts;
 pub mod fstab;
 pub mod inet;
 pub mod modules;

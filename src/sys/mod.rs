@@ -6,6 +6,7 @@
 pub mod args;
 pub mod clock;
 pub mod fault;
+pub mod file;
 pub mod fsctl;
 pub mod link;
 pub mod log;

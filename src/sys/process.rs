@@ -244,6 +244,30 @@ pub fn make_lasting(fd: OwnedFd) -> Result<OwnedFd, Errno> {
     rustix::io::fcntl_dupfd_cloexec(fd, FIRST_LASTING)
 }
 
+/// Has this process reach files as this user, with this first group and `groups`, four bytes each in
+/// the machine's order. Only for children of the agent, as there is no way back.
+///
+/// Real numbers stay, so that the user cannot send signals to this process. It is nobody's to trace
+/// either: the kernel sees to that when the effective ones change. Whoever is that user already
+/// stays as it is.
+#[inline(never)]
+pub fn act_as(uid: u32, gid: u32, groups: &[u8]) -> Result<(), Errno> {
+    const SAME: usize = usize::MAX;
+    if rustix::process::geteuid().as_raw() == uid {
+        return Ok(());
+    }
+    // SAFETY: setgroups reads as many numbers of four bytes, at any alignment, as `groups` holds,
+    // and `groups` outlives the call. The other two take numbers only. These are the bare system
+    // calls, which act on this thread alone: there are no others.
+    unsafe {
+        let numbers = groups.as_ptr().expose_provenance();
+        raw::call(libc::SYS_setgroups, [groups.len() / 4, numbers, 0, 0, 0])?;
+        raw::call(libc::SYS_setresgid, [SAME, gid as usize, SAME, 0, 0])?;
+        raw::call(libc::SYS_setresuid, [SAME, uid as usize, SAME, 0, 0])?;
+    }
+    Ok(())
+}
+
 /// Names this machine.
 pub fn set_host_name(name: &[u8]) -> Result<(), Errno> {
     rustix::system::sethostname(name)

@@ -49,6 +49,12 @@ impl Root {
         self.with(path, flags, 0)
     }
 
+    /// Opens a directory, whose files then go by their names in it.
+    pub fn directory(&self, path: &Path) -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        self.with(path, flags, 0).map(Self)
+    }
+
     /// Opens a mount point as qemu-ga does: O_RDONLY and O_CLOEXEC alone.
     pub fn mount_point(&self, path: &Path) -> Result<OwnedFd, Errno> {
         self.with(path, OFlags::RDONLY | OFlags::CLOEXEC, 0)
@@ -72,7 +78,7 @@ impl Root {
         )
     }
 
-    fn with(&self, path: &Path, flags: OFlags, mode: u32) -> Result<OwnedFd, Errno> {
+    pub(super) fn with(&self, path: &Path, flags: OFlags, mode: u32) -> Result<OwnedFd, Errno> {
         let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
         rustix::fs::openat(&self.0, path, flags, Mode::from_bits_truncate(mode))
     }
@@ -85,11 +91,16 @@ impl Root {
 
     /// Makes a directory; one that is there already is no error.
     pub fn make_directory(&self, path: &Path, mode: u32) -> Result<(), Errno> {
-        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        match rustix::fs::mkdirat(&self.0, path, Mode::from_bits_truncate(mode)) {
+        match self.new_directory(path, mode) {
             Err(Errno::EXIST) => Ok(()),
             other => other,
         }
+    }
+
+    /// Makes a directory that is not there yet.
+    pub fn new_directory(&self, path: &Path, mode: u32) -> Result<(), Errno> {
+        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        rustix::fs::mkdirat(&self.0, path, Mode::from_bits_truncate(mode))
     }
 
     /// Makes a character device.
@@ -158,11 +169,7 @@ impl Root {
         path: &Path,
         each: &mut dyn FnMut(&[u8], Entry) -> bool,
     ) -> Result<(), Errno> {
-        let directory = self.with(
-            path,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            0,
-        )?;
+        let directory = self.directory(path)?.0;
         let mut buffer = [MaybeUninit::uninit(); 2048];
         let mut entries = RawDir::new(directory, &mut buffer);
         while let Some(entry) = entries.next() {

@@ -1,6 +1,8 @@
-//! What the kernel says about itself: uname(2) and sysinfo(2). Neither can fail here: both fail only
-//! for memory that is not there.
+//! What the kernel says about itself, uname(2) and sysinfo(2), and its random numbers. The first two
+//! cannot fail here: both fail only for memory that is not there.
 
+use rustix::io::Errno;
+use rustix::rand::GetRandomFlags;
 use rustix::system::{Uname, sysinfo, uname};
 
 /// The names of the running kernel and its host.
@@ -39,6 +41,15 @@ pub fn loads() -> [u64; 3] {
     // The width of a C long is 32 or 64 bits.
     #[allow(clippy::useless_conversion)]
     sysinfo().loads.map(u64::from)
+}
+
+/// Fills `bytes`, at most 256, with random ones; waits for the kernel to have gathered enough of them
+/// after its start, so only children of the agent do that.
+pub fn random(bytes: &mut [u8]) -> Result<(), Errno> {
+    match rustix::rand::getrandom(&mut *bytes, GetRandomFlags::empty())? {
+        len if len == bytes.len() => Ok(()),
+        _ => Err(Errno::IO),
+    }
 }
 
 #[cfg(test)]

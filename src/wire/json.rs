@@ -152,7 +152,7 @@ impl<'a> Iterator for Members<'a> {
 }
 
 /// The elements of an array. See [`Json::items`].
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Items<'a>(Cursor<'a>);
 
 impl<'a> Iterator for Items<'a> {
@@ -165,7 +165,7 @@ impl<'a> Iterator for Items<'a> {
 
 /// A place in a text. The `skip` functions take well-formed text for granted, the `check` functions
 /// do not.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Cursor<'a> {
     text: &'a [u8],
     at: usize,
@@ -365,10 +365,15 @@ impl<'a> Str<'a> {
         let name = ascii.as_bytes();
         // An escape is longer than what it stands for.
         if self.escaped && self.text.len() > name.len() {
-            self.bytes().eq(name.iter().copied())
+            self.stands_for(name)
         } else {
             self.text == name
         }
+    }
+
+    /// Whether the string stands for these bytes.
+    pub fn stands_for(self, bytes: &[u8]) -> bool {
+        self.bytes().eq(bytes.iter().copied())
     }
 
     /// The bytes it stands for: UTF-8, with U+0000 as C0 80.

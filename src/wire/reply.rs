@@ -85,6 +85,19 @@ impl<'a> Reply<'a> {
         Failure { out: self.out }
     }
 
+    /// Fails with these pieces, and the words for an error number unless it is 0.
+    #[inline(never)]
+    pub fn refuse(&mut self, pieces: &[&[u8]], errno: i32) -> Failed {
+        let mut error = self.fail();
+        for piece in pieces {
+            error = error.bytes(piece);
+        }
+        if errno != 0 {
+            error = error.errno(errno);
+        }
+        error.end()
+    }
+
     /// Ends the reply. One whose value was never begun is the empty object.
     pub fn finish(mut self, outcome: Result<(), Failed>) {
         if outcome.is_ok() && !self.begun {

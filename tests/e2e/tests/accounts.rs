@@ -1,0 +1,716 @@
+//! Passwords and ssh keys: compared with qemu-ga, and their effect in a guest.
+//!
+//! No password of this machine is ever asked to be set in a way that could be taken for good.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use gaunt_e2e::checks::Checks;
+use gaunt_e2e::client::Client;
+use gaunt_e2e::compare::{compare, lines};
+use gaunt_e2e::cpio::Cpio;
+use gaunt_e2e::guest::{Image, Machine};
+use gaunt_e2e::process::{program, run};
+use gaunt_e2e::scratch::Scratch;
+use gaunt_e2e::shell::GuestShell;
+use gaunt_e2e::wait;
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "guest-set-user-password";
+const GET: &str = "guest-ssh-get-authorized-keys";
+const ADD: &str = "guest-ssh-add-authorized-keys";
+const REMOVE: &str = "guest-ssh-remove-authorized-keys";
+
+#[test]
+fn errors_about_arguments_are_the_same() {
+    let mut rows = Vec::new();
+    let good = json!({ "username": "no:body", "password": "eA==", "crypted": false });
+    let keys = json!({ "username": "nobody", "keys": ["# no key"] });
+    let wrong = [json!(null), json!(5), json!({}), json!([]), json!([5])];
+    let wrong = wrong.into_iter().chain([json!([null]), json!(["a", 5])]);
+    for (command, good) in [(PASSWORD, &good), (GET, &json!({ "username": "nobody" }))]
+        .into_iter()
+        .chain([(ADD, &keys), (REMOVE, &keys)])
+    {
+        let members = good.as_object().expect("an object");
+        let optional = (command == ADD).then_some("reset");
+        let names = members.keys().map(String::as_str).chain(optional);
+        for name in names {
+            for value in wrong.clone().chain([json!(true), json!("text")]) {
+                let mut arguments = good.clone();
+                arguments[name] = value;
+                // With a stranger, so that nothing is done where that is right.
+                arguments["stranger"] = json!(1);
+                rows.push(json!({ "execute": command, "arguments": arguments }).to_string());
+            }
+            let mut arguments = good.clone();
+            arguments.as_object_mut().expect("an object").remove(name);
+            arguments["stranger"] = json!(1);
+            rows.push(json!({ "execute": command, "arguments": arguments }).to_string());
+        }
+    }
+    for (user, password) in [
+        ("no:body", "eA=="),
+        ("no\nbody", "eA=="),
+        ("no:body", "eA== "),
+        ("no:body", "e\u{0}A=="),
+        ("no:body", "eAp5"),
+        ("no\nbody", "eAp5"),
+        ("a:b", ""),
+        ("nobody", "!"),
+        ("nobody", "eAp5"),
+    ] {
+        for crypted in [false, true] {
+            let arguments = json!({ "username": user, "password": password, "crypted": crypted });
+            rows.push(json!({ "execute": PASSWORD, "arguments": arguments }).to_string());
+        }
+    }
+    let missing = ["nobody", "no:body", ""];
+    for keys in [
+        json!(["#"]),
+        json!(["a", "#b"]),
+        json!(["a\nb"]),
+        json!(["\n"]),
+    ] {
+        for user in missing {
+            for command in [ADD, REMOVE] {
+                let arguments = json!({ "username": user, "keys": keys });
+                rows.push(json!({ "execute": command, "arguments": arguments }).to_string());
+            }
+        }
+    }
+    // The account both run as, whose home directory does not exist.
+    for (command, keys) in [
+        (GET, None),
+        (ADD, Some(json!(["k"]))),
+        (REMOVE, Some(json!(["k"]))),
+    ] {
+        let mut arguments = json!({ "username": "nobody" });
+        if let Some(keys) = keys {
+            arguments["keys"] = keys;
+        }
+        rows.push(json!({ "execute": command, "arguments": arguments }).to_string());
+    }
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    compare("accounts", &lines(&rows));
+}
+
+#[test]
+fn who_does_not_exist_or_is_somebody_else_is_refused() {
+    let agent = gaunt_e2e::agent::Agent::gaunt(&[]);
+    let mut client = agent.client();
+    for (user, expected) in [
+        (
+            "no-such-user",
+            "failed to lookup user 'no-such-user': no such user",
+        ),
+        ("", "failed to lookup user '': no such user"),
+        ("+", "failed to lookup user '+': no such user"),
+        // Without privileges nobody else's files are touched.
+        (
+            "root",
+            "failed to lookup user 'root': becoming that user: Operation not permitted",
+        ),
+    ] {
+        let refusal = client.try_call(GET, json!({ "username": user }));
+        assert_eq!(refusal.expect_err("an error").desc, expected);
+        let keys = json!({ "username": user, "keys": ["k"] });
+        for command in [ADD, REMOVE] {
+            let refusal = client.try_call(command, keys.clone());
+            assert_eq!(refusal.expect_err("an error").desc, expected);
+        }
+    }
+    let set = |password: &str, crypted: bool| json!({ "username": "no-such-user", "password": password, "crypted": crypted });
+    for (arguments, expected) in [
+        // x NUL y; a colon inside a hash; 512 bytes.
+        (set("eAB5", false), "forbidden characters in raw password"),
+        (set("eAB5", true), "forbidden characters in raw password"),
+        (set("eDp5", true), "forbidden characters in raw password"),
+        (set(&"eHh4".repeat(171), false), "the password is too long"),
+    ] {
+        let refusal = client.try_call(PASSWORD, arguments);
+        assert_eq!(refusal.expect_err("an error").desc, expected);
+    }
+    // No right to lock anything, so nothing is looked at.
+    let refusal = client
+        .try_call(PASSWORD, set("eHh4", false))
+        .expect_err("an error");
+    assert_eq!(
+        refusal.desc,
+        "child process has failed to set user password: /etc/.pwd.lock: Permission denied"
+    );
+}
+
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
+    alice:x:1000:1000:Alice:/home/alice:/bin/sh\n\
+    bob:plain:1001:1001::/home/bob/:/bin/sh\n\
+    carol:x:1002:1002::/home/carol:/bin/sh\n\
+    dave:both:1003:1003::/srv/dave:/bin/sh\n\
+    empty:x:1004:1004:::/bin/sh\n\
+    gone:x:1005:1005::/home/gone:/bin/sh\n\
+    rooted:x:1006:1006::/srv/rooted:/bin/sh\n\
+    \n\
+    malformed\n\
+    +::::::\n\
+    last:x:1007:1007::/:/bin/sh";
+const SHADOW: &str = "root:*:19000:0:99999:7:::\nalice:!$6$old:19000:1:2:3:4:5:6\nodd\n\
+    dave:old:1:::::: \n+::::::::\nlast:!";
+const GROUP: &str = "root:x:0:\nkeys:x:2000:bob,alice\nalice:x:1000:\n";
+
+/// The hash of a user in a file of accounts, once it is in it.
+fn field(file: &str, user: &str, number: usize) -> String {
+    let line = file
+        .lines()
+        .find(|line| line.split(':').next() == Some(user));
+    let line = line.unwrap_or_else(|| panic!("no {user} in {file}"));
+    line.split(':').nth(number).unwrap_or_default().to_owned()
+}
+
+/// Whether a hash is what the system's own tools make of the password.
+fn assert_hash(hash: &str, password: &str) {
+    let salt = hash
+        .strip_prefix("$6$")
+        .and_then(|rest| rest.split('$').next());
+    let salt = salt.unwrap_or_else(|| panic!("not SHA-512 crypt: {hash}"));
+    assert_eq!(salt.len(), 16, "{hash}");
+    let openssl = program("openssl", "openssl");
+    let script = "printf '%s\\n' \"$3\" | \"$1\" passwd -6 -salt \"$2\" -stdin";
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", script, "sh"])
+        .arg(openssl)
+        .args([salt, password]);
+    let made = run(&mut shell, wait::ANSWER);
+    assert_eq!(made.trim(), hash, "{password}");
+}
+
+fn set(user: &str, password: &str, crypted: bool) -> Value {
+    let encoded = run(
+        Command::new("sh").args(["-c", "printf %s \"$1\" | base64 -w0", "sh", password]),
+        wait::ANSWER,
+    );
+    json!({ "username": user, "password": encoded, "crypted": crypted })
+}
+
+fn failure(client: &mut Client, arguments: Value) -> String {
+    let refusal = client.try_call(PASSWORD, arguments).expect_err("an error");
+    let detail = refusal
+        .desc
+        .strip_prefix("child process has failed to set user password: ");
+    detail
+        .unwrap_or_else(|| panic!("{}", refusal.desc))
+        .to_owned()
+}
+
+/// What lies in /etc, but for what is of no account.
+fn etc(shell: &mut GuestShell) -> String {
+    shell.run("cd /etc; ls -A | grep -E '^(passwd|shadow|\\.pwd)' | tr '\\n' ' '")
+}
+
+fn reset(shell: &mut GuestShell) {
+    shell.run(
+        "rm -f /etc/shadow* /etc/passwd* /etc/.pwd.lock; cp /root/passwd /etc/passwd; \
+         cp /root/shadow /etc/shadow; chmod 644 /etc/passwd; chmod 640 /etc/shadow; \
+         chown 0:42 /etc/shadow",
+    );
+}
+
+fn image() -> Cpio {
+    Cpio::new()
+        .file("root/passwd", 0o644, PASSWD.as_bytes())
+        .file("root/shadow", 0o644, SHADOW.as_bytes())
+        .file("etc/group", 0o644, GROUP.as_bytes())
+}
+
+#[test]
+fn passwords_are_set_in_a_guest() {
+    let mut checks = Checks::new("passwords");
+    let strace = program("strace", "strace");
+    let overlay = image().program(&strace).finish();
+    let mut guest = Machine::new(Image::Busybox).overlay(overlay).boot();
+    guest.wait_shell();
+    let mut client = guest.client();
+    let shell = guest.shell();
+    shell.run("mkdir -p /home /srv");
+    let mut old = String::new();
+    let mut read = |shell: &mut GuestShell, name: &str| {
+        old = shell.run(&format!("cat /etc/{name}; echo ."));
+        old.strip_suffix("\n.")
+            .or(old.strip_suffix('.'))
+            .unwrap_or(&old)
+            .to_owned()
+    };
+
+    checks.run("a plain password, one line changed", || {
+        reset(shell);
+        let inode = shell.run("stat -c %i /etc/shadow");
+        client.call(PASSWORD, set("alice", "correct horse: bättery", false));
+        let shadow = read(shell, "shadow");
+        let hash = field(&shadow, "alice", 1);
+        assert_hash(&hash, "correct horse: bättery");
+        let day = shell.run("echo $(( $(date +%s) / 86400 ))");
+        let expected = SHADOW.replace("alice:!$6$old:19000:", &format!("alice:{hash}:{day}:"));
+        assert_eq!(shadow.trim_end(), expected.trim_end());
+        assert_eq!(read(shell, "passwd").trim_end(), PASSWD.trim_end());
+        assert_eq!(shell.run("stat -c '%a %u %g' /etc/shadow"), "640 0 42");
+        assert_ne!(shell.run("stat -c %i /etc/shadow"), inode);
+        assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
+        hash
+    });
+    checks.run("the same password has another salt", || {
+        client.call(PASSWORD, set("alice", "x", false));
+        let one = field(&read(shell, "shadow"), "alice", 1);
+        client.call(PASSWORD, set("alice", "x", false));
+        let other = field(&read(shell, "shadow"), "alice", 1);
+        assert_ne!(one, other);
+        client.call(PASSWORD, set("alice", "", false));
+        // Of which `openssl` makes none; `base::crypt` has it among its vectors.
+        assert_eq!(
+            field(&read(shell, "shadow"), "alice", 1).len(),
+            3 + 16 + 1 + 86
+        );
+        "and the empty password is hashed".into()
+    });
+    checks.run("a hash is stored as it is", || {
+        client.call(PASSWORD, set("root", "$y$anything", true));
+        assert_eq!(field(&read(shell, "shadow"), "root", 1), "$y$anything");
+        client.call(PASSWORD, set("root", "", true));
+        assert_eq!(field(&read(shell, "shadow"), "root", 1), "");
+        "also the empty one".into()
+    });
+    checks.run(
+        "a line is made where there is none, a short one is mended",
+        || {
+            reset(shell);
+            client.call(PASSWORD, set("carol", "c", true));
+            client.call(PASSWORD, set("last", "l", true));
+            let shadow = read(shell, "shadow");
+            let lines: Vec<&str> = shadow.lines().collect();
+            let [.., last, carol] = lines[..] else {
+                panic!("{shadow}")
+            };
+            assert!(
+                last.starts_with("last:l:") && last.ends_with("::::::"),
+                "{last}"
+            );
+            assert!(
+                carol.starts_with("carol:c:") && carol.ends_with("::::::"),
+                "{carol}"
+            );
+            assert_eq!(lines.len(), SHADOW.lines().count() + 1);
+            carol.into()
+        },
+    );
+    checks.run("a password in passwd is changed there", || {
+        reset(shell);
+        client.call(PASSWORD, set("bob", "b", true));
+        client.call(PASSWORD, set("dave", "d", true));
+        let passwd = read(shell, "passwd");
+        let expected = PASSWD
+            .replace("bob:plain", "bob:b")
+            .replace("dave:both", "dave:d");
+        assert_eq!(passwd.trim_end(), expected.trim_end());
+        let shadow = read(shell, "shadow");
+        assert_eq!(field(&shadow, "dave", 1), "d");
+        assert!(!shadow.contains("bob"));
+        assert_eq!(shell.run("stat -c '%a %u %g' /etc/passwd"), "644 0 0");
+        "bob in passwd, dave in both".into()
+    });
+    checks.run("without shadow passwd has it", || {
+        reset(shell);
+        shell.run("rm /etc/shadow");
+        client.call(PASSWORD, set("alice", "a", true));
+        assert_eq!(field(&read(shell, "passwd"), "alice", 1), "a");
+        assert_eq!(etc(shell), ".pwd.lock passwd ");
+        "no shadow made".into()
+    });
+    checks.run("nobody by that name", || {
+        reset(shell);
+        for user in ["nobody-here", "", "+", "malformed", "odd"] {
+            assert_eq!(failure(&mut client, set(user, "x", false)), "no such user");
+        }
+        assert_eq!(read(shell, "shadow").trim_end(), SHADOW.trim_end());
+        shell.run("rm /etc/passwd");
+        let said = failure(&mut client, set("alice", "x", true));
+        assert_eq!(said, "/etc/passwd: No such file or directory");
+        said
+    });
+    checks.run("locks of others are waited for, but not for long", || {
+        reset(shell);
+        shell.run("sleep 1000 >/dev/null 2>&1 & printf '%d\\0' $! >/etc/shadow.lock");
+        let start = Instant::now();
+        let said = failure(&mut client, set("alice", "x", true));
+        assert_eq!(said, "/etc/shadow: No locks available");
+        assert!(start.elapsed() < Duration::from_secs(15));
+        assert_eq!(read(shell, "shadow").trim_end(), SHADOW.trim_end());
+        // Once its owner is gone it is taken over.
+        shell.run("kill $(tr -d '\\0' </etc/shadow.lock)");
+        client.call(PASSWORD, set("alice", "x", true));
+        assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
+        said
+    });
+    checks.run("a lock from before the boot is nobody's", || {
+        reset(shell);
+        shell.run("printf '1\\0' >/etc/shadow.lock");
+        // The clock says that the guest started an hour after the lock was made.
+        shell.run("date -s @$(( $(date +%s) + 3600 )) >/dev/null");
+        client.call(PASSWORD, set("alice", "x", true));
+        assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
+        "taken over".into()
+    });
+    checks.run("a link is refused", || {
+        reset(shell);
+        shell.run("mv /etc/shadow /root/there; ln -s /root/there /etc/shadow");
+        let said = failure(&mut client, set("alice", "x", true));
+        assert_eq!(said, "/etc/shadow: Too many levels of symbolic links");
+        assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
+        said
+    });
+    checks.run("a file system that cannot be written to", || {
+        reset(shell);
+        shell.run("mkdir -p /run/etc; cp -a /etc/. /run/etc; mount --bind /run/etc /etc");
+        shell.run("mount -o remount,ro,bind /etc");
+        let said = failure(&mut client, set("alice", "x", true));
+        assert_eq!(said, "/etc/.pwd.lock: Read-only file system");
+        shell.run("umount /etc");
+        said
+    });
+    checks.run("a full file system leaves the old file", || {
+        reset(shell);
+        shell.run("mkdir -p /run/full; mount -t tmpfs -o size=16k full /run/full");
+        shell.run("cp -a /etc/passwd /etc/shadow /run/full; mount --bind /run/full /etc");
+        shell.run("touch /etc/.pwd.lock; dd if=/dev/zero of=/etc/fill 2>/dev/null; true");
+        let said = failure(&mut client, set("alice", "x", true));
+        assert_eq!(said, "/etc/shadow: No space left on device");
+        assert_eq!(read(shell, "shadow").trim_end(), SHADOW.trim_end());
+        assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
+        shell.run("umount /etc");
+        said
+    });
+    checks.run("killed at any call, the old file or the new one is there", || {
+        let mut seen = Vec::new();
+        for call in [
+            // Calls that the agent itself does not make meanwhile.
+            "linkat:when=1", "unlinkat:when=1",
+            "unlinkat:when=2", "unlinkat:when=3", "fchown:when=1", "fchmod:when=1",
+            "fgetxattr:when=1", "fsync:when=1", "renameat2:when=1", "fsync:when=2",
+        ] {
+            reset(shell);
+            let (name, when) = call.split_once(':').expect("a call and a count");
+            shell.run(&format!(
+                "rm -f /run/strace; {} -f -o /run/strace -e trace={name} -e inject={name}:signal=KILL:{when} \
+                 -p $(cat /run/agent.pid) >/dev/null 2>&1 & echo $! >/run/strace.pid; sleep 1",
+                strace.display()
+            ));
+            let outcome = client.try_call(PASSWORD, set("alice", "NEW", true));
+            shell.run("kill $(cat /run/strace.pid); sleep 1");
+            let shadow = read(shell, "shadow");
+            let now = field(&shadow, "alice", 1);
+            assert!(now == "NEW" || shadow.trim_end() == SHADOW.trim_end(), "{call}: {shadow}");
+            let died = outcome.is_err_and(|refusal| refusal.desc.contains("abnormally"));
+            seen.push(format!("{call} {}{now}", if died { "killed, " } else { "" }));
+            // The next one is not in its way, whatever was left.
+            client.call(PASSWORD, set("alice", "AGAIN", true));
+            assert_eq!(field(&read(shell, "shadow"), "alice", 1), "AGAIN");
+            assert_eq!(etc(shell), ".pwd.lock passwd shadow ", "{call}");
+        }
+        let killed = seen.iter().filter(|one| one.contains("killed")).count();
+        assert!(killed > 8, "{seen:?}");
+        seen.join("; ")
+    });
+    checks.finish();
+}
+
+/// A command, and its arguments but for the user.
+type Request = (&'static str, &'static str);
+
+/// What is prepared, then asked of both agents; the replies and what lies there after must be equal.
+const SCENARIOS: [(&str, &str, &[Request]); 15] = [
+    (
+        "nothing there yet",
+        "",
+        &[
+            (GET, r#"{}"#),
+            (REMOVE, r#"{"keys":["a"]}"#),
+            (ADD, r#"{"keys":["ssh-rsa AAAA me@x","b","b"]}"#),
+            (GET, r#"{}"#),
+        ],
+    ),
+    (
+        "no keys to add",
+        "",
+        &[(ADD, r#"{"keys":[]}"#), (GET, r#"{}"#)],
+    ),
+    (
+        "an empty key",
+        "",
+        &[
+            (ADD, r#"{"keys":["","b",""]}"#),
+            (REMOVE, r#"{"keys":["b"]}"#),
+            (GET, r#"{}"#),
+        ],
+    ),
+    (
+        "comments, blanks, options, duplicates",
+        "mkdir .ssh; printf '# c\\n\\n  a b \\nfrom=\"x\" k\\nd\\nd\\n\\t# e\\nk\\r\\n' >.ssh/authorized_keys",
+        &[
+            (GET, r#"{}"#),
+            (ADD, r#"{"keys":["d","a b","n\\ew","é"]}"#),
+            (GET, r#"{}"#),
+            (REMOVE, r#"{"keys":["d","a b","",  "n\\ew"]}"#),
+            (GET, r#"{}"#),
+        ],
+    ),
+    (
+        "a file without a final line feed",
+        "mkdir .ssh; printf 'a\\nb' >.ssh/authorized_keys; chmod 644 .ssh/authorized_keys",
+        &[
+            (ADD, r#"{"keys":["c"]}"#),
+            (REMOVE, r#"{"keys":["a"]}"#),
+            (GET, r#"{}"#),
+        ],
+    ),
+    (
+        "a reset",
+        "mkdir .ssh; chmod 755 .ssh; printf 'a\\nb\\n' >.ssh/authorized_keys",
+        &[
+            (ADD, r#"{"keys":["b","c"],"reset":true}"#),
+            (ADD, r#"{"keys":["d"],"reset":false}"#),
+            (GET, r#"{}"#),
+        ],
+    ),
+    (
+        "a reset of nothing",
+        "",
+        &[(ADD, r#"{"keys":["b"],"reset":true}"#), (GET, r#"{}"#)],
+    ),
+    (
+        "removing what is not there",
+        "mkdir .ssh; printf 'a\\n' >.ssh/authorized_keys",
+        &[
+            (REMOVE, r#"{"keys":["x"]}"#),
+            (REMOVE, r#"{"keys":["a"]}"#),
+            (GET, r#"{}"#),
+        ],
+    ),
+    (
+        "removing from an empty file",
+        "mkdir .ssh; : >.ssh/authorized_keys",
+        &[
+            (REMOVE, r#"{"keys":["x",""]}"#),
+            (ADD, r#"{"keys":["a"]}"#),
+            (GET, r#"{}"#),
+        ],
+    ),
+    (
+        "a file that is a link",
+        "mkdir .ssh; printf 'a\\n' >elsewhere; ln -s ../elsewhere .ssh/authorized_keys",
+        &[(GET, r#"{}"#), (ADD, r#"{"keys":["b"]}"#), (GET, r#"{}"#)],
+    ),
+    (
+        "a directory that is a link",
+        "mkdir other; ln -s other .ssh",
+        &[(ADD, r#"{"keys":["b"]}"#), (GET, r#"{}"#)],
+    ),
+    (
+        "a directory that is a file",
+        ": >.ssh",
+        &[
+            (GET, r#"{}"#),
+            (ADD, r#"{"keys":["b"]}"#),
+            (REMOVE, r#"{"keys":["b"]}"#),
+        ],
+    ),
+    (
+        "a directory that is a dangling link",
+        "ln -s nowhere .ssh",
+        &[(GET, r#"{}"#), (ADD, r#"{"keys":["b"]}"#)],
+    ),
+    (
+        "a file that is a directory",
+        "mkdir -p .ssh/authorized_keys",
+        &[(GET, r#"{}"#)],
+    ),
+    (
+        "keys that are none",
+        "mkdir .ssh; printf 'a\\n' >.ssh/authorized_keys",
+        &[
+            (ADD, r##"{"keys":["ok","#bad"]}"##),
+            (ADD, r#"{"keys":["b\nc"]}"#),
+            (GET, r#"{}"#),
+        ],
+    ),
+];
+
+#[test]
+fn ssh_keys_are_what_qemu_ga_makes_of_them() {
+    let mut checks = Checks::new("ssh keys");
+    let qemu_ga = program("qemu-ga", "qemu-guest-agent");
+    let scratch = Scratch::new();
+    let socket = scratch.join("reference");
+    let overlay = image()
+        .program(&qemu_ga)
+        .file("etc/passwd", 0o644, PASSWD.as_bytes())
+        .finish();
+    let mut guest = Machine::new(Image::Busybox)
+        .overlay(overlay)
+        .qemu(&["-chardev"])
+        .qemu(&[&format!(
+            "socket,id=second,path={},server=on,wait=off",
+            socket.display()
+        )])
+        .qemu(&[
+            "-device",
+            "virtserialport,bus=serial.0,chardev=second,name=second",
+        ])
+        .boot();
+    guest.wait_shell();
+    let mut ours = guest.client();
+    let shell = guest.shell();
+    let port = shell.run(
+        "for p in /sys/class/virtio-ports/*; do \
+         [ \"$(cat $p/name)\" = second ] && echo /dev/${p##*/}; done",
+    );
+    shell.run(&format!(
+        "mkdir -p /home /srv; {} -p {port} -t /run >/run/qemu-ga.log 2>&1 &",
+        qemu_ga.display()
+    ));
+    let mut theirs = Client::connect(&socket);
+    assert!(
+        theirs.sync(wait::BOOT).is_some(),
+        "{}",
+        shell.run("cat /run/qemu-ga.log")
+    );
+
+    let ask = |client: &mut Client, user: &str, command: &str, arguments: &str| {
+        let mut arguments: Value = serde_json::from_str(arguments).expect("JSON");
+        arguments["username"] = user.into();
+        match client.try_call(command, arguments) {
+            Ok(value) => value,
+            Err(refusal) => json!({ "error": refusal.desc }),
+        }
+    };
+    // A home with a slash behind it, a plain one, the root.
+    for (title, prepare, requests) in SCENARIOS {
+        checks.run(title, || {
+            let mut count = 0;
+            for (user, uid, home) in [("alice", 1000, "/home/alice"), ("bob", 1001, "/home/bob")] {
+                let mut seen = Vec::new();
+                for client in [&mut ours, &mut theirs] {
+                    shell.run(&format!(
+                        "rm -rf {home}; mkdir -p {home}; cd {home}; {prepare}\n chown -hR {uid}:{uid} {home}"
+                    ));
+                    let mut told = Vec::new();
+                    for (command, arguments) in requests {
+                        told.push(ask(client, user, command, arguments).to_string());
+                        told.push(shell.run(&format!(
+                            "cd {home}; find . | sort | while read -r f; do \
+                             stat -c '%n %F %a %u %g' $f; [ -f $f ] && od -c $f; done; true"
+                        )));
+                    }
+                    seen.push(told);
+                }
+                assert_eq!(seen[0], seen[1], "{user}");
+                count += seen[0].len();
+            }
+            format!("{count} replies and states")
+        });
+    }
+    checks.run("users that both refuse", || {
+        for user in ["nobody-here", "", "malformed"] {
+            for (command, arguments) in [(GET, "{}"), (ADD, r#"{"keys":[]}"#)] {
+                let replies = [&mut ours, &mut theirs]
+                    .map(|client| ask(client, user, command, arguments)["error"].to_string());
+                let prefix = format!("\"failed to lookup user '{user}': ");
+                for reply in replies {
+                    assert!(reply.starts_with(&prefix), "{reply}");
+                }
+            }
+        }
+        for (command, arguments) in [
+            (GET, "{}"),
+            (ADD, r#"{"keys":["k"]}"#),
+            (REMOVE, r#"{"keys":["k"]}"#),
+        ] {
+            let [a, b] =
+                [&mut ours, &mut theirs].map(|client| ask(client, "gone", command, arguments));
+            assert_eq!(a, b);
+        }
+        "and a home that is not there".into()
+    });
+    checks.run("what the user may not, the agent does not", || {
+        // Links into what is root's, a home that is root's, and no home.
+        shell.run("printf 'secret\\n' >/root/secret; chmod 600 /root/secret; chmod 700 /root");
+        shell.run(
+            "rm -rf /home/alice; mkdir -p /home/alice/.ssh; cd /home/alice; \
+             ln -s /root/secret .ssh/authorized_keys; chown -hR 1000:1000 .",
+        );
+        let path = "/home/alice/.ssh/authorized_keys";
+        let denied = format!(
+            "failed to read '{path}': Failed to open file \u{201C}{path}\u{201D}: Permission denied"
+        );
+        for (command, arguments) in [
+            (GET, "{}"),
+            (ADD, r#"{"keys":["k"]}"#),
+            (REMOVE, r#"{"keys":["secret"]}"#),
+        ] {
+            assert_eq!(ask(&mut ours, "alice", command, arguments)["error"], denied);
+        }
+        shell.run("cd /home/alice; rm -r .ssh; ln -s /root .ssh");
+        let reply = ask(&mut ours, "alice", ADD, r#"{"keys":["k"]}"#);
+        assert_eq!(reply["error"], denied);
+        shell.run("mkdir -p /srv/rooted");
+        assert_eq!(
+            ask(&mut ours, "rooted", ADD, r#"{"keys":["k"]}"#)["error"],
+            "failed to create directory '/srv/rooted/.ssh': Permission denied"
+        );
+        assert_eq!(
+            ask(&mut ours, "empty", GET, "{}")["error"],
+            "failed to lookup user 'empty': no home directory"
+        );
+        // The group that lists alice opens what is not alice's own.
+        shell.run(
+            "rm -r /home/alice; mkdir /home/alice; chown 0:2000 /home/alice; chmod 770 /home/alice",
+        );
+        ask(&mut ours, "alice", ADD, r#"{"keys":["k"]}"#);
+        assert_eq!(
+            shell.run("stat -c '%a %u %g' /home/alice/.ssh /home/alice/.ssh/authorized_keys"),
+            "700 1000 1000\n600 1000 1000"
+        );
+        assert_eq!(shell.run("ls -A /root"), "passwd\nsecret\nshadow");
+        denied
+    });
+    checks.run("root's own keys, and a home that is the root", || {
+        ask(&mut ours, "root", ADD, r#"{"keys":["k"]}"#);
+        assert_eq!(
+            shell.run("stat -c '%a %u' /root/.ssh/authorized_keys"),
+            "600 0"
+        );
+        let [a, b] = [&mut ours, &mut theirs].map(|client| ask(client, "last", GET, "{}"));
+        assert_eq!(a, b);
+        a.to_string()
+    });
+    checks.run("hundreds of keys, and a file beyond all measure", || {
+        let keys: Vec<String> = (0..300)
+            .map(|key| format!("ssh-ed25519 {key:0>300}"))
+            .collect();
+        let arguments = json!({ "keys": keys, "reset": true }).to_string();
+        assert_eq!(ask(&mut ours, "root", ADD, &arguments), json!({}));
+        let listed = ask(&mut ours, "root", GET, "{}");
+        let listed: Vec<&str> = listed["keys"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|key| key.as_str().expect("a key"))
+            .rev()
+            .collect();
+        assert_eq!(listed, keys);
+        shell.run("rm /root/.ssh/authorized_keys; ln -s /dev/zero /root/.ssh/authorized_keys");
+        let reply = ask(&mut ours, "root", ADD, r#"{"keys":["l"]}"#);
+        let said = reply["error"].as_str().expect("an error");
+        assert!(said.ends_with("File too large"), "{said}");
+        assert!(said.contains("Error reading file"), "{said}");
+        said.into()
+    });
+    checks.finish();
+}
