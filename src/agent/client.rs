@@ -9,6 +9,7 @@ use crate::base::limits::{
     READ_BYTES, REPLY_AT_REST, REPLY_BYTES, REPLY_LOW_WATER, REQUEST_AT_REST, REQUEST_BYTES,
 };
 use crate::base::store::Store;
+use crate::state::files::Reading;
 use crate::sys::mem::Buffer;
 use crate::sys::poll::Interest;
 use crate::sys::stream::{self, Read};
@@ -34,6 +35,10 @@ pub(super) enum Busy {
     No,
     /// A slow command of this client runs.
     Job,
+    /// A file is read for it, piece by piece.
+    Reading,
+    /// The same, but what comes next is being fetched from its disk by a child.
+    Fetch,
     /// The message is a command that waits until another client's, or the agent's own, is over.
     Turn,
 }
@@ -50,6 +55,8 @@ pub(super) enum Over {
 /// A place for a client: its memory, and the client if there is one.
 pub(super) struct Slot {
     connection: Option<Connection>,
+    /// The file that is read for the message at hand.
+    pub(super) reading: Option<Reading>,
     framer: Framer,
     message: Buffer,
     out: Buffer,
@@ -81,6 +88,7 @@ impl Slot {
         let (message, out) = memory.split_at_mut(REQUEST_AT_REST);
         Self {
             connection: None,
+            reading: None,
             framer: Framer::new(),
             message: Buffer::new(message, REQUEST_BYTES),
             out: Buffer::new(out, REPLY_BYTES),
@@ -120,9 +128,12 @@ impl Slot {
     /// message of a command that runs, or waits, stays until that is over.
     fn forget(&mut self) {
         self.framer.reset();
+        self.reading = None;
+        self.out.keep_mapping(false);
         self.out.truncate(0);
         self.unread = 0..0;
         match &mut self.connection {
+            Some(connection) if connection.busy == Busy::Reading => self.message_done(),
             Some(connection) if connection.busy != Busy::No => {
                 connection.orphaned = true;
                 connection.sendable = connection.sendable.map(|_| 0);
@@ -143,7 +154,7 @@ impl Slot {
         let interest = if connection.host.is_away() {
             // Without a host a port is always ready: only changes are news.
             Interest::Change
-        } else if blocked {
+        } else if blocked || connection.busy == Busy::Reading {
             Interest::Write
         } else if connection.busy != Busy::No {
             Interest::Nothing
@@ -165,6 +176,7 @@ impl Slot {
     }
 
     /// Has the message at hand wait.
+    #[inline(never)]
     pub(super) fn wait(&mut self, busy: Busy) {
         let sendable = (busy == Busy::Job).then_some(self.out.len());
         if let Some(connection) = &mut self.connection {
@@ -188,6 +200,7 @@ impl Slot {
     }
 
     /// The message at hand is dealt with.
+    #[inline(never)]
     pub(super) fn message_done(&mut self) {
         self.message.truncate(0);
         self.wait(Busy::No);
@@ -201,6 +214,20 @@ impl Slot {
         self.connection
             .as_ref()
             .is_some_and(|connection| !connection.orphaned)
+    }
+
+    /// Whether the next piece of a file is to be read.
+    pub(super) fn reads_file(&self) -> bool {
+        self.busy() == Busy::Reading && self.out.len() < REPLY_LOW_WATER
+    }
+
+    /// What was to be fetched for the file that is read is there.
+    pub(super) fn fetched(&mut self) {
+        if self.reading.is_some() {
+            self.wait(Busy::Reading);
+        } else {
+            self.message_done();
+        }
     }
 
     /// The next message or error in what the client sent; [`Event::NeedMore`] if there is none yet,

@@ -6,6 +6,7 @@ use super::serve::JOB;
 use crate::base::store::Store;
 use crate::commands::{self, Outcome, REPLIED_ERROR, Row, Run, Slow};
 use crate::state::State;
+use crate::sys::Errno;
 use crate::sys::mem::Buffer;
 use crate::sys::poll::Poll;
 use crate::wire::args;
@@ -16,7 +17,7 @@ use crate::wire::request::{self, Request};
 
 /// What dispatching needs besides the client.
 pub(super) struct Context<'a> {
-    state: &'a mut State,
+    pub(super) state: &'a mut State,
     jobs: &'a mut Jobs,
     poll: &'a Poll,
 }
@@ -24,6 +25,19 @@ pub(super) struct Context<'a> {
 impl<'a> Context<'a> {
     pub(super) fn new(state: &'a mut State, jobs: &'a mut Jobs, poll: &'a Poll) -> Self {
         Self { state, jobs, poll }
+    }
+
+    /// Starts a job for a client.
+    pub(super) fn start(
+        &mut self,
+        kind: (Slow, bool, bool),
+        owner: Owner,
+        out: &mut Buffer,
+        work: &mut dyn FnMut(&mut State, &mut dyn Store) -> u8,
+    ) -> Result<(), Errno> {
+        let watch = (self.poll, JOB);
+        self.jobs
+            .start(kind, Some(owner), watch, self.state, out, work)
     }
 }
 
@@ -47,8 +61,9 @@ pub(super) fn handle(event: Event, place: usize, slot: &mut Slot, context: &mut 
     };
     match busy {
         Busy::No => slot.message_done(),
-        Busy::Job | Busy::Turn => slot.wait(busy),
+        _ => slot.wait(busy),
     }
+    slot.reading = context.state.files.reading.take();
 }
 
 /// Tries again a message that had to wait for its turn.
@@ -103,6 +118,10 @@ fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context<
                 }
                 handler(context.state, &args, &mut reply)
             });
+            if context.state.files.reading.is_some() {
+                reply.silence();
+                return Busy::Reading;
+            }
             reply.finish(outcome);
             Busy::No
         }
@@ -173,14 +192,8 @@ fn start_job(
             }
         }
     };
-    let started = context.jobs.start(
-        (slow, row.exclusive),
-        Some(owner),
-        (context.poll, JOB),
-        context.state,
-        out,
-        &mut work,
-    );
+    let kind = (slow, row.exclusive, row.shares_files);
+    let started = context.start(kind, owner, out, &mut work);
     let Err(errno) = started else {
         return Busy::Job;
     };
@@ -198,6 +211,7 @@ fn start_job(
 
 /// Deals with a slow command that is over: its reply may leave now.
 pub(super) fn finish(finished: Finished, slots: &mut [Slot], state: &mut State) {
+    state.files.at_hand = finished.at_hand;
     (finished.slow.end)(state, finished.outcome);
     let mut started = finished.program;
     if let Some(pid) = started {
@@ -215,6 +229,9 @@ pub(super) fn reply(owner: Owner, whole: bool, started: Option<i32>, slots: &mut
     let Some(slot) = owner.find(slots) else {
         return;
     };
+    if slot.busy() == Busy::Fetch {
+        return slot.fetched();
+    }
     let wanted = slot.wants_reply();
     let start = slot.reply_start();
     let (message, out) = slot.message_and_out();

@@ -34,6 +34,10 @@ struct Job {
     owner: Option<Owner>,
     slow: Slow,
     exclusive: bool,
+    /// What the state held at hand when it began.
+    at_hand: i64,
+    /// The end to write of one that shares descriptors: closed here, it would be closed there.
+    _writer: Option<OwnedFd>,
     /// Whether it is to become another program.
     program: bool,
     /// Whether it has written anything, which one that becomes another program never does.
@@ -52,6 +56,7 @@ pub(super) struct Finished {
     pub(super) slow: Slow,
     /// The number of a process that was to become another program.
     pub(super) program: Option<i32>,
+    pub(super) at_hand: i64,
 }
 
 /// All slow commands that run.
@@ -76,7 +81,7 @@ impl Jobs {
     /// exit status; its reply is what it appended.
     pub(super) fn start(
         &mut self,
-        (slow, exclusive): (Slow, bool),
+        (slow, exclusive, shares_files): (Slow, bool, bool),
         owner: Option<Owner>,
         (poll, token): (&Poll, u64),
         state: &mut State,
@@ -92,10 +97,17 @@ impl Jobs {
         let token = token.wrapping_add(u64::try_from(place).unwrap_or(0));
         poll.add(&reader, token, Interest::Read)?;
         state.programs.watch(poll)?;
-        match process::fork()? {
+        let fork = if shares_files {
+            process::fork_sharing_files
+        } else {
+            process::fork
+        };
+        match fork()? {
             Fork::Child => {
-                state.programs.in_child();
-                process::close_all_but(state.root.as_fd(), writer.as_fd());
+                if !shares_files {
+                    state.programs.in_child();
+                    process::close_all_but(state.root.as_fd(), writer.as_fd());
+                }
                 let start = out.bytes().len();
                 let status = work(state, out);
                 let reply = out.bytes().get(start..).unwrap_or_default();
@@ -116,6 +128,8 @@ impl Jobs {
                     exclusive,
                     program: state.programs.forked(pid),
                     spoke: false,
+                    at_hand: state.files.at_hand,
+                    _writer: shares_files.then_some(writer),
                     ended: None,
                 };
                 if let Some(slot) = self.jobs.get_mut(place) {
@@ -184,6 +198,7 @@ impl Jobs {
                 },
                 slow: job.slow,
                 program: job.program.then_some(job.pid),
+                at_hand: job.at_hand,
             });
         }
         None

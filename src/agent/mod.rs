@@ -8,6 +8,7 @@ mod host;
 mod init;
 mod jobs;
 mod options;
+mod reading;
 mod serve;
 
 use crate::commands::{TABLE, info::VERSION};

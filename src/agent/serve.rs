@@ -13,11 +13,13 @@ use super::dispatch::{self, Context};
 use super::init;
 use super::jobs::Jobs;
 use super::options::{Method, Options};
+use super::reading;
 use crate::base::limits::CLIENTS;
 use crate::base::path::Path;
 use crate::base::store::{Nothing, Store};
 use crate::commands::{self, Outcome, Own, REPLIED_ERROR};
 use crate::state::State;
+use crate::state::files::Files;
 use crate::state::freeze::{Freeze, Phase};
 use crate::state::programs::{EMPTY, Programs, TOKENS, Table};
 use crate::sys::args::{Strings, variable};
@@ -147,6 +149,7 @@ impl Server {
             log,
             filter: options.filter,
             freeze,
+            files: Files::default(),
             going_down: None,
             programs: Programs::new(environment, programs),
             os_release: variable(environment, b"QGA_OS_RELEASE"),
@@ -459,7 +462,7 @@ impl Server {
             (own.slow.work)(state, &Args::none(), &mut reply).unwrap_or(REPLIED_ERROR)
         };
         let started = self.jobs.start(
-            (own.slow, own.exclusive),
+            (own.slow, own.exclusive, own.shares_files),
             None,
             (&self.poll, JOB),
             &mut self.state,
@@ -507,8 +510,12 @@ fn serve(place: usize, slot: &mut Slot, context: &mut Context<'_>) -> Result<(),
                 event => dispatch::handle(event, place, slot, context),
             }
         }
+        if slot.reads_file() {
+            reading::go_on(place, slot, context);
+            reads += 1;
+        }
         slot.write()?;
-        if slot.can_go_on() {
+        if slot.can_go_on() || (reads < READS && slot.reads_file()) {
             continue;
         }
         // A read that brought less than it asked for has likely taken all there was; if not, the

@@ -52,16 +52,49 @@ pub fn decode(text: impl Iterator<Item = u8>, out: &mut dyn Store) -> Result<(),
 
 /// Appends `bytes` as text to `out`. What is written in pieces must be cut at multiples of three.
 pub fn encode(bytes: &[u8], out: &mut dyn Store) -> Result<(), Full> {
-    for chunk in bytes.chunks(3) {
-        let at = |place: usize| u32::from(chunk.get(place).copied().unwrap_or(0));
-        let group = at(0) << 16 | at(1) << 8 | at(2);
-        let mut text = *b"====";
-        for (place, byte) in text.iter_mut().enumerate().take(chunk.len() + 1) {
-            *byte = ALPHABET[(group >> (18 - 6 * place)) as usize & 63];
+    let mut room = [0; 64];
+    for chunk in bytes.chunks(48) {
+        for (to, byte) in room.iter_mut().skip(16).zip(chunk) {
+            *to = *byte;
         }
-        out.append(&text)?;
+        let len = encode_within(&mut room, 16, chunk.len());
+        out.append(room.get(..len).unwrap_or_default())?;
     }
     Ok(())
+}
+
+/// Bytes of the text of `len` bytes.
+pub const fn encoded_len(len: usize) -> usize {
+    len.div_ceil(3).saturating_mul(4)
+}
+
+/// Replaces the `len` bytes that stand in `room` at `from` by their text, which begins at 0; gives
+/// its length. `from` is a quarter of the `room`, or more.
+pub fn encode_within(room: &mut [u8], from: usize, len: usize) -> usize {
+    let (mut input, mut left, mut output) = (from, len, 0);
+    while left != 0 {
+        let Some(&[first, second, third]) = room.get(input..).and_then(<[u8]>::first_chunk) else {
+            break;
+        };
+        let mut group = u32::from_be_bytes([0, first, second, third]);
+        // The last group may be short; then what stands behind it is none of it.
+        if left < 3 {
+            group &= if left == 1 { 0xFF_0000 } else { 0xFF_FF00 };
+        }
+        let mut text = [18, 12, 6, 0].map(|shift| ALPHABET[(group >> shift) as usize & 63]);
+        if left < 3 {
+            text[3] = b'=';
+            if left == 1 {
+                text[2] = b'=';
+            }
+        }
+        let Some(to) = room.get_mut(output..).and_then(<[u8]>::first_chunk_mut) else {
+            break;
+        };
+        *to = text;
+        (input, output, left) = (input + 3, output + 4, left.saturating_sub(3));
+    }
+    output
 }
 
 #[cfg(test)]
@@ -86,6 +119,21 @@ mod tests {
             encode(bytes, &mut out).unwrap();
             assert_eq!(out, text.as_bytes());
             assert_eq!(decoded(text).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_text_may_stand_where_its_bytes_stood() {
+        for len in 0..200usize {
+            let bytes: Vec<u8> = (0..len).map(|at| (at * 37 + len) as u8).collect();
+            let mut room = vec![0xAA; encoded_len(len)];
+            let from = room.len() / 4;
+            room[from..from + len].copy_from_slice(&bytes);
+            let text_len = encode_within(&mut room, from, len);
+            assert_eq!(text_len, encoded_len(len));
+            let mut out = heapless::Vec::<u8, 256>::new();
+            decode(room.iter().copied(), &mut out).unwrap();
+            assert_eq!(out, *bytes);
         }
     }
 

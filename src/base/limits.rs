@@ -118,6 +118,21 @@ pub const EXEC_HELD_BYTES: usize = 128 << 20;
 /// 2 KiB of a disk that has many. What is beyond is not seen.
 pub const UDEV_ENTRY_BYTES: usize = 16 << 10;
 
+/// Open files. The kernel allows a process 1,024 descriptors unless told otherwise, and the table of
+/// this many handles is pages that are never used in most guests.
+pub const OPEN_FILES: usize = 1024;
+
+/// Bytes of a file read by one command. qemu-ga's own limit.
+pub const READ_FILE_BYTES: usize = 48 << 20;
+
+/// Bytes of a file read at once, of which the reply is 4/3: few system calls, little memory. A
+/// multiple of three, so that what is sent in pieces is one base64 text.
+pub const READ_PIECE_BYTES: usize = 48 << 10;
+
+/// Bytes of a file that a child fetches from its disk at once: some milliseconds of a slow disk, and
+/// many times what making the child costs.
+pub const FETCH_BYTES: usize = 1 << 20;
+
 /// Parameters of one command; guest-exec has the most.
 pub const PARAMETERS: usize = 5;
 
@@ -157,5 +172,6 @@ pub const ANCESTORS: usize = 16;
 const_assert!(TERM_MS + KILL_MS < WRITE_OUT_MS);
 const_assert!(REPLY_LOW_WATER < REPLY_AT_REST);
 const_assert!(REQUEST_AT_REST <= REQUEST_BYTES);
+const_assert!(READ_PIECE_BYTES.is_multiple_of(3));
 const_assert!(JOBS == CLIENTS + 1);
 const_assert!(REQUEST_BYTES < EXEC_HELD_BYTES);

@@ -41,6 +41,7 @@ pub const LATE_THAW: Own = Own {
         end: end_late_thaw,
     },
     exclusive: true,
+    shares_files: false,
 };
 
 /// What a freezing child has frozen.

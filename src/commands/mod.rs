@@ -11,6 +11,7 @@
 mod clock;
 mod disks;
 mod exec;
+pub mod file;
 pub mod freeze;
 mod fsinfo;
 mod fstrim;
@@ -127,6 +128,8 @@ pub struct Own {
     pub slow: Slow,
     /// Whether it waits for its turn alone.
     pub exclusive: bool,
+    /// Whether its child shares the agent's descriptors.
+    pub shares_files: bool,
 }
 
 /// The exit status of a child that replied with an error; below are the numbers of success, above
@@ -149,6 +152,9 @@ pub struct Row {
     pub delimited: bool,
     /// Whether it waits until no other such command runs: those that freeze, thaw and shut down.
     pub exclusive: bool,
+    /// Whether its child shares the agent's descriptors: what it opens and closes is opened and closed
+    /// in the agent.
+    pub shares_files: bool,
 }
 
 impl Row {
@@ -161,6 +167,7 @@ impl Row {
             silent: false,
             delimited: false,
             exclusive: false,
+            shares_files: false,
         }
     }
 
@@ -192,6 +199,13 @@ impl Row {
         }
     }
 
+    const fn shares_files(self) -> Self {
+        Self {
+            shares_files: true,
+            ..self
+        }
+    }
+
     const fn exclusive(self) -> Self {
         Self {
             exclusive: true,
@@ -203,7 +217,7 @@ impl Row {
 const NONE: &[Param] = &[];
 
 /// The rows, in the order of QEMU's schema.
-const ROWS: [Row; 28] = [
+const ROWS: [Row; 34] = [
     Row::now("guest-sync-delimited", &[must("id", Type::Int)], sync::sync)
         .while_frozen()
         .delimited(),
@@ -217,7 +231,14 @@ const ROWS: [Row; 28] = [
         shutdown::SHUTDOWN,
     )
     .silent()
-    .exclusive(),
+    .exclusive()
+    .shares_files(),
+    Row::slow("guest-file-open", FILE_OPEN, file::OPEN).shares_files(),
+    Row::slow("guest-file-close", HANDLE, file::CLOSE).shares_files(),
+    Row::now("guest-file-read", FILE_READ, file::read),
+    Row::slow("guest-file-write", FILE_WRITE, file::WRITE),
+    Row::now("guest-file-seek", FILE_SEEK, file::seek),
+    Row::now("guest-file-flush", HANDLE, file::flush),
     Row::now("guest-fsfreeze-status", NONE, freeze::status).while_frozen(),
     Row::slow("guest-fsfreeze-freeze", NONE, freeze::FREEZE).exclusive(),
     Row::slow("guest-fsfreeze-freeze-list", FREEZE_LIST, freeze::FREEZE).exclusive(),
@@ -274,6 +295,24 @@ const ROWS: [Row; 28] = [
 
 /// Every command.
 pub static TABLE: [Row; ROWS.len()] = ROWS;
+
+const HANDLE: &[Param] = &[must("handle", Type::Int)];
+
+const FILE_OPEN: &[Param] = &[must("path", Type::Str), may("mode", Type::Str)];
+
+const FILE_READ: &[Param] = &[must("handle", Type::Int), may("count", Type::Int)];
+
+const FILE_WRITE: &[Param] = &[
+    must("handle", Type::Int),
+    must("buf-b64", Type::Str),
+    may("count", Type::Int),
+];
+
+const FILE_SEEK: &[Param] = &[
+    must("handle", Type::Int),
+    must("offset", Type::Int),
+    must("whence", Type::Either(&file::WHENCE)),
+];
 
 const FREEZE_LIST: &[Param] = &[may("mountpoints", Type::Strings)];
 

@@ -23,6 +23,7 @@ use crate::base::path::Path;
 use crate::probe::ending::{self, MountPoints};
 use crate::probe::init::{self, Way};
 use crate::state::State;
+use crate::sys::handles::Handles;
 use crate::sys::log::Level;
 use crate::sys::mount::{self, Flags};
 use crate::sys::power::{self, Down};
@@ -47,6 +48,7 @@ pub const REBOOT: Own = Own {
         end,
     },
     exclusive: true,
+    shares_files: true,
 };
 
 /// Takes the guest down past its init, which was told and did nothing.
@@ -57,6 +59,7 @@ pub const BY_FORCE: Own = Own {
         end,
     },
     exclusive: true,
+    shares_files: true,
 };
 
 const MODES: [(&str, Down); 3] = [
@@ -126,6 +129,8 @@ fn work(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Fa
     let Some((how, None)) = state.going_down else {
         return Ok(0);
     };
+    // Disks are not clean with files open on them, which are the agent's own as well as this child's.
+    within(KILL_MS, &state.root, |_| Handles::default().close_all());
     within(WRITE_OUT_MS, &state.root, close_all);
     within(LAST_SYNC_MS, &state.root, |_| power::sync());
     Err(refused(power::down(how), reply))
@@ -181,7 +186,7 @@ fn sysv_request(command: u8, runlevel: u8, data: &[u8]) -> heapless::Vec<u8, REQ
 /// Runs `step` in a child; after `limit_ms` goes on without it.
 fn within(limit_ms: u64, root: &Root, step: fn(&Root)) {
     let deadline_ms = clock::boottime_ms().saturating_add(limit_ms);
-    match process::fork() {
+    match process::fork_sharing_files() {
         Ok(Fork::Child) => {
             step(root);
             process::exit(0)
@@ -273,6 +278,7 @@ fn close_disks(root: &Root) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::files::Files;
     use crate::state::filter::Filter;
     use crate::state::freeze::Freeze;
     use crate::state::programs::Programs;
@@ -289,6 +295,7 @@ mod tests {
             log: Log::new(),
             filter: Filter::default(),
             freeze: Freeze::default(),
+            files: Files::default(),
             going_down: None,
             programs: Programs::default(),
             os_release: None,

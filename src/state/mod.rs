@@ -1,6 +1,7 @@
 //! What outlives a request: what the agent was started with, and what it has done to the guest.
 #![forbid(unsafe_code)]
 
+pub mod files;
 pub mod filter;
 pub mod freeze;
 pub mod programs;
@@ -8,6 +9,7 @@ pub mod programs;
 use crate::sys::log::Log;
 use crate::sys::power::Down;
 use crate::sys::root::Root;
+use files::Files;
 use filter::Filter;
 use freeze::Freeze;
 use programs::Programs;
@@ -22,6 +24,8 @@ pub struct State {
     pub filter: Filter,
     /// Whether file systems are frozen.
     pub freeze: Freeze,
+    /// Open files.
+    pub files: Files,
     /// How the guest goes down, once it does, and when to stop waiting for the init that was told;
     /// without that moment, a child of the agent is taking it down by itself.
     pub going_down: Option<(Down, Option<u64>)>,

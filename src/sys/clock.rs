@@ -36,8 +36,13 @@ pub fn realtime_ns() -> i64 {
 /// Deadlines are counted on this clock: nobody can set it, and a freeze that slept through its time
 /// has waited long enough.
 pub fn boottime_ms() -> u64 {
+    u64::try_from(boottime_us() / 1000).unwrap_or(0)
+}
+
+/// Microseconds since the guest started.
+pub fn boottime_us() -> i64 {
     let (s, ns) = read(libc::CLOCK_BOOTTIME);
-    u64::try_from(s.wrapping_mul(1000).wrapping_add(ns / 1_000_000)).unwrap_or(0)
+    s.wrapping_mul(1_000_000).wrapping_add(ns / 1000)
 }
 
 /// Sleeps for `ms` milliseconds. Never called from the loop, only in children of the agent.

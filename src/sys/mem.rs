@@ -90,6 +90,8 @@ pub struct Buffer {
     len: usize,
     cap: usize,
     full: bool,
+    /// Whether a mapping is kept although it is not needed.
+    kept: bool,
 }
 
 impl Buffer {
@@ -101,7 +103,21 @@ impl Buffer {
             len: 0,
             cap,
             full: false,
+            kept: false,
         }
+    }
+
+    /// Keeps a mapping, once borrowed, from going back to the kernel, or lets it go at the next cut.
+    pub fn keep_mapping(&mut self, keep: bool) {
+        self.kept = keep;
+    }
+
+    /// Appends `more` bytes whose value does not matter, to be written by the caller.
+    pub fn extend(&mut self, more: usize) -> Result<&mut [u8], Full> {
+        self.reserve(more)?;
+        let start = self.len;
+        self.len += more;
+        Ok(&mut self.room()[start..start + more])
     }
 
     /// Bytes stored.
@@ -184,6 +200,7 @@ impl Store for Buffer {
         self.full = false;
         self.len = self.len.min(len);
         if self.len <= self.at_rest.len()
+            && !self.kept
             && let Some(mapping) = self.mapping.take()
         {
             self.at_rest[..self.len].copy_from_slice(&mapping.bytes()[..self.len]);

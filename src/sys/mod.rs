@@ -8,6 +8,7 @@ pub mod clock;
 pub mod fault;
 pub mod file;
 pub mod fsctl;
+pub mod handles;
 pub mod link;
 pub mod log;
 pub mod mem;

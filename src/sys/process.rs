@@ -7,7 +7,7 @@ use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use core::ptr;
 
-use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -31,11 +31,23 @@ pub enum Fork {
 /// The agent has one thread, no heap and no atfork handlers, so the child may go on with ordinary
 /// code; all its memory is its own copy.
 pub fn fork() -> Result<Fork, Errno> {
+    clone(libc::SIGCHLD)
+}
+
+/// As [`fork`], but what the child opens and closes is opened and closed here, too: it has no
+/// descriptors of its own, and leaves nothing open when it is killed that was not open before.
+///
+/// The child ends without dropping anything it has from before.
+pub fn fork_sharing_files() -> Result<Fork, Errno> {
+    clone(libc::SIGCHLD | libc::CLONE_FILES)
+}
+
+fn clone(flags: i32) -> Result<Fork, Errno> {
     // SAFETY: clone with no flag but the signal is fork: the child gets a copy of all memory and
-    // goes on from here. What makes that dangerous, locks held by other threads at this moment,
-    // cannot be: there are no other threads. The order of the arguments differs between machines,
-    // but all after the first are 0.
-    let pid = unsafe { raw::call(libc::SYS_clone, [libc::SIGCHLD as usize, 0, 0, 0, 0]) }?;
+    // goes on from here; descriptors may be shared, as they are between threads. What makes that
+    // dangerous, locks held by other threads at this moment, cannot be: there are no other threads.
+    // The order of the arguments differs between machines, but all after the first are 0.
+    let pid = unsafe { raw::call(libc::SYS_clone, [flags as usize, 0, 0, 0, 0]) }?;
     Ok(match pid {
         0 => Fork::Child,
         // Process numbers end long before 2^31.
@@ -104,6 +116,12 @@ pub fn has_executed(pid: i32) -> bool {
 /// This process's number.
 pub fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// The number of the process that made this one.
+pub fn parent_pid() -> u32 {
+    let parent = rustix::process::getppid();
+    parent.map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
 }
 
 /// Whether this process is the init of its guest.
@@ -236,11 +254,11 @@ pub fn close_all_but(one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
 
 /// Where descriptors begin that children of the agent keep: open files and what belongs to programs
 /// that run. All others, clients and ports among them, are fewer than this.
-const FIRST_LASTING: i32 = 64;
+pub(super) const FIRST_LASTING: i32 = 64;
 
 /// Moves a descriptor to where children of the agent keep it.
 #[inline(never)]
-pub fn make_lasting(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+pub fn make_lasting(fd: impl AsFd) -> Result<OwnedFd, Errno> {
     rustix::io::fcntl_dupfd_cloexec(fd, FIRST_LASTING)
 }
 

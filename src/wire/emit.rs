@@ -172,6 +172,13 @@ fn then<'t>(out: &mut dyn Store, text: &[u8], rest: &'t [u8]) -> &'t [u8] {
     rest
 }
 
+impl<'a> Object<'a> {
+    /// An object that has members already.
+    pub(super) fn begun(out: &'a mut dyn Store) -> Self {
+        Self { out, empty: false }
+    }
+}
+
 impl Object<'_> {
     /// The place for the value of member `name`, a name that needs no escapes.
     pub fn member(&mut self, name: &str) -> Value<'_> {

@@ -7,7 +7,7 @@
 //! Text is what qemu-ga sends: `, ` and `: ` between tokens, ASCII only, one LF at the end. Members
 //! come in the order they are written, not in qemu-ga's hash order.
 
-use super::emit::{Value, escape, escape_bytes};
+use super::emit::{Object, Value, escape, escape_bytes};
 use super::json::{Json, Str};
 use crate::base::errno;
 use crate::base::store::Store;
@@ -65,6 +65,14 @@ impl<'a> Reply<'a> {
         let _ = self.out.append(br#"{"return": "#);
         self.begun = true;
         Value::new(self.out)
+    }
+
+    /// Goes on with a value whose beginning may have left already: an object, in whose last member
+    /// a string is to be ended. Its other members follow.
+    pub fn resume(&mut self) -> Object<'_> {
+        self.begun = true;
+        let _ = self.out.append(b"\"");
+        Object::begun(self.out)
     }
 
     /// Begins an error instead of whatever was written so far.

@@ -1,0 +1,45 @@
+//! Open files, and the reading of one that begins.
+
+use crate::sys::handles::Handles;
+
+/// What is known of open files.
+#[derive(Default)]
+pub struct Files {
+    /// The files.
+    pub handles: Handles,
+    /// The handle that the command at hand is about. What `begin` of a slow command puts here is here
+    /// for its `work` and its `end`, too.
+    pub at_hand: i64,
+    /// What guest-file-read has found to be right, for the agent to do.
+    pub reading: Option<Reading>,
+}
+
+/// A file being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Its handle.
+    pub handle: i64,
+    /// Bytes that are asked for.
+    pub count: usize,
+    /// Bytes of those that have been read.
+    pub done: usize,
+    /// Whether what comes next was fetched from its disk.
+    pub fetched: bool,
+}
+
+impl Reading {
+    /// To read `count` bytes.
+    pub fn new(handle: i64, count: usize) -> Self {
+        Self {
+            handle,
+            count,
+            done: 0,
+            fetched: false,
+        }
+    }
+
+    /// Bytes that are still to be read.
+    pub fn left(&self) -> usize {
+        self.count.saturating_sub(self.done)
+    }
+}

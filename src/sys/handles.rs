@@ -1,0 +1,370 @@
+//! Open files that clients know by number, and the calls on them.
+//!
+//! A handle's descriptor is one of the lasting ones (`process::make_lasting`), and the table holds for
+//! each of those the handle it belongs to. The table is zeros at rest, so it costs memory only where
+//! files are open; being one of a kind, as the descriptors are, it is a static.
+//!
+//! Handles are never given twice, also not by the next run of the agent, without a file to remember
+//! them in: they are microseconds since the guest started, or one more than the last.
+//!
+//! What an entry holds: nothing (0), a handle, a handle that a child of the agent works with
+//! ([`BUSY`] added), or one that is about to be, or has been, opened or closed by a child (negative).
+//! The kernel alone knows which descriptors are free, so what a closed one leaves behind is no harm.
+#![allow(unsafe_code)]
+
+use core::sync::atomic::{AtomicI64, Ordering};
+
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::{Errno, IoSliceMut, ReadWriteFlags};
+
+use super::clock;
+use super::process::{FIRST_LASTING, make_lasting};
+use super::raw;
+use crate::base::limits::OPEN_FILES;
+use crate::base::path::Path;
+
+static TABLE: [AtomicI64; OPEN_FILES] = [const { AtomicI64::new(0) }; OPEN_FILES];
+static LAST: AtomicI64 = AtomicI64::new(0);
+
+/// Added to a handle that a child works with.
+const BUSY: i64 = 1 << 62;
+
+/// The first handle qemu-ga gives.
+const FIRST: i64 = 1000;
+
+/// The table of open files. There is one, however many values of this type there are.
+#[derive(Default)]
+pub struct Handles(());
+
+impl Handles {
+    /// A new handle, with a copy of `stand_in` in its place until [`Handles::fill`].
+    pub fn reserve(&mut self, stand_in: impl AsFd) -> Result<i64, Errno> {
+        let fd = make_lasting(stand_in)?;
+        let entry = usize::try_from(fd.as_raw_fd() - FIRST_LASTING)
+            .ok()
+            .and_then(|place| TABLE.get(place))
+            .ok_or(Errno::MFILE)?;
+        let _ = fd.into_raw_fd();
+        let now = FIRST.saturating_add(clock::boottime_us());
+        let handle = now.max(LAST.load(Ordering::Relaxed) + 1);
+        LAST.store(handle, Ordering::Relaxed);
+        entry.store(-handle, Ordering::Relaxed);
+        Ok(handle)
+    }
+
+    /// Puts a file in the place of a handle's stand-in. Done in a child that shares its descriptors
+    /// with the agent.
+    pub fn fill(&mut self, handle: i64, file: &OwnedFd) -> Result<(), Errno> {
+        let place = turn(-handle, -handle).ok_or(Errno::BADF)?;
+        // SAFETY: dup3 takes any numbers. What it closes is the stand-in, which belongs to the table
+        // alone and is not borrowed: a negative entry is never lent.
+        unsafe {
+            let marked = libc::O_CLOEXEC as usize;
+            let args = [file.as_raw_fd() as usize, place as usize, marked, 0, 0];
+            raw::call(libc::SYS_dup3, args)
+        }
+        .map(|_| ())
+    }
+
+    /// Takes note that a reserved handle has its file.
+    pub fn publish(&mut self, handle: i64) {
+        turn(-handle, handle);
+    }
+
+    /// The file of a handle. `BADF`: there is none; `BUSY`: a child works with it, and whoever
+    /// touched it now could have to wait for that.
+    pub fn get(&self, handle: i64) -> Result<BorrowedFd<'_>, Errno> {
+        if !(1..BUSY).contains(&handle) {
+            return Err(Errno::BADF);
+        }
+        match turn(handle, handle) {
+            // SAFETY: descriptors of entries with a handle are open, and closed only through
+            // `&mut self`.
+            Some(fd) => Ok(unsafe { BorrowedFd::borrow_raw(fd) }),
+            None if turn(handle | BUSY, handle | BUSY).is_some() => Err(Errno::BUSY),
+            None => Err(Errno::BADF),
+        }
+    }
+
+    /// Keeps a handle for a child.
+    pub fn seize(&mut self, handle: i64) -> Result<(), Errno> {
+        self.get(handle)?;
+        turn(handle, handle | BUSY);
+        Ok(())
+    }
+
+    /// Gives a handle back that was seized.
+    pub fn give_back(&mut self, handle: i64) {
+        turn(handle | BUSY, handle);
+    }
+
+    /// Takes a handle away from its users, so that a child can close it.
+    pub fn take_away(&mut self, handle: i64) -> Result<(), Errno> {
+        match self.get(handle) {
+            Err(Errno::BUSY) => self.give_back(handle),
+            found => drop(found?),
+        }
+        turn(handle, -handle);
+        Ok(())
+    }
+
+    /// Closes the descriptor of a handle that was reserved and not published, or taken away.
+    pub fn close(&mut self, handle: i64) -> Result<(), Errno> {
+        let fd = turn(-handle, 0).ok_or(Errno::BADF)?;
+        close(fd)
+    }
+
+    /// Closes all, in a child that shares its descriptors with the agent.
+    pub fn close_all(&mut self) {
+        for (fd, entry) in (FIRST_LASTING..).zip(&TABLE) {
+            if entry.load(Ordering::Relaxed) > 0 {
+                let _ = close(fd);
+            }
+        }
+    }
+}
+
+/// Turns an entry that holds `from` into `to`; gives its descriptor.
+fn turn(from: i64, to: i64) -> Option<i32> {
+    let mut places = (FIRST_LASTING..).zip(&TABLE);
+    let (fd, entry) = places.find(|(_, entry)| entry.load(Ordering::Relaxed) == from)?;
+    entry.store(to, Ordering::Relaxed);
+    Some(fd)
+}
+
+fn close(fd: i32) -> Result<(), Errno> {
+    // SAFETY: close takes any number; this one belongs to the table alone, and its callers have
+    // `&mut Handles`, so it is not borrowed.
+    unsafe { raw::call(libc::SYS_close, [fd as usize, 0, 0, 0, 0]) }.map(|_| ())
+}
+
+/// How a file is to be opened: what fopen(3) takes, but for its extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenMode(OFlags);
+
+impl Default for OpenMode {
+    fn default() -> Self {
+        Self(ALWAYS)
+    }
+}
+
+/// What all files are opened with: nothing waits for them, and no program is given them.
+const ALWAYS: OFlags = OFlags::NOCTTY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
+
+/// Stands for the `b` that changes nothing: a bit that open(2) does not have.
+const BINARY: OFlags = OFlags::from_bits_retain(1 << 31);
+
+impl OpenMode {
+    /// The mode that `text` spells.
+    pub fn parse(mut text: impl Iterator<Item = u8>) -> Option<Self> {
+        let mut flags = ALWAYS
+            | match text.next()? {
+                b'r' => OFlags::RDONLY,
+                b'w' => OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC,
+                b'a' => OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND,
+                _ => return None,
+            };
+        for byte in text {
+            let flag = match byte {
+                b'+' => OFlags::RDWR,
+                b'b' => BINARY,
+                _ => return None,
+            };
+            if flags.contains(flag) {
+                return None;
+            }
+            flags |= flag;
+        }
+        if flags.contains(OFlags::RDWR) {
+            flags -= OFlags::WRONLY;
+        }
+        Some(Self(flags - BINARY))
+    }
+}
+
+/// Why a file is not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotOpen {
+    /// It cannot be opened.
+    Open(Errno),
+    /// It is new, and was removed again, because its permissions could not be set.
+    Permission(Errno),
+}
+
+/// Opens a file as qemu-ga does: one that is made has permissions 0666 whatever the umask, and is
+/// never made through a dangling link.
+pub fn open(path: &Path, mode: OpenMode) -> Result<OwnedFd, NotOpen> {
+    let path = path.as_c_str().ok_or(NotOpen::Open(Errno::NAMETOOLONG))?;
+    let flags = mode.0;
+    if flags.contains(OFlags::CREATE) {
+        match rustix::fs::openat(CWD, path, flags | OFlags::EXCL, Mode::empty()) {
+            Ok(file) => {
+                return match rustix::fs::fchmod(&file, Mode::from_bits_truncate(0o666)) {
+                    Ok(()) => Ok(file),
+                    Err(errno) => {
+                        let _ = rustix::fs::unlink(path);
+                        Err(NotOpen::Permission(errno))
+                    }
+                };
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(NotOpen::Open(errno)),
+        }
+    }
+    rustix::fs::openat(CWD, path, flags - OFlags::CREATE, Mode::empty()).map_err(NotOpen::Open)
+}
+
+/// How a read came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It brought all that was asked for.
+    Full,
+    /// The file has no more now.
+    End,
+    /// The file has more, but on its disk: a child of the agent is to [`fetch`] it.
+    OnDisk,
+    /// This.
+    Failed(Errno),
+}
+
+/// Reads until `buffer` is full, and says how much there is and why it is not. What is on disk stops
+/// it at a multiple of three bytes, unless it was `fetched` before.
+///
+/// File systems that cannot tell what is on disk are read all the same.
+pub fn read(file: BorrowedFd<'_>, buffer: &mut [u8], fetched: bool) -> (usize, Stop) {
+    let (mut len, mut wait) = (0, fetched);
+    while let Some(room) = buffer.get_mut(len..).filter(|room| !room.is_empty()) {
+        let done = if wait {
+            rustix::io::read(file, room)
+        } else {
+            // An offset of -1 is the file's own position.
+            let room = &mut [IoSliceMut::new(room)];
+            rustix::io::preadv2(file, room, u64::MAX, ReadWriteFlags::NOWAIT)
+        };
+        match done {
+            Ok(0) => return (len, Stop::End),
+            Ok(count) => len += count,
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) if !wait => wait = true,
+            Err(errno) => {
+                // Pipes and terminals, where there is no more for now, cannot seek.
+                let odd = len % 3;
+                if errno == Errno::AGAIN
+                    && !wait
+                    && seek(file, -(odd as i64), libc::SEEK_CUR).is_ok()
+                {
+                    return (len - odd, Stop::OnDisk);
+                }
+                return (len, Stop::Failed(errno));
+            }
+        }
+    }
+    (len, Stop::Full)
+}
+
+/// Has the kernel get the next `len` bytes of a file from its disk, waiting for it.
+pub fn fetch(file: BorrowedFd<'_>, len: usize) {
+    let mut buffer = [0; 16 << 10];
+    let Ok(start) = seek(file, 0, libc::SEEK_CUR) else {
+        return;
+    };
+    let mut at = start.cast_unsigned();
+    let end = at.saturating_add(len as u64);
+    while at < end
+        && let Ok(count @ 1..) = rustix::io::pread(file, &mut buffer, at)
+    {
+        at += count as u64;
+    }
+}
+
+/// Writes all of `bytes`, waiting where the file has to be waited for; gives how much was taken
+/// before one that never waits, a pipe, was full.
+pub fn write(file: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<usize, Errno> {
+    let mut len = 0;
+    while !bytes.is_empty() {
+        match rustix::io::write(file, bytes) {
+            Ok(0) => break,
+            Ok(count) => {
+                len += count;
+                bytes = bytes.get(count..).unwrap_or_default();
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if len != 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(len)
+}
+
+/// Moves a file's position, and gives where it is: `whence` is 0 to count from the start, 1 from
+/// where it was, 2 from the end.
+pub fn seek(file: BorrowedFd<'_>, offset: i64, whence: i32) -> Result<i64, Errno> {
+    // SAFETY: lseek takes any numbers, and changes nothing but the file's position.
+    let position = unsafe {
+        let args = [
+            file.as_raw_fd() as usize,
+            offset as usize,
+            whence as usize,
+            0,
+            0,
+        ];
+        raw::call(libc::SYS_lseek, args)
+    };
+    position.map(|position| position as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_those_of_fopen_without_extensions() {
+        for (text, flags) in [
+            ("r", OFlags::RDONLY),
+            ("rb", OFlags::RDONLY),
+            ("r+b", OFlags::RDWR),
+            ("rb+", OFlags::RDWR),
+            ("w", OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC),
+            ("w+", OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC),
+            ("ab", OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND),
+            ("a+b", OFlags::RDWR | OFlags::CREATE | OFlags::APPEND),
+        ] {
+            let mode = OpenMode::parse(text.bytes()).unwrap();
+            assert_eq!(mode.0, ALWAYS | flags, "{text}");
+        }
+        for wrong in ["", "R", "rw", "b", "+", "r++", "rbb", "rt", "we", "r "] {
+            assert_eq!(OpenMode::parse(wrong.bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_handle_is_there_from_its_file_to_its_close() {
+        let mut handles = Handles::default();
+        let file = open(&Path::of(&[b"/proc/version"]), OpenMode::default()).unwrap();
+        let first = handles.reserve(&file).unwrap();
+        let second = handles.reserve(&file).unwrap();
+        assert!(FIRST < first && first < second && second < 1 << 53);
+        assert!(handles.get(first).is_err(), "not before it is published");
+        handles.fill(first, &file).unwrap();
+        handles.publish(first);
+        assert!(handles.get(first).is_ok());
+        handles.seize(first).unwrap();
+        assert_eq!(handles.get(first).unwrap_err(), Errno::BUSY);
+        assert_eq!(handles.seize(first), Err(Errno::BUSY));
+        handles.give_back(first);
+        assert!(handles.get(first).is_ok());
+        handles.seize(first).unwrap();
+        handles.take_away(first).unwrap();
+        handles.give_back(first);
+        assert_eq!(handles.get(first).unwrap_err(), Errno::BADF);
+        assert_eq!(handles.close(first), Ok(()));
+        assert_eq!(handles.close(first), Err(Errno::BADF));
+        assert_eq!(handles.close(second), Ok(()));
+        for never in [0, -1, second, -second, BUSY, i64::MIN, i64::MAX] {
+            assert_eq!(handles.get(never).unwrap_err(), Errno::BADF);
+        }
+    }
+}

@@ -1,0 +1,677 @@
+//! Files that clients open, read, write and close: held against qemu-ga, and what it cannot do.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use gaunt_e2e::agent::Agent;
+use gaunt_e2e::client::{Client, Refusal, request};
+use gaunt_e2e::disk::{self, Fs};
+use gaunt_e2e::guest::{Image, Machine};
+use gaunt_e2e::process::run;
+use gaunt_e2e::scratch::Scratch;
+use gaunt_e2e::wait;
+use serde_json::{Value, json};
+
+/// A client that takes note of all it is told.
+struct Session<'a> {
+    client: Client,
+    directory: &'a Path,
+    said: Vec<String>,
+}
+
+impl Session<'_> {
+    /// Runs a command, and notes its reply with whatever differs by nature taken out.
+    fn ask(&mut self, command: &str, arguments: Value) -> Result<Value, Refusal> {
+        let reply = self.client.try_call(command, arguments.clone());
+        let mut shown = match &reply {
+            Ok(_) if command == "guest-file-open" => "a handle".to_owned(),
+            Ok(value) => value.to_string(),
+            Err(refusal) => format!("{}: {}", refusal.class, refusal.desc),
+        };
+        shown = shown.replace(self.directory.to_str().unwrap(), "DIR");
+        let mut arguments = arguments;
+        if arguments["handle"]
+            .as_i64()
+            .is_some_and(|handle| (1000..1 << 53).contains(&handle))
+        {
+            shown = shown.replace(&arguments["handle"].to_string(), "N");
+            arguments["handle"] = json!("a handle");
+        }
+        let arguments = arguments.to_string();
+        let arguments = arguments.replace(self.directory.to_str().unwrap(), "DIR");
+        self.said.push(format!("{command} {arguments} -> {shown}"));
+        reply
+    }
+
+    fn open(&mut self, path: &str, mode: &str) -> Option<i64> {
+        let path = self.path(path);
+        let reply = self.ask("guest-file-open", json!({ "path": path, "mode": mode }));
+        reply.ok().map(|handle| handle.as_i64().unwrap())
+    }
+
+    fn path(&self, path: &str) -> String {
+        self.directory.join(path).to_str().unwrap().to_owned()
+    }
+
+    fn on(&mut self, command: &str, handle: i64, more: Value) {
+        let mut arguments = json!({ "handle": handle });
+        for (name, value) in more.as_object().unwrap() {
+            arguments[name] = value.clone();
+        }
+        let _ = self.ask(&format!("guest-file-{command}"), arguments);
+    }
+
+    fn write(&mut self, handle: i64, text: &str) {
+        self.on(
+            "write",
+            handle,
+            json!({ "buf-b64": base64(text.as_bytes()) }),
+        );
+    }
+
+    /// Notes what a file holds and who may use it.
+    fn look(&mut self, name: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.directory.join(name);
+        let content = std::fs::read_to_string(&path);
+        let mode = std::fs::metadata(&path).map(|data| data.permissions().mode());
+        self.said.push(format!("{name}: {content:?} {mode:?}"));
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let at = |place: usize| u32::from(chunk.get(place).copied().unwrap_or(0));
+        let group = at(0) << 16 | at(1) << 8 | at(2);
+        for place in 0..4 {
+            let digit = ALPHABET[(group >> (18 - 6 * place)) as usize & 63];
+            text.push(if place <= chunk.len() {
+                char::from(digit)
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+/// Holds what two agents say to the same script against each other. `meant` are lines of qemu-ga's
+/// that differ, each with ours.
+fn compare(what: &str, script: impl Fn(&mut Session<'_>), meant: &[(&str, &str)]) {
+    let said = |agent: Agent| -> Vec<String> {
+        let scratch = Scratch::new();
+        scratch.give_away();
+        let mut client = agent.client();
+        client.sync(wait::ANSWER).expect("in step");
+        let mut session = Session {
+            client,
+            directory: scratch.path(),
+            said: Vec::new(),
+        };
+        script(&mut session);
+        session.said
+    };
+    let (ours, theirs) = (said(Agent::gaunt(&[])), said(Agent::reference(&[])));
+    let mut wrong = Vec::new();
+    let mut used = 0;
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        let is_meant = meant
+            .iter()
+            .any(|(their, our)| theirs.ends_with(their) && ours.ends_with(our));
+        used += usize::from(is_meant);
+        if ours != theirs && !is_meant {
+            wrong.push(format!("gaunt   {ours}\n  qemu-ga {theirs}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{what}:\n  {}", wrong.join("\n  "));
+    assert_eq!(ours.len(), theirs.len());
+    assert!(used >= meant.len(), "a difference that is meant is none");
+    eprintln!("{what}: {} replies, equal but for {used}", ours.len());
+}
+
+#[test]
+fn files_are_opened_as_qemu_ga_opens_them() {
+    compare(
+        "open",
+        |session| {
+            let modes = [
+                "r", "rb", "w", "wb", "a", "ab", "r+", "rb+", "r+b", "w+", "wb+", "w+b", "a+",
+                "ab+", "a+b",
+            ];
+            for mode in modes {
+                for name in ["new", "old", "missing/x"] {
+                    let name = format!("{name}{}", mode.replace('+', "p"));
+                    if name.starts_with("old") {
+                        std::fs::write(session.directory.join(&name), "0123456789").unwrap();
+                        let path = session.path(&name);
+                        run(
+                            std::process::Command::new("chmod").args(["606", &path]),
+                            wait::ANSWER,
+                        );
+                    }
+                    if let Some(handle) = session.open(&name, mode) {
+                        session.on("seek", handle, json!({ "offset": 0, "whence": "cur" }));
+                        session.on("read", handle, json!({ "count": 3 }));
+                        session.on("seek", handle, json!({ "offset": 0, "whence": 1 }));
+                        session.write(handle, "abc");
+                        session.on("seek", handle, json!({ "offset": 0, "whence": 1 }));
+                        session.on("read", handle, json!({}));
+                        session.on("flush", handle, json!({}));
+                        session.on("close", handle, json!({}));
+                        session.on("close", handle, json!({}));
+                    }
+                    session.look(&name);
+                }
+            }
+            for mode in [
+                "", "R", "rw", "wx", "rt", "r++", "rbb", "br", "+r", "we", "r b", "\u{e9}",
+            ] {
+                session.open("missing", mode);
+            }
+            let _ = session.ask("guest-file-open", json!({ "path": "" }));
+            let _ = session.ask("guest-file-open", json!({ "path": "no/such\u{0}file" }));
+            let _ = session.ask("guest-file-open", json!({ "path": "/".repeat(5000) }));
+            let long = format!("/{}", "n".repeat(300));
+            let _ = session.ask("guest-file-open", json!({ "path": long, "mode": "w" }));
+            let dangling = session.path("dangling");
+            std::os::unix::fs::symlink(session.path("nowhere"), dangling).unwrap();
+            for mode in ["r", "w", "a+"] {
+                session.open("dangling", mode);
+            }
+            for mode in ["r", "w", "r+", "a"] {
+                if let Some(handle) = session.open("", mode) {
+                    session.on("read", handle, json!({}));
+                    session.on("read", handle, json!({ "count": 0 }));
+                    session.on("close", handle, json!({}));
+                }
+            }
+            // Relative to where the agent runs.
+            let _ = session.ask("guest-file-open", json!({ "path": "proc/version" }));
+            let _ = session.ask("guest-file-open", json!({ "path": "/root/x", "mode": "w" }));
+        },
+        &[],
+    );
+}
+
+#[test]
+fn handles_and_arguments_are_refused_alike() {
+    compare(
+        "arguments",
+        |session| {
+            let handle = session.open("file", "w+").unwrap();
+            for unknown in [0, 1, -1, 42, i64::MIN, i64::MAX, 1 << 62] {
+                session.on("close", unknown, json!({}));
+                session.on("flush", unknown, json!({}));
+                session.on("read", unknown, json!({ "count": -1 }));
+                session.on("write", unknown, json!({ "buf-b64": "?", "count": -1 }));
+                session.on("seek", unknown, json!({ "offset": 0, "whence": 9 }));
+            }
+            for count in [-1, 0, 1, 50_331_648, 50_331_649, i64::MAX, i64::MIN] {
+                session.on("read", handle, json!({ "count": count }));
+            }
+            let texts = [
+                "",
+                "aGVsbG8=",
+                "aGVsbG8",
+                "aGVsbG8=aGVsbG8=",
+                "aGVsbG8=====",
+                "aGVs\nbG8=",
+                "aGVs bG8=",
+                "aGVs\r\n",
+                "-_==",
+                "a",
+                "=",
+                "====",
+                "a=VsaG=s",
+                "aG\u{e9}s",
+                "a/Vs",
+            ];
+            for text in texts {
+                session.on("write", handle, json!({ "buf-b64": text }));
+                session.on("seek", handle, json!({ "offset": 0, "whence": "set" }));
+                session.on("read", handle, json!({}));
+                session.on("seek", handle, json!({ "offset": 0, "whence": "set" }));
+                for count in [-1, 0, 1, 4, 6, 5000] {
+                    session.on("write", handle, json!({ "buf-b64": text, "count": count }));
+                }
+            }
+            // Escapes, as some clients write slashes.
+            let escaped = r#"{"execute":"guest-file-write","arguments":{"handle":H,"buf-b64":"\/\/8=\u0061GVs"}}"#;
+            let reply = session
+                .client
+                .ask(escaped.replace('H', &handle.to_string()));
+            session.said.push(reply.to_string());
+            for whence in [
+                json!(0),
+                json!(1),
+                json!(2),
+                json!("set"),
+                json!("cur"),
+                json!("end"),
+                json!(3),
+                json!(-1),
+                json!(i64::MAX),
+                json!(1.5),
+                json!("Set"),
+                json!(""),
+                json!(null),
+                json!([]),
+                json!(true),
+                json!(u64::MAX),
+            ] {
+                session.on("seek", handle, json!({ "offset": 2, "whence": whence }));
+            }
+            for offset in [
+                json!(-100),
+                json!(0),
+                json!(5_000_000_000i64),
+                json!(i64::MAX),
+                json!(i64::MIN),
+                json!("0"),
+                json!(1.0),
+            ] {
+                session.on("seek", handle, json!({ "offset": offset, "whence": 0 }));
+                session.on("read", handle, json!({}));
+            }
+            for command in ["open", "close", "read", "write", "seek", "flush"] {
+                let command = format!("guest-file-{command}");
+                let _ = session.ask(&command, json!({}));
+                let _ = session.ask(&command, json!({ "handle": "1" }));
+                let _ = session.ask(&command, json!({ "path": 1 }));
+                let _ = session.ask(&command, json!({ "handle": 1, "path": "/", "buf-b64": 1 }));
+                let _ = session.ask(&command, json!({ "handle": 1, "path": "/", "mode": 1, "count": "1", "buf-b64": "", "offset": 0, "whence": 0 }));
+                let _ = session.ask(
+                    &command,
+                    json!({ "handle": 1, "path": "/nope", "buf-b64": "" }),
+                );
+            }
+        },
+        &[],
+    );
+}
+
+#[test]
+fn ends_and_positions_are_alike() {
+    compare(
+        "ends",
+        |session| {
+            for size in [0, 1, 5, 4095, 4096, 4097, 8192, 65536, 65537, 200_000] {
+                let path = session.directory.join("sized");
+                std::fs::write(&path, "x".repeat(size)).unwrap();
+                for count in [1, 2, 3, 4096, 65535, 65536, 65537, 300_000] {
+                    let handle = session.open("sized", "r").unwrap();
+                    for _ in 0..3 {
+                        session.on("read", handle, json!({ "count": count }));
+                    }
+                    // It grows.
+                    std::fs::write(&path, "x".repeat(size + 7)).unwrap();
+                    session.on("read", handle, json!({ "count": count }));
+                    std::fs::write(&path, "x".repeat(size)).unwrap();
+                    session.on("close", handle, json!({}));
+                }
+            }
+            let handle = session.open("mixed", "w+").unwrap();
+            session.write(handle, "0123456789");
+            session.on("seek", handle, json!({ "offset": 2, "whence": 0 }));
+            session.on("read", handle, json!({ "count": 3 }));
+            session.write(handle, "ABC");
+            session.on("read", handle, json!({ "count": 1 }));
+            session.on("seek", handle, json!({ "offset": -1, "whence": 2 }));
+            session.write(handle, "END");
+            session.on("read", handle, json!({}));
+            session.on("flush", handle, json!({}));
+            session.look("mixed");
+            session.on("close", handle, json!({}));
+            let handle = session.open("mixed", "a+").unwrap();
+            session.on("read", handle, json!({ "count": 2 }));
+            session.write(handle, "+1");
+            session.on("seek", handle, json!({ "offset": 0, "whence": 1 }));
+            session.on("seek", handle, json!({ "offset": 1, "whence": 0 }));
+            session.write(handle, "+2");
+            session.on("seek", handle, json!({ "offset": 0, "whence": 1 }));
+            session.on("close", handle, json!({}));
+            session.look("mixed");
+            for path in [
+                "/dev/zero",
+                "/dev/null",
+                "/proc/version",
+                "/proc/self/mounts",
+                "/sys/kernel/mm/transparent_hugepage/enabled",
+                "/sys/kernel/notes",
+                "/dev/full",
+            ] {
+                for mode in ["r", "r+"] {
+                    let Some(handle) = session.open(path, mode) else {
+                        continue;
+                    };
+                    session.on("read", handle, json!({ "count": 10 }));
+                    session.on("read", handle, json!({ "count": 100_000 }));
+                    session.on("close", handle, json!({}));
+                }
+            }
+            run(
+                std::process::Command::new("mkfifo").args(["-m", "666", &session.path("fifo")]),
+                wait::ANSWER,
+            );
+            session.open("fifo", "w");
+            let reader = session.open("fifo", "r").unwrap();
+            session.on("read", reader, json!({}));
+            let writer = session.open("fifo", "w").unwrap();
+            session.on("read", reader, json!({ "count": 5 }));
+            session.write(writer, "hello");
+            session.on("flush", writer, json!({}));
+            session.on("read", reader, json!({ "count": 5 }));
+            session.on("seek", reader, json!({ "offset": 0, "whence": 0 }));
+            session.on("close", writer, json!({}));
+            session.on("read", reader, json!({}));
+        },
+        &[],
+    );
+}
+
+#[test]
+fn errors_of_writing_come_with_the_write() {
+    let agent = Agent::gaunt(&[]);
+    let mut client = agent.client();
+    let open = |client: &mut Client, path: &str, mode: &str| {
+        client.call("guest-file-open", json!({ "path": path, "mode": mode }))
+    };
+    let full = open(&mut client, "/dev/full", "w");
+    let refused = client.try_call(
+        "guest-file-write",
+        json!({ "handle": full, "buf-b64": "aGVs" }),
+    );
+    assert_eq!(
+        refused.unwrap_err().desc,
+        "failed to write to file: No space left on device"
+    );
+    assert_eq!(
+        client.call("guest-file-close", json!({ "handle": full })),
+        json!({})
+    );
+    // Q17: what there is in a pipe is read, and what fits into one is written.
+    let scratch = Scratch::new();
+    scratch.give_away();
+    let fifo = scratch.join("fifo");
+    run(
+        std::process::Command::new("mkfifo")
+            .args(["-m", "666"])
+            .arg(&fifo),
+        wait::ANSWER,
+    );
+    let fifo = fifo.to_str().unwrap();
+    let (reader, writer) = (open(&mut client, fifo, "r"), open(&mut client, fifo, "w"));
+    let big = base64(&[b'x'; 100_000]);
+    let wrote = client.call(
+        "guest-file-write",
+        json!({ "handle": writer, "buf-b64": big }),
+    );
+    assert_eq!(wrote, json!({ "count": 65536, "eof": false }));
+    let refused = client.try_call(
+        "guest-file-write",
+        json!({ "handle": writer, "buf-b64": big }),
+    );
+    assert_eq!(
+        refused.unwrap_err().desc,
+        "failed to write to file: Resource temporarily unavailable"
+    );
+    let read = client.call(
+        "guest-file-read",
+        json!({ "handle": reader, "count": 100_000 }),
+    );
+    assert_eq!(
+        (&read["count"], &read["eof"]),
+        (&json!(65536), &json!(false))
+    );
+    client.call("guest-file-close", json!({ "handle": reader }));
+    let refused = client.try_call(
+        "guest-file-write",
+        json!({ "handle": writer, "buf-b64": big }),
+    );
+    assert_eq!(
+        refused.unwrap_err().desc,
+        "failed to write to file: Broken pipe"
+    );
+    assert!(client.get("guest-ping").is_object());
+    // The agent's own status, not that of whoever opened it.
+    let status = open(&mut client, "/proc/self/status", "r");
+    let read = client.call(
+        "guest-file-read",
+        json!({ "handle": status, "count": 50_000 }),
+    );
+    let text = decode(read["buf-b64"].as_str().unwrap());
+    let pid = format!("\nPid:\t{}\n", { agent }.process().id());
+    assert!(String::from_utf8(text).unwrap().contains(&pid), "{pid}");
+}
+
+fn decode(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => 0,
+    };
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for group in text.as_bytes().chunks(4) {
+        let value = group
+            .iter()
+            .fold(0u32, |value, byte| value << 6 | u32::from(digit(*byte)));
+        bytes.extend_from_slice(&value.to_be_bytes()[1..]);
+    }
+    let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();
+    bytes.truncate(bytes.len() - padding);
+    bytes
+}
+
+/// Bytes that do not repeat soon.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x2545_F491_4F6C_DD1Du64;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+#[test]
+fn the_largest_read_is_whole_and_small() {
+    let agent = Agent::gaunt(&[]);
+    let mut client = agent.client();
+    let scratch = Scratch::new();
+    let path = scratch.join("large");
+    let content = noise(48 << 20);
+    std::fs::write(&path, &content).unwrap();
+    scratch.give_away();
+    let path = path.to_str().unwrap();
+    let handle = client.call("guest-file-open", json!({ "path": path }));
+    let whole = json!({ "handle": handle, "count": 48 << 20 });
+    let read = client.call("guest-file-read", whole.clone());
+    assert_eq!(
+        (&read["count"], &read["eof"]),
+        (&json!(48 << 20), &json!(false))
+    );
+    assert!(decode(read["buf-b64"].as_str().unwrap()) == content);
+    let read = client.call("guest-file-read", whole.clone());
+    assert_eq!(read, json!({ "count": 0, "buf-b64": "", "eof": true }));
+    assert!(agent.peak_kb() <= 1024, "{} kB", agent.peak_kb());
+    assert!(agent.resident_kb() <= 400, "{} kB", agent.resident_kb());
+
+    // Nobody waits for one who does not read what was asked for, and nothing is gathered for it.
+    client.call(
+        "guest-file-seek",
+        json!({ "handle": handle, "offset": 0, "whence": 0 }),
+    );
+    client.send(request("guest-file-read", &whole));
+    client.send(request("guest-ping", &json!({})));
+    let mut other = agent.client();
+    let start = Instant::now();
+    for _ in 0..50 {
+        other.get("guest-ping");
+    }
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(agent.peak_kb() <= 1024, "{} kB", agent.peak_kb());
+    // A file that is closed meanwhile ends there.
+    other.call("guest-file-close", json!({ "handle": handle }));
+    let read = client.reply()["return"].take();
+    let part = decode(read["buf-b64"].as_str().unwrap());
+    assert_eq!(read["count"], part.len());
+    assert!(part.len() < content.len() && content.starts_with(&part));
+    assert_eq!(client.reply(), json!({ "return": {} }));
+
+    // A client that leaves in the middle.
+    let handle = client.call("guest-file-open", json!({ "path": path }));
+    client.send(request(
+        "guest-file-read",
+        &json!({ "handle": handle, "count": 48 << 20 }),
+    ));
+    wait::expect("a beginning", wait::ANSWER, || {
+        client.line(Duration::from_millis(1)).is_none()
+    });
+    drop(client);
+    other.call("guest-file-close", json!({ "handle": handle }));
+
+    // Written, and as large as a request may be.
+    let copy = scratch.join("copy");
+    let handle = other.call("guest-file-open", json!({ "path": copy, "mode": "w" }));
+    let part = &content[..47 << 20];
+    let wrote = other.call(
+        "guest-file-write",
+        json!({ "handle": handle, "buf-b64": base64(part) }),
+    );
+    assert_eq!(wrote, json!({ "count": part.len(), "eof": false }));
+    assert!(std::fs::read(&copy).unwrap() == part);
+    assert!(agent.resident_kb() <= 400, "{} kB", agent.resident_kb());
+}
+
+#[test]
+fn handles_are_never_given_twice_and_run_out_with_an_error() {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut highest = 0;
+    for _ in 0..2 {
+        let agent = Agent::gaunt(&[]);
+        let mut client = agent.client();
+        let open = json!({ "path": "/dev/null", "mode": "r+" });
+        let mut handles = Vec::new();
+        let refused = loop {
+            match client.try_call("guest-file-open", open.clone()) {
+                Ok(handle) => handles.push(handle.as_i64().unwrap()),
+                Err(refusal) => break refusal.desc,
+            }
+            assert!(handles.len() <= 1024);
+        };
+        let text = "failed to open file '/dev/null' (mode: 'r+'): Too many open files";
+        assert_eq!(refused, text);
+        assert!(handles.len() > 900, "{}", handles.len());
+        for handle in &handles {
+            assert!(seen.insert(*handle) && *handle > highest && *handle < 1 << 53);
+            client.call("guest-file-close", json!({ "handle": handle }));
+        }
+        client.call("guest-file-open", open);
+        highest = *handles.last().unwrap();
+    }
+}
+
+#[test]
+fn files_in_a_guest_stuck_full_and_closed_in_the_end() {
+    let scratch = Scratch::new();
+    let image = scratch.join("disk");
+    disk::raw(&image, Fs::Ext4);
+    let mut guest = Machine::new(Image::Busybox).disk(&image).boot();
+    guest.wait_shell();
+    let mut client = guest.client();
+    let open = |client: &mut Client, path: &str, mode: &str| {
+        client.call("guest-file-open", json!({ "path": path, "mode": mode }))
+    };
+
+    // A disk that is full.
+    guest
+        .shell()
+        .run("mkdir /tmp/small && mount -t tmpfs -o size=64k tmpfs /tmp/small");
+    let handle = open(&mut client, "/tmp/small/file", "w");
+    let big = json!({ "handle": handle, "buf-b64": base64(&[7; 100_000]) });
+    let refused = client.try_call("guest-file-write", big).unwrap_err();
+    assert_eq!(
+        refused.desc,
+        "failed to write to file: No space left on device"
+    );
+    client.call("guest-file-close", json!({ "handle": handle }));
+
+    // What is on disk only.
+    guest
+        .shell()
+        .run("seq 1 200000 >/data/numbers; sync; echo 3 >/proc/sys/vm/drop_caches");
+    let handle = open(&mut client, "/data/numbers", "r");
+    let read = client.call(
+        "guest-file-read",
+        json!({ "handle": handle, "count": 4_000_000 }),
+    );
+    let expected: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
+    assert_eq!(
+        (&read["count"], &read["eof"]),
+        (&json!(expected.len()), &json!(true))
+    );
+    assert!(decode(read["buf-b64"].as_str().unwrap()) == expected.as_bytes());
+    client.call("guest-file-close", json!({ "handle": handle }));
+
+    // A file system that somebody froze: whoever writes to it waits, and so does whoever makes a file
+    // on it; the agent does not, as its Ctrl-C shows: it still hears that the host left, and the next
+    // one is served when the disk is thawed.
+    let handle = open(&mut client, "/data/stuck", "w");
+    let pid = guest.shell().run("cat /run/agent.pid");
+    guest.shell().run("fsfreeze --freeze /data");
+    let write = request(
+        "guest-file-write",
+        &json!({ "handle": handle, "buf-b64": "aGVs" }),
+    );
+    client.send(&write);
+    assert!(client.line(Duration::from_secs(2)).is_none());
+    let state = guest
+        .shell()
+        .run(&format!("grep State /proc/{}/status", pid.trim()));
+    assert!(
+        state.contains("S (sleeping)"),
+        "the agent itself waits: {state}"
+    );
+    let children = guest
+        .shell()
+        .run(&format!("cat /proc/{0}/task/{0}/children", pid.trim()));
+    assert!(!children.trim().is_empty(), "a child waits in its place");
+    guest.shell().run("fsfreeze --unfreeze /data");
+    assert_eq!(
+        client.reply(),
+        json!({ "return": { "count": 3, "eof": false } })
+    );
+    guest.shell().run("fsfreeze --freeze /data");
+    client.send(request(
+        "guest-file-open",
+        &json!({ "path": "/data/new", "mode": "w" }),
+    ));
+    assert!(client.line(Duration::from_secs(2)).is_none());
+    let state = guest
+        .shell()
+        .run(&format!("grep State /proc/{}/status", pid.trim()));
+    assert!(
+        state.contains("S (sleeping)"),
+        "the agent itself waits: {state}"
+    );
+    guest.shell().run("fsfreeze --unfreeze /data");
+    assert!(client.reply()["return"].is_i64());
+
+    // Files that are open when the guest goes down keep no disk from being clean.
+    client.send(request(
+        "guest-file-write",
+        &json!({ "handle": handle, "buf-b64": "bG8K" }),
+    ));
+    assert_eq!(client.reply()["return"]["count"], 3);
+    client.send(request("guest-shutdown", &json!({})));
+    guest.wait_end(Duration::from_secs(60));
+    assert!(disk::ext4_is_at_rest(&image));
+}
