@@ -17,8 +17,20 @@ use serde_json::{Value, json};
 /// Reading to the end of a flood of error lines takes a while on a busy machine.
 const FLOOD: Duration = Duration::from_secs(120);
 
-/// Commands with an effect: they are for guests, see `smoke.rs` and `libvirt.rs`.
-const ELSEWHERE: [&str; 2] = ["guest-shutdown", "guest-fsfreeze-freeze"];
+/// Commands with an effect on the machine or its accounts: they are for guests, see `smoke.rs`,
+/// `libvirt.rs`, `hardware.rs` and `accounts.rs`.
+const ELSEWHERE: [&str; 10] = [
+    "guest-shutdown",
+    "guest-fsfreeze-freeze",
+    "guest-set-time",
+    "guest-suspend-disk",
+    "guest-suspend-ram",
+    "guest-suspend-hybrid",
+    "guest-set-user-password",
+    "guest-ssh-get-authorized-keys",
+    "guest-ssh-add-authorized-keys",
+    "guest-ssh-remove-authorized-keys",
+];
 
 #[test]
 fn a_foreign_client_shakes_hands_and_decodes_every_reply() {
@@ -83,10 +95,50 @@ fn a_foreign_client_shakes_hands_and_decodes_every_reply() {
     let pid = qga.execute(&program).expect("guest-exec").pid;
     asked.insert("guest-exec".into());
     decode!("guest-exec-status", qga::guest_exec_status { pid });
+    decode!(
+        "guest-set-vcpus",
+        qga::guest_set_vcpus { vcpus: Vec::new() }
+    );
+    decode!("guest-get-disks", qga::guest_get_disks {});
+    decode!("guest-get-memory-blocks", qga::guest_get_memory_blocks {});
+    let no_blocks = qga::guest_set_memory_blocks {
+        mem_blks: Vec::new(),
+    };
+    decode!("guest-set-memory-blocks", no_blocks);
+    decode!(
+        "guest-get-memory-block-info",
+        qga::guest_get_memory_block_info {}
+    );
+    decode!("guest-get-diskstats", qga::guest_get_diskstats {});
+    decode!("guest-get-cpustats", qga::guest_get_cpustats {});
+    decode!("guest-network-get-route", qga::guest_network_get_route {});
+    let scratch = agent.state().join("file");
+    let open = qga::guest_file_open {
+        path: scratch.display().to_string(),
+        mode: Some("w+".into()),
+    };
+    let handle = qga.execute(&open).expect("guest-file-open");
+    asked.insert("guest-file-open".into());
+    let write = qga::guest_file_write {
+        handle,
+        buf_b64: b"what a foreign client writes".to_vec(),
+        count: None,
+    };
+    decode!("guest-file-write", write);
+    decode!("guest-file-flush", qga::guest_file_flush { handle });
+    let read = qga::guest_file_read {
+        handle,
+        count: None,
+    };
+    decode!("guest-file-read", read);
+    decode!("guest-file-close", qga::guest_file_close { handle });
+    let written = std::fs::read(&scratch).expect("what was written");
+    assert_eq!(written, b"what a foreign client writes");
     drop(qga);
     drop(stream);
 
-    // What this client cannot do: the delimiter, and a command newer than it.
+    // What this client cannot do: the delimiter, a command newer than it, and the whence that is
+    // either of two types.
     let mut client = agent.client();
     client.send("\u{0}{\"execute\":\"guest-sync-delimited\",\"arguments\":{\"id\":-7}}\n");
     client
@@ -99,7 +151,16 @@ fn a_foreign_client_shakes_hands_and_decodes_every_reply() {
     for name in ["load1m", "load5m", "load15m"] {
         assert!(load[name].is_number(), "{load}");
     }
-    asked.extend(["guest-sync-delimited".into(), "guest-get-load".into()]);
+    let path = scratch.display().to_string();
+    let handle = client.call("guest-file-open", json!({ "path": path }));
+    let seek = json!({ "handle": handle, "offset": -4, "whence": "end" });
+    let position = client.call("guest-file-seek", seek);
+    assert_eq!(
+        position,
+        json!({ "position": written.len() - 4, "eof": false })
+    );
+    let others = ["guest-sync-delimited", "guest-get-load", "guest-file-seek"];
+    asked.extend(others.map(str::to_owned));
 
     let missed: Vec<_> = listed.difference(&asked).collect();
     assert!(
