@@ -12,6 +12,9 @@ export PATH=/bin HOME=/root
 /bin/busybox mount -t tmpfs -o mode=755 run /run
 /bin/busybox mount -t tmpfs tmp /tmp
 /bin/busybox hostname -F /etc/hostname
+# Everything in the image belongs to root.
+/bin/busybox mkdir -p /home/user
+/bin/busybox chown 1000:1000 /home/user
 /bin/busybox modprobe -a $(/bin/busybox cat /etc/modules)
 
 /bin/busybox ip link set lo up

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod base64;
+pub mod civil;
 pub mod crypt;
 pub mod errno;
 pub mod limits;

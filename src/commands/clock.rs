@@ -1,22 +1,66 @@
-//! guest-get-time, guest-get-timezone.
+//! guest-get-time, guest-set-time, guest-get-timezone.
 //!
-//! Difference from qemu-ga: TZ means what it means to the C library (`probe::time_zone`); bare
-//! offsets such as `+05:30`, which GLib takes besides, are no names of a zone and thus UTC.
+//! The clock is set to the nanosecond, and then the hardware clock, which goes by UTC, to the nearest
+//! second. Without a time the hardware clock is read instead; it tells no more than the second, of
+//! which the middle is taken, as the kernel does at its start.
+//!
+//! Differences from qemu-ga: no program is needed, and no second waited for. Where there is no
+//! hardware clock, or no node of it in /dev, a time that is given is set all the same. The years that
+//! can be set are those of UTC.
+//!
+//! TZ means what it means to the C library (`probe::time_zone`); bare offsets such as `+05:30`,
+//! which GLib takes besides, are no names of a zone and thus UTC.
 
+use super::{Slow, cannot};
 use crate::base::limits::TIME_ZONE_BYTES;
-use crate::probe::time_zone;
+use crate::probe::{rtc, time_zone};
 use crate::state::State;
-use crate::sys::clock;
+use crate::sys::Errno;
+use crate::sys::clock::{self, NS_PER_S};
 use crate::sys::root::Root;
 use crate::wire::args::Args;
 use crate::wire::reply::{Failed, Reply};
-
-const NS_PER_S: i64 = 1_000_000_000;
 
 /// The guest's time, in nanoseconds.
 pub(super) fn get_time(_: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     reply.value().int(clock::realtime_ns());
     Ok(())
+}
+
+/// Sets the clock, which is done at once, and the hardware clock, which may be slow to take it.
+pub(super) const SET_TIME: Slow = Slow {
+    begin: set_clock,
+    work: keep_in_step,
+    end: |_, _| {},
+};
+
+/// The first second that is too late: the beginning of 2070.
+const END_S: i64 = 3_155_760_000;
+
+fn set_clock(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
+    let Some(unix_ns) = args.int("time") else {
+        return Ok(());
+    };
+    if !(0..END_S * NS_PER_S).contains(&unix_ns) {
+        return Err(reply.fail().text("Invalid time").end());
+    }
+    clock::set_realtime_ns(unix_ns)
+        .map_err(|errno| cannot(reply, "Failed to set time to guest", errno))
+}
+
+fn keep_in_step(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    let root = &state.root;
+    let done = if args.int("time").is_some() {
+        match rtc::set(root, clock::realtime_ns()) {
+            // There is none.
+            Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Ok(()),
+            done => done,
+        }
+    } else {
+        rtc::read_ns(root).and_then(clock::set_realtime_ns)
+    };
+    let what = "child process has failed to set hardware clock to system time";
+    done.map(|()| 0).map_err(|errno| cannot(reply, what, errno))
 }
 
 /// The time zone as it is now.

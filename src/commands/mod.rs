@@ -15,16 +15,18 @@ pub mod file;
 pub mod freeze;
 mod fsinfo;
 mod fstrim;
+mod hotplug;
 pub mod info;
 mod network;
 mod os;
 mod password;
+mod route;
 pub mod shutdown;
 mod ssh;
 mod stats;
+mod suspend;
 mod sync;
 mod users;
-mod vcpus;
 
 use static_assertions::const_assert;
 
@@ -32,7 +34,7 @@ use crate::base::limits::PARAMETERS;
 use crate::probe::block::Disk;
 use crate::state::State;
 use crate::sys::{Errno, number};
-use crate::wire::args::{Args, Param, Type, may, must};
+use crate::wire::args::{Args, Members, Param, Type, may, must};
 use crate::wire::emit::Value;
 use crate::wire::json::Str;
 use crate::wire::reply::{Failed, Reply};
@@ -217,13 +219,14 @@ impl Row {
 const NONE: &[Param] = &[];
 
 /// The rows, in the order of QEMU's schema.
-const ROWS: [Row; 34] = [
+const ROWS: [Row; 43] = [
     Row::now("guest-sync-delimited", &[must("id", Type::Int)], sync::sync)
         .while_frozen()
         .delimited(),
     Row::now("guest-sync", &[must("id", Type::Int)], sync::sync).while_frozen(),
     Row::now("guest-ping", NONE, sync::ping).while_frozen(),
     Row::now("guest-get-time", NONE, clock::get_time),
+    Row::slow("guest-set-time", &[may("time", Type::Int)], clock::SET_TIME),
     Row::now("guest-info", NONE, info::info).while_frozen(),
     Row::slow(
         "guest-shutdown",
@@ -246,12 +249,22 @@ const ROWS: [Row; 34] = [
         .while_frozen()
         .exclusive(),
     Row::slow("guest-fstrim", &[may("minimum", Type::Int)], fstrim::FSTRIM),
+    Row::slow("guest-suspend-disk", NONE, suspend::DISK)
+        .silent()
+        .exclusive(),
+    Row::slow("guest-suspend-ram", NONE, suspend::RAM)
+        .silent()
+        .exclusive(),
+    Row::slow("guest-suspend-hybrid", NONE, suspend::HYBRID)
+        .silent()
+        .exclusive(),
     Row::now(
         "guest-network-get-interfaces",
         NONE,
         network::get_interfaces,
     ),
-    Row::now("guest-get-vcpus", NONE, vcpus::get_vcpus),
+    Row::now("guest-get-vcpus", NONE, hotplug::get_vcpus),
+    Row::slow("guest-set-vcpus", SET_VCPUS, hotplug::SET_VCPUS),
     Row::slow("guest-get-disks", NONE, disks::GET_DISKS),
     Row::slow("guest-get-fsinfo", NONE, fsinfo::GET_FSINFO),
     Row::slow(
@@ -262,6 +275,17 @@ const ROWS: [Row; 34] = [
             must("crypted", Type::Bool),
         ],
         password::SET_USER_PASSWORD,
+    ),
+    Row::slow("guest-get-memory-blocks", NONE, hotplug::GET_MEMORY_BLOCKS),
+    Row::slow(
+        "guest-set-memory-blocks",
+        SET_MEMORY_BLOCKS,
+        hotplug::SET_MEMORY_BLOCKS,
+    ),
+    Row::now(
+        "guest-get-memory-block-info",
+        NONE,
+        hotplug::get_memory_block_info,
     ),
     Row::now("guest-exec-status", &[must("pid", Type::Int)], exec::status),
     Row::slow("guest-exec", exec::EXEC_PARAMS, exec::EXEC),
@@ -291,6 +315,7 @@ const ROWS: [Row; 34] = [
     Row::now("guest-get-diskstats", NONE, stats::get_diskstats),
     Row::now("guest-get-cpustats", NONE, stats::get_cpustats),
     Row::now("guest-get-load", NONE, os::get_load),
+    Row::slow("guest-network-get-route", NONE, route::GET_ROUTE),
 ];
 
 /// Every command.
@@ -315,6 +340,22 @@ const FILE_SEEK: &[Param] = &[
 ];
 
 const FREEZE_LIST: &[Param] = &[may("mountpoints", Type::Strings)];
+
+const SET_VCPUS: &[Param] = &[must("vcpus", Type::Objects(&VCPU))];
+
+static VCPU: Members = Members(&[
+    must("logical-id", Type::Int),
+    must("online", Type::Bool),
+    may("can-offline", Type::Bool),
+]);
+
+const SET_MEMORY_BLOCKS: &[Param] = &[must("mem-blks", Type::Objects(&MEMORY_BLOCK))];
+
+static MEMORY_BLOCK: Members = Members(&[
+    must("phys-index", Type::Uint64),
+    must("online", Type::Bool),
+    may("can-offline", Type::Bool),
+]);
 
 /// The row of a command, and its place in the table.
 pub fn find(name: Str<'_>) -> Option<(usize, &'static Row)> {

@@ -24,6 +24,7 @@ pub mod nvme;
 pub mod os_release;
 pub mod posix_tz;
 pub mod proc;
+pub mod routes;
 pub mod stats;
 pub mod sysfs_disk;
 pub mod tzfile;

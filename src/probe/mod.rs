@@ -3,12 +3,14 @@
 #![forbid(unsafe_code)]
 
 pub mod block;
-pub mod cpus;
 pub mod ending;
+pub mod hotplug;
 pub mod init;
 pub mod mounts;
 pub mod network;
 pub mod os;
+pub mod rtc;
 pub mod serial;
+pub mod sleep;
 pub mod time_zone;
 pub mod users;

@@ -6,9 +6,13 @@
 
 use core::ptr;
 
+use rustix::io::Errno;
+use rustix::time::{ClockId, Timespec};
+
 use super::raw;
 
-const NS_PER_S: i64 = 1_000_000_000;
+/// Nanoseconds of a second.
+pub const NS_PER_S: i64 = 1_000_000_000;
 
 /// Seconds and nanoseconds of one of the kernel's clocks.
 fn read(clock: libc::clockid_t) -> (i64, i64) {
@@ -31,6 +35,15 @@ pub fn realtime_ns() -> i64 {
     s.wrapping_mul(NS_PER_S).wrapping_add(ns)
 }
 
+/// Sets CLOCK_REALTIME to this many nanoseconds since 1970, which must not be negative.
+pub fn set_realtime_ns(unix_ns: i64) -> Result<(), Errno> {
+    let time = Timespec {
+        tv_sec: unix_ns / NS_PER_S,
+        tv_nsec: unix_ns % NS_PER_S,
+    };
+    rustix::time::clock_settime(ClockId::Realtime, time)
+}
+
 /// Milliseconds since the guest started, time in suspend included (CLOCK_BOOTTIME).
 ///
 /// Deadlines are counted on this clock: nobody can set it, and a freeze that slept through its time
@@ -47,7 +60,7 @@ pub fn boottime_us() -> i64 {
 
 /// Sleeps for `ms` milliseconds. Never called from the loop, only in children of the agent.
 pub fn sleep_ms(ms: u32) {
-    let span = rustix::time::Timespec {
+    let span = Timespec {
         tv_sec: i64::from(ms / 1000),
         tv_nsec: i64::from(ms % 1000) * 1_000_000,
     };

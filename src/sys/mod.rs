@@ -20,6 +20,7 @@ pub mod power;
 pub mod process;
 mod raw;
 pub mod root;
+pub mod rtc;
 pub mod signal;
 pub mod stdio;
 pub mod stream;

@@ -132,6 +132,20 @@ impl Root {
         Ok(&buffer[..len])
     }
 
+    /// As [`Root::read`], of the path that these pieces make. Out of line, as is the next, so that no
+    /// caller has a path on its stack: code beside one takes longer instructions.
+    #[inline(never)]
+    pub fn read_at<'b>(&self, path: &[&[u8]], buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+        self.read(&Path::of(path), buffer)
+    }
+
+    /// Writes `word` into the file at `path` at once; may wait.
+    #[inline(never)]
+    pub fn tell(&self, path: &[&[u8]], word: &[u8]) -> Result<(), Errno> {
+        let file = self.for_writing(&Path::of(path))?;
+        rustix::io::write(file, word).map(drop)
+    }
+
     /// Where a symbolic link points to.
     pub fn link<'b>(&self, path: &Path, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
         let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;

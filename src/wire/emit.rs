@@ -182,9 +182,14 @@ impl<'a> Object<'a> {
 impl Object<'_> {
     /// The place for the value of member `name`, a name that needs no escapes.
     pub fn member(&mut self, name: &str) -> Value<'_> {
+        self.named(name.as_bytes())
+    }
+
+    /// As [`Object::member`].
+    pub fn named(&mut self, name: &[u8]) -> Value<'_> {
         put(self.out, if self.empty { b"\"" } else { b", \"" });
         self.empty = false;
-        put(self.out, name.as_bytes());
+        put(self.out, name);
         put(self.out, b"\": ");
         Value { out: self.out }
     }

@@ -144,7 +144,9 @@ impl Failure<'_> {
         self.bytes(text.as_bytes())
     }
 
+    // Out of line, because errors are worded in many places.
     /// Bytes of a path, a name, or the output of a program.
+    #[inline(never)]
     pub fn bytes(self, bytes: &[u8]) -> Self {
         escape(self.out, bytes);
         self

@@ -204,14 +204,15 @@ fn domain(directory: &Path) -> String {
         "<domain type='qemu'>
            <name>{DOMAIN}</name>
            <memory unit='MiB'>256</memory>
-           <vcpu>2</vcpu>
+           <vcpu current='2'>4</vcpu>
            <os>
              <type arch='x86_64' machine='q35'>hvm</type>
              <kernel>{at}/vmlinuz</kernel>
              <initrd>{at}/busybox.cpio.gz</initrd>
-             <cmdline>console=ttyS0 quiet panic=-1</cmdline>
+             <cmdline>console=ttyS0 quiet panic=-1 possible_cpus=4</cmdline>
            </os>
            <features><acpi/></features>
+           <pm><suspend-to-mem enabled='yes'/><suspend-to-disk enabled='yes'/></pm>
            <on_poweroff>destroy</on_poweroff>
            <on_reboot>restart</on_reboot>
            <on_crash>destroy</on_crash>

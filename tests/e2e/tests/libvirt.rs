@@ -39,6 +39,27 @@ fn value<'a>(text: &'a str, key: &str) -> &'a str {
         .unwrap_or_else(|| panic!("no {key} in:\n{text}"))
 }
 
+/// The guest's file of the processors that run.
+const ONLINE: &str = "cat /sys/devices/system/cpu/online";
+
+/// The guest's file of its hardware clock, in seconds since 1970.
+const RTC: &str = "cat /sys/class/rtc/rtc0/since_epoch";
+
+fn seconds(shell: &mut GuestShell, command: &str) -> u64 {
+    shell.run(command).parse().expect("seconds")
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("after 1970").as_secs()
+}
+
+/// The guest's time, as virsh has it.
+fn domtime(libvirt: &Libvirt) -> u64 {
+    let text = libvirt.ok(&["domtime", DOMAIN]);
+    value(&text, "Time").parse().expect("seconds")
+}
+
 /// A raw copy of a qcow2 image that nothing writes to any more.
 fn raw_copy(image: &Path, to: &Path) {
     run(
@@ -90,16 +111,39 @@ fn every_command_of_virsh_that_needs_an_agent() {
         name
     });
     checks.run("domtime", || {
-        let text = libvirt.ok(&["domtime", DOMAIN]);
-        let theirs: u64 = value(&text, "Time").parse().expect("seconds");
-        let guest: u64 = shell.run("date +%s").parse().expect("seconds");
+        let theirs = domtime(&libvirt);
+        let guest = seconds(shell, "date +%s");
         assert!(guest.abs_diff(theirs) <= 5, "virsh {theirs}, guest {guest}");
-        let ours = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .expect("after 1970")
-            .as_secs();
+        let ours = now();
         assert!(ours.abs_diff(theirs) <= 60, "virsh {theirs}, here {ours}");
         theirs.to_string()
+    });
+    checks.run("domtime --time, system clock and RTC", || {
+        libvirt.ok(&["domtime", DOMAIN, "--time", "1893553445"]);
+        let guest = seconds(shell, "date +%s");
+        let rtc = seconds(shell, RTC);
+        for (what, seconds) in [("clock", guest), ("RTC", rtc)] {
+            assert!(
+                (1893553445..1893553505).contains(&seconds),
+                "{what}: {seconds}"
+            );
+        }
+        format!("2030: clock {guest}, RTC {rtc}")
+    });
+    checks.run("domtime --sync, from the RTC", || {
+        shell.run("date -u -s '2001-02-03 04:05:06'");
+        libvirt.ok(&["domtime", DOMAIN, "--sync"]);
+        let (guest, rtc) = (seconds(shell, "date +%s"), seconds(shell, RTC));
+        assert!(guest.abs_diff(rtc) <= 2, "clock {guest}, RTC {rtc}");
+        assert!(guest > 1893553445, "clock {guest}");
+        format!("from 2001 back to {guest}")
+    });
+    checks.run("domtime --now", || {
+        libvirt.ok(&["domtime", DOMAIN, "--now"]);
+        let (guest, rtc, ours) = (seconds(shell, "date +%s"), seconds(shell, RTC), now());
+        assert!(guest.abs_diff(ours) <= 5, "clock {guest}, here {ours}");
+        assert!(rtc.abs_diff(ours) <= 5, "RTC {rtc}, here {ours}");
+        format!("clock {guest}, RTC {rtc}")
     });
     checks.run("domifaddr --source agent", || {
         let text = libvirt.ok(&["domifaddr", DOMAIN, "--source", "agent"]);
@@ -125,6 +169,125 @@ fn every_command_of_virsh_that_needs_an_agent() {
         assert_eq!(libvirt.ok(&["vcpucount", DOMAIN, "--guest"]), "1");
         shell.run("echo 1 >/sys/devices/system/cpu/cpu1/online");
         "0-1, then 0 with one taken offline".into()
+    });
+    checks.run("setvcpus --guest, down and up", || {
+        libvirt.ok(&["setvcpus", DOMAIN, "1", "--guest"]);
+        assert_eq!(shell.run(ONLINE), "0");
+        assert_eq!(libvirt.ok(&["vcpucount", DOMAIN, "--guest"]), "1");
+        libvirt.ok(&["setvcpus", DOMAIN, "2", "--guest"]);
+        assert_eq!(shell.run(ONLINE), "0-1");
+        libvirt.ok(&["guestvcpus", DOMAIN, "--cpulist", "1", "--disable"]);
+        assert_eq!(shell.run(ONLINE), "0");
+        libvirt.ok(&["guestvcpus", DOMAIN, "--cpulist", "1", "--enable"]);
+        shell.run(ONLINE)
+    });
+    checks.run("setvcpus --live, then --guest: a hot-added vCPU", || {
+        libvirt.ok(&["setvcpus", DOMAIN, "3", "--live"]);
+        wait::expect("the third processor", wait::ANSWER, || {
+            shell.test("test -d /sys/devices/system/cpu/cpu2")
+        });
+        // Nothing in the guest brings it online by itself.
+        assert_eq!(shell.run(ONLINE), "0-1");
+        libvirt.ok(&["setvcpus", DOMAIN, "3", "--guest"]);
+        assert_eq!(shell.run(ONLINE), "0-2");
+        assert_eq!(libvirt.ok(&["vcpucount", DOMAIN, "--guest"]), "3");
+        "0-2".into()
+    });
+    checks.run("set-user-password, plain and --encrypted", || {
+        let before = shell.run("cat /etc/shadow");
+        libvirt.ok(&["set-user-password", DOMAIN, "user", "correct horse"]);
+        let field =
+            |shell: &mut GuestShell| shell.run("sed -n 's/^user:\\([^:]*\\):.*/\\1/p' /etc/shadow");
+        let hash = field(shell);
+        let salt = hash.split('$').nth(2).expect("a salt").to_owned();
+        let same = format!("/bin/busybox mkpasswd -m sha512 -S '{salt}' 'correct horse'");
+        assert_eq!(hash, shell.run(&same));
+        let given = "$6$saltsalt$abcdefghijklmnopqrstuvwxyz";
+        libvirt.ok(&["set-user-password", DOMAIN, "user", given, "--encrypted"]);
+        assert_eq!(field(shell), given);
+        let kept = shell.run("grep -v ^user: /etc/shadow");
+        assert_eq!(kept, before.lines().next().expect("root's line"));
+        let mode = shell.run("stat -c '%a %u:%g' /etc/shadow");
+        assert_eq!(mode, "640 0:0");
+        let unknown = libvirt.virsh(&["set-user-password", DOMAIN, "nobody", "x"]);
+        assert!(!unknown.status.success(), "{unknown:?}");
+        format!("salt {salt}, as mkpasswd hashes it; others as they were")
+    });
+    checks.run("get-user-sshkeys, set-user-sshkeys", || {
+        const FIRST: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFirst first@host";
+        const SECOND: &str = "no-pty ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAASecond second key";
+        let keys = |libvirt: &Libvirt| libvirt.ok(&["get-user-sshkeys", DOMAIN, "user"]);
+        let file = |name: &str, text: &str| {
+            let path = libvirt.path(name);
+            std::fs::write(&path, text).expect("a file");
+            let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            std::fs::set_permissions(&path, everybody).expect("permissions");
+            path
+        };
+        let (first, second) = (file("first", FIRST), file("second", SECOND));
+        libvirt.ok(&["set-user-sshkeys", DOMAIN, "user", "--file", &first]);
+        libvirt.ok(&["set-user-sshkeys", DOMAIN, "user", "--file", &second]);
+        let listed = keys(&libvirt);
+        assert!(
+            listed.contains(FIRST) && listed.contains(SECOND),
+            "{listed}"
+        );
+        let mode = shell.run("cd /home/user && stat -c '%a %u:%g %n' .ssh .ssh/authorized_keys");
+        assert_eq!(
+            mode,
+            "700 1000:1000 .ssh\n600 1000:1000 .ssh/authorized_keys"
+        );
+        libvirt.ok(&[
+            "set-user-sshkeys",
+            DOMAIN,
+            "user",
+            "--file",
+            &first,
+            "--remove",
+        ]);
+        assert_eq!(keys(&libvirt), SECOND);
+        libvirt.ok(&[
+            "set-user-sshkeys",
+            DOMAIN,
+            "user",
+            "--file",
+            &first,
+            "--reset",
+        ]);
+        assert_eq!(keys(&libvirt), FIRST);
+        mode.replace('\n', ", ")
+    });
+    checks.run("guestinfo, option by option", || {
+        for (option, has, has_not) in [
+            ("--user", "user.count", "os."),
+            ("--os", "os.kernel-release", "user."),
+            ("--timezone", "timezone.offset", "os."),
+            ("--hostname", "hostname", "os."),
+            ("--filesystem", "fs.1.mountpoint", "os."),
+            ("--disk", "disk.count", "os."),
+            ("--interface", "if.count", "os."),
+        ] {
+            let text = libvirt.ok(&["guestinfo", DOMAIN, option]);
+            assert!(
+                text.contains(has) && !text.contains(has_not),
+                "{option}: {text}"
+            );
+        }
+        let text = libvirt.ok(&["guestinfo", DOMAIN, "--disk"]);
+        assert_eq!(value(&text, "disk.count"), "2");
+        let names: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains(".name"))
+            .filter_map(|line| line.split_whitespace().last())
+            .collect();
+        assert!(
+            names.contains(&"/dev/vda") && names.contains(&"/dev/vdb"),
+            "{text}"
+        );
+        // What libvirt calls the disks on its side, found by their addresses.
+        let aliases = text.lines().filter(|line| line.contains(".alias")).count();
+        assert_eq!(aliases, 2, "{text}");
+        names.join(" ")
     });
     checks.run("guestinfo", || {
         let text = libvirt.ok(&["guestinfo", DOMAIN]);
@@ -239,6 +402,27 @@ fn every_command_of_virsh_that_needs_an_agent() {
         });
         shell.run("kill $(cat /run/writer)");
         "the ext4 image is clean, the guest writes on".into()
+    });
+    checks.run("dompmsuspend mem, dompmwakeup", || {
+        libvirt.ok(&["dompmsuspend", DOMAIN, "mem"]);
+        wait::expect("the guest to sleep", wait::ANSWER, || {
+            libvirt.ok(&["domstate", DOMAIN]) == "pmsuspended"
+        });
+        libvirt.ok(&["dompmwakeup", DOMAIN]);
+        wait::expect("the guest to wake up", wait::ANSWER, || {
+            libvirt.ok(&["domstate", DOMAIN]) == "running"
+        });
+        libvirt.wait_agent();
+        let time = domtime(&libvirt);
+        assert!(time.abs_diff(now()) <= 60, "{time}");
+        // There is nowhere to suspend to.
+        let disk = libvirt.virsh(&["dompmsuspend", DOMAIN, "disk"]);
+        let said = String::from_utf8_lossy(&disk.stderr).into_owned();
+        assert!(
+            said.contains("suspend mode is not supported by the guest"),
+            "{said}"
+        );
+        "asleep, awake, and the agent answers".into()
     });
     checks.run("reboot --mode=agent", || {
         libvirt.ok(&["reboot", DOMAIN, "--mode=agent"]);

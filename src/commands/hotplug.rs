@@ -1,0 +1,306 @@
+//! guest-get-vcpus, -set-vcpus, -get-memory-blocks, -set-memory-blocks, -get-memory-block-info.
+//!
+//! Processors and blocks come in the order of their directory, as with qemu-ga: the protocol leaves
+//! the order open, and numbers, gaps and all, are what clients go by. Whatever changes something is
+//! done by a child, because the kernel may take minutes to clear a block; blocks are listed by one
+//! because there can be very many.
+//!
+//! Differences from qemu-ga: a block that has no state file, and is to be in use, is `success` without
+//! an error code; what is in the state that is asked for need not be writable; a machine without a
+//! single block has an empty list; errors of memory blocks name the file by its path, as those of
+//! processors do.
+
+use super::{Slow, cannot};
+use crate::base::path::Path;
+use crate::base::text::{parse_hex, trim};
+use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, Step};
+use crate::state::State;
+use crate::sys::root::Root;
+use crate::sys::{Errno, number};
+use crate::wire::args::Args;
+use crate::wire::emit::Value;
+use crate::wire::json::Json;
+use crate::wire::reply::{Failed, Reply};
+
+/// Lists processors, and whether they run.
+pub(super) fn get_vcpus(
+    state: &mut State,
+    _: &Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), Failed> {
+    list(&state.root, &CPUS, reply).map(drop)
+}
+
+/// Starts and stops processors.
+pub(super) const SET_VCPUS: Slow = Slow::alone(|state, args, reply| {
+    let mut done = 0;
+    for cpu in args.value("vcpus").into_iter().flat_map(Json::items) {
+        let (cpu, online) = wanted(cpu);
+        match CPUS.set(&state.root, cpu, online) {
+            Ok(()) => done += 1,
+            Err(_) if done > 0 => break,
+            Err(fault) => return Err(fail(reply, &CPUS, cpu, fault)),
+        }
+    }
+    reply.value().int(done);
+    Ok(0)
+});
+
+/// Lists memory blocks, and whether they are in use.
+pub(super) const GET_MEMORY_BLOCKS: Slow =
+    Slow::alone(|state, _, reply| list(&state.root, &MEMORY, reply));
+
+/// Puts memory blocks into use and takes them out.
+pub(super) const SET_MEMORY_BLOCKS: Slow = Slow::alone(|state, args, reply| {
+    let mut list = reply.value().list();
+    for block in args.value("mem-blks").into_iter().flat_map(Json::items) {
+        set_block(&state.root, wanted(block), list.item());
+    }
+    list.end();
+    Ok(0)
+});
+
+#[inline(never)]
+fn set_block(root: &Root, (block, online): (i64, bool), value: Value<'_>) {
+    let set = MEMORY.set(root, block, online);
+    let response: &[u8] = match set {
+        Ok(()) => b"success",
+        Err(fault) => match fault.step {
+            Step::Find if root.has(&Path::of(&[MEMORY.directory.as_bytes()])) == Ok(true) => {
+                b"not-found"
+            }
+            Step::Find | Step::TakeOut => b"operation-not-supported",
+            _ => b"operation-failed",
+        },
+    };
+    let mut item = value.object();
+    item.member(MEMORY.number).uint(block.cast_unsigned());
+    item.member("response").text(response);
+    if let Err(fault) = set {
+        item.member("error-code").int(fault.errno.into());
+    }
+    item.end();
+}
+
+/// Tells how large a memory block is.
+pub(super) fn get_memory_block_info(
+    state: &mut State,
+    _: &Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), Failed> {
+    let mut buffer = [0; 24];
+    let path: [&[u8]; 2] = [MEMORY.directory.as_bytes(), b"/block_size_bytes"];
+    match state.root.read_at(&path, &mut buffer) {
+        Ok(size) => {
+            let mut object = reply.value().object();
+            let size = parse_hex(trim(size)).unwrap_or(0);
+            object.member("size").uint(size);
+            object.end();
+            Ok(())
+        }
+        Err(errno) => Err(cannot(
+            reply,
+            "open(\"/sys/devices/system/memory/\")",
+            errno,
+        )),
+    }
+}
+
+fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    let mut outcome = Ok(());
+    let mut part = 0;
+    let mut list = reply.value().list();
+    let listed = kind.each(root, &mut |number| {
+        part = number;
+        outcome = put(root, kind, number, list.item());
+        outcome.is_ok()
+    });
+    list.end();
+    if let Err(fault) = outcome {
+        return Err(fail(reply, kind, part, fault));
+    }
+    match listed {
+        Ok(()) => Ok(0),
+        Err(Errno::NOENT) if core::ptr::eq(kind, &MEMORY) => Ok(0),
+        Err(errno) => {
+            let error = reply.fail().text("failed to list entries: /");
+            Err(error.text(kind.directory).errno(number(errno)).end())
+        }
+    }
+}
+
+#[inline(never)]
+fn put(root: &Root, kind: &Kind, part: i64, value: Value<'_>) -> Result<(), Fault> {
+    let online = kind.is_online(root, part)?;
+    let removable = match online {
+        Some(_) if core::ptr::eq(kind, &MEMORY) => kind.is_removable(root, part)?,
+        online => online.is_some(),
+    };
+    let mut item = value.object();
+    item.member(kind.number).int(part);
+    item.member("online").bool(online != Some(false));
+    item.member("can-offline").bool(removable);
+    item.end();
+    Ok(())
+}
+
+/// The number of a part, and whether it is to be in use: of an object that has been checked, and so
+/// has one number.
+#[inline(never)]
+fn wanted(value: Json<'_>) -> (i64, bool) {
+    let (mut number, mut online) = (0, false);
+    for (name, value) in value.members() {
+        if let Some(value) = value.uint() {
+            number = value;
+        } else if name.is("online") {
+            online = value.bool() == Some(true);
+        }
+    }
+    (number.cast_signed(), online)
+}
+
+/// The error of what could not be done.
+#[inline(never)]
+fn fail(reply: &mut Reply<'_>, kind: &Kind, part: i64, fault: Fault) -> Failed {
+    let call = match fault.step {
+        Step::TakeOut => {
+            let error = reply.fail().text("logical processor #").number(part);
+            return error.text(" can't be offlined").end();
+        }
+        Step::Read => "pread(\"/",
+        Step::Write => "pwrite(\"/",
+        Step::Find | Step::Open => "open(\"/",
+    };
+    let error = reply.fail().text(call).text(kind.directory);
+    let mut error = error.text(kind.prefix).number(part).text("/");
+    // The slash before the file is the second: to qemu-ga the first ends the directory's name.
+    if fault.step != Step::Find {
+        error = error.text(kind.file);
+    }
+    error = error.text("\")");
+    match fault.errno {
+        0 => error.text(": unexpected EOF").end(),
+        errno => error.errno(errno).end(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::fs;
+
+    fn reply(root: &Root, kind: &Kind) -> String {
+        let mut out = heapless::Vec::<u8, 4096>::new();
+        let mut reply = Reply::new(&mut out, None);
+        let outcome = list(root, kind, &mut reply).map(drop);
+        reply.finish(outcome);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    fn error(desc: &str) -> String {
+        let desc = desc.replace('"', "\\\"");
+        format!("{{\"error\": {{\"class\": \"GenericError\", \"desc\": \"{desc}\"}}}}\n")
+    }
+
+    #[test]
+    fn processors_are_listed_or_the_reason_is() {
+        let path = std::env::temp_dir().join(format!("gaunt-vcpus-{}", std::process::id()));
+        let cpus = path.join("sys/devices/system/cpu");
+        fs::create_dir_all(&path).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        let none = "failed to list entries: /sys/devices/system/cpu: No such file or directory";
+        assert_eq!(reply(&root, &CPUS), error(none));
+        for (cpu, online, replied) in [
+            ("cpufreq", None, ""),
+            ("cpu0", None, "\"online\": true, \"can-offline\": false"),
+            (
+                "cpu2",
+                Some("1\n"),
+                "\"online\": true, \"can-offline\": true",
+            ),
+            (
+                "cpu10",
+                Some("0\n"),
+                "\"online\": false, \"can-offline\": true",
+            ),
+        ] {
+            fs::create_dir_all(cpus.join(cpu)).unwrap();
+            if let Some(online) = online {
+                fs::write(cpus.join(cpu).join("online"), online).unwrap();
+            }
+            let id = cpu
+                .strip_prefix("cpu")
+                .and_then(|id| id.parse::<u32>().ok());
+            let replied = match id {
+                Some(id) => format!("{{\"logical-id\": {id}, {replied}}}"),
+                None => String::new(),
+            };
+            assert_eq!(
+                reply(&root, &CPUS),
+                format!("{{\"return\": [{replied}]}}\n")
+            );
+            if cpu != "cpu10" {
+                fs::remove_dir_all(cpus.join(cpu)).unwrap();
+            }
+        }
+        fs::write(cpus.join("cpu10/online"), "").unwrap();
+        let empty = "pread(\"/sys/devices/system/cpu/cpu10//online\"): unexpected EOF";
+        assert_eq!(reply(&root, &CPUS), error(empty));
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn memory_blocks_are_listed_or_the_reason_is() {
+        let path = std::env::temp_dir().join(format!("gaunt-blocks-{}", std::process::id()));
+        let blocks = path.join("sys/devices/system/memory");
+        fs::create_dir_all(&path).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        assert_eq!(reply(&root, &MEMORY), "{\"return\": []}\n");
+        fs::create_dir_all(blocks.join("power")).unwrap();
+        assert_eq!(reply(&root, &MEMORY), "{\"return\": []}\n");
+        let block = blocks.join("memory32");
+        fs::create_dir(&block).unwrap();
+        let is = |online: bool, removable: bool| {
+            let members = format!("\"online\": {online}, \"can-offline\": {removable}");
+            assert_eq!(
+                reply(&root, &MEMORY),
+                format!("{{\"return\": [{{\"phys-index\": 32, {members}}}]}}\n")
+            );
+        };
+        is(true, false);
+        fs::write(block.join("state"), "offline\n").unwrap();
+        is(false, false);
+        fs::write(block.join("removable"), "0\n").unwrap();
+        is(false, false);
+        fs::write(block.join("removable"), "1\n").unwrap();
+        fs::write(block.join("state"), "online\n").unwrap();
+        is(true, true);
+        fs::write(block.join("removable"), "").unwrap();
+        let empty = "pread(\"/sys/devices/system/memory/memory32//state\"): unexpected EOF";
+        assert_eq!(reply(&root, &MEMORY), error(empty));
+        fs::remove_file(block.join("state")).unwrap();
+        fs::create_dir(block.join("state")).unwrap();
+        let unreadable = "pread(\"/sys/devices/system/memory/memory32//state\"): Is a directory";
+        assert_eq!(reply(&root, &MEMORY), error(unreadable));
+        let set = |index: i64, online: bool| {
+            let mut out = heapless::Vec::<u8, 256>::new();
+            let mut reply = Reply::new(&mut out, None);
+            set_block(&root, (index, online), reply.value());
+            reply.finish(Ok(()));
+            String::from_utf8(out.to_vec()).unwrap()
+        };
+        let said = |rest: &str| format!("{{\"return\": {{\"phys-index\": {rest}}}}}\n");
+        let not_found =
+            said("18446744073709551615, \"response\": \"not-found\", \"error-code\": 2");
+        assert_eq!(set(-1, true), not_found);
+        let failed = said("32, \"response\": \"operation-failed\", \"error-code\": 21");
+        assert_eq!(set(32, true), failed);
+        fs::remove_dir(block.join("state")).unwrap();
+        assert_eq!(set(32, true), said("32, \"response\": \"success\""));
+        let fixed = "32, \"response\": \"operation-not-supported\", \"error-code\": 2";
+        assert_eq!(set(32, false), said(fixed));
+        fs::remove_dir_all(&path).unwrap();
+        assert_eq!(set(32, true), said(fixed));
+    }
+}

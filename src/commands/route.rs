@@ -1,0 +1,116 @@
+//! guest-network-get-route.
+//!
+//! Both tables in their own order, IPv4 first. By a child, because a router has very many.
+//!
+//! Differences from qemu-ga: a table that is not there, as that of IPv6 where it is switched off, has
+//! no routes and is no error; numbers have no sign.
+
+use super::{Slow, cannot};
+use crate::base::path::Path;
+use crate::base::text::Digits;
+use crate::parse::routes::{self, address, word};
+use crate::sys::Errno;
+use crate::sys::root::Root;
+use crate::wire::emit::{List, Value};
+use crate::wire::reply::{Failed, Reply};
+
+/// Lists all routes.
+pub(super) const GET_ROUTE: Slow = Slow::alone(|state, _, reply| list(&state.root, reply));
+
+fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    let mut list = reply.value().list();
+    let v4 = put_table(root, b"proc/net/route", routes::V4, 4, &mut list);
+    let v6 = put_table(root, b"proc/net/ipv6_route", routes::V6, 6, &mut list);
+    list.end();
+    v4.and(v6)
+        .map(|()| 0)
+        .map_err(|errno| cannot(reply, "open(\"/proc/net/route\")", errno))
+}
+
+#[inline(never)]
+fn put_table(
+    root: &Root,
+    path: &[u8],
+    columns: &[u8],
+    version: u64,
+    list: &mut List<'_>,
+) -> Result<(), Errno> {
+    let read = root.lines(&Path::of(&[path]), &mut |line| {
+        // The heading of one of them.
+        if !line.starts_with(b"Iface\t") {
+            put_route(line, columns, version, list.item());
+        }
+        true
+    });
+    match read {
+        Err(Errno::NOENT) => Ok(()),
+        read => read,
+    }
+}
+
+// Out of line, away from the buffer of lines: code beside it takes longer instructions.
+#[inline(never)]
+fn put_route(mut line: &[u8], mut columns: &[u8], version: u64, value: Value<'_>) {
+    let mut route = value.object();
+    while let [kind, name @ ..] = word(&mut columns) {
+        let field = word(&mut line);
+        let member = route.named(name);
+        let number = routes::number(field, if *kind == b'd' { 10 } else { 16 });
+        match kind {
+            b's' => member.text(field),
+            b'a' => member.text(address(field).as_bytes()),
+            b'p' => member.text(Digits::unsigned(number).as_bytes()),
+            _ => member.uint(number),
+        }
+    }
+    route.member("version").uint(version);
+    route.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::fs;
+
+    fn replied(root: &Root) -> String {
+        let mut out = heapless::Vec::<u8, 4096>::new();
+        let mut reply = Reply::new(&mut out, None);
+        let outcome = list(root, &mut reply).map(drop);
+        reply.finish(outcome);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn what_there_is_is_listed_and_what_there_is_not_is_no_error() {
+        let path = std::env::temp_dir().join(format!("gaunt-routes-{}", std::process::id()));
+        let net = path.join("proc/net");
+        fs::create_dir_all(&net).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        assert_eq!(replied(&root), "{\"return\": []}\n");
+        let v6 = "fe800000000000000000000000000000 40 00000000000000000000000000000000 00 \
+                  00000000000000000000000000000000 00000100 00000001 00000000 00000001 eth0\n";
+        fs::write(net.join("ipv6_route"), v6).unwrap();
+        let v6 = "{\"destination\": \"fe80::\", \"desprefixlen\": \"64\", \"source\": \"::\", \
+                  \"srcprefixlen\": \"0\", \"nexthop\": \"::\", \"metric\": 256, \"refcnt\": 1, \
+                  \"use\": 0, \"flags\": 1, \"iface\": \"eth0\", \"version\": 6}";
+        assert_eq!(replied(&root), format!("{{\"return\": [{v6}]}}\n"));
+        let head =
+            "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n";
+        let route = "*\t00000000\t00000000\t0201\t0\t0\t5\t00000000\t0\t0\t0   \n";
+        fs::write(net.join("route"), format!("{head}{route}")).unwrap();
+        let v4 = "{\"iface\": \"*\", \"destination\": \"0.0.0.0\", \"gateway\": \"0.0.0.0\", \
+                  \"flags\": 513, \"refcnt\": 0, \"use\": 0, \"metric\": 5, \"mask\": \"0.0.0.0\", \
+                  \"mtu\": 0, \"window\": 0, \"irtt\": 0, \"version\": 4}";
+        assert_eq!(replied(&root), format!("{{\"return\": [{v4}, {v6}]}}\n"));
+        fs::remove_file(net.join("ipv6_route")).unwrap();
+        assert_eq!(replied(&root), format!("{{\"return\": [{v4}]}}\n"));
+        fs::create_dir(net.join("ipv6_route")).unwrap();
+        assert_eq!(
+            replied(&root),
+            "{\"error\": {\"class\": \"GenericError\", \"desc\": \
+             \"open(\\\"/proc/net/route\\\"): Is a directory\"}}\n"
+        );
+        fs::remove_dir_all(path).unwrap();
+    }
+}

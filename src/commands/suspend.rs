@@ -1,0 +1,63 @@
+//! guest-suspend-ram, -disk, -hybrid.
+//!
+//! Success is silent. The child that asks the kernel ends when the guest has been woken; the agent
+//! sleeps with the guest and answers again, on the same port, after it. The kernel writes out file
+//! systems first. Freezing and thawing wait until the guest is awake again, and a guest that is
+//! frozen does not sleep.
+//!
+//! Differences from qemu-ga: no program is needed, and none is asked, so that units and hooks of an
+//! init for sleep do not run. What could not be woken again is refused before anything is done
+//! (`probe::sleep`). Hybrid sleep needs no program either.
+
+use super::{Slow, cannot};
+use crate::probe::sleep::{self, Mode};
+use crate::sys::Errno;
+use crate::sys::root::Root;
+use crate::wire::reply::{Failed, Reply};
+
+/// Where is said what happens once the image is on the disk.
+const CHOICES: &[u8] = b"sys/power/disk";
+
+/// Sleeps in memory.
+pub(super) const RAM: Slow = Slow::alone(|state, _, reply| suspend(&state.root, Mode::Ram, reply));
+
+/// Sleeps on disk.
+pub(super) const DISK: Slow =
+    Slow::alone(|state, _, reply| suspend(&state.root, Mode::Disk, reply));
+
+/// Sleeps in memory, with a copy on disk.
+pub(super) const HYBRID: Slow =
+    Slow::alone(|state, _, reply| suspend(&state.root, Mode::Hybrid, reply));
+
+fn suspend(root: &Root, mode: Mode, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    if !sleep::can(root, mode) {
+        let error = reply.fail();
+        let error = error.text("the requested suspend mode is not supported by the guest");
+        return Err(error.end());
+    }
+    let slept = sleep_so(root, mode);
+    slept.map(|()| 0).map_err(|errno| {
+        let what = "suspend: cannot write to '/sys/power/state'";
+        cannot(reply, what, errno)
+    })
+}
+
+fn sleep_so(root: &Root, mode: Mode) -> Result<(), Errno> {
+    if mode != Mode::Disk {
+        match root.tell(&[b"sys/power/mem_sleep"], b"deep") {
+            Ok(()) | Err(Errno::NOENT) => {}
+            refused => return refused,
+        }
+    }
+    if mode == Mode::Hybrid {
+        root.tell(&[CHOICES], b"suspend")?;
+    }
+    let word: &[u8] = if mode == Mode::Ram { b"mem" } else { b"disk" };
+    let slept = root.tell(&[b"sys/power/state"], word);
+    if mode == Mode::Hybrid {
+        // What the kernel itself begins with: the firmware's way, if there is one.
+        let _ = root.tell(&[CHOICES], b"shutdown");
+        let _ = root.tell(&[CHOICES], b"platform");
+    }
+    slept
+}

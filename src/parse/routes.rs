@@ -1,0 +1,110 @@
+//! Lines of /proc/net/route and /proc/net/ipv6_route, by the names that the protocol gives their
+//! columns.
+//!
+//! IPv4 addresses are hexadecimal numbers in the byte order of this machine, IPv6 addresses bytes in
+//! the order they are sent in. Numbers that the kernel prints with a sign, or that are 32 bits with
+//! the highest one set, are taken for what they are: without a sign.
+
+use super::inet::{self, Text};
+
+/// The columns of /proc/net/route, in order, each as a letter before a name. `s`: a string. `a`: an
+/// address. `x` and `d`: a number, hexadecimal and decimal. `p`: a hexadecimal number that is to be
+/// decimal text.
+pub const V4: &[u8] =
+    b"siface adestination agateway xflags drefcnt duse dmetric amask dmtu dwindow dirtt";
+
+/// The columns of /proc/net/ipv6_route.
+pub const V6: &[u8] =
+    b"adestination pdesprefixlen asource psrcprefixlen anexthop xmetric xrefcnt xuse xflags siface";
+
+/// Takes the next word off a line; an empty one at its end.
+#[inline(never)]
+pub fn word<'a>(line: &mut &'a [u8]) -> &'a [u8] {
+    *line = line.trim_ascii_start();
+    let end = line.iter().position(u8::is_ascii_whitespace);
+    let (word, rest) = line.split_at(end.unwrap_or(line.len()));
+    *line = rest;
+    word
+}
+
+/// The number that a word stands for, in base 10 or 16.
+pub fn number(word: &[u8], base: u32) -> u64 {
+    let (is_negative, digits) = match word.strip_prefix(b"-") {
+        Some(digits) => (true, digits),
+        None => (false, word),
+    };
+    let mut value = 0u32;
+    for byte in digits {
+        let digit = char::from(*byte).to_digit(base).unwrap_or(0);
+        value = value.wrapping_mul(base).wrapping_add(digit);
+    }
+    u64::from(if is_negative {
+        value.wrapping_neg()
+    } else {
+        value
+    })
+}
+
+/// The address that a word stands for.
+pub fn address(word: &[u8]) -> Text {
+    let mut bytes = [0; 16];
+    for (byte, pair) in bytes.iter_mut().zip(word.chunks(2)) {
+        *byte = number(pair, 16) as u8;
+    }
+    if word.len() == 8 {
+        let [a, b, c, d, ..] = bytes;
+        let address = u32::from_be_bytes([a, b, c, d]).to_ne_bytes();
+        return inet::address(&address).unwrap_or_default();
+    }
+    inet::address(&bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::testing::torture;
+
+    #[test]
+    fn words_are_what_stands_between_blanks() {
+        let mut line = &b"  a\tbc  "[..];
+        let words = [
+            word(&mut line),
+            word(&mut line),
+            word(&mut line),
+            word(&mut line),
+        ];
+        assert_eq!(words, [&b"a"[..], b"bc", b"", b""]);
+    }
+
+    #[test]
+    fn numbers_have_32_bits_and_no_sign() {
+        assert_eq!(number(b"1400", 10), 1400);
+        assert_eq!(number(b"-1", 10), 4_294_967_295);
+        assert_eq!(number(b"80200001", 16), 2_149_580_801);
+        assert_eq!(number(b"ffffffff", 16), 4_294_967_295);
+        assert_eq!(number(b"", 16), 0);
+    }
+
+    #[test]
+    fn addresses_are_in_the_order_of_their_table() {
+        let v4 = format!("{:08X}", u32::from_ne_bytes([10, 0, 2, 15]));
+        assert_eq!(address(v4.as_bytes()).as_str(), "10.0.2.15");
+        let v6 = b"20010db8000000000000000000000001";
+        assert_eq!(address(v6).as_str(), "2001:db8::1");
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        torture(
+            b"eth0 0002000A -1 20010db80000000000000000000000011",
+            |bytes| {
+                let mut line = bytes;
+                while !line.is_empty() {
+                    let word = word(&mut line);
+                    number(word, 10);
+                    address(word);
+                }
+            },
+        );
+    }
+}

@@ -1,0 +1,252 @@
+//! Parts of the machine that can be taken away while it runs, processors and memory blocks: which
+//! there are, and whether they are in use.
+//!
+//! From /sys/devices/system, in the order of its directories. A number below 0 names a part like any
+//! other, which does not exist.
+
+use crate::base::path::Path;
+use crate::base::text::{Digits, parse_u64};
+use crate::sys::root::Root;
+use crate::sys::{Errno, number};
+
+/// A kind of part.
+#[derive(Debug)]
+pub struct Kind {
+    /// The directory that all are in.
+    pub directory: &'static str,
+    /// What the names of parts begin with, after a slash and before their number.
+    pub prefix: &'static str,
+    /// What the protocol calls its number.
+    pub number: &'static str,
+    /// The file that says whether a part is in use.
+    pub file: &'static str,
+    /// What that file says, and is told, of a part that is not in use and of one that is.
+    words: [&'static [u8]; 2],
+}
+
+/// Processors.
+pub static CPUS: Kind = Kind {
+    directory: "sys/devices/system/cpu",
+    prefix: "/cpu",
+    number: "logical-id",
+    file: "/online",
+    words: [b"0", b"1"],
+};
+
+/// Memory blocks.
+pub static MEMORY: Kind = Kind {
+    directory: "sys/devices/system/memory",
+    prefix: "/memory",
+    number: "phys-index",
+    file: "/state",
+    words: [b"offline", b"online"],
+};
+
+/// The file that says whether a memory block can be taken out of use. A processor can if it has a
+/// file that says whether it is in use.
+const REMOVABLE: &str = "/removable";
+
+/// What could not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// To find the part: its directory is missing.
+    Find,
+    /// To take a part out of use that never can be.
+    TakeOut,
+    /// To open the file for writing.
+    Open,
+    /// To read it.
+    Read,
+    /// To write it.
+    Write,
+}
+
+/// Why something could not be said of a part, or done to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What could not be done.
+    pub step: Step,
+    /// The number of the error; 0 if the file is empty.
+    pub errno: i32,
+}
+
+impl Fault {
+    fn new(step: Step, errno: Errno) -> Self {
+        Self {
+            step,
+            errno: number(errno),
+        }
+    }
+}
+
+impl Kind {
+    /// Calls `each` with the number of every part until it returns false.
+    pub fn each(&self, root: &Root, each: &mut dyn FnMut(i64) -> bool) -> Result<(), Errno> {
+        let prefix = self.prefix.as_bytes();
+        root.list(&Path::of(&[self.directory.as_bytes()]), &mut |name, _| {
+            let name = name.strip_prefix(&prefix[1..]);
+            let number = name.and_then(parse_u64);
+            number.is_none_or(|number| each(number.cast_signed()))
+        })
+    }
+
+    /// Whether a part is in use; `None` if it has no file to say so, because it always is.
+    pub fn is_online(&self, root: &Root, part: i64) -> Result<Option<bool>, Fault> {
+        self.says(root, part, self.file, self.words[1])
+    }
+
+    /// Whether a memory block can be taken out of use.
+    pub fn is_removable(&self, root: &Root, part: i64) -> Result<bool, Fault> {
+        let fixed = self.says(root, part, REMOVABLE, b"0");
+        fixed.map(|fixed| fixed == Some(false))
+    }
+
+    /// Puts a part into use, or takes it out. May take long.
+    pub fn set(&self, root: &Root, part: i64, online: bool) -> Result<(), Fault> {
+        match self.is_online(root, part)? {
+            None if !online => return Err(Fault::new(Step::TakeOut, Errno::NOENT)),
+            Some(is_online) if is_online != online => {}
+            _ => return Ok(()),
+        }
+        let word = self.words[usize::from(online)];
+        let told = self.with_path(part, self.file, |path| root.tell(path, word));
+        told.map_err(|errno| match errno {
+            // Not allowed to open it, as far as that goes.
+            Errno::ACCESS => Fault::new(Step::Open, errno),
+            errno => Fault::new(Step::Write, errno),
+        })
+    }
+
+    /// Whether a file of a part begins with `word`; `None` if there is no such file.
+    #[inline(never)]
+    fn says(&self, root: &Root, part: i64, file: &str, word: &[u8]) -> Result<Option<bool>, Fault> {
+        let mut buffer = [0; 24];
+        let read = self.with_path(part, file, |path| {
+            root.read_at(path, &mut buffer).map(<[u8]>::len)
+        });
+        let errno = match read {
+            Ok(0) => 0,
+            Ok(_) => return Ok(Some(buffer.starts_with(word))),
+            Err(Errno::NOENT) => {
+                let exists = self.with_path(part, "", |path| root.has(&Path::of(path)));
+                return match exists {
+                    Ok(true) => Ok(None),
+                    _ => Err(Fault::new(Step::Find, Errno::NOENT)),
+                };
+            }
+            Err(errno) => number(errno),
+        };
+        Err(Fault {
+            step: Step::Read,
+            errno,
+        })
+    }
+
+    /// The pieces of the path of a file of a part.
+    fn with_path<T>(&self, part: i64, file: &str, with: impl FnOnce(&[&[u8]]) -> T) -> T {
+        with(&[
+            self.directory.as_bytes(),
+            self.prefix.as_bytes(),
+            Digits::signed(part).as_bytes(),
+            file.as_bytes(),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::fs;
+
+    fn machine(name: &str, kind: &Kind) -> (std::path::PathBuf, std::path::PathBuf, Root) {
+        let path = std::env::temp_dir().join(format!("gaunt-parts-{}-{name}", std::process::id()));
+        let parts = path.join(kind.directory);
+        fs::create_dir_all(&parts).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        (path, parts, root)
+    }
+
+    fn numbers(root: &Root) -> Vec<i64> {
+        let mut numbers = Vec::new();
+        CPUS.each(root, &mut |number| {
+            numbers.push(number);
+            true
+        })
+        .unwrap();
+        numbers.sort();
+        numbers
+    }
+
+    #[test]
+    fn no_processor_is_missing() {
+        let (path, cpus, root) = machine("many", &CPUS);
+        for name in ["cpufreq", "cpuidle", "cpu", "cpu1x", "cpux", "online"] {
+            fs::create_dir(cpus.join(name)).unwrap();
+        }
+        assert_eq!(numbers(&root), []);
+        let all: Vec<i64> = (0..1030).chain([5000, 1 << 40]).collect();
+        for number in &all {
+            fs::create_dir(cpus.join(format!("cpu{number}"))).unwrap();
+        }
+        assert_eq!(numbers(&root), all);
+        let mut seen = 0;
+        CPUS.each(&root, &mut |_| {
+            seen += 1;
+            seen < 3
+        })
+        .unwrap();
+        assert_eq!(seen, 3);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_part_says_whether_it_is_in_use() {
+        let (path, cpus, root) = machine("online", &CPUS);
+        for (number, online) in [(1, "1\n"), (2, "0\n"), (3, "")] {
+            fs::create_dir(cpus.join(format!("cpu{number}"))).unwrap();
+            fs::write(cpus.join(format!("cpu{number}/online")), online).unwrap();
+        }
+        fs::create_dir(cpus.join("cpu0")).unwrap();
+        fs::create_dir_all(cpus.join("cpu4/online")).unwrap();
+        let fault = |step, errno| Err(Fault { step, errno });
+        let states: Vec<_> = (-1..6).map(|cpu| CPUS.is_online(&root, cpu)).collect();
+        let expected = [
+            fault(Step::Find, 2),
+            Ok(None),
+            Ok(Some(true)),
+            Ok(Some(false)),
+            fault(Step::Read, 0),
+            fault(Step::Read, 21),
+            fault(Step::Find, 2),
+        ];
+        assert_eq!(states, expected);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_part_is_told_only_what_is_new_to_it() {
+        let (path, blocks, root) = machine("set", &MEMORY);
+        fs::create_dir(blocks.join("memory7")).unwrap();
+        let state = blocks.join("memory7/state");
+        assert_eq!(MEMORY.set(&root, 7, true), Ok(()));
+        let fault = |step, errno| Err(Fault { step, errno });
+        assert_eq!(MEMORY.set(&root, 7, false), fault(Step::TakeOut, 2));
+        for (before, online, after) in [
+            ("online\n", true, "online\n"),
+            ("online\n", false, "offline"),
+            ("offline\n", false, "offline\n"),
+            ("offline\n", true, "onlinee\n"),
+            ("going-offline\n", true, "onlineoffline\n"),
+        ] {
+            fs::write(&state, before).unwrap();
+            assert_eq!(MEMORY.set(&root, 7, online), Ok(()));
+            // A file in sysfs has nothing behind what is written.
+            assert_eq!(fs::read_to_string(&state).unwrap(), after);
+        }
+        fs::remove_file(&state).unwrap();
+        std::os::unix::fs::symlink("/dev/full", &state).unwrap();
+        assert_eq!(MEMORY.set(&root, 7, true), fault(Step::Write, 28));
+        fs::remove_dir_all(path).unwrap();
+    }
+}

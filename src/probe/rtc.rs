@@ -1,0 +1,123 @@
+//! The hardware clock: the one that the kernel set the system clock by, else the first there is.
+//!
+//! It is read through sysfs, which needs no node in /dev and nobody else to keep away from it, and
+//! set through its node.
+
+use crate::base::civil;
+use crate::base::path::Path;
+use crate::base::text::{parse_u32, parse_u64, trim};
+use crate::sys::clock::NS_PER_S;
+use crate::sys::root::Root;
+use crate::sys::rtc::{self, Time};
+use crate::sys::{AsFd, Errno};
+
+const DAY_S: u32 = 86_400;
+
+/// What the clock says, in nanoseconds since 1970: the middle of its second.
+pub fn read_ns(root: &Root) -> Result<i64, Errno> {
+    let mut path = Path::of(&[CLASS, b"/rtc"]);
+    path.push_number(system_clock(root)?);
+    path.push(b"/since_epoch");
+    let mut buffer = [0; 24];
+    let text = root.read(&path, &mut buffer)?;
+    let seconds = parse_u32(trim(text)).ok_or(Errno::INVAL)?;
+    Ok(i64::from(seconds) * NS_PER_S + NS_PER_S / 2)
+}
+
+/// Sets the clock to the second nearest to these nanoseconds since 1970, up to the year 2106.
+pub fn set(root: &Root, unix_ns: i64) -> Result<(), Errno> {
+    let mut path = Path::of(&[b"dev/rtc"]);
+    path.push_number(system_clock(root)?);
+    let node = root.file(&path)?;
+    rtc::set(node.as_fd(), time_of(unix_ns))
+}
+
+const CLASS: &[u8] = b"sys/class/rtc";
+
+/// The number of the clock.
+#[inline(never)]
+fn system_clock(root: &Root) -> Result<u64, Errno> {
+    let mut clock = Err(Errno::NOENT);
+    root.list(&Path::of(&[CLASS]), &mut |name, _| {
+        let Some(number) = name.strip_prefix(b"rtc").and_then(parse_u64) else {
+            return true;
+        };
+        let mut flag = [0; 4];
+        let flag = root.read_at(&[CLASS, b"/", name, b"/hctosys"], &mut flag);
+        let is_system = flag.is_ok_and(|flag| flag.first() == Some(&b'1'));
+        if is_system || clock.is_err() || clock.is_ok_and(|first| number < first) {
+            clock = Ok(number);
+        }
+        !is_system
+    })?;
+    clock
+}
+
+#[inline(never)]
+fn time_of(unix_ns: i64) -> Time {
+    let seconds = unix_ns.saturating_add(NS_PER_S / 2) / NS_PER_S;
+    let seconds = u32::try_from(seconds).unwrap_or(0);
+    let (year, month, day) = civil::date_of((seconds / DAY_S).into());
+    let second = (seconds % DAY_S).cast_signed();
+    Time {
+        second: second % 60,
+        minute: second / 60 % 60,
+        hour: second / 3600,
+        day: day as i32 + 1,
+        month: month as i32,
+        year: year as i32 - 1900,
+        unused: [0; 3],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::fs;
+
+    #[test]
+    fn a_clock_is_read_and_set_where_there_is_one() {
+        let path = std::env::temp_dir().join(format!("gaunt-rtc-{}", std::process::id()));
+        let class = path.join("sys/class/rtc/rtc0");
+        fs::create_dir_all(&class).unwrap();
+        fs::create_dir(path.join("dev")).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        assert_eq!(read_ns(&root), Err(Errno::NOENT));
+        assert_eq!(set(&root, 0), Err(Errno::NOENT));
+        fs::write(class.join("since_epoch"), "1700000000\n").unwrap();
+        assert_eq!(read_ns(&root), Ok(1_700_000_000_500_000_000));
+        fs::write(class.join("since_epoch"), "").unwrap();
+        assert_eq!(read_ns(&root), Err(Errno::INVAL));
+        fs::write(path.join("dev/rtc0"), "").unwrap();
+        assert_eq!(set(&root, 0), Err(Errno::NOTTY));
+        // The second is the system's.
+        let second = path.join("sys/class/rtc/rtc1");
+        fs::create_dir_all(&second).unwrap();
+        fs::write(class.join("since_epoch"), "1700000000\n").unwrap();
+        fs::write(second.join("since_epoch"), "1800000000\n").unwrap();
+        assert_eq!(read_ns(&root), Ok(1_700_000_000_500_000_000));
+        fs::write(second.join("hctosys"), "1\n").unwrap();
+        assert_eq!(read_ns(&root), Ok(1_800_000_000_500_000_000));
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn times_are_rounded_to_the_nearest_second() {
+        let time = |ns| {
+            let time = time_of(ns);
+            [
+                time.year,
+                time.month,
+                time.day,
+                time.hour,
+                time.minute,
+                time.second,
+            ]
+        };
+        assert_eq!(time(0), [70, 0, 1, 0, 0, 0]);
+        assert_eq!(time(951_782_399_499_999_999), [100, 1, 28, 23, 59, 59]);
+        assert_eq!(time(951_782_399_500_000_000), [100, 1, 29, 0, 0, 0]);
+        assert_eq!(time(3_155_759_999_000_000_000), [169, 11, 31, 23, 59, 59]);
+    }
+}
