@@ -212,6 +212,7 @@ fn domain(directory: &Path) -> String {
              <cmdline>console=ttyS0 quiet panic=-1 possible_cpus=4</cmdline>
            </os>
            <features><acpi/></features>
+           <cpu><topology sockets='4' dies='1' cores='1' threads='1'/></cpu>
            <pm><suspend-to-mem enabled='yes'/><suspend-to-disk enabled='yes'/></pm>
            <on_poweroff>destroy</on_poweroff>
            <on_reboot>restart</on_reboot>

@@ -135,7 +135,7 @@ fn every_command_of_virsh_that_needs_an_agent() {
         libvirt.ok(&["domtime", DOMAIN, "--sync"]);
         let (guest, rtc) = (seconds(shell, "date +%s"), seconds(shell, RTC));
         assert!(guest.abs_diff(rtc) <= 2, "clock {guest}, RTC {rtc}");
-        assert!(guest > 1893553445, "clock {guest}");
+        assert!(guest >= 1893553445, "clock {guest}");
         format!("from 2001 back to {guest}")
     });
     checks.run("domtime --now", || {
