@@ -4,7 +4,9 @@ use super::client::{Busy, Slot};
 use super::jobs::{Finished, Jobs, Owner};
 use super::serve::JOB;
 use crate::base::store::Store;
-use crate::commands::{self, Outcome, REPLIED_ERROR, Row, Run, Slow};
+use crate::commands::{
+    self, Command, DELIMITED, EXCLUSIVE, Outcome, REPLIED_ERROR, Run, SHARES_FILES, SILENT, Slow,
+};
 use crate::state::State;
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
@@ -106,18 +108,19 @@ fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context<
             return Busy::No;
         }
     };
-    if row.exclusive && context.jobs.exclusive_runs() {
+    if row.is(EXCLUSIVE) && context.jobs.exclusive_runs() {
         reply.silence();
         return Busy::Turn;
     }
-    match row.run {
+    match row.run() {
         Run::Now(handler) => {
-            let outcome = args::check(request.arguments, row.params, &mut reply).and_then(|args| {
-                if row.delimited {
-                    reply.delimit();
-                }
-                handler(context.state, &args, &mut reply)
-            });
+            let outcome =
+                args::check(request.arguments, row.params(), &mut reply).and_then(|args| {
+                    if row.is(DELIMITED) {
+                        reply.delimit();
+                    }
+                    handler(context.state, &args, &mut reply)
+                });
             if context.state.files.reading.is_some() {
                 reply.silence();
                 return Busy::Reading;
@@ -126,7 +129,7 @@ fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context<
             Busy::No
         }
         Run::Slow(slow) => {
-            let begun = args::check(request.arguments, row.params, &mut reply)
+            let begun = args::check(request.arguments, row.params(), &mut reply)
                 .and_then(|args| (slow.begin)(context.state, &args, &mut reply));
             if let Err(failed) = begun {
                 reply.finish(Err(failed));
@@ -139,11 +142,7 @@ fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context<
 }
 
 /// The row of the command, if it is known and allowed.
-fn find(
-    request: &Request<'_>,
-    state: &State,
-    reply: &mut Reply<'_>,
-) -> Result<&'static Row, Failed> {
+fn find(request: &Request<'_>, state: &State, reply: &mut Reply<'_>) -> Result<Command, Failed> {
     let name = request.command;
     let Some((place, row)) = commands::find(name) else {
         let error = reply
@@ -152,7 +151,7 @@ fn find(
             .string(name);
         return Err(error.text(" has not been found").end());
     };
-    if commands::is_enabled(place, row, state) {
+    if commands::is_enabled(place, &row, state) {
         return Ok(row);
     }
     let error = reply
@@ -166,7 +165,7 @@ fn find(
 
 fn start_job(
     message: json::Json<'_>,
-    row: &'static Row,
+    row: Command,
     slow: Slow,
     (out, start): (&mut Buffer, usize),
     owner: Owner,
@@ -175,11 +174,11 @@ fn start_job(
     let mut work = |state: &mut State, out: &mut dyn Store| {
         let (mut reply, request) = request::open(message, out);
         let done = request
-            .and_then(|request| args::check(request.arguments, row.params, &mut reply))
+            .and_then(|request| args::check(request.arguments, row.params(), &mut reply))
             .and_then(|args| (slow.work)(state, &args, &mut reply));
         match done {
             Ok(number) => {
-                if row.silent {
+                if row.is(SILENT) {
                     reply.silence();
                 } else {
                     reply.finish(Ok(()));
@@ -192,7 +191,7 @@ fn start_job(
             }
         }
     };
-    let kind = (slow, row.exclusive, row.shares_files);
+    let kind = (slow, row.is(EXCLUSIVE), row.is(SHARES_FILES));
     let started = context.start(kind, owner, out, &mut work);
     let Err(errno) = started else {
         return Busy::Job;

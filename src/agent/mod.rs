@@ -11,7 +11,7 @@ mod options;
 mod reading;
 mod serve;
 
-use crate::commands::{TABLE, info::VERSION};
+use crate::commands::{PREFIX, all, info::VERSION};
 use crate::sys::args::Strings;
 use crate::sys::{fault, log, process, stdio, stream};
 use options::{HELP, Nonsense, Options, Stop};
@@ -35,8 +35,8 @@ pub fn main(mut words: Strings, environment: Strings) -> i32 {
             Stop::Version => return say(&[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"]),
             Stop::Help => return say(&[HELP.as_bytes()]),
             Stop::Commands => {
-                let mut names = TABLE.iter();
-                let said = names.try_for_each(|row| match say(&[row.name.as_bytes(), b"\n"]) {
+                let mut names = all();
+                let said = names.try_for_each(|row| match say(&[PREFIX, row.name(), b"\n"]) {
                     0 => Ok(()),
                     failed => Err(failed),
                 });

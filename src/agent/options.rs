@@ -7,7 +7,7 @@
 use crate::agent::channel::DEFAULT_PORT;
 use crate::base::limits::FREEZE_TIMEOUT_S;
 use crate::base::text;
-use crate::commands::TABLE;
+use crate::commands;
 use crate::state::filter::Filter;
 
 /// Where clients come from.
@@ -260,7 +260,8 @@ fn list(filter: &mut Filter, allow: bool, names: &[u8]) {
         if allow {
             filter.allow_only_named();
         }
-        match TABLE.iter().position(|row| row.name.as_bytes() == name) {
+        let known = |name| commands::all().position(|command| command.name() == name);
+        match name.strip_prefix(commands::PREFIX).and_then(known) {
             Some(place) if allow => filter.allow(place),
             Some(place) => filter.block(place),
             None => {}
@@ -349,13 +350,17 @@ mod tests {
         assert_eq!(complaints, 3);
         assert_eq!(options.method, Method::VirtioSerial);
         assert_eq!(options.path, Some(DEFAULT_PORT));
-        let ping = TABLE.iter().position(|row| row.name == "guest-ping");
+        let ping = commands::all().position(|row| row.name() == b"ping");
         assert!(!options.filter.allows(ping.unwrap()));
     }
 
     #[test]
     fn lists_allow_and_block() {
-        let place = |name| TABLE.iter().position(|row| row.name == name).unwrap();
+        let place = |name: &str| {
+            let name = name.strip_prefix("guest-").unwrap().as_bytes();
+            let mut commands = commands::all();
+            commands.position(|command| command.name() == name).unwrap()
+        };
         let filter = options(&["-b", "guest-ping,nonsense", "-bguest-info"]).filter;
         assert!(!filter.allows(place("guest-ping")) && !filter.allows(place("guest-info")));
         assert!(filter.allows(place("guest-sync")));

@@ -2,7 +2,8 @@
 //!
 //! A row says everything about a command that is not its doing: its name, its parameters, what runs,
 //! and how it differs from the ordinary ([`Row`]). guest-info, filters, argument errors, refusals
-//! while frozen and the documentation all read the rows.
+//! while frozen and the documentation all read the rows. They are packed while the agent is compiled:
+//! what it has of a row is a [`Command`].
 //!
 //! To add a command: a handler in the file of its subject, and a row here, at its place in the
 //! order of QEMU's schema.
@@ -34,7 +35,7 @@ use crate::base::limits::PARAMETERS;
 use crate::probe::block::Disk;
 use crate::state::State;
 use crate::sys::{Errno, number};
-use crate::wire::args::{Args, Members, Param, Type, may, must};
+use crate::wire::args::{Args, Item, Members, Packer, Param, Params, Type, may, must};
 use crate::wire::emit::Value;
 use crate::wire::json::Str;
 use crate::wire::reply::{Failed, Reply};
@@ -138,25 +139,72 @@ pub struct Own {
 /// are children that came to another end.
 pub const REPLIED_ERROR: u8 = 16;
 
-/// A command.
-pub struct Row {
+// What is special about a command: bits of its packed tag, in which `wire::args` has one of its own.
+/// It is allowed while frozen, be it blocked or not. Nothing that could write is.
+const WHILE_FROZEN: u8 = 1;
+/// Its success is silent.
+pub const SILENT: u8 = 2;
+/// Its successful reply begins with the delimiter.
+pub const DELIMITED: u8 = 4;
+/// It waits until no other such command runs: those that freeze, thaw and shut down.
+pub const EXCLUSIVE: u8 = 16;
+/// Its child shares the agent's descriptors: what it opens and closes is opened and closed in the agent.
+pub const SHARES_FILES: u8 = 32;
+/// It runs in a child.
+const SLOW: u8 = 64;
+
+/// A command as it is written down.
+#[derive(Clone, Copy)]
+struct Row {
     /// Its name.
-    pub name: &'static str,
+    name: &'static str,
     /// Its parameters, in the order of the schema.
-    pub params: &'static [Param],
+    params: &'static [Param],
     /// How it runs.
-    pub run: Run,
-    /// Whether it is allowed while frozen, be it blocked or not. Nothing that could write is.
-    pub while_frozen: bool,
-    /// Whether its success is silent.
-    pub silent: bool,
-    /// Whether its successful reply begins with the delimiter.
-    pub delimited: bool,
-    /// Whether it waits until no other such command runs: those that freeze, thaw and shut down.
-    pub exclusive: bool,
-    /// Whether its child shares the agent's descriptors: what it opens and closes is opened and closed
-    /// in the agent.
-    pub shares_files: bool,
+    run: Run,
+    /// What is special about it.
+    flags: u8,
+}
+
+/// A command.
+#[derive(Clone, Copy)]
+pub struct Command {
+    item: Item,
+}
+
+impl Command {
+    /// Its name without [`PREFIX`].
+    pub fn name(&self) -> &'static [u8] {
+        self.item.name
+    }
+
+    /// Whether this is special about it.
+    pub fn is(&self, flag: u8) -> bool {
+        self.item.tag & flag != 0
+    }
+
+    /// Its parameters, in the order of the schema.
+    pub fn params(&self) -> Params {
+        Params(self.item.body.get(1..).unwrap_or_default())
+    }
+
+    /// How it runs.
+    pub fn run(&self) -> Run {
+        let place = usize::from(self.item.body[0]);
+        if self.is(SLOW) {
+            Run::Slow(SLOW_ONES[place])
+        } else {
+            Run::Now(QUICK_ONES[place])
+        }
+    }
+}
+
+/// What all names begin with.
+pub const PREFIX: &[u8] = b"guest-";
+
+/// Every command, in the order of QEMU's schema.
+pub fn all() -> impl Iterator<Item = Command> {
+    Params(&PACKED).map(|item| Command { item })
 }
 
 impl Row {
@@ -165,52 +213,42 @@ impl Row {
             name,
             params,
             run: Run::Now(handler),
-            while_frozen: false,
-            silent: false,
-            delimited: false,
-            exclusive: false,
-            shares_files: false,
+            flags: 0,
         }
     }
 
     const fn slow(name: &'static str, params: &'static [Param], slow: Slow) -> Self {
         Self {
+            name,
+            params,
             run: Run::Slow(slow),
-            ..Self::now(name, params, slow.begin)
+            flags: SLOW,
         }
     }
 
     const fn while_frozen(self) -> Self {
-        Self {
-            while_frozen: true,
-            ..self
-        }
+        self.with(WHILE_FROZEN)
     }
 
     const fn silent(self) -> Self {
-        Self {
-            silent: true,
-            ..self
-        }
+        self.with(SILENT)
     }
 
     const fn delimited(self) -> Self {
-        Self {
-            delimited: true,
-            ..self
-        }
+        self.with(DELIMITED)
     }
 
     const fn shares_files(self) -> Self {
-        Self {
-            shares_files: true,
-            ..self
-        }
+        self.with(SHARES_FILES)
     }
 
     const fn exclusive(self) -> Self {
+        self.with(EXCLUSIVE)
+    }
+
+    const fn with(self, flag: u8) -> Self {
         Self {
-            exclusive: true,
+            flags: self.flags | flag,
             ..self
         }
     }
@@ -318,8 +356,70 @@ const ROWS: [Row; 43] = [
     Row::slow("guest-network-get-route", NONE, route::GET_ROUTE),
 ];
 
-/// Every command.
-pub static TABLE: [Row; ROWS.len()] = ROWS;
+/// How many there are.
+pub const COUNT: usize = ROWS.len();
+
+/// How many of them run in a child.
+const SLOW_COUNT: usize = having(SLOW);
+
+/// What the commands do that run right away, and those that do not.
+static QUICK_ONES: [Handler; COUNT - SLOW_COUNT] = {
+    let mut ones: [Handler; COUNT - SLOW_COUNT] = [sync::ping; _];
+    let (mut row, mut count) = (0, 0);
+    while row < COUNT {
+        if let Run::Now(handler) = ROWS[row].run {
+            ones[count] = handler;
+            count += 1;
+        }
+        row += 1;
+    }
+    ones
+};
+static SLOW_ONES: [Slow; SLOW_COUNT] = {
+    let mut ones = [Slow::alone(|_, _, _| Ok(0)); _];
+    let (mut row, mut count) = (0, 0);
+    while row < COUNT {
+        if let Run::Slow(slow) = ROWS[row].run {
+            ones[count] = slow;
+            count += 1;
+        }
+        row += 1;
+    }
+    ones
+};
+
+/// Names, flags, which of the above, and parameters: an item a row.
+const PACKER: Packer<4096> = {
+    let mut packer = Packer::new();
+    let (mut row, mut quick, mut slow) = (0, 0, 0);
+    while row < COUNT {
+        let Row {
+            name,
+            params,
+            flags,
+            ..
+        } = ROWS[row];
+        let (prefix, name) = name.as_bytes().split_at(PREFIX.len());
+        assert!(prefix.eq_ignore_ascii_case(PREFIX));
+        let begun = packer.begin(flags, name);
+        let count = if flags & SLOW != 0 {
+            &mut slow
+        } else {
+            &mut quick
+        };
+        packer.push(*count);
+        *count += 1;
+        packer.params(params);
+        packer.end(begun);
+        row += 1;
+    }
+    packer
+};
+static PACKED: [u8; PACKER.len] = {
+    let mut bytes = [0; _];
+    bytes.copy_from_slice(PACKER.bytes.split_at(PACKER.len).0);
+    bytes
+};
 
 const HANDLE: &[Param] = &[must("handle", Type::Int)];
 
@@ -357,16 +457,22 @@ static MEMORY_BLOCK: Members = Members(&[
     may("can-offline", Type::Bool),
 ]);
 
-/// The row of a command, and its place in the table.
-pub fn find(name: Str<'_>) -> Option<(usize, &'static Row)> {
-    TABLE.iter().enumerate().find(|(_, row)| name.is(row.name))
+/// The command of this name, and its place in the table.
+pub fn find(name: Str<'_>) -> Option<(usize, Command)> {
+    let name = name.behind(PREFIX)?;
+    for (place, command) in all().enumerate() {
+        if name.is_named(command.name()) {
+            return Some((place, command));
+        }
+    }
+    None
 }
 
 /// Whether a command may run now. While frozen only the table counts: what could thaw the guest must
 /// not be blocked then.
-pub fn is_enabled(place: usize, row: &Row, state: &State) -> bool {
+pub fn is_enabled(place: usize, command: &Command, state: &State) -> bool {
     if state.freeze.is_frozen() {
-        row.while_frozen
+        command.is(WHILE_FROZEN)
     } else {
         state.filter.allows(place)
     }
@@ -401,10 +507,11 @@ const fn is_sound(rows: &[Row]) -> bool {
     true
 }
 
-const fn allowed_while_frozen(rows: &[Row]) -> usize {
+/// How many rows have this flag.
+const fn having(flag: u8) -> usize {
     let (mut row, mut count) = (0, 0);
-    while row < rows.len() {
-        count += rows[row].while_frozen as usize;
+    while row < COUNT {
+        count += (ROWS[row].flags & flag != 0) as usize;
         row += 1;
     }
     count
@@ -413,4 +520,4 @@ const fn allowed_while_frozen(rows: &[Row]) -> usize {
 const_assert!(is_sound(&ROWS));
 const_assert!(ROWS.len() <= crate::state::filter::MOST_COMMANDS);
 // guest-sync, -sync-delimited, -ping, -info, -fsfreeze-status and -fsfreeze-thaw.
-const_assert!(allowed_while_frozen(&ROWS) == 6);
+const_assert!(having(WHILE_FROZEN) == 6);

@@ -283,7 +283,7 @@ mod tests {
     use crate::state::freeze::Freeze;
     use crate::state::programs::Programs;
     use crate::sys::log::Log;
-    use crate::wire::args::{Param, Type, check, may};
+    use crate::wire::args::{Param, Params, Type, check, may};
     use crate::wire::json;
 
     const PARAMS: &[Param] = &[may("mode", Type::Str)];
@@ -306,7 +306,7 @@ mod tests {
             let mut out = heapless::Vec::<u8, 512>::new();
             let mut reply = Reply::new(&mut out, None);
             let arguments = json::check(text.as_bytes()).unwrap();
-            let args = check(Some(arguments), PARAMS, &mut reply).unwrap();
+            let args = check(Some(arguments), Params::of(PARAMS), &mut reply).unwrap();
             let failed = begin_as_told(&mut state, &args, &mut reply).unwrap_err();
             reply.finish(Err(failed));
             assert_eq!(

@@ -8,7 +8,7 @@ use super::json::{Json, Kind, Str};
 use super::reply::{Failed, Failure, Reply};
 use crate::base::limits::PARAMETERS;
 
-/// What a parameter takes.
+/// What a parameter takes. How parameters are written down; [`Params`] are what the program has.
 #[derive(Clone, Copy, Debug)]
 pub enum Type {
     /// An integer within 64 bits with a sign.
@@ -82,9 +82,172 @@ pub const fn may(name: &'static str, kind: Type) -> Param {
     }
 }
 
+/// What a [`Type`] is in a packed tag: the [`Kind`] it takes, and how.
+const KIND: u8 = 7;
+/// What is inside follows: members, or what an alternative is called and its words.
+const BODY: u8 = 8;
+const MANDATORY: u8 = 16;
+const EITHER: u8 = 32;
+
+/// What the kinds are called, in their order.
+const KINDS: &[u8] = b"object array string integer uint64 - boolean";
+
+/// Parameters, packed: of each a tag, the length of its name and, if the tag says so, that of what is
+/// inside, then the name and what is inside.
+///
+/// An eighth of what references, lengths and alignment would take.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Params(pub &'static [u8]);
+
+/// One of them, or one line of another list that is packed likewise.
+#[derive(Clone, Copy)]
+pub struct Item {
+    /// What the list makes of it.
+    pub tag: u8,
+    /// Its name.
+    pub name: &'static [u8],
+    /// What is inside.
+    pub body: &'static [u8],
+}
+
+impl Iterator for Params {
+    type Item = Item;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<Item> {
+        let (tag, rest) = self.0.split_first()?;
+        let (name, mut rest) = rest.split_first()?;
+        let mut body = 0;
+        if tag & BODY != 0 {
+            (body, rest) = rest.split_first().map(|(body, rest)| (*body, rest))?;
+        }
+        let (name, rest) = rest.split_at_checked(usize::from(*name))?;
+        let (body, rest) = rest.split_at_checked(usize::from(body))?;
+        self.0 = rest;
+        let tag = *tag;
+        Some(Item { tag, name, body })
+    }
+}
+
+/// Packs lists while the program is compiled.
+pub struct Packer<const N: usize> {
+    /// The bytes; what is beyond `len` means nothing.
+    pub bytes: [u8; N],
+    /// How many they are.
+    pub len: usize,
+}
+
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "at compile time"
+)]
+impl<const N: usize> Packer<N> {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Self {
+            bytes: [0; N],
+            len: 0,
+        }
+    }
+
+    /// Appends a byte.
+    pub const fn push(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    const fn text(&mut self, text: &[u8]) {
+        let mut at = 0;
+        while at < text.len() {
+            self.push(text[at]);
+            at += 1;
+        }
+    }
+
+    /// Begins an item with something inside; gives where its length goes, for [`Packer::end`].
+    pub const fn begin(&mut self, tag: u8, name: &[u8]) -> usize {
+        self.push(tag | BODY);
+        self.push(name.len() as u8);
+        self.push(0);
+        self.text(name);
+        self.len - name.len() - 1
+    }
+
+    /// Ends what [`Packer::begin`] began.
+    pub const fn end(&mut self, begun: usize) {
+        let name = self.bytes[begun - 1] as usize;
+        let len = self.len - begun - 1 - name;
+        assert!(len < 256);
+        self.bytes[begun] = len as u8;
+    }
+
+    /// Appends parameters.
+    pub const fn params(&mut self, params: &[Param]) {
+        let mut at = 0;
+        while at < params.len() {
+            let Param {
+                name,
+                kind,
+                mandatory,
+            } = &params[at];
+            let must = if *mandatory { MANDATORY } else { 0 };
+            let name = name.as_bytes();
+            let (kind, members): (Kind, &[Param]) = match kind {
+                Type::Int => (Kind::Integer, &[]),
+                Type::Uint64 => (Kind::Unsigned, &[]),
+                Type::Bool => (Kind::Bool, &[]),
+                Type::Str => (Kind::String, &[]),
+                Type::Strings => (Kind::Array, &[]),
+                Type::Object(members) => (Kind::Object, members.0),
+                Type::Objects(members) => (Kind::Array, members.0),
+                Type::Either(alternate) => {
+                    let other = match alternate.other {
+                        Other::Int => Kind::Integer,
+                        Other::Bool => Kind::Bool,
+                    };
+                    let begun = self.begin(other as u8 | must | EITHER, name);
+                    self.text(alternate.name.as_bytes());
+                    self.push(b' ');
+                    self.text(alternate.words.as_bytes());
+                    self.end(begun);
+                    at += 1;
+                    continue;
+                }
+            };
+            if members.is_empty() {
+                self.push(kind as u8 | must);
+                self.push(name.len() as u8);
+                self.text(name);
+            } else {
+                let begun = self.begin(kind as u8 | must, name);
+                self.params(members);
+                self.end(begun);
+            }
+            at += 1;
+        }
+    }
+}
+
+impl<const N: usize> Default for Packer<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+impl Params {
+    /// These, packed.
+    pub(crate) fn of(params: &[Param]) -> Self {
+        let mut packer = Packer::<256>::new();
+        packer.params(params);
+        Self(packer.bytes[..packer.len].to_vec().leak())
+    }
+}
+
 /// The arguments of a request, proven to be what the command's parameters say.
 pub struct Args<'a> {
-    params: &'static [Param],
+    params: Params,
     values: Values<'a>,
 }
 
@@ -94,7 +257,7 @@ impl<'a> Args<'a> {
     /// No arguments.
     pub fn none() -> Self {
         Self {
-            params: &[],
+            params: Params::default(),
             values: Values::default(),
         }
     }
@@ -115,187 +278,166 @@ impl<'a> Args<'a> {
     }
 
     /// The value given for `name`, of the type its parameter has.
+    #[inline(never)]
     pub fn value(&self, name: &str) -> Option<Json<'a>> {
-        let place = self.params.iter().position(|param| param.name == name)?;
-        *self.values.get(place)?
+        for (param, value) in self.params.zip(&self.values) {
+            if param.name == name.as_bytes() {
+                return *value;
+            }
+        }
+        None
     }
 }
 
 /// Checks `arguments` against `params`.
 pub fn check<'a>(
     arguments: Option<Json<'a>>,
-    params: &'static [Param],
+    params: Params,
     reply: &mut Reply<'_>,
 ) -> Result<Args<'a>, Failed> {
-    let mut values = Values::default();
-    if let Some(object) = arguments {
-        let unexpected = gather(object, params, &mut values);
-        check_members(params, &values, unexpected, None, reply)?;
-    } else {
-        check_members(params, &values, None, None, reply)?;
-    }
-    Ok(Args { params, values })
+    let values = Values::default();
+    let mut args = Args { params, values };
+    let object = arguments.unwrap_or_default();
+    check_members(object, params, None, &mut args.values, reply)?;
+    Ok(args)
 }
 
 /// Where in the arguments a value stands, as a chain of names and positions up to the outermost.
 struct Place<'p> {
     outer: Option<&'p Place<'p>>,
-    step: Step<'p>,
-}
-
-enum Step<'p> {
-    Member(&'p str),
-    Stranger(Str<'p>),
-    Item(usize),
+    name: Str<'p>,
+    /// The position in the array of that name, or -1.
+    index: i64,
 }
 
 impl Place<'_> {
-    fn write<'f>(&self, failure: Failure<'f>) -> Failure<'f> {
-        let failure = match self.outer {
-            Some(outer) => outer.write(failure),
-            None => failure,
-        };
-        let dot = if self.outer.is_some() { "." } else { "" };
-        match self.step {
-            Step::Member(name) => failure.text(dot).text(name),
-            Step::Stranger(name) => failure.text(dot).string(name),
-            Step::Item(index) => {
-                let index = i64::try_from(index).unwrap_or(i64::MAX);
-                failure.text("[").number(index).text("]")
-            }
+    fn write<'f>(&self, mut failure: Failure<'f>) -> Failure<'f> {
+        if let Some(outer) = self.outer {
+            failure = outer.write(failure).text(".");
         }
+        failure = failure.string(self.name);
+        if self.index >= 0 {
+            failure = failure.text("[").number(self.index).text("]");
+        }
+        failure
     }
 
-    /// The last name, which is all that errors of enumerations tell.
-    fn last_name(&self) -> &str {
-        match (&self.step, self.outer) {
-            (Step::Member(name), _) => name,
-            (_, Some(outer)) => outer.last_name(),
-            (_, None) => "",
+    /// An error that says where.
+    fn wrong(&self, reply: &mut Reply<'_>, before: &str, after: &[&[u8]]) -> Failed {
+        let mut error = self.write(reply.fail().text(before));
+        for piece in after {
+            error = error.bytes(piece);
         }
+        error.end()
     }
 }
 
-/// Sorts the members of an object by parameter; gives the first that fits none.
-fn gather<'a>(object: Json<'a>, params: &[Param], values: &mut Values<'a>) -> Option<Str<'a>> {
-    let mut unexpected = None;
-    for (name, value) in object.members() {
-        let place = params.iter().position(|param| name.is(param.name));
-        match place.and_then(|place| values.get_mut(place)) {
-            Some(slot) => *slot = Some(value),
-            None => unexpected = unexpected.or(Some(name)),
-        }
-    }
-    unexpected
-}
+const PARAMETER: &str = "Parameter '";
 
-fn check_members(
-    params: &'static [Param],
-    values: &Values<'_>,
-    unexpected: Option<Str<'_>>,
+/// Sorts the members of an object by parameter and checks them.
+fn check_members<'a>(
+    object: Json<'a>,
+    params: Params,
     outer: Option<&Place<'_>>,
+    values: &mut Values<'a>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    for (param, value) in params.iter().zip(values) {
-        let place = Place {
-            outer,
-            step: Step::Member(param.name),
-        };
-        match value {
-            Some(value) => check_value(*value, param.kind, &place, reply)?,
-            None if param.mandatory => {
-                let error = place.write(reply.fail().text("Parameter '"));
-                return Err(error.text("' is missing").end());
+    let mut unexpected = None;
+    'members: for (name, value) in object.members() {
+        for (param, slot) in params.zip(&mut *values) {
+            if name.is_named(param.name) {
+                *slot = Some(value);
+                continue 'members;
             }
-            None => {}
+        }
+        unexpected = unexpected.or(Some(name));
+    }
+    let mut place = Place {
+        outer,
+        name: Str::default(),
+        index: -1,
+    };
+    for (param, value) in params.zip(&*values) {
+        place.name = Str::ascii(param.name);
+        if let Some(value) = value {
+            check_value(*value, param, &place, reply)?;
+        } else if param.tag & MANDATORY != 0 {
+            return Err(place.wrong(reply, PARAMETER, &[b"' is missing"]));
         }
     }
-    let Some(name) = unexpected else {
-        return Ok(());
-    };
-    let place = Place {
-        outer,
-        step: Step::Stranger(name),
-    };
-    Err(place
-        .write(reply.fail().text("Parameter '"))
-        .text("' is unexpected")
-        .end())
+    match unexpected {
+        None => Ok(()),
+        Some(name) => {
+            place.name = name;
+            Err(place.wrong(reply, PARAMETER, &[b"' is unexpected"]))
+        }
+    }
 }
 
 fn check_value(
     value: Json<'_>,
-    kind: Type,
+    param: Item,
     place: &Place<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    let found = value.kind();
-    let (wanted, expected) = match kind {
-        Type::Int => (Kind::Integer, "integer"),
-        Type::Bool => (Kind::Bool, "boolean"),
-        Type::Str => (Kind::String, "string"),
-        Type::Object(_) => (Kind::Object, "object"),
-        Type::Strings | Type::Objects(_) => (Kind::Array, "array"),
-        Type::Uint64 if matches!(found, Kind::Integer | Kind::Unsigned) => return Ok(()),
-        Type::Uint64 => {
-            let error = place.write(reply.fail().text("Parameter '"));
-            return Err(error.text("' expects uint64").end());
-        }
-        Type::Either(alternate) => return check_alternate(value, found, alternate, place, reply),
+    let Item { tag, body, .. } = param;
+    let wanted = tag & KIND;
+    let found = value.kind() as u8;
+    let mut expected = name_of(KINDS, wanted);
+    // A word, or a value of another type. Errors name it by its last name alone.
+    let last = Place {
+        outer: None,
+        ..*place
     };
+    let mut named = place;
     if found != wanted {
-        let error = place.write(reply.fail().text(WRONG_TYPE));
-        return Err(error.text(EXPECTED).text(expected).end());
-    }
-    let item = match kind {
-        Type::Strings => Type::Str,
-        Type::Objects(members) => Type::Object(members),
-        Type::Object(members) => {
-            let mut values = Values::default();
-            let unexpected = gather(value, members.0, &mut values);
-            return check_members(members.0, &values, unexpected, Some(place), reply);
+        if tag & EITHER != 0 {
+            named = &last;
+            if let Some(word) = value.string() {
+                let mut words = body.split(|byte| *byte == b' ').skip(1);
+                if words.any(|known| word.is_named(known)) {
+                    return Ok(());
+                }
+                let error = last.write(reply.fail().text(PARAMETER));
+                let error = error.text("' does not accept value '").string(word);
+                return Err(error.text("'").end());
+            }
+            let is_number = matches!(value.kind(), Kind::Unsigned | Kind::Double);
+            if !is_number || wanted != Kind::Integer as u8 {
+                expected = name_of(body, 0);
+            }
+        } else if wanted == Kind::Unsigned as u8 {
+            if found == Kind::Integer as u8 {
+                return Ok(());
+            }
+            return Err(place.wrong(reply, PARAMETER, &[b"' expects uint64"]));
         }
-        _ => return Ok(()),
+        let after = [b"', expected: ", expected];
+        return Err(named.wrong(reply, "Invalid parameter type for '", &after));
+    }
+    if found == Kind::Object as u8 {
+        let mut values = Values::default();
+        return check_members(value, Params(body), Some(place), &mut values, reply);
+    }
+    // A list of objects, or of strings.
+    let kind = match body {
+        [] => Kind::String,
+        _ => Kind::Object,
     };
-    for (index, value) in value.items().enumerate() {
-        let place = Place {
-            outer: Some(place),
-            step: Step::Item(index),
-        };
-        check_value(value, item, &place, reply)?;
+    let item = Item {
+        tag: kind as u8,
+        ..param
+    };
+    for (index, value) in (0..).zip(value.items()) {
+        check_value(value, item, &Place { index, ..*place }, reply)?;
     }
     Ok(())
 }
 
-const WRONG_TYPE: &str = "Invalid parameter type for '";
-const EXPECTED: &str = "', expected: ";
-
-/// Checks a value of either of two types. Errors name it by its last name alone.
-fn check_alternate(
-    value: Json<'_>,
-    found: Kind,
-    alternate: &Alternate,
-    place: &Place<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<(), Failed> {
-    let name = place.last_name();
-    let expected = match (found, alternate.other) {
-        (Kind::Integer, Other::Int) | (Kind::Bool, Other::Bool) => return Ok(()),
-        (Kind::Unsigned | Kind::Double, Other::Int) => "integer",
-        (Kind::String, _) => "",
-        _ => alternate.name,
-    };
-    let Some(word) = value.string() else {
-        let error = reply.fail().text(WRONG_TYPE).text(name);
-        return Err(error.text(EXPECTED).text(expected).end());
-    };
-    let mut words = alternate.words.split(' ');
-    if words.any(|known| word.is(known)) {
-        return Ok(());
-    }
-    let error = reply.fail().text("Parameter '").text(name);
-    let error = error.text("' does not accept value '").string(word);
-    Err(error.text("'").end())
+/// The one of `names`, parted by blanks, that is at this place.
+fn name_of(names: &[u8], place: u8) -> &[u8] {
+    let mut names = names.split(|byte| *byte == b' ');
+    names.nth(place.into()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -330,7 +472,7 @@ mod tests {
         let arguments = json::check(arguments.as_bytes()).unwrap();
         let mut out = heapless::Vec::<u8, 512>::new();
         let mut reply = Reply::new(&mut out, None);
-        let outcome = check(Some(arguments), PARAMS, &mut reply).map(|_| ());
+        let outcome = check(Some(arguments), Params::of(PARAMS), &mut reply).map(|_| ());
         reply.finish(outcome);
         let text = String::from_utf8(out.to_vec()).unwrap();
         let error = text.split("\"desc\": \"").nth(1);

@@ -11,7 +11,8 @@ use core::fmt;
 
 use serde::ser::{self, Impossible, Serialize, SerializeSeq, SerializeStruct, Serializer};
 
-use super::json::Json;
+use super::frame::scalar;
+use super::json::{ILL_FORMED, Json, utf8};
 use crate::base::base64;
 use crate::base::store::Store;
 use crate::base::text::Digits;
@@ -91,8 +92,16 @@ impl<'a> Value<'a> {
 
     /// A string.
     pub fn text(self, text: &[u8]) {
+        self.text_in(&[text]);
+    }
+
+    /// A string in pieces, none of which ends within a character.
+    #[inline(never)]
+    pub fn text_in(self, pieces: &[&[u8]]) {
         put(self.out, b"\"");
-        escape(self.out, text);
+        for piece in pieces {
+            escape(self.out, piece);
+        }
         put(self.out, b"\"");
     }
 
@@ -140,36 +149,26 @@ impl<'a> Value<'a> {
     /// but for the minus of -0: a double is thus echoed exactly, and never as `inf`.
     pub fn json(self, json: Json<'_>) {
         let mut rest = json.text();
-        while let Some((&byte, behind)) = rest.split_first() {
-            rest = match byte {
-                b'"' | b'\'' => match Json::leading_string(rest) {
-                    Some((string, behind)) => {
-                        put(self.out, b"\"");
-                        escape_bytes(self.out, string.bytes());
-                        put(self.out, b"\"");
-                        behind
-                    }
-                    None => behind,
-                },
-                b',' => then(self.out, b", ", behind),
-                b':' => then(self.out, b": ", behind),
-                b' ' | b'\t' | b'\n' | b'\r' => behind,
-                b'{' | b'}' | b'[' | b']' => then(self.out, &[byte], behind),
-                _ => {
-                    let len = rest
-                        .iter()
-                        .position(|byte| b" \t\n\r,:{}[]\"'".contains(byte));
-                    let (token, behind) = rest.split_at(len.unwrap_or(rest.len()));
-                    then(self.out, if token == b"-0" { b"0" } else { token }, behind)
-                }
-            };
+        while let Some(&byte) = rest.first() {
+            if let Some((string, behind)) = Json::leading_string(rest) {
+                rest = behind;
+                put(self.out, b"\"");
+                escape_bytes(self.out, string.bytes());
+                put(self.out, b"\"");
+                continue;
+            }
+            // Anything but a number or a keyword is one byte.
+            let (len, _) = scalar(rest);
+            let (token, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            rest = behind;
+            if byte > b' ' {
+                put(self.out, if token == b"-0" { b"0" } else { token });
+            }
+            if let b',' | b':' = byte {
+                put(self.out, b" ");
+            }
         }
     }
-}
-
-fn then<'t>(out: &mut dyn Store, text: &[u8], rest: &'t [u8]) -> &'t [u8] {
-    put(out, text);
-    rest
 }
 
 impl<'a> Object<'a> {
@@ -265,20 +264,22 @@ fn put(out: &mut dyn Store, text: &[u8]) {
 
 /// Writes `bytes` as the inside of a string. Ill-formed UTF-8 becomes U+FFFD, one for each maximal
 /// part, and the two bytes C0 80 become U+0000, as which they came in.
+#[inline(never)]
 pub(super) fn escape(out: &mut dyn Store, bytes: &[u8]) {
     let mut rest = bytes;
     while !rest.is_empty() {
         let plain = rest.iter().take_while(|byte| is_plain(**byte)).count();
-        let (run, behind) = rest.split_at(plain);
+        let (run, behind) = rest.split_at_checked(plain).unwrap_or((rest, &[]));
         put(out, run);
-        rest = match behind.first() {
-            Some(byte) if byte.is_ascii() => {
-                escape_char(out, char::from(*byte));
-                behind.get(1..).unwrap_or_default()
-            }
-            Some(_) => escape_wide(out, behind),
-            None => behind,
+        let Some(byte) = behind.first() else {
+            break;
         };
+        let (code, len) = match byte {
+            0x80.. => utf8(behind),
+            _ => (u32::from(*byte), 1),
+        };
+        escape_char(out, if code == ILL_FORMED { 0xFFFD } else { code });
+        rest = behind.get(len..).unwrap_or_default();
     }
 }
 
@@ -308,60 +309,30 @@ fn is_plain(byte: u8) -> bool {
     (0x20..0x7F).contains(&byte) && byte != b'"' && byte != b'\\'
 }
 
-/// Writes the one character, well formed or not, that begins at a byte above ASCII; gives the rest.
-fn escape_wide<'b>(out: &mut dyn Store, bytes: &'b [u8]) -> &'b [u8] {
-    if let Some(rest) = bytes.strip_prefix(b"\xC0\x80") {
-        escape_char(out, '\0');
-        return rest;
-    }
-    let chunk = bytes.utf8_chunks().next();
-    let first = chunk
-        .as_ref()
-        .and_then(|chunk| chunk.valid().chars().next());
-    let len = match (first, chunk) {
-        (Some(first), _) => first.len_utf8(),
-        (None, Some(chunk)) => chunk.invalid().len(),
-        (None, None) => bytes.len(),
-    };
-    escape_char(out, first.unwrap_or(char::REPLACEMENT_CHARACTER));
-    bytes.get(len..).unwrap_or_default()
-}
-
-fn escape_char(out: &mut dyn Store, char: char) {
-    let short: &[u8] = match char {
-        '"' => b"\\\"",
-        '\\' => b"\\\\",
-        '\x08' => b"\\b",
-        '\x0C' => b"\\f",
-        '\n' => b"\\n",
-        '\r' => b"\\r",
-        '\t' => b"\\t",
-        _ => {
-            for unit in char.encode_utf16(&mut [0; 2]) {
-                put(
-                    out,
-                    &[
-                        b'\\',
-                        b'u',
-                        hex(*unit >> 12),
-                        hex(*unit >> 8),
-                        hex(*unit >> 4),
-                        hex(*unit),
-                    ],
-                );
-            }
-            return;
+fn escape_char(out: &mut dyn Store, code: u32) {
+    /// What has an escape of one letter, and that.
+    const SHORT: &[[u8; 2]] = &[
+        *b"\"\"", *b"\\\\", *b"\x08b", *b"\x0Cf", *b"\nn", *b"\rr", *b"\tt",
+    ];
+    for [byte, letter] in SHORT {
+        if u32::from(*byte) == code {
+            return put(out, &[b'\\', *letter]);
         }
-    };
-    put(out, short);
-}
-
-/// The upper-case hexadecimal digit of the lowest four bits.
-fn hex(value: u16) -> u8 {
-    match (value & 0xF) as u8 {
-        nibble @ 0..10 => nibble.wrapping_add(b'0'),
-        nibble => nibble.wrapping_add(b'A').wrapping_sub(10),
     }
+    let mut unit = code;
+    if code > 0xFFFF {
+        escape_char(out, (code >> 10).wrapping_add(0xD7C0));
+        unit = code & 0x3FF | 0xDC00;
+    }
+    let mut text = *b"\\u0000";
+    for byte in text.iter_mut().skip(2).rev() {
+        *byte = match (unit & 0xF) as u8 {
+            nibble @ 0..10 => nibble.wrapping_add(b'0'),
+            nibble => nibble.wrapping_add(b'A').wrapping_sub(10),
+        };
+        unit >>= 4;
+    }
+    put(out, &text);
 }
 
 /// A type that no reply has.

@@ -21,7 +21,7 @@
 use super::frame::{between, plain_run, scalar};
 use crate::base::limits::{REQUEST_DEPTH, REQUEST_OPEN_MEMBERS};
 use crate::base::store::{Full, Store};
-use serde_json_core::from_slice;
+use crate::base::text::parse_u64;
 
 /// Longest text of a parser error after its prefix; qemu-ga cuts the rest off.
 const MESSAGE_BYTES: usize = 1023;
@@ -30,7 +30,7 @@ const MESSAGE_BYTES: usize = 1023;
 const NAME_BYTES: usize = 40;
 
 /// A well-formed JSON value: its text, without blanks around it. Proven by [`check`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Json<'a>(&'a [u8]);
 
 /// What a value is. Numbers are told apart by what holds them without loss.
@@ -89,13 +89,15 @@ impl<'a> Json<'a> {
     }
 
     /// The number, if it is an integer literal that fits.
+    #[inline(never)]
     pub fn int(self) -> Option<i64> {
         let (negative, magnitude) = self.integer()?;
+        let number = magnitude.cast_signed();
         if negative {
             // One more fits below zero than above.
-            0i64.checked_sub_unsigned(magnitude)
+            (magnitude <= 1 << 63).then_some(number.wrapping_neg())
         } else {
-            i64::try_from(magnitude).ok()
+            (number >= 0).then_some(number)
         }
     }
 
@@ -129,11 +131,11 @@ impl<'a> Json<'a> {
     }
 
     /// Whether an integer literal is negative, and how far from zero, if that fits.
+    #[inline(never)]
     fn integer(self) -> Option<(bool, u64)> {
         let digits = self.0.strip_prefix(b"-");
-        let text = digits.unwrap_or(self.0);
-        let (magnitude, used) = from_slice(text).ok()?;
-        (used == text.len()).then_some((digits.is_some(), magnitude))
+        let magnitude = parse_u64(digits.unwrap_or(self.0))?;
+        Some((digits.is_some(), magnitude))
     }
 }
 
@@ -307,7 +309,13 @@ impl<'a> Cursor<'a> {
                         }
                     }
                 }
-                0x80.. => self.advance(utf8_len(rest).ok_or(ParseError::InvalidUtf8)?),
+                0x80.. => {
+                    let (code, len) = utf8(rest);
+                    if !is_character(code) {
+                        return Err(ParseError::InvalidUtf8);
+                    }
+                    self.advance(len);
+                }
                 _ => return Err(self.unexpected(ParseError::Stray(rest))),
             }
         }
@@ -347,7 +355,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// The raw text between the quotes of a string, proven well formed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Str<'a> {
     text: &'a [u8],
     /// There may be an escape in it. Long text is not searched for one until somebody asks.
@@ -360,9 +368,36 @@ impl<'a> Str<'a> {
         Self { text, escaped }
     }
 
+    /// The string of these bytes, which hold no backslash.
+    pub(super) fn ascii(text: &'a [u8]) -> Self {
+        Self {
+            text,
+            escaped: false,
+        }
+    }
+
+    /// What follows `prefix`, if the string begins with that: ASCII that holds no backslash.
+    pub fn behind(self, prefix: &[u8]) -> Option<Self> {
+        let mut bytes = self.bytes();
+        for byte in prefix {
+            if bytes.next() != Some(*byte) {
+                return None;
+            }
+        }
+        Some(Self {
+            text: bytes.rest,
+            ..self
+        })
+    }
+
     /// Whether the string is `ascii`, which holds no backslash. Costs little where it is not.
     pub fn is(self, ascii: &str) -> bool {
-        let name = ascii.as_bytes();
+        self.is_named(ascii.as_bytes())
+    }
+
+    /// As [`Str::is`].
+    #[inline(never)]
+    pub fn is_named(self, name: &[u8]) -> bool {
         // An escape is longer than what it stands for.
         if self.escaped && self.text.len() > name.len() {
             self.stands_for(name)
@@ -758,23 +793,41 @@ fn code_unit(text: &[u8]) -> Option<(u32, &[u8])> {
     Some((unit, after))
 }
 
-/// Length of the character that `text` begins with, whose first byte is no ASCII.
-fn utf8_len(text: &[u8]) -> Option<usize> {
-    let (&lead, rest) = text.split_first()?;
-    let (more, mut code, least) = match lead {
-        0xc0..=0xdf => (1, u32::from(lead & 0x1f), 0x80),
-        0xe0..=0xef => (2, u32::from(lead & 0x0f), 0x800),
-        0xf0..=0xf7 => (3, u32::from(lead & 0x07), 0x1_0000),
-        _ => return None,
+/// Stands for ill-formed UTF-8.
+pub(super) const ILL_FORMED: u32 = u32::MAX;
+
+/// The character that `text` begins with, whose first byte is no ASCII, and its length: of what is ill
+/// formed, that of a maximal part. C0 80 is U+0000.
+pub(super) fn utf8(text: &[u8]) -> (u32, usize) {
+    let mut bytes = text.iter().copied();
+    let lead = bytes.next().unwrap_or(0);
+    let (last, mut code) = match lead {
+        0xc0..=0xdf => (1usize, lead & 0x1f),
+        0xe0..=0xef => (2, lead & 0x0f),
+        0xf0..=0xf4 => (3, lead & 0x07),
+        _ => return (ILL_FORMED, 1),
     };
-    for byte in rest.get(..more)? {
-        if byte & 0xc0 != 0x80 {
-            return None;
+    let mut len = 1usize;
+    let mut value = u32::from(code);
+    while len <= last {
+        code = bytes.next().unwrap_or(0);
+        if code & 0xc0 != 0x80 {
+            return (ILL_FORMED, len);
         }
-        code = code << 6 | u32::from(byte & 0x3f);
+        value = value << 6 | u32::from(code & 0x3f);
+        // The second byte already tells what is too long, a surrogate or beyond the last.
+        let is_right = len > 1
+            || match last {
+                1 => value == 0 || value >= 0x80,
+                2 => value >= 0x20 && value >> 5 != 0x1b,
+                _ => matches!(value, 0x10..0x110),
+            };
+        if !is_right {
+            return (ILL_FORMED, 1);
+        }
+        len = len.wrapping_add(1);
     }
-    let nul = lead == 0xc0 && code == 0;
-    (nul || code >= least && is_character(code)).then_some(more.wrapping_add(1))
+    (value, len)
 }
 
 /// Whether the code point may stand in a string: no surrogate, no noncharacter.

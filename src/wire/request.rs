@@ -4,7 +4,7 @@
 //! members are wrong qemu-ga reports whichever its hash table gives first; here it is `execute`,
 //! `arguments`, then whatever should not be there, in the order of the request.
 
-use super::json::{Json, Kind, Str};
+use super::json::{Json, Str};
 use super::reply::{Failed, Reply};
 use crate::base::store::Store;
 
@@ -23,55 +23,41 @@ pub fn open<'a>(
     message: Json<'a>,
     out: &'a mut dyn Store,
 ) -> (Reply<'a>, Result<Request<'a>, Failed>) {
-    let mut execute = None;
-    let mut arguments = None;
-    let mut id = None;
+    let mut found = [None; 3];
+    let [execute, arguments, id] = &mut found;
     let mut unexpected = None;
     for (name, value) in message.members() {
-        if name.is("execute") {
-            execute = Some(value);
+        let slot = if name.is("execute") {
+            &mut *execute
         } else if name.is("arguments") {
-            arguments = Some(value);
+            &mut *arguments
         } else if name.is("id") {
-            id = Some(value);
+            &mut *id
         } else {
             unexpected = unexpected.or(Some(name));
-        }
+            continue;
+        };
+        *slot = Some(value);
     }
+    let [execute, arguments, id] = found;
     let mut reply = Reply::new(out, id);
-    let request = check(message, execute, arguments, unexpected, &mut reply);
-    (reply, request)
-}
-
-fn check<'a>(
-    message: Json<'a>,
-    execute: Option<Json<'a>>,
-    arguments: Option<Json<'a>>,
-    unexpected: Option<Str<'a>>,
-    reply: &mut Reply<'_>,
-) -> Result<Request<'a>, Failed> {
-    if message.kind() != Kind::Object {
-        return Err(reply.fail().text("QMP input must be a JSON object").end());
-    }
-    let command = execute.map(Json::string);
-    if command == Some(None) {
-        return Err(reply
-            .fail()
-            .text("QMP input member 'execute' must be a string")
-            .end());
-    }
-    if arguments.is_some_and(|arguments| arguments.kind() != Kind::Object) {
-        return Err(reply
-            .fail()
-            .text("QMP input member 'arguments' must be an object")
-            .end());
-    }
-    if let Some(name) = unexpected {
+    let command = execute.and_then(Json::string);
+    let is_object = |json: Json<'_>| json.text().starts_with(b"{");
+    let wrong = if !is_object(message) {
+        "QMP input must be a JSON object"
+    } else if execute.is_some() && command.is_none() {
+        "QMP input member 'execute' must be a string"
+    } else if !arguments.is_none_or(is_object) {
+        "QMP input member 'arguments' must be an object"
+    } else if let Some(name) = unexpected {
         let error = reply.fail().text("QMP input member '").string(name);
-        return Err(error.text("' is unexpected").end());
-    }
-    match command.flatten() {
-        Some(command) => Ok(Request { command, arguments }),
-        None => Err(reply.fail().text("QMP input lacks member 'execute'").end()),
-    }
+        let failed = error.text("' is unexpected").end();
+        return (reply, Err(failed));
+    } else if let Some(command) = command {
+        return (reply, Ok(Request { command, arguments }));
+    } else {
+        "QMP input lacks member 'execute'"
+    };
+    let failed = reply.fail().text(wrong).end();
+    (reply, Err(failed))
 }
