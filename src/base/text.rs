@@ -80,6 +80,15 @@ pub fn parse_hex(text: &[u8]) -> Option<u64> {
     })
 }
 
+/// The lower-case hexadecimal digit of a number below 16.
+pub fn hex_digit(value: u8) -> u8 {
+    if value < 10 {
+        b'0'.wrapping_add(value)
+    } else {
+        (b'a' - 10).wrapping_add(value)
+    }
+}
+
 /// `text` without blanks, tabs and line ends at both ends.
 pub fn trim(text: &[u8]) -> &[u8] {
     text.trim_ascii()

@@ -8,41 +8,17 @@
 //! listed with its interface rather than as an interface that does not exist, so none hides another;
 //! a link that changes its name or goes away meanwhile does not fail the command.
 
-use serde::Serialize;
-
+use super::cannot;
 use crate::base::limits::{ADDRESS_DUMP_BYTES, LINK_DUMP_ATTEMPTS, LINK_DUMP_BYTES};
 use crate::parse::inet;
-use crate::parse::netlink::{Address, Link};
-use crate::probe::network::{Addresses, Links};
+use crate::parse::netlink::Message;
+use crate::probe::network::{Dump, addresses, links};
 use crate::state::State;
-use crate::sys::netlink::Route;
+use crate::sys::Errno;
 use crate::sys::root::Root;
-use crate::sys::{Errno, number};
 use crate::wire::args::Args;
-use crate::wire::emit::{Object, Text, Value};
+use crate::wire::emit::Value;
 use crate::wire::reply::{Failed, Reply};
-
-/// Counters by the names of the protocol.
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Statistics {
-    rx_bytes: u64,
-    rx_packets: u64,
-    rx_errs: u64,
-    rx_dropped: u64,
-    tx_bytes: u64,
-    tx_packets: u64,
-    tx_errs: u64,
-    tx_dropped: u64,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct IpAddress<'a> {
-    ip_address_type: &'static str,
-    ip_address: Text<'a>,
-    prefix: u8,
-}
 
 /// Lists interfaces with their addresses and counters.
 pub(super) fn get_interfaces(
@@ -50,95 +26,70 @@ pub(super) fn get_interfaces(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    list(&state.root, reply).map_err(|errno| {
-        let error = reply.fail().text("getifaddrs failed");
-        error.errno(number(errno)).end()
-    })
+    list(&state.root, reply).map_err(|errno| cannot(reply, "getifaddrs failed", errno))
 }
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<(), Errno> {
-    let mut links = [0; LINK_DUMP_BYTES];
-    let mut addresses = [0; ADDRESS_DUMP_BYTES];
-    let mut links = Links::new(Route::open()?, root, &mut links);
-    let mut addresses = Addresses::new(Route::open()?, &mut addresses);
+    let mut for_links = [0; LINK_DUMP_BYTES];
+    let mut for_addresses = [0; ADDRESS_DUMP_BYTES];
+    let mut link_dump = Dump::new(&mut for_links)?;
+    let mut address_dump = Dump::new(&mut for_addresses)?;
     for _ in 0..LINK_DUMP_ATTEMPTS {
-        links.begin()?;
-        addresses.begin();
+        link_dump.changed = false;
+        address_dump.changed = false;
         let mut list = reply.value().list();
-        while links.advance()? {
-            if let Some(link) = &links.link() {
-                interface(list.item(), link, &mut addresses)?;
-            }
-        }
+        links(&mut link_dump, root, &mut |link| {
+            interface(list.item(), link, &mut address_dump)
+        })?;
         list.end();
-        if !links.changed() && !addresses.changed() {
+        if !link_dump.changed && !address_dump.changed {
             break;
         }
     }
     Ok(())
 }
 
-// Out of line, as is the next: code beside buffers this large takes longer instructions.
-#[inline(never)]
-fn interface(
-    value: Value<'_>,
-    link: &Link<'_>,
-    addresses: &mut Addresses<'_>,
-) -> Result<(), Errno> {
+fn interface(value: Value<'_>, link: &Message<'_>, dump: &mut Dump<'_>) -> Result<(), Errno> {
     let mut interface = value.object();
-    interface.member("name").text(link.name);
-    let hardware = inet::hardware(link.address);
-    interface
-        .member("hardware-address")
-        .text(hardware.as_bytes());
-    addresses.begin_link(link.index)?;
-    if addresses.advance()? {
-        let mut list = interface.member("ip-addresses").list();
-        loop {
-            if let Some(address) = &addresses.address() {
-                put_address(list.item(), address);
-            }
-            if !addresses.advance()? {
-                break;
-            }
+    interface.text("name", link.name());
+    let hardware = inet::hardware(link.hardware());
+    interface.text("hardware-address", hardware.as_bytes());
+    let mut is_first = true;
+    addresses(dump, link.index(), &mut |address| {
+        put_address(interface.item("ip-addresses", is_first), address);
+        is_first = false;
+        Ok(())
+    })?;
+    if !is_first {
+        interface.end_items();
+        if let Some(counters) = link.statistics() {
+            const NAMES: &str = "rx-bytes rx-packets rx-errs rx-dropped \
+                                 tx-bytes tx-packets tx-errs tx-dropped";
+            let mut statistics = interface.member("statistics").object();
+            statistics.numbers(NAMES, &counters);
+            statistics.end();
         }
-        list.end();
-        put_statistics(&mut interface, link);
     }
     interface.end();
     Ok(())
 }
 
-#[inline(never)]
-fn put_address(value: Value<'_>, address: &Address<'_>) {
-    let text = address.own().and_then(inet::address).unwrap_or_default();
-    let text = text.as_bytes();
-    value.put(&IpAddress {
-        ip_address_type: if text.contains(&b':') { "ipv6" } else { "ipv4" },
-        ip_address: Text(text),
-        prefix: address.prefix,
-    });
-}
-
-fn put_statistics(interface: &mut Object<'_>, link: &Link<'_>) {
-    let Some(counted) = &link.statistics else {
-        return;
-    };
-    interface.member("statistics").put(&Statistics {
-        rx_bytes: counted.rx_bytes,
-        rx_packets: counted.rx_packets,
-        rx_errs: counted.rx_errors,
-        rx_dropped: counted.rx_dropped,
-        tx_bytes: counted.tx_bytes,
-        tx_packets: counted.tx_packets,
-        tx_errs: counted.tx_errors,
-        tx_dropped: counted.tx_dropped,
-    });
+fn put_address(value: Value<'_>, address: &Message<'_>) {
+    let own = address.own_address().unwrap_or_default();
+    let text = inet::address(own).unwrap_or_default();
+    let kind: &[u8] = if own.len() > 4 { b"ipv6" } else { b"ipv4" };
+    let mut object = value.object();
+    object.text("ip-address-type", kind);
+    object.text("ip-address", text.as_bytes());
+    let [_, prefix] = address.family_and_prefix();
+    object.numbers("prefix", &[prefix.into()]);
+    object.end();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parse::netlink::RTM_NEWADDR;
     use std::ffi::CString;
     use std::fs;
 
@@ -196,15 +147,21 @@ mod tests {
     fn address_text(family: u8, own: &[u8], peer: &[u8], prefix: u8) -> String {
         let mut out = heapless::Vec::<u8, 256>::new();
         let mut reply = Reply::new(&mut out, None);
-        let address = Address {
-            family,
-            prefix,
-            scope: 0,
+        let attribute = |kind: u16, value: &[u8]| {
+            let len = u16::try_from(value.len() + 4).unwrap().to_ne_bytes();
+            [&len, &kind.to_ne_bytes(), value].concat()
+        };
+        let body = [
+            vec![family, prefix, 0, 0, 2, 0, 0, 0],
+            attribute(1, peer),
+            attribute(2, own),
+            attribute(3, b"eth0:1"),
+        ];
+        let address = Message {
+            kind: RTM_NEWADDR,
             flags: 0,
-            index: 2,
-            local: Some(own),
-            address: Some(peer),
-            label: b"eth0:1",
+            sequence: 0,
+            body: &body.concat(),
         };
         put_address(reply.value(), &address);
         reply.finish(Ok(()));

@@ -2,7 +2,7 @@
 //! asks, with the last 32 bits of mapped (`::ffff:1.2.3.4`) and compatible (`::1.2.3.4`) addresses
 //! dotted; hardware addresses as lower-case pairs.
 
-use crate::base::text::Digits;
+use crate::base::text::{Digits, hex_digit};
 
 /// The longest text: an uncompressed IPv6 address ending in a dotted one (INET6_ADDRSTRLEN).
 const TEXT_BYTES: usize = 46;
@@ -29,66 +29,67 @@ impl Text {
 
     /// Appends a number in hexadecimal without leading zeros, but at least `width` digits.
     fn push_hexadecimal(&mut self, value: u16, width: u32) {
-        let digits = 4u32.saturating_sub(value.leading_zeros() / 4).max(width);
-        for place in (0..digits).rev() {
+        let mut begun = false;
+        for place in (0..4u32).rev() {
             let digit = value.unbounded_shr(place.wrapping_mul(4)) & 15;
-            self.push(&[match digit as u8 {
-                digit @ 0..=9 => b'0'.wrapping_add(digit),
-                digit => b'a'.wrapping_sub(10).wrapping_add(digit),
-            }]);
+            begun |= digit != 0 || place < width;
+            if begun {
+                self.push(&[hex_digit(digit as u8)]);
+            }
         }
     }
 
-    fn push_v4(&mut self, address: [u8; 4]) {
-        for (index, byte) in address.into_iter().enumerate() {
+    fn push_v4(&mut self, address: &[u8]) {
+        for (index, byte) in address.iter().enumerate() {
             if index > 0 {
                 self.push(b".");
             }
-            self.push(Digits::unsigned(u64::from(byte)).as_bytes());
+            self.push(Digits::unsigned(u64::from(*byte)).as_bytes());
+        }
+    }
+
+    fn push_v6(&mut self, address: &[u8]) {
+        let (groups, _) = address.as_chunks::<2>();
+        // The first of the longest runs of two or more zero groups.
+        let (mut zeros, mut most, mut run) = (8usize..8, 1usize, 0usize);
+        for (end, group) in (1usize..).zip(groups) {
+            run = match group {
+                [0, 0] => run.wrapping_add(1),
+                _ => 0,
+            };
+            if run > most {
+                (zeros, most) = (end.wrapping_sub(run)..end, run);
+            }
+        }
+        let is_mapped = zeros.end == 5 && groups.get(5) == Some(&[255, 255]);
+        let is_dotted = zeros.start == 0 && (zeros.end == 6 || is_mapped);
+        for (index, group) in groups.iter().enumerate() {
+            if index == zeros.start {
+                self.push(b"::");
+            }
+            if zeros.contains(&index) {
+                continue;
+            }
+            if index > 0 && index != zeros.end {
+                self.push(b":");
+            }
+            if is_dotted && index == 6 {
+                return self.push_v4(address.get(12..).unwrap_or_default());
+            }
+            self.push_hexadecimal(u16::from_be_bytes(*group), 1);
         }
     }
 }
 
 /// An address of 4 or 16 bytes as text.
 pub fn address(bytes: &[u8]) -> Option<Text> {
+    let mut text = Text::default();
     match bytes.len() {
-        4 => Some(v4(*bytes.first_chunk()?)),
-        16 => Some(v6(*bytes.first_chunk()?)),
-        _ => None,
+        4 => text.push_v4(bytes),
+        16 => text.push_v6(bytes),
+        _ => return None,
     }
-}
-
-/// An IPv4 address as text.
-pub fn v4(address: [u8; 4]) -> Text {
-    let mut text = Text::default();
-    text.push_v4(address);
-    text
-}
-
-/// An IPv6 address as text.
-pub fn v6(address: [u8; 16]) -> Text {
-    let bits = u128::from_be_bytes(address);
-    let zeros = longest_zeros(bits);
-    let dotted = zeros.start == 0 && (zeros.end == 6 || bits >> 32 == 0xffff);
-    let mut text = Text::default();
-    let mut index = 0;
-    while index < 8 {
-        if index == zeros.start {
-            text.push(b"::");
-            index = zeros.end;
-            continue;
-        }
-        if index > 0 && index != zeros.end {
-            text.push(b":");
-        }
-        if dotted && index == 6 {
-            text.push_v4((bits as u32).to_be_bytes());
-            break;
-        }
-        text.push_hexadecimal(group(bits, index), 1);
-        index = index.wrapping_add(1);
-    }
-    text
+    Some(text)
 }
 
 /// The first six bytes of a hardware address as text, zeros in place of what is missing.
@@ -105,31 +106,19 @@ pub fn hardware(address: &[u8]) -> Text {
     text
 }
 
-/// The 16-bit group of an IPv6 address at `index` (0 to 7, as written).
-fn group(bits: u128, index: u32) -> u16 {
-    bits.unbounded_shr(7u32.wrapping_sub(index).wrapping_mul(16)) as u16
-}
-
-/// The first of the longest runs of two or more zero groups; none is past the end.
-fn longest_zeros(bits: u128) -> core::ops::Range<u32> {
-    let mut best = 8..8u32;
-    let mut start = 0;
-    for index in 0..8u32 {
-        let end = index.wrapping_add(1);
-        if group(bits, index) != 0 {
-            start = end;
-        } else if end.wrapping_sub(start) > best.end.wrapping_sub(best.start).max(1) {
-            best = start..end;
-        }
-    }
-    best
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::parse::testing::Random;
     use std::net::{Ipv4Addr, Ipv6Addr};
+
+    fn v4(address: [u8; 4]) -> Text {
+        super::address(&address).unwrap()
+    }
+
+    fn v6(address: [u8; 16]) -> Text {
+        super::address(&address).unwrap()
+    }
 
     fn text6(address: &str) -> String {
         v6(address.parse::<Ipv6Addr>().unwrap().octets())

@@ -10,21 +10,15 @@
 //! interface; and again for link-local ones, where there are any. Kernels before 4.20 do not filter
 //! by interface and answer all addresses every time, which costs time alone.
 //!
-//! A list that changes while the kernel goes through it may lack something; [`Links::changed`] and
-//! [`Addresses::changed`] tell, and it is up to the caller to begin again.
-
-use core::ops::Range;
+//! A list that changes while the kernel goes through it may lack something; [`Dump::changed`] tells,
+//! and it is up to the caller to begin again.
 
 use crate::base::path::Path;
-use crate::parse::netlink::{
-    Address, HEADER_BYTES, Link, Message, address_dump, link_dump, messages,
-};
+use crate::parse::netlink::{Message, RTM_NEWADDR, RTM_NEWLINK, dump};
 use crate::sys::Errno;
 use crate::sys::netlink::Route;
 use crate::sys::root::Root;
 
-/// `NLMSG_ALIGNTO`, linux/netlink.h.
-const ALIGNMENT: usize = 4;
 /// `IFF_LOOPBACK`, linux/if.h.
 const IFF_LOOPBACK: u32 = 8;
 /// `AF_INET`, linux/socket.h.
@@ -44,207 +38,91 @@ enum Group {
     Loopback,
 }
 
-/// All interfaces, in order.
-pub struct Links<'a> {
-    dump: Dump<'a>,
-    root: &'a Root,
-    group: Group,
-    /// The numbers that are due in this answer.
-    due: Range<u32>,
-    /// The least number of the group that is beyond them.
-    beyond: Option<u32>,
-    /// The greatest number of this answer so far, and whether none was out of order.
-    greatest: u32,
-    ordered: bool,
-}
+/// What takes a link or an address.
+pub type Each<'e> = dyn FnMut(&Message<'_>) -> Result<(), Errno> + 'e;
 
-impl<'a> Links<'a> {
-    /// Interfaces whose devices are looked for below `root`; `buffer` is for answers.
-    pub fn new(route: Route, root: &'a Root, buffer: &'a mut [u8]) -> Self {
-        Self {
-            dump: Dump::new(route, buffer),
-            root,
-            group: Group::Devices,
-            due: 0..0,
-            beyond: None,
-            greatest: 0,
-            ordered: false,
-        }
-    }
-
-    /// Begins before the first interface.
-    ///
-    /// # Errors
-    /// What the kernel did not take the question for.
-    pub fn begin(&mut self) -> Result<(), Errno> {
-        self.dump.changed = false;
-        self.group = Group::Devices;
-        self.ordered = false;
-        self.ask(0)
-    }
-
-    /// Asks for interfaces from number `first` on.
-    fn ask(&mut self, first: u32) -> Result<(), Errno> {
-        let window_end = (first | (WINDOW - 1)).saturating_add(1);
-        self.due = first..if self.ordered { u32::MAX } else { window_end };
-        self.beyond = None;
-        self.greatest = 0;
-        self.ordered = true;
-        self.dump.ask(&link_dump(self.dump.next_sequence()))
-    }
-
-    /// Moves on to the next interface; gives whether there is one.
-    ///
-    /// # Errors
-    /// What the kernel said instead of an answer.
-    pub fn advance(&mut self) -> Result<bool, Errno> {
-        loop {
-            if self.dump.advance()? {
-                if self.is_due() {
-                    return Ok(true);
-                }
-                continue;
-            }
-            let first = match self.beyond {
-                Some(first) => first,
-                None => {
-                    self.group = match self.group {
-                        Group::Devices => Group::Software,
-                        Group::Software => Group::Loopback,
-                        Group::Loopback => return Ok(false),
-                    };
-                    0
-                }
+/// Calls `each` with all interfaces, in order, whose devices are looked for below `root`.
+///
+/// # Errors
+/// What the kernel said instead of an answer, or `each`.
+pub fn links(dump: &mut Dump<'_>, root: &Root, each: &mut Each<'_>) -> Result<(), Errno> {
+    let mut ordered = false;
+    for wanted in &[Group::Devices, Group::Software, Group::Loopback] {
+        let mut first = 0;
+        while first != u32::MAX {
+            // The numbers that are due in this answer end here.
+            let end = match ordered {
+                true => u32::MAX,
+                false => (first | (WINDOW - 1)).saturating_add(1),
             };
-            self.ask(first)?;
+            // The least number of the group that is beyond them.
+            let mut beyond = u32::MAX;
+            let mut greatest = 0;
+            ordered = true;
+            dump.ask(None, &mut |link| {
+                let index = link.index();
+                ordered &= index >= greatest;
+                greatest = greatest.max(index);
+                // The group is looked at last, for that may take a look at a file.
+                if index < first || index >= beyond || group(root, link) != *wanted {
+                    return Ok(());
+                }
+                if index < end {
+                    return each(link);
+                }
+                beyond = index;
+                Ok(())
+            })?;
+            first = beyond;
         }
     }
-
-    /// The interface moved on to.
-    pub fn link(&self) -> Option<Link<'_>> {
-        self.dump.message()?.link()
-    }
-
-    fn is_due(&mut self) -> bool {
-        let Some(link) = &self.link() else {
-            return false;
-        };
-        let index = link.index;
-        let is_beyond = index >= self.due.end;
-        let is_known =
-            index < self.due.start || is_beyond && self.beyond.is_some_and(|least| least <= index);
-        // The group is looked at last, for that may take a look at a file.
-        let is_wanted = !is_known && group(self.root, link) == self.group;
-        self.ordered &= index >= self.greatest;
-        self.greatest = self.greatest.max(index);
-        if is_wanted && is_beyond {
-            self.beyond = Some(index);
-        }
-        is_wanted && !is_beyond
-    }
-
-    /// Whether anything changed since the beginning, so that something may be missing.
-    pub fn changed(&self) -> bool {
-        self.dump.changed
-    }
+    Ok(())
 }
 
-fn group(root: &Root, link: &Link<'_>) -> Group {
-    if link.flags & IFF_LOOPBACK != 0 {
+fn group(root: &Root, link: &Message<'_>) -> Group {
+    if link.link_flags() & IFF_LOOPBACK != 0 {
         return Group::Loopback;
     }
-    match root.has(&Path::of(&[b"sys/class/net/", link.name, b"/device"])) {
+    match root.has(&Path::of(&[b"sys/class/net/", link.name(), b"/device"])) {
         Ok(true) => Group::Devices,
         _ => Group::Software,
     }
 }
 
-/// The addresses of an interface, in order.
-pub struct Addresses<'a> {
-    dump: Dump<'a>,
-    index: u32,
-    /// Whether link-local addresses are due rather than the others.
-    link_local: bool,
-    /// Whether there are addresses of the kind that is not due.
-    others: bool,
-}
-
-impl<'a> Addresses<'a> {
-    /// Addresses of no interface yet; `buffer` is for answers.
-    pub fn new(route: Route, buffer: &'a mut [u8]) -> Self {
-        Self {
-            dump: Dump::new(route, buffer),
-            index: 0,
-            link_local: false,
-            others: false,
-        }
-    }
-
-    /// Forgets what changed so far.
-    pub fn begin(&mut self) {
-        self.dump.changed = false;
-    }
-
-    /// Begins before the first address of the interface with this number.
-    ///
-    /// # Errors
-    /// What the kernel did not take the question for.
-    pub fn begin_link(&mut self, index: u32) -> Result<(), Errno> {
-        self.index = index;
-        self.ask(false)
-    }
-
-    fn ask(&mut self, link_local: bool) -> Result<(), Errno> {
-        self.link_local = link_local;
-        self.others = false;
-        // Family 0 is all: one of them alone is an error where the kernel lacks it.
-        let request = address_dump(self.dump.next_sequence(), 0, self.index);
-        self.dump.ask(&request)
-    }
-
-    /// Moves on to the next address; gives whether there is one. An interface that is gone has none.
-    ///
-    /// # Errors
-    /// What the kernel said instead of an answer.
-    pub fn advance(&mut self) -> Result<bool, Errno> {
-        loop {
-            match self.dump.advance() {
-                Ok(true) if self.is_due() => return Ok(true),
-                Ok(true) => {}
-                Ok(false) if self.others && !self.link_local => self.ask(true)?,
-                Ok(false) | Err(Errno::NODEV) => return Ok(false),
-                Err(errno) => return Err(errno),
+/// Calls `each` with the addresses of the interface with this number, in order. One that is gone has
+/// none.
+///
+/// # Errors
+/// What the kernel said instead of an answer, or `each`.
+pub fn addresses(dump: &mut Dump<'_>, index: u32, each: &mut Each<'_>) -> Result<(), Errno> {
+    for due in [false, true] {
+        let mut others = false;
+        let asked = dump.ask(Some(index), &mut |address| {
+            if address.index() == index
+                && let Some(link_local) = is_link_local(address)
+            {
+                if link_local == due {
+                    return each(address);
+                }
+                others = true;
             }
+            Ok(())
+        });
+        match asked {
+            Err(Errno::NODEV) => break,
+            other => other?,
+        }
+        if !others {
+            break;
         }
     }
-
-    /// The address moved on to.
-    pub fn address(&self) -> Option<Address<'_>> {
-        self.dump.message()?.address()
-    }
-
-    fn is_due(&mut self) -> bool {
-        let link_local = match &self.address() {
-            Some(address) if address.index == self.index => is_link_local(address),
-            _ => None,
-        };
-        let Some(link_local) = link_local else {
-            return false;
-        };
-        let is_due = link_local == self.link_local;
-        self.others |= !is_due;
-        is_due
-    }
-
-    /// Whether anything changed since the beginning, so that something may be missing.
-    pub fn changed(&self) -> bool {
-        self.dump.changed
-    }
+    Ok(())
 }
 
 /// Whether an address is of use on its own link only; `None` if it is no internet address.
-fn is_link_local(address: &Address<'_>) -> Option<bool> {
-    match (address.family, address.own()?) {
+fn is_link_local(address: &Message<'_>) -> Option<bool> {
+    let [family, _] = address.family_and_prefix();
+    match (family, address.own_address()?) {
         (AF_INET, [first, second, _, _]) => Some((*first, *second) == (169, 254)),
         (AF_INET6, own @ [first, second, ..]) if own.len() == 16 => {
             Some(*first == 0xFE && *second & 0xC0 == 0x80)
@@ -253,72 +131,55 @@ fn is_link_local(address: &Address<'_>) -> Option<bool> {
     }
 }
 
-/// A question to the kernel and its answer, message by message.
-struct Dump<'b> {
+/// Questions to the kernel.
+pub struct Dump<'b> {
     route: Route,
     buffer: &'b mut [u8],
-    /// Where the message moved on to begins in the buffer, and where the next does.
-    here: usize,
-    next: usize,
-    /// Where the datagram in the buffer ends.
-    end: usize,
+    /// The number of the question before.
     sequence: u32,
-    changed: bool,
+    /// Whether anything changed, so that something may be missing, since this was last set.
+    pub changed: bool,
 }
 
 impl<'b> Dump<'b> {
-    fn new(route: Route, buffer: &'b mut [u8]) -> Self {
-        Self {
-            route,
+    /// `buffer` is for answers.
+    ///
+    /// # Errors
+    /// That of making a socket.
+    pub fn new(buffer: &'b mut [u8]) -> Result<Self, Errno> {
+        Ok(Self {
+            route: Route::open()?,
             buffer,
-            here: 0,
-            next: 0,
-            end: 0,
             sequence: 0,
             changed: false,
-        }
+        })
     }
 
-    /// The number of the next question.
-    fn next_sequence(&self) -> u32 {
-        self.sequence.wrapping_add(1)
-    }
-
-    fn ask(&mut self, request: &[u8]) -> Result<(), Errno> {
-        self.sequence = self.next_sequence();
-        self.end = 0;
-        self.route.ask(request)
-    }
-
-    /// Moves on to the next message of the answer; gives whether there is one.
-    fn advance(&mut self) -> Result<bool, Errno> {
+    /// Asks for all links, or the addresses of the one with this number.
+    fn ask(&mut self, index: Option<u32>, each: &mut Each<'_>) -> Result<(), Errno> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let (words, len) = dump(self.sequence, index);
+        let kind = match index {
+            Some(_) => RTM_NEWADDR,
+            None => RTM_NEWLINK,
+        };
+        self.route.ask(&words.as_flattened()[..len])?;
         loop {
-            self.here = self.next;
-            let Some(message) = self.message() else {
-                self.end = self.route.receive(self.buffer)?.len();
-                self.next = 0;
-                continue;
-            };
-            let end = message.end();
-            let changed = message.is_interrupted();
-            // What is left of an answer that failed is not part of this one.
-            let is_ours = message.sequence == self.sequence;
-            let len = (HEADER_BYTES + message.body.len()).next_multiple_of(ALIGNMENT);
-            self.next = self.here + len;
-            if is_ours {
-                self.changed |= changed;
-                return match end {
-                    Some(Err(errno)) => Err(Errno::from_raw_os_error(errno)),
-                    Some(Ok(())) => Ok(false),
-                    None => Ok(true),
-                };
+            let mut rest = self.route.receive(self.buffer)?;
+            while let Some(message) = Message::take(&mut rest) {
+                // What is left of an answer that failed is not part of this one.
+                if message.sequence != self.sequence {
+                    continue;
+                }
+                self.changed |= message.is_interrupted();
+                match message.end() {
+                    Some(0) => return Ok(()),
+                    Some(errno) => return Err(Errno::from_raw_os_error(errno)),
+                    None if message.kind == kind => each(&message)?,
+                    None => {}
+                }
             }
         }
-    }
-
-    /// The message moved on to.
-    fn message(&self) -> Option<Message<'_>> {
-        messages(self.buffer.get(self.here..self.end)?).next()
     }
 }
 
@@ -327,15 +188,13 @@ mod tests {
     use super::*;
 
     fn link_local(family: u8, own: &[u8]) -> Option<bool> {
-        is_link_local(&Address {
-            family,
-            prefix: 0,
-            scope: 0,
+        let len = u16::try_from(own.len() + 4).unwrap().to_ne_bytes();
+        let attribute = [&len, &1u16.to_ne_bytes(), own].concat();
+        is_link_local(&Message {
+            kind: RTM_NEWADDR,
             flags: 0,
-            index: 1,
-            local: None,
-            address: Some(own),
-            label: b"",
+            sequence: 0,
+            body: &[&[family, 0, 0, 0, 1, 0, 0, 0], &attribute[..]].concat(),
         })
     }
 
@@ -361,29 +220,30 @@ mod tests {
     fn the_loopback_has_its_addresses_and_nothing_else_has_them() {
         let (mut links, mut addresses) = (vec![0; 32 << 10], vec![0; 8 << 10]);
         let root = Root::open(c"/").unwrap();
-        let mut links = Links::new(Route::open().unwrap(), &root, &mut links);
-        let mut addresses = Addresses::new(Route::open().unwrap(), &mut addresses);
+        let mut dump = Dump::new(&mut links).unwrap();
+        let mut of_links = Dump::new(&mut addresses).unwrap();
+        let mut count = 0;
         // A second time round it is the same.
         for _ in 0..2 {
-            links.begin().unwrap();
-            addresses.begin();
-            while links.advance().unwrap() {
-                let link = links.link().unwrap();
-                let (index, is_loopback) = (link.index, link.flags & IFF_LOOPBACK != 0);
-                addresses.begin_link(index).unwrap();
+            super::links(&mut dump, &root, &mut |link| {
+                count += 1;
+                let index = link.index();
+                let is_loopback = link.link_flags() & IFF_LOOPBACK != 0;
                 let mut was_link_local = false;
-                while addresses.advance().unwrap() {
-                    let address = addresses.address().unwrap();
-                    assert_eq!(address.index, index);
-                    let is_loopback_address = address.own() == Some(&[127, 0, 0, 1]);
+                super::addresses(&mut of_links, index, &mut |address| {
+                    assert_eq!(address.index(), index);
+                    let is_loopback_address = address.own_address() == Some(&[127, 0, 0, 1]);
                     assert!(is_loopback || !is_loopback_address);
-                    let is_link_local = is_link_local(&address).unwrap();
+                    let is_link_local = is_link_local(address).unwrap();
                     assert!(is_link_local || !was_link_local);
                     was_link_local = is_link_local;
-                }
-            }
+                    Ok(())
+                })
+            })
+            .unwrap();
         }
-        addresses.begin_link(u32::MAX >> 1).unwrap();
-        assert_eq!(addresses.advance(), Ok(false));
+        assert!(count > 0 && count % 2 == 0);
+        let none = super::addresses(&mut of_links, u32::MAX >> 1, &mut |_| unreachable!());
+        assert_eq!(none, Ok(()));
     }
 }

@@ -199,6 +199,21 @@ impl Object<'_> {
         self.member(name).text(text);
     }
 
+    /// The place for the next item of a list that is member `name`, which begins with the first.
+    pub fn item(&mut self, name: &str, is_first: bool) -> Value<'_> {
+        if is_first {
+            let _ = self.member(name).list();
+        } else {
+            put(self.out, b", ");
+        }
+        Value { out: self.out }
+    }
+
+    /// Ends the list that [`Object::item`] began.
+    pub fn end_items(&mut self) {
+        put(self.out, b"]");
+    }
+
     /// Members of these `names`, parted by blanks, whose values are these: as many as there are
     /// values, passing over those where the name is missing.
     ///
