@@ -78,8 +78,8 @@ fn put_zone(reply: &mut Reply<'_>, root: &Root, told: Option<&[u8]>, unix_second
     let mut buffer = [0; TIME_ZONE_BYTES];
     let (offset_seconds, name) = time_zone::at(root, told, unix_seconds, &mut buffer);
     let mut object = reply.value().object();
-    object.member("zone").text(name);
-    object.member("offset").int(offset_seconds.into());
+    object.text("zone", name);
+    object.member("offset").int(offset_seconds);
     object.end();
 }
 

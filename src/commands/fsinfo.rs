@@ -12,7 +12,7 @@
 
 use super::{Slow, no_mount_table, put_address};
 use crate::base::path::Path;
-use crate::probe::block::{self, last_component, push_numbers};
+use crate::probe::block::{self, last_component};
 use crate::probe::mounts::{Mount, Mounts};
 use crate::state::State;
 use crate::sys::mount::usage;
@@ -43,11 +43,9 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
 }
 
 fn describe(root: &Root, mount: &Mount<'_>, object: &mut Object<'_>) {
-    let mut device = block::numbered(root, mount.major, mount.minor);
-    let mut numbers = Path::new();
-    push_numbers(&mut numbers, mount.major, mount.minor);
-    let name = last_component(device.as_ref().unwrap_or(&numbers));
-    object.text("name", name);
+    let mut device = Path::new();
+    let is_known = block::numbered(root, mount.major, mount.minor, &mut device);
+    object.text("name", last_component(&device));
     object.text("mountpoint", mount.mount_point);
     object.text("type", mount.kind);
     if let Ok(usage) = usage(root, &Path::of(&[relative(mount.mount_point)])) {
@@ -56,8 +54,10 @@ fn describe(root: &Root, mount: &Mount<'_>, object: &mut Object<'_>) {
         object.numbers(NAMES, &sizes);
     }
     let mut list = object.member("disk").list();
-    if let Some(device) = &mut device {
-        block::disks(root, device, &mut |disk| put_address(list.item(), disk));
+    if is_known {
+        block::disks(root, &mut device, &mut |disk| {
+            put_address(list.item(), disk)
+        });
     }
     list.end();
 }

@@ -40,9 +40,18 @@ pub fn lines(file: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 }
 
 /// The words of a line: what stands between blanks and tabs.
-pub fn words(line: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    line.split(|byte| byte.is_ascii_whitespace())
-        .filter(|word| !word.is_empty())
+pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = line;
+    core::iter::from_fn(move || next_word(&mut rest))
+}
+
+/// Takes the next word off a line.
+#[inline(never)]
+pub fn next_word<'a>(line: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let start = line.trim_ascii_start();
+    let (word, rest) = span(start, |byte| !byte.is_ascii_whitespace());
+    *line = rest;
+    (!word.is_empty()).then_some(word)
 }
 
 /// What stands before and after the first `byte`.

@@ -6,7 +6,7 @@
 //! The lists are read line by line: a caller without room for a whole file hands in runs of whole
 //! lines. Aliases (modules.alias) are not read.
 
-use super::{lines, span, split_once, words};
+use super::{lines, span, split_once};
 
 /// A module and what must be loaded before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,8 @@ pub struct Module<'a> {
 impl<'a> Module<'a> {
     /// Paths of what it needs, first to be loaded first; the module itself is not among them.
     pub fn load_order(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        words(self.dependencies).rev()
+        let words = self.dependencies.split(u8::is_ascii_whitespace).rev();
+        words.filter(|word| !word.is_empty())
     }
 }
 

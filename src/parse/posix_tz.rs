@@ -10,48 +10,47 @@ use super::{decimal, span};
 
 const DAY_SECONDS: i64 = 86_400;
 
+/// Seconds of a year of the Gregorian calendar, in the mean: 400 of them have 146,097 days.
+const MEAN_YEAR_SECONDS: i64 = 31_556_952;
+
 /// The offset from UTC in seconds (east is positive) and the abbreviation in force at
 /// `unix_seconds` where `rule` holds.
-pub fn at(rule: &[u8], unix_seconds: i64) -> Option<(i32, &[u8])> {
+pub fn at(rule: &[u8], unix_seconds: i64) -> Option<(i64, &[u8])> {
     let mut text = Text(rule);
     let name = text.name()?;
-    let standard = (text.clock(24)?.wrapping_neg(), name);
+    let standard = text.clock(24)?.wrapping_neg();
     if text.0.is_empty() {
-        return Some(standard);
+        return Some((standard, name));
     }
-    let name = text.name()?;
-    let offset = match text.0 {
-        [] | [b',', ..] => standard.0.wrapping_add(3600),
+    let daylight_name = text.name()?;
+    let daylight = match text.0 {
+        [] | [b',', ..] => standard.wrapping_add(3600),
         _ => text.clock(24)?.wrapping_neg(),
     };
-    let daylight = (offset, name);
-    let begins = text.change(3, 2, standard.0)?;
-    let ends = text.change(11, 1, daylight.0)?;
+    let changes = [
+        text.change(b"3.2.0", standard)?,
+        text.change(b"11.1.0", daylight)?,
+    ];
     if !text.0.is_empty() {
         return None;
     }
-    Some(if is_daylight(&begins, &ends, unix_seconds) {
-        daylight
+    Some(if is_daylight(&changes, unix_seconds) {
+        (daylight, daylight_name)
     } else {
-        standard
+        (standard, name)
     })
 }
 
 /// When clocks are changed, every year.
+#[derive(Default)]
 struct Change {
-    day: Day,
+    /// `M`: the `numbers[1]`th weekday `numbers[2]` (Sunday is 0) of month `numbers[0]` (January is 1);
+    /// week 5 is the last one. `J`: day `numbers[0]`, counted from 1, the 29th of February never
+    /// being counted. Else that day, counted from 0 with the 29th of February where there is one.
+    kind: u8,
+    numbers: [i64; 3],
     /// UTC of that day. May be negative or beyond 24 hours.
-    seconds: i32,
-}
-
-/// A day of the year.
-enum Day {
-    /// Counted from 1, the 29th of February never being counted.
-    Julian(i64),
-    /// Counted from 0, the 29th of February being counted where there is one.
-    Counted(i64),
-    /// The `week`th `weekday` (Sunday is 0) of `month` (January is 1); week 5 is the last one.
-    Weekday { month: i64, week: i64, weekday: i64 },
+    seconds: i64,
 }
 
 /// What is left of a string.
@@ -59,13 +58,17 @@ struct Text<'a>(&'a [u8]);
 
 impl<'a> Text<'a> {
     /// Takes `byte`, if it comes next.
+    #[inline(never)]
     fn eat(&mut self, byte: u8) -> bool {
-        let rest = self.0.strip_prefix(&[byte]);
-        self.0 = rest.unwrap_or(self.0);
-        rest.is_some()
+        match self.0.split_first() {
+            Some((first, rest)) if *first == byte => self.0 = rest,
+            _ => return false,
+        }
+        true
     }
 
     /// A name of at least three letters, or of letters, digits and signs between angle brackets.
+    #[inline(never)]
     fn name(&mut self) -> Option<&'a [u8]> {
         let quoted = self.eat(b'<');
         let (name, rest) = span(self.0, |byte| {
@@ -76,24 +79,21 @@ impl<'a> Text<'a> {
         (ends && name.len() >= 3).then_some(name)
     }
 
-    fn number(&mut self) -> Option<u64> {
+    #[inline(never)]
+    fn number(&mut self) -> Option<i64> {
         let (number, rest) = decimal(self.0)?;
         self.0 = rest;
-        Some(number)
-    }
-
-    fn within(&mut self, min: i64, max: i64) -> Option<i64> {
-        let number = i64::try_from(self.number()?).ok();
-        number.filter(|number| (min..=max).contains(number))
+        i64::try_from(number).ok()
     }
 
     /// A time `[+-]hh[:mm[:ss]]` in seconds; more hours than `hours_max` are that many.
-    fn clock(&mut self, hours_max: u64) -> Option<i32> {
-        let negative = self.eat(b'-') || {
+    #[inline(never)]
+    fn clock(&mut self, hours_max: i64) -> Option<i64> {
+        let negative = self.eat(b'-');
+        if !negative {
             self.eat(b'+');
-            false
-        };
-        let (mut seconds, mut unit, mut max) = (0u64, 3600u64, hours_max);
+        }
+        let (mut seconds, mut unit, mut max) = (0i64, 3600i64, hours_max);
         loop {
             let value = self.number()?.min(max);
             seconds = seconds.wrapping_add(value.wrapping_mul(unit));
@@ -102,7 +102,6 @@ impl<'a> Text<'a> {
             }
             (unit, max) = (unit.wrapping_div(60), 59);
         }
-        let seconds = i32::try_from(seconds).ok()?;
         Some(if negative {
             seconds.wrapping_neg()
         } else {
@@ -110,86 +109,88 @@ impl<'a> Text<'a> {
         })
     }
 
-    /// A rule after its comma; where there is none, the `week`th Sunday of `month`. Its time is
-    /// counted with `offset`, which holds before the change.
-    fn change(&mut self, month: i64, week: i64, offset: i32) -> Option<Change> {
-        let mut day = Day::Weekday {
-            month,
-            week,
-            weekday: 0,
+    /// A rule after its comma; where there is none, `missing`, an `M` rule. Its time is counted with
+    /// `offset`, which holds before the change.
+    #[inline(never)]
+    fn change(&mut self, missing: &[u8], offset: i64) -> Option<Change> {
+        let mut change = Change {
+            seconds: 2 * 3600,
+            ..Change::default()
         };
-        let mut seconds = 2 * 3600;
         if self.eat(b',') && !self.0.is_empty() {
-            day = self.day()?;
+            for kind in [b'J', b'M'] {
+                if self.eat(kind) {
+                    change.kind = kind;
+                }
+            }
+            self.day(&mut change)?;
             if self.eat(b'/') {
                 // RFC 8536 allows 167 hours, a week less one.
-                seconds = self.clock(167)?;
+                change.seconds = self.clock(167)?;
             }
+        } else {
+            change.kind = b'M';
+            Text(missing).day(&mut change)?;
         }
-        let seconds = seconds.wrapping_sub(offset);
-        Some(Change { day, seconds })
+        change.seconds = change.seconds.wrapping_sub(offset);
+        Some(change)
     }
 
-    /// A day: `Jn`, `n` or `Mm.w.d`.
-    fn day(&mut self) -> Option<Day> {
-        if self.eat(b'J') {
-            return self.within(1, 365).map(Day::Julian);
+    /// The numbers of a day, with dots between.
+    #[inline(never)]
+    fn day(&mut self, change: &mut Change) -> Option<()> {
+        let limits: &[(i64, i64)] = match change.kind {
+            b'M' => &[(1, 12), (1, 5), (0, 6)],
+            b'J' => &[(1, 365)],
+            _ => &[(0, 365)],
+        };
+        let mut is_first = true;
+        for (number, (min, max)) in change.numbers.iter_mut().zip(limits) {
+            if !is_first && !self.eat(b'.') {
+                return None;
+            }
+            is_first = false;
+            *number = self.number()?;
+            if !(*min..=*max).contains(number) {
+                return None;
+            }
         }
-        if !self.eat(b'M') {
-            return self.within(0, 365).map(Day::Counted);
-        }
-        let month = self.within(1, 12)?;
-        let week = self.eat(b'.').then(|| self.within(1, 5))??;
-        let weekday = self.eat(b'.').then(|| self.within(0, 6))??;
-        Some(Day::Weekday {
-            month,
-            week,
-            weekday,
-        })
+        Some(())
     }
 }
 
-/// Whether the last change before or at `unix_seconds` was to daylight saving time.
+/// Whether the last change before or at `unix_seconds` was to daylight saving time, the first of the
+/// two `changes`.
 ///
 /// Times of day reach into neighbouring years, and the year is a guess that may be one off, so the
 /// changes of five years are looked at. Of two changes at one instant, that to daylight saving time
 /// counts: this is how the whole year is declared daylight saving time.
-fn is_daylight(begins: &Change, ends: &Change, unix_seconds: i64) -> bool {
-    let about = about_year_of(unix_seconds.div_euclid(DAY_SECONDS));
-    let mut last = (i64::MIN, false);
+fn is_daylight(changes: &[Change; 2], unix_seconds: i64) -> bool {
+    let about = about_year_of(unix_seconds);
+    let mut last = i64::MIN;
     for years in -2..=2 {
-        let year = about.wrapping_add(years);
-        for (change, to_daylight) in [(begins, true), (ends, false)] {
+        for (change, to_daylight) in changes.iter().zip([1, 0]) {
             let instant = change
-                .day
-                .in_year(year)
+                .day_in(about.wrapping_add(years))
                 .wrapping_mul(DAY_SECONDS)
-                .wrapping_add(change.seconds.into());
+                .wrapping_add(change.seconds);
             if instant <= unix_seconds {
-                last = last.max((instant, to_daylight));
+                last = last.max(instant << 1 | to_daylight);
             }
         }
     }
-    last.1
+    last & 1 != 0
 }
 
-impl Day {
-    /// This day of `year`, in days since the epoch.
-    fn in_year(&self, year: i64) -> i64 {
+impl Change {
+    /// Its day of `year`, in days since the epoch.
+    fn day_in(&self, year: i64) -> i64 {
         let first = first_day(year);
         let is_leap = first_day(year.wrapping_add(1)).wrapping_sub(first) == 366;
-        first.wrapping_add(match *self {
-            Self::Counted(day) => day,
-            Self::Julian(day) => {
-                let passed = i64::from(is_leap && day >= 60);
-                day.wrapping_sub(1).wrapping_add(passed)
-            }
-            Self::Weekday {
-                month,
-                week,
-                weekday,
-            } => {
-                let begins = days_before(month, is_leap);
+        let [number, week, weekday] = self.numbers;
+        first.wrapping_add(match self.kind {
+            b'M' => {
+                let begins = days_before(number, is_leap);
                 // The epoch was a Thursday.
                 let wait = weekday
                     .wrapping_sub(first.wrapping_add(begins))
@@ -198,12 +199,14 @@ impl Day {
                 let day = begins
                     .wrapping_add(wait)
                     .wrapping_add(week.wrapping_sub(1).wrapping_mul(7));
-                if day >= days_before(month.wrapping_add(1), is_leap) {
+                if day >= days_before(number.wrapping_add(1), is_leap) {
                     day.wrapping_sub(7)
                 } else {
                     day
                 }
             }
+            b'J' if !is_leap || number < 60 => number.wrapping_sub(1),
+            _ => number,
         })
     }
 }
@@ -211,12 +214,12 @@ impl Day {
 /// Days of a year before its `month` (January is 1): 30 each, one more for each of the long ones,
 /// which are the odd ones up to July and the even ones from August on, and one or two less for
 /// February.
+#[inline(never)]
 fn days_before(month: i64, is_leap: bool) -> i64 {
     let long = month.wrapping_add(month >> 3) >> 1;
     let short = match month {
         ..=2 => 0,
-        _ if is_leap => 1,
-        _ => 2,
+        _ => 2i64.wrapping_sub(is_leap.into()),
     };
     month
         .wrapping_sub(1)
@@ -225,14 +228,14 @@ fn days_before(month: i64, is_leap: bool) -> i64 {
         .wrapping_sub(short)
 }
 
-/// The year in which a day since the epoch is, or the one before or after.
-fn about_year_of(day: i64) -> i64 {
-    // 400 years have 146,097 days.
-    let years = day.wrapping_mul(400).div_euclid(146_097);
+/// The year in which an instant is, or the one before or after.
+fn about_year_of(unix_seconds: i64) -> i64 {
+    let years = unix_seconds.div_euclid(MEAN_YEAR_SECONDS);
     years.wrapping_add(1970)
 }
 
 /// The first of January of `year`, in days since the epoch.
+#[inline(never)]
 fn first_day(year: i64) -> i64 {
     let before = year.wrapping_sub(1);
     let centuries = before.div_euclid(100);
@@ -251,12 +254,12 @@ mod tests {
     use super::*;
     use crate::parse::testing::torture;
 
-    fn text(rule: &str, unix_seconds: i64) -> Option<(i32, String)> {
+    fn text(rule: &str, unix_seconds: i64) -> Option<(i64, String)> {
         let (offset, name) = at(rule.as_bytes(), unix_seconds)?;
         Some((offset, String::from_utf8(name.to_vec()).unwrap()))
     }
 
-    fn is(rule: &str, unix_seconds: i64, offset: i32, name: &str) {
+    fn is(rule: &str, unix_seconds: i64, offset: i64, name: &str) {
         assert_eq!(
             text(rule, unix_seconds),
             Some((offset, name.into())),
@@ -373,7 +376,8 @@ mod tests {
         assert_eq!(first_day(2000), 10_957);
         for year in -1000..4000 {
             for day in [first_day(year), first_day(year + 1) - 1] {
-                assert!((year - 1..=year + 1).contains(&about_year_of(day)), "{day}");
+                let about = about_year_of(day * DAY_SECONDS);
+                assert!((year - 1..=year + 1).contains(&about), "{day}");
             }
         }
     }

@@ -4,7 +4,7 @@
 //! Both have grown columns over time. Counted is what a line has, as qemu-ga does it; what is behind
 //! the columns that are known is passed over, and what is not a number counts as 0.
 
-use super::words;
+use super::next_word;
 use crate::base::text::parse_u64;
 
 /// Milliseconds of a tick: USER_HZ is 100 on every architecture.
@@ -35,30 +35,30 @@ impl Row<'_> {
 /// A line of /proc/diskstats, or, if it is about a `processor`, of /proc/stat, its ticks as
 /// milliseconds; `None` if that is about something else.
 pub fn row(line: &[u8], processor: bool) -> Option<Row<'_>> {
-    let mut words = words(line);
+    let mut rest = line;
     let mut row = Row {
         id: [0; 2],
         name: &[],
         numbers: [0; COLUMNS],
         known: 0,
     };
+    let mut unit = 1;
     if processor {
-        row.name = words.next()?;
+        unit = TICK_MS;
+        row.name = next_word(&mut rest)?;
         row.id[0] = parse_u64(row.name.strip_prefix(b"cpu")?)?;
     } else {
         for number in &mut row.id {
-            *number = parse_u64(words.next()?)?;
+            *number = parse_u64(next_word(&mut rest)?)?;
         }
-        row.name = words.next()?;
+        row.name = next_word(&mut rest)?;
     }
-    let unit = if processor { TICK_MS } else { 1 };
-    let mut slots = row.numbers.iter_mut();
     let mut count = 0usize;
-    for word in words {
-        count = count.saturating_add(1);
-        if let Some(slot) = slots.next() {
+    while let Some(word) = next_word(&mut rest) {
+        if let Some(slot) = row.numbers.get_mut(count) {
             *slot = parse_u64(word).unwrap_or(0).wrapping_mul(unit);
         }
+        count = count.saturating_add(1);
     }
     row.known = if processor {
         // irq and softirq come together.

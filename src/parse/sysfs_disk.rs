@@ -49,19 +49,35 @@ impl Driver {
 /// What the components of a path look like that tell something, `#` being a number: a PCI function,
 /// the subchannel and the channel device in it, a SCSI device, an ATA port, a host adapter, a virtio
 /// device.
-const PATTERNS: &[u8] = b"#:#:#.# #.#.# #.#.# #:#:#:# ata# host# virtio#";
+const PATTERNS: &[[u8; 8]; 7] = &[
+    *b"#:#:#.#\0",
+    *b"#.#.#\0\0\0",
+    *b"#.#.#\0\0\0",
+    *b"#:#:#:#\0",
+    *b"ata#\0\0\0\0",
+    *b"host#\0\0\0",
+    *b"virtio#\0",
+];
 
 /// What there is nothing of.
 const NONE: [u64; 4] = [u64::MAX; 4];
 
+fn is_something(numbers: &[u64; 4]) -> bool {
+    numbers[0] != u64::MAX
+}
+
 /// The numbers of a component that looks like `pattern`, 0 for those it has not; hexadecimal but for
 /// SCSI and what has a name.
-fn numbers(component: &[u8], pattern: &[u8]) -> Option<[u64; 4]> {
+#[inline(never)]
+fn numbers(component: &[u8], pattern: &[u8; 8]) -> Option<[u64; 4]> {
     let base = if pattern.contains(&b'.') { 16 } else { 10 };
     let mut all = [0u64; 4];
     let mut slots = all.iter_mut();
     let mut rest = component;
     for wanted in pattern {
+        if *wanted == 0 {
+            break;
+        }
         if *wanted != b'#' {
             rest = rest.strip_prefix(&[*wanted])?;
             continue;
@@ -100,9 +116,8 @@ impl Place {
         for part in path.split(|byte| *byte == b'/') {
             let start = end;
             end = start.saturating_add(part.len());
-            let patterns = PATTERNS.split(|byte| *byte == b' ');
-            for (kind, (slot, pattern)) in place.found.iter_mut().zip(patterns).enumerate() {
-                if *slot != NONE {
+            for (kind, (slot, pattern)) in place.found.iter_mut().zip(PATTERNS).enumerate() {
+                if is_something(slot) {
                     continue;
                 }
                 let Some(mut numbers) = numbers(part, pattern) else {
@@ -143,22 +158,19 @@ impl Place {
     /// Its rank, how many of its neighbours there have lower numbers ([`Place::follows`]), is the bus
     /// or unit of IDE and SATA disks, for those two number their adapters through the whole machine.
     pub fn neighbours(&self) -> Option<usize> {
-        let [.., start] = self.adapter().1;
-        usize::try_from(start).ok().filter(|_| start != u64::MAX)
+        let [.., start] = *self.adapter().1;
+        (start != u64::MAX).then_some(start as usize)
     }
 
     /// Whether `name` is a neighbour of the adapter and has a lower number.
     pub fn follows(&self, name: &[u8]) -> bool {
         let (pattern, [own, ..]) = self.adapter();
-        numbers(name, pattern).is_some_and(|[number, ..]| number < own)
+        numbers(name, pattern).is_some_and(|[number, ..]| number < *own)
     }
 
-    fn adapter(&self) -> (&'static [u8], [u64; 4]) {
-        if self.found[4] != NONE {
-            (b"ata#", self.found[4])
-        } else {
-            (b"host#", self.found[5])
-        }
+    fn adapter(&self) -> (&'static [u8; 8], &[u64; 4]) {
+        let kind = if is_something(&self.found[4]) { 4 } else { 5 };
+        (&PATTERNS[kind], &self.found[kind])
     }
 
     /// The type of the disk's bus, and its bus (channel), target and unit there, as libvirt writes
@@ -167,13 +179,13 @@ impl Place {
     /// `None` if the controller is not known, or the path lacks a part that its disks must have.
     pub fn address(&self, rank: Option<u64>) -> Option<(&'static str, [u64; 3])> {
         let [_, channel, target, unit] = self.found[3];
-        let is_scsi = self.found[3] != NONE;
+        let is_scsi = is_something(&self.found[3]);
         let (name, numbers) = match self.driver {
             Driver::AtaPiix => ("ide", [rank?, 0, target]),
             Driver::Ahci => ("sata", [0, 0, rank?]),
             Driver::Sym53c8xx => ("scsi", [0, 0, target]),
             Driver::VirtioPci if is_scsi => ("scsi", [0, target, unit]),
-            Driver::Unknown if self.found[6] == NONE => return None,
+            Driver::Unknown if !is_something(&self.found[6]) => return None,
             Driver::Unknown if is_scsi => ("scsi", [channel, target, unit]),
             Driver::Nvme => return Some(("nvme", [0; 3])),
             Driver::Usb => return Some(("usb", [0; 3])),

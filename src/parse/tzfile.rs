@@ -5,33 +5,65 @@
 //! change, the first kind of time does.
 //! Leap seconds (the files below `right/`) are not counted: the kernel's clock does not either.
 
-use super::{posix_tz, take, until_nul};
+use super::{posix_tz, span, take, until_nul};
 
 /// Bytes of the header before each of the two data blocks.
 const HEADER_BYTES: usize = 44;
 
 /// The offset from UTC in seconds (east is positive) and the abbreviation in force at
 /// `unix_seconds`, according to the whole `file`.
-pub fn at(file: &[u8], unix_seconds: i64) -> Option<(i32, &[u8])> {
+pub fn at(file: &[u8], unix_seconds: i64) -> Option<(i64, &[u8])> {
     let mut rest = file;
-    let (version, mut block) = block(&mut rest, 4)?;
-    if version != 0 {
-        (_, block) = self::block(&mut rest, 8)?;
+    let mut time_bytes = 4usize;
+    loop {
+        let header = take(&mut rest, HEADER_BYTES)?.strip_prefix(b"TZif")?;
+        let mut counts = [0usize; 6];
+        for (count, bytes) in counts.iter_mut().zip(header.get(16..)?.chunks_exact(4)) {
+            *count = (instant(bytes) & 0xFFFF_FFFF) as usize;
+        }
+        // None is above 32 bits, so that no product of two is above 64.
+        let [utc_flags, standard_flags, leaps, times, kinds, names] = counts;
+        // Instants of change, ascending; for each of them, the kind of time that begins, one byte each;
+        // the kinds of time, six bytes each; the abbreviations, each ended by a NUL.
+        let changes = take(&mut rest, times.wrapping_mul(time_bytes))?;
+        let begins = take(&mut rest, times)?;
+        let kinds = take(&mut rest, kinds.wrapping_mul(6))?;
+        let names = take(&mut rest, names)?;
+        let leaps = leaps.wrapping_mul(time_bytes.wrapping_add(4));
+        let flags = standard_flags.wrapping_add(utc_flags);
+        take(&mut rest, leaps.wrapping_add(flags))?;
+        let is_first_version = header.first() == Some(&0);
+        if !is_first_version && time_bytes == 4 {
+            time_bytes = 8;
+            continue;
+        }
+        // The kind of time after the changes that are past.
+        let mut kind = 0;
+        let mut passed = 0usize;
+        for (time, begins) in changes.chunks_exact(time_bytes).zip(begins) {
+            if instant(time) > unix_seconds {
+                break;
+            }
+            kind = usize::from(*begins);
+            passed = passed.wrapping_add(1);
+        }
+        // The rule stands between two line feeds; it may be empty.
+        if !is_first_version
+            && passed == times
+            && let Some((b'\n', rest)) = rest.split_first()
+            && let Some(ruled) = posix_tz::at(span(rest, |byte| byte != b'\n').0, unix_seconds)
+        {
+            return Some(ruled);
+        }
+        let (kinds, _) = kinds.as_chunks::<6>();
+        let [offset @ .., _is_daylight, name] = kinds.get(kind)?;
+        let name = names.get(usize::from(*name)..)?;
+        return Some((instant(offset), until_nul(name)));
     }
-    let mut times = block.times.chunks_exact(if version == 0 { 4 } else { 8 });
-    let count = times.len();
-    let passed = times
-        .position(|time| instant(time) > unix_seconds)
-        .unwrap_or(count);
-    let ruled = if version != 0 && passed == count {
-        posix_tz::at(footer(rest), unix_seconds)
-    } else {
-        None
-    };
-    ruled.or_else(|| block.last(passed))
 }
 
 /// A number with a sign, of as many bytes as there are, the highest first.
+#[inline(never)]
 fn instant(bytes: &[u8]) -> i64 {
     let sign = match bytes {
         [128..=255, ..] => -1,
@@ -40,61 +72,6 @@ fn instant(bytes: &[u8]) -> i64 {
     bytes
         .iter()
         .fold(sign, |value, byte| value << 8 | i64::from(*byte))
-}
-
-/// The parts of a data block that are of use.
-struct Block<'a> {
-    /// Instants of change, ascending.
-    times: &'a [u8],
-    /// For each of them, the kind of time that begins, one byte each.
-    begins: &'a [u8],
-    /// The kinds of time, six bytes each.
-    kinds: &'a [u8],
-    /// The abbreviations, each ended by a NUL.
-    names: &'a [u8],
-}
-
-/// Takes a header and its data block, with times of `time_bytes` each; the version comes along.
-fn block<'a>(rest: &mut &'a [u8], time_bytes: usize) -> Option<(u8, Block<'a>)> {
-    let header = take(rest, HEADER_BYTES)?.strip_prefix(b"TZif")?;
-    let (version, header) = header.split_first()?;
-    let mut counts = [0; 6];
-    for (count, bytes) in counts.iter_mut().zip(header.get(15..)?.chunks_exact(4)) {
-        *count = usize::try_from(instant(bytes) & 0xFFFF_FFFF).ok()?;
-    }
-    let [utc_flags, standard_flags, leaps, times, kinds, names] = counts;
-    let block = Block {
-        times: take(rest, times.checked_mul(time_bytes)?)?,
-        begins: take(rest, times)?,
-        kinds: take(rest, kinds.checked_mul(6)?)?,
-        names: take(rest, names)?,
-    };
-    take(rest, leaps.checked_mul(time_bytes.checked_add(4)?)?)?;
-    take(rest, standard_flags)?;
-    take(rest, utc_flags)?;
-    Some((*version, block))
-}
-
-impl<'a> Block<'a> {
-    /// The time in force after `passed` changes.
-    fn last(&self, passed: usize) -> Option<(i32, &'a [u8])> {
-        let kind = match passed.checked_sub(1) {
-            Some(last) => usize::from(*self.begins.get(last)?),
-            None => 0,
-        };
-        let (kinds, _) = self.kinds.as_chunks();
-        let [a, b, c, d, _is_daylight, name] = *kinds.get(kind)?;
-        let name = self.names.get(usize::from(name)..)?;
-        Some((i32::from_be_bytes([a, b, c, d]), until_nul(name)))
-    }
-}
-
-/// The rule between the two line feeds at the end; may be empty.
-fn footer(rest: &[u8]) -> &[u8] {
-    let rule = rest
-        .strip_prefix(b"\n")
-        .and_then(|rest| super::lines(rest).next());
-    rule.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -109,7 +86,7 @@ mod tests {
     const KATHMANDU: &[u8] = include_bytes!("../../tests/fixtures/tz/Kathmandu");
     const UTC: &[u8] = include_bytes!("../../tests/fixtures/tz/UTC");
 
-    fn is(file: &[u8], unix_seconds: i64, offset: i32, name: &str) {
+    fn is(file: &[u8], unix_seconds: i64, offset: i64, name: &str) {
         assert_eq!(
             at(file, unix_seconds),
             Some((offset, name.as_bytes())),

@@ -51,21 +51,24 @@ pub struct Disk {
     pub alias: heapless::Vec<u8, SERIAL_BYTES>,
 }
 
-/// The directory of the device with these numbers, if there is one in sysfs: `sys/devices/...`, no
-/// links in it.
-pub fn numbered(root: &Root, major: u32, minor: u32) -> Option<Path> {
-    let mut path = Path::of(&[b"sys/dev/block/"]);
-    push_numbers(&mut path, major, minor);
-    follow(root, &mut path).ok()?;
+/// Puts into `path` the directory of the device with these numbers: `sys/devices/...`, no links in it.
+/// If there is none in sysfs, it is false, and the numbers are the last component.
+pub fn numbered(root: &Root, major: u32, minor: u32, path: &mut Path) -> bool {
     // In a container links may lead to devices that are not there.
-    root.has(&path).ok()?.then_some(path)
-}
-
-/// Appends the numbers of a device as `major:minor`.
-pub fn push_numbers(path: &mut Path, major: u32, minor: u32) {
-    path.push_number(u64::from(major));
-    path.push(b":");
-    path.push_number(u64::from(minor));
+    for is_last in [false, true] {
+        path.truncate(0);
+        path.push(b"sys/dev/block/");
+        path.push_number(u64::from(major));
+        path.push(b":");
+        path.push_number(u64::from(minor));
+        if is_last {
+            break;
+        }
+        if follow(root, path).is_ok() && root.has(path) == Ok(true) {
+            return true;
+        }
+    }
+    false
 }
 
 /// The name of the virtual device (made of others, or of nothing) that the one at `path` is, or is a
@@ -156,18 +159,21 @@ impl Disk {
             serial: Serial::none(),
             alias: heapless::Vec::new(),
         };
-        let mut buffer = [0; UEVENT_BYTES];
+        let mut buffer = [0; UDEV_ENTRY_BYTES];
         let facts = read(root, path, b"/uevent", &mut buffer);
         disk.node = node_of(facts);
         disk.is_partition = property(facts, b"DEVTYPE") == b"partition";
+        let mut other = Path::of(&[
+            b"run/udev/data/b",
+            property(facts, b"MAJOR"),
+            b":",
+            property(facts, b"MINOR"),
+        ]);
         if disk.is_partition {
             leave(path);
         }
         disk.locate(root, path);
-        let [major, minor] = [&b"MAJOR"[..], b"MINOR"].map(|key| property(facts, key));
-        let entry = Path::of(&[b"run/udev/data/b", major, b":", minor]);
-        let mut known = [0; UDEV_ENTRY_BYTES];
-        let known = root.read(&entry, &mut known).unwrap_or_default();
+        let known = root.read(&other, &mut buffer).unwrap_or_default();
         disk.serial.recall(property(known, b"E:ID_SERIAL"));
         let mut alias = property(known, b"E:DM_NAME");
         if known.is_empty() {
@@ -177,10 +183,10 @@ impl Disk {
         let _ = disk.alias.extend_from_slice(alias);
         if disk.bus_type.is_none() {
             // The head of an NVMe multipath is in a directory with links to its controllers.
-            let mut subsystem = path.clone();
-            leave(&mut subsystem);
-            subsystem.push(b"/");
-            links(root, &subsystem, &mut |controller| {
+            let name = last_component(path).len();
+            other.truncate(0);
+            other.push(&path.as_bytes()[..path.len() - name]);
+            links(root, &other, &mut |controller| {
                 disk.locate(root, controller)
             });
         }
@@ -351,7 +357,8 @@ mod tests {
     /// The node and address of each disk below a device.
     fn disks(root: &Root, major: u32, minor: u32) -> Vec<String> {
         let mut found = Vec::new();
-        let mut path = numbered(root, major, minor).unwrap();
+        let mut path = Path::new();
+        assert!(numbered(root, major, minor, &mut path));
         super::disks(root, &mut path, &mut |disk| {
             let node = String::from_utf8_lossy(&disk.node).into_owned();
             let slot = disk.pci[2].cast_signed();
@@ -421,9 +428,11 @@ mod tests {
         let tree = tree("plain", two_disks());
         assert_eq!(disks(&tree.root, 254, 1), ["/dev/vda1 virtio 4 0:0:0"]);
         assert_eq!(disks(&tree.root, 254, 16), ["/dev/vdb virtio 5 0:0:0"]);
-        let path = numbered(&tree.root, 254, 1).unwrap();
+        let mut path = Path::new();
+        assert!(numbered(&tree.root, 254, 1, &mut path));
         assert_eq!(last_component(&path), b"vda1");
-        assert!(numbered(&tree.root, 254, 2).is_none());
+        assert!(!numbered(&tree.root, 254, 2, &mut path));
+        assert_eq!(last_component(&path), b"254:2");
     }
 
     #[test]

@@ -20,6 +20,7 @@
 use super::block::{self, last_component};
 use crate::base::limits::SERIAL_BYTES;
 use crate::base::path::Path;
+use crate::base::text::hex_digit;
 use crate::sys::root::Root;
 
 /// Bytes beside letters and digits that udev leaves alone in what it puts together.
@@ -78,6 +79,7 @@ impl Serial {
 
 /// Makes up the serial number of the disk at `path`, of what sysfs says. The path comes back as it
 /// was.
+#[inline(never)]
 pub(super) fn read(root: &Root, path: &mut Path, serial: &mut Serial) {
     let name = last_component(path);
     let known = if name.starts_with(b"vd") {
@@ -144,8 +146,7 @@ fn scsi(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
     }
     for byte in value {
         for digit in [byte >> 4, byte & 15] {
-            let zero = if digit < 10 { b'0' } else { b'a' - 10 };
-            serial.text.push(zero.wrapping_add(digit)).ok()?;
+            serial.text.push(hex_digit(digit)).ok()?;
         }
     }
     Some(())

@@ -7,7 +7,7 @@ use crate::base::path::Path;
 use crate::parse::{posix_tz, tzfile};
 use crate::sys::root::{Root, relative};
 
-const UTC: (i32, &[u8]) = (0, b"UTC");
+const UTC: (i64, &[u8]) = (0, b"UTC");
 
 /// Where the zone of this machine is, or a link to it.
 const LOCALTIME: &[u8] = b"etc/localtime";
@@ -23,7 +23,7 @@ pub fn at<'b>(
     told: Option<&'b [u8]>,
     unix_seconds: i64,
     buffer: &'b mut [u8],
-) -> (i32, &'b [u8]) {
+) -> (i64, &'b [u8]) {
     let told = told.map(|told| told.strip_prefix(b":").unwrap_or(told));
     let mut target = [0; LINK_BYTES];
     let (folder, name): (&[u8], &[u8]) = match told {
@@ -46,7 +46,7 @@ fn from_file<'b>(
     path: &Path,
     unix_seconds: i64,
     buffer: &'b mut [u8],
-) -> Option<(i32, &'b [u8])> {
+) -> Option<(i64, &'b [u8])> {
     let room = buffer.len();
     let file = root.read(path, buffer).ok()?;
     // One that fills the buffer may be cut short.
@@ -80,7 +80,7 @@ mod tests {
         (path, root)
     }
 
-    fn zone(root: &Root, told: Option<&str>) -> (i32, String) {
+    fn zone(root: &Root, told: Option<&str>) -> (i64, String) {
         let mut buffer = [0; 4096];
         let (offset, name) = at(root, told.map(str::as_bytes), SUMMER, &mut buffer);
         (offset, String::from_utf8(name.to_vec()).unwrap())
