@@ -460,12 +460,15 @@ static MEMORY_BLOCK: Members = Members(&[
 /// The command of this name, and its place in the table.
 pub fn find(name: Str<'_>) -> Option<(usize, Command)> {
     let name = name.behind(PREFIX)?;
-    for (place, command) in all().enumerate() {
-        if name.is_named(command.name()) {
-            return Some((place, command));
+    let mut place = 0;
+    let mut items = Params(&PACKED);
+    loop {
+        let item = items.next()?;
+        if name.is_named(item.name) {
+            return Some((place, Command { item }));
         }
+        place += 1;
     }
-    None
 }
 
 /// Whether a command may run now. While frozen only the table counts: what could thaw the guest must

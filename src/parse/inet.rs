@@ -23,6 +23,7 @@ impl Text {
     }
 
     /// Every address fits, so nothing is ever dropped.
+    #[inline(never)]
     fn push(&mut self, more: &[u8]) {
         self.0.extend_from_slice(more).unwrap_or_default();
     }
@@ -82,6 +83,7 @@ impl Text {
 }
 
 /// An address of 4 or 16 bytes as text.
+#[inline(never)]
 pub fn address(bytes: &[u8]) -> Option<Text> {
     let mut text = Text::default();
     match bytes.len() {

@@ -12,6 +12,7 @@ const HEADER_BYTES: usize = 44;
 
 /// The offset from UTC in seconds (east is positive) and the abbreviation in force at
 /// `unix_seconds`, according to the whole `file`.
+#[inline(never)]
 pub fn at(file: &[u8], unix_seconds: i64) -> Option<(i64, &[u8])> {
     let mut rest = file;
     let mut time_bytes = 4usize;

@@ -25,17 +25,20 @@ pub fn at<'b>(
     buffer: &'b mut [u8],
 ) -> (i64, &'b [u8]) {
     let told = told.map(|told| told.strip_prefix(b":").unwrap_or(told));
-    let mut target = [0; LINK_BYTES];
+    let room = &mut buffer[..LINK_BYTES];
+    let mut path = Path::of(&[LOCALTIME]);
     let (folder, name): (&[u8], &[u8]) = match told {
         Some(name) if name.starts_with(b"/") => (b"", name),
         Some(name) => (b"usr/share/zoneinfo/", name),
-        None => match root.link(&Path::of(&[LOCALTIME]), &mut target) {
+        None => match root.link(&path, room) {
             // A link that begins at the root means this root.
             Ok(target) if target.starts_with(b"/") => (b"", target),
             _ => (b"", LOCALTIME),
         },
     };
-    let path = Path::of(&[folder, relative(name)]);
+    path.truncate(0);
+    path.push(folder);
+    path.push(relative(name));
     from_file(root, &path, unix_seconds, buffer)
         .or_else(|| posix_tz::at(told?, unix_seconds))
         .unwrap_or(UTC)

@@ -323,6 +323,7 @@ impl Place<'_> {
     }
 
     /// An error that says where.
+    #[inline(never)]
     fn wrong(&self, reply: &mut Reply<'_>, before: &str, after: &[&[u8]]) -> Failed {
         let mut error = self.write(reply.fail().text(before));
         for piece in after {
@@ -435,6 +436,7 @@ fn check_value(
 }
 
 /// The one of `names`, parted by blanks, that is at this place.
+#[inline(never)]
 fn name_of(names: &[u8], place: u8) -> &[u8] {
     let mut names = names.split(|byte| *byte == b' ');
     names.nth(place.into()).unwrap_or_default()

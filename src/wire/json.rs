@@ -378,6 +378,9 @@ impl<'a> Str<'a> {
 
     /// What follows `prefix`, if the string begins with that: ASCII that holds no backslash.
     pub fn behind(self, prefix: &[u8]) -> Option<Self> {
+        if let Some(text) = self.text.strip_prefix(prefix) {
+            return Some(Self { text, ..self });
+        }
         let mut bytes = self.bytes();
         for byte in prefix {
             if bytes.next() != Some(*byte) {
