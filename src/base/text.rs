@@ -80,6 +80,18 @@ pub fn parse_hex(text: &[u8]) -> Option<u64> {
     })
 }
 
+/// Takes off `rest` what stands before the first `byte`, and that byte; everything if there is none.
+///
+/// One function for all that is split: a splitting iterator is compiled anew wherever there is one.
+#[inline(never)]
+pub fn cut<'a>(rest: &mut &'a [u8], byte: u8) -> &'a [u8] {
+    let text = *rest;
+    let len = text.iter().take_while(|other| **other != byte).count();
+    let (part, behind) = text.split_at_checked(len).unwrap_or((text, &[]));
+    *rest = behind.get(1..).unwrap_or_default();
+    part
+}
+
 /// The lower-case hexadecimal digit of a number below 16.
 pub fn hex_digit(value: u8) -> u8 {
     if value < 10 {

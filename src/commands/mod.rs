@@ -189,6 +189,7 @@ impl Command {
     }
 
     /// How it runs.
+    #[inline(never)]
     pub fn run(&self) -> Run {
         let place = usize::from(self.item.body[0]);
         if self.is(SLOW) {
@@ -458,6 +459,7 @@ static MEMORY_BLOCK: Members = Members(&[
 ]);
 
 /// The command of this name, and its place in the table.
+#[inline(never)]
 pub fn find(name: Str<'_>) -> Option<(usize, Command)> {
     let name = name.behind(PREFIX)?;
     let mut place = 0;

@@ -9,6 +9,8 @@
 //! in the path they are, also below a bridge of the platform, as on ARM with a device tree.
 //! Symbolic links, serial numbers and device nodes are the caller's.
 
+use crate::base::text::cut;
+
 /// What disks hang on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
@@ -33,16 +35,22 @@ impl Driver {
     pub fn named(name: &[u8]) -> Self {
         /// One a word: comparing with each in turn takes more code.
         const NAMES: &[u8] = b"ata_piix ahci sym53c8xx virtio-pci nvme xhci_hcd ehci-pci";
-        let mut names = NAMES.split(|byte| *byte == b' ');
-        match names.position(|known| known == name) {
-            Some(0) => Self::AtaPiix,
-            Some(1) => Self::Ahci,
-            Some(2) => Self::Sym53c8xx,
-            Some(3) => Self::VirtioPci,
-            Some(4) => Self::Nvme,
-            Some(_) => Self::Usb,
-            None => Self::Unknown,
+        const DRIVERS: &[Driver] = &[
+            Driver::AtaPiix,
+            Driver::Ahci,
+            Driver::Sym53c8xx,
+            Driver::VirtioPci,
+            Driver::Nvme,
+            Driver::Usb,
+            Driver::Usb,
+        ];
+        let mut names = NAMES;
+        for driver in DRIVERS {
+            if cut(&mut names, b' ') == name {
+                return *driver;
+            }
         }
+        Self::Unknown
     }
 }
 
@@ -113,7 +121,9 @@ impl Place {
             driver: Driver::Unknown,
         };
         let mut end = 0usize;
-        for part in path.split(|byte| *byte == b'/') {
+        let mut rest = path;
+        while !rest.is_empty() {
+            let part = cut(&mut rest, b'/');
             let start = end;
             end = start.saturating_add(part.len());
             for (kind, (slot, pattern)) in place.found.iter_mut().zip(PATTERNS).enumerate() {

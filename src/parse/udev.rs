@@ -2,14 +2,20 @@
 //! database of udevd, /run/udev/data/bMAJOR:MINOR (`E:KEY=value` lines; no documented format, but
 //! libudev of every version reads it so).
 
-use super::lines;
+use crate::base::text::cut;
 
 /// The value of `key` in such a file; empty if it has none. Keys are `DEVNAME`, `DEVTYPE`... in sysfs,
 /// `E:ID_SERIAL`, `E:DM_NAME`... in the database.
 #[inline(never)]
 pub fn property<'a>(file: &'a [u8], key: &[u8]) -> &'a [u8] {
-    let mut values = lines(file).filter_map(|line| line.strip_prefix(key)?.strip_prefix(b"="));
-    values.next().unwrap_or_default()
+    let mut rest = file;
+    while !rest.is_empty() {
+        let mut value = cut(&mut rest, b'\n');
+        if cut(&mut value, b'=') == key {
+            return value;
+        }
+    }
+    &[]
 }
 
 #[cfg(test)]

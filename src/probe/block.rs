@@ -16,6 +16,7 @@
 
 use crate::base::limits::{BLOCK_NAME_BYTES, SERIAL_BYTES, STACKED_DEVICES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
+use crate::base::text::cut;
 use crate::parse::sysfs_disk::{Driver, Place};
 use crate::parse::udev::property;
 use crate::probe::serial::{self, Serial};
@@ -74,8 +75,8 @@ pub fn numbered(root: &Root, major: u32, minor: u32, path: &mut Path) -> bool {
 /// The name of the virtual device (made of others, or of nothing) that the one at `path` is, or is a
 /// partition of.
 pub fn virtual_name(path: &Path) -> Option<&[u8]> {
-    let name = path.as_bytes().strip_prefix(VIRTUAL)?;
-    name.split(|byte| *byte == b'/').next()
+    let mut name = path.as_bytes().strip_prefix(VIRTUAL)?;
+    Some(cut(&mut name, b'/'))
 }
 
 /// Calls `each` with the disks that the device at `path` lies on, itself if it is one or part of one,

@@ -20,7 +20,7 @@
 use super::block::{self, last_component};
 use crate::base::limits::SERIAL_BYTES;
 use crate::base::path::Path;
-use crate::base::text::hex_digit;
+use crate::base::text::{cut, hex_digit};
 use crate::sys::root::Root;
 
 /// Bytes beside letters and digits that udev leaves alone in what it puts together.
@@ -106,7 +106,9 @@ fn attributes(
     harmless: &[u8],
     serial: &mut Serial,
 ) -> Option<()> {
-    for name in names.split(|byte| *byte == b' ') {
+    let mut rest = names;
+    while !rest.is_empty() {
+        let name = cut(&mut rest, b' ');
         let mut buffer = [0; 64];
         let attribute = block::read(root, disk, name, &mut buffer).trim_ascii_end();
         attribute.first()?;

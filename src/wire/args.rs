@@ -7,6 +7,7 @@
 use super::json::{Json, Kind, Str};
 use super::reply::{Failed, Failure, Reply};
 use crate::base::limits::PARAMETERS;
+use crate::base::text::cut;
 
 /// What a parameter takes. How parameters are written down; [`Params`] are what the program has.
 #[derive(Clone, Copy, Debug)]
@@ -297,8 +298,11 @@ pub fn check<'a>(
 ) -> Result<Args<'a>, Failed> {
     let values = Values::default();
     let mut args = Args { params, values };
-    let object = arguments.unwrap_or_default();
-    check_members(object, params, None, &mut args.values, reply)?;
+    // Most commands have none.
+    if arguments.is_some() || !params.0.is_empty() {
+        let object = arguments.unwrap_or_default();
+        check_members(object, params, None, &mut args.values, reply)?;
+    }
     Ok(args)
 }
 
@@ -395,9 +399,12 @@ fn check_value(
         if tag & EITHER != 0 {
             named = &last;
             if let Some(word) = value.string() {
-                let mut words = body.split(|byte| *byte == b' ').skip(1);
-                if words.any(|known| word.is_named(known)) {
-                    return Ok(());
+                let mut words = body;
+                cut(&mut words, b' ');
+                while !words.is_empty() {
+                    if word.is_named(cut(&mut words, b' ')) {
+                        return Ok(());
+                    }
                 }
                 let error = last.write(reply.fail().text(PARAMETER));
                 let error = error.text("' does not accept value '").string(word);
@@ -438,8 +445,11 @@ fn check_value(
 /// The one of `names`, parted by blanks, that is at this place.
 #[inline(never)]
 fn name_of(names: &[u8], place: u8) -> &[u8] {
-    let mut names = names.split(|byte| *byte == b' ');
-    names.nth(place.into()).unwrap_or_default()
+    let mut rest = names;
+    for _ in 0..place {
+        cut(&mut rest, b' ');
+    }
+    cut(&mut rest, b' ')
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::frame::scalar;
 use super::json::{ILL_FORMED, Json, utf8};
 use crate::base::base64;
 use crate::base::store::Store;
-use crate::base::text::Digits;
+use crate::base::text::{Digits, cut};
 
 /// A place for one value.
 #[must_use = "a value must be written"]
@@ -227,8 +227,9 @@ impl Object<'_> {
     /// says so.
     #[inline(never)]
     pub fn numbers_as(&mut self, names: &str, suffix: &str, signed: bool, values: &[u64]) {
-        let names = names.as_bytes().split(|byte| *byte == b' ');
-        for (name, value) in names.zip(values) {
+        let mut names = names.as_bytes();
+        for value in values {
+            let name = cut(&mut names, b' ');
             if name.is_empty() {
                 continue;
             }
