@@ -32,6 +32,7 @@ pub enum Driver {
 
 impl Driver {
     /// The driver of PCI functions with this name in sysfs; `Unknown` for bridges and others.
+    #[inline(never)]
     pub fn named(name: &[u8]) -> Self {
         /// One a word: comparing with each in turn takes more code.
         const NAMES: &[u8] = b"ata_piix ahci sym53c8xx virtio-pci nvme xhci_hcd ehci-pci";
@@ -187,6 +188,7 @@ impl Place {
     /// them into a drive address. `rank` is that of its adapter.
     ///
     /// `None` if the controller is not known, or the path lacks a part that its disks must have.
+    #[inline(never)]
     pub fn address(&self, rank: Option<u64>) -> Option<(&'static str, [u64; 3])> {
         let [_, channel, target, unit] = self.found[3];
         let is_scsi = is_something(&self.found[3]);

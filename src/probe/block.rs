@@ -195,6 +195,7 @@ impl Disk {
     }
 
     /// Finds out where the disk at `path` is.
+    #[inline(never)]
     fn locate(&mut self, root: &Root, path: &Path) {
         let path = path.as_bytes();
         let place = Place::of(path, &mut |function| {

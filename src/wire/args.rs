@@ -281,8 +281,9 @@ impl<'a> Args<'a> {
     /// The value given for `name`, of the type its parameter has.
     #[inline(never)]
     pub fn value(&self, name: &str) -> Option<Json<'a>> {
-        for (param, value) in self.params.zip(&self.values) {
-            if param.name == name.as_bytes() {
+        let mut params = self.params;
+        for value in &self.values {
+            if params.next()?.name == name.as_bytes() {
                 return *value;
             }
         }
@@ -349,7 +350,11 @@ fn check_members<'a>(
 ) -> Result<(), Failed> {
     let mut unexpected = None;
     'members: for (name, value) in object.members() {
-        for (param, slot) in params.zip(&mut *values) {
+        let mut rest = params;
+        for slot in &mut *values {
+            let Some(param) = rest.next() else {
+                break;
+            };
             if name.is_named(param.name) {
                 *slot = Some(value);
                 continue 'members;
@@ -362,7 +367,11 @@ fn check_members<'a>(
         name: Str::default(),
         index: -1,
     };
-    for (param, value) in params.zip(&*values) {
+    let mut rest = params;
+    for value in &*values {
+        let Some(param) = rest.next() else {
+            break;
+        };
         place.name = Str::ascii(param.name);
         if let Some(value) = value {
             check_value(*value, param, &place, reply)?;
@@ -394,10 +403,10 @@ fn check_value(
         outer: None,
         ..*place
     };
-    let mut named = place;
+    let is_either = tag & EITHER != 0;
+    let place = if is_either { &last } else { place };
     if found != wanted {
-        if tag & EITHER != 0 {
-            named = &last;
+        if is_either {
             if let Some(word) = value.string() {
                 let mut words = body;
                 cut(&mut words, b' ');
@@ -406,11 +415,11 @@ fn check_value(
                         return Ok(());
                     }
                 }
-                let error = last.write(reply.fail().text(PARAMETER));
+                let error = place.write(reply.fail().text(PARAMETER));
                 let error = error.text("' does not accept value '").string(word);
                 return Err(error.text("'").end());
             }
-            let is_number = matches!(value.kind(), Kind::Unsigned | Kind::Double);
+            let is_number = found == Kind::Unsigned as u8 || found == Kind::Double as u8;
             if !is_number || wanted != Kind::Integer as u8 {
                 expected = name_of(body, 0);
             }
@@ -421,7 +430,7 @@ fn check_value(
             return Err(place.wrong(reply, PARAMETER, &[b"' expects uint64"]));
         }
         let after = [b"', expected: ", expected];
-        return Err(named.wrong(reply, "Invalid parameter type for '", &after));
+        return Err(place.wrong(reply, "Invalid parameter type for '", &after));
     }
     if found == Kind::Object as u8 {
         let mut values = Values::default();

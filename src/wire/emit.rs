@@ -147,14 +147,13 @@ impl<'a> Value<'a> {
 
     /// A value of the request, in the reply's own spelling. Numbers stay as the client wrote them,
     /// but for the minus of -0: a double is thus echoed exactly, and never as `inf`.
+    #[inline(never)]
     pub fn json(self, json: Json<'_>) {
         let mut rest = json.text();
         while let Some(&byte) = rest.first() {
             if let Some((string, behind)) = Json::leading_string(rest) {
                 rest = behind;
-                put(self.out, b"\"");
-                escape_bytes(self.out, string.bytes());
-                put(self.out, b"\"");
+                Value { out: self.out }.text_of(string.bytes());
                 continue;
             }
             // Anything but a number or a keyword is one byte.

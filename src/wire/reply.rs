@@ -58,13 +58,18 @@ impl<'a> Reply<'a> {
 
     /// Begins the successful reply, whose value is then written.
     pub fn value(&mut self) -> Value<'_> {
+        self.begin(br#"{"return": "#);
+        Value::new(self.out)
+    }
+
+    #[inline(never)]
+    fn begin(&mut self, text: &[u8]) {
         self.out.truncate(self.start);
         if self.delimited {
             let _ = self.out.append(DELIMITER);
         }
-        let _ = self.out.append(br#"{"return": "#);
+        let _ = self.out.append(text);
         self.begun = true;
-        Value::new(self.out)
     }
 
     /// Goes on with a value whose beginning may have left already: an object, in whose last member
@@ -109,8 +114,7 @@ impl<'a> Reply<'a> {
     /// Ends the reply. One whose value was never begun is the empty object.
     pub fn finish(mut self, outcome: Result<(), Failed>) {
         if outcome.is_ok() && !self.begun {
-            let _ = self.value();
-            let _ = self.out.append(b"{}");
+            self.begin(br#"{"return": {}"#);
         }
         if let Some(id) = self.id {
             let _ = self.out.append(br#", "id": "#);
