@@ -8,7 +8,7 @@
 
 use super::cannot;
 use crate::base::path::Path;
-use crate::parse::stats::row;
+use crate::parse::stats::{Row, row as parse};
 use crate::state::State;
 use crate::sys::root::Root;
 use crate::wire::args::Args;
@@ -53,7 +53,8 @@ fn list(
 ) -> Result<(), Failed> {
     let mut list = reply.value().list();
     let read = root.lines(&Path::of(&[file.as_bytes()]), &mut |line| {
-        if let Some(row) = row(line, processors) {
+        let mut row = Row::default();
+        if parse(line, processors, &mut row).is_some() {
             let mut item = list.item().object();
             let numbers = row.numbers();
             if processors {

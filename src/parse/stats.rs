@@ -14,7 +14,7 @@ const TICK_MS: u64 = 10;
 const COLUMNS: usize = 17;
 
 /// A line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Row<'a> {
     /// Major and minor number of a disk; number of a processor, and nothing.
     pub id: [u64; 2],
@@ -33,15 +33,10 @@ impl Row<'_> {
 }
 
 /// A line of /proc/diskstats, or, if it is about a `processor`, of /proc/stat, its ticks as
-/// milliseconds; `None` if that is about something else.
-pub fn row(line: &[u8], processor: bool) -> Option<Row<'_>> {
+/// milliseconds; `None` if that is about something else. What was in `row` is written over.
+pub fn row<'a>(line: &'a [u8], processor: bool, row: &mut Row<'a>) -> Option<()> {
     let mut rest = line;
-    let mut row = Row {
-        id: [0; 2],
-        name: &[],
-        numbers: [0; COLUMNS],
-        known: 0,
-    };
+    *row = Row::default();
     let mut unit = 1;
     if processor {
         unit = TICK_MS;
@@ -73,13 +68,18 @@ pub fn row(line: &[u8], processor: bool) -> Option<Row<'_>> {
             _ => COLUMNS,
         }
     };
-    Some(row)
+    Some(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::parse::testing::torture;
+
+    fn row(line: &[u8], processor: bool) -> Option<Row<'_>> {
+        let mut row = Row::default();
+        super::row(line, processor, &mut row).map(|()| row)
+    }
 
     /// A disk's line with this many numbers behind the name: 1, 2, 3...
     fn line(numbers: u64) -> String {

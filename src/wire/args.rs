@@ -374,7 +374,7 @@ fn check_members<'a>(
         };
         place.name = Str::ascii(param.name);
         if let Some(value) = value {
-            check_value(*value, param, &place, reply)?;
+            check_value(*value, param.tag, param.body, &place, reply)?;
         } else if param.tag & MANDATORY != 0 {
             return Err(place.wrong(reply, PARAMETER, &[b"' is missing"]));
         }
@@ -390,11 +390,11 @@ fn check_members<'a>(
 
 fn check_value(
     value: Json<'_>,
-    param: Item,
+    tag: u8,
+    body: &'static [u8],
     place: &Place<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    let Item { tag, body, .. } = param;
     let wanted = tag & KIND;
     let found = value.kind() as u8;
     let mut expected = name_of(KINDS, wanted);
@@ -441,12 +441,8 @@ fn check_value(
         [] => Kind::String,
         _ => Kind::Object,
     };
-    let item = Item {
-        tag: kind as u8,
-        ..param
-    };
     for (index, value) in (0..).zip(value.items()) {
-        check_value(value, item, &Place { index, ..*place }, reply)?;
+        check_value(value, kind as u8, body, &Place { index, ..*place }, reply)?;
     }
     Ok(())
 }

@@ -247,8 +247,15 @@ impl Object<'_> {
     }
 
     /// Ends the object.
+    #[inline(always)]
+    pub fn end(mut self) {
+        self.close();
+    }
+
     #[inline(never)]
-    pub fn end(self) {
+    fn close(&mut self) {
+        // Written to, the object is handed over as one pointer, not as what its store is made of.
+        self.empty = false;
         put(self.out, b"}");
     }
 }
@@ -265,8 +272,14 @@ impl List<'_> {
     }
 
     /// Ends the list.
+    #[inline(always)]
+    pub fn end(mut self) {
+        self.close();
+    }
+
     #[inline(never)]
-    pub fn end(self) {
+    fn close(&mut self) {
+        self.empty = false;
         put(self.out, b"]");
     }
 }

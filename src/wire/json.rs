@@ -62,10 +62,10 @@ impl<'a> Json<'a> {
             Some(b'[') => Kind::Array,
             Some(b'"' | b'\'') => Kind::String,
             Some(b't' | b'f') => Kind::Bool,
-            Some(b'-' | b'0'..=b'9') => match self.int() {
-                Some(_) => Kind::Integer,
-                None if self.uint().is_some() => Kind::Unsigned,
-                None => Kind::Double,
+            Some(b'-' | b'0'..=b'9') => match self.integer() {
+                Some(_) if self.int().is_some() => Kind::Integer,
+                Some((false, _)) => Kind::Unsigned,
+                _ => Kind::Double,
             },
             _ => Kind::Null,
         }
