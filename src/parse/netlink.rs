@@ -75,13 +75,13 @@ impl<'a> Message<'a> {
     /// How the answer ended, if this message ends it: with an error number (positive), or 0.
     pub fn end(&self) -> Option<i32> {
         let status = u32_at(self.body, 0).map(u32::cast_signed);
-        Some(match self.kind {
+        let status = match self.kind {
             NLMSG_ERROR => status?,
             // Old kernels end a dump without a status.
             NLMSG_DONE => status.unwrap_or(0).min(0),
             _ => return None,
-        })
-        .map(i32::saturating_neg)
+        };
+        Some(status.saturating_neg())
     }
 
     /// Whether the list changed while it was dumped, so that it may lack something.
@@ -349,9 +349,9 @@ mod tests {
     fn no_bytes_make_it_panic() {
         torture(&[sample_link(), sample_address()].concat(), |bytes| {
             for message in messages(bytes) {
-                (message.name(), message.hardware(), message.statistics());
-                (message.own_address(), message.family_and_prefix());
-                (message.index(), message.link_flags(), message.end());
+                _ = (message.name(), message.hardware(), message.statistics());
+                _ = (message.own_address(), message.family_and_prefix());
+                _ = (message.index(), message.link_flags(), message.end());
             }
         });
     }

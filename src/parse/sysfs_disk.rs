@@ -180,8 +180,11 @@ impl Place {
     }
 
     fn adapter(&self) -> (&'static [u8; 8], &[u64; 4]) {
-        let kind = if is_something(&self.found[4]) { 4 } else { 5 };
-        (&PATTERNS[kind], &self.found[kind])
+        if is_something(&self.found[4]) {
+            (&PATTERNS[4], &self.found[4])
+        } else {
+            (&PATTERNS[5], &self.found[5])
+        }
     }
 
     /// The type of the disk's bus, and its bus (channel), target and unit there, as libvirt writes

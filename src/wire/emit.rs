@@ -1,7 +1,7 @@
 //! JSON values as qemu-ga prints them, written one after the other into a [`Store`].
 //!
 //! A [`Value`] is a place where exactly one value belongs. Lists of any length are written element by
-//! element; objects of a fixed shape are serde structs, for which `Value` is the serializer. A store
+//! element; objects of a fixed shape may be serde structs, for which `Value` is the serializer. A store
 //! that is full swallows the rest; whoever owns the reply finds that out at its end.
 //!
 //! Doubles are never formatted (the core library's float printing would outweigh the agent): the few
@@ -246,15 +246,12 @@ impl Object<'_> {
         }
     }
 
-    /// Ends the object.
-    #[inline(always)]
-    pub fn end(mut self) {
-        self.close();
-    }
-
+    /// Ends the object. Nothing can be added after that.
+    ///
+    /// Taken by reference: by value it would be copied at every call.
     #[inline(never)]
-    fn close(&mut self) {
-        // Written to, the object is handed over as one pointer, not as what its store is made of.
+    pub fn end(&mut self) {
+        // Written to, it is handed over as one pointer, not as what its store is made of.
         self.empty = false;
         put(self.out, b"}");
     }
@@ -271,14 +268,11 @@ impl List<'_> {
         Value { out: self.out }
     }
 
-    /// Ends the list.
-    #[inline(always)]
-    pub fn end(mut self) {
-        self.close();
-    }
-
+    /// Ends the list. Nothing can be added after that.
+    ///
+    /// Taken by reference: by value it would be copied at every call.
     #[inline(never)]
-    fn close(&mut self) {
+    pub fn end(&mut self) {
         self.empty = false;
         put(self.out, b"]");
     }
@@ -526,8 +520,8 @@ impl SerializeStruct for Object<'_> {
         value.serialize(self.member(name))
     }
 
-    fn end(self) -> Result<(), Unsupported> {
-        Object::end(self);
+    fn end(mut self) -> Result<(), Unsupported> {
+        Object::end(&mut self);
         Ok(())
     }
 }
@@ -540,8 +534,8 @@ impl SerializeSeq for List<'_> {
         value.serialize(self.item())
     }
 
-    fn end(self) -> Result<(), Unsupported> {
-        List::end(self);
+    fn end(mut self) -> Result<(), Unsupported> {
+        List::end(&mut self);
         Ok(())
     }
 }
@@ -576,7 +570,7 @@ mod tests {
             let mut object = value.object();
             object.numbers_as("a b c", "", true, &[u64::MAX, 2]);
             object.numbers_as("d-e  f", "-lo", false, &[u64::MAX, 1, 0, 7]);
-            object.end();
+            Object::end(&mut object);
         });
         assert_eq!(
             text,
