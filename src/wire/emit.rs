@@ -1,15 +1,11 @@
 //! JSON values as qemu-ga prints them, written one after the other into a [`Store`].
 //!
 //! A [`Value`] is a place where exactly one value belongs. Lists of any length are written element by
-//! element; objects of a fixed shape may be serde structs, for which `Value` is the serializer. A store
-//! that is full swallows the rest; whoever owns the reply finds that out at its end.
+//! element, objects member by member. A store that is full swallows the rest; whoever owns the reply
+//! finds that out at its end.
 //!
 //! Doubles are never formatted (the core library's float printing would outweigh the agent): the few
 //! fractional numbers of the protocol are exact decimals, see [`Value::decimal`].
-
-use core::fmt;
-
-use serde::ser::{self, Impossible, Serialize, SerializeSeq, SerializeStruct, Serializer};
 
 use super::frame::scalar;
 use super::json::{ILL_FORMED, Json, utf8};
@@ -35,16 +31,6 @@ pub struct Object<'a> {
 pub struct List<'a> {
     out: &'a mut dyn Store,
     empty: bool,
-}
-
-/// Bytes that are text as far as anybody knows: names and paths of the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Text<'a>(pub &'a [u8]);
-
-impl Serialize for Text<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.0)
-    }
 }
 
 impl<'a> Value<'a> {
@@ -137,12 +123,6 @@ impl<'a> Value<'a> {
             out: self.out,
             empty: true,
         }
-    }
-
-    /// Anything that serde knows how to take apart.
-    pub fn put<T: Serialize>(self, value: &T) {
-        // The only error is a type this serializer does not know, and no reply has one.
-        let _ = value.serialize(self);
     }
 
     /// A value of the request, in the reply's own spelling. Numbers stay as the client wrote them,
@@ -357,189 +337,6 @@ fn escape_char(out: &mut dyn Store, code: u32) {
     put(out, &text);
 }
 
-/// A type that no reply has.
-#[derive(Debug)]
-pub struct Unsupported;
-
-impl fmt::Display for Unsupported {
-    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Ok(())
-    }
-}
-
-impl core::error::Error for Unsupported {}
-
-impl ser::Error for Unsupported {
-    fn custom<T: fmt::Display>(_: T) -> Self {
-        Self
-    }
-}
-
-type Never = Impossible<(), Unsupported>;
-
-impl<'a> Serializer for Value<'a> {
-    type Ok = ();
-    type Error = Unsupported;
-    type SerializeSeq = List<'a>;
-    type SerializeTuple = Never;
-    type SerializeTupleStruct = Never;
-    type SerializeTupleVariant = Never;
-    type SerializeMap = Never;
-    type SerializeStruct = Object<'a>;
-    type SerializeStructVariant = Never;
-
-    fn serialize_bool(self, value: bool) -> Result<(), Unsupported> {
-        self.bool(value);
-        Ok(())
-    }
-    fn serialize_i8(self, value: i8) -> Result<(), Unsupported> {
-        self.serialize_i64(value.into())
-    }
-    fn serialize_i16(self, value: i16) -> Result<(), Unsupported> {
-        self.serialize_i64(value.into())
-    }
-    fn serialize_i32(self, value: i32) -> Result<(), Unsupported> {
-        self.serialize_i64(value.into())
-    }
-    fn serialize_i64(self, value: i64) -> Result<(), Unsupported> {
-        self.int(value);
-        Ok(())
-    }
-    fn serialize_u8(self, value: u8) -> Result<(), Unsupported> {
-        self.serialize_u64(value.into())
-    }
-    fn serialize_u16(self, value: u16) -> Result<(), Unsupported> {
-        self.serialize_u64(value.into())
-    }
-    fn serialize_u32(self, value: u32) -> Result<(), Unsupported> {
-        self.serialize_u64(value.into())
-    }
-    fn serialize_u64(self, value: u64) -> Result<(), Unsupported> {
-        self.uint(value);
-        Ok(())
-    }
-    fn serialize_f32(self, _: f32) -> Result<(), Unsupported> {
-        Err(Unsupported)
-    }
-    fn serialize_f64(self, _: f64) -> Result<(), Unsupported> {
-        Err(Unsupported)
-    }
-    fn serialize_char(self, _: char) -> Result<(), Unsupported> {
-        Err(Unsupported)
-    }
-    fn serialize_str(self, text: &str) -> Result<(), Unsupported> {
-        self.serialize_bytes(text.as_bytes())
-    }
-    fn serialize_bytes(self, text: &[u8]) -> Result<(), Unsupported> {
-        self.text(text);
-        Ok(())
-    }
-    fn serialize_none(self) -> Result<(), Unsupported> {
-        Err(Unsupported)
-    }
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Unsupported> {
-        value.serialize(self)
-    }
-    fn serialize_unit(self) -> Result<(), Unsupported> {
-        Err(Unsupported)
-    }
-    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Unsupported> {
-        Err(Unsupported)
-    }
-    fn serialize_unit_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        variant: &'static str,
-    ) -> Result<(), Unsupported> {
-        self.serialize_str(variant)
-    }
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        value: &T,
-    ) -> Result<(), Unsupported> {
-        value.serialize(self)
-    }
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: &T,
-    ) -> Result<(), Unsupported> {
-        Err(Unsupported)
-    }
-    fn serialize_seq(self, _: Option<usize>) -> Result<List<'a>, Unsupported> {
-        Ok(self.list())
-    }
-    fn serialize_tuple(self, _: usize) -> Result<Never, Unsupported> {
-        Err(Unsupported)
-    }
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Never, Unsupported> {
-        Err(Unsupported)
-    }
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Never, Unsupported> {
-        Err(Unsupported)
-    }
-    fn serialize_map(self, _: Option<usize>) -> Result<Never, Unsupported> {
-        Err(Unsupported)
-    }
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Object<'a>, Unsupported> {
-        Ok(self.object())
-    }
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Never, Unsupported> {
-        Err(Unsupported)
-    }
-    fn collect_str<T: fmt::Display + ?Sized>(self, _: &T) -> Result<(), Unsupported> {
-        Err(Unsupported)
-    }
-}
-
-impl SerializeStruct for Object<'_> {
-    type Ok = ();
-    type Error = Unsupported;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), Unsupported> {
-        value.serialize(self.member(name))
-    }
-
-    fn end(mut self) -> Result<(), Unsupported> {
-        Object::end(&mut self);
-        Ok(())
-    }
-}
-
-impl SerializeSeq for List<'_> {
-    type Ok = ();
-    type Error = Unsupported;
-
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unsupported> {
-        value.serialize(self.item())
-    }
-
-    fn end(mut self) -> Result<(), Unsupported> {
-        List::end(&mut self);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -603,31 +400,6 @@ mod tests {
         assert_eq!(
             written(|value| value.json(json)),
             r#"{"a": [1, 0, "it's \"\u00E9\"", {}, 1e999, 0.1, true, null]}"#
-        );
-    }
-
-    #[test]
-    fn structs_become_objects() {
-        #[derive(serde::Serialize)]
-        #[serde(rename_all = "kebab-case")]
-        struct Sample<'a> {
-            logical_id: i64,
-            name: Text<'a>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            absent: Option<u64>,
-            present: Option<bool>,
-            list: &'a [u64],
-        }
-        let sample = Sample {
-            logical_id: -1,
-            name: Text(b"x"),
-            absent: None,
-            present: Some(true),
-            list: &[1, 2],
-        };
-        assert_eq!(
-            written(|value| value.put(&sample)),
-            r#"{"logical-id": -1, "name": "x", "present": true, "list": [1, 2]}"#
         );
     }
 }

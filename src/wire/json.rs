@@ -21,7 +21,7 @@
 use super::frame::{between, plain_run, scalar};
 use crate::base::limits::{REQUEST_DEPTH, REQUEST_OPEN_MEMBERS};
 use crate::base::store::{Full, Store};
-use crate::base::text::parse_u64;
+use serde_json_core::from_slice;
 
 /// Longest text of a parser error after its prefix; qemu-ga cuts the rest off.
 const MESSAGE_BYTES: usize = 1023;
@@ -134,8 +134,9 @@ impl<'a> Json<'a> {
     #[inline(never)]
     fn integer(self) -> Option<(bool, u64)> {
         let digits = self.0.strip_prefix(b"-");
-        let magnitude = parse_u64(digits.unwrap_or(self.0))?;
-        Some((digits.is_some(), magnitude))
+        let text = digits.unwrap_or(self.0);
+        let (magnitude, used) = from_slice(text).ok()?;
+        (used == text.len()).then_some((digits.is_some(), magnitude))
     }
 }
 
