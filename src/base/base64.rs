@@ -18,46 +18,136 @@ pub enum Fault {
     Full,
 }
 
-/// Appends what `text` stands for to `out`.
-pub fn decode(text: impl Iterator<Item = u8>, out: &mut dyn Store) -> Result<(), Fault> {
-    let (mut group, mut len, mut last) = (0u32, 0, [0; 2]);
-    for byte in text {
-        let sextet = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' => 0,
-            b'\n' => continue,
-            _ => return Err(Fault::Invalid),
-        };
-        group = group << 6 | u32::from(sextet);
-        last = [last[1], byte];
-        len += 1;
-        if len == 4 {
-            let [_, first, second, third] = group.to_be_bytes();
-            let bytes: &[u8] = match last.map(|byte| byte == b'=') {
-                [false, false] => &[first, second, third],
-                [false, true] => &[first, second],
-                [true, false] => &[first, third],
-                [true, true] => &[first],
-            };
-            out.append(bytes).map_err(|Full| Fault::Full)?;
-            (group, len) = (0, 0);
+/// Decodes the text that is stored in it into another store.
+pub struct Decoder<'a> {
+    out: &'a mut dyn Store,
+    /// What each byte stands for; [`NONE`] if it is not of the alphabet.
+    table: [u8; 256],
+    /// What is about to be stored.
+    room: [u8; 252],
+    used: usize,
+    /// The group that has been begun.
+    group: u32,
+    len: usize,
+    last: [u8; 2],
+    fault: Option<Fault>,
+}
+
+const NONE: u8 = 0xFF;
+
+impl<'a> Decoder<'a> {
+    /// To decode into `out`.
+    pub fn new(out: &'a mut dyn Store) -> Self {
+        let mut table = [NONE; 256];
+        for (sextet, byte) in (0..).zip(ALPHABET) {
+            table[usize::from(*byte)] = sextet;
+        }
+        Self {
+            out,
+            table,
+            room: [0; 252],
+            used: 0,
+            group: 0,
+            len: 0,
+            last: [0; 2],
+            fault: None,
         }
     }
-    Ok(())
+
+    /// Whether all of it was well.
+    pub fn end(mut self) -> Result<(), Fault> {
+        self.flush();
+        self.fault.map_or(Ok(()), Err)
+    }
+
+    #[inline(never)]
+    fn flush(&mut self) {
+        let bytes = self.room.get(..self.used).unwrap_or_default();
+        if self.out.append(bytes).is_err() {
+            self.fault = self.fault.or(Some(Fault::Full));
+        }
+        self.used = 0;
+    }
+
+    fn sextet(&self, byte: u8) -> u32 {
+        u32::from(self.table[usize::from(byte)])
+    }
+
+    /// Takes whole groups of the alphabet alone, as far as they go.
+    fn groups<'t>(&mut self, mut text: &'t [u8]) -> &'t [u8] {
+        while let Some((group, rest)) = text.split_first_chunk::<4>() {
+            let [a, b, c, d] = group.map(|byte| self.sextet(byte));
+            if (a | b | c | d) > 63 {
+                break;
+            }
+            let to = self.room.get_mut(self.used..).unwrap_or_default();
+            let Some(to) = to.first_chunk_mut::<3>() else {
+                self.flush();
+                continue;
+            };
+            let [_, bytes @ ..] = (a << 18 | b << 12 | c << 6 | d).to_be_bytes();
+            *to = bytes;
+            self.used += 3;
+            text = rest;
+        }
+        text
+    }
+}
+
+impl Store for Decoder<'_> {
+    fn bytes(&self) -> &[u8] {
+        &[]
+    }
+
+    fn append(&mut self, mut more: &[u8]) -> Result<(), Full> {
+        loop {
+            if self.len == 0 {
+                more = self.groups(more);
+            }
+            let Some((byte, rest)) = more.split_first() else {
+                break;
+            };
+            more = rest;
+            if *byte == b'\n' {
+                continue;
+            }
+            let sextet = if *byte == b'=' { 0 } else { self.sextet(*byte) };
+            if sextet > 63 {
+                self.fault = self.fault.or(Some(Fault::Invalid));
+                break;
+            }
+            self.group = self.group << 6 | sextet;
+            self.last = [self.last[1], *byte];
+            self.len += 1;
+            if self.len == 4 {
+                let [_, bytes @ ..] = self.group.to_be_bytes();
+                let [third, fourth] = self.last;
+                for (byte, left_out) in bytes.iter().zip([0, third, fourth]) {
+                    if left_out != b'=' {
+                        if self.used == self.room.len() {
+                            self.flush();
+                        }
+                        self.room[self.used] = *byte;
+                        self.used += 1;
+                    }
+                }
+                self.len = 0;
+            }
+        }
+        if self.fault.is_some() { Err(Full) } else { Ok(()) }
+    }
+
+    fn truncate(&mut self, _: usize) {}
 }
 
 /// Appends `bytes` as text to `out`. What is written in pieces must be cut at multiples of three.
 pub fn encode(bytes: &[u8], out: &mut dyn Store) -> Result<(), Full> {
-    let mut room = [0; 64];
-    for chunk in bytes.chunks(48) {
-        for (to, byte) in room.iter_mut().skip(16).zip(chunk) {
+    let mut room = [0; 256];
+    for chunk in bytes.chunks(192) {
+        for (to, byte) in room.iter_mut().skip(64).zip(chunk) {
             *to = *byte;
         }
-        let len = encode_within(&mut room, 16, chunk.len());
+        let len = encode_within(&mut room, 64, chunk.len());
         out.append(room.get(..len).unwrap_or_default())?;
     }
     Ok(())
@@ -101,9 +191,21 @@ pub fn encode_within(room: &mut [u8], from: usize, len: usize) -> usize {
 mod tests {
     use super::*;
 
+    /// Decodes what comes in pieces of all sizes.
+    fn decode(text: &[u8], out: &mut dyn Store) -> Result<(), Fault> {
+        let mut decoder = Decoder::new(out);
+        let (mut rest, mut len) = (text, 0);
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(rest.len().min(len));
+            (rest, len) = (behind, len + 1);
+            let _ = decoder.append(piece);
+        }
+        decoder.end()
+    }
+
     fn decoded(text: &str) -> Result<Vec<u8>, Fault> {
         let mut out = heapless::Vec::<u8, 256>::new();
-        decode(text.bytes(), &mut out).map(|()| out.to_vec())
+        decode(text.as_bytes(), &mut out).map(|()| out.to_vec())
     }
 
     #[test]
@@ -132,7 +234,7 @@ mod tests {
             let text_len = encode_within(&mut room, from, len);
             assert_eq!(text_len, encoded_len(len));
             let mut out = heapless::Vec::<u8, 256>::new();
-            decode(room.iter().copied(), &mut out).unwrap();
+            decode(&room, &mut out).unwrap();
             assert_eq!(out, *bytes);
         }
     }
@@ -148,6 +250,6 @@ mod tests {
             assert_eq!(decoded(wrong), Err(Fault::Invalid));
         }
         let mut out = heapless::Vec::<u8, 4>::new();
-        assert_eq!(decode("aGVsbG8=".bytes(), &mut out), Err(Fault::Full));
+        assert_eq!(decode(b"aGVsbG8=", &mut out), Err(Fault::Full));
     }
 }

@@ -16,16 +16,16 @@
 //! that); the capture modes `stdout` and `stderr` work every time (Q26); a number nobody knows is
 //! named (Q27); there is an end to how many results are kept; arguments are never logged.
 
-use super::Slow;
-use crate::base::base64::{self, Fault};
+use core::ffi::CStr;
+
+use super::{Slow, cannot, decode};
 use crate::base::path::Path;
-use crate::base::store::Store;
 use crate::state::State;
 use crate::state::programs::Capture;
+use crate::sys::args::variable;
 use crate::sys::log::Level;
-use crate::sys::mem::Buffer;
-use crate::sys::process::{self, Ended};
-use crate::sys::{Errno, clock, number, words};
+use crate::sys::process::{self, Ended, Vectors};
+use crate::sys::{Errno, clock, words};
 use crate::wire::args::{Alternate, Args, Other, Param, Type, may, must};
 use crate::wire::json::{Json, Str};
 use crate::wire::reply::{Failed, Reply};
@@ -42,11 +42,12 @@ pub(super) const EXEC_PARAMS: &[Param] = &[
 static CAPTURE: Alternate = Alternate {
     name: "GuestExecCaptureOutput",
     words: "none stdout stderr separated merged",
+    count: CAPTURES.len(),
     other: Other::Bool,
 };
 
 /// What the words mean, in their order.
-const CAPTURES: [Capture; 5] = [
+static CAPTURES: [Capture; 5] = [
     Capture::NONE,
     Capture::STDOUT,
     Capture::STDERR,
@@ -63,141 +64,110 @@ pub(super) const EXEC: Slow = Slow {
 
 /// What programs find set if the agent itself has no such variable: an agent started by the kernel
 /// or by a bare init has few. The last two are true of root only. Without LANG all is as with `C`.
-const DEFAULTS: [&[u8]; 4] = [
-    b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    b"SHELL=/bin/sh",
-    b"HOME=/root",
-    b"USER=root",
+static DEFAULTS: [&CStr; 4] = [
+    c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    c"SHELL=/bin/sh",
+    c"HOME=/root",
+    c"USER=root",
 ];
+
+const FAILED: &str = "failed to create child process";
 
 fn begin(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let path = args.string("path").map_or(&b""[..], Str::raw);
     state.log.line(Level::Detail, &[b"exec: ", path]);
-    let prepared = prepare(state, args);
-    prepared.map_err(|(what, errno)| {
+    let prepared = prepare(state, args, reply);
+    if prepared.is_err() {
         state.programs.settle(0, false);
-        let error = reply.fail().text(what);
-        match errno {
-            Some(errno) => error.errno(number(errno)).end(),
-            None => error.end(),
-        }
-    })
+    }
+    prepared
 }
 
-fn prepare(state: &mut State, args: &Args<'_>) -> Result<(), (&'static str, Option<Errno>)> {
-    const FAILED: &str = "failed to create child process";
+fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let Some(buffer) = state.programs.add() else {
-        return Err((
-            "too many child processes whose status was not asked for",
-            None,
+        return Err(reply.refuse(
+            &[b"too many child processes whose status was not asked for"],
+            0,
         ));
     };
     let input = args.string("input-data");
     if let Some(input) = input {
-        base64::decode(input.bytes(), buffer).map_err(|fault| match fault {
-            Fault::Invalid => ("Base64 data contains invalid characters", None),
-            Fault::Full => (FAILED, Some(Errno::NOMEM)),
-        })?;
+        decode(input, buffer, FAILED, reply)?;
     }
-    let capture = args.value("capture-output").map_or(Capture::NONE, capture);
+    let place = match args.string("capture-output") {
+        Some(word) => CAPTURE.place(word),
+        None if args.bool("capture-output") == Some(true) => 3,
+        None => 0,
+    };
+    let capture = CAPTURES.get(place).map_or(Capture::NONE, |known| *known);
     let prepared = state.programs.prepare(input.is_some(), capture);
-    prepared.map_err(|errno| (FAILED, Some(errno)))
-}
-
-fn capture(value: Json<'_>) -> Capture {
-    let word = value.string();
-    let known = CAPTURE.words.split(' ').zip(CAPTURES);
-    for (known, meaning) in known {
-        if word.is_some_and(|word| word.is(known)) {
-            return meaning;
-        }
-    }
-    if value.text() == b"true" {
-        Capture::SEPARATED
-    } else {
-        Capture::NONE
-    }
+    prepared.map_err(|errno| cannot(reply, FAILED, errno))
 }
 
 /// Becomes the program; returns only if that failed.
 fn work(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let environment = state.programs.environment;
-    let (mut name, mut errno) = (&b""[..], Errno::NOMEM);
-    if let Some([argv, own, given]) = state.programs.scratch() {
-        put(args.value("path"), argv);
-        let end = argv.len();
-        put_all(args.value("arg"), argv);
-        for entry in environment {
-            put_bytes(entry, own);
-        }
-        add_missing(own);
-        let env = args.value("env");
-        put_all(env, given);
-        // A store that was full once says so from then on.
-        let mut whole = true;
-        for strings in [&mut *argv, &mut *own, &mut *given] {
-            whole &= strings.append(b"").is_ok();
-        }
-        let search = value(given, b"PATH=").or_else(|| value(own, b"PATH="));
-        let (first, rest) = argv.bytes().split_at_checked(end).unwrap_or_default();
-        name = first.strip_suffix(b"\0").unwrap_or_default();
-        let envp = if env.is_some() { &*given } else { &*own };
-        if whole {
-            let strings = [argv.bytes(), rest, envp.bytes()];
-            errno = search_and_run(name, search.unwrap_or_default(), strings);
+    let given = [args.value("path"), args.value("arg"), args.value("env")];
+    // Decoded, none is longer than it was written, its NUL counted.
+    let room = given.iter().flatten().map(|value| value.text().len()).sum();
+    let mut vectors = Vectors::new(room);
+    let [path, arg, env] = given;
+    let name = path.map_or(&b""[..], |path| put(path, &mut vectors));
+    put_all(arg, &mut vectors);
+    vectors.end();
+    let own = state.programs.environment;
+    let mut search = put_all(env, &mut vectors);
+    if env.is_none() {
+        vectors.add_all(own);
+        let count = if process::is_root() { 4 } else { 2 };
+        for entry in DEFAULTS.iter().take(count) {
+            let mut parts = entry.to_bytes().split(|byte| *byte == b'=');
+            if variable(own, parts.next().unwrap_or_default()).is_none() {
+                vectors.add(entry);
+            }
         }
     }
-    let error = reply
-        .fail()
-        .text("Failed to execute child process \u{201c}");
-    let error = error.bytes(name).text("\u{201d} (").bytes(&words(errno));
-    Err(error.text(")").end())
+    let path = || DEFAULTS.first().and_then(|entry| entry.to_bytes().get(5..));
+    search = search.or_else(|| variable(own, b"PATH")).or_else(path);
+    let search = search.unwrap_or_default();
+    let errno = search_and_run(name, search, &mut vectors);
+    let error = reply.refuse(
+        &[
+            "Failed to execute child process \u{201c}".as_bytes(),
+            name,
+            "\u{201d} (".as_bytes(),
+            &words(errno),
+            b")",
+        ],
+        0,
+    );
+    Err(error)
 }
 
-fn add_missing(environment: &mut Buffer) {
-    let count = if process::is_root() { 4 } else { 2 };
-    for entry in DEFAULTS.iter().take(count) {
-        let end = entry.iter().position(|byte| *byte == b'=').unwrap_or(0);
-        let name = entry.get(..=end).unwrap_or_default();
-        if value(environment, name).is_none() {
-            put_bytes(entry, environment);
-        }
+/// Adds a string of the request.
+#[inline(never)]
+fn put(string: Json<'_>, vectors: &mut Vectors) -> &'static [u8] {
+    if let Some(string) = string.string() {
+        // What does not fit is found out at the end.
+        let _ = string.decode(vectors.text());
     }
+    vectors.push()
 }
 
-/// Appends a string of the request, ended by a NUL. It holds none: JSON as it is taken here has
-/// other bytes for U+0000.
-fn put(string: Option<Json<'_>>, out: &mut Buffer) {
-    if let Some(string) = string.and_then(Json::string) {
-        let _ = string.decode(out);
-        put_bytes(b"", out);
-    }
-}
-
-fn put_all(list: Option<Json<'_>>, out: &mut Buffer) {
+/// Adds all strings of a list; gives the value of the first that sets PATH.
+#[inline(never)]
+fn put_all(list: Option<Json<'_>>, vectors: &mut Vectors) -> Option<&'static [u8]> {
+    let mut path = None;
     if let Some(list) = list {
         for string in list.items() {
-            put(Some(string), out);
+            let string = put(string, vectors);
+            path = path.or_else(|| string.strip_prefix(b"PATH="));
         }
     }
+    path
 }
 
-#[inline(never)]
-fn put_bytes(string: &[u8], out: &mut Buffer) {
-    let _ = out.append(string);
-    let _ = out.append(b"\0");
-}
-
-/// What follows `name` in the first of these strings that begins with it.
-#[inline(never)]
-fn value<'a>(strings: &'a Buffer, name: &[u8]) -> Option<&'a [u8]> {
-    let mut strings = strings.bytes().split(|byte| *byte == 0);
-    strings.find_map(|string| string.strip_prefix(name))
-}
-
-/// Runs the first program of that name that can be run, or gives why none can. The strings are its
-/// arguments, those without the name, and the environment.
-fn search_and_run(name: &[u8], mut search: &[u8], [argv, rest, envp]: [&[u8]; 3]) -> Errno {
+/// Runs the first program of that name that can be run, or gives why none can.
+fn search_and_run(name: &[u8], mut search: &[u8], vectors: &mut Vectors) -> Errno {
     if name.is_empty() || name.contains(&b'/') {
         search = b"";
     }
@@ -208,10 +178,7 @@ fn search_and_run(name: &[u8], mut search: &[u8], [argv, rest, envp]: [&[u8]; 3]
         let Some(file) = file.as_c_str() else {
             return Errno::NAMETOOLONG;
         };
-        last = process::execute(file, None, argv, envp);
-        if last == Errno::NOEXEC {
-            last = process::execute(file, Some(c"/bin/sh"), rest, envp);
-        }
+        last = vectors.execute(file);
         match last {
             Errno::ACCESS => denied = true,
             Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {}

@@ -15,27 +15,25 @@
 //! (Q16). Handles are microseconds, not a counter in a state file. A read that fails in its middle is
 //! shorter; the error is the next one's.
 
-use super::{Outcome, Slow};
-use crate::base::base64;
-use crate::base::limits::{READ_FILE_BYTES, REQUEST_BYTES};
-use crate::base::path::Path;
+use core::ffi::CStr;
+
+use super::{Outcome, Slow, cannot, decode};
+use crate::base::limits::{PATH_BYTES, READ_FILE_BYTES, REQUEST_BYTES};
 use crate::base::store::Store;
+use crate::base::text::Digits;
 use crate::state::State;
 use crate::state::files::Reading;
-use crate::sys::handles::{self, NotOpen, OpenMode};
-use crate::sys::mem::Buffer;
+use crate::sys::handles::{self, OpenMode};
+use crate::sys::mem::{Arena, Buffer};
 use crate::sys::{BorrowedFd, Errno, number, process};
 use crate::wire::args::{Alternate, Args, Other};
-use crate::wire::json::Str;
 use crate::wire::reply::{Failed, Reply};
 
 /// Opens a file.
 pub(super) const OPEN: Slow = Slow {
-    begin: |state, args, reply| {
-        match state.files.handles.reserve(&state.root) {
-            Ok(handle) => state.files.at_hand = handle,
-            Err(errno) => return Err(not_opened(args, "open file", errno, reply)),
-        }
+    begin: |state, _, _| {
+        // Without room for a handle there is none, which is found out when it is to be filled.
+        state.files.at_hand = state.files.handles.reserve(&state.root).unwrap_or(0);
         Ok(())
     },
     work: open,
@@ -50,52 +48,42 @@ pub(super) const OPEN: Slow = Slow {
 };
 
 fn open(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let mode = match args.string("mode") {
-        Some(text) => OpenMode::parse(text.bytes()).ok_or_else(|| {
-            let error = reply.fail().text("invalid file open mode '").string(text);
-            error.text("'").end()
-        })?,
-        None => OpenMode::default(),
+    let text = args.string("mode");
+    let Some(mode) = text.map_or(Some(OpenMode::default()), |text| {
+        OpenMode::parse(text.raw())
+    }) else {
+        let error = reply.fail().text("invalid file open mode '");
+        return Err(error.string_or(text, "").text("'").end());
     };
-    let mut path = Path::new();
-    let text = args.string("path").map(Str::bytes);
-    for byte in text.into_iter().flatten() {
-        path.push(&[byte]);
-        // The agent, not this child, which will be gone when the file is read.
-        if path.as_bytes() == b"/proc/self" {
-            path.truncate(b"/proc/".len());
-            path.push_number(process::parent_pid().into());
-        }
+    let path = args.string("path");
+    let mut arena = Arena::new(2 * PATH_BYTES);
+    if let Some(path) = path {
+        let _ = path.decode(&mut arena);
     }
-    let handle = state.files.at_hand;
-    let opened = handles::open(&path, mode).and_then(|file| {
-        let filled = state.files.handles.fill(handle, &file);
-        filled.map_err(NotOpen::Open)
+    let _ = arena.append(b"\0");
+    let mut run = arena.take();
+    // The agent's, not that of this child, which will be gone when the file is read.
+    if let Ok(path) = run
+        && let Some(rest) = path.strip_prefix(b"/proc/self")
+    {
+        let _ = arena.append(b"/proc/");
+        let _ = arena.append(Digits::unsigned(process::parent_pid().into()).as_bytes());
+        let _ = arena.append(rest);
+        run = arena.take();
+    }
+    let run = run.ok().and_then(|run| CStr::from_bytes_with_nul(run).ok());
+    let opened = run.ok_or(Errno::NAMETOOLONG).and_then(|path| {
+        let file = handles::open(path, mode)?;
+        state.files.handles.fill(state.files.at_hand, &file)
     });
-    match opened {
-        Ok(()) => {
-            reply.value().int(handle);
-            Ok(0)
-        }
-        Err(NotOpen::Open(errno)) => Err(not_opened(args, "open file", errno, reply)),
-        Err(NotOpen::Permission(errno)) => {
-            let what = "set permission 0666 on new file";
-            Err(not_opened(args, what, errno, reply))
-        }
-    }
-}
-
-fn not_opened(args: &Args<'_>, what: &str, errno: Errno, reply: &mut Reply<'_>) -> Failed {
-    let mut error = reply.fail().text("failed to ").text(what).text(" '");
-    if let Some(path) = args.string("path") {
-        error = error.string(path);
-    }
-    error = error.text("' (mode: '");
-    error = match args.string("mode") {
-        Some(mode) => error.string(mode),
-        None => error.text("r"),
+    let Err(errno) = opened else {
+        reply.value().int(state.files.at_hand);
+        return Ok(0);
     };
-    error.text("')").errno(number(errno)).end()
+    let error = reply.fail().text("failed to open file '");
+    let error = error.string_or(path, "").text("' (mode: '");
+    let error = error.string_or(text, "r").text("')");
+    Err(error.errno(number(errno)).end())
 }
 
 /// Closes a file.
@@ -103,15 +91,20 @@ pub(super) const CLOSE: Slow = Slow {
     begin: |state, args, reply| {
         let handle = handle(args);
         let taken = state.files.handles.take_away(handle);
-        taken.map_err(|errno| failed(args, "close handle", errno, reply))
+        taken.map_err(|errno| failed(args, CANNOT_CLOSE, errno, reply))
     },
     work: |state, args, reply| {
         let closed = state.files.handles.close(handle(args));
-        closed.map_err(|errno| fail("close handle", errno, reply))?;
+        closed.map_err(|errno| cannot(reply, CANNOT_CLOSE, errno))?;
         Ok(0)
     },
     end: |_, _| {},
 };
+
+const CANNOT_CLOSE: &str = "failed to close handle";
+const CANNOT_READ: &str = "failed to read file";
+const CANNOT_WRITE: &str = "failed to write to file";
+const CANNOT_SEEK: &str = "failed to seek file";
 
 /// Begins to read a file.
 pub(super) fn read(
@@ -119,7 +112,7 @@ pub(super) fn read(
     args: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    find(state, args, "read file", reply)?;
+    find(state, args, CANNOT_READ, reply)?;
     let count = count(args, 4096, READ_FILE_BYTES, reply)?;
     state.files.reading = Some(Reading::new(handle(args), count));
     Ok(())
@@ -130,7 +123,7 @@ pub(super) const WRITE: Slow = Slow {
     begin: |state, args, reply| {
         let seized = state.files.handles.seize(handle(args));
         state.files.at_hand = handle(args);
-        seized.map_err(|errno| failed(args, "write to file", errno, reply))
+        seized.map_err(|errno| failed(args, CANNOT_WRITE, errno, reply))
     },
     work: write,
     end: |state, _| {
@@ -144,19 +137,13 @@ fn write(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8
     state.files.handles.give_back(handle(args));
     let mut data = Buffer::new(&mut [], REQUEST_BYTES);
     if let Some(text) = args.string("buf-b64") {
-        base64::decode(text.bytes(), &mut data).map_err(|fault| match fault {
-            base64::Fault::Invalid => {
-                let error = reply.fail().text("Base64 data contains invalid characters");
-                error.end()
-            }
-            base64::Fault::Full => fail("write to file", Errno::NOMEM, reply),
-        })?;
+        decode(text, &mut data, CANNOT_WRITE, reply)?;
     }
     let count = count(args, data.len(), data.len(), reply)?;
     let bytes = data.bytes().get(..count).unwrap_or_default();
     let file = state.files.handles.get(handle(args));
     let written = file.and_then(|file| handles::write(file, bytes));
-    let written = written.map_err(|errno| fail("write to file", errno, reply))?;
+    let written = written.map_err(|errno| cannot(reply, CANNOT_WRITE, errno))?;
     tell("count", written as u64, reply);
     Ok(0)
 }
@@ -170,25 +157,16 @@ pub(super) fn seek(
     args: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    let file = find(state, args, "seek file", reply)?;
-    let whence = args.value("whence");
-    let word = whence.and_then(|whence| whence.string());
-    let code = match word {
-        Some(word) => WHENCE
-            .words
-            .split(' ')
-            .take_while(|known| !word.is(known))
-            .count() as i64,
-        None => whence.and_then(|whence| whence.int()).unwrap_or(0),
+    let file = find(state, args, CANNOT_SEEK, reply)?;
+    let code = match args.string("whence") {
+        Some(word) => WHENCE.place(word) as i64,
+        None => args.int("whence").unwrap_or(0),
     };
-    let Some(whence) = i32::try_from(code)
-        .ok()
-        .filter(|code| (0..3).contains(code))
-    else {
+    if !(0..3).contains(&code) {
         return Err(reply.fail().text("invalid whence code ").number(code).end());
-    };
-    let position = handles::seek(file, args.int("offset").unwrap_or(0), whence);
-    let position = position.map_err(|errno| fail("seek file", errno, reply))?;
+    }
+    let position = handles::seek(file, args.int("offset").unwrap_or(0), code as i32);
+    let position = position.map_err(|errno| cannot(reply, CANNOT_SEEK, errno))?;
     tell("position", position.cast_unsigned(), reply);
     Ok(())
 }
@@ -205,6 +183,7 @@ fn tell(name: &str, value: u64, reply: &mut Reply<'_>) {
 pub(super) static WHENCE: Alternate = Alternate {
     name: "GuestFileWhence",
     words: "set cur end",
+    count: 3,
     other: Other::Int,
 };
 
@@ -214,7 +193,7 @@ pub(super) fn flush(
     args: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    find(state, args, "flush file", reply).map(|_| ())
+    find(state, args, "failed to flush file", reply).map(|_| ())
 }
 
 fn handle(args: &Args<'_>) -> i64 {
@@ -252,13 +231,8 @@ fn count(
 /// What was wrong with a handle, of which `BADF` is that there is none.
 fn failed(args: &Args<'_>, what: &str, errno: Errno, reply: &mut Reply<'_>) -> Failed {
     if errno != Errno::BADF {
-        return fail(what, errno, reply);
+        return cannot(reply, what, errno);
     }
     let error = reply.fail().text("handle '").number(handle(args));
     error.text("' has not been found").end()
-}
-
-fn fail(what: &str, errno: Errno, reply: &mut Reply<'_>) -> Failed {
-    let error = reply.fail().text("failed to ").text(what);
-    error.errno(number(errno)).end()
 }

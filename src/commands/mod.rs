@@ -31,7 +31,9 @@ mod users;
 
 use static_assertions::const_assert;
 
+use crate::base::base64::Fault;
 use crate::base::limits::PARAMETERS;
+use crate::base::store::Store;
 use crate::probe::block::Disk;
 use crate::state::State;
 use crate::sys::{Errno, number};
@@ -88,6 +90,23 @@ fn no_mount_table(reply: &mut Reply<'_>) -> Failed {
 fn cannot(reply: &mut Reply<'_>, what: &str, errno: Errno) -> Failed {
     reply.fail().text(what).errno(number(errno)).end()
 }
+
+/// Appends what a base64 string of the request stands for; an error of these words if there is no
+/// room for it.
+#[inline(never)]
+fn decode(
+    text: Str<'_>,
+    out: &mut dyn Store,
+    what: &str,
+    reply: &mut Reply<'_>,
+) -> Result<(), Failed> {
+    text.base64(out).map_err(|fault| match fault {
+        Fault::Invalid => reply.refuse(&[NOT_BASE64.as_bytes()], 0),
+        Fault::Full => cannot(reply, what, Errno::NOMEM),
+    })
+}
+
+const NOT_BASE64: &str = "Base64 data contains invalid characters";
 
 /// Writes where a disk is attached.
 fn put_address(value: Value<'_>, disk: &Disk) {

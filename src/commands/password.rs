@@ -17,8 +17,8 @@
 //! - New lines of shadow say nothing about ageing, whatever /etc/login.defs says; while the clock
 //!   stands in 1970 the day is left empty, because 0 would mean that the password has expired.
 
-use super::Slow;
-use crate::base::base64::{self, Fault};
+use super::{NOT_BASE64, Slow};
+use crate::base::base64::Fault;
 use crate::base::crypt::{SALT_BYTES, sha512_crypt};
 use crate::base::limits::{ACCOUNTS_BYTES, PASSWORD_BYTES};
 use crate::base::text::Digits;
@@ -44,14 +44,14 @@ fn set_user_password(
     let crypted = args.bool("crypted") == Some(true);
     let decoded = args
         .string("password")
-        .map(|text| base64::decode(text.bytes(), &mut arena));
+        .map(|text| text.base64(&mut arena));
     let password = arena.take().unwrap_or_default();
     if let Some(name) = args.string("username") {
         let _ = name.decode(&mut arena);
     }
     let name = arena.take().unwrap_or_default();
     let wrong = if decoded == Some(Err(Fault::Invalid)) {
-        "Base64 data contains invalid characters"
+        NOT_BASE64
     } else if has(password, b'\n') || has(password, 0) || crypted && has(password, b':') {
         "forbidden characters in raw password"
     } else if has(name, b'\n') || has(name, b':') {

@@ -230,16 +230,6 @@ impl Programs {
         Ok(())
     }
 
-    /// In the child that is to become a program: room for what it needs to, which the agent's own
-    /// buffers give here for nothing.
-    pub fn scratch(&mut self) -> Option<[&mut Buffer; 3]> {
-        let streams = &mut self.table.last_mut()?.streams;
-        Some(streams.each_mut().map(|stream| {
-            stream.buffer.truncate(0);
-            &mut stream.buffer
-        }))
-    }
-
     /// The program that is to be forked next.
     fn next(&mut self) -> Option<&mut Program> {
         self.table.last_mut().filter(|program| program.pid == 0)

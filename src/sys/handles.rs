@@ -12,6 +12,7 @@
 //! The kernel alone knows which descriptors are free, so what a closed one leaves behind is no harm.
 #![allow(unsafe_code)]
 
+use core::ffi::CStr;
 use core::sync::atomic::{AtomicI64, Ordering};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
@@ -22,7 +23,6 @@ use super::clock;
 use super::process::{FIRST_LASTING, make_lasting};
 use super::raw;
 use crate::base::limits::OPEN_FILES;
-use crate::base::path::Path;
 
 static TABLE: [AtomicI64; OPEN_FILES] = [const { AtomicI64::new(0) }; OPEN_FILES];
 static LAST: AtomicI64 = AtomicI64::new(0);
@@ -56,7 +56,7 @@ impl Handles {
     /// Puts a file in the place of a handle's stand-in. Done in a child that shares its descriptors
     /// with the agent.
     pub fn fill(&mut self, handle: i64, file: &OwnedFd) -> Result<(), Errno> {
-        let place = turn(-handle, -handle).ok_or(Errno::BADF)?;
+        let place = turn(-handle, -handle).ok_or(Errno::MFILE)?;
         // SAFETY: dup3 takes any numbers. What it closes is the stand-in, which belongs to the table
         // alone and is not borrowed: a negative entry is never lent.
         unsafe {
@@ -127,7 +127,7 @@ impl Handles {
 
 /// Turns an entry that holds `from` into `to`; gives its descriptor.
 fn turn(from: i64, to: i64) -> Option<i32> {
-    let mut places = (FIRST_LASTING..).zip(&TABLE);
+    let mut places = (FIRST_LASTING..).zip(&TABLE).filter(|_| from != 0);
     let (fd, entry) = places.find(|(_, entry)| entry.load(Ordering::Relaxed) == from)?;
     entry.store(to, Ordering::Relaxed);
     Some(fd)
@@ -159,15 +159,16 @@ const BINARY: OFlags = OFlags::from_bits_retain(1 << 31);
 
 impl OpenMode {
     /// The mode that `text` spells.
-    pub fn parse(mut text: impl Iterator<Item = u8>) -> Option<Self> {
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let (first, rest) = text.split_first()?;
         let mut flags = ALWAYS
-            | match text.next()? {
+            | match first {
                 b'r' => OFlags::RDONLY,
                 b'w' => OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC,
                 b'a' => OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND,
                 _ => return None,
             };
-        for byte in text {
+        for byte in rest {
             let flag = match byte {
                 b'+' => OFlags::RDWR,
                 b'b' => BINARY,
@@ -185,36 +186,21 @@ impl OpenMode {
     }
 }
 
-/// Why a file is not open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotOpen {
-    /// It cannot be opened.
-    Open(Errno),
-    /// It is new, and was removed again, because its permissions could not be set.
-    Permission(Errno),
-}
-
 /// Opens a file as qemu-ga does: one that is made has permissions 0666 whatever the umask, and is
-/// never made through a dangling link.
-pub fn open(path: &Path, mode: OpenMode) -> Result<OwnedFd, NotOpen> {
-    let path = path.as_c_str().ok_or(NotOpen::Open(Errno::NAMETOOLONG))?;
-    let flags = mode.0;
+/// never made through a dangling link. One that cannot be given them is removed again.
+pub fn open(path: &CStr, mode: OpenMode) -> Result<OwnedFd, Errno> {
+    let OpenMode(flags) = mode;
     if flags.contains(OFlags::CREATE) {
-        match rustix::fs::openat(CWD, path, flags | OFlags::EXCL, Mode::empty()) {
-            Ok(file) => {
-                return match rustix::fs::fchmod(&file, Mode::from_bits_truncate(0o666)) {
-                    Ok(()) => Ok(file),
-                    Err(errno) => {
-                        let _ = rustix::fs::unlink(path);
-                        Err(NotOpen::Permission(errno))
-                    }
-                };
-            }
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(NotOpen::Open(errno)),
+        let made = rustix::fs::openat(CWD, path, flags | OFlags::EXCL, Mode::empty());
+        if !matches!(made, Err(Errno::EXIST)) {
+            let made = made?;
+            rustix::fs::fchmod(&made, Mode::from_bits_truncate(0o666)).inspect_err(|_| {
+                let _ = rustix::fs::unlink(path);
+            })?;
+            return Ok(made);
         }
     }
-    rustix::fs::openat(CWD, path, flags - OFlags::CREATE, Mode::empty()).map_err(NotOpen::Open)
+    rustix::fs::openat(CWD, path, flags - OFlags::CREATE, Mode::empty())
 }
 
 /// How a read came to its end.
@@ -332,18 +318,18 @@ mod tests {
             ("ab", OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND),
             ("a+b", OFlags::RDWR | OFlags::CREATE | OFlags::APPEND),
         ] {
-            let mode = OpenMode::parse(text.bytes()).unwrap();
+            let mode = OpenMode::parse(text.as_bytes()).unwrap();
             assert_eq!(mode.0, ALWAYS | flags, "{text}");
         }
         for wrong in ["", "R", "rw", "b", "+", "r++", "rbb", "rt", "we", "r "] {
-            assert_eq!(OpenMode::parse(wrong.bytes()), None, "{wrong}");
+            assert_eq!(OpenMode::parse(wrong.as_bytes()), None, "{wrong}");
         }
     }
 
     #[test]
     fn a_handle_is_there_from_its_file_to_its_close() {
         let mut handles = Handles::default();
-        let file = open(&Path::of(&[b"/proc/version"]), OpenMode::default()).unwrap();
+        let file = open(c"/proc/version", OpenMode::default()).unwrap();
         let first = handles.reserve(&file).unwrap();
         let second = handles.reserve(&file).unwrap();
         assert!(FIRST < first && first < second && second < 1 << 53);

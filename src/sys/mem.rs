@@ -141,6 +141,12 @@ impl Buffer {
         self.truncate(rest);
     }
 
+    /// What has been stored, to be changed in place.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = self.len;
+        self.room().get_mut(..len).unwrap_or_default()
+    }
+
     fn room(&mut self) -> &mut [u8] {
         match &mut self.mapping {
             Some(mapping) => mapping.bytes_mut(),

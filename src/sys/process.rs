@@ -11,7 +11,8 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::mem::Buffer;
+use super::args::Strings;
+use super::mem::{Arena, Buffer};
 use super::signal;
 use crate::base::limits::REQUEST_BYTES;
 use crate::base::store::Store;
@@ -159,58 +160,115 @@ pub fn start_anew() {
     };
 }
 
-/// Becomes the program at `path`, or `shell` running the script at `path`. Returns only if that
-/// failed, with the reason.
-///
-/// `argv` and `envp` hold strings, each ended by a NUL; the name of the program is the first, and
-/// that of a script is not among them. Signals are then as every program expects them, and
-/// descriptors above 2 closed.
-pub fn execute(path: &CStr, shell: Option<&CStr>, argv: &[u8], envp: &[u8]) -> Errno {
-    let mut pointers = Buffer::new(&mut [], REQUEST_BYTES);
-    if let Some(shell) = shell {
-        add_address(shell.to_bytes_with_nul(), &mut pointers);
-        add_address(path.to_bytes_with_nul(), &mut pointers);
-    }
-    add_addresses(argv, &mut pointers);
-    let second = pointers.len();
-    add_addresses(envp, &mut pointers);
-    if pointers.append(&[]).is_err() {
-        return Errno::NOMEM;
-    }
-    signal::restore();
-    let argv = pointers.bytes().as_ptr();
-    // SAFETY: with this flag close_range closes nothing now, but when another program is executed,
-    // which uses none of the values that descriptors above 2 belong to. A kernel without it leaves
-    // open what was not marked so before, and the agent marks all of its own.
-    let _ = unsafe {
-        let marked = libc::CLOSE_RANGE_CLOEXEC as usize;
-        raw::call(libc::SYS_close_range, [3, u32::MAX as usize, marked, 0, 0])
-    };
-    let file = shell.unwrap_or(path).as_ptr().expose_provenance();
-    // SAFETY: the path ends in a NUL. The vectors hold addresses of strings that end in one too and
-    // outlive the call, and end in a null; both are in `pointers`, aligned, because a mapping begins
-    // with a page and nothing of this buffer rests anywhere else.
-    let done = unsafe {
-        let [argv, envp] = [argv, argv.add(second)].map(|vector| vector.expose_provenance());
-        raw::call(libc::SYS_execve, [file, argv, envp, 0, 0])
-    };
-    done.err().unwrap_or(Errno::NOEXEC)
+/// What runs a script that does not say what runs it.
+const SHELL: &CStr = c"/bin/sh";
+
+/// The arguments and the environment of a program to be, as execve(2) takes them. Only for children
+/// of the agent: the memory is never given back.
+pub struct Vectors {
+    /// Strings, each ended by a NUL.
+    text: Arena,
+    /// Their addresses: the shell, should it be needed, the arguments, a null, the environment, nulls.
+    list: Buffer,
+    /// Where the environment begins.
+    second: usize,
 }
 
-/// Appends the address of each of these strings, and a null.
-#[inline(never)]
-fn add_addresses(mut strings: &[u8], out: &mut Buffer) {
-    while let Some(end) = strings.iter().position(|byte| *byte == 0) {
-        add_address(strings, out);
-        strings = strings.get(end + 1..).unwrap_or_default();
-    }
-    let _ = out.append(&[0; size_of::<usize>()]);
-}
+const ADDRESS: usize = size_of::<usize>();
 
-#[inline(never)]
-fn add_address(string: &[u8], out: &mut Buffer) {
-    let address = string.as_ptr().expose_provenance();
-    let _ = out.append(&address.to_ne_bytes());
+impl Vectors {
+    /// None yet, and room for so many bytes of strings and their NULs.
+    pub fn new(room: usize) -> Self {
+        let mut new = Self {
+            text: Arena::new(room),
+            list: Buffer::new(&mut [], REQUEST_BYTES),
+            second: 0,
+        };
+        new.add(SHELL);
+        new
+    }
+
+    /// Where the next string is to be written, which holds no NUL.
+    pub fn text(&mut self) -> &mut Arena {
+        &mut self.text
+    }
+
+    /// Adds the string that was written.
+    pub fn push(&mut self) -> &'static [u8] {
+        let _ = self.text.append(b"\0");
+        let run = self.text.take().unwrap_or_default();
+        self.add_address(run.as_ptr());
+        run.strip_suffix(b"\0").unwrap_or_default()
+    }
+
+    /// Adds a string.
+    pub fn add(&mut self, string: &'static CStr) {
+        self.add_address(string.as_ptr().cast());
+    }
+
+    /// Adds all of these.
+    pub fn add_all(&mut self, strings: Strings) {
+        for string in strings {
+            // Each of them ends in a NUL.
+            self.add_address(string.as_ptr());
+        }
+    }
+
+    /// Ends the arguments: what follows is the environment.
+    pub fn end(&mut self) {
+        self.add_address(ptr::null());
+        self.second = self.list.len();
+    }
+
+    #[inline(never)]
+    fn add_address(&mut self, address: *const u8) {
+        let _ = self.list.append(&address.expose_provenance().to_ne_bytes());
+    }
+
+    /// Becomes the program at `path`, or the shell running the script at `path`. Returns only if that
+    /// failed, with the reason.
+    ///
+    /// Signals are then as every program expects them, and descriptors above 2 closed.
+    pub fn execute(&mut self, path: &CStr) -> Errno {
+        self.add_address(ptr::null());
+        // Both know if anything of what they were given did not fit.
+        if self.text.take().is_err() || self.list.append(&[]).is_err() {
+            return Errno::NOMEM;
+        }
+        signal::restore();
+        // SAFETY: with this flag close_range closes nothing now, but when another program is executed,
+        // which uses none of the values that descriptors above 2 belong to. A kernel without it leaves
+        // open what was not marked so before, and the agent marks all of its own.
+        let _ = unsafe {
+            let marked = libc::CLOSE_RANGE_CLOEXEC as usize;
+            raw::call(libc::SYS_close_range, [3, u32::MAX as usize, marked, 0, 0])
+        };
+        let mut errno = self.run(path, ADDRESS);
+        if errno == Errno::NOEXEC {
+            let address = path.as_ptr().expose_provenance().to_ne_bytes();
+            for (to, byte) in self.list.bytes_mut().iter_mut().skip(ADDRESS).zip(address) {
+                *to = byte;
+            }
+            errno = self.run(SHELL, 0);
+        }
+        errno
+    }
+
+    /// Becomes this program; its arguments are those from `first` on.
+    #[inline(never)]
+    fn run(&self, path: &CStr, first: usize) -> Errno {
+        let list = self.list.bytes().as_ptr().expose_provenance();
+        let path = path.as_ptr().expose_provenance();
+        // SAFETY: the path ends in a NUL. The vectors hold addresses of strings that end in one too
+        // and are never given back (`push`, `add`, `add_all`) or outlive the call (`execute`), and
+        // end in a null; both are in `list`, aligned, because a mapping begins with a page and
+        // nothing of this buffer rests anywhere else.
+        let done = unsafe {
+            let args = [path, list + first, list + self.second, 0, 0];
+            raw::call(libc::SYS_execve, args)
+        };
+        done.err().unwrap_or(Errno::NOEXEC)
+    }
 }
 
 /// Whether this process has root's rights to files.

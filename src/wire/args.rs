@@ -41,8 +41,19 @@ pub struct Alternate {
     pub name: &'static str,
     /// The words, with a blank between two.
     pub words: &'static str,
+    /// How many.
+    pub count: usize,
     /// The other type.
     pub other: Other,
+}
+
+impl Alternate {
+    /// The place of a word among those known; past all of them if it is none.
+    #[inline(never)]
+    pub fn place(&self, word: Str<'_>) -> usize {
+        let words = self.words.split(' ');
+        words.take_while(|known| !word.is(known)).count()
+    }
 }
 
 /// What there may be instead of a word.
@@ -470,11 +481,13 @@ mod tests {
     static WHENCE: Alternate = Alternate {
         name: "GuestFileWhence",
         words: "set cur end",
+        count: 3,
         other: Other::Int,
     };
     static CAPTURE: Alternate = Alternate {
         name: "GuestExecCaptureOutput",
         words: "none stdout",
+        count: 2,
         other: Other::Bool,
     };
     const PARAMS: &[Param] = &[

@@ -19,6 +19,7 @@
 //! [`ParseError::Stray`] and [`ParseError::TooDeep`] come from such text alone.
 
 use super::frame::{between, plain_run, scalar};
+use crate::base::base64::{Decoder, Fault};
 use crate::base::limits::{REQUEST_DEPTH, REQUEST_OPEN_MEMBERS};
 use crate::base::store::{Full, Store};
 use serde_json_core::from_slice;
@@ -431,6 +432,14 @@ impl<'a> Str<'a> {
     /// The bytes it stands for, if they are the text as it was written.
     pub fn plain(self) -> Option<&'a [u8]> {
         (!self.escaped || backslash(self.text) == self.text.len()).then_some(self.text)
+    }
+
+    /// Appends the bytes that it stands for in base64.
+    #[inline(never)]
+    pub fn base64(self, out: &mut dyn Store) -> Result<(), Fault> {
+        let mut decoder = Decoder::new(out);
+        let _ = self.decode(&mut decoder);
+        decoder.end()
     }
 
     /// Appends the bytes it stands for.
