@@ -18,126 +18,43 @@ pub enum Fault {
     Full,
 }
 
-/// Decodes the text that is stored in it into another store.
-pub struct Decoder<'a> {
-    out: &'a mut dyn Store,
-    /// What each byte stands for; [`NONE`] if it is not of the alphabet.
-    table: [u8; 256],
-    /// What is about to be stored.
-    room: [u8; 252],
-    used: usize,
-    /// The group that has been begun.
-    group: u32,
-    len: usize,
-    last: [u8; 2],
-    fault: Option<Fault>,
-}
-
-const NONE: u8 = 0xFF;
-
-impl<'a> Decoder<'a> {
-    /// To decode into `out`.
-    pub fn new(out: &'a mut dyn Store) -> Self {
-        let mut table = [NONE; 256];
-        for (sextet, byte) in (0..).zip(ALPHABET) {
-            table[usize::from(*byte)] = sextet;
-        }
-        Self {
-            out,
-            table,
-            room: [0; 252],
-            used: 0,
-            group: 0,
-            len: 0,
-            last: [0; 2],
-            fault: None,
-        }
+/// Replaces a text by what it stands for, which is shorter; gives its length, unless it holds a
+/// character that does not belong.
+pub fn decode_within(text: &mut [u8]) -> Option<usize> {
+    let mut table = [0xFFu8; 256];
+    for (sextet, byte) in (0..).zip(ALPHABET) {
+        table[usize::from(*byte)] = sextet;
     }
-
-    /// Whether all of it was well.
-    pub fn end(mut self) -> Result<(), Fault> {
-        self.flush();
-        self.fault.map_or(Ok(()), Err)
-    }
-
-    #[inline(never)]
-    fn flush(&mut self) {
-        let bytes = self.room.get(..self.used).unwrap_or_default();
-        if self.out.append(bytes).is_err() {
-            self.fault = self.fault.or(Some(Fault::Full));
-        }
-        self.used = 0;
-    }
-
-    fn sextet(&self, byte: u8) -> u32 {
-        u32::from(self.table[usize::from(byte)])
-    }
-
-    /// Takes whole groups of the alphabet alone, as far as they go.
-    fn groups<'t>(&mut self, mut text: &'t [u8]) -> &'t [u8] {
-        while let Some((group, rest)) = text.split_first_chunk::<4>() {
-            let [a, b, c, d] = group.map(|byte| self.sextet(byte));
-            if (a | b | c | d) > 63 {
-                break;
+    let (mut from, mut to) = (0, 0);
+    let (mut group, mut len, mut gone) = (0u32, 0, 0);
+    while let Some(byte) = text.get(from) {
+        from += 1;
+        let mut sextet = table[usize::from(*byte)];
+        if sextet > 63 {
+            match byte {
+                b'\n' => continue,
+                b'=' => gone |= 1 << len,
+                _ => return None,
             }
-            let to = self.room.get_mut(self.used..).unwrap_or_default();
-            let Some(to) = to.first_chunk_mut::<3>() else {
-                self.flush();
-                continue;
-            };
-            let [_, bytes @ ..] = (a << 18 | b << 12 | c << 6 | d).to_be_bytes();
-            *to = bytes;
-            self.used += 3;
-            text = rest;
+            sextet = 0;
         }
-        text
-    }
-}
-
-impl Store for Decoder<'_> {
-    fn bytes(&self) -> &[u8] {
-        &[]
-    }
-
-    fn append(&mut self, mut more: &[u8]) -> Result<(), Full> {
-        loop {
-            if self.len == 0 {
-                more = self.groups(more);
-            }
-            let Some((byte, rest)) = more.split_first() else {
-                break;
-            };
-            more = rest;
-            if *byte == b'\n' {
-                continue;
-            }
-            let sextet = if *byte == b'=' { 0 } else { self.sextet(*byte) };
-            if sextet > 63 {
-                self.fault = self.fault.or(Some(Fault::Invalid));
-                break;
-            }
-            self.group = self.group << 6 | sextet;
-            self.last = [self.last[1], *byte];
-            self.len += 1;
-            if self.len == 4 {
-                let [_, bytes @ ..] = self.group.to_be_bytes();
-                let [third, fourth] = self.last;
-                for (byte, left_out) in bytes.iter().zip([0, third, fourth]) {
-                    if left_out != b'=' {
-                        if self.used == self.room.len() {
-                            self.flush();
-                        }
-                        self.room[self.used] = *byte;
-                        self.used += 1;
-                    }
+        group = group << 6 | u32::from(sextet);
+        len += 1;
+        if len == 4 {
+            // The third and the fourth character take away the second and the third byte.
+            for shift in [16, 8, 0] {
+                if gone & 4 != 0 && shift == 8 || gone & 8 != 0 && shift == 0 {
+                    continue;
                 }
-                self.len = 0;
+                if let Some(place) = text.get_mut(to) {
+                    *place = (group >> shift) as u8;
+                }
+                to += 1;
             }
+            (group, len, gone) = (0, 0, 0);
         }
-        if self.fault.is_some() { Err(Full) } else { Ok(()) }
     }
-
-    fn truncate(&mut self, _: usize) {}
+    Some(to)
 }
 
 /// Appends `bytes` as text to `out`. What is written in pieces must be cut at multiples of three.
@@ -191,16 +108,12 @@ pub fn encode_within(room: &mut [u8], from: usize, len: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Decodes what comes in pieces of all sizes.
     fn decode(text: &[u8], out: &mut dyn Store) -> Result<(), Fault> {
-        let mut decoder = Decoder::new(out);
-        let (mut rest, mut len) = (text, 0);
-        while !rest.is_empty() {
-            let (piece, behind) = rest.split_at(rest.len().min(len));
-            (rest, len) = (behind, len + 1);
-            let _ = decoder.append(piece);
-        }
-        decoder.end()
+        let start = out.bytes().len();
+        out.append(text).map_err(|_| Fault::Full)?;
+        let len = decode_within(&mut out.bytes_mut()[start..]).ok_or(Fault::Invalid)?;
+        out.truncate(start + len);
+        Ok(())
     }
 
     fn decoded(text: &str) -> Result<Vec<u8>, Fault> {

@@ -8,6 +8,11 @@ pub trait Store {
     /// What has been stored.
     fn bytes(&self) -> &[u8];
 
+    /// The same, to be changed in place.
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
     /// Appends all of `more`, or nothing.
     ///
     /// A store that was full stays full until it is truncated, so that what is missing is always
@@ -27,6 +32,10 @@ pub struct Full;
 
 impl<const N: usize> Store for heapless::Vec<u8, N> {
     fn bytes(&self) -> &[u8] {
+        self
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
         self
     }
 

@@ -48,14 +48,11 @@ pub(super) const OPEN: Slow = Slow {
 };
 
 fn open(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let text = args.string("mode");
-    let Some(mode) = text.map_or(Some(OpenMode::default()), |text| {
-        OpenMode::parse(text.raw())
-    }) else {
-        let error = reply.fail().text("invalid file open mode '");
-        return Err(error.string_or(text, "").text("'").end());
+    let (text, path) = (args.string("mode"), args.string("path"));
+    let text = text.map_or(&b"r"[..], Str::raw);
+    let Some(mode) = OpenMode::parse(text) else {
+        return Err(reply.refuse(&[b"invalid file open mode '", text, b"'"], 0));
     };
-    let path = args.string("path");
     let mut arena = Arena::new(2 * PATH_BYTES);
     if let Some(path) = path {
         let _ = path.decode(&mut arena);
@@ -81,8 +78,11 @@ fn open(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
         return Ok(0);
     };
     let error = reply.fail().text("failed to open file '");
-    let error = error.string_or(path, "").text("' (mode: '");
-    let error = error.string_or(text, "r").text("')");
+    let error = match path {
+        Some(path) => error.string(path),
+        None => error,
+    };
+    let error = error.text("' (mode: '").bytes(text).text("')");
     Err(error.errno(number(errno)).end())
 }
 

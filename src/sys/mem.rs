@@ -141,12 +141,6 @@ impl Buffer {
         self.truncate(rest);
     }
 
-    /// What has been stored, to be changed in place.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let len = self.len;
-        self.room().get_mut(..len).unwrap_or_default()
-    }
-
     fn room(&mut self) -> &mut [u8] {
         match &mut self.mapping {
             Some(mapping) => mapping.bytes_mut(),
@@ -189,6 +183,12 @@ impl Store for Buffer {
     fn bytes(&self) -> &[u8] {
         let room = self.mapping.as_ref().map_or(&*self.at_rest, Mapping::bytes);
         &room[..self.len]
+    }
+
+    #[inline(never)]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = self.len;
+        &mut self.room()[..len]
     }
 
     fn append(&mut self, more: &[u8]) -> Result<(), Full> {
@@ -270,6 +270,10 @@ impl Arena {
 impl Store for Arena {
     fn bytes(&self) -> &[u8] {
         self.rest.get(..self.len).unwrap_or_default()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.rest.get_mut(..self.len).unwrap_or_default()
     }
 
     #[inline(never)]

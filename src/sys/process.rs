@@ -3,7 +3,7 @@
 //! rustix keeps fork and execve private; they are the bare system calls.
 #![allow(unsafe_code)]
 
-use core::ffi::CStr;
+use core::ffi::{CStr, c_char};
 use core::mem::MaybeUninit;
 use core::ptr;
 
@@ -174,8 +174,6 @@ pub struct Vectors {
     second: usize,
 }
 
-const ADDRESS: usize = size_of::<usize>();
-
 impl Vectors {
     /// None yet, and room for so many bytes of strings and their NULs.
     pub fn new(room: usize) -> Self {
@@ -243,31 +241,26 @@ impl Vectors {
             let marked = libc::CLOSE_RANGE_CLOEXEC as usize;
             raw::call(libc::SYS_close_range, [3, u32::MAX as usize, marked, 0, 0])
         };
-        let mut errno = self.run(path, ADDRESS);
-        if errno == Errno::NOEXEC {
-            let address = path.as_ptr().expose_provenance().to_ne_bytes();
-            for (to, byte) in self.list.bytes_mut().iter_mut().skip(ADDRESS).zip(address) {
-                *to = byte;
+        let list = self.list.bytes_mut().as_mut_ptr();
+        let path = path.as_ptr();
+        // SAFETY: the list has two addresses at least, and is aligned for them, because a mapping
+        // begins with a page and nothing of this buffer rests anywhere else. The paths end in a NUL,
+        // and so do the strings whose addresses the vectors hold, which are never given back (`push`,
+        // `add`, `add_all`) or outlive the call (`path`). The vectors end in a null.
+        unsafe {
+            let first = list.cast::<usize>().add(1);
+            let envp = list.add(self.second).expose_provenance();
+            let run = |path: *const c_char, argv: *mut usize| {
+                let args = [path.expose_provenance(), argv.expose_provenance(), envp, 0, 0];
+                raw::call(libc::SYS_execve, args).err().unwrap_or(Errno::NOEXEC)
+            };
+            let errno = run(path, first);
+            if errno != Errno::NOEXEC {
+                return errno;
             }
-            errno = self.run(SHELL, 0);
+            first.write(path.expose_provenance());
+            run(SHELL.as_ptr(), list.cast())
         }
-        errno
-    }
-
-    /// Becomes this program; its arguments are those from `first` on.
-    #[inline(never)]
-    fn run(&self, path: &CStr, first: usize) -> Errno {
-        let list = self.list.bytes().as_ptr().expose_provenance();
-        let path = path.as_ptr().expose_provenance();
-        // SAFETY: the path ends in a NUL. The vectors hold addresses of strings that end in one too
-        // and are never given back (`push`, `add`, `add_all`) or outlive the call (`execute`), and
-        // end in a null; both are in `list`, aligned, because a mapping begins with a page and
-        // nothing of this buffer rests anywhere else.
-        let done = unsafe {
-            let args = [path, list + first, list + self.second, 0, 0];
-            raw::call(libc::SYS_execve, args)
-        };
-        done.err().unwrap_or(Errno::NOEXEC)
     }
 }
 

@@ -19,7 +19,7 @@
 //! [`ParseError::Stray`] and [`ParseError::TooDeep`] come from such text alone.
 
 use super::frame::{between, plain_run, scalar};
-use crate::base::base64::{Decoder, Fault};
+use crate::base::base64::{Fault, decode_within};
 use crate::base::limits::{REQUEST_DEPTH, REQUEST_OPEN_MEMBERS};
 use crate::base::store::{Full, Store};
 use serde_json_core::from_slice;
@@ -437,9 +437,12 @@ impl<'a> Str<'a> {
     /// Appends the bytes that it stands for in base64.
     #[inline(never)]
     pub fn base64(self, out: &mut dyn Store) -> Result<(), Fault> {
-        let mut decoder = Decoder::new(out);
-        let _ = self.decode(&mut decoder);
-        decoder.end()
+        let start = out.bytes().len();
+        self.decode(out).map_err(|Full| Fault::Full)?;
+        let text = out.bytes_mut().get_mut(start..).unwrap_or_default();
+        let len = decode_within(text).ok_or(Fault::Invalid)?;
+        out.truncate(start.wrapping_add(len));
+        Ok(())
     }
 
     /// Appends the bytes it stands for.

@@ -165,14 +165,6 @@ impl Failure<'_> {
         self
     }
 
-    /// A string of the request, or these words if it was not given.
-    pub fn string_or(self, string: Option<Str<'_>>, otherwise: &str) -> Self {
-        match string {
-            Some(string) => self.string(string),
-            None => self.text(otherwise),
-        }
-    }
-
     /// A number.
     pub fn number(self, value: i64) -> Self {
         self.bytes(Digits::signed(value).as_bytes())
