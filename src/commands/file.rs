@@ -27,6 +27,7 @@ use crate::sys::handles::{self, OpenMode};
 use crate::sys::mem::{Arena, Buffer};
 use crate::sys::{BorrowedFd, Errno, number, process};
 use crate::wire::args::{Alternate, Args, Other};
+use crate::wire::json::Str;
 use crate::wire::reply::{Failed, Reply};
 
 /// Opens a file.

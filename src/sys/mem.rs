@@ -87,7 +87,9 @@ impl Drop for Mapping {
 pub struct Buffer {
     at_rest: &'static mut [u8],
     mapping: Option<Mapping>,
-    len: usize,
+    /// Where what is stored begins and ends.
+    start: usize,
+    end: usize,
     cap: usize,
     full: bool,
     /// Whether a mapping is kept although it is not needed.
@@ -100,7 +102,8 @@ impl Buffer {
         Self {
             at_rest,
             mapping: None,
-            len: 0,
+            start: 0,
+            end: 0,
             cap,
             full: false,
             kept: false,
@@ -115,30 +118,28 @@ impl Buffer {
     /// Appends `more` bytes whose value does not matter, to be written by the caller.
     pub fn extend(&mut self, more: usize) -> Result<&mut [u8], Full> {
         self.reserve(more)?;
-        let start = self.len;
-        self.len += more;
+        let start = self.end;
+        self.end += more;
         Ok(&mut self.room()[start..start + more])
     }
 
     /// Bytes stored.
     pub fn len(&self) -> usize {
-        self.len
+        self.end - self.start
     }
 
     /// Whether nothing is stored.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Cuts `count` bytes off the front.
     pub fn consume(&mut self, count: usize) {
-        let count = count.min(self.len);
-        let rest = self.len - count;
-        if rest != 0 {
-            let len = self.len;
-            self.room().copy_within(count..len, 0);
+        // What is left moves only when more is to be stored behind it.
+        self.start = self.end.min(self.start + count);
+        if self.start == self.end {
+            self.truncate(0);
         }
-        self.truncate(rest);
     }
 
     fn room(&mut self) -> &mut [u8] {
@@ -150,8 +151,13 @@ impl Buffer {
 
     /// Makes room for `more` bytes behind what is stored.
     fn reserve(&mut self, more: usize) -> Result<(), Full> {
+        if self.start != 0 {
+            let stored = self.start..self.end;
+            self.room().copy_within(stored.clone(), 0);
+            (self.start, self.end) = (0, stored.len());
+        }
         let need = self
-            .len
+            .end
             .checked_add(more)
             .filter(|need| *need <= self.cap)
             .ok_or(Full)?;
@@ -170,7 +176,7 @@ impl Buffer {
             Some(mapping) => mapping.grow(len).map_err(|_| Full)?,
             None => {
                 let mut mapping = Mapping::new(len).map_err(|_| Full)?;
-                mapping.bytes_mut()[..self.len].copy_from_slice(&self.at_rest[..self.len]);
+                mapping.bytes_mut()[..self.end].copy_from_slice(&self.at_rest[..self.end]);
                 self.mapping = Some(mapping);
             }
         }
@@ -182,13 +188,13 @@ impl Store for Buffer {
     #[inline(never)]
     fn bytes(&self) -> &[u8] {
         let room = self.mapping.as_ref().map_or(&*self.at_rest, Mapping::bytes);
-        &room[..self.len]
+        &room[self.start..self.end]
     }
 
     #[inline(never)]
     fn bytes_mut(&mut self) -> &mut [u8] {
-        let len = self.len;
-        &mut self.room()[..len]
+        let stored = self.start..self.end;
+        &mut self.room()[stored]
     }
 
     fn append(&mut self, more: &[u8]) -> Result<(), Full> {
@@ -196,20 +202,23 @@ impl Store for Buffer {
             self.full = true;
             return Err(Full);
         }
-        let start = self.len;
+        let start = self.end;
         self.room()[start..start + more.len()].copy_from_slice(more);
-        self.len = start + more.len();
+        self.end = start + more.len();
         Ok(())
     }
 
     fn truncate(&mut self, len: usize) {
         self.full = false;
-        self.len = self.len.min(len);
-        if self.len <= self.at_rest.len()
+        self.end = self.end.min(self.start + len);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        if self.end <= self.at_rest.len()
             && !self.kept
             && let Some(mapping) = self.mapping.take()
         {
-            self.at_rest[..self.len].copy_from_slice(&mapping.bytes()[..self.len]);
+            self.at_rest[..self.end].copy_from_slice(&mapping.bytes()[..self.end]);
         }
     }
 }
