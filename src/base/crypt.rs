@@ -4,9 +4,10 @@
 //! and SHA-512"), both held against their official vectors below. 5,000 rounds, the scheme's default,
 //! which therefore is not written out.
 //!
-//! Own code of 2.4 kB: the hash 1.15 kB, the scheme 1 kB, the constants 0.23 kB. The latter, 704 bytes
-//! as a table, are computed: they are digits of the roots of the first primes.
+//! Made to be small: the constants, 704 bytes as a table, are computed, as they are digits of the
+//! roots of the first primes; and the beginning of the scheme is told as two of its rounds.
 
+use super::limits::PASSWORD_BYTES;
 use super::store::Store;
 
 /// Characters of salt: as many as the scheme takes.
@@ -14,73 +15,77 @@ pub const SALT_BYTES: usize = 16;
 
 const ROUNDS: u32 = 5000;
 
+/// What is hashed over and over, bytes that may be as many as those of a password.
+#[derive(Clone, Copy)]
+struct Source {
+    bytes: [u8; PASSWORD_BYTES],
+    /// After so many bytes it begins anew.
+    period: usize,
+    /// So many bytes of it are hashed in one round.
+    count: usize,
+}
+
+/// The places of the running digest, of what stands for the password, and for the salt.
+const DIGEST: usize = 0;
+const WORD: usize = 1;
+const GRAIN: usize = 2;
+
 /// Appends the hash of `password`, `$6$` and all, salted by the lower six bits of each random byte.
+/// What is longer than [`PASSWORD_BYTES`] is cut there.
 ///
 /// Takes time in the square of the length of the password.
 #[inline(never)]
 pub fn sha512_crypt(password: &[u8], random: &[u8; SALT_BYTES], out: &mut dyn Store) {
-    let salt = random.map(|byte| letter(byte.into()));
-    let len = password.len();
     let mut hash = Sha512::ZERO;
     hash.prepare();
+    hash.give(WORD, password);
+    hash.give(GRAIN, &random.map(|byte| letter(byte.into())));
+    let _ = out.append(b"$6$");
+    let _ = out.append(&hash.sources[GRAIN].bytes[..SALT_BYTES]);
+    let _ = out.append(b"$");
 
-    hash.feed(password, len);
-    hash.feed(&salt, SALT_BYTES);
-    hash.feed(password, len);
-    let other = hash.finish();
-
-    hash.feed(password, len);
-    hash.feed(&salt, SALT_BYTES);
-    hash.feed(&other, len);
+    // Password, salt, password, and a digest that is empty as yet.
+    hash.mix(1);
+    hash.finish(DIGEST);
+    let len = hash.sources[WORD].count;
+    hash.sources[DIGEST].count = len;
+    // Password, salt, digest.
+    hash.mix(7);
+    hash.sources[DIGEST].count = DIGEST_BYTES;
     let mut bits = len;
     while bits != 0 {
-        if bits & 1 == 0 {
-            hash.feed(password, len);
-        } else {
-            hash.feed(&other, DIGEST_BYTES);
-        }
+        hash.feed(if bits & 1 == 0 { WORD } else { DIGEST }, 1);
         bits >>= 1;
     }
-    let mut digest = hash.finish();
-
-    hash.feed(password, len * len);
-    let word = hash.finish();
-    hash.feed(&salt, SALT_BYTES * (16 + usize::from(digest[0])));
-    let grain = hash.finish();
-
+    hash.finish(DIGEST);
+    hash.feed(WORD, len);
+    hash.finish(WORD);
+    hash.feed(GRAIN, 16 + usize::from(hash.sources[DIGEST].bytes[0]));
+    hash.finish(GRAIN);
     for round in 0..ROUNDS {
-        for step in 0..4 {
-            // The running digest comes first or last by turns; where it is not, the password is.
-            if step == 0 && round & 1 == 0 || step == 3 && round & 1 == 1 {
-                hash.feed(&digest, DIGEST_BYTES);
-            } else if step == 1 && round % 3 != 0 {
-                hash.feed(&grain, SALT_BYTES);
-            } else if step != 1 && (step != 2 || round % 7 != 0) {
-                hash.feed(&word, len);
-            }
-        }
-        digest = hash.finish();
+        hash.mix(round);
+        hash.finish(DIGEST);
     }
 
-    let _ = out.append(b"$6$");
-    let _ = out.append(&salt);
-    let _ = out.append(b"$");
-    // Three bytes a group, 21 apart, the first by turns; of the last group
-    // only its last byte counts, in two letters.
-    for group in 0..22 {
+    // Three bytes a group, 21 apart, the first by turns; of the last group, of which there is only
+    // one byte, two letters count.
+    let mut text = [0; 88];
+    let mut place = 0;
+    for group in text.chunks_exact_mut(4) {
         let mut bits = 0;
-        for place in 0..3 {
-            let place = group + 21 * ((group + place) % 3);
-            bits = bits << 8 | u32::from(digest[place & 63]);
+        for _ in 0..3 {
+            bits = bits << 8 | u32::from(hash.sources[DIGEST].bytes[place]);
+            place = (place + 21) % 63;
         }
-        let mut count = 4;
-        if group == 21 {
-            bits &= 0xFF;
-            count = 2;
+        place = (place + 22) % 63;
+        for byte in group {
+            *byte = letter(bits);
+            bits >>= 6;
         }
-        let letters = [0, 6, 12, 18].map(|shift| letter(bits >> shift));
-        let _ = out.append(&letters[..count]);
     }
+    let last = u32::from(hash.sources[DIGEST].bytes[63]);
+    (text[84], text[85]) = (letter(last), letter(last >> 6));
+    let _ = out.append(&text[..86]);
 }
 
 /// The letter for the lowest six bits: `./0-9A-Za-z`.
@@ -99,137 +104,194 @@ fn letter(bits: u32) -> u8 {
 const DIGEST_BYTES: usize = 64;
 const BLOCK_BYTES: usize = 128;
 
-/// SHA-512.
+/// SHA-512, and what is hashed. What is used most comes first, where its addresses are short.
+#[repr(C)]
 struct Sha512 {
-    constants: [u64; 80],
-    initial: [u64; 8],
-    state: [u64; 8],
-    block: [u8; BLOCK_BYTES],
+    /// The state, last word first, and the block: what the next round needs is always at the same
+    /// place, because after each all moves down by one.
+    words: [u64; 24],
     len: usize,
+    constants: [u64; 80],
+    /// The state at the beginning, last word first.
+    initial: [u64; 8],
+    sources: [Source; 3],
 }
 
 impl Sha512 {
     const ZERO: Self = Self {
+        sources: [Source {
+            bytes: [0; PASSWORD_BYTES],
+            period: 0,
+            count: 0,
+        }; 3],
         constants: [0; 80],
         initial: [0; 8],
-        state: [0; 8],
-        block: [0; BLOCK_BYTES],
+        words: [0; 24],
         len: 0,
     };
 
     /// Computes the constants.
+    #[inline(never)]
     fn prepare(&mut self) {
         let mut prime = 1;
-        for place in 0..80 {
+        for (place, constant) in self.constants.iter_mut().enumerate() {
             prime += 1;
             while (2..prime).any(|divisor| prime % divisor == 0) {
                 prime += 1;
             }
-            self.constants[place] = root_fraction(prime, 3);
+            *constant = root_fraction(prime, 3);
             if place < 8 {
-                self.initial[place] = root_fraction(prime, 2);
+                self.initial[7 - place] = root_fraction(prime, 2);
             }
         }
-        self.state = self.initial;
+        self.begin();
     }
 
-    /// Takes in `len` bytes: `bytes` over and over.
-    fn feed(&mut self, bytes: &[u8], len: usize) {
-        for byte in bytes.iter().cycle().take(len) {
-            self.block[self.len % BLOCK_BYTES] = *byte;
-            self.len += 1;
-            if self.len.is_multiple_of(BLOCK_BYTES) {
-                self.compress();
+    /// Has nothing taken in.
+    #[inline(never)]
+    fn begin(&mut self) {
+        self.words[..8].copy_from_slice(&self.initial);
+        self.len = 0;
+    }
+
+    /// Makes a source of these bytes.
+    #[inline(never)]
+    fn give(&mut self, source: usize, bytes: &[u8]) {
+        let source = &mut self.sources[source];
+        for (to, byte) in source.bytes.iter_mut().zip(bytes) {
+            *to = *byte;
+            source.count += 1;
+        }
+        source.period = source.count;
+    }
+
+    /// Takes in what a round of the scheme hashes.
+    #[inline(never)]
+    fn mix(&mut self, round: u32) {
+        // The running digest comes first or last by turns; where it is not, the password is.
+        let first = (round & 1) as usize;
+        self.feed(first, 1);
+        if !round.is_multiple_of(3) {
+            self.feed(GRAIN, 1);
+        }
+        if !round.is_multiple_of(7) {
+            self.feed(WORD, 1);
+        }
+        self.feed(1 - first, 1);
+    }
+
+    /// Takes in a source, so many times.
+    #[inline(never)]
+    fn feed(&mut self, source: usize, times: usize) {
+        let mut at = 0;
+        for _ in 0..self.sources[source].count * times {
+            self.push(self.sources[source].bytes[at]);
+            at += 1;
+            if at == self.sources[source].period {
+                at = 0;
             }
         }
     }
 
-    /// The digest of what was taken in, which is then forgotten.
-    fn finish(&mut self) -> [u8; DIGEST_BYTES] {
+    /// Makes a source the digest of what was taken in, which is then forgotten.
+    #[inline(never)]
+    fn finish(&mut self, source: usize) {
         let bits = (self.len as u64) << 3;
-        self.feed(&[0x80], 1);
-        while self.len % BLOCK_BYTES != BLOCK_BYTES - 16 {
-            self.feed(&[0], 1);
-        }
+        self.push(0x80);
         // The length takes 16 bytes, of which the first eight are zero.
-        self.feed(&[0], 8);
-        self.feed(&bits.to_be_bytes(), 8);
-        let mut digest = [0; DIGEST_BYTES];
-        for (bytes, word) in digest.chunks_exact_mut(8).zip(self.state) {
+        while self.len % BLOCK_BYTES != BLOCK_BYTES - 16 {
+            self.push(0);
+        }
+        self.words[22] = 0;
+        self.words[23] = bits;
+        self.compress();
+        let source = &mut self.sources[source];
+        source.period = DIGEST_BYTES;
+        for (bytes, word) in source
+            .bytes
+            .chunks_exact_mut(8)
+            .zip(self.words[..8].iter().rev())
+        {
             bytes.copy_from_slice(&word.to_be_bytes());
         }
-        self.state = self.initial;
-        self.len = 0;
-        digest
+        self.begin();
     }
 
+    #[inline(never)]
+    fn push(&mut self, byte: u8) {
+        // The eighth byte pushes out what was there of the block before.
+        let word = &mut self.words[8 + self.len / 8 % 16];
+        *word = *word << 8 | u64::from(byte);
+        self.len += 1;
+        if self.len.is_multiple_of(BLOCK_BYTES) {
+            self.compress();
+        }
+    }
+
+    #[inline(never)]
     fn compress(&mut self) {
-        let mut words = [0; 16];
-        for (word, bytes) in words.iter_mut().zip(self.block.as_chunks().0) {
-            *word = u64::from_be_bytes(*bytes);
-        }
-        let mut state = self.state;
-        for (round, constant) in self.constants.iter().enumerate() {
-            // Instead of moving the eight variables a place up, places are counted a place down.
-            let at = |variable: usize| variable.wrapping_sub(round) & 7;
-            let [a, b, c, e, f, g] = [0, 1, 2, 4, 5, 6].map(|variable| state[at(variable)]);
-            if round >= 16 {
-                let [second, eighth, fifteenth] = [14, 9, 1].map(|ago| words[(round + ago) & 15]);
-                let far = rotated(fifteenth, 1, 8) ^ fifteenth >> 7;
-                let near = rotated(second, 19, 61) ^ second >> 6;
-                let word = &mut words[round & 15];
-                *word = word
-                    .wrapping_add(far)
-                    .wrapping_add(eighth)
-                    .wrapping_add(near);
-            }
-            let first = state[at(7)]
-                .wrapping_add(rotated(e, 14, 18) ^ e.rotate_right(41))
-                .wrapping_add(e & f ^ !e & g)
+        let words = &mut self.words;
+        let mut before = [0; 8];
+        before.copy_from_slice(&words[..8]);
+        for constant in &self.constants {
+            let [h, g, f, e, _, c, b, a, word, far, ..] = *words;
+            let first = h
+                .wrapping_add(turned(e, 23, 4, 14))
+                .wrapping_add(e & (f ^ g) ^ g)
                 .wrapping_add(*constant)
-                .wrapping_add(words[round & 15]);
-            let fourth = &mut state[at(3)];
-            *fourth = fourth.wrapping_add(first);
-            state[at(7)] = first
-                .wrapping_add(rotated(a, 28, 34) ^ a.rotate_right(39))
-                .wrapping_add(a & b ^ a & c ^ b & c);
+                .wrapping_add(word);
+            let next = word
+                .wrapping_add(far.rotate_right(1) ^ far.rotate_right(8) ^ far >> 7)
+                .wrapping_add(words[17])
+                .wrapping_add(
+                    words[22].rotate_right(19) ^ words[22].rotate_right(61) ^ words[22] >> 6,
+                );
+            words.copy_within(1.., 0);
+            words[3] = words[3].wrapping_add(first);
+            words[7] = first
+                .wrapping_add(turned(a, 5, 6, 28))
+                .wrapping_add(a & (b | c) | b & c);
+            words[23] = next;
         }
-        for (sum, word) in self.state.iter_mut().zip(state) {
-            *sum = sum.wrapping_add(word);
+        for (word, before) in words.iter_mut().zip(before) {
+            *word = word.wrapping_add(before);
         }
     }
 }
 
-fn rotated(word: u64, by: u32, or: u32) -> u64 {
-    word.rotate_right(by) ^ word.rotate_right(or)
+/// The word rotated by `c`, by `b + c`, and by `a + b + c`, added up bit by bit.
+fn turned(word: u64, a: u32, b: u32, c: u32) -> u64 {
+    let two = (word.rotate_right(a) ^ word).rotate_right(b);
+    (two ^ word).rotate_right(c)
 }
 
 /// The first 64 bits behind the point of the square or cube root of a prime, the root being less
 /// than 8.
-fn root_fraction(prime: u64, degree: usize) -> u64 {
-    // The root with 64 binary places, found bit by bit.
-    let mut root = 0;
-    let mut bit = 1u128 << 66;
-    while bit != 0 {
-        let tried = root | bit;
-        let (low, high) = (tried as u64, tried >> 64);
-        let mut power = [low, high as u64, 0, 0];
+fn root_fraction(prime: u32, degree: u32) -> u64 {
+    // All of it divided by 8, so that 128 bits behind the point are enough, and found bit by bit.
+    let mut root = 0u128;
+    for bit in (61..128).rev() {
+        let tried = root | 1 << bit;
+        let mut power = tried;
         for _ in 1..degree {
-            let (mut carry, mut below) = (0, 0);
-            for limb in &mut power {
-                let sum = u128::from(*limb) * u128::from(low) + u128::from(below) * high + carry;
-                below = *limb;
-                *limb = sum as u64;
-                carry = sum >> 64;
-            }
+            power = product(power, tried);
         }
-        // The whole part of the power.
-        if power[degree] < prime {
+        if power < u128::from(prime) << (128 - 3 * degree) {
             root = tried;
         }
-        bit >>= 1;
     }
-    root as u64
+    (root >> 61) as u64
+}
+
+/// The upper half of a product, or little less.
+fn product(a: u128, b: u128) -> u128 {
+    let [a, a_low, b, b_low] = [
+        a >> 64,
+        a & u128::from(u64::MAX),
+        b >> 64,
+        b & u128::from(u64::MAX),
+    ];
+    a * b + ((a * b_low) >> 64) + ((a_low * b) >> 64)
 }
 
 #[cfg(test)]
@@ -243,8 +305,9 @@ mod tests {
     fn sha512(bytes: &[u8]) -> String {
         let mut hash = Sha512::ZERO;
         hash.prepare();
-        hash.feed(bytes, bytes.len());
-        hex(&hash.finish())
+        bytes.iter().for_each(|byte| hash.push(*byte));
+        hash.finish(DIGEST);
+        hex(&hash.sources[DIGEST].bytes[..DIGEST_BYTES])
     }
 
     #[test]
@@ -254,8 +317,8 @@ mod tests {
         assert_eq!(hash.constants[0], 0x428a_2f98_d728_ae22);
         assert_eq!(hash.constants[1], 0x7137_4491_23ef_65cd);
         assert_eq!(hash.constants[79], 0x6c44_198c_4a47_5817);
-        assert_eq!(hash.initial[0], 0x6a09_e667_f3bc_c908);
-        assert_eq!(hash.initial[7], 0x5be0_cd19_137e_2179);
+        assert_eq!(hash.initial[7], 0x6a09_e667_f3bc_c908);
+        assert_eq!(hash.initial[0], 0x5be0_cd19_137e_2179);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::base::text::Digits;
 use crate::state::State;
 use crate::state::files::Reading;
 use crate::sys::handles::{self, OpenMode};
-use crate::sys::mem::{Arena, Buffer};
+use crate::sys::mem::Buffer;
 use crate::sys::{BorrowedFd, Errno, number, process};
 use crate::wire::args::{Alternate, Args, Other};
 use crate::wire::json::Str;
@@ -54,22 +54,23 @@ fn open(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
     let Some(mode) = OpenMode::parse(text) else {
         return Err(reply.refuse(&[b"invalid file open mode '", text, b"'"], 0));
     };
-    let mut arena = Arena::new(2 * PATH_BYTES);
+    let mut room = Buffer::lasting(2 * PATH_BYTES);
     if let Some(path) = path {
-        let _ = path.decode(&mut arena);
+        let _ = path.decode(&mut *room);
     }
-    let _ = arena.append(b"\0");
-    let mut run = arena.take();
+    let _ = room.append(b"\0");
+    let mut run = room.take();
     // The agent's, not that of this child, which will be gone when the file is read.
-    if let Ok(path) = run
-        && let Some(rest) = path.strip_prefix(b"/proc/self")
-    {
-        let _ = arena.append(b"/proc/");
-        let _ = arena.append(Digits::unsigned(process::parent_pid().into()).as_bytes());
-        let _ = arena.append(rest);
-        run = arena.take();
+    if let Some(rest) = run.strip_prefix(b"/proc/self") {
+        let _ = room.append(b"/proc/");
+        let _ = room.append(Digits::unsigned(process::parent_pid().into()).as_bytes());
+        let _ = room.append(rest);
+        run = room.take();
     }
-    let run = run.ok().and_then(|run| CStr::from_bytes_with_nul(run).ok());
+    let run = room
+        .whole()
+        .ok()
+        .and_then(|()| CStr::from_bytes_with_nul(run).ok());
     let opened = run.ok_or(Errno::NAMETOOLONG).and_then(|path| {
         let file = handles::open(path, mode)?;
         state.files.handles.fill(state.files.at_hand, &file)

@@ -36,6 +36,7 @@ use crate::base::limits::PARAMETERS;
 use crate::base::store::Store;
 use crate::probe::block::Disk;
 use crate::state::State;
+use crate::sys::mem::Buffer;
 use crate::sys::{Errno, number};
 use crate::wire::args::{Args, Item, Members, Packer, Param, Params, Type, may, must};
 use crate::wire::emit::Value;
@@ -107,6 +108,15 @@ fn decode(
 }
 
 const NOT_BASE64: &str = "Base64 data contains invalid characters";
+
+/// The user that a command is about.
+#[inline(never)]
+fn user_name(args: &Args<'_>, room: &mut Buffer) -> &'static [u8] {
+    if let Some(name) = args.string("username") {
+        let _ = name.decode(room);
+    }
+    room.take()
+}
 
 /// Writes where a disk is attached.
 fn put_address(value: Value<'_>, disk: &Disk) {

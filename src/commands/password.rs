@@ -1,14 +1,15 @@
 //! guest-set-user-password: /etc/shadow, or /etc/passwd where there is no shadow, rewritten.
 //!
-//! What shadow-utils' chpasswd does is done here, without it: the same locks, the same choice of
-//! file (shadow if the user is in it, or is sent there by `x`; passwd if not, or if it holds a
-//! password besides), the day of the change, and a new line where one is missing. Plain passwords
-//! are hashed here, see `base::crypt`. Order of checks and their texts are qemu-ga's.
+//! What shadow-utils' chpasswd does is done here, without it: the same locks, the day of the change,
+//! and a new line of shadow where one is missing. The file is that in which a login looks: shadow if
+//! there is one and passwd says `x`, passwd if not. Plain passwords are hashed here, see
+//! `base::crypt`. Order of checks and their texts are qemu-ga's.
 //!
 //! Differences from qemu-ga:
 //! - A NUL in a password is refused, where qemu-ga takes what comes before it (Q25); so is a colon
 //!   in a hash, which would spoil the line, and a plain password nobody could log in with, for its
 //!   length.
+//! - Who has passwords in both files has the one in passwd changed, which is the one that counts.
 //! - Nothing waits for a lock longer than a few seconds.
 //! - PAM and its modules are not asked: no rules about good passwords, no other data base than the
 //!   files, no other kind of hash.
@@ -17,15 +18,18 @@
 //! - New lines of shadow say nothing about ageing, whatever /etc/login.defs says; while the clock
 //!   stands in 1970 the day is left empty, because 0 would mean that the password has expired.
 
-use super::{NOT_BASE64, Slow};
+use core::ffi::CStr;
+
+use super::{NOT_BASE64, Slow, user_name};
 use crate::base::base64::Fault;
 use crate::base::crypt::{SALT_BYTES, sha512_crypt};
 use crate::base::limits::{ACCOUNTS_BYTES, PASSWORD_BYTES};
+use crate::base::store::Store;
 use crate::base::text::Digits;
 use crate::parse::accounts::{IN_SHADOW, set_password, user};
 use crate::state::State;
-use crate::sys::file::{self, Links};
-use crate::sys::mem::Arena;
+use crate::sys::file::Links;
+use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 use crate::sys::system::random;
 use crate::sys::{Errno, clock, number};
@@ -40,16 +44,13 @@ fn set_user_password(
     args: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<u8, Failed> {
-    let mut arena = Arena::new(ACCOUNTS_BYTES);
+    let mut room = Buffer::lasting(ACCOUNTS_BYTES);
     let crypted = args.bool("crypted") == Some(true);
-    let decoded = args
-        .string("password")
-        .map(|text| text.base64(&mut arena));
-    let password = arena.take().unwrap_or_default();
-    if let Some(name) = args.string("username") {
-        let _ = name.decode(&mut arena);
-    }
-    let name = arena.take().unwrap_or_default();
+    let decoded = args.string("password").map(|text| text.base64(&mut *room));
+    let password = room.take();
+    let name = user_name(args, &mut room);
+    let (mut etc, mut what) = (&b""[..], c"");
+    let mut errno = None;
     let wrong = if decoded == Some(Err(Fault::Invalid)) {
         NOT_BASE64
     } else if has(password, b'\n') || has(password, 0) || crypted && has(password, b':') {
@@ -59,29 +60,19 @@ fn set_user_password(
     } else if password.len() > PASSWORD_BYTES || decoded != Some(Ok(())) {
         "the password is too long"
     } else {
-        let mut what = NO_USER;
-        let done = if crypted {
-            Ok(password)
-        } else {
-            hash(password, &mut arena)
-        };
-        let done = done.and_then(|hash| set(&state.root, name, hash, &mut arena, &mut what));
-        let errno = match done {
-            Ok(true) => return Ok(0),
-            Ok(false) => 0,
-            Err(errno) => number(errno),
-        };
-        const FAILED: &[u8] = b"child process has failed to set user password: ";
-        return Err(reply.refuse(&[FAILED, what.as_bytes()], errno));
+        what = PASSWD.0;
+        match set(&state.root, name, (password, crypted), &mut room, &mut what) {
+            Ok(()) => return Ok(0),
+            Err(None) => what = c"no such user",
+            Err(error) => {
+                etc = b"/etc/";
+                errno = error;
+            }
+        }
+        "child process has failed to set user password: "
     };
-    Err(reply.refuse(&[wrong.as_bytes()], 0))
-}
-
-fn hash(password: &[u8], arena: &mut Arena) -> Result<&'static [u8], Errno> {
-    let mut salt = [0; SALT_BYTES];
-    random(&mut salt)?;
-    sha512_crypt(password, &salt, arena);
-    arena.take()
+    let pieces = [wrong.as_bytes(), etc, what.to_bytes()];
+    Err(reply.refuse(&pieces, errno.map_or(0, number)))
 }
 
 #[inline(never)]
@@ -89,83 +80,68 @@ fn has(bytes: &[u8], byte: u8) -> bool {
     bytes.contains(&byte)
 }
 
-const NO_USER: &str = "no such user";
+const ETC: &[u8] = b"etc";
 
-/// Where things are, all in /etc.
-const ETC: &str = "/etc/";
-const LOCK: &str = "/etc/.pwd.lock";
-const PASSWD: &str = "/etc/passwd";
-const SHADOW: &str = "/etc/shadow";
+/// One of the files, in /etc: its name, that of its lock, and whether it is shadow.
+type File = (&'static CStr, &'static CStr, bool);
 
-/// A name inside of /etc.
-fn name_of(path: &'static str) -> &'static [u8] {
-    path.as_bytes().get(ETC.len()..).unwrap_or_default()
-}
+static PASSWD: File = (c"passwd", c"passwd.lock", false);
+static SHADOW: File = (c"shadow", c"shadow.lock", true);
 
-/// Sets the hash; false if there is no such user. `what` is what an error is about.
+/// Sets the password. `what` is the file that an error is about; one without a number is
+/// that there is no such user.
 fn set(
     root: &Root,
     name: &[u8],
-    hash: &[u8],
-    arena: &mut Arena,
-    what: &mut &'static str,
-) -> Result<bool, Errno> {
-    let day = clock::realtime_ns() / (86_400 * 1_000_000_000);
-    let digits = Digits::signed(day);
-    let day = if day > 0 { digits.as_bytes() } else { b"" };
-    *what = ETC;
-    let etc = root.enter(ETC.as_bytes())?;
-    *what = LOCK;
-    // Held until this process ends: nobody else who keeps to the rules changes accounts meanwhile.
-    let _lock = etc.lock_record(name_of(LOCK))?;
-    *what = PASSWD;
-    let passwd = etc.look(name_of(PASSWD), Links::Follow)?;
-    let Some(user) = user(arena.read(&passwd)?, name) else {
-        *what = NO_USER;
-        return Ok(false);
-    };
-    let sent_there = user.password == IN_SHADOW;
-    *what = SHADOW;
-    let in_shadow = rewrite(&etc, what, (name, hash, Some(day)), sent_there, arena)?;
-    if !in_shadow || !sent_there {
-        *what = PASSWD;
-        rewrite(&etc, what, (name, hash, None), false, arena)?;
+    (password, crypted): (&[u8], bool),
+    room: &mut Buffer,
+    what: &mut &'static CStr,
+) -> Result<(), Option<Errno>> {
+    let etc = root.enter(ETC, false)?;
+    etc.read_named(PASSWD.0, Links::Follow, room)?;
+    let user = user(room.take(), name).ok_or(None)?;
+    let mut file = &PASSWD;
+    let shadow =
+        user.password == IN_SHADOW && etc.look(SHADOW.0, Links::Refuse).err() != Some(Errno::NOENT);
+    if shadow {
+        file = &SHADOW;
     }
-    Ok(true)
+    *what = file.0;
+    // The line as it will begin.
+    let _ = room.append(name);
+    let _ = room.append(b":");
+    if crypted {
+        let _ = room.append(password);
+    } else {
+        let mut salt = [0; SALT_BYTES];
+        random(&mut salt)?;
+        sha512_crypt(password, &salt, room);
+    }
+    let _ = room.append(b":");
+    if shadow {
+        let day = clock::realtime_ns() / (86_400 * 1_000_000_000);
+        if day > 0 {
+            let _ = room.append(Digits::signed(day).as_bytes());
+        }
+        let _ = room.append(b":");
+    }
+    let start = room.take();
+    etc.lock_accounts(file.1)?;
+    let done = rewrite(&etc, file, name, start, room);
+    etc.remove_named(file.1);
+    Ok(done?)
 }
 
-/// Changes one of the files, under its lock; tells whether the user is in it.
-#[inline(never)]
 fn rewrite(
     etc: &Root,
-    path: &'static str,
-    change: (&[u8], &[u8], Option<&[u8]>),
-    make: bool,
-    arena: &mut Arena,
-) -> Result<bool, Errno> {
-    let name = name_of(path);
-    etc.lock_file(name)?;
-    let changed = rewrite_locked(etc, name, change, make, arena);
-    etc.unlock_file(name);
-    changed
-}
-
-fn rewrite_locked(
-    etc: &Root,
+    file: &File,
     name: &[u8],
-    change: (&[u8], &[u8], Option<&[u8]>),
-    make: bool,
-    arena: &mut Arena,
-) -> Result<bool, Errno> {
-    let old = match etc.look(name, Links::Refuse) {
-        Err(Errno::NOENT) => return Ok(false),
-        old => old?,
-    };
-    let content = arena.read(&old)?;
-    let is_there = set_password(content, change, make, arena);
-    let new = arena.take()?;
-    if is_there {
-        etc.replace(name, new, file::owner(&old)?, Some(&old))?;
-    }
-    Ok(is_there)
+    start: &[u8],
+    room: &mut Buffer,
+) -> Result<(), Errno> {
+    let old = etc.read_named(file.0, Links::Refuse, room)?;
+    set_password(room.take(), name, start, file.2, room);
+    let new = room.take();
+    room.whole()?;
+    etc.replace(file.0, new, Some(&old))
 }

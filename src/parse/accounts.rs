@@ -1,17 +1,14 @@
-//! Accounts: lines of passwd(5), shadow(5) and group(5).
+//! Accounts: lines of passwd(5), shadow(5) and group(5); and any file of lines of which each counts
+//! once.
 //!
-//! A line that does not parse is nobody's, and stays as it is, byte for byte, when a file is
-//! rewritten; so do lines of NIS (`+`), and whether the last line is ended.
+//! A line that does not parse is nobody's. All but one line of a file stay as they are, byte for
+//! byte, when a password is set in it: lines of NIS (`+`), and whether the last line is ended.
 
-use super::lines;
 use crate::base::store::Store;
 use crate::base::text::parse_u32;
 
 /// What a field of passwd(5) says when the password is in shadow(5).
 pub const IN_SHADOW: &[u8] = b"x";
-
-/// Fields of a line of shadow(5).
-const SHADOW_FIELDS: u32 = 9;
 
 /// A user, as passwd(5) has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,107 +23,113 @@ pub struct User<'a> {
     pub home: &'a [u8],
 }
 
+/// Cuts off what stands before the first `separator`, and that; everything, if there is none; nothing,
+/// if there is nothing.
+#[inline(never)]
+fn cut<'a>(rest: &mut &'a [u8], separator: u8) -> Option<&'a [u8]> {
+    let text = *rest;
+    let end = text.iter().position(|byte| *byte == separator);
+    let (piece, behind) = text.split_at_checked(end.unwrap_or(text.len()))?;
+    *rest = behind.get(1..).unwrap_or_default();
+    (!text.is_empty()).then_some(piece)
+}
+
+/// The first line whose first field is `name`: what stands before it, its other fields, and what
+/// stands behind it, line feed and all.
+///
+/// It must be a name of somebody's own: `+` and `-` begin lines that stand for others'.
+#[inline(never)]
+fn line_of<'a>(file: &'a [u8], name: &[u8]) -> Option<(&'a [u8], &'a [u8], &'a [u8])> {
+    if matches!(name, [] | [b'+' | b'-', ..]) {
+        return None;
+    }
+    let mut rest = file;
+    loop {
+        let start = file.len().wrapping_sub(rest.len());
+        let line = cut(&mut rest, b'\n')?;
+        let mut fields = line;
+        if cut(&mut fields, b':') == Some(name) {
+            let (before, line_on) = file.split_at_checked(start)?;
+            return Some((before, fields, line_on.get(line.len()..)?));
+        }
+    }
+}
+
 /// The user called `name`; the first, if there are several.
 #[inline(never)]
 pub fn user<'a>(passwd: &'a [u8], name: &[u8]) -> Option<User<'a>> {
-    lines(passwd).find_map(|line| {
-        let mut fields = split(line, b':');
-        if !is_of(fields.next()?, name) {
-            return None;
-        }
-        let user = User {
-            password: fields.next()?,
-            uid: parse_u32(fields.next()?)?,
-            gid: parse_u32(fields.next()?)?,
-            home: fields.nth(1)?,
-        };
-        fields.next().map(|_| user)
+    let (_, mut fields, _) = line_of(passwd, name)?;
+    let mut next = || cut(&mut fields, b':');
+    let password = next()?;
+    let (uid, gid) = (parse_u32(next()?)?, parse_u32(next()?)?);
+    next();
+    Some(User {
+        password,
+        uid,
+        gid,
+        home: next()?,
     })
-}
-
-/// Whether the first field of a line makes it one of `name`, which must be a name of somebody's own:
-/// `+` and `-` begin lines that stand for others'.
-#[inline(never)]
-fn is_of(first: &[u8], name: &[u8]) -> bool {
-    first == name && !matches!(name, [] | [b'+' | b'-', ..])
-}
-
-/// Fields or members.
-fn split(line: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    line.split(move |byte| *byte == separator)
 }
 
 /// Appends to `out` the number of every group that lists `name` as a member, four bytes each, in the
 /// machine's order.
 #[inline(never)]
-pub fn groups(group: &[u8], name: &[u8], out: &mut dyn Store) {
-    for line in lines(group) {
-        let mut fields = split(line, b':');
-        if let Some(gid) = fields.nth(2).and_then(parse_u32)
-            && let Some(members) = fields.next()
-            && split(members, b',').any(|member| member == name)
-        {
-            let _ = out.append(&gid.to_ne_bytes());
+pub fn groups(mut group: &[u8], name: &[u8], out: &mut dyn Store) {
+    while let Some(mut line) = cut(&mut group, b'\n') {
+        cut(&mut line, b':');
+        cut(&mut line, b':');
+        let gid = cut(&mut line, b':').and_then(parse_u32);
+        while let Some(member) = cut(&mut line, b',') {
+            if member == name
+                && let Some(gid) = gid
+            {
+                let _ = out.append(&gid.to_ne_bytes());
+            }
         }
     }
 }
 
-/// Appends to `out` the file with the password of `name` set: passwd(5), or shadow(5) if there is a
-/// day on which that happened (which may be unknown, and empty). Who has no line in it gets one if
-/// `make` says so. Tells whether there is such a line now.
+/// Appends to `out` the file with the line of `name` begun anew, as `start`; what follows are the old
+/// fields from the third on, or in shadow(5), where the third is the day of the change, from the
+/// fourth on. Who has no line gets one, as those of shadow(5) are.
 #[inline(never)]
-pub fn set_password(
-    file: &[u8],
-    (name, password, day): (&[u8], &[u8], Option<&[u8]>),
-    make: bool,
-    out: &mut dyn Store,
-) -> bool {
-    let mut put = |bytes: &[u8]| {
-        let _ = out.append(bytes);
-    };
-    let mut is_there = false;
-    // The line to be made comes last, as one of nothing but the name.
-    let lines = lines(file).map(|line| (line, false));
-    for (number, (line, made)) in lines.chain([(name, true)]).enumerate() {
-        if made && (!make || is_there) {
-            break;
-        }
-        // What follows a final line feed is an empty line, which need not be ended.
-        if number != 0 && !(made && matches!(file, [] | [.., b'\n'])) {
-            put(b"\n");
-        }
-        let mut fields = split(line, b':');
-        let mut field = fields.next();
-        let count = line.len().wrapping_sub(field.map_or(0, <[u8]>::len));
-        let own = made || count != 0 && field.is_some_and(|first| is_of(first, name));
-        is_there |= own;
-        let mut place = 0u32;
-        loop {
-            let mut text = field;
-            if own {
-                text = match place {
-                    1 => Some(password),
-                    2 if day.is_some() => day,
-                    // Too short a line of shadow(5) would not be understood.
-                    ..SHADOW_FIELDS if day.is_some() => Some(field.unwrap_or_default()),
-                    _ => field,
-                };
+pub fn set_password(file: &[u8], name: &[u8], start: &[u8], shadow: bool, out: &mut dyn Store) {
+    let (before, mut fields, after) = line_of(file, name).unwrap_or((file, b"", b"\n"));
+    let _ = out.append(before);
+    if !matches!(before, [] | [.., b'\n']) {
+        let _ = out.append(b"\n");
+    }
+    cut(&mut fields, b':');
+    if shadow {
+        cut(&mut fields, b':');
+    }
+    // A line of shadow(5) that is too short would not be understood.
+    if fields.is_empty() {
+        fields = b":::::";
+    }
+    for piece in &[start, fields, after] {
+        let _ = out.append(piece);
+    }
+}
+
+/// Appends to `out`, each with a line feed behind it, those lines that `others` does not have; without
+/// `others`, those that `out` does not have yet.
+#[inline(never)]
+pub fn add_lines(mut lines: &[u8], others: Option<&[u8]>, out: &mut dyn Store) {
+    while let Some(line) = cut(&mut lines, b'\n') {
+        let mut others = others.unwrap_or(out.bytes());
+        let is_there = loop {
+            match cut(&mut others, b'\n') {
+                Some(other) if other == line => break true,
+                Some(_) => {}
+                None => break false,
             }
-            let Some(text) = text else {
-                break;
-            };
-            if place != 0 {
-                put(b":");
-            }
-            put(text);
-            field = fields.next();
-            place = place.wrapping_add(1);
-        }
-        if made {
-            put(b"\n");
+        };
+        if !is_there {
+            let _ = out.append(line);
+            let _ = out.append(b"\n");
         }
     }
-    is_there
 }
 
 #[cfg(test)]
@@ -172,40 +175,36 @@ mod tests {
         });
     }
 
-    fn set(file: &[u8], name: &str, day: Option<&str>, make: bool) -> (bool, String) {
+    fn set(file: &[u8], name: &str, day: &str) -> String {
         let mut out = heapless::Vec::<u8, 8192>::new();
-        let what = (name.as_bytes(), &b"$6$new"[..], day.map(str::as_bytes));
-        let is_there = set_password(file, what, make, &mut out);
-        (is_there, String::from_utf8_lossy(&out).into_owned())
+        let start = format!("{name}:$6$new:{day}");
+        let shadow = !day.is_empty();
+        set_password(file, name.as_bytes(), start.as_bytes(), shadow, &mut out);
+        String::from_utf8_lossy(&out).into_owned()
     }
 
     #[test]
     fn one_line_changes_and_no_other_byte() {
         let file = b"root:*:19000:0:99999:7:::\n\n+::::::::\nodd\n:x:\nbob:!old:1:2:3:4:5:6:7";
-        let (is_there, text) = set(file, "bob", Some("20000"), true);
-        assert!(is_there);
         assert_eq!(
-            text,
+            set(file, "bob", "20000:"),
             "root:*:19000:0:99999:7:::\n\n+::::::::\nodd\n:x:\nbob:$6$new:20000:2:3:4:5:6:7"
         );
-        let (_, text) = set(file, "root", Some(""), true);
+        let text = set(file, "root", ":");
         assert!(text.starts_with("root:$6$new::0:99999:7:::\n\n+::::::::\nodd\n"));
-        let (_, text) = set(
-            b"a:x:1:2:::\nbob:old:5:6:g:/h:/s:more\n",
-            "bob",
-            None,
-            false,
-        );
+        let text = set(b"a:x:1:2:::\nbob:old:5:6:g:/h:/s:more\n", "bob", "");
         assert_eq!(text, "a:x:1:2:::\nbob:$6$new:5:6:g:/h:/s:more\n");
         torture(file, |file| {
-            // Taken together, what is not bob's is what it was.
+            // Taken together, what is not bob's is what it was; one more line may end in a line feed.
             let rest = |text: &[u8]| {
-                let others = lines(text).filter(|line| !line.starts_with(b"bob:"));
+                let others = text.split(|byte| *byte == b'\n');
+                let others = others.filter(|line| {
+                    !line.starts_with(b"bob:") && *line != b"bob" && !line.is_empty()
+                });
                 others.collect::<Vec<_>>().join(&b'\n').to_vec()
             };
             let mut out = heapless::Vec::<u8, 65536>::new();
-            let what = (&b"bob"[..], &b"$6$new"[..], None);
-            set_password(file, what, false, &mut out);
+            set_password(file, b"bob", b"bob:$6$new:", false, &mut out);
             assert_eq!(rest(&out), rest(file));
         });
     }
@@ -214,13 +213,22 @@ mod tests {
     fn short_and_missing_lines_become_whole_ones() {
         let whole = "bob:$6$new:20000::::::\n";
         for (file, before) in [("", ""), ("a:b\n", "a:b\n"), ("a:b", "a:b\n")] {
-            let (is_there, text) = set(file.as_bytes(), "bob", Some("20000"), true);
-            assert_eq!((is_there, text), (true, format!("{before}{whole}")));
-            let (is_there, text) = set(file.as_bytes(), "bob", Some("20000"), false);
-            assert_eq!((is_there, text.as_str()), (false, file));
+            let text = set(file.as_bytes(), "bob", "20000:");
+            assert_eq!(text, format!("{before}{whole}"));
         }
-        for short in ["bob:\n", "bob:!\n", "bob:!:5\n", "bob:!::::::\n"] {
-            assert_eq!(set(short.as_bytes(), "bob", Some("20000"), false).1, whole);
+        for short in ["bob\n", "bob:\n", "bob:!\n", "bob:!:5\n"] {
+            assert_eq!(set(short.as_bytes(), "bob", "20000:"), whole, "{short}");
         }
+    }
+
+    #[test]
+    fn each_line_counts_once() {
+        let mut out = heapless::Vec::<u8, 64>::new();
+        out.append(b"a\n\n").unwrap();
+        add_lines(b"b\na\nb\n\nc\n", None, &mut out);
+        assert_eq!(out, b"a\n\nb\nc\n");
+        let mut less = heapless::Vec::<u8, 64>::new();
+        add_lines(&out, Some(b"b\n\n"), &mut less);
+        assert_eq!(less, b"a\nc\n");
     }
 }

@@ -5,15 +5,22 @@
 //! the old file or the new one. What an interrupted run has left under that other name is removed by
 //! the next. Of extended attributes the label alone is kept, no access control lists.
 //!
-//! The lock files are those of shadow-utils: `NAME.lock`, made by linking a file that holds the
-//! owner's process number and a NUL. One whose owner has ended is removed; so is one from before the
-//! guest started, whoever has that number by now.
+//! The lock files are those of shadow-utils: `.pwd.lock`, locked as by lckpwdf(3), and `NAME.lock`,
+//! made by linking a file that holds the owner's process number. One whose owner has ended is
+//! removed; one whose owner's number went to another process, as may be after a power cut, is not:
+//! as with shadow-utils somebody has to remove it.
+//!
+//! All of it is for children of the agent, which leave open what they opened until they end.
 #![allow(unsafe_code)]
 
+use core::ffi::CStr;
+use core::mem::ManuallyDrop;
+
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
+use super::mem::Buffer;
 use super::root::{Root, relative};
 use super::stream;
 use super::{clock, process, raw};
@@ -21,180 +28,145 @@ use crate::base::limits::{LOCK_POLL_MS, LOCK_WAIT_MS};
 use crate::base::path::Path;
 use crate::base::text::{Digits, parse_u32};
 
-/// Appended to a name while what will bear it is not finished.
-const UNFINISHED: &[u8] = b".gaunt";
-/// Appended to a name for its lock file.
-const LOCK: &[u8] = b".lock";
-
-/// Whose a file is, and who may do what with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The user's number.
-    pub uid: u32,
-    /// The group's number.
-    pub gid: u32,
-    /// The permissions.
-    pub mode: u32,
-}
-
-/// Whose an open file is.
-#[inline(never)]
-pub fn owner(file: &OwnedFd) -> Result<Owner, Errno> {
-    let stat = rustix::fs::fstat(file)?;
-    Ok(Owner {
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mode: stat.st_mode,
-    })
-}
-
-/// Tries until something else than [`Errno::AGAIN`] comes of it, or until it has taken too long,
-/// which is [`Errno::NOLCK`].
-#[inline(never)]
-fn patiently(attempt: &mut dyn FnMut() -> Result<(), Errno>) -> Result<(), Errno> {
-    for _ in 0..LOCK_WAIT_MS / LOCK_POLL_MS {
-        match attempt() {
-            Err(Errno::AGAIN) => clock::sleep_ms(LOCK_POLL_MS),
-            done => return done,
-        }
-    }
-    Err(Errno::NOLCK)
-}
+/// The name of what is not finished.
+const UNFINISHED: &CStr = c".gaunt";
 
 impl Root {
-    /// Opens a directory, written from the root, whose files then go by their names in it.
+    /// Opens a directory, written from the root, whose files then go by their names in it. If there
+    /// is none it may be made, as one that is its owner's alone.
     #[inline(never)]
-    pub fn enter(&self, path: &[u8]) -> Result<Self, Errno> {
-        self.directory(&Path::of(&[relative(path)]))
+    pub fn enter(&self, path: &[u8], make: bool) -> Result<ManuallyDrop<Self>, Errno> {
+        let path = Path::of(&[relative(path)]);
+        let mut entered = self.directory(&path);
+        if make && matches!(entered, Err(Errno::NOENT | Errno::NOTDIR)) {
+            self.new_directory(&path, 0o700)?;
+            entered = self.directory(&path);
+        }
+        entered.map(ManuallyDrop::new)
     }
 
-    /// Makes a directory, written from the root, that is its owner's alone.
+    /// Appends a file of this directory to `room`.
     #[inline(never)]
-    pub fn make_private(&self, path: &[u8]) -> Result<(), Errno> {
-        self.new_directory(&Path::of(&[relative(path)]), 0o700)
+    pub fn read_named(
+        &self,
+        name: &CStr,
+        links: Links,
+        room: &mut Buffer,
+    ) -> Result<ManuallyDrop<OwnedFd>, Errno> {
+        let file = self.look(name, links)?;
+        room.read(&file)?;
+        Ok(file)
     }
 
     /// Opens a file of this directory to read, never waiting on it.
     #[inline(never)]
-    pub fn look(&self, name: &[u8], links: Links) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    pub fn look(&self, name: &CStr, links: Links) -> Result<ManuallyDrop<OwnedFd>, Errno> {
         let links = match links {
             Links::Follow => OFlags::empty(),
             Links::Refuse => OFlags::NOFOLLOW,
         };
-        self.open_as(&[name], flags | links)
+        self.named(name, OFlags::RDONLY | links)
     }
 
-    fn open_as(&self, pieces: &[&[u8]], flags: OFlags) -> Result<OwnedFd, Errno> {
-        self.with(&Path::of(pieces), flags | OFlags::CLOEXEC, 0o600)
-    }
-
-    /// Takes the lock of fcntl(2) on a file of this directory, which is made if there is none, until
-    /// it is closed.
-    pub fn lock_record(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW;
-        let file = self.open_as(&[name], flags)?;
-        let lock = FlockOperation::NonBlockingLockExclusive;
-        patiently(&mut || rustix::fs::fcntl_lock(&file, lock))?;
-        Ok(file)
-    }
-
-    /// Takes the lock of flock(2) on the directory, until this is dropped.
-    pub fn lock(&self) -> Result<(), Errno> {
-        let lock = FlockOperation::NonBlockingLockExclusive;
-        patiently(&mut || rustix::fs::flock(self, lock))
-    }
-
-    /// Makes the lock file of `name`.
     #[inline(never)]
-    pub fn lock_file(&self, name: &[u8]) -> Result<(), Errno> {
-        let digits = Digits::unsigned(process::own_pid().cast_unsigned().into());
-        patiently(&mut || {
-            let made = self.make(name, &[digits.as_bytes(), b"\0"]);
-            let linked = made.and_then(|_| self.place(libc::SYS_linkat, name, LOCK));
-            self.drop_name(name, UNFINISHED);
-            match linked {
-                Err(Errno::EXIST) => {
-                    if self.is_stale(name) == Ok(true) {
-                        self.unlock_file(name);
-                    }
-                    Err(Errno::AGAIN)
-                }
-                other => other,
-            }
-        })
+    fn named(&self, name: &CStr, flags: OFlags) -> Result<ManuallyDrop<OwnedFd>, Errno> {
+        let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self, name, flags, Mode::RUSR | Mode::WUSR);
+        file.map(ManuallyDrop::new)
     }
 
-    /// Removes the lock file of `name`.
-    pub fn unlock_file(&self, name: &[u8]) {
-        self.drop_name(name, LOCK);
+    /// Takes the lock of flock(2) on the directory, until this process ends; [`Errno::AGAIN`] if
+    /// somebody has it.
+    pub fn lock(&self) -> Result<(), Errno> {
+        rustix::fs::flock(self, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Takes the locks of shadow-utils: that on all accounts, until this process ends, and the file
+    /// `lock`. [`Errno::NOLCK`] if that takes too long.
+    #[inline(never)]
+    pub fn lock_accounts(&self, lock: &CStr) -> Result<(), Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW;
+        let all = self.named(c".pwd.lock", flags)?;
+        for _ in 0..LOCK_WAIT_MS / LOCK_POLL_MS {
+            let locked = rustix::fs::fcntl_lock(&*all, FlockOperation::NonBlockingLockExclusive);
+            match locked.and_then(|()| self.hold(lock)) {
+                Err(Errno::AGAIN) => {}
+                Err(Errno::EXIST) if self.is_stale(lock) => self.remove_named(lock),
+                Err(Errno::EXIST) => {}
+                done => return done,
+            }
+            clock::sleep_ms(LOCK_POLL_MS);
+        }
+        Err(Errno::NOLCK)
+    }
+
+    fn hold(&self, lock: &CStr) -> Result<(), Errno> {
+        let digits = Digits::unsigned(process::own_pid().cast_unsigned().into());
+        let made = self.make(digits.as_bytes());
+        let linked = made.and_then(|_| self.place(libc::SYS_linkat, lock));
+        self.remove_named(UNFINISHED);
+        linked
     }
 
     /// Whether nobody holds a lock file any more. One that is empty or strange is somebody's.
-    fn is_stale(&self, name: &[u8]) -> Result<bool, Errno> {
+    fn is_stale(&self, lock: &CStr) -> bool {
         let mut content = [0; 16];
-        let file = self.open_as(&[name, LOCK], OFlags::RDONLY | OFlags::NONBLOCK)?;
-        let made_s = rustix::fs::fstat(&file)?.st_ctime;
-        let _ = stream::read(&file, &mut content);
-        let holder = content.split(|byte| *byte == 0).next().and_then(parse_u32);
-        let holder = holder.unwrap_or(1).cast_signed();
-        let start_ms = clock::realtime_ns() / 1_000_000 - clock::boottime_ms().cast_signed();
-        Ok(made_s < start_ms / 1000 - 1
-            || holder == process::own_pid()
-            || process::kill(holder, 0) == Err(Errno::SRCH))
+        if let Ok(file) = self.look(lock, Links::Follow) {
+            let _ = stream::read(&*file, &mut content);
+        }
+        // Others end the number with a NUL.
+        let end = content
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or_default();
+        content
+            .get(..end)
+            .and_then(parse_u32)
+            .is_some_and(|holder| {
+                let holder = holder.cast_signed();
+                holder == process::own_pid() || process::kill(holder, 0) == Err(Errno::SRCH)
+            })
     }
 
-    /// Replaces the file `name` of this directory, or makes it, with the label of `old`.
+    /// Replaces the file `name` of this directory, or makes it; with owner, mode and label of `old`.
     #[inline(never)]
-    pub fn replace(
-        &self,
-        name: &[u8],
-        content: &[u8],
-        owner: Owner,
-        old: Option<&OwnedFd>,
-    ) -> Result<(), Errno> {
-        let done = self
-            .make(name, &[content])
-            .and_then(|file| finish(&file, owner, old))
-            .and_then(|()| self.place(libc::SYS_renameat2, name, b""));
-        if done.is_err() {
-            self.drop_name(name, UNFINISHED);
-            return done;
-        }
-        match rustix::fs::fsync(self) {
+    pub fn replace(&self, name: &CStr, content: &[u8], old: Option<&OwnedFd>) -> Result<(), Errno> {
+        let done = self.make(content).and_then(|file| {
+            if let Some(old) = old {
+                keep(&file, old)?;
+            }
+            rustix::fs::fsync(&*file)?;
+            self.place(libc::SYS_renameat2, name)
+        });
+        self.remove_named(UNFINISHED);
+        match done.and_then(|()| rustix::fs::fsync(self)) {
             // Not every file system knows how to with a directory.
             Err(Errno::INVAL) => Ok(()),
             other => other,
         }
     }
 
-    /// Makes what is to become `name`, of these pieces.
+    /// Makes what is not finished.
     #[inline(never)]
-    fn make(&self, name: &[u8], pieces: &[&[u8]]) -> Result<OwnedFd, Errno> {
-        self.drop_name(name, UNFINISHED);
+    fn make(&self, content: &[u8]) -> Result<ManuallyDrop<OwnedFd>, Errno> {
+        self.remove_named(UNFINISHED);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let file = self.open_as(&[name, UNFINISHED], flags)?;
-        for piece in pieces {
-            stream::write_all(&file, piece)?;
-        }
+        let file = self.named(UNFINISHED, flags)?;
+        stream::write_all(&*file, content)?;
         Ok(file)
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file of this directory, if it is there.
     #[inline(never)]
-    fn drop_name(&self, name: &[u8], end: &[u8]) {
-        let _ = self.remove(&Path::of(&[name, end]));
+    pub fn remove_named(&self, name: &CStr) {
+        let _ = rustix::fs::unlinkat(self, name, AtFlags::empty());
     }
 
-    /// Has `name` with this end stand for what was made, by linkat(2) or renameat2(2).
+    /// Has `name` stand for what is not finished, by linkat(2) or renameat2(2).
     #[inline(never)]
-    fn place(&self, call: libc::c_long, name: &[u8], end: &[u8]) -> Result<(), Errno> {
-        let (from, to) = (Path::of(&[name, UNFINISHED]), Path::of(&[name, end]));
-        let (Some(from), Some(to)) = (from.as_c_str(), to.as_c_str()) else {
-            return Err(Errno::NAMETOOLONG);
-        };
+    fn place(&self, call: libc::c_long, name: &CStr) -> Result<(), Errno> {
         let here = self.as_fd().as_raw_fd() as usize;
-        let [from, to] = [from, to].map(|path| path.as_ptr().expose_provenance());
+        let [from, to] = [UNFINISHED, name].map(|name| name.as_ptr().expose_provenance());
         // SAFETY: both calls take two pairs of a directory and a string that ends in NUL, which
         // outlive the call, and flags, of which there are none.
         unsafe { raw::call(call, [here, from, here, to, 0]) }.map(|_| ())
@@ -210,30 +182,34 @@ pub enum Links {
     Refuse,
 }
 
-/// Gives a new file what it needs besides its content, and brings it to the disk.
-#[inline(never)]
-fn finish(file: &OwnedFd, owner: Owner, old: Option<&OwnedFd>) -> Result<(), Errno> {
-    const LABEL: &core::ffi::CStr = c"security.selinux";
-    rustix::fs::fchown(
-        file,
-        Some(Uid::from_raw(owner.uid)),
-        Some(Gid::from_raw(owner.gid)),
-    )?;
+/// Gives a new file owner, mode and label of the old one.
+fn keep(file: &OwnedFd, old: &OwnedFd) -> Result<(), Errno> {
+    const LABEL: &CStr = c"security.selinux";
+    let stat = rustix::fs::fstat(old)?;
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    rustix::fs::fchown(file, Some(uid), Some(gid))?;
     // After the owner, with whose change bits of the mode go.
-    rustix::fs::fchmod(file, Mode::from_raw_mode(owner.mode))?;
+    rustix::fs::fchmod(file, Mode::from_raw_mode(stat.st_mode))?;
     let mut label = [0u8; 256];
-    if let Some(old) = old
-        && let Ok(len) = rustix::fs::fgetxattr(old, LABEL, &mut label[..])
-    {
-        let label = label.get(..len).unwrap_or_default();
-        rustix::fs::fsetxattr(file, LABEL, label, XattrFlags::empty())?;
+    let [old, file] = [old, file].map(|file| file.as_raw_fd() as usize);
+    let (name, room) = (
+        LABEL.as_ptr().expose_provenance(),
+        label.as_mut_ptr().expose_provenance(),
+    );
+    // SAFETY: both calls take a descriptor, a string that ends in NUL, and memory of so many bytes,
+    // which the first writes to and the second reads; all of it outlives the calls.
+    unsafe {
+        if let Ok(len) = raw::call(libc::SYS_fgetxattr, [old, name, room, label.len(), 0]) {
+            raw::call(libc::SYS_fsetxattr, [file, name, room, len, 0])?;
+        }
     }
-    rustix::fs::fsync(file)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::XattrFlags;
     use std::ffi::CString;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -242,8 +218,8 @@ mod tests {
         let path = std::env::temp_dir().join(format!("gaunt-file-{}-{name}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        let entered = root.enter(b"/").unwrap();
-        (path, entered)
+        let entered = root.enter(b"/", false).unwrap();
+        (path, ManuallyDrop::into_inner(entered))
     }
 
     fn names(path: &std::path::Path) -> Vec<String> {
@@ -258,15 +234,14 @@ mod tests {
         let (path, root) = directory("replace");
         fs::write(path.join("x"), "old").unwrap();
         // Left behind by a run that was interrupted.
-        fs::write(path.join("x.gaunt"), "half").unwrap();
+        fs::write(path.join(".gaunt"), "half").unwrap();
         fs::set_permissions(path.join("x"), fs::Permissions::from_mode(0o640)).unwrap();
         let before = fs::metadata(path.join("x")).unwrap();
-        let old = root.look(b"x", Links::Refuse).unwrap();
+        let old = root.look(c"x", Links::Refuse).unwrap();
         let label = b"system_u:object_r:shadow_t:s0\0";
         let may = XattrFlags::empty();
-        let labelled = rustix::fs::fsetxattr(&old, c"security.selinux", label, may);
-        root.replace(b"x", b"new", owner(&old).unwrap(), Some(&old))
-            .unwrap();
+        let labelled = rustix::fs::fsetxattr(&*old, c"security.selinux", label, may);
+        root.replace(c"x", b"new", Some(&old)).unwrap();
         let after = fs::metadata(path.join("x")).unwrap();
         assert_eq!(fs::read(path.join("x")).unwrap(), b"new");
         assert_ne!(before.ino(), after.ino());
@@ -278,8 +253,8 @@ mod tests {
             Err(errno) => eprintln!("label untested: {errno}"),
             Ok(()) => {
                 let mut kept = [0; 64];
-                let new = root.look(b"x", Links::Refuse).unwrap();
-                let len = rustix::fs::fgetxattr(&new, c"security.selinux", &mut kept[..]);
+                let new = root.look(c"x", Links::Refuse).unwrap();
+                let len = rustix::fs::fgetxattr(&*new, c"security.selinux", &mut kept[..]);
                 assert_eq!(&kept[..len.unwrap()], label);
             }
         }
@@ -291,8 +266,8 @@ mod tests {
         let (path, root) = directory("links");
         fs::write(path.join("x"), "x").unwrap();
         symlink("x", path.join("y")).unwrap();
-        assert_eq!(root.look(b"y", Links::Refuse).err(), Some(Errno::LOOP));
-        assert!(root.look(b"y", Links::Follow).is_ok());
+        assert_eq!(root.look(c"y", Links::Refuse).err(), Some(Errno::LOOP));
+        assert!(root.look(c"y", Links::Follow).is_ok());
         fs::remove_dir_all(path).unwrap();
     }
 
@@ -300,33 +275,41 @@ mod tests {
     fn lock_files_are_held_and_taken_over() {
         let (path, root) = directory("locks");
         let lock = path.join("x.lock");
-        root.lock_file(b"x").unwrap();
-        let content = format!("{}\0", std::process::id());
+        let names = || {
+            let mut names = names(&path);
+            names.sort();
+            names
+        };
+        root.lock_accounts(c"x.lock").unwrap();
+        let content = std::process::id().to_string();
         assert_eq!(fs::read_to_string(&lock).unwrap(), content);
-        assert_eq!(names(&path), ["x.lock"]);
-        root.unlock_file(b"x");
+        assert_eq!(names(), [".pwd.lock", "x.lock"]);
+        root.remove_named(c"x.lock");
         // Of a process that has ended.
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        fs::write(&lock, format!("{}\0", child.id())).unwrap();
-        root.lock_file(b"x").unwrap();
-        assert_eq!(fs::read_to_string(&lock).unwrap(), content);
+        for left in [format!("{}\0", child.id()), child.id().to_string()] {
+            fs::write(&lock, left).unwrap();
+            root.lock_accounts(c"x.lock").unwrap();
+            assert_eq!(fs::read_to_string(&lock).unwrap(), content);
+        }
         // Of one that lives, or nobody's; neither goes by itself.
-        for held in ["1\0", "", "x\0"] {
+        for held in ["1\0", "1", "", "x\0"] {
             fs::write(&lock, held).unwrap();
-            assert_eq!(root.lock_file(b"x"), Err(Errno::NOLCK), "{held:?}");
+            let refused = root.lock_accounts(c"x.lock").err();
+            assert_eq!(refused, Some(Errno::NOLCK), "{held:?}");
             assert_eq!(fs::read_to_string(&lock).unwrap(), held);
         }
-        assert_eq!(names(&path), ["x.lock"]);
+        assert_eq!(names(), [".pwd.lock", "x.lock"]);
         fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
-    fn the_lock_of_a_directory_is_waited_for_in_vain() {
+    fn the_lock_of_a_directory_is_one_s_alone() {
         let (path, root) = directory("flock");
-        let again = root.enter(b".").unwrap();
+        let again = root.enter(b".", false).unwrap();
         root.lock().unwrap();
-        assert_eq!(again.lock(), Err(Errno::NOLCK));
+        assert_eq!(again.lock(), Err(Errno::AGAIN));
         drop(root);
         assert_eq!(again.lock(), Ok(()));
         fs::remove_dir_all(path).unwrap();

@@ -110,6 +110,59 @@ impl Buffer {
         }
     }
 
+    /// Room for so many bytes, or for none if the kernel has no memory to lend: for a child of the
+    /// agent, which gives nothing back before it ends. Address space is taken at once, pages as they
+    /// are written to.
+    #[inline(never)]
+    pub fn lasting(bytes: usize) -> ManuallyDrop<Self> {
+        let room = Mapping::new(bytes).map(|mapping| {
+            let mapping = ManuallyDrop::new(mapping);
+            // SAFETY: the mapping is readable and writable over its whole length, nobody else knows
+            // of it, and it is never dropped, so it stays until the process ends.
+            unsafe { core::slice::from_raw_parts_mut(mapping.start.as_ptr(), mapping.len) }
+        });
+        let room = room.unwrap_or_default();
+        let cap = room.len();
+        ManuallyDrop::new(Self::new(room, cap))
+    }
+
+    /// Appends the rest of a file; [`Errno::FBIG`] if that fills the buffer.
+    #[inline(never)]
+    pub fn read(&mut self, file: &OwnedFd) -> Result<(), Errno> {
+        loop {
+            let end = self.end;
+            let room = self.room().get_mut(end..).unwrap_or_default();
+            match stream::read(file, room)? {
+                Read::Bytes(count) => self.end += count,
+                // Reading into no room at all looks like the end of the file.
+                _ => break,
+            }
+        }
+        self.full |= self.end == self.cap;
+        self.whole()
+    }
+
+    /// [`Errno::FBIG`] if something did not fit.
+    #[inline(never)]
+    pub fn whole(&self) -> Result<(), Errno> {
+        match self.full {
+            true => Err(Errno::FBIG),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends a run of bytes in a [`Buffer::lasting`], which then stays where it is while the next is
+    /// put down behind it. [`Buffer::whole`] tells if it fitted, and all before it.
+    #[inline(never)]
+    pub fn take(&mut self) -> &'static [u8] {
+        let len = core::mem::take(&mut self.end);
+        let room = core::mem::take(&mut self.at_rest);
+        let (run, rest) = room.split_at_mut_checked(len).unwrap_or_default();
+        self.cap = rest.len();
+        self.at_rest = rest;
+        run
+    }
+
     /// Keeps a mapping, once borrowed, from going back to the kernel, or lets it go at the next cut.
     pub fn keep_mapping(&mut self, keep: bool) {
         self.kept = keep;
@@ -223,86 +276,6 @@ impl Store for Buffer {
     }
 }
 
-/// Memory for a child of the agent, which gives nothing back before it ends: runs of bytes, put down
-/// one behind the other, that stay where they are.
-///
-/// Address space is taken at once, pages as they are written to.
-pub struct Arena {
-    rest: &'static mut [u8],
-    /// Length of the run being written, at the front of `rest`.
-    len: usize,
-    full: bool,
-}
-
-impl Arena {
-    /// Room for so many bytes; for none, if the kernel has no memory to lend.
-    pub fn new(bytes: usize) -> Self {
-        let rest = Mapping::new(bytes).map(|mapping| {
-            let mapping = ManuallyDrop::new(mapping);
-            // SAFETY: the mapping is readable and writable over its whole length, nobody else knows
-            // of it, and it is never dropped, so it stays until the process ends.
-            unsafe { core::slice::from_raw_parts_mut(mapping.start.as_ptr(), mapping.len) }
-        });
-        Self {
-            rest: rest.unwrap_or_default(),
-            len: 0,
-            full: false,
-        }
-    }
-
-    /// Ends the run that was written since the last one; [`Errno::FBIG`] if it did not fit.
-    #[inline(never)]
-    pub fn take(&mut self) -> Result<&'static [u8], Errno> {
-        let rest = core::mem::take(&mut self.rest);
-        if self.full || self.len > rest.len() {
-            return Err(Errno::FBIG);
-        }
-        let (run, rest) = rest.split_at_mut(self.len);
-        (self.rest, self.len) = (rest, 0);
-        Ok(run)
-    }
-
-    /// A run that is the rest of a file.
-    #[inline(never)]
-    pub fn read(&mut self, file: &OwnedFd) -> Result<&'static [u8], Errno> {
-        while let Read::Bytes(count) =
-            stream::read(file, self.rest.get_mut(self.len..).unwrap_or_default())?
-        {
-            self.len += count;
-        }
-        // Reading into no room at all looks like the end of the file.
-        self.full |= self.len == self.rest.len();
-        self.take()
-    }
-}
-
-impl Store for Arena {
-    fn bytes(&self) -> &[u8] {
-        self.rest.get(..self.len).unwrap_or_default()
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        self.rest.get_mut(..self.len).unwrap_or_default()
-    }
-
-    #[inline(never)]
-    fn append(&mut self, more: &[u8]) -> Result<(), Full> {
-        let room = self.rest.get_mut(self.len..).unwrap_or_default();
-        let Some(room) = room.get_mut(..more.len()).filter(|_| !self.full) else {
-            self.full = true;
-            return Err(Full);
-        };
-        room.copy_from_slice(more);
-        self.len += more.len();
-        Ok(())
-    }
-
-    /// What did not fit stays missed: [`Arena::take`] must find out.
-    fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-    }
-}
-
 /// A value in the memory of the program itself, lent once and for good.
 ///
 /// What is large lies here rather than on the stack: pages here cost nothing before they are first
@@ -386,25 +359,28 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_an_arena_stay_where_they_are() {
-        let mut arena = Arena::new(10);
-        assert_eq!(arena.append(b"123"), Ok(()));
-        let first = arena.take();
-        assert_eq!(arena.append(b"4567"), Ok(()));
-        assert_eq!(arena.bytes(), b"4567");
-        assert_eq!((first, arena.take()), (Ok(&b"123"[..]), Ok(&b"4567"[..])));
-        assert_eq!(arena.append(b"8901"), Err(Full));
-        assert_eq!(arena.append(b"8"), Err(Full));
-        assert_eq!(arena.take(), Err(Errno::FBIG));
-        let path = std::env::temp_dir().join(format!("gaunt-arena-{}", std::process::id()));
+    fn runs_of_a_lasting_buffer_stay_where_they_are() {
+        let mut buffer = Buffer::lasting(10);
+        assert_eq!(buffer.append(b"123"), Ok(()));
+        let first = buffer.take();
+        assert_eq!(buffer.append(b"4567"), Ok(()));
+        assert_eq!(buffer.bytes(), b"4567");
+        assert_eq!((first, buffer.take()), (&b"123"[..], &b"4567"[..]));
+        assert_eq!(buffer.append(b"8901"), Err(Full));
+        assert_eq!(buffer.append(b"8"), Err(Full));
+        assert_eq!(buffer.take(), b"");
+        assert_eq!(buffer.whole(), Err(Errno::FBIG));
+        let path = std::env::temp_dir().join(format!("gaunt-run-{}", std::process::id()));
         std::fs::write(&path, [b'x'; 9]).unwrap();
-        let file = || {
+        let read = |room| {
             let flags = rustix::fs::OFlags::RDONLY;
             let path = path.to_str().unwrap();
-            rustix::fs::open(path, flags, rustix::fs::Mode::empty()).unwrap()
+            let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).unwrap();
+            let mut buffer = Buffer::lasting(room);
+            buffer.read(&file).map(|()| buffer.take())
         };
-        assert_eq!(Arena::new(10).read(&file()), Ok(&[b'x'; 9][..]));
-        assert_eq!(Arena::new(9).read(&file()), Err(Errno::FBIG));
+        assert_eq!(read(10), Ok(&[b'x'; 9][..]));
+        assert_eq!(read(9), Err(Errno::FBIG));
         std::fs::remove_file(path).unwrap();
     }
 

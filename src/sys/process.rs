@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char};
-use core::mem::MaybeUninit;
+use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::args::Strings;
-use super::mem::{Arena, Buffer};
+use super::mem::Buffer;
 use super::signal;
 use crate::base::limits::REQUEST_BYTES;
 use crate::base::store::Store;
@@ -167,7 +167,7 @@ const SHELL: &CStr = c"/bin/sh";
 /// of the agent: the memory is never given back.
 pub struct Vectors {
     /// Strings, each ended by a NUL.
-    text: Arena,
+    text: ManuallyDrop<Buffer>,
     /// Their addresses: the shell, should it be needed, the arguments, a null, the environment, nulls.
     list: Buffer,
     /// Where the environment begins.
@@ -178,7 +178,7 @@ impl Vectors {
     /// None yet, and room for so many bytes of strings and their NULs.
     pub fn new(room: usize) -> Self {
         let mut new = Self {
-            text: Arena::new(room),
+            text: Buffer::lasting(room),
             list: Buffer::new(&mut [], REQUEST_BYTES),
             second: 0,
         };
@@ -187,14 +187,14 @@ impl Vectors {
     }
 
     /// Where the next string is to be written, which holds no NUL.
-    pub fn text(&mut self) -> &mut Arena {
+    pub fn text(&mut self) -> &mut Buffer {
         &mut self.text
     }
 
     /// Adds the string that was written.
     pub fn push(&mut self) -> &'static [u8] {
         let _ = self.text.append(b"\0");
-        let run = self.text.take().unwrap_or_default();
+        let run = self.text.take();
         self.add_address(run.as_ptr());
         run.strip_suffix(b"\0").unwrap_or_default()
     }
@@ -230,7 +230,7 @@ impl Vectors {
     pub fn execute(&mut self, path: &CStr) -> Errno {
         self.add_address(ptr::null());
         // Both know if anything of what they were given did not fit.
-        if self.text.take().is_err() || self.list.append(&[]).is_err() {
+        if self.text.whole().is_err() || self.list.append(&[]).is_err() {
             return Errno::NOMEM;
         }
         signal::restore();
@@ -251,8 +251,16 @@ impl Vectors {
             let first = list.cast::<usize>().add(1);
             let envp = list.add(self.second).expose_provenance();
             let run = |path: *const c_char, argv: *mut usize| {
-                let args = [path.expose_provenance(), argv.expose_provenance(), envp, 0, 0];
-                raw::call(libc::SYS_execve, args).err().unwrap_or(Errno::NOEXEC)
+                let args = [
+                    path.expose_provenance(),
+                    argv.expose_provenance(),
+                    envp,
+                    0,
+                    0,
+                ];
+                raw::call(libc::SYS_execve, args)
+                    .err()
+                    .unwrap_or(Errno::NOEXEC)
             };
             let errno = run(path, first);
             if errno != Errno::NOEXEC {
