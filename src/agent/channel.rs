@@ -9,8 +9,7 @@
 //! Differences from qemu-ga: a port that is not there is waited for, without `--retry-path`.
 
 use crate::base::path::Path;
-use crate::base::text;
-use crate::parse::uevent;
+use crate::parse::{mountinfo, uevent};
 use crate::sys::netlink::Uevents;
 use crate::sys::root::{Root, relative};
 use crate::sys::stream;
@@ -39,7 +38,7 @@ pub(super) fn open_port(root: &Root, path: &[u8]) -> Result<OwnedFd, Errno> {
     at.push(device.as_bytes());
     let opened = stream::open_port(at.as_c_str().ok_or(Errno::NAMETOOLONG)?);
     if is_missing(&opened) {
-        open_without_node(root, &device)
+        open_without_node(root, device.as_bytes())
     } else {
         opened
     }
@@ -56,12 +55,9 @@ fn is_missing(opened: &Result<OwnedFd, Errno>) -> bool {
 /// The device, `vport1p1` or so, of the port called `name`.
 fn port_named(root: &Root, name: &[u8]) -> Result<Path, Errno> {
     let mut found = None;
-    root.list(&Path::of(&[b"sys/class/virtio-ports"]), &mut |device, _| {
+    root.list_at(&[b"sys/class/virtio-ports"], &mut |device, _| {
         let mut buffer = [0; 256];
-        let at = Path::of(&[b"sys/class/virtio-ports/", device, b"/name"]);
-        let is_it = root
-            .read(&at, &mut buffer)
-            .is_ok_and(|is| text::trim(is) == name);
+        let is_it = about(root, device, b"/name", &mut buffer).is_ok_and(|is| is == name);
         if is_it {
             found = Some(Path::of(&[device]));
         }
@@ -70,25 +66,30 @@ fn port_named(root: &Root, name: &[u8]) -> Result<Path, Errno> {
     found.ok_or(Errno::NOENT)
 }
 
+/// What sysfs says about a port in a file of its directory there.
+#[inline(never)]
+fn about<'b>(
+    root: &Root,
+    device: &[u8],
+    file: &[u8],
+    buffer: &'b mut [u8],
+) -> Result<&'b [u8], Errno> {
+    let name: &[&[u8]] = &[b"sys/class/virtio-ports/", device, file];
+    root.read_at(name, buffer).map(<[u8]>::trim_ascii)
+}
+
 /// Opens a device that has no node, through one made for the moment.
-fn open_without_node(root: &Root, device: &Path) -> Result<OwnedFd, Errno> {
+fn open_without_node(root: &Root, device: &[u8]) -> Result<OwnedFd, Errno> {
     let mut buffer = [0; 32];
-    let at = Path::of(&[b"sys/class/virtio-ports/", device.as_bytes(), b"/dev"]);
-    let numbers = text::trim(root.read(&at, &mut buffer)?);
-    let colon = numbers
-        .iter()
-        .position(|byte| *byte == b':')
-        .ok_or(Errno::NOENT)?;
-    let (major, minor) = (numbers.get(..colon), numbers.get(colon + 1..));
-    let number = |digits: Option<&[u8]>| digits.and_then(text::parse_u32).ok_or(Errno::NOENT);
-    let (major, minor) = (number(major)?, number(minor)?);
+    let numbers = about(root, device, b"/dev", &mut buffer)?;
+    let (major, minor) = mountinfo::device(numbers).ok_or(Errno::NOENT)?;
     // Places in memory only: on a disk, which may be frozen, the attempt might never end.
     for directory in &[&b"/dev/"[..], b"/run/"] {
         let node = Path::of(&[directory, b".gaunt-port"]);
-        let below = Path::of(&[relative(node.as_bytes())]);
-        if root.make_device(&below, major, minor).is_ok() {
+        let below = relative(node.as_bytes());
+        if root.make_device(below, major, minor).is_ok() {
             let opened = stream::open_port(node.as_c_str().ok_or(Errno::NAMETOOLONG)?);
-            let _ = root.remove(&below);
+            let _ = root.remove_at(&[below]);
             return opened;
         }
     }

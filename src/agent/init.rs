@@ -44,8 +44,8 @@ pub(super) fn set_up(root: &Root, log: &mut Log) {
     ] {
         let mounted = mount_at(root, kind, target, kind, Flags::NO_SUID, data);
         if mounted.is_err() && *target == c"/dev" {
-            let _ = root.make_device(&Path::of(&[b"dev/console"]), 5, 1);
-            let _ = root.make_device(&Path::of(&[b"dev/null"]), 1, 3);
+            let _ = root.make_device(b"dev/console", 5, 1);
+            let _ = root.make_device(b"dev/null", 1, 3);
         }
         complain(log, b"cannot mount ", target.to_bytes(), mounted);
     }
@@ -53,7 +53,7 @@ pub(super) fn set_up(root: &Root, log: &mut Log) {
     let _ = power::soften_ctrl_alt_del();
     load_modules(root, log);
     let mut buffer = [0; 64];
-    if let Ok(name) = root.read(&Path::of(&[b"etc/hostname"]), &mut buffer) {
+    if let Ok(name) = root.read_at(&[b"etc/hostname"], &mut buffer) {
         let _ = process::set_host_name(name.trim_ascii());
     }
     let _ = link::loopback_up();
@@ -77,17 +77,15 @@ fn mount_at(
     flags: Flags,
     data: &CStr,
 ) -> Result<(), Errno> {
-    let below = Path::of(&[relative(target.to_bytes())]);
-    if !flags.has(Flags::REMOUNT) && mount::is_mount_point(root, &below) {
+    let below = relative(target.to_bytes());
+    if !flags.has(Flags::REMOUNT) && mount::is_mount_point(root, below) {
         return Ok(());
     }
     // Asked first: the kernel has a line in its own log for every device it does not find.
-    if source.to_bytes().starts_with(b"/")
-        && !root.has(&Path::of(&[relative(source.to_bytes())]))?
-    {
+    if source.to_bytes().starts_with(b"/") && !root.has_at(&[relative(source.to_bytes())])? {
         return Err(Errno::NOENT);
     }
-    let _ = root.make_directory(&below, 0o755);
+    let _ = root.make_directory(below, 0o755);
     let mounted = mount::mount(source, target, kind, flags, data);
     match mounted {
         // Mounted already, as far as the kernel is concerned.
@@ -159,7 +157,7 @@ fn wait_and_mount(root: &Root, log: &mut Log, mut done: Done) {
 fn mount_pass(root: &Root, log: &mut Log, done: &mut Done, last: bool) -> bool {
     let mut all = true;
     let mut bit: Done = 1;
-    let _ = root.lines(&Path::of(&[b"etc/fstab"]), &mut |line| {
+    let _ = root.lines_at(&[b"etc/fstab"], &mut |line| {
         let Some(entry) = fstab::parse(line) else {
             return true;
         };
@@ -221,7 +219,7 @@ fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: fstab::Flags) -> Result<(
 
 fn load_modules(root: &Root, log: &mut Log) {
     let directory = mount::modules_directory();
-    let _ = root.lines(&Path::of(&[b"etc/modules"]), &mut |line| {
+    let _ = root.lines_at(&[b"etc/modules"], &mut |line| {
         if let Some((name, parameters)) = modules::parse_wanted(line) {
             let loaded = load(root, directory.as_bytes(), name, parameters);
             complain(log, b"cannot load module ", name, loaded);
@@ -237,7 +235,7 @@ fn load(root: &Root, directory: &[u8], name: &[u8], parameters: &[u8]) -> Result
     let mut loaded = Err(Errno::NOENT);
     for list in lists {
         let mut found = false;
-        root.lines(&Path::of(&[directory, list]), &mut |line| {
+        root.lines_at(&[directory, list], &mut |line| {
             let module = modules::parse(line);
             let path = module.map_or(line, |module| module.path);
             found = modules::same(modules::name_of(path), name);
@@ -258,14 +256,14 @@ fn load(root: &Root, directory: &[u8], name: &[u8], parameters: &[u8]) -> Result
 }
 
 fn load_file(root: &Root, directory: &[u8], file: &[u8], parameters: &[u8]) -> Result<(), Errno> {
-    let path = if file.starts_with(b"/") {
-        Path::of(&[relative(file)])
+    let path: &[&[u8]] = if file.starts_with(b"/") {
+        &[relative(file)]
     } else {
-        Path::of(&[directory, file])
+        &[directory, file]
     };
     let parameters = Path::of(&[parameters]);
     let parameters = parameters.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-    mount::load_module(root, &path, parameters, !file.ends_with(b".ko"))
+    mount::load_module(root, path, parameters, !file.ends_with(b".ko"))
 }
 
 #[cfg(test)]

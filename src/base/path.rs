@@ -7,13 +7,12 @@ use super::text::Digits;
 
 /// A path of at most [`PATH_BYTES`] with its NUL.
 ///
-/// What does not fit, or holds a NUL, spoils the path: [`Path::as_c_str`] then gives `None`, so a
-/// path that was cut short can never be used by mistake.
+/// One that does not fit becomes a NUL. A NUL within spoils a path: [`Path::as_c_str`] then gives
+/// `None`, so a path that was cut short can never be used by mistake.
 #[derive(Clone)]
 pub struct Path {
-    /// Always ends in exactly one NUL.
+    /// Always ends in a NUL of our own.
     bytes: heapless::Vec<u8, PATH_BYTES>,
-    spoilt: bool,
 }
 
 impl Path {
@@ -21,10 +20,7 @@ impl Path {
     pub fn new() -> Self {
         let mut bytes = heapless::Vec::new();
         bytes.push(0).unwrap_or_default();
-        Self {
-            bytes,
-            spoilt: false,
-        }
+        Self { bytes }
     }
 
     /// A path of these pieces, one after the other; separators are up to the caller.
@@ -37,13 +33,15 @@ impl Path {
     }
 
     /// Appends bytes.
+    #[inline(never)]
     pub fn push(&mut self, piece: &[u8]) {
-        if piece.contains(&0) || self.bytes.len() + piece.len() > PATH_BYTES {
-            self.spoilt = true;
-            return;
-        }
         self.bytes.pop();
-        self.bytes.extend_from_slice(piece).unwrap_or_default();
+        if self.bytes.len() + piece.len() >= PATH_BYTES {
+            self.bytes.clear();
+            self.bytes.push(0).unwrap_or_default();
+        } else {
+            self.bytes.extend_from_slice(piece).unwrap_or_default();
+        }
         self.bytes.push(0).unwrap_or_default();
     }
 
@@ -77,9 +75,7 @@ impl Path {
 
     /// The path for a system call, or `None` if it was spoilt.
     pub fn as_c_str(&self) -> Option<&CStr> {
-        CStr::from_bytes_with_nul(&self.bytes)
-            .ok()
-            .filter(|_| !self.spoilt)
+        CStr::from_bytes_with_nul(&self.bytes).ok()
     }
 }
 

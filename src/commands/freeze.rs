@@ -9,12 +9,11 @@
 //! the thaw that comes late answers 0; a freeze that takes longer than that is given up.
 
 use super::{Outcome, Own, Slow, no_mount_table};
-use crate::base::path::Path;
 use crate::probe::mounts::{self, Mount, Mounts};
 use crate::state::State;
 use crate::state::freeze::Event;
 use crate::sys::log::Level;
-use crate::sys::root::{Root, relative};
+use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, fsctl, mem, number};
 use crate::wire::args::Args;
 use crate::wire::reply::{Failed, Reply};
@@ -103,7 +102,7 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
 /// Freezes one file system; gives false if it cannot be, or is already.
 fn freeze_one(root: &Root, mount: &Mount<'_>) -> Result<bool, (&'static str, Errno)> {
     let inside = root
-        .mount_point(&Path::of(&[relative(mount.mount_point)]))
+        .mount_point(mount.mount_point)
         .map_err(|errno| ("failed to open ", errno))?;
     match fsctl::freeze(inside.as_fd()) {
         Ok(()) => Ok(true),
@@ -142,7 +141,7 @@ fn thaw(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Fa
 fn thaw_all(root: &Root) -> Result<i64, Errno> {
     let mut count = 0;
     mounts::each(root, &mut |mount| {
-        if let Ok(inside) = root.mount_point(&Path::of(&[relative(mount.mount_point)])) {
+        if let Ok(inside) = root.mount_point(mount.mount_point) {
             let mut thawed = false;
             while fsctl::thaw(inside.as_fd()).is_ok() {
                 thawed = true;

@@ -6,11 +6,10 @@
 
 use super::{Slow, no_mount_table};
 use crate::base::errno;
-use crate::base::path::Path;
 use crate::probe::mounts::{Mount, Mounts};
 use crate::state::State;
 use crate::sys::fsctl::{self, Trimmed};
-use crate::sys::root::{Root, relative};
+use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, number};
 use crate::wire::args::Args;
 use crate::wire::emit::Object;
@@ -45,7 +44,7 @@ fn trim(
     minimum: u64,
 ) -> Result<Trimmed, (&'static str, Option<Errno>)> {
     let inside = root
-        .mount_point(&Path::of(&[relative(mount.mount_point)]))
+        .mount_point(mount.mount_point)
         .map_err(|errno| ("failed to open: ", Some(errno)))?;
     fsctl::trim(inside.as_fd(), minimum).map_err(|errno| match errno {
         Errno::NOTTY | Errno::OPNOTSUPP => ("trim not supported", None),

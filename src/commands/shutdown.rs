@@ -208,8 +208,8 @@ const PAUSE_MS: u32 = 20;
 
 /// Ends all processes and closes all disks.
 fn close_all(root: &Root) {
-    if root.has(&Path::of(&[b"proc/self/status"])) != Ok(true) {
-        let _ = root.make_directory(&Path::of(&[b"proc"]), 0o555);
+    if root.has_at(&[b"proc/self/status"]) != Ok(true) {
+        let _ = root.make_directory(b"proc", 0o555);
         let _ = mount::mount(c"proc", c"/proc", c"proc", Flags::default(), c"");
     }
     end_processes(root, process::TERM, TERM_MS);

@@ -1,9 +1,8 @@
 //! What stands in the way of an orderly end: processes that run, and disks that are written to.
 
 use crate::base::limits::{ANCESTORS, MOUNT_LIST_BYTES};
-use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::base::text::parse_u32;
+use crate::base::text::{Digits, parse_u32};
 use crate::parse::mountinfo;
 use crate::parse::proc::{has_signal, value};
 use crate::probe::mounts::unescaped;
@@ -31,7 +30,7 @@ pub struct Process {
 /// What looking into /proc came to.
 pub fn processes(root: &Root, each: &mut dyn FnMut(Process)) -> Result<(), Errno> {
     let spared = kin(root);
-    root.list(&Path::of(&[b"proc"]), &mut |name, _| {
+    root.list_at(&[b"proc"], &mut |name, _| {
         if let Some(pid) = number(name).filter(|pid| !spared.contains(pid))
             && let Some(process) = look_at(root, pid)
         {
@@ -48,7 +47,8 @@ fn kin(root: &Root) -> heapless::Vec<i32, ANCESTORS> {
     let mut pid = process::own_pid();
     while pid > 1 && kin.push(pid).is_ok() {
         let mut buffer = [0; STATUS_BYTES];
-        let parent = status(root, pid, &mut buffer).and_then(|status| value(status, b"PPid"));
+        let parent =
+            read(root, pid, b"/status", &mut buffer).and_then(|status| value(status, b"PPid"));
         pid = parent.and_then(number).unwrap_or(0);
     }
     kin
@@ -62,16 +62,11 @@ fn number(digits: &[u8]) -> Option<i32> {
 const STATUS_BYTES: usize = 2048;
 
 fn look_at(root: &Root, pid: i32) -> Option<Process> {
-    let mut first = [0];
-    let command_line = of(pid, b"/cmdline");
-    if root
-        .read(&command_line, &mut first)
-        .is_ok_and(|name| name == b"@")
-    {
+    let mut buffer = [0; STATUS_BYTES];
+    if read(root, pid, b"/cmdline", &mut buffer)?.starts_with(b"@") {
         return None;
     }
-    let mut buffer = [0; STATUS_BYTES];
-    let status = status(root, pid, &mut buffer)?;
+    let status = read(root, pid, b"/status", &mut buffer)?;
     Some(Process {
         pid,
         alive: value(status, b"VmSize").is_some(),
@@ -79,15 +74,12 @@ fn look_at(root: &Root, pid: i32) -> Option<Process> {
     })
 }
 
-fn status<'b>(root: &Root, pid: i32, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
-    root.read(&of(pid, b"/status"), buffer).ok()
-}
-
-fn of(pid: i32, file: &[u8]) -> Path {
-    let mut path = Path::of(&[b"proc/"]);
-    path.push_number(u64::from(pid.unsigned_abs()));
-    path.push(file);
-    path
+/// Reads a file of a process.
+#[inline(never)]
+fn read<'b>(root: &Root, pid: i32, file: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let digits = Digits::signed(pid.into());
+    let name: &[&[u8]] = &[b"proc/", digits.as_bytes(), file];
+    root.read_at(name, buffer).ok()
 }
 
 /// The mount points to close so that disks are clean, as they were when asked.
@@ -110,7 +102,7 @@ impl MountPoints {
     /// What reading the mount table came to. One that is beyond all measure is cut short.
     pub fn read(root: &Root) -> Result<Self, Errno> {
         let mut names = Buffer::new(&mut [], MOUNT_LIST_BYTES);
-        root.lines(&Path::of(&[b"proc/self/mountinfo"]), &mut |line| {
+        root.lines_at(&[b"proc/self/mountinfo"], &mut |line| {
             if let Some(mount) = mountinfo::parse(line)
                 && (mount.major != 0 || ON_DISKS.contains(&mount.kind))
                 && let Some(point) = unescaped(mount.mount_point).as_c_str()

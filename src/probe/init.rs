@@ -16,7 +16,6 @@
 //! told from others: the guest is taken down past them. The same goes for a mode that an init has
 //! no signal for.
 
-use crate::base::path::Path;
 use crate::parse::proc::has_signal;
 use crate::sys::power::Down;
 use crate::sys::root::Root;
@@ -93,11 +92,11 @@ const KNOWN: [Known; 6] = [
 /// How this guest's init takes it down like this, if it is one that can be told.
 pub fn way_down(root: &Root, how: Down) -> Option<Way> {
     let mut link = [0; 256];
-    let program = root.link(&Path::of(&[b"proc/1/exe"]), &mut link).ok()?;
+    let program = root.link_at(&[b"proc/1/exe"], &mut link).ok()?;
     let program = base_name(program);
     let known = KNOWN.iter().find(|known| program == known.program)?;
     let mut command_line = [0; 64];
-    let called = root.read(&Path::of(&[b"proc/1/cmdline"]), &mut command_line);
+    let called = root.read_at(&[b"proc/1/cmdline"], &mut command_line);
     let called = called.ok()?.split(|byte| *byte == 0).next()?;
     if known.by_call && !base_name(called).starts_with(b"init") {
         return None;
@@ -123,7 +122,7 @@ pub fn way_down(root: &Root, how: Down) -> Option<Way> {
 /// Whether PID 1 catches this signal, or blocks it, as those do that read signals from a descriptor.
 fn listens(root: &Root, signal: u8) -> bool {
     let mut buffer = [0; 2048];
-    let status = root.read(&Path::of(&[b"proc/1/status"]), &mut buffer);
+    let status = root.read_at(&[b"proc/1/status"], &mut buffer);
     status.is_ok_and(|status| {
         let sets: &[&[u8]] = &[b"SigCgt", b"SigBlk"];
         sets.iter()

@@ -31,7 +31,7 @@ pub struct Mount<'a> {
 /// Calls `each` with every mount on a block device, bind mounts included, in the order of the mount
 /// table, until it returns false. Borrows no memory.
 pub fn each(root: &Root, each: &mut dyn FnMut(Mount<'_>) -> bool) -> Result<(), Errno> {
-    root.lines(&Path::of(&[b"proc/self/mountinfo"]), &mut |line| {
+    root.lines_at(&[b"proc/self/mountinfo"], &mut |line| {
         let Some(mount) = mountinfo::parse(line) else {
             return true;
         };
@@ -60,8 +60,7 @@ pub fn each(root: &Root, each: &mut dyn FnMut(Mount<'_>) -> bool) -> Result<(), 
 
 fn source_device(root: &Root, source: &[u8]) -> Option<(u32, u32)> {
     let source = unescaped(source);
-    root.block_device(&Path::of(&[relative(source.as_bytes())]))
-        .ok()?
+    root.block_device_at(relative(source.as_bytes())).ok()?
 }
 
 /// A field of the mount table, or of /etc/fstab, as the path it stands for.

@@ -1,6 +1,5 @@
 //! The distribution, from its os-release file, where os-release(5) says it is.
 
-use crate::base::path::Path;
 use crate::sys::root::{Root, relative};
 
 /// Where the file is: the first that can be read counts.
@@ -23,7 +22,7 @@ pub fn release<'b>(root: &Root, told: Option<&[u8]>, buffer: &'b mut [u8]) -> &'
 }
 
 fn read(root: &Root, place: &[u8], buffer: &mut [u8]) -> Option<usize> {
-    Some(root.read(&Path::of(&[place]), buffer).ok()?.len())
+    Some(root.read_at(&[place], buffer).ok()?.len())
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! The file is read once, as it is at that moment, into borrowed memory; it may change any time.
 
 use crate::base::limits::LOGIN_LIST_BYTES;
-use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::parse::utmp::{Layout, Record, USER_PROCESS, records};
 use crate::sys::Errno;
@@ -37,7 +36,7 @@ impl Users {
     /// What reading the file came to.
     pub fn read(root: &Root) -> Result<Self, Errno> {
         let mut records = Buffer::new(&mut [], LOGIN_LIST_BYTES);
-        let mut files = PLACES.iter().map(|place| root.file(&Path::of(&[place])));
+        let mut files = PLACES.iter().map(|place| root.file_at(&[place]));
         if let Some(file) = files.find_map(Result::ok) {
             let mut chunk = [0; 4096];
             while let Read::Bytes(len) = stream::read(&file, &mut chunk)? {

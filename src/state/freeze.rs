@@ -107,7 +107,7 @@ impl Freeze {
     /// Takes over what an earlier run left frozen. Gives whether there was anything.
     pub fn take_over(&mut self, log: &mut Log) -> bool {
         let marked = self.open_directory();
-        if marked.is_none_or(|directory| directory.has(&Path::of(&[MARKER])) != Ok(true)) {
+        if marked.is_none_or(|directory| directory.has_at(&[MARKER]) != Ok(true)) {
             return false;
         }
         self.phase = Phase::Frozen;
@@ -126,14 +126,14 @@ impl Freeze {
     /// Failure is no reason not to freeze; qemu-ga does not check either.
     pub fn make_marker(&self) {
         if let Some(directory) = self.open_directory() {
-            let _ = directory.create(&Path::of(&[MARKER]), 0o600);
+            let _ = directory.create(MARKER, 0o600);
         }
     }
 
     /// Removes the marker.
     pub fn remove_marker(&self) {
         if let Some(directory) = self.open_directory() {
-            let _ = directory.remove(&Path::of(&[MARKER]));
+            let _ = directory.remove_at(&[MARKER]);
         }
     }
 

@@ -2,8 +2,7 @@
 
 use core::ffi::CStr;
 
-use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, fstatvfs, openat};
+use rustix::fs::{AtFlags, OFlags, StatxAttributes, StatxFlags, fstatvfs, statx};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -71,12 +70,13 @@ pub fn mount(
     rustix::mount::mount(source, target, kind, flags, data)
 }
 
-/// Whether something is mounted at `path` itself. Kernels before 5.8 do not tell.
-pub fn is_mount_point(root: &Root, path: &Path) -> bool {
-    let found = path
-        .as_c_str()
-        .and_then(|path| rustix::fs::statx(root, path, AtFlags::empty(), StatxFlags::empty()).ok());
-    found.is_some_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+/// Whether something is mounted at this name itself. Kernels before 5.8 do not tell.
+pub fn is_mount_point(root: &Root, name: &[u8]) -> bool {
+    let place = root.place_at(&[name], OFlags::empty());
+    place.is_ok_and(|place| {
+        let found = statx(&place, c"", AtFlags::EMPTY_PATH, StatxFlags::empty());
+        found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    })
 }
 
 /// Unmounts what is mounted at `target`, if nobody uses it.
@@ -102,9 +102,7 @@ pub struct Usage {
 
 /// How full the file system at `path` below `root` is. May wait for the file system.
 pub fn usage(root: &Root, path: &Path) -> Result<Usage, Errno> {
-    let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let place = openat(root.as_fd(), path, flags, Mode::empty())?;
+    let place = root.place_at(&[path.as_bytes()], OFlags::empty())?;
     let stat = fstatvfs(&place)?;
     let used = stat.f_blocks.saturating_sub(stat.f_bfree);
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
@@ -125,14 +123,14 @@ pub fn modules_directory() -> Path {
 /// unpack it. One that is loaded already is no error.
 pub fn load_module(
     root: &Root,
-    path: &Path,
+    path: &[&[u8]],
     parameters: &CStr,
     compressed: bool,
 ) -> Result<(), Errno> {
     /// `MODULE_INIT_COMPRESSED_FILE` of linux/module.h.
     const COMPRESSED: i32 = 4;
     let flags = if compressed { COMPRESSED } else { 0 };
-    match rustix::system::finit_module(root.file(path)?, parameters, flags) {
+    match rustix::system::finit_module(root.file_at(path)?, parameters, flags) {
         Err(Errno::EXIST) => Ok(()),
         other => other,
     }
@@ -145,7 +143,7 @@ mod tests {
     #[test]
     fn a_mount_point_is_told_from_a_directory() {
         let root = Root::open(c"/").unwrap();
-        let is_mount_point = |path| is_mount_point(&root, &Path::of(&[path]));
+        let is_mount_point = |path: &[u8]| is_mount_point(&root, path);
         assert!(is_mount_point(b"proc"));
         assert!(!is_mount_point(b"proc/self") && !is_mount_point(b"nonexistent"));
     }

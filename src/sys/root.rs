@@ -3,12 +3,16 @@
 //! In a guest that directory is `/`; in tests it is a captured tree. Paths given here therefore never
 //! begin with a slash; [`relative`] makes one of a path that does.
 
-use core::ffi::CStr;
+#![allow(unsafe_code)]
+
+use core::ffi::{CStr, c_long};
 use core::mem::MaybeUninit;
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
+
+use super::raw;
 
 use crate::base::path::Path;
 
@@ -43,83 +47,124 @@ impl Root {
         rustix::fs::openat(CWD, path, flags, Mode::empty()).map(Self)
     }
 
-    /// Opens a file or directory to read, never waiting on it.
+    /// Makes a system call that takes a directory, a name in it, and two numbers more.
+    ///
+    /// # Safety
+    /// As for [`raw::call`].
+    #[inline(never)]
+    unsafe fn call(
+        &self,
+        number: c_long,
+        name: &[&[u8]],
+        third: usize,
+        fourth: usize,
+    ) -> Result<usize, Errno> {
+        let path = Path::of(name);
+        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        let path = path.as_ptr().expose_provenance();
+        let directory = self.0.as_raw_fd() as usize;
+        // SAFETY: the path ends in a NUL and outlives the call; the caller answers for the rest.
+        unsafe { raw::call(number, [directory, path, third, fourth, 0]) }
+    }
+
+    #[inline(never)]
+    pub(super) fn with_at(
+        &self,
+        name: &[&[u8]],
+        flags: OFlags,
+        mode: u32,
+    ) -> Result<OwnedFd, Errno> {
+        let flags = (flags | OFlags::CLOEXEC).bits() as usize;
+        // SAFETY: openat takes two numbers more.
+        let opened = unsafe { self.call(libc::SYS_openat, name, flags, mode as usize) }?;
+        // SAFETY: openat just made this descriptor and nobody else has it.
+        Ok(unsafe { OwnedFd::from_raw_fd(opened as i32) })
+    }
+
+    /// Opens a file or directory to read, never waiting on it. The name, here and below, is these
+    /// pieces, one after the other.
+    #[inline(never)]
+    pub fn file_at(&self, name: &[&[u8]]) -> Result<OwnedFd, Errno> {
+        self.with_at(name, OFlags::NONBLOCK | OFlags::NOCTTY, 0)
+    }
+
+    /// As [`Root::file_at`].
+    #[inline(never)]
     pub fn file(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        self.with(path, flags, 0)
+        self.file_at(&[path.as_bytes()])
     }
 
     /// Opens a directory, whose files then go by their names in it.
-    pub fn directory(&self, path: &Path) -> Result<Self, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        self.with(path, flags, 0).map(Self)
+    #[inline(never)]
+    pub fn directory_at(&self, name: &[&[u8]]) -> Result<Self, Errno> {
+        self.with_at(name, OFlags::DIRECTORY, 0).map(Self)
     }
 
-    /// Opens a mount point as qemu-ga does: O_RDONLY and O_CLOEXEC alone.
-    pub fn mount_point(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        self.with(path, OFlags::RDONLY | OFlags::CLOEXEC, 0)
+    /// As [`Root::directory_at`].
+    pub fn directory(&self, path: &Path) -> Result<Self, Errno> {
+        self.directory_at(&[path.as_bytes()])
+    }
+
+    /// Opens a mount point, written from the root, as qemu-ga does: O_RDONLY and O_CLOEXEC alone.
+    #[inline(never)]
+    pub fn mount_point(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        self.with_at(&[relative(path)], OFlags::RDONLY, 0)
     }
 
     /// Opens a file to write, never waiting on it and never making it.
-    pub fn for_writing(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        self.with(
-            path,
-            OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
-            0,
-        )
+    pub fn for_writing(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        self.with_at(&[name], flags, 0)
     }
 
     /// Makes an empty file with these permissions, or leaves the one that is there.
-    pub fn create(&self, path: &Path, mode: u32) -> Result<OwnedFd, Errno> {
-        self.with(
-            path,
-            OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-            mode,
-        )
+    pub fn create(&self, name: &[u8], mode: u32) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW;
+        self.with_at(&[name], flags, mode)
     }
 
     pub(super) fn with(&self, path: &Path, flags: OFlags, mode: u32) -> Result<OwnedFd, Errno> {
-        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        rustix::fs::openat(&self.0, path, flags, Mode::from_bits_truncate(mode))
+        self.with_at(&[path.as_bytes()], flags, mode)
     }
 
     /// Removes a file.
-    pub fn remove(&self, path: &Path) -> Result<(), Errno> {
-        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        rustix::fs::unlinkat(&self.0, path, AtFlags::empty())
+    #[inline(never)]
+    pub fn remove_at(&self, name: &[&[u8]]) -> Result<(), Errno> {
+        // SAFETY: unlinkat takes one number more, which is 0.
+        unsafe { self.call(libc::SYS_unlinkat, name, 0, 0) }.map(|_| ())
     }
 
-    /// Makes a directory; one that is there already is no error.
-    pub fn make_directory(&self, path: &Path, mode: u32) -> Result<(), Errno> {
-        match self.new_directory(path, mode) {
-            Err(Errno::EXIST) => Ok(()),
-            other => other,
-        }
+    /// As [`Root::remove_at`].
+    pub fn remove(&self, path: &Path) -> Result<(), Errno> {
+        self.remove_at(&[path.as_bytes()])
     }
 
     /// Makes a directory that is not there yet.
-    pub fn new_directory(&self, path: &Path, mode: u32) -> Result<(), Errno> {
-        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        rustix::fs::mkdirat(&self.0, path, Mode::from_bits_truncate(mode))
+    #[inline(never)]
+    pub fn make_directory(&self, name: &[u8], mode: u32) -> Result<(), Errno> {
+        // SAFETY: mkdirat takes one number more.
+        unsafe { self.call(libc::SYS_mkdirat, &[name], mode as usize, 0) }.map(|_| ())
     }
 
-    /// Makes a character device.
-    pub fn make_device(&self, path: &Path, major: u32, minor: u32) -> Result<(), Errno> {
-        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        let device = rustix::fs::makedev(major, minor);
-        rustix::fs::mknodat(
-            &self.0,
-            path,
-            FileType::CharacterDevice,
-            Mode::RUSR | Mode::WUSR,
-            device,
-        )
+    /// As [`Root::make_directory`].
+    pub fn new_directory(&self, path: &Path, mode: u32) -> Result<(), Errno> {
+        self.make_directory(path.as_bytes(), mode)
+    }
+
+    /// Makes a character device, for its owner alone.
+    #[inline(never)]
+    pub fn make_device(&self, name: &[u8], major: u32, minor: u32) -> Result<(), Errno> {
+        let mode = (libc::S_IFCHR | 0o600) as usize;
+        let device = rustix::fs::makedev(major, minor) as usize;
+        // SAFETY: mknodat takes two numbers more.
+        unsafe { self.call(libc::SYS_mknodat, &[name], mode, device) }.map(|_| ())
     }
 
     /// Reads a file from its start until it ends or `buffer` is full. Gives what was read, which is
     /// all of `buffer` if there may be more.
-    pub fn read<'b>(&self, path: &Path, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
-        let file = self.file(path)?;
+    #[inline(never)]
+    pub fn read_at<'b>(&self, name: &[&[u8]], buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+        let file = self.file_at(name)?;
         let mut len = 0;
         while len < buffer.len() {
             match rustix::io::read(&file, &mut buffer[len..]) {
@@ -132,45 +177,68 @@ impl Root {
         Ok(&buffer[..len])
     }
 
-    /// As [`Root::read`], of the path that these pieces make. Out of line, as is the next, so that no
-    /// caller has a path on its stack: code beside one takes longer instructions.
-    #[inline(never)]
-    pub fn read_at<'b>(&self, path: &[&[u8]], buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
-        self.read(&Path::of(path), buffer)
-    }
-
-    /// Writes `word` into the file at `path` at once; may wait.
+    /// Writes `word` into a file at once; may wait.
     #[inline(never)]
     pub fn tell(&self, path: &[&[u8]], word: &[u8]) -> Result<(), Errno> {
-        let file = self.for_writing(&Path::of(path))?;
+        let path = Path::of(path);
+        let file = self.for_writing(path.as_bytes())?;
         rustix::io::write(file, word).map(drop)
     }
 
+    /// As [`Root::read_at`].
+    #[inline(never)]
+    pub fn read<'b>(&self, path: &Path, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+        self.read_at(&[path.as_bytes()], buffer)
+    }
+
     /// Where a symbolic link points to.
-    pub fn link<'b>(&self, path: &Path, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
-        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        let len = rustix::fs::readlinkat_raw(&self.0, path, &mut *buffer)?;
+    #[inline(never)]
+    pub fn link_at<'b>(&self, name: &[&[u8]], buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+        let room = buffer.as_mut_ptr().expose_provenance();
+        // SAFETY: readlinkat writes at most so many bytes there; the buffer is ours.
+        let len = unsafe { self.call(libc::SYS_readlinkat, name, room, buffer.len()) }?;
         // A target that fills the buffer may have been cut short.
-        if len == buffer.len() {
+        if len >= buffer.len() {
             return Err(Errno::NAMETOOLONG);
         }
         Ok(&buffer[..len])
     }
 
-    /// Whether there is something at `path`, a dangling link included.
-    pub fn has(&self, path: &Path) -> Result<bool, Errno> {
-        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        match rustix::fs::statat(&self.0, path, AtFlags::SYMLINK_NOFOLLOW) {
+    /// As [`Root::link_at`].
+    #[inline(never)]
+    pub fn link<'b>(&self, path: &Path, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+        self.link_at(&[path.as_bytes()], buffer)
+    }
+
+    /// Opens what is at a name as a place: nothing happens to it.
+    #[inline(never)]
+    pub(super) fn place_at(&self, name: &[&[u8]], flags: OFlags) -> Result<OwnedFd, Errno> {
+        self.with_at(name, flags | OFlags::PATH, 0)
+    }
+
+    /// Whether there is something, a dangling link included.
+    #[inline(never)]
+    pub fn has_at(&self, name: &[&[u8]]) -> Result<bool, Errno> {
+        match self.place_at(name, OFlags::NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(errno) => Err(errno),
         }
     }
 
+    /// As [`Root::has_at`].
+    pub fn has(&self, path: &Path) -> Result<bool, Errno> {
+        self.has_at(&[path.as_bytes()])
+    }
+
     /// Major and minor number of the block device at `path`, if it is one.
     pub fn block_device(&self, path: &Path) -> Result<Option<(u32, u32)>, Errno> {
-        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        let stat = rustix::fs::statat(&self.0, path, AtFlags::empty())?;
+        self.block_device_at(path.as_bytes())
+    }
+
+    /// Major and minor number of the block device of this name, if it is one.
+    pub fn block_device_at(&self, name: &[u8]) -> Result<Option<(u32, u32)>, Errno> {
+        let stat = rustix::fs::fstat(self.place_at(&[name], OFlags::empty())?)?;
         let is_block = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
         let device = stat.st_rdev;
         Ok(is_block.then(|| (rustix::fs::major(device), rustix::fs::minor(device))))
@@ -178,12 +246,13 @@ impl Root {
 
     /// Calls `each` with every name in a directory but `.` and `..`, in the directory's own order,
     /// until it returns false.
-    pub fn list(
+    #[inline(never)]
+    pub fn list_at(
         &self,
-        path: &Path,
+        name: &[&[u8]],
         each: &mut dyn FnMut(&[u8], Entry) -> bool,
     ) -> Result<(), Errno> {
-        let directory = self.directory(path)?.0;
+        let directory = self.directory_at(name)?.0;
         let mut buffer = [MaybeUninit::uninit(); 2048];
         let mut entries = RawDir::new(directory, &mut buffer);
         while let Some(entry) = entries.next() {
@@ -201,13 +270,28 @@ impl Root {
         Ok(())
     }
 
+    /// As [`Root::list_at`].
+    #[inline(never)]
+    pub fn list(
+        &self,
+        path: &Path,
+        each: &mut dyn FnMut(&[u8], Entry) -> bool,
+    ) -> Result<(), Errno> {
+        self.list_at(&[path.as_bytes()], each)
+    }
+
     /// Calls `each` with every line of a file, without its end, until it returns false. What is
     /// longer than [`LINE_BYTES`] is left out.
     ///
     /// # Errors
     /// What opening or reading the file came to.
-    pub fn lines(&self, path: &Path, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Errno> {
-        let file = self.file(path)?;
+    #[inline(never)]
+    pub fn lines_at(
+        &self,
+        name: &[&[u8]],
+        each: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), Errno> {
+        let file = self.file_at(name)?;
         let mut buffer = [0; LINE_BYTES];
         let (mut held, mut too_long) = (0, false);
         loop {
@@ -236,6 +320,14 @@ impl Root {
                 (held, too_long) = (0, true);
             }
         }
+    }
+}
+
+impl Root {
+    /// As [`Root::lines_at`].
+    #[inline(never)]
+    pub fn lines(&self, path: &Path, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Errno> {
+        self.lines_at(&[path.as_bytes()], each)
     }
 }
 
