@@ -80,7 +80,7 @@ fn describe(root: &Root, path: &mut Path, disk: &Disk, object: &mut Object<'_>) 
     }
     let mut log: HealthLog = [0; _];
     if disk.bus_type == Some("nvme")
-        && let Ok(file) = root.file(&Path::of(&[relative(&disk.node)]))
+        && let Ok(file) = root.file_at(&[relative(&disk.node)])
         && health_log(file.as_fd(), &mut log)
     {
         put_health(object, &log);

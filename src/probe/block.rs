@@ -200,12 +200,12 @@ impl Disk {
         let path = path.as_bytes();
         let place = Place::of(path, &mut |function| {
             let mut target = [0; 256];
-            let link = root.link(&Path::of(&[function, b"/driver"]), &mut target);
+            let link = root.link_at(&[function, b"/driver"], &mut target);
             Driver::named(link.map_or(b"", last_of))
         });
         let rank = place.neighbours().and_then(|end| {
             let mut rank = 0;
-            let counted = root.list(&Path::of(&[path.get(..end)?]), &mut |name, _| {
+            let counted = root.list_at(&[path.get(..end)?], &mut |name, _| {
                 rank += u64::from(place.follows(name));
                 true
             });

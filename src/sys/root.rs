@@ -123,10 +123,6 @@ impl Root {
         self.with_at(&[name], flags, mode)
     }
 
-    pub(super) fn with(&self, path: &Path, flags: OFlags, mode: u32) -> Result<OwnedFd, Errno> {
-        self.with_at(&[path.as_bytes()], flags, mode)
-    }
-
     /// Removes a file.
     #[inline(never)]
     pub fn remove_at(&self, name: &[&[u8]]) -> Result<(), Errno> {
