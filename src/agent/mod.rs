@@ -11,16 +11,14 @@ mod options;
 mod reading;
 mod serve;
 
+use crate::base::texts::{ADVICE, COMPLAINTS, HELP, LINES, line};
 use crate::commands::{PREFIX, all, info::VERSION};
 use crate::sys::args::Strings;
 use crate::sys::{fault, log, process, stdio, stream};
-use options::{HELP, Nonsense, Options, Stop};
-
-/// Exit status for a command line that makes no sense: qemu-ga's.
-const MISUSED: i32 = 1;
+use options::{Options, Stop};
 
 /// Runs the agent, given its command line, its own name included, and its environment; gives its
-/// exit status.
+/// exit status, which for a command line that makes no sense is 1, as qemu-ga has it.
 pub fn main(mut words: Strings, environment: Strings) -> i32 {
     stdio::secure();
     fault::catch();
@@ -28,47 +26,38 @@ pub fn main(mut words: Strings, environment: Strings) -> i32 {
     let is_init = process::is_init();
     let mut options = Options::new();
     while let Err(stop) = options::read(&mut words, &mut options) {
-        match stop {
-            Stop::Nonsense(what, about) => complain(what, about),
-            // PID 1 serves whatever it is told.
-            _ if is_init => continue,
-            Stop::Version => return say(&[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"]),
-            Stop::Help => return say(&[HELP.as_bytes()]),
-            Stop::Commands => {
-                let mut names = all();
-                let said = names.try_for_each(|row| match say(&[PREFIX, row.name(), b"\n"]) {
-                    0 => Ok(()),
-                    failed => Err(failed),
-                });
-                return said.err().unwrap_or(0);
-            }
+        if stop < Stop::Help {
+            log::last_words(&[&line(COMPLAINTS + stop as usize), options.about]);
+            log::last_words(&[&line(ADVICE)]);
         }
+        // PID 1 serves whatever it is told.
         if !is_init {
-            return MISUSED;
+            return print(stop);
         }
     }
     serve::run(&options, environment)
 }
 
-fn say(pieces: &[&[u8]]) -> i32 {
-    for piece in pieces {
-        if stream::write_all(stdio::stdout(), piece).is_err() {
-            return MISUSED;
+/// Prints what is asked for instead of serving; gives the exit status.
+fn print(what: Stop) -> i32 {
+    let mut failed = true;
+    match what {
+        Stop::Help => {
+            failed = (HELP..LINES).any(|number| !say(&[&line(number), b"\n"]));
         }
+        Stop::Version => failed = !say(&[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"]),
+        Stop::Commands => {
+            failed = all().any(|row| !say(&[PREFIX, row.name(), b"\n"]));
+        }
+        _ => {}
     }
-    0
+    failed.into()
 }
 
-fn complain(what: Nonsense, about: &[u8]) {
-    let what: &[u8] = match what {
-        Nonsense::Unknown => b"unknown option: ",
-        Nonsense::Ambiguous => b"option could be several: ",
-        Nonsense::NoValue => b"option needs a value: ",
-        Nonsense::Value => b"option takes no value: ",
-        Nonsense::Method => b"unsupported channel method/type: ",
-        Nonsense::Seconds => b"not a number of seconds: ",
-        Nonsense::NoPath => b"must specify a path for this channel",
-    };
-    log::last_words(&[what, about]);
-    log::last_words(&[b"try 'gaunt --help' for more information"]);
+/// Gives whether it could be said.
+#[inline(never)]
+fn say(pieces: &[&[u8]]) -> bool {
+    pieces
+        .iter()
+        .all(|piece| stream::write_all(stdio::stdout(), piece).is_ok())
 }

@@ -8,6 +8,7 @@ use crate::agent::channel::DEFAULT_PORT;
 use crate::base::limits::FREEZE_TIMEOUT_S;
 use crate::base::text;
 use crate::commands;
+use crate::parse::{split_once, words};
 use crate::state::filter::Filter;
 
 /// Where clients come from.
@@ -28,24 +29,14 @@ pub(super) struct Options {
     pub(super) verbose: bool,
     pub(super) freeze_timeout_s: u32,
     pub(super) filter: Filter,
+    /// The word that made no sense, if there was one.
+    pub(super) about: &'static [u8],
 }
 
-/// Why there is nothing to serve.
-#[derive(Debug, PartialEq, Eq)]
+/// Why there is nothing to serve: first what makes no sense, in the order of the lines in
+/// [`texts`](crate::base::texts), then what is to be printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) enum Stop {
-    /// Print the version.
-    Version,
-    /// Print how to use it.
-    Help,
-    /// Print the names of all commands.
-    Commands,
-    /// These words do not make sense.
-    Nonsense(Nonsense, &'static [u8]),
-}
-
-/// What is wrong with the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Nonsense {
     /// No such option.
     Unknown,
     /// A shortened option that could be several.
@@ -60,53 +51,21 @@ pub(super) enum Nonsense {
     Seconds,
     /// The method needs a path.
     NoPath,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
-    Method,
-    Path,
-    StateDirectory,
-    Verbose,
-    Version,
+    /// How to use it.
     Help,
-    Block,
-    Allow,
-    FreezeTimeout,
+    /// The version.
+    Version,
+    /// The names of all commands.
+    Commands,
 }
 
-/// Long name, short name if there is one, whether it takes a value.
-const OPTIONS: [(&str, u8, bool, Name); 9] = [
-    ("method", b'm', true, Name::Method),
-    ("path", b'p', true, Name::Path),
-    ("statedir", b't', true, Name::StateDirectory),
-    ("verbose", b'v', false, Name::Verbose),
-    ("version", b'V', false, Name::Version),
-    ("help", b'h', false, Name::Help),
-    ("block-rpcs", b'b', true, Name::Block),
-    ("allow-rpcs", b'a', true, Name::Allow),
-    ("freeze-timeout", 0, true, Name::FreezeTimeout),
-];
-
-/// What `--help` prints.
-pub(super) const HELP: &str = "\
-Usage: gaunt [-m <method> -p <path>] [<options>]
-QEMU guest agent for guests that have nothing else in them.
-
-  -m, --method          virtio-serial (default) or unix-listen
-  -p, --path            device or socket; default for virtio-serial:
-                        /dev/virtio-ports/org.qemu.guest_agent.0, where there is
-                        none the port of that name wherever it is
-  -t, --statedir        directory for the mark of a freeze; should be in memory
-                        (default: /run)
-  -b, --block-rpcs      comma-separated commands to refuse; 'help' lists all
-  -a, --allow-rpcs      comma-separated commands to allow, all others are refused
-      --freeze-timeout  seconds after which a freeze ends by itself, 0 for never
-                        (default: 600)
-  -v, --verbose         log more
-  -V, --version         print the version
-  -h, --help            print this
-";
+/// The long names, those that take a value first.
+const LONG: &[u8] =
+    b"block-rpcs allow-rpcs method path statedir freeze-timeout verbose help version";
+/// The short names in the same order; a blank where there is none.
+const SHORT: &[u8] = b"bampt vhV";
+/// How many take a value.
+const WITH_VALUE: usize = 6;
 
 /// Reads the command line into `options`.
 ///
@@ -123,7 +82,8 @@ pub(super) fn read<I: Iterator<Item = &'static [u8]>>(
         options.path = Some(DEFAULT_PORT);
         if options.method == Method::UnixListen {
             options.method = Method::VirtioSerial;
-            return Err(Stop::Nonsense(Nonsense::NoPath, b""));
+            options.about = b"";
+            return Err(Stop::NoPath);
         }
     }
     Ok(())
@@ -139,6 +99,7 @@ impl Options {
             verbose: false,
             freeze_timeout_s: FREEZE_TIMEOUT_S,
             filter: Filter::default(),
+            about: b"",
         }
     }
 }
@@ -151,100 +112,90 @@ struct Reader<'a, I> {
 impl<I: Iterator<Item = &'static [u8]>> Reader<'_, I> {
     fn all(&mut self) -> Result<(), Stop> {
         while let Some(arg) = self.args.next() {
-            if arg == b"--" {
+            self.options.about = arg;
+            match arg {
                 // Nothing is left for whoever reads on.
-                while self.args.next().is_some() {}
-                break;
-            }
-            if let Some(long) = arg.strip_prefix(b"--") {
-                self.long(arg, long)?;
-            } else if let Some(letters @ [_, ..]) = arg.strip_prefix(b"-") {
-                self.short(letters)?;
+                b"--" => while self.args.next().is_some() {},
+                [b'-', b'-', long @ ..] => self.long(long)?,
+                [b'-', letters @ ..] => self.short(letters)?,
+                _ => {}
             }
         }
         Ok(())
     }
 
-    fn long(&mut self, arg: &'static [u8], long: &'static [u8]) -> Result<(), Stop> {
-        let equals = long.iter().position(|byte| *byte == b'=');
-        let (name, given) = long.split_at(equals.unwrap_or(long.len()));
-        let (mut found, mut several) = (None, false);
-        for option in &OPTIONS {
-            if option.0.as_bytes() == name {
-                (found, several) = (Some(option), false);
-                break;
-            }
-            if option.0.as_bytes().starts_with(name) {
-                several |= found.is_some();
-                found = Some(option);
-            }
-        }
-        let (_, _, takes_value, name) = *found.ok_or(Stop::Nonsense(Nonsense::Unknown, arg))?;
-        if several {
-            return Err(Stop::Nonsense(Nonsense::Ambiguous, arg));
-        }
-        let value = match (takes_value, given.split_first()) {
-            (true, Some((_, value))) => value,
-            (true, None) => self.value(arg)?,
-            (false, None) => b"",
-            (false, Some(_)) => return Err(Stop::Nonsense(Nonsense::Value, arg)),
+    fn long(&mut self, long: &'static [u8]) -> Result<(), Stop> {
+        let (name, given) = match split_once(long, b'=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (long, None),
         };
-        self.apply(name, value)
+        let mut found = Err(Stop::Unknown);
+        for (place, option) in words(LONG).enumerate() {
+            if option.starts_with(name) {
+                if option.len() == name.len() {
+                    found = Ok(place);
+                    break;
+                }
+                found = match found {
+                    Err(Stop::Unknown) => Ok(place),
+                    _ => Err(Stop::Ambiguous),
+                };
+            }
+        }
+        let place = found?;
+        if place >= WITH_VALUE && given.is_some() {
+            return Err(Stop::Value);
+        }
+        self.apply(place, given)
     }
 
     fn short(&mut self, mut letters: &'static [u8]) -> Result<(), Stop> {
         while let Some((letter, rest)) = letters.split_first() {
-            let option = OPTIONS
-                .iter()
-                .find(|option| option.1 == *letter && *letter != 0);
-            let unknown = Stop::Nonsense(Nonsense::Unknown, letters);
-            let (_, _, takes_value, name) = *option.ok_or(unknown)?;
-            if takes_value {
-                let value = if rest.is_empty() {
-                    self.value(letters)?
-                } else {
-                    rest
-                };
-                return self.apply(name, value);
-            }
-            self.apply(name, b"")?;
+            self.options.about = letters;
+            let place = SHORT.iter().position(|option| option == letter);
+            let place = place.filter(|_| *letter != b' ').ok_or(Stop::Unknown)?;
             letters = rest;
+            if place < WITH_VALUE {
+                letters = b"";
+            }
+            self.apply(place, Some(rest).filter(|rest| !rest.is_empty()))?;
         }
         Ok(())
     }
 
-    fn value(&mut self, option: &'static [u8]) -> Result<&'static [u8], Stop> {
-        self.args
-            .next()
-            .ok_or(Stop::Nonsense(Nonsense::NoValue, option))
-    }
-
-    fn apply(&mut self, name: Name, value: &'static [u8]) -> Result<(), Stop> {
+    /// Does what the option at `place` says; a value that is not given is the next argument.
+    #[inline(never)]
+    fn apply(&mut self, place: usize, given: Option<&'static [u8]>) -> Result<(), Stop> {
         let options = &mut *self.options;
-        match name {
-            Name::Method => {
-                options.method = match value {
-                    b"virtio-serial" => Method::VirtioSerial,
-                    b"unix-listen" => Method::UnixListen,
-                    _ => return Err(Stop::Nonsense(Nonsense::Method, value)),
+        if place >= WITH_VALUE {
+            return match place {
+                WITH_VALUE => {
+                    options.verbose = true;
+                    Ok(())
                 }
-            }
-            Name::Path => options.path = Some(value),
-            Name::StateDirectory => options.state_directory = value,
-            Name::Verbose => options.verbose = true,
-            Name::Version => return Err(Stop::Version),
-            Name::Help => return Err(Stop::Help),
-            Name::Block | Name::Allow => {
+                7 => Err(Stop::Help),
+                _ => Err(Stop::Version),
+            };
+        }
+        let value = given.or_else(|| self.args.next()).ok_or(Stop::NoValue)?;
+        options.about = value;
+        match place {
+            0 | 1 => {
                 if matches!(value, b"help" | b"?") {
                     return Err(Stop::Commands);
                 }
-                list(&mut options.filter, name == Name::Allow, value);
+                list(&mut options.filter, place == 1, value);
             }
-            Name::FreezeTimeout => {
-                let seconds = text::parse_u32(value);
-                options.freeze_timeout_s =
-                    seconds.ok_or(Stop::Nonsense(Nonsense::Seconds, value))?;
+            2 => {
+                options.method = match value {
+                    b"virtio-serial" => Method::VirtioSerial,
+                    b"unix-listen" => Method::UnixListen,
+                    _ => return Err(Stop::Method),
+                }
             }
+            3 => options.path = Some(value),
+            4 => options.state_directory = value,
+            _ => options.freeze_timeout_s = text::parse_u32(value).ok_or(Stop::Seconds)?,
         }
         Ok(())
     }
@@ -253,18 +204,20 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<'_, I> {
 /// Adds the commands of a comma-separated list to the filter. Names nobody knows are ignored, as
 /// qemu-ga does: lists are written for agents of several versions.
 fn list(filter: &mut Filter, allow: bool, names: &[u8]) {
-    for name in names
-        .split(|byte| *byte == b',')
-        .filter(|name| !name.is_empty())
-    {
+    for name in names.split(|byte| *byte == b',') {
+        if name.is_empty() {
+            continue;
+        }
         if allow {
             filter.allow_only_named();
         }
         let known = |name| commands::all().position(|command| command.name() == name);
-        match name.strip_prefix(commands::PREFIX).and_then(known) {
-            Some(place) if allow => filter.allow(place),
-            Some(place) => filter.block(place),
-            None => {}
+        if let Some(place) = name.strip_prefix(commands::PREFIX).and_then(known) {
+            if allow {
+                filter.allow(place);
+            } else {
+                filter.block(place);
+            }
         }
     }
 }
@@ -273,9 +226,11 @@ fn list(filter: &mut Filter, allow: bool, names: &[u8]) {
 mod tests {
     use super::*;
 
-    fn stop(args: &[&'static str]) -> Stop {
+    fn stop(args: &[&'static str]) -> (Stop, &'static [u8]) {
         let mut args = args.iter().map(|arg| arg.as_bytes());
-        read(&mut args, &mut Options::new()).unwrap_err()
+        let mut options = Options::new();
+        let stop = read(&mut args, &mut options).unwrap_err();
+        (stop, options.about)
     }
 
     fn options(args: &[&'static str]) -> Options {
@@ -304,7 +259,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        use Nonsense::*;
+        use Stop::*;
         for (args, what, about) in [
             (&["-q"][..], Unknown, "q"),
             (&["--frob"], Unknown, "--frob"),
@@ -315,16 +270,16 @@ mod tests {
             (&["--freeze-timeout=soon"], Seconds, "soon"),
             (&["-m", "unix-listen"], NoPath, ""),
         ] {
-            assert_eq!(stop(args), Stop::Nonsense(what, about.as_bytes()));
+            assert_eq!(stop(args), (what, about.as_bytes()));
         }
     }
 
     #[test]
     fn what_is_met_first_is_done() {
-        assert_eq!(stop(&["-V", "-q"]), Stop::Version);
-        assert_eq!(stop(&["--help"]), Stop::Help);
-        assert_eq!(stop(&["-b", "?"]), Stop::Commands);
-        assert_eq!(stop(&["--allow-rpcs=help"]), Stop::Commands);
+        assert_eq!(stop(&["-V", "-q"]).0, Stop::Version);
+        assert_eq!(stop(&["--help"]).0, Stop::Help);
+        assert_eq!(stop(&["-b", "?"]).0, Stop::Commands);
+        assert_eq!(stop(&["--allow-rpcs=help"]).0, Stop::Commands);
     }
 
     #[test]
@@ -344,7 +299,7 @@ mod tests {
         let (mut words, mut options) = (words.into_iter(), Options::new());
         let mut complaints = 0;
         while let Err(stop) = read(&mut words, &mut options) {
-            complaints += usize::from(matches!(stop, Stop::Nonsense(..)));
+            complaints += usize::from(stop < Stop::Help);
         }
         assert!(!options.verbose);
         assert_eq!(complaints, 3);

@@ -10,3 +10,4 @@ pub mod packed;
 pub mod path;
 pub mod store;
 pub mod text;
+pub mod texts;

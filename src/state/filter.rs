@@ -43,10 +43,7 @@ impl Filter {
 }
 
 fn bit(place: usize) -> u64 {
-    u32::try_from(place)
-        .ok()
-        .and_then(|place| 1u64.checked_shl(place))
-        .unwrap_or(0)
+    1u64.unbounded_shl(place as u32)
 }
 
 #[cfg(test)]

@@ -1,0 +1,224 @@
+//! The longest texts of the agent, which are those that are read least: packed in one piece, because
+//! they share their pairs of letters. Numbered lines; [`line`] unpacks one.
+//!
+//! One string, scanned by line: a slice each would cost more in pointers than in letters.
+
+use super::packed::{Packed, Pairs, pack, unpack};
+
+/// The error numbers' lines come first, counted from 0 as error numbers are; a number without a text
+/// has an empty line, and [`UNKNOWN`] is for those. Then come what is wrong with a command line, in the
+/// order of `agent::options::Stop`, what to do about it, and what `--help` prints.
+pub(super) const TEXTS: &str = "\
+Success\n\
+Operation not permitted\n\
+No such file or directory\n\
+No such process\n\
+Interrupted system call\n\
+Input/output error\n\
+No such device or address\n\
+Argument list too long\n\
+Exec format error\n\
+Bad file descriptor\n\
+No child processes\n\
+Resource temporarily unavailable\n\
+Cannot allocate memory\n\
+Permission denied\n\
+Bad address\n\
+Block device required\n\
+Device or resource busy\n\
+File exists\n\
+Invalid cross-device link\n\
+No such device\n\
+Not a directory\n\
+Is a directory\n\
+Invalid argument\n\
+Too many open files in system\n\
+Too many open files\n\
+Inappropriate ioctl for device\n\
+Text file busy\n\
+File too large\n\
+No space left on device\n\
+Illegal seek\n\
+Read-only file system\n\
+Too many links\n\
+Broken pipe\n\
+Numerical argument out of domain\n\
+Numerical result out of range\n\
+Resource deadlock avoided\n\
+File name too long\n\
+No locks available\n\
+Function not implemented\n\
+Directory not empty\n\
+Too many levels of symbolic links\n\
+\n\
+No message of desired type\n\
+Identifier removed\n\
+Channel number out of range\n\
+Level 2 not synchronized\n\
+Level 3 halted\n\
+Level 3 reset\n\
+Link number out of range\n\
+Protocol driver not attached\n\
+No CSI structure available\n\
+Level 2 halted\n\
+Invalid exchange\n\
+Invalid request descriptor\n\
+Exchange full\n\
+No anode\n\
+Invalid request code\n\
+Invalid slot\n\
+\n\
+Bad font file format\n\
+Device not a stream\n\
+No data available\n\
+Timer expired\n\
+Out of streams resources\n\
+Machine is not on the network\n\
+Package not installed\n\
+Object is remote\n\
+Link has been severed\n\
+Advertise error\n\
+Srmount error\n\
+Communication error on send\n\
+Protocol error\n\
+Multihop attempted\n\
+RFS specific error\n\
+Bad message\n\
+Value too large for defined data type\n\
+Name not unique on network\n\
+File descriptor in bad state\n\
+Remote address changed\n\
+Can not access a needed shared library\n\
+Accessing a corrupted shared library\n\
+.lib section in a.out corrupted\n\
+Attempting to link in too many shared libraries\n\
+Cannot exec a shared library directly\n\
+Invalid or incomplete multibyte or wide character\n\
+Interrupted system call should be restarted\n\
+Streams pipe error\n\
+Too many users\n\
+Socket operation on non-socket\n\
+Destination address required\n\
+Message too long\n\
+Protocol wrong type for socket\n\
+Protocol not available\n\
+Protocol not supported\n\
+Socket type not supported\n\
+Operation not supported\n\
+Protocol family not supported\n\
+Address family not supported by protocol\n\
+Address already in use\n\
+Cannot assign requested address\n\
+Network is down\n\
+Network is unreachable\n\
+Network dropped connection on reset\n\
+Software caused connection abort\n\
+Connection reset by peer\n\
+No buffer space available\n\
+Transport endpoint is already connected\n\
+Transport endpoint is not connected\n\
+Cannot send after transport endpoint shutdown\n\
+Too many references: cannot splice\n\
+Connection timed out\n\
+Connection refused\n\
+Host is down\n\
+No route to host\n\
+Operation already in progress\n\
+Operation now in progress\n\
+Stale file handle\n\
+Structure needs cleaning\n\
+Not a XENIX named type file\n\
+No XENIX semaphores available\n\
+Is a named type file\n\
+Remote I/O error\n\
+Disk quota exceeded\n\
+No medium found\n\
+Wrong medium type\n\
+Operation canceled\n\
+Required key not available\n\
+Key has expired\n\
+Key has been revoked\n\
+Key was rejected by service\n\
+Owner died\n\
+State not recoverable\n\
+Operation not possible due to RF-kill\n\
+Memory page has hardware error\n\
+unknown error\n\
+unknown option: \n\
+option could be several: \n\
+option needs a value: \n\
+option takes no value: \n\
+unsupported channel method/type: \n\
+not a number of seconds: \n\
+must specify a path for this channel\n\
+try 'gaunt --help' for more information\n\
+Usage: gaunt [-m <method> -p <path>] [<options>]\n\
+QEMU guest agent for guests that have nothing else in them.\n\
+\n\
+\x20 -m, --method          virtio-serial (default) or unix-listen\n\
+\x20 -p, --path            device or socket; default for virtio-serial:\n\
+\x20                       /dev/virtio-ports/org.qemu.guest_agent.0, where there is\n\
+\x20                       none the port of that name wherever it is\n\
+\x20 -t, --statedir        directory for the mark of a freeze; should be in memory\n\
+\x20                       (default: /run)\n\
+\x20 -b, --block-rpcs      comma-separated commands to refuse; 'help' lists all\n\
+\x20 -a, --allow-rpcs      comma-separated commands to allow, all others are refused\n\
+\x20     --freeze-timeout  seconds after which a freeze ends by itself, 0 for never\n\
+\x20                       (default: 600)\n\
+\x20 -v, --verbose         log more\n\
+\x20 -V, --version         print the version\n\
+\x20 -h, --help            print this";
+
+/// The number of the error numbers' last line, which no error has.
+pub const UNKNOWN: usize = 134;
+/// The first of the lines on what is wrong with a command line.
+pub const COMPLAINTS: usize = UNKNOWN + 1;
+/// The line on what to do about it.
+pub const ADVICE: usize = COMPLAINTS + 7;
+/// The first of the lines that `--help` prints.
+pub const HELP: usize = ADVICE + 1;
+/// How many lines there are.
+pub const LINES: usize = HELP + 16;
+
+const PACKED: Packed<{ TEXTS.len() }> = pack(TEXTS);
+/// The texts as the program holds them.
+static BYTES: [u8; PACKED.len] = *PACKED.bytes.first_chunk().unwrap();
+static PAIRS: Pairs = PACKED.pairs;
+
+/// Room for the longest line.
+const LINE_BYTES: usize = 81;
+
+/// A line.
+pub type Text = heapless::Vec<u8, LINE_BYTES>;
+
+/// The line of this number, counted from 0; empty if there is none.
+#[inline(never)]
+pub fn line(wanted: usize) -> Text {
+    let mut text = Text::new();
+    let mut line = 0;
+    for byte in &BYTES {
+        if *byte == b'\n' {
+            line += 1;
+        } else if line == wanted {
+            unpack(&PAIRS, *byte, &mut text);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_lines_come_whole() {
+        assert_eq!(TEXTS.lines().count(), LINES);
+        for (number, text) in TEXTS.lines().enumerate() {
+            assert_eq!(line(number), text.as_bytes(), "{number}");
+        }
+        assert_eq!(line(LINES), b"");
+        assert_eq!(line(UNKNOWN), b"unknown error");
+        assert!(line(HELP).starts_with(b"Usage: "));
+        assert!(line(ADVICE).starts_with(b"try "));
+    }
+}
