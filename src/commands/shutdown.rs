@@ -19,7 +19,7 @@
 
 use super::{Outcome, Own, Slow};
 use crate::base::limits::{INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, TERM_MS, WRITE_OUT_MS};
-use crate::base::path::Path;
+use crate::parse::words;
 use crate::probe::ending::{self, MountPoints};
 use crate::probe::init::{self, Way};
 use crate::state::State;
@@ -62,27 +62,24 @@ pub const BY_FORCE: Own = Own {
     shares_files: true,
 };
 
-const MODES: [(&str, Down); 3] = [
-    ("powerdown", Down::PowerOff),
-    ("halt", Down::Halt),
-    ("reboot", Down::Reboot),
-];
+/// The modes.
+const DOWNS: [Down; 3] = [Down::PowerOff, Down::Halt, Down::Reboot];
+/// What the host calls them.
+const MODES: &[u8] = b"powerdown halt reboot";
+/// What OpenRC calls them.
+const WORDS: &[u8] = b"poweroff halt reboot";
 
 fn begin_as_told(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
-    let how = match args.string("mode") {
-        None => Some(Down::PowerOff),
-        Some(mode) => MODES
-            .iter()
-            .find(|(name, _)| mode.is(name))
-            .map(|(_, how)| *how),
-    };
-    let Some(how) = how else {
+    let mut downs = words(MODES).zip(&DOWNS);
+    let mode = args.string("mode");
+    let how = downs.find(|(name, _)| mode.is_none_or(|mode| mode.bytes().eq(name.iter().copied())));
+    let Some((_, how)) = how else {
         // qemu-ga's words, which lack the closing parenthesis.
-        let error = reply.fail();
-        let error = error.text("mode is invalid (valid values are: halt|powerdown|reboot");
-        return Err(error.end());
+        let error = b"mode is invalid (valid values are: halt|powerdown|reboot";
+        return Err(reply.refuse(&[error], 0));
     };
-    if init::way_down(&state.root, how).is_some_and(|way| tell(&state.root, way)) {
+    let how = *how;
+    if init::way_down(&state.root, how).is_some_and(|way| tell(&state.root, way, how)) {
         note(state, b"init was told to shut down");
         let until_ms = clock::boottime_ms().saturating_add(INIT_GRACE_MS);
         state.going_down = Some((how, Some(until_ms)));
@@ -94,7 +91,7 @@ fn begin_as_told(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> R
 fn begin_reboot(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     // Nothing frozen can be closed; the host that froze it knows why.
     if state.freeze.is_frozen() {
-        return Err(reply.fail().end());
+        return Err(reply.refuse(&[], 0));
     }
     begin_past_init(state, Down::Reboot, reply)
 }
@@ -103,7 +100,7 @@ fn begin_by_force(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Res
     let how = state.going_down.map_or(Down::PowerOff, |(how, _)| how);
     if state.freeze.is_frozen() {
         // Nothing can be written out now; tried again later.
-        return Err(reply.fail().text("file systems are frozen").end());
+        return Err(reply.refuse(&[b"file systems are frozen"], 0));
     }
     begin_past_init(state, how, reply)
 }
@@ -144,24 +141,26 @@ fn end(state: &mut State, _: Outcome) {
 }
 
 fn refused(errno: Errno, reply: &mut Reply<'_>) -> Failed {
-    let error = reply.fail().text("child process has failed to shutdown");
-    error.errno(number(errno)).end()
+    reply.refuse(&[b"child process has failed to shutdown"], number(errno))
 }
 
 /// Tells PID 1; gives whether it got it.
-fn tell(root: &Root, way: Way) -> bool {
-    match way {
-        Way::Signal(signal) => process::kill(1, signal).is_ok(),
-        Way::OpenRc(word) => power::tell_fifo(root, b"run/openrc/init.ctl", &[word]).is_ok(),
-        Way::SysV(runlevel, halt) => {
-            let variable = Path::of(&[b"INIT_HALT=", halt]);
-            let halt = sysv_request(SET_VARIABLE, 0, variable.as_bytes());
-            let level = sysv_request(CHANGE_RUNLEVEL, runlevel, b"");
-            let fifos: &[&[u8]] = &[b"run/initctl", b"dev/initctl"];
-            let mut told = fifos.iter();
-            told.any(|fifo| power::tell_fifo(root, fifo, &[&halt, &level]).is_ok())
+fn tell(root: &Root, way: Way, how: Down) -> bool {
+    let mut told = Records::new();
+    let (fifos, told): (&[&[u8]], &[u8]) = match way {
+        Way::Signal(signal) => return process::kill(1, signal).is_ok(),
+        Way::OpenRc => {
+            let word = words(WORDS).nth(how as usize).unwrap_or_default();
+            (&[b"run/openrc/init.ctl"], word)
         }
-    }
+        Way::SysV => {
+            sysv_request(how, &mut told);
+            (&[b"run/initctl", b"dev/initctl"], &told)
+        }
+    };
+    fifos
+        .iter()
+        .any(|fifo| power::tell_fifo(root, fifo, told).is_ok())
 }
 
 /// Bytes of every request to sysvinit: initreq.h.
@@ -171,16 +170,31 @@ const MAGIC: u32 = 0x0309_1969;
 const CHANGE_RUNLEVEL: u8 = 1;
 const SET_VARIABLE: u8 = 6;
 
-/// Magic, command, runlevel, seconds from SIGTERM to SIGKILL (0: sysvinit's own), each an `int`, then
-/// what the command needs besides, then nothing.
-fn sysv_request(command: u8, runlevel: u8, data: &[u8]) -> heapless::Vec<u8, REQUEST_BYTES> {
-    let mut request = heapless::Vec::new();
-    for number in [MAGIC, command.into(), runlevel.into(), 0] {
-        let _ = request.extend_from_slice(&number.to_ne_bytes());
+/// Requests for sysvinit.
+type Records = heapless::Vec<u8, { 2 * REQUEST_BYTES }>;
+
+/// Sets the variable INIT_HALT, then changes the runlevel. A request is: magic, command, runlevel,
+/// seconds from SIGTERM to SIGKILL (0: sysvinit's own), each an `int`, then what the command needs
+/// besides, then nothing.
+fn sysv_request(how: Down, requests: &mut Records) {
+    let (runlevel, variable): (u8, &[u8]) = match how {
+        Down::PowerOff => (b'0', b"INIT_HALT=POWEROFF"),
+        Down::Halt => (b'0', b"INIT_HALT=HALT"),
+        Down::Reboot => (b'6', b"INIT_HALT="),
+    };
+    let both: &[(u8, u8, &[u8])] = &[
+        (SET_VARIABLE, 0, variable),
+        (CHANGE_RUNLEVEL, runlevel, b""),
+    ];
+    for (command, runlevel, data) in both {
+        let end = requests.len() + REQUEST_BYTES;
+        let _ = requests.extend_from_slice(&MAGIC.to_ne_bytes());
+        for number in &[*command, *runlevel, 0] {
+            let _ = requests.extend_from_slice(&u32::from(*number).to_ne_bytes());
+        }
+        let _ = requests.extend_from_slice(data);
+        let _ = requests.resize(end, 0);
     }
-    let _ = request.extend_from_slice(data);
-    let _ = request.resize(REQUEST_BYTES, 0);
-    request
 }
 
 /// Runs `step` in a child; after `limit_ms` goes on without it.
@@ -261,11 +275,7 @@ fn close_disks(root: &Root) -> bool {
         return false;
     };
     let mut clean = true;
-    for point in points.backward() {
-        let path = Path::of(&[point]);
-        let Some(path) = path.as_c_str() else {
-            continue;
-        };
+    for path in points.backward() {
         // Read-only first: what is unmounted lives on if an overlay or another namespace holds it.
         // Unmounting is what frees the disk below, be it a loop device's file.
         let read_only = mount::make_read_only(path);
@@ -320,14 +330,23 @@ mod tests {
 
     #[test]
     fn requests_to_sysvinit_are_as_its_header_says() {
-        let request = sysv_request(SET_VARIABLE, 0, b"INIT_HALT=POWEROFF");
-        assert_eq!(request[..4], 0x0309_1969u32.to_ne_bytes());
-        assert_eq!(request[4..8], 6u32.to_ne_bytes());
-        assert_eq!(&request[16..35], b"INIT_HALT=POWEROFF\0");
-        let request = sysv_request(CHANGE_RUNLEVEL, b'6', b"");
-        assert_eq!(request[4..8], 1u32.to_ne_bytes());
-        assert_eq!(request[8..12], u32::from(b'6').to_ne_bytes());
-        assert!(request[12..].iter().all(|byte| *byte == 0));
+        for (how, variable, level) in [
+            (Down::PowerOff, &b"INIT_HALT=POWEROFF\0"[..], b'0'),
+            (Down::Halt, b"INIT_HALT=HALT\0", b'0'),
+            (Down::Reboot, b"INIT_HALT=\0", b'6'),
+        ] {
+            let mut requests = Records::new();
+            sysv_request(how, &mut requests);
+            let (first, second) = requests.split_at(REQUEST_BYTES);
+            assert_eq!(first[..4], 0x0309_1969u32.to_ne_bytes());
+            assert_eq!(first[4..8], 6u32.to_ne_bytes());
+            assert!(first[16..].starts_with(variable));
+            assert_eq!(second.len(), REQUEST_BYTES);
+            assert_eq!(second[..4], 0x0309_1969u32.to_ne_bytes());
+            assert_eq!(second[4..8], 1u32.to_ne_bytes());
+            assert_eq!(second[8..12], u32::from(level).to_ne_bytes());
+            assert!(second[12..].iter().all(|byte| *byte == 0));
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What stands in the way of an orderly end: processes that run, and disks that are written to.
 
+use core::ffi::CStr;
+
 use crate::base::limits::{ANCESTORS, MOUNT_LIST_BYTES};
 use crate::base::store::Store;
 use crate::base::text::{Digits, parse_u32};
@@ -115,9 +117,15 @@ impl MountPoints {
     }
 
     /// Those, the last mounted first.
-    pub fn backward(&self) -> impl Iterator<Item = &[u8]> {
-        let names = self.names.bytes().rsplit(|byte| *byte == 0);
-        names.filter(|name| !name.is_empty())
+    pub fn backward(&self) -> impl Iterator<Item = &CStr> {
+        let mut rest = self.names.bytes();
+        core::iter::from_fn(move || {
+            let ended = rest.get(..rest.len().checked_sub(1)?)?;
+            let before = ended.iter().rposition(|byte| *byte == 0);
+            let (others, name) = rest.split_at_checked(before.map_or(0, |at| at + 1))?;
+            rest = others;
+            CStr::from_bytes_with_nul(name).ok()
+        })
     }
 }
 
@@ -207,7 +215,10 @@ mod tests {
         std::fs::write(path.join("proc/self/mountinfo"), table).unwrap();
         let points = MountPoints::read(&root).unwrap();
         let expected = [&b"/over"[..], b"/pool", b"/far/a b", b"/bind", b"/data"];
-        assert_eq!(points.backward().collect::<Vec<_>>(), expected);
+        assert_eq!(
+            points.backward().map(CStr::to_bytes).collect::<Vec<_>>(),
+            expected
+        );
         std::fs::remove_dir_all(path).unwrap();
     }
 }

@@ -17,6 +17,7 @@
 //! no signal for.
 
 use crate::parse::proc::has_signal;
+use crate::parse::{until_nul, words};
 use crate::sys::power::Down;
 use crate::sys::root::Root;
 
@@ -25,25 +26,9 @@ use crate::sys::root::Root;
 pub enum Way {
     /// By this signal, in the kernel's numbering.
     Signal(i32),
-    /// By this word in OpenRC's FIFO.
-    OpenRc(&'static [u8]),
-    /// By a change to this runlevel, with this value of `INIT_HALT`, in sysvinit's FIFO.
-    SysV(u8, &'static [u8]),
-}
-
-/// An init.
-struct Known {
-    /// The name of its program file.
-    program: &'static [u8],
-    /// Whether that is an init only if it was called `init`.
-    by_call: bool,
-    listens_to: Interface,
-}
-
-enum Interface {
-    /// Signals to power off, halt and reboot; 0 if it has none.
-    Signals([u8; 3]),
+    /// By a word in OpenRC's FIFO.
     OpenRc,
+    /// By a change of the runlevel in sysvinit's FIFO.
     SysV,
 }
 
@@ -53,69 +38,45 @@ const USR1: u8 = 10;
 const USR2: u8 = 12;
 const TERM: u8 = 15;
 
-const KNOWN: [Known; 6] = [
-    Known {
-        program: b"systemd",
-        by_call: false,
-        listens_to: Interface::Signals([RTMIN + 4, RTMIN + 3, RTMIN + 5]),
-    },
-    Known {
-        program: b"busybox",
-        by_call: true,
-        listens_to: Interface::Signals([USR2, USR1, TERM]),
-    },
+/// In place of a signal: the init has an interface of its own.
+const OPEN_RC: u8 = 255;
+const SYS_V: u8 = 254;
+
+/// The names of the program files of inits. The first of them are inits only if they were called
+/// `init`. sysvinit is one if it has its FIFO; it adds its runlevel to what it is called.
+const PROGRAMS: &[u8] = b"busybox init systemd procd finit openrc-init";
+const BY_CALL: usize = 2;
+
+/// Their signals to power off, halt and reboot; 0 if it has none.
+const SIGNALS: [[u8; 3]; 6] = [
+    [USR2, USR1, TERM],
+    [SYS_V; 3],
+    [RTMIN + 4, RTMIN + 3, RTMIN + 5],
     // SIGUSR1 powers off, too.
-    Known {
-        program: b"procd",
-        by_call: false,
-        listens_to: Interface::Signals([USR2, 0, TERM]),
-    },
+    [USR2, 0, TERM],
     // SIGUSR1 halted before finit 4.1.
-    Known {
-        program: b"finit",
-        by_call: false,
-        listens_to: Interface::Signals([USR2, 0, TERM]),
-    },
-    Known {
-        program: b"openrc-init",
-        by_call: false,
-        listens_to: Interface::OpenRc,
-    },
-    // sysvinit, if it has its FIFO; it adds its runlevel to what it is called.
-    Known {
-        program: b"init",
-        by_call: true,
-        listens_to: Interface::SysV,
-    },
+    [USR2, 0, TERM],
+    [OPEN_RC; 3],
 ];
 
 /// How this guest's init takes it down like this, if it is one that can be told.
 pub fn way_down(root: &Root, how: Down) -> Option<Way> {
-    let mut link = [0; 256];
-    let program = root.link_at(&[b"proc/1/exe"], &mut link).ok()?;
+    let mut buffer = [0; 256];
+    let program = root.link_at(&[b"proc/1/exe"], &mut buffer).ok()?;
     let program = base_name(program);
-    let known = KNOWN.iter().find(|known| program == known.program)?;
-    let mut command_line = [0; 64];
-    let called = root.read_at(&[b"proc/1/cmdline"], &mut command_line);
-    let called = called.ok()?.split(|byte| *byte == 0).next()?;
-    if known.by_call && !base_name(called).starts_with(b"init") {
-        return None;
+    let known = words(PROGRAMS).position(|known| known == program)?;
+    let by_call = known < BY_CALL;
+    if by_call {
+        let called = root.read_at(&[b"proc/1/cmdline"], &mut buffer).ok()?;
+        if !base_name(until_nul(called)).starts_with(b"init") {
+            return None;
+        }
     }
-    // Power off, halt, reboot.
-    let row = how as usize;
-    match &known.listens_to {
-        Interface::Signals(signals) => {
-            let signal = *signals.get(row).filter(|signal| **signal != 0)?;
-            (known.by_call || listens(root, signal)).then_some(Way::Signal(signal.into()))
-        }
-        Interface::OpenRc => {
-            const WORDS: [&[u8]; 3] = [b"poweroff", b"halt", b"reboot"];
-            WORDS.get(row).map(|word| Way::OpenRc(word))
-        }
-        Interface::SysV => {
-            const LEVELS: [(u8, &[u8]); 3] = [(b'0', b"POWEROFF"), (b'0', b"HALT"), (b'6', b"")];
-            LEVELS.get(row).map(|(level, halt)| Way::SysV(*level, halt))
-        }
+    match *SIGNALS.get(known)?.get(how as usize)? {
+        0 => None,
+        OPEN_RC => Some(Way::OpenRc),
+        SYS_V => Some(Way::SysV),
+        signal => (by_call || listens(root, signal)).then_some(Way::Signal(signal.into())),
     }
 }
 
@@ -232,20 +193,12 @@ mod tests {
     fn two_inits_read_fifos() {
         assert_eq!(
             ways("/sbin/openrc-init", b"/sbin/init\0", 0, 0),
-            [
-                Some(Way::OpenRc(b"poweroff")),
-                Some(Way::OpenRc(b"halt")),
-                Some(Way::OpenRc(b"reboot"))
-            ]
+            [Some(Way::OpenRc), Some(Way::OpenRc), Some(Way::OpenRc)]
         );
         for called in [&b"init [2]\0"[..], b"/sbin/init\0"] {
             assert_eq!(
                 ways("/usr/sbin/init", called, 0, 0),
-                [
-                    Some(Way::SysV(b'0', b"POWEROFF")),
-                    Some(Way::SysV(b'0', b"HALT")),
-                    Some(Way::SysV(b'6', b""))
-                ]
+                [Some(Way::SysV), Some(Way::SysV), Some(Way::SysV)]
             );
         }
     }

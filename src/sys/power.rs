@@ -48,18 +48,15 @@ pub fn force_read_only(root: &Root) -> Result<(), Errno> {
     rustix::io::write(trigger, b"u").map(|_| ())
 }
 
-/// Writes each of `records` at once into the FIFO at `path`, never waiting.
+/// Writes `text` at once into the FIFO at `path`, never waiting.
 ///
 /// # Errors
 /// [`Errno::NXIO`] if nobody reads it, [`Errno::INVAL`] if it is no FIFO.
-pub fn tell_fifo(root: &Root, path: &[u8], records: &[&[u8]]) -> Result<(), Errno> {
+pub fn tell_fifo(root: &Root, path: &[u8], text: &[u8]) -> Result<(), Errno> {
     let fifo = root.for_writing(path)?;
     let mode = rustix::fs::fstat(&fifo)?.st_mode;
     if FileType::from_raw_mode(mode) != FileType::Fifo {
         return Err(Errno::INVAL);
     }
-    for record in records {
-        rustix::io::write(&fifo, record)?;
-    }
-    Ok(())
+    rustix::io::write(&fifo, text).map(|_| ())
 }
