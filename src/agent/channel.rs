@@ -8,11 +8,9 @@
 //!
 //! Differences from qemu-ga: a port that is not there is waited for, without `--retry-path`.
 
-use crate::base::path::Path;
 use crate::parse::{mountinfo, uevent};
 use crate::sys::netlink::Uevents;
-use crate::sys::root::{Root, relative};
-use crate::sys::stream;
+use crate::sys::root::Root;
 use crate::sys::{Errno, OwnedFd};
 
 /// The directory in which udev links ports by name.
@@ -25,45 +23,45 @@ pub(super) const DEFAULT_PORT: &[u8] = b"/dev/virtio-ports/org.qemu.guest_agent.
 /// # Errors
 /// [`Errno::NOENT`] if there is no such port, by path or by name.
 pub(super) fn open_port(root: &Root, path: &[u8]) -> Result<OwnedFd, Errno> {
-    let mut at = Path::of(&[path]);
-    let opened = stream::open_port(at.as_c_str().ok_or(Errno::NAMETOOLONG)?);
-    if !is_missing(&opened) {
-        return opened;
-    }
-    let Some(name) = path.strip_prefix(BY_NAME) else {
+    let mut opened = root.open_port(&[path]);
+    let Some(name) = path.strip_prefix(BY_NAME).filter(|_| is_missing(&opened)) else {
         return opened;
     };
-    let device = port_named(root, name)?;
-    at = Path::of(&[b"/dev/"]);
-    at.push(device.as_bytes());
-    let opened = stream::open_port(at.as_c_str().ok_or(Errno::NAMETOOLONG)?);
-    if is_missing(&opened) {
-        open_without_node(root, device.as_bytes())
-    } else {
-        opened
-    }
-}
-
-fn is_missing(opened: &Result<OwnedFd, Errno>) -> bool {
-    // ENXIO and ENODEV: a node without a device behind it.
-    matches!(
-        opened,
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::NXIO | Errno::NODEV)
-    )
-}
-
-/// The device, `vport1p1` or so, of the port called `name`.
-fn port_named(root: &Root, name: &[u8]) -> Result<Path, Errno> {
-    let mut found = None;
-    root.list_at(&[b"sys/class/virtio-ports"], &mut |device, _| {
+    // The device, `vport1p1` or so, of the port of that name.
+    let mut device = heapless::Vec::<u8, DEVICE_BYTES>::new();
+    root.list_at(&[b"sys/class/virtio-ports"], &mut |port, _| {
         let mut buffer = [0; 256];
-        let is_it = about(root, device, b"/name", &mut buffer).is_ok_and(|is| is == name);
+        let is_it = about(root, port, b"/name", &mut buffer).is_ok_and(|is| is == name);
         if is_it {
-            found = Some(Path::of(&[device]));
+            let _ = device.extend_from_slice(port);
         }
         !is_it
     })?;
-    found.ok_or(Errno::NOENT)
+    if device.is_empty() {
+        return Err(Errno::NOENT);
+    }
+    opened = root.open_port(&[b"/dev/", &device]);
+    if is_missing(&opened) {
+        opened = open_without_node(root, &device);
+    }
+    opened
+}
+
+/// Room for the name of a port's device.
+const DEVICE_BYTES: usize = 32;
+
+fn is_missing(opened: &Result<OwnedFd, Errno>) -> bool {
+    opened.as_ref().is_err_and(|errno| says_missing(*errno))
+}
+
+/// Whether this error means that there is no such port. ENXIO and ENODEV: a node without a device
+/// behind it.
+#[inline(never)]
+pub(super) fn says_missing(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::NOENT | Errno::NOTDIR | Errno::NXIO | Errno::NODEV
+    )
 }
 
 /// What sysfs says about a port in a file of its directory there.
@@ -85,11 +83,10 @@ fn open_without_node(root: &Root, device: &[u8]) -> Result<OwnedFd, Errno> {
     let (major, minor) = mountinfo::device(numbers).ok_or(Errno::NOENT)?;
     // Places in memory only: on a disk, which may be frozen, the attempt might never end.
     for directory in &[&b"/dev/"[..], b"/run/"] {
-        let node = Path::of(&[directory, b".gaunt-port"]);
-        let below = relative(node.as_bytes());
-        if root.make_device(below, major, minor).is_ok() {
-            let opened = stream::open_port(node.as_c_str().ok_or(Errno::NAMETOOLONG)?);
-            let _ = root.remove_at(&[below]);
+        let node: &[&[u8]] = &[directory, b".gaunt-port"];
+        if root.make_device(node, major, minor).is_ok() {
+            let opened = root.open_port(node);
+            let _ = root.remove_at(node);
             return opened;
         }
     }

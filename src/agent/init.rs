@@ -15,20 +15,21 @@
 //! devices, swap, what needs the network, checks of file systems, and drivers that /etc/modules does
 //! not name. Without devtmpfs there are only the console and /dev/null.
 
-use core::ffi::CStr;
-
 use crate::base::limits::DEVICE_WAIT_MS;
 use crate::base::path::Path;
-use crate::parse::fstab::{self, Entry};
-use crate::parse::modules;
+use crate::parse::fstab::{self, Entry, Flags};
+use crate::parse::{modules, words};
 use crate::probe::mounts::unescaped;
 use crate::sys::log::{Level, Log};
-use crate::sys::mount::{self, Flags};
+use crate::sys::mount;
 use crate::sys::netlink::Uevents;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Fork};
 use crate::sys::root::{Root, relative};
-use crate::sys::{Errno, clock, link, power, stdio, words};
+use crate::sys::{self, Errno, clock, link, power, stdio};
+
+/// What every system has: types, and where they belong.
+const SYSTEM: &[u8] = b"proc /proc sysfs /sys devtmpfs /dev tmpfs /run";
 
 /// Does all that must be done before the agent serves.
 // Kept out of the frame of its caller, which lasts as long as the agent: what is on the stack here
@@ -36,18 +37,15 @@ use crate::sys::{Errno, clock, link, power, stdio, words};
 #[inline(never)]
 pub(super) fn set_up(root: &Root, log: &mut Log) {
     process::set_umask(0o022);
-    for (kind, target, data) in &[
-        (c"proc", c"/proc", c""),
-        (c"sysfs", c"/sys", c""),
-        (c"devtmpfs", c"/dev", c""),
-        (c"tmpfs", c"/run", c"mode=0755"),
-    ] {
-        let mounted = mount_at(root, kind, target, kind, Flags::NO_SUID, data);
-        if mounted.is_err() && *target == c"/dev" {
-            let _ = root.make_device(b"dev/console", 5, 1);
-            let _ = root.make_device(b"dev/null", 1, 3);
+    let mut names = words(SYSTEM);
+    while let (Some(kind), Some(target)) = (names.next(), names.next()) {
+        let data: &[u8] = if kind == b"tmpfs" { b"mode=0755" } else { b"" };
+        let mounted = mount_at(root, &[kind, target, kind, data], mount::NO_SUID);
+        if mounted.is_err() && target == b"/dev" {
+            let _ = root.make_device(&[b"dev/console"], 5, 1);
+            let _ = root.make_device(&[b"dev/null"], 1, 3);
         }
-        complain(log, b"cannot mount ", target.to_bytes(), mounted);
+        complain(log, b"cannot mount ", target, mounted);
     }
     stdio::adopt_console();
     let _ = power::soften_ctrl_alt_del();
@@ -62,61 +60,33 @@ pub(super) fn set_up(root: &Root, log: &mut Log) {
 
 fn complain(log: &mut Log, what: &[u8], name: &[u8], done: Result<(), Errno>) {
     if let Err(errno) = done {
-        log.line(Level::Error, &[what, name, b": ", &words(errno)]);
+        log.line(Level::Error, &[what, name, b": ", &sys::words(errno)]);
     }
 }
 
 // Mounting.
 
 /// Mounts unless something is mounted there already; makes the mount point.
-fn mount_at(
-    root: &Root,
-    source: &CStr,
-    target: &CStr,
-    kind: &CStr,
-    flags: Flags,
-    data: &CStr,
-) -> Result<(), Errno> {
-    let below = relative(target.to_bytes());
-    if !flags.has(Flags::REMOUNT) && mount::is_mount_point(root, below) {
+#[inline(never)]
+fn mount_at(root: &Root, strings: &mount::Strings<'_>, flags: u32) -> Result<(), Errno> {
+    let [source, target, ..] = *strings;
+    let below = relative(target);
+    if flags & mount::REMOUNT == 0 && mount::is_mount_point(root, below) {
         return Ok(());
     }
     // Asked first: the kernel has a line in its own log for every device it does not find.
-    if source.to_bytes().starts_with(b"/") && !root.has_at(&[relative(source.to_bytes())])? {
+    if source.starts_with(b"/") && !root.has_at(&[relative(source)])? {
         return Err(Errno::NOENT);
     }
     let _ = root.make_directory(below, 0o755);
-    let mounted = mount::mount(source, target, kind, flags, data);
-    match mounted {
+    match mount::mount(strings, flags) {
         // Mounted already, as far as the kernel is concerned.
         Err(Errno::BUSY) => Ok(()),
         // A disk that cannot be written to.
-        Err(Errno::ROFS | Errno::ACCESS) => {
-            mount::mount(source, target, kind, flags.and(Flags::READ_ONLY), data)
-        }
+        Err(Errno::ROFS | Errno::ACCESS) => mount::mount(strings, flags | mount::READ_ONLY),
         mounted => mounted,
     }
 }
-
-/// What options of /etc/fstab mean to the kernel, in the order of their bits there.
-const FLAGS: [Flags; 16] = [
-    Flags::READ_ONLY,
-    Flags::NO_SUID,
-    Flags::NO_DEV,
-    Flags::NO_EXEC,
-    Flags::SYNC,
-    Flags::DIR_SYNC,
-    Flags::NO_ATIME,
-    Flags::NO_DIR_ATIME,
-    Flags::REL_ATIME,
-    Flags::STRICT_ATIME,
-    Flags::LAZY_TIME,
-    Flags::NO_SYMLINK_FOLLOW,
-    Flags::SILENT,
-    Flags::BIND,
-    Flags::BIND_ALL,
-    Flags::REMOUNT,
-];
 
 /// Which entries of /etc/fstab have been dealt with, by position. Those past the last bit are tried
 /// anew each time.
@@ -162,9 +132,10 @@ fn mount_pass(root: &Root, log: &mut Log, done: &mut Done, last: bool) -> bool {
             return true;
         };
         if *done & bit == 0 {
-            let flags = fstab::Flags::of(entry.options);
-            let missing_is_fine = !last || flags.has(fstab::Flags::NO_FAIL);
-            match mount_entry(root, &entry, flags) {
+            let mut data = Path::new();
+            let flags = Flags::read(entry.options, &mut data);
+            let missing_is_fine = !last || flags.has(Flags::NO_FAIL);
+            match mount_entry(root, &entry, flags, data.as_bytes()) {
                 Err(Errno::NOENT | Errno::NXIO) if missing_is_fine => all = false,
                 mounted => {
                     *done |= bit;
@@ -178,39 +149,22 @@ fn mount_pass(root: &Root, log: &mut Log, done: &mut Done, last: bool) -> bool {
     all
 }
 
-fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: fstab::Flags) -> Result<(), Errno> {
-    use fstab::Flags as Wanted;
-    let skipped = [Wanted::NO_AUTO, Wanted::NETWORK];
-    if entry.kind == b"swap" || skipped.iter().any(|flag| wanted.has(*flag)) {
+fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: Flags, data: &[u8]) -> Result<(), Errno> {
+    if entry.kind == b"swap" || wanted.has_any(Flags::NO_AUTO) || wanted.has_any(Flags::NETWORK) {
         return Ok(());
     }
-    let mut flags = Flags::default();
-    for (_, flag) in wanted.places().zip(&FLAGS).filter(|(given, _)| *given) {
-        flags = flags.and(*flag);
-    }
+    let mut flags = wanted.for_kernel();
     let (source, target) = (unescaped(entry.source), unescaped(entry.target));
-    if target.as_bytes() == b"/" {
+    let strings = &mut [source.as_bytes(), target.as_bytes(), entry.kind, data];
+    if strings[1] == b"/" {
         // The kernel has mounted it; only the options are left to be set.
-        flags = flags.and(Flags::REMOUNT);
+        flags |= mount::REMOUNT;
     }
-    let mut data = Path::new();
-    for option in fstab::data(entry.options) {
-        if !data.is_empty() {
-            data.push(b",");
-        }
-        data.push(option);
-    }
-    let kind = Path::of(&[entry.kind]);
-    let (Some(source), Some(target)) = (source.as_c_str(), target.as_c_str()) else {
-        return Err(Errno::NAMETOOLONG);
-    };
-    let (Some(kind), Some(data)) = (kind.as_c_str(), data.as_c_str()) else {
-        return Err(Errno::NAMETOOLONG);
-    };
-    let mut done = mount_at(root, source, target, kind, flags, data);
+    let mut done = mount_at(root, strings, flags);
     // A bind takes no other option at once.
-    if done.is_ok() && flags.has(Flags::BIND.and(Flags::READ_ONLY)) {
-        done = mount_at(root, source, target, kind, flags.and(Flags::REMOUNT), c"");
+    if done.is_ok() && flags & mount::BIND != 0 && flags & mount::READ_ONLY != 0 {
+        strings[3] = b"";
+        done = mount_at(root, strings, flags | mount::REMOUNT);
     }
     done
 }
@@ -218,10 +172,13 @@ fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: fstab::Flags) -> Result<(
 // Modules.
 
 fn load_modules(root: &Root, log: &mut Log) {
-    let directory = mount::modules_directory();
+    let directory = mount::modules_directory(root);
     let _ = root.lines_at(&[b"etc/modules"], &mut |line| {
         if let Some((name, parameters)) = modules::parse_wanted(line) {
-            let loaded = load(root, directory.as_bytes(), name, parameters);
+            let loaded = match &directory {
+                Ok(directory) => load(directory, name, parameters),
+                Err(errno) => Err(*errno),
+            };
             complain(log, b"cannot load module ", name, loaded);
         }
         true
@@ -229,41 +186,31 @@ fn load_modules(root: &Root, log: &mut Log) {
 }
 
 /// Loads a module and, before it, those it needs.
-fn load(root: &Root, directory: &[u8], name: &[u8], parameters: &[u8]) -> Result<(), Errno> {
-    // The modules that are files, then those that are part of the kernel.
-    let lists: &[&[u8]] = &[b"modules.dep", b"modules.builtin"];
+fn load(directory: &Root, name: &[u8], parameters: &[u8]) -> Result<(), Errno> {
     let mut loaded = Err(Errno::NOENT);
-    for list in lists {
-        let mut found = false;
-        root.lines_at(&[directory, list], &mut |line| {
+    let mut found = false;
+    // The modules that are files, then those that are part of the kernel.
+    for list in words(b"modules.dep modules.builtin") {
+        if found {
+            break;
+        }
+        directory.lines_at(&[list], &mut |line| {
             let module = modules::parse(line);
             let path = module.map_or(line, |module| module.path);
             found = modules::same(modules::name_of(path), name);
             if found {
-                loaded = module.map_or(Ok(()), |module| {
-                    let mut needed = module.load_order();
-                    needed.try_for_each(|needed| load_file(root, directory, needed, b""))?;
-                    load_file(root, directory, path, parameters)
-                });
+                loaded = Ok(());
+                if let Some(module) = module {
+                    for needed in module.load_order() {
+                        loaded = loaded.and_then(|()| mount::load_module(directory, needed, b""));
+                    }
+                    loaded = loaded.and_then(|()| mount::load_module(directory, path, parameters));
+                }
             }
             !found
         })?;
-        if found {
-            break;
-        }
     }
     loaded
-}
-
-fn load_file(root: &Root, directory: &[u8], file: &[u8], parameters: &[u8]) -> Result<(), Errno> {
-    let path: &[&[u8]] = if file.starts_with(b"/") {
-        &[relative(file)]
-    } else {
-        &[directory, file]
-    };
-    let parameters = Path::of(&[parameters]);
-    let parameters = parameters.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-    mount::load_module(root, path, parameters, !file.ends_with(b".ko"))
 }
 
 #[cfg(test)]
@@ -284,7 +231,8 @@ mod tests {
         let (path, root) = tree("modules");
         let directory = path.join("lib/modules/1");
         std::fs::create_dir_all(&directory).unwrap();
-        let load = |name| load(&root, b"lib/modules/1/", name, b"");
+        let inside = root.directory_at(&[b"lib/modules/1"]).unwrap();
+        let load = |name| load(&inside, name, b"");
         assert_eq!(load(b"x"), Err(Errno::NOENT));
         std::fs::write(directory.join("modules.dep"), "kernel/nowhere.ko:\n").unwrap();
         std::fs::write(
@@ -296,24 +244,6 @@ mod tests {
         assert_eq!(load(b"xfs"), Err(Errno::NOENT));
         assert_eq!(load(b"nowhere"), Err(Errno::NOENT));
         std::fs::remove_dir_all(path).unwrap();
-    }
-
-    #[test]
-    fn flags_stand_in_the_order_of_their_options() {
-        for (option, flag) in [
-            (fstab::Flags::READ_ONLY, Flags::READ_ONLY),
-            (fstab::Flags::NO_EXEC, Flags::NO_EXEC),
-            (fstab::Flags::DIR_SYNC, Flags::DIR_SYNC),
-            (fstab::Flags::NO_DIR_ATIME, Flags::NO_DIR_ATIME),
-            (fstab::Flags::STRICT_ATIME, Flags::STRICT_ATIME),
-            (fstab::Flags::NO_SYMLINK_FOLLOW, Flags::NO_SYMLINK_FOLLOW),
-            (fstab::Flags::BIND, Flags::BIND),
-            (fstab::Flags::BIND_ALL, Flags::BIND_ALL),
-            (fstab::Flags::REMOUNT, Flags::REMOUNT),
-        ] {
-            let place = option.places().position(|given| given);
-            assert_eq!(place.map(|place| FLAGS[place]), Some(flag));
-        }
     }
 
     #[test]

@@ -374,8 +374,8 @@ impl Server {
                 self.take_in(0, port, Kind::Port);
                 self.pump(0);
             }
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::NXIO | Errno::NODEV)
-                if matches!(self.channel, Channel::NoPort(_)) =>
+            Err(errno)
+                if channel::says_missing(errno) && matches!(self.channel, Channel::NoPort(_)) =>
             {
                 if !was_missing {
                     self.state

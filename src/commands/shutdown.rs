@@ -25,7 +25,7 @@ use crate::probe::init::{self, Way};
 use crate::state::State;
 use crate::sys::handles::Handles;
 use crate::sys::log::Level;
-use crate::sys::mount::{self, Flags};
+use crate::sys::mount;
 use crate::sys::power::{self, Down};
 use crate::sys::process::{self, Fork};
 use crate::sys::root::Root;
@@ -224,7 +224,7 @@ const PAUSE_MS: u32 = 20;
 fn close_all(root: &Root) {
     if root.has_at(&[b"proc/self/status"]) != Ok(true) {
         let _ = root.make_directory(b"proc", 0o555);
-        let _ = mount::mount(c"proc", c"/proc", c"proc", Flags::default(), c"");
+        let _ = mount::mount(&[b"proc", b"/proc", b"proc", b""], 0);
     }
     end_processes(root, process::TERM, TERM_MS);
     end_processes(root, process::KILL, KILL_MS);

@@ -6,7 +6,8 @@
 //! A line that does not parse is skipped.
 //! Finding the device of a tag (`UUID=...`) is not done here.
 
-use super::{lines, split_once, words};
+use super::{lines, place, split_once, words};
+use crate::base::path::Path;
 
 /// One line of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +70,8 @@ pub fn options(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     .filter(|option| !option.is_empty())
 }
 
-/// What the options of a list that are no flags say: data for the file system itself.
-pub fn data(list: &[u8]) -> impl Iterator<Item = &[u8]> {
-    options(list).filter(|option| meaning(option).is_none())
-}
-
-/// A set of the options that mean the same for every file system.
+/// A set of the options that mean the same for every file system. Those that the kernel knows have
+/// its bits, linux/mount.h.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(u32);
 
@@ -89,28 +86,29 @@ impl Flags {
     pub const NO_EXEC: Self = Self(1 << 3);
     /// `sync`.
     pub const SYNC: Self = Self(1 << 4);
-    /// `dirsync`.
-    pub const DIR_SYNC: Self = Self(1 << 5);
-    /// `noatime`.
-    pub const NO_ATIME: Self = Self(1 << 6);
-    /// `nodiratime`.
-    pub const NO_DIR_ATIME: Self = Self(1 << 7);
-    /// `relatime`.
-    pub const REL_ATIME: Self = Self(1 << 8);
-    /// `strictatime`.
-    pub const STRICT_ATIME: Self = Self(1 << 9);
-    /// `lazytime`.
-    pub const LAZY_TIME: Self = Self(1 << 10);
-    /// `nosymfollow`.
-    pub const NO_SYMLINK_FOLLOW: Self = Self(1 << 11);
-    /// `silent`.
-    pub const SILENT: Self = Self(1 << 12);
-    /// `bind`.
-    pub const BIND: Self = Self(1 << 13);
-    /// `rbind`.
-    pub const BIND_ALL: Self = Self(1 << 14);
     /// `remount`.
-    pub const REMOUNT: Self = Self(1 << 15);
+    pub const REMOUNT: Self = Self(1 << 5);
+    /// `dirsync`.
+    pub const DIR_SYNC: Self = Self(1 << 7);
+    /// `nosymfollow`.
+    pub const NO_SYMLINK_FOLLOW: Self = Self(1 << 8);
+    /// `noatime`.
+    pub const NO_ATIME: Self = Self(1 << 10);
+    /// `nodiratime`.
+    pub const NO_DIR_ATIME: Self = Self(1 << 11);
+    /// `bind`.
+    pub const BIND: Self = Self(1 << 12);
+    /// `rbind`.
+    pub const BIND_ALL: Self = Self(1 << 12 | 1 << 14);
+    /// `silent`.
+    pub const SILENT: Self = Self(1 << 15);
+    /// `relatime`.
+    pub const REL_ATIME: Self = Self(1 << 21);
+    /// `strictatime`.
+    pub const STRICT_ATIME: Self = Self(1 << 24);
+    /// `lazytime`.
+    pub const LAZY_TIME: Self = Self(1 << 25);
+
     /// `loop`: the source is a file, to be given a loop device first.
     pub const LOOP: Self = Self(1 << 16);
     /// `noauto`: only to be mounted when asked for.
@@ -120,6 +118,9 @@ impl Flags {
     /// `_netdev`: needs the network.
     pub const NETWORK: Self = Self(1 << 19);
 
+    /// Those that the kernel knows.
+    const KERNEL: u32 = 0x0320_DDBF;
+
     const NONE: Self = Self(0);
     const ATIMES: Self = Self(Self::NO_ATIME.0 | Self::REL_ATIME.0 | Self::STRICT_ATIME.0);
     const NO_SUID_DEV: Self = Self(Self::NO_SUID.0 | Self::NO_DEV.0);
@@ -127,18 +128,31 @@ impl Flags {
     const DEFAULTS: Self =
         Self(Self::READ_ONLY.0 | Self::RESTRICTED.0 | Self::NO_AUTO.0 | Self::SYNC.0);
 
-    /// The flags that an option list ends up with.
-    pub fn of(list: &[u8]) -> Self {
-        options(list)
-            .filter_map(meaning)
-            .fold(Self::NONE, |flags, change| {
-                Self(flags.0 & !change.clear.0 | change.set.0)
-            })
+    /// The flags that an option list ends up with. What its other options say, data for the file
+    /// system itself, is appended to `data`.
+    pub fn read(list: &[u8], data: &mut Path) -> Self {
+        let mut flags = 0;
+        for option in options(list) {
+            if let Some(change) = meaning(option) {
+                flags = flags & !change.clear.0 | change.set.0;
+                continue;
+            }
+            if !data.is_empty() {
+                data.push(b",");
+            }
+            data.push(option);
+        }
+        Self(flags)
     }
 
-    /// For each flag, in the order of the constants above, whether it is in this set.
-    pub fn places(self) -> impl Iterator<Item = bool> {
-        (0..u32::BITS).map(move |bit| self.0 & 1u32.unbounded_shl(bit) != 0)
+    /// What the kernel is told.
+    pub fn for_kernel(self) -> u32 {
+        self.0 & Self::KERNEL
+    }
+
+    /// Whether any of `flags` is in this set.
+    pub fn has_any(self, flags: Self) -> bool {
+        self.0 & flags.0 != 0
     }
 
     /// Whether all of `flags` are in this set.
@@ -154,49 +168,52 @@ struct Change {
     set: Flags,
 }
 
-/// The options that set one flag, in the order of the flags' bits.
-const SETTING: &[u8] =
-    b"ro nosuid nodev noexec sync dirsync noatime nodiratime relatime strictatime \
-lazytime nosymfollow silent bind rbind remount loop noauto nofail _netdev";
+/// The options that set one flag, in the order of the flags' bits; `-` where there is none.
+const SETTING: &[u8] = b"ro nosuid nodev noexec sync remount - dirsync nosymfollow - noatime \
+nodiratime bind - rbind silent loop noauto nofail _netdev - relatime - - strictatime lazytime";
 
-/// The options that clear one flag, in the same order; `-` where there is none.
-const CLEARING: &[u8] = b"rw suid dev exec async - atime diratime norelatime nostrictatime \
-nolazytime symfollow loud - - - - auto";
+/// The options that clear one flag, in the same order.
+const CLEARING: &[u8] =
+    b"rw suid dev exec async - - - symfollow - atime diratime - - - loud - auto \
+- - - norelatime - - nostrictatime nolazytime";
 
-/// Options that no file system is to see and that change nothing.
-const IDLE: &[u8] = b"nouser nousers noowner nogroup";
+/// Options that no file system is to see: four that change nothing, four that set several flags, and
+/// one that clears several.
+const OTHERS: &[u8] = b"nouser nousers noowner nogroup user users owner group defaults";
 
 /// What notes to mount(8), systemd and others begin with; no file system knows them.
 const NOTES: [&[u8]; 3] = [b"x-", b"X-", b"comment="];
 
 /// What `option` does to the flags, or `None` if it is the file system's own.
 fn meaning(option: &[u8]) -> Option<Change> {
-    let among = |names| {
-        let bit = words(names).position(|name| name == option)?;
-        Some(Flags(1u32.unbounded_shl(u32::try_from(bit).ok()?)))
+    let among = |names| Some(Flags(1u32.unbounded_shl(place(names, option)? as u32)));
+    let mut change = Change {
+        clear: Flags::NONE,
+        set: Flags::NONE,
     };
-    let (clear, set) = if let Some(set) = among(SETTING) {
-        // The kernel keeps one way of noting access times.
-        let clear = if Flags::ATIMES.has(set) {
-            Flags::ATIMES
-        } else {
-            Flags::NONE
-        };
-        (clear, set)
-    } else if let Some(clear) = among(CLEARING) {
-        (clear, Flags::NONE)
-    } else if among(IDLE).is_some() || NOTES.iter().any(|note| option.starts_with(note)) {
-        (Flags::NONE, Flags::NONE)
-    } else {
-        match option {
-            b"defaults" => (Flags::DEFAULTS, Flags::NONE),
-            b"user" | b"users" => (Flags::NONE, Flags::RESTRICTED),
-            b"owner" | b"group" => (Flags::NONE, Flags::NO_SUID_DEV),
-            _ if option.starts_with(b"loop=") => (Flags::NONE, Flags::LOOP),
-            _ => return None,
+    if let Some(set) = among(SETTING) {
+        change.set = set;
+        if Flags::ATIMES.has(set) {
+            // The kernel keeps one way of noting access times.
+            change.clear = Flags::ATIMES;
+        } else if Flags::BIND_ALL.has(set) {
+            change.set.0 |= Flags::BIND.0;
         }
-    };
-    Some(Change { clear, set })
+    } else if let Some(clear) = among(CLEARING) {
+        change.clear = clear;
+    } else if let Some(place) = place(OTHERS, option) {
+        match place {
+            0..4 => {}
+            4..6 => change.set = Flags::RESTRICTED,
+            6..8 => change.set = Flags::NO_SUID_DEV,
+            _ => change.clear = Flags::DEFAULTS,
+        }
+    } else if option.starts_with(b"loop=") {
+        change.set = Flags::LOOP;
+    } else if !NOTES.iter().any(|note| option.starts_with(note)) {
+        return None;
+    }
+    Some(change)
 }
 
 #[cfg(test)]
@@ -204,6 +221,26 @@ mod tests {
     use super::*;
     use crate::parse::mountinfo::unescape;
     use crate::parse::testing::torture;
+
+    impl Flags {
+        fn of(list: &[u8]) -> Self {
+            Self::read(list, &mut Path::new())
+        }
+    }
+
+    fn data(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+        options(list).filter(|option| meaning(option).is_none())
+    }
+
+    #[test]
+    fn data_is_joined_by_commas() {
+        let mut data = Path::new();
+        let flags = Flags::read(b"a=1,ro,b,_netdev,c", &mut data);
+        assert_eq!(data.as_bytes(), b"a=1,b,c");
+        assert_eq!(flags.for_kernel(), 1);
+        assert!(flags.has_any(Flags::NETWORK) && !flags.has_any(Flags::NO_AUTO));
+        assert_eq!(Flags(u32::MAX).for_kernel(), Flags::KERNEL);
+    }
 
     const SAMPLE: &[u8] = b"\
 # /etc/fstab: static file system information.

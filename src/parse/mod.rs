@@ -54,6 +54,12 @@ pub fn next_word<'a>(line: &mut &'a [u8]) -> Option<&'a [u8]> {
     (!word.is_empty()).then_some(word)
 }
 
+/// The place of a word among those of a line, counted from 0.
+#[inline(never)]
+pub fn place(line: &[u8], word: &[u8]) -> Option<usize> {
+    words(line).position(|other| other == word)
+}
+
 /// What stands before and after the first `byte`.
 pub fn split_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|other| *other == byte)?;

@@ -1,4 +1,5 @@
 //! Mounting, unmounting, how full a file system is, and kernel modules.
+#![allow(unsafe_code)]
 
 use core::ffi::CStr;
 
@@ -6,68 +7,34 @@ use rustix::fs::{AtFlags, OFlags, StatxAttributes, StatxFlags, fstatvfs, statx};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use super::raw;
 use super::root::Root;
 use crate::base::path::Path;
 
-/// How something is mounted: flags of mount(2), by their numbers in linux/mount.h.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flags(u32);
+/// `MS_RDONLY`: nothing can be written.
+pub const READ_ONLY: u32 = 1;
+/// `MS_NOSUID`: set-user-ID bits mean nothing.
+pub const NO_SUID: u32 = 1 << 1;
+/// `MS_REMOUNT`: what is mounted already changes its options.
+pub const REMOUNT: u32 = 1 << 5;
+/// `MS_BIND`: the source is a directory, which is shown once more.
+pub const BIND: u32 = 1 << 12;
 
-impl Flags {
-    /// `MS_RDONLY`: nothing can be written.
-    pub const READ_ONLY: Self = Self(1);
-    /// `MS_NOSUID`: set-user-ID bits mean nothing.
-    pub const NO_SUID: Self = Self(1 << 1);
-    /// `MS_NODEV`: device nodes mean nothing.
-    pub const NO_DEV: Self = Self(1 << 2);
-    /// `MS_NOEXEC`: nothing can be executed.
-    pub const NO_EXEC: Self = Self(1 << 3);
-    /// `MS_SYNCHRONOUS`: writing waits for the disk.
-    pub const SYNC: Self = Self(1 << 4);
-    /// `MS_REMOUNT`: what is mounted already changes its options.
-    pub const REMOUNT: Self = Self(1 << 5);
-    /// `MS_DIRSYNC`: writing directories waits for the disk.
-    pub const DIR_SYNC: Self = Self(1 << 7);
-    /// `MS_NOSYMFOLLOW`: symbolic links lead nowhere.
-    pub const NO_SYMLINK_FOLLOW: Self = Self(1 << 8);
-    /// `MS_NOATIME`: reading leaves access times alone.
-    pub const NO_ATIME: Self = Self(1 << 10);
-    /// `MS_NODIRATIME`: reading directories leaves access times alone.
-    pub const NO_DIR_ATIME: Self = Self(1 << 11);
-    /// `MS_BIND`: the source is a directory, which is shown once more.
-    pub const BIND: Self = Self(1 << 12);
-    /// `MS_BIND` and `MS_REC`: so is all that is mounted in it.
-    pub const BIND_ALL: Self = Self(1 << 12 | 1 << 14);
-    /// `MS_SILENT`: the kernel does not complain in its log.
-    pub const SILENT: Self = Self(1 << 15);
-    /// `MS_RELATIME`: reading sets access times now and then.
-    pub const REL_ATIME: Self = Self(1 << 21);
-    /// `MS_STRICTATIME`: reading sets access times.
-    pub const STRICT_ATIME: Self = Self(1 << 24);
-    /// `MS_LAZYTIME`: times are written late.
-    pub const LAZY_TIME: Self = Self(1 << 25);
+/// What is mounted, where, of which type, and what the file system itself is told.
+pub type Strings<'a> = [&'a [u8]; 4];
 
-    /// These flags and the others.
-    pub fn and(self, others: Self) -> Self {
-        Self(self.0 | others.0)
+/// Mounts, with flags as mount(2) has them, by their numbers in linux/mount.h.
+#[inline(never)]
+pub fn mount(strings: &Strings<'_>, flags: u32) -> Result<(), Errno> {
+    let paths = strings.map(|string| Path::of(&[string]));
+    let mut args = [0, 0, 0, flags as usize, 0];
+    for (path, place) in paths.iter().zip([0, 1, 2, 4]) {
+        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        args[place] = path.as_ptr().expose_provenance();
     }
-
-    /// Whether all of the others are among these.
-    pub fn has(self, others: Self) -> bool {
-        self.0 & others.0 == others.0
-    }
-}
-
-/// Mounts `source` at `target`; `data` is what the file system itself is told.
-pub fn mount(
-    source: &CStr,
-    target: &CStr,
-    kind: &CStr,
-    flags: Flags,
-    data: &CStr,
-) -> Result<(), Errno> {
-    let flags = MountFlags::from_bits_retain(flags.0);
-    rustix::mount::mount(source, target, kind, flags, data)
+    // SAFETY: mount takes three strings that end in NUL, which outlive the call, flags, and what is
+    // one more such string to those who get it from here.
+    unsafe { raw::call(libc::SYS_mount, args) }.map(|_| ())
 }
 
 /// Whether something is mounted at this name itself. Kernels before 5.8 do not tell.
@@ -113,24 +80,25 @@ pub fn usage(root: &Root, path: &Path) -> Result<Usage, Errno> {
     })
 }
 
-/// Where the modules of the running kernel lie, below the root and with a slash behind it.
-pub fn modules_directory() -> Path {
+/// Where the modules of the running kernel lie.
+pub fn modules_directory(root: &Root) -> Result<Root, Errno> {
     let release = rustix::system::uname();
-    Path::of(&[b"lib/modules/", release.release().to_bytes(), b"/"])
+    root.directory_at(&[b"lib/modules/", release.release().to_bytes()])
 }
 
-/// Loads the kernel module in a file, given these parameters; `compressed` if the kernel has to
-/// unpack it. One that is loaded already is no error.
-pub fn load_module(
-    root: &Root,
-    path: &[&[u8]],
-    parameters: &CStr,
-    compressed: bool,
-) -> Result<(), Errno> {
+/// Loads the kernel module in a file, given these parameters; the kernel has to unpack what does not
+/// end in `.ko`. One that is loaded already is no error.
+pub fn load_module(directory: &Root, file: &[u8], parameters: &[u8]) -> Result<(), Errno> {
     /// `MODULE_INIT_COMPRESSED_FILE` of linux/module.h.
     const COMPRESSED: i32 = 4;
-    let flags = if compressed { COMPRESSED } else { 0 };
-    match rustix::system::finit_module(root.file_at(path)?, parameters, flags) {
+    let flags = if file.ends_with(b".ko") {
+        0
+    } else {
+        COMPRESSED
+    };
+    let parameters = Path::of(&[parameters]);
+    let parameters = parameters.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+    match rustix::system::finit_module(directory.file_at(&[file])?, parameters, flags) {
         Err(Errno::EXIST) => Ok(()),
         other => other,
     }

@@ -111,6 +111,12 @@ impl Root {
         self.with_at(&[relative(path)], OFlags::RDONLY, 0)
     }
 
+    /// Opens a character device for both directions, never waiting on it.
+    #[inline(never)]
+    pub fn open_port(&self, name: &[&[u8]]) -> Result<OwnedFd, Errno> {
+        self.with_at(name, OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY, 0)
+    }
+
     /// Opens a file to write, never waiting on it and never making it.
     pub fn for_writing(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -149,11 +155,11 @@ impl Root {
 
     /// Makes a character device, for its owner alone.
     #[inline(never)]
-    pub fn make_device(&self, name: &[u8], major: u32, minor: u32) -> Result<(), Errno> {
+    pub fn make_device(&self, name: &[&[u8]], major: u32, minor: u32) -> Result<(), Errno> {
         let mode = (libc::S_IFCHR | 0o600) as usize;
         let device = rustix::fs::makedev(major, minor) as usize;
         // SAFETY: mknodat takes two numbers more.
-        unsafe { self.call(libc::SYS_mknodat, &[name], mode, device) }.map(|_| ())
+        unsafe { self.call(libc::SYS_mknodat, name, mode, device) }.map(|_| ())
     }
 
     /// Reads a file from its start until it ends or `buffer` is full. Gives what was read, which is

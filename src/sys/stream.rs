@@ -8,16 +8,6 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 
-/// Opens a character device for both directions, never waiting on it.
-pub fn open_port(path: &CStr) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat(
-        CWD,
-        path,
-        OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY,
-        Mode::empty(),
-    )
-}
-
 /// A unix socket listening at `path`; a file already there is removed first, as qemu-ga does.
 pub fn listen_unix(path: &CStr) -> Result<OwnedFd, Errno> {
     match rustix::fs::unlink(path) {
