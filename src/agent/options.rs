@@ -8,7 +8,7 @@ use crate::agent::channel::DEFAULT_PORT;
 use crate::base::limits::FREEZE_TIMEOUT_S;
 use crate::base::text;
 use crate::commands;
-use crate::parse::{split_once, words};
+use crate::parse::{self, split_once, words};
 use crate::state::filter::Filter;
 
 /// Where clients come from.
@@ -181,16 +181,16 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<'_, I> {
         options.about = value;
         match place {
             0 | 1 => {
-                if matches!(value, b"help" | b"?") {
+                if parse::place(b"help ?", value).is_some() {
                     return Err(Stop::Commands);
                 }
                 list(&mut options.filter, place == 1, value);
             }
             2 => {
-                options.method = match value {
-                    b"virtio-serial" => Method::VirtioSerial,
-                    b"unix-listen" => Method::UnixListen,
-                    _ => return Err(Stop::Method),
+                options.method = match parse::place(b"virtio-serial unix-listen", value) {
+                    Some(0) => Method::VirtioSerial,
+                    Some(_) => Method::UnixListen,
+                    None => return Err(Stop::Method),
                 }
             }
             3 => options.path = Some(value),

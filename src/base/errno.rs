@@ -5,23 +5,22 @@
 //!
 //! The texts themselves are in [`texts`](super::texts).
 
-use super::texts::{UNKNOWN, line};
+use super::texts::{LINES, UNKNOWN, line};
 
-pub use super::texts::Text;
+pub use super::texts::{LINE_BYTES as TEXT_BYTES, Text};
 
 /// The text of error number `errno` (positive), as glibc's English strerror.
 ///
-/// `None` for a number Linux does not use; glibc then says `Unknown error N`.
-pub fn text(errno: i32) -> Option<Text> {
+/// Empty for a number Linux does not use; glibc then says `Unknown error N`.
+pub fn text(errno: i32) -> Text {
     let number = errno.cast_unsigned() as usize;
-    (number < UNKNOWN)
-        .then(|| line(number))
-        .filter(|text| !text.is_empty())
+    line(if number < UNKNOWN { number } else { LINES })
 }
 
 /// The text of error number `errno` for people who will not look any closer.
 pub fn words(errno: i32) -> Text {
-    text(errno).unwrap_or_else(|| line(UNKNOWN))
+    let text = text(errno);
+    if text.is_empty() { line(UNKNOWN) } else { text }
 }
 
 #[cfg(test)]
@@ -30,8 +29,8 @@ mod tests {
     use crate::base::texts::TEXTS;
 
     fn text(errno: i32) -> Option<&'static str> {
-        let text = super::text(errno)?;
-        Some(String::from_utf8(text.to_vec()).unwrap().leak())
+        let text = String::from_utf8(super::text(errno).to_vec()).unwrap();
+        (!text.is_empty()).then(|| &*text.leak())
     }
 
     #[test]

@@ -186,7 +186,7 @@ static BYTES: [u8; PACKED.len] = *PACKED.bytes.first_chunk().unwrap();
 static PAIRS: Pairs = PACKED.pairs;
 
 /// Room for the longest line.
-const LINE_BYTES: usize = 81;
+pub const LINE_BYTES: usize = 81;
 
 /// A line.
 pub type Text = heapless::Vec<u8, LINE_BYTES>;

@@ -9,13 +9,14 @@
 //! the thaw that comes late answers 0; a freeze that takes longer than that is given up.
 
 use super::{Outcome, Own, Slow, no_mount_table};
-use crate::probe::mounts::{self, Mount, Mounts};
+use crate::probe::mounts::{self, Mounts};
 use crate::state::State;
 use crate::state::freeze::Event;
 use crate::sys::log::Level;
 use crate::sys::root::Root;
-use crate::sys::{AsFd, Errno, fsctl, mem, number};
+use crate::sys::{AsFd, Errno, OwnedFd, fsctl, mem, number};
 use crate::wire::args::Args;
+use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
 
 /// Freezes all file systems, or those mounted where told.
@@ -69,25 +70,24 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
         Err(_) => return Err(no_mount_table(reply)),
     };
     let chosen = args.value("mountpoints");
-    let is_chosen = |mount: &Mount<'_>| {
-        chosen.is_none_or(|chosen| {
-            let mut names = chosen.items().filter_map(|name| name.string());
-            names.any(|name| name.bytes().eq(mount.mount_point.iter().copied()))
-        })
-    };
     state.freeze.make_marker();
     let mut count = 0;
-    for mount in mounts.backward().filter(is_chosen) {
-        match freeze_one(&state.root, &mount) {
-            Ok(true) => count += 1,
-            Ok(false) => {}
-            Err((what, errno)) => {
+    for mount in mounts.backward() {
+        if !chosen.is_none_or(|chosen| names(chosen, mount.mount_point)) {
+            continue;
+        }
+        let (what, done): (&[u8], _) = match state.root.mount_point(mount.mount_point) {
+            Ok(inside) => (b"failed to freeze ", freeze_one(&inside)),
+            Err(errno) => (b"failed to open ", Err(errno)),
+        };
+        match done {
+            Ok(frozen) => count += frozen,
+            Err(errno) => {
                 // Whatever is frozen by now must not stay so; that fails like the freeze did.
                 if thaw_all(&state.root).is_ok() {
                     state.freeze.remove_marker();
                 }
-                let error = reply.fail().text(what).bytes(mount.mount_point);
-                return Err(error.errno(number(errno)).end());
+                return Err(reply.refuse(&[what, mount.mount_point], number(errno)));
             }
         }
     }
@@ -99,15 +99,18 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
     Ok(SOMETHING)
 }
 
-/// Freezes one file system; gives false if it cannot be, or is already.
-fn freeze_one(root: &Root, mount: &Mount<'_>) -> Result<bool, (&'static str, Errno)> {
-    let inside = root
-        .mount_point(mount.mount_point)
-        .map_err(|errno| ("failed to open ", errno))?;
+/// Whether a mount point is among those chosen.
+fn names(chosen: Json<'_>, mount_point: &[u8]) -> bool {
+    let mut names = chosen.items().filter_map(|name| name.string());
+    names.any(|name| name.bytes().eq(mount_point.iter().copied()))
+}
+
+/// Freezes one file system; gives how many that were: none if it cannot be, or is already.
+fn freeze_one(inside: &OwnedFd) -> Result<i64, Errno> {
     match fsctl::freeze(inside.as_fd()) {
-        Ok(()) => Ok(true),
-        Err(Errno::OPNOTSUPP | Errno::BUSY) => Ok(false),
-        Err(errno) => Err(("failed to freeze ", errno)),
+        Ok(()) => Ok(1),
+        Err(Errno::OPNOTSUPP | Errno::BUSY) => Ok(0),
+        Err(errno) => Err(errno),
     }
 }
 

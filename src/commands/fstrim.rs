@@ -6,13 +6,10 @@
 
 use super::{Slow, no_mount_table};
 use crate::base::errno;
-use crate::probe::mounts::{Mount, Mounts};
+use crate::probe::mounts::Mounts;
 use crate::state::State;
-use crate::sys::fsctl::{self, Trimmed};
-use crate::sys::root::Root;
-use crate::sys::{AsFd, Errno, number};
+use crate::sys::{AsFd, Errno, fsctl, number};
 use crate::wire::args::Args;
-use crate::wire::emit::Object;
 use crate::wire::reply::{Failed, Reply};
 
 /// Trims all file systems.
@@ -27,10 +24,28 @@ fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
     let mut object = reply.value().object();
     let mut list = object.member("paths").list();
     for mount in mounts.backward() {
-        let outcome = trim(&state.root, &mount, minimum);
         let mut path = list.item().object();
-        path.member("path").text(mount.mount_point);
-        report(&mut path, outcome);
+        path.text("path", mount.mount_point);
+        let (what, done): (&[u8], _) = match state.root.mount_point(mount.mount_point) {
+            Ok(inside) => (b"failed to trim: ", fsctl::trim(inside.as_fd(), minimum)),
+            Err(errno) => (b"failed to open: ", Err(errno)),
+        };
+        match done {
+            Ok(trimmed) => {
+                let trimmed = [trimmed.bytes, trimmed.minimum];
+                path.numbers_as("trimmed minimum", "", true, &trimmed);
+            }
+            Err(errno) => {
+                let mut error = heapless::Vec::<u8, ERROR_BYTES>::new();
+                let _ = error.extend_from_slice(what);
+                let _ = error.extend_from_slice(&errno::text(number(errno)));
+                if matches!(errno, Errno::NOTTY | Errno::OPNOTSUPP) && what == b"failed to trim: " {
+                    error.clear();
+                    let _ = error.extend_from_slice(b"trim not supported");
+                }
+                path.text("error", &error);
+            }
+        }
         path.end();
     }
     list.end();
@@ -38,32 +53,5 @@ fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
     Ok(0)
 }
 
-fn trim(
-    root: &Root,
-    mount: &Mount<'_>,
-    minimum: u64,
-) -> Result<Trimmed, (&'static str, Option<Errno>)> {
-    let inside = root
-        .mount_point(mount.mount_point)
-        .map_err(|errno| ("failed to open: ", Some(errno)))?;
-    fsctl::trim(inside.as_fd(), minimum).map_err(|errno| match errno {
-        Errno::NOTTY | Errno::OPNOTSUPP => ("trim not supported", None),
-        errno => ("failed to trim: ", Some(errno)),
-    })
-}
-
-fn report(path: &mut Object<'_>, outcome: Result<Trimmed, (&'static str, Option<Errno>)>) {
-    match outcome {
-        Ok(trimmed) => {
-            path.member("trimmed").int(trimmed.bytes.cast_signed());
-            path.member("minimum").int(trimmed.minimum.cast_signed());
-        }
-        Err((what, errno)) => {
-            let reason = errno
-                .and_then(|errno| errno::text(number(errno)))
-                .unwrap_or_default();
-            path.member("error")
-                .text_of(what.bytes().chain(reason.iter().copied()));
-        }
-    }
-}
+/// Room for the longest error.
+const ERROR_BYTES: usize = 16 + errno::TEXT_BYTES;

@@ -146,7 +146,7 @@ fn refused(errno: Errno, reply: &mut Reply<'_>) -> Failed {
 
 /// Tells PID 1; gives whether it got it.
 fn tell(root: &Root, way: Way, how: Down) -> bool {
-    let mut told = Records::new();
+    let mut told = [0; 2 * REQUEST_BYTES];
     let (fifos, told): (&[&[u8]], &[u8]) = match way {
         Way::Signal(signal) => return process::kill(1, signal).is_ok(),
         Way::OpenRc => {
@@ -167,34 +167,27 @@ fn tell(root: &Root, way: Way, how: Down) -> bool {
 const REQUEST_BYTES: usize = 384;
 /// The first number of every request.
 const MAGIC: u32 = 0x0309_1969;
-const CHANGE_RUNLEVEL: u8 = 1;
-const SET_VARIABLE: u8 = 6;
-
-/// Requests for sysvinit.
-type Records = heapless::Vec<u8, { 2 * REQUEST_BYTES }>;
+const CHANGE_RUNLEVEL: u32 = 1;
+const SET_VARIABLE: u32 = 6;
 
 /// Sets the variable INIT_HALT, then changes the runlevel. A request is: magic, command, runlevel,
 /// seconds from SIGTERM to SIGKILL (0: sysvinit's own), each an `int`, then what the command needs
 /// besides, then nothing.
-fn sysv_request(how: Down, requests: &mut Records) {
+fn sysv_request(how: Down, requests: &mut [u8; 2 * REQUEST_BYTES]) {
     let (runlevel, variable): (u8, &[u8]) = match how {
         Down::PowerOff => (b'0', b"INIT_HALT=POWEROFF"),
         Down::Halt => (b'0', b"INIT_HALT=HALT"),
         Down::Reboot => (b'6', b"INIT_HALT="),
     };
-    let both: &[(u8, u8, &[u8])] = &[
-        (SET_VARIABLE, 0, variable),
-        (CHANGE_RUNLEVEL, runlevel, b""),
-    ];
-    for (command, runlevel, data) in both {
-        let end = requests.len() + REQUEST_BYTES;
-        let _ = requests.extend_from_slice(&MAGIC.to_ne_bytes());
-        for number in &[*command, *runlevel, 0] {
-            let _ = requests.extend_from_slice(&u32::from(*number).to_ne_bytes());
-        }
-        let _ = requests.extend_from_slice(data);
-        let _ = requests.resize(end, 0);
+    const NEXT: usize = REQUEST_BYTES;
+    requests[..4].copy_from_slice(&MAGIC.to_ne_bytes());
+    requests[4..8].copy_from_slice(&SET_VARIABLE.to_ne_bytes());
+    for (byte, given) in requests[16..].iter_mut().zip(variable) {
+        *byte = *given;
     }
+    requests[NEXT..NEXT + 4].copy_from_slice(&MAGIC.to_ne_bytes());
+    requests[NEXT + 4..NEXT + 8].copy_from_slice(&CHANGE_RUNLEVEL.to_ne_bytes());
+    requests[NEXT + 8..NEXT + 12].copy_from_slice(&u32::from(runlevel).to_ne_bytes());
 }
 
 /// Runs `step` in a child; after `limit_ms` goes on without it.
@@ -335,7 +328,7 @@ mod tests {
             (Down::Halt, b"INIT_HALT=HALT\0", b'0'),
             (Down::Reboot, b"INIT_HALT=\0", b'6'),
         ] {
-            let mut requests = Records::new();
+            let mut requests = [0; 2 * REQUEST_BYTES];
             sysv_request(how, &mut requests);
             let (first, second) = requests.split_at(REQUEST_BYTES);
             assert_eq!(first[..4], 0x0309_1969u32.to_ne_bytes());

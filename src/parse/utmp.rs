@@ -63,7 +63,9 @@ pub fn records(mut bytes: &[u8], layout: Layout) -> impl Iterator<Item = Record<
     core::iter::from_fn(move || parse(take(&mut bytes, layout.record_bytes())?, layout))
 }
 
-fn parse(record: &[u8], layout: Layout) -> Option<Record<'_>> {
+/// The record that `bytes` begin with, if it is complete.
+pub fn parse(bytes: &[u8], layout: Layout) -> Option<Record<'_>> {
+    let record = bytes.get(..layout.record_bytes())?;
     let (seconds, microseconds) = match layout {
         Layout::Narrow => {
             let word = |at| array(record, at).map(u32::from_ne_bytes).map(i64::from);

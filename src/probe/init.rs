@@ -17,7 +17,7 @@
 //! no signal for.
 
 use crate::parse::proc::has_signal;
-use crate::parse::{until_nul, words};
+use crate::parse::{place, until_nul};
 use crate::sys::power::Down;
 use crate::sys::root::Root;
 
@@ -64,7 +64,7 @@ pub fn way_down(root: &Root, how: Down) -> Option<Way> {
     let mut buffer = [0; 256];
     let program = root.link_at(&[b"proc/1/exe"], &mut buffer).ok()?;
     let program = base_name(program);
-    let known = words(PROGRAMS).position(|known| known == program)?;
+    let known = place(PROGRAMS, program)?;
     let by_call = known < BY_CALL;
     if by_call {
         let called = root.read_at(&[b"proc/1/cmdline"], &mut buffer).ok()?;

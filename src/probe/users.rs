@@ -4,7 +4,7 @@
 
 use crate::base::limits::LOGIN_LIST_BYTES;
 use crate::base::store::Store;
-use crate::parse::utmp::{Layout, Record, USER_PROCESS, records};
+use crate::parse::utmp::{Layout, USER_PROCESS, parse};
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
@@ -36,68 +36,67 @@ impl Users {
     /// What reading the file came to.
     pub fn read(root: &Root) -> Result<Self, Errno> {
         let mut records = Buffer::new(&mut [], LOGIN_LIST_BYTES);
-        let mut files = PLACES.iter().map(|place| root.file_at(&[place]));
-        if let Some(file) = files.find_map(Result::ok) {
+        for place in &PLACES {
+            let Ok(file) = root.file_at(&[place]) else {
+                continue;
+            };
             let mut chunk = [0; 4096];
             while let Read::Bytes(len) = stream::read(&file, &mut chunk)? {
-                let chunk = chunk.get(..len).unwrap_or_default();
-                if records.append(chunk).is_err() {
+                if records.append(&chunk[..len]).is_err() {
                     break;
                 }
             }
+            break;
         }
         Ok(Self { records })
     }
 
     /// Calls `each` with everybody, in the order of their first records.
     pub fn each(&self, each: &mut dyn FnMut(User<'_>)) {
-        let mut place = 0;
-        while let Some(login) = self.at(place) {
-            if login.kind == USER_PROCESS
-                && let Some(since) = self.since(&login, place)
-            {
-                each(User {
-                    name: login.user,
-                    seconds: since.0,
-                    microseconds: since.1,
-                });
+        let records = self.records.bytes();
+        let mut rest = records;
+        loop {
+            let mut place = rest;
+            let Some(mut user) = next(&mut rest) else {
+                return;
+            };
+            // Whoever had a record before was there then.
+            let mut earlier = &records[..records.len() - place.len()];
+            let mut known = false;
+            while let Some(other) = next(&mut earlier) {
+                known |= other.name == user.name;
             }
-            place += 1;
-        }
-    }
-
-    /// When whoever has this record at `place` logged in first; `None` if another record of the same
-    /// user comes before it.
-    fn since(&self, login: &Record<'_>, place: usize) -> Option<(i64, u32)> {
-        let mut since = time(login);
-        let mut other_place = 0;
-        while let Some(other) = self.at(other_place) {
-            if other.kind == USER_PROCESS && other.user == login.user {
-                if other_place < place {
-                    return None;
+            while let Some(other) = next(&mut place) {
+                if other.name == user.name {
+                    let time = (user.seconds, user.microseconds);
+                    (user.seconds, user.microseconds) =
+                        time.min((other.seconds, other.microseconds));
                 }
-                since = since.min(time(&other));
             }
-            other_place += 1;
+            if !known {
+                each(user);
+            }
         }
-        Some(since)
-    }
-
-    /// The record at `place`, counted from 0.
-    fn at(&self, place: usize) -> Option<Record<'_>> {
-        let start = place.checked_mul(Layout::NATIVE.record_bytes())?;
-        records(self.records.bytes().get(start..)?, Layout::NATIVE).next()
     }
 }
 
-/// The time of a record, whose microseconds may be any number.
+/// The next login in these records, which are then those behind it.
 #[inline(never)]
-fn time(record: &Record<'_>) -> (i64, u32) {
-    let seconds = record
-        .seconds
-        .saturating_add(record.microseconds.div_euclid(1_000_000));
-    let microseconds = record.microseconds.rem_euclid(1_000_000);
-    (seconds, u32::try_from(microseconds).unwrap_or(0))
+fn next<'a>(records: &mut &'a [u8]) -> Option<User<'a>> {
+    loop {
+        let login = parse(records, Layout::NATIVE)?;
+        *records = records.get(Layout::NATIVE.record_bytes()..)?;
+        if login.kind == USER_PROCESS {
+            // The microseconds may be any number.
+            return Some(User {
+                name: login.user,
+                seconds: login
+                    .seconds
+                    .saturating_add(login.microseconds.div_euclid(1_000_000)),
+                microseconds: login.microseconds.rem_euclid(1_000_000) as u32,
+            });
+        }
+    }
 }
 
 #[cfg(test)]

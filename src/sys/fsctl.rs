@@ -1,11 +1,15 @@
 //! Freeze, thaw and trim of a mounted file system: the ioctls of linux/fs.h.
 #![allow(unsafe_code)]
 
+use core::ptr;
+
 use linux_raw_sys::general::fstrim_range;
-use rustix::fd::BorrowedFd;
+use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
-use rustix::ioctl::{IntegerSetter, Opcode, Updater, ioctl, opcode};
+use rustix::ioctl::{Opcode, opcode};
 use static_assertions::{const_assert, const_assert_eq};
+
+use super::raw;
 
 /// `FIFREEZE`, `_IOWR('X', 119, int)`.
 const FIFREEZE: Opcode = opcode::read_write::<i32>(b'X', 119);
@@ -22,13 +26,22 @@ const_assert!(FITRIM == 0xC018_5879);
 /// Freezes the file system that `inside` lies on; it stays frozen when the descriptor is closed.
 pub fn freeze(inside: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: FIFREEZE takes no pointer; its argument is ignored.
-    unsafe { ioctl(inside, IntegerSetter::<FIFREEZE>::new_usize(0)) }
+    unsafe { ioctl(inside, FIFREEZE, 0) }
 }
 
 /// Undoes one freeze of the file system that `inside` lies on; EINVAL if it is not frozen.
 pub fn thaw(inside: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: FITHAW takes no pointer; its argument is ignored.
-    unsafe { ioctl(inside, IntegerSetter::<FITHAW>::new_usize(0)) }
+    unsafe { ioctl(inside, FITHAW, 0) }
+}
+
+/// # Safety
+/// The call must be sound with this argument.
+#[inline(never)]
+unsafe fn ioctl(inside: BorrowedFd<'_>, call: Opcode, argument: usize) -> Result<(), Errno> {
+    let args = [inside.as_raw_fd() as usize, call as usize, argument, 0, 0];
+    // SAFETY: ioctl takes a descriptor, the call, and what that takes, for which the caller answers.
+    unsafe { raw::call(libc::SYS_ioctl, args) }.map(|_| ())
 }
 
 /// What a trim did, in bytes.
@@ -47,9 +60,10 @@ pub fn trim(inside: BorrowedFd<'_>, minimum: u64) -> Result<Trimmed, Errno> {
         len: u64::MAX,
         minlen: minimum,
     };
+    let place = ptr::from_mut(&mut range).expose_provenance();
     // SAFETY: FITRIM reads and writes one fstrim_range; `range` is ours, has the kernel's layout
     // (asserted above) and outlives the call.
-    unsafe { ioctl(inside, Updater::<FITRIM, fstrim_range>::new(&mut range)) }?;
+    unsafe { ioctl(inside, FITRIM, place) }?;
     Ok(Trimmed {
         bytes: range.len,
         minimum: range.minlen,

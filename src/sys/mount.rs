@@ -9,6 +9,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::raw;
 use super::root::Root;
+use crate::base::limits::PATH_BYTES;
 use crate::base::path::Path;
 
 /// `MS_RDONLY`: nothing can be written.
@@ -26,15 +27,27 @@ pub type Strings<'a> = [&'a [u8]; 4];
 /// Mounts, with flags as mount(2) has them, by their numbers in linux/mount.h.
 #[inline(never)]
 pub fn mount(strings: &Strings<'_>, flags: u32) -> Result<(), Errno> {
-    let paths = strings.map(|string| Path::of(&[string]));
-    let mut args = [0, 0, 0, flags as usize, 0];
-    for (path, place) in paths.iter().zip([0, 1, 2, 4]) {
-        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        args[place] = path.as_ptr().expose_provenance();
+    let mut bytes = heapless::Vec::<u8, { 4 * PATH_BYTES }>::new();
+    let start = bytes.as_ptr().expose_provenance();
+    let mut addresses = [0; 4];
+    for (string, address) in strings.iter().zip(&mut addresses) {
+        *address = start + bytes.len();
+        if string.len() >= PATH_BYTES || string.contains(&0) {
+            return Err(Errno::NAMETOOLONG);
+        }
+        let _ = bytes.extend_from_slice(string);
+        let _ = bytes.push(0);
     }
-    // SAFETY: mount takes three strings that end in NUL, which outlive the call, flags, and what is
-    // one more such string to those who get it from here.
-    unsafe { raw::call(libc::SYS_mount, args) }.map(|_| ())
+    let [source, target, kind, data] = addresses;
+    // SAFETY: mount takes strings that end in NUL, which outlive the call, and flags; what a file
+    // system is told is a string for all that do not bring helpers of their own.
+    unsafe {
+        raw::call(
+            libc::SYS_mount,
+            [source, target, kind, flags as usize, data],
+        )
+    }
+    .map(|_| ())
 }
 
 /// Whether something is mounted at this name itself. Kernels before 5.8 do not tell.

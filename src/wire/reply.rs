@@ -172,10 +172,11 @@ impl Failure<'_> {
 
     /// Colon, blank, and the C library's words for an error number.
     pub fn errno(self, number: i32) -> Self {
-        match errno::text(number) {
-            Some(text) => self.text(": ").bytes(&text),
-            None => self.text(": Unknown error ").number(i64::from(number)),
+        let text = errno::text(number);
+        if text.is_empty() {
+            return self.text(": Unknown error ").number(i64::from(number));
         }
+        self.text(": ").bytes(&text)
     }
 
     /// Ends the error.
