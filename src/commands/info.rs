@@ -11,7 +11,7 @@ pub const VERSION: &str = concat!("11.1.0+gaunt.", env!("CARGO_PKG_VERSION"));
 /// Lists every command, also those not allowed.
 pub(super) fn info(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let mut object = reply.value().object();
-    object.member("version").text(VERSION.as_bytes());
+    object.text("version", VERSION.as_bytes());
     let mut list = object.member("supported_commands").list();
     let mut commands = [None; COUNT];
     for (slot, command) in commands.iter_mut().rev().zip(all()) {

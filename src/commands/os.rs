@@ -38,7 +38,7 @@ pub(super) fn get_host_name(
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     let mut object = reply.value().object();
-    object.member("host-name").text(Names::now().host());
+    object.text("host-name", Names::now().host());
     object.end();
     Ok(())
 }
@@ -51,9 +51,9 @@ pub(super) fn get_osinfo(
 ) -> Result<(), Failed> {
     let mut object = reply.value().object();
     let names = Names::now();
-    object.member("kernel-release").text(names.release());
-    object.member("kernel-version").text(names.version());
-    object.member("machine").text(names.machine());
+    object.text("kernel-release", names.release());
+    object.text("kernel-version", names.version());
+    object.text("machine", names.machine());
     put_release(&mut object, &state.root, state.os_release);
     object.end();
     Ok(())
@@ -65,8 +65,8 @@ fn put_release(object: &mut Object<'_>, root: &Root, told: Option<&[u8]>) {
     for member in &MEMBERS {
         let mut key = heapless::Vec::<u8, 16>::new();
         for byte in member.bytes() {
-            let byte = if byte == b'-' { b'_' } else { byte };
-            key.push(byte.to_ascii_uppercase()).unwrap_or_default();
+            let byte = if byte == b'-' { b'_' } else { byte & !0x20 };
+            key.push(byte).unwrap_or_default();
         }
         if let Some(value) = os_release::value(file, &key) {
             object.member(member).text_of(value.bytes());

@@ -25,7 +25,7 @@ fn list(root: &Root, reply: &mut Reply<'_>) {
     if let Ok(users) = Users::read(root) {
         users.each(&mut |user| {
             let mut item = list.item().object();
-            item.member("user").text(user.name);
+            item.text("user", user.name);
             item.member("login-time")
                 .decimal(user.seconds, user.microseconds.into(), 6);
             item.end();

@@ -45,13 +45,9 @@ impl<'a> Value<'a> {
     /// The value without its quoting.
     pub fn bytes(self) -> Bytes<'a> {
         match self.text {
-            [b'"', rest @ ..] => Bytes {
+            [quote @ (b'"' | b'\''), rest @ ..] => Bytes {
                 rest,
-                quote: Some(b'"'),
-            },
-            [b'\'', rest @ ..] => Bytes {
-                rest,
-                quote: Some(b'\''),
+                quote: Some(*quote),
             },
             rest => Bytes { rest, quote: None },
         }

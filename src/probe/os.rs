@@ -8,21 +8,25 @@ const PLACES: [&[u8]; 2] = [b"etc/os-release", b"usr/lib/os-release"];
 /// The file: the one at `told` alone, if told, else at the usual places. Empty if there is none;
 /// whole lines only if it does not fit into `buffer`.
 pub fn release<'b>(root: &Root, told: Option<&[u8]>, buffer: &'b mut [u8]) -> &'b [u8] {
-    let room = buffer.len();
-    let len = match told {
-        Some(told) => read(root, relative(told), buffer),
-        None => PLACES.iter().find_map(|place| read(root, place, buffer)),
+    let places: [&[u8]; 2] = match told {
+        Some(told) => [relative(told); 2],
+        None => PLACES,
     };
-    let file = buffer.get(..len.unwrap_or(0)).unwrap_or_default();
-    if file.len() < room {
-        return file;
+    let mut len = 0;
+    for place in &places {
+        if let Ok(file) = root.read_at(&[place], buffer) {
+            len = file.len();
+            break;
+        }
     }
-    let line_end = file.iter().rposition(|byte| *byte == b'\n');
-    line_end.and_then(|end| file.get(..end)).unwrap_or_default()
-}
-
-fn read(root: &Root, place: &[u8], buffer: &mut [u8]) -> Option<usize> {
-    Some(root.read_at(&[place], buffer).ok()?.len())
+    if len == buffer.len() {
+        // There may be more of the last line.
+        while len > 0 && buffer.get(len - 1) != Some(&b'\n') {
+            len -= 1;
+        }
+        len = len.saturating_sub(1);
+    }
+    buffer.get(..len).unwrap_or_default()
 }
 
 #[cfg(test)]

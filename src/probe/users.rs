@@ -55,22 +55,16 @@ impl Users {
     pub fn each(&self, each: &mut dyn FnMut(User<'_>)) {
         let records = self.records.bytes();
         let mut rest = records;
-        loop {
-            let mut place = rest;
-            let Some(mut user) = next(&mut rest) else {
-                return;
-            };
-            // Whoever had a record before was there then.
-            let mut earlier = &records[..records.len() - place.len()];
-            let mut known = false;
-            while let Some(other) = next(&mut earlier) {
-                known |= other.name == user.name;
-            }
-            while let Some(other) = next(&mut place) {
-                if other.name == user.name {
-                    let time = (user.seconds, user.microseconds);
-                    (user.seconds, user.microseconds) =
-                        time.min((other.seconds, other.microseconds));
+        while let Some(mut user) = next(&mut rest) {
+            let (mut others, mut known) = (records, false);
+            while let Some(other) = next(&mut others) {
+                if other.name != user.name {
+                    continue;
+                }
+                // One that comes before this has more behind it.
+                known |= others.len() > rest.len();
+                if (other.seconds, other.microseconds) < (user.seconds, user.microseconds) {
+                    user = other;
                 }
             }
             if !known {
