@@ -150,7 +150,7 @@ fn mount_pass(root: &Root, log: &mut Log, done: &mut Done, last: bool) -> bool {
 }
 
 fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: Flags, data: &[u8]) -> Result<(), Errno> {
-    if entry.kind == b"swap" || wanted.has_any(Flags::NO_AUTO) || wanted.has_any(Flags::NETWORK) {
+    if entry.kind == b"swap" || wanted.has_any(Flags::NOT_NOW) {
         return Ok(());
     }
     let mut flags = wanted.for_kernel();

@@ -60,7 +60,7 @@ impl Path {
 
     /// Bytes without the NUL.
     pub fn len(&self) -> usize {
-        self.bytes.len() - 1
+        self.as_bytes().len()
     }
 
     /// Whether nothing has been put in.
@@ -69,8 +69,9 @@ impl Path {
     }
 
     /// The bytes, without the NUL.
+    #[inline(never)]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len()]
+        self.bytes.split_last().map_or(b"", |(_, path)| path)
     }
 
     /// The path for a system call, or `None` if it was spoilt.

@@ -118,6 +118,9 @@ impl Flags {
     /// `_netdev`: needs the network.
     pub const NETWORK: Self = Self(1 << 19);
 
+    /// What is not to be mounted here and now.
+    pub const NOT_NOW: Self = Self(Self::NO_AUTO.0 | Self::NETWORK.0);
+
     /// Those that the kernel knows.
     const KERNEL: u32 = 0x0320_DDBF;
 
