@@ -11,7 +11,6 @@
 //! processors do.
 
 use super::{Slow, cannot};
-use crate::base::path::Path;
 use crate::base::text::{parse_hex, trim};
 use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, Step};
 use crate::state::State;
@@ -66,9 +65,7 @@ fn set_block(root: &Root, (block, online): (i64, bool), value: Value<'_>) {
     let response: &[u8] = match set {
         Ok(()) => b"success",
         Err(fault) => match fault.step {
-            Step::Find if root.has(&Path::of(&[MEMORY.directory.as_bytes()])) == Ok(true) => {
-                b"not-found"
-            }
+            Step::Find if root.has_at(&[MEMORY.directory.as_bytes()]) == Ok(true) => b"not-found",
             Step::Find | Step::TakeOut => b"operation-not-supported",
             _ => b"operation-failed",
         },

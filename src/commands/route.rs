@@ -6,7 +6,6 @@
 //! no routes and is no error; numbers have no sign.
 
 use super::{Slow, cannot};
-use crate::base::path::Path;
 use crate::base::text::Digits;
 use crate::parse::routes::{self, address, word};
 use crate::sys::Errno;
@@ -35,7 +34,7 @@ fn put_table(
     version: u64,
     list: &mut List<'_>,
 ) -> Result<(), Errno> {
-    let read = root.lines(&Path::of(&[path]), &mut |line| {
+    let read = root.lines_at(&[path], &mut |line| {
         // The heading of one of them.
         if !line.starts_with(b"Iface\t") {
             put_route(line, columns, version, list.item());

@@ -7,7 +7,6 @@
 //! more in the kernel either.
 
 use super::cannot;
-use crate::base::path::Path;
 use crate::parse::stats::{Row, row as parse};
 use crate::state::State;
 use crate::sys::root::Root;
@@ -52,7 +51,7 @@ fn list(
     processors: bool,
 ) -> Result<(), Failed> {
     let mut list = reply.value().list();
-    let read = root.lines(&Path::of(&[file.as_bytes()]), &mut |line| {
+    let read = root.lines_at(&[file.as_bytes()], &mut |line| {
         let mut row = Row::default();
         if parse(line, processors, &mut row).is_some() {
             let mut item = list.item().object();

@@ -83,7 +83,7 @@ impl Kind {
     /// Calls `each` with the number of every part until it returns false.
     pub fn each(&self, root: &Root, each: &mut dyn FnMut(i64) -> bool) -> Result<(), Errno> {
         let prefix = self.prefix.as_bytes();
-        root.list(&Path::of(&[self.directory.as_bytes()]), &mut |name, _| {
+        root.list_at(&[self.directory.as_bytes()], &mut |name, _| {
             let name = name.strip_prefix(&prefix[1..]);
             let number = name.and_then(parse_u64);
             number.is_none_or(|number| each(number.cast_signed()))

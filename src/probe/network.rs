@@ -13,7 +13,6 @@
 //! A list that changes while the kernel goes through it may lack something; [`Dump::changed`] tells,
 //! and it is up to the caller to begin again.
 
-use crate::base::path::Path;
 use crate::parse::netlink::{Message, RTM_NEWADDR, RTM_NEWLINK, dump};
 use crate::sys::Errno;
 use crate::sys::netlink::Route;
@@ -83,7 +82,7 @@ fn group(root: &Root, link: &Message<'_>) -> Group {
     if link.link_flags() & IFF_LOOPBACK != 0 {
         return Group::Loopback;
     }
-    match root.has(&Path::of(&[b"sys/class/net/", link.name(), b"/device"])) {
+    match root.has_at(&[b"sys/class/net/", link.name(), b"/device"]) {
         Ok(true) => Group::Devices,
         _ => Group::Software,
     }

@@ -38,7 +38,7 @@ const CLASS: &[u8] = b"sys/class/rtc";
 #[inline(never)]
 fn system_clock(root: &Root) -> Result<u64, Errno> {
     let mut clock = Err(Errno::NOENT);
-    root.list(&Path::of(&[CLASS]), &mut |name, _| {
+    root.list_at(&[CLASS], &mut |name, _| {
         let Some(number) = name.strip_prefix(b"rtc").and_then(parse_u64) else {
             return true;
         };
