@@ -20,7 +20,7 @@ help:
 	@echo 'make run ATTACH=1    boots it and leaves it up for you to talk to'
 	@echo 'make test            everything below, then the agent in QEMU and under libvirt'
 	@echo 'make check           format, lints, host tests'
-	@echo 'make image           the two guest images, target/image/'
+	@echo 'make image           the guest images, target/image/'
 	@echo 'make size            what the agent weighs, and what it asks for'
 	@echo 'make clean           removes what was built (not the fetched kernel)'
 	@echo
@@ -37,6 +37,7 @@ setup-build setup-run setup-test: setup-%:
 
 image: setup-test build
 	image/build bare busybox
+	@KERNEL=image/cache/kernel-release OUT=target/image/release image/build busybox
 
 # The agent and the tour are compiled side by side: neither keeps two cores busy.
 run: setup-run

@@ -44,6 +44,7 @@ pub struct Machine {
     reset_ends: bool,
     directory: Option<PathBuf>,
     disks: usize,
+    images: &'static str,
 }
 
 impl Machine {
@@ -62,6 +63,7 @@ impl Machine {
             reset_ends: true,
             directory: None,
             disks: 0,
+            images: "",
         }
     }
 
@@ -139,6 +141,12 @@ impl Machine {
         self
     }
 
+    /// Boots the kernel of the Debian release itself, not the newest for it.
+    pub fn release_kernel(mut self) -> Machine {
+        self.images = "release/";
+        self
+    }
+
     /// Starts QEMU.
     pub fn boot(self) -> Guest {
         let (directory, scratch) = match self.directory {
@@ -153,7 +161,8 @@ impl Machine {
             Image::Bare => "bare.cpio.gz",
             Image::Busybox => "busybox.cpio.gz",
         };
-        let mut initramfs = image_file(image);
+        let images = self.images;
+        let mut initramfs = image_file(&format!("{images}{image}"));
         if !self.overlay.is_empty() {
             let mut bytes = std::fs::read(&initramfs).expect("the image");
             // An archive begins on a multiple of four.
@@ -186,7 +195,9 @@ impl Machine {
             "-smp",
             &self.cpus.to_string(),
         ]);
-        command.arg("-kernel").arg(image_file("vmlinuz"));
+        command
+            .arg("-kernel")
+            .arg(image_file(&format!("{images}vmlinuz")));
         command
             .arg("-initrd")
             .arg(&initramfs)
