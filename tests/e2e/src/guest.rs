@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::cpio::Cpio;
 use crate::process::{Process, program};
 use crate::scratch::Scratch;
 use crate::shell::GuestShell;
@@ -45,6 +46,7 @@ pub struct Machine {
     directory: Option<PathBuf>,
     disks: usize,
     images: &'static str,
+    reference: Option<PathBuf>,
 }
 
 impl Machine {
@@ -64,6 +66,7 @@ impl Machine {
             directory: None,
             disks: 0,
             images: "",
+            reference: None,
         }
     }
 
@@ -112,8 +115,8 @@ impl Machine {
     }
 
     /// Adds files to the image.
-    pub fn overlay(mut self, archive: Vec<u8>) -> Machine {
-        self.overlay = archive;
+    pub fn overlay(mut self, archive: &[u8]) -> Machine {
+        self.overlay.extend_from_slice(archive);
         self
     }
 
@@ -144,6 +147,15 @@ impl Machine {
     /// Boots the kernel of the Debian release itself, not the newest for it.
     pub fn release_kernel(mut self) -> Machine {
         self.images = "release/";
+        self
+    }
+
+    /// Adds the installed qemu-ga and a port for it; [`Guest::reference`] starts it.
+    pub fn reference(mut self) -> Machine {
+        let qemu_ga = program("qemu-ga", "qemu-guest-agent");
+        // Archives follow one another.
+        self.overlay.extend(Cpio::new().program(&qemu_ga).finish());
+        self.reference = Some(qemu_ga);
         self
     }
 
@@ -217,6 +229,14 @@ impl Machine {
                 .arg("-device")
                 .arg(format!("virtserialport,{}", port_properties()));
         }
+        if self.reference.is_some() {
+            let second = at("reference");
+            command
+                .arg("-chardev")
+                .arg(socket("reference", &second))
+                .arg("-device")
+                .arg("virtserialport,bus=serial.0,chardev=reference,name=reference");
+        }
         if self.network {
             command.args(["-netdev", "user,id=net,restrict=on"]);
             command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
@@ -230,7 +250,7 @@ impl Machine {
         command
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log);
-        for stale in ["qmp", "agent", "shell", "serial"] {
+        for stale in ["qmp", "agent", "reference", "shell", "serial"] {
             let _ = std::fs::remove_file(at(stale));
         }
         let mut qemu = Process::spawn(&mut command);
@@ -255,6 +275,7 @@ impl Machine {
             shell,
             directory,
             _scratch: scratch,
+            reference: self.reference,
         }
     }
 }
@@ -274,6 +295,7 @@ pub struct Guest {
     shell: GuestShell,
     directory: PathBuf,
     _scratch: Option<Scratch>,
+    reference: Option<PathBuf>,
 }
 
 impl Guest {
@@ -292,6 +314,25 @@ impl Guest {
         let mut client = Client::connect(&self.agent_socket());
         if client.sync(wait::BOOT).is_none() {
             self.fail("the agent does not answer on its port");
+        }
+        client
+    }
+
+    /// Starts qemu-ga in the guest and connects to it.
+    pub fn reference(&mut self) -> Client {
+        let program = self.reference.clone().expect("a machine with qemu-ga");
+        let port = self.shell.run(
+            "for p in /sys/class/virtio-ports/*; do \
+             [ \"$(cat $p/name)\" = reference ] && echo /dev/${p##*/}; done",
+        );
+        self.shell.run(&format!(
+            "{} -p {port} -t /run >/run/qemu-ga.log 2>&1 &",
+            program.display()
+        ));
+        let mut client = Client::connect(&self.directory.join("reference"));
+        if client.sync(wait::BOOT).is_none() {
+            let log = self.shell.run("cat /run/qemu-ga.log");
+            self.fail(&format!("qemu-ga does not answer: {log}"));
         }
         client
     }

@@ -9,7 +9,7 @@
 //! | `compare` | the same requests to gaunt and to qemu-ga |
 //! | `libvirt` | a libvirt daemon of our own, and domains in it |
 //! | `disk` | file systems made on the host |
-//! | `cpio` | files added to an image for one test |
+//! | `cpio`, `modules` | files and kernel modules added to an image for one test |
 //! | `checks` | many checks on one guest, each reported |
 //! | `process`, `scratch`, `wait` | children that never outlive us, directories, time limits |
 //!
@@ -25,6 +25,7 @@ pub mod cpio;
 pub mod disk;
 pub mod guest;
 pub mod libvirt;
+pub mod modules;
 pub mod process;
 pub mod scratch;
 pub mod shell;

@@ -5,15 +5,16 @@
 //! tested on captured and made-up trees beside the code.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use gaunt_e2e::checks::Checks;
-use gaunt_e2e::client::{Client, request};
+use gaunt_e2e::client::request;
 use gaunt_e2e::compare::{compare, differ};
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Image, Machine};
+use gaunt_e2e::modules::Modules;
 use gaunt_e2e::process::{program, run};
 use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::wait;
@@ -36,62 +37,6 @@ fn this_machine_has_the_same_disks() {
         rows.push(request(name, &json!({ "x": 1 })).into_bytes());
     }
     compare("disks of this machine", &rows);
-}
-
-/// Kernel modules that the image has not, in the order in which they can be loaded.
-struct Modules {
-    tree: PathBuf,
-    loaded: Vec<(String, Vec<u8>)>,
-}
-
-impl Modules {
-    fn new() -> Self {
-        let tree =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../image/cache/kernel/lib/modules");
-        Self {
-            tree,
-            loaded: Vec::new(),
-        }
-    }
-
-    /// Adds a module, those it depends on first; one that the kernel has built in is passed over.
-    fn with(mut self, name: &str) -> Self {
-        self.add(name);
-        self
-    }
-
-    fn add(&mut self, name: &str) {
-        if name.is_empty() || self.loaded.iter().any(|(known, _)| known == name) {
-            return;
-        }
-        let pattern = format!("{}.ko*", name.replace('_', "[-_]"));
-        let find = Command::new("find")
-            .args([&self.tree, Path::new("-name"), Path::new(&pattern)])
-            .output();
-        let found = String::from_utf8(find.expect("find").stdout).expect("plain names");
-        let Some(file) = found.lines().next() else {
-            return;
-        };
-        let unpacked = Command::new("xz").args(["-dc", file]).output().expect("xz");
-        let module = unpacked.stdout;
-        let key = b"\0depends=";
-        let at = module.windows(key.len()).position(|part| part == key);
-        let depends: Vec<u8> = at.map_or_else(Vec::new, |at| {
-            let text = module[at + key.len()..].iter().copied();
-            text.take_while(|byte| *byte != 0).collect()
-        });
-        for other in String::from_utf8(depends).expect("plain names").split(',') {
-            self.add(&other.replace('-', "_"));
-        }
-        self.loaded.push((name.to_owned(), module));
-    }
-
-    fn put(&self, mut archive: Cpio) -> Cpio {
-        for (place, (name, module)) in self.loaded.iter().enumerate() {
-            archive = archive.file(&format!("root/modules/{place:02}-{name}.ko"), 0o644, module);
-        }
-        archive
-    }
 }
 
 /// A disk with a partition table of four entries.
@@ -134,12 +79,8 @@ fn disks_of_every_kind_are_the_same() {
         path
     };
     let (dmsetup, mdadm) = (program("dmsetup", "dmsetup"), program("mdadm", "mdadm"));
-    let qemu_ga = program("qemu-ga", "qemu-guest-agent");
-    let archive = Cpio::new()
-        .program(&qemu_ga)
-        .program(&dmsetup)
-        .program(&mdadm);
-    let modules = Modules::new().with("ata_piix").with("raid1").with("btrfs");
+    let archive = Cpio::new().program(&dmsetup).program(&mdadm);
+    let modules = Modules::of(&["ata_piix", "raid1", "btrfs"]);
     let four = scratch.join("four.raw");
     four_partitions(&four);
     let btrfs = scratch.join("btrfs.raw");
@@ -147,9 +88,9 @@ fn disks_of_every_kind_are_the_same() {
     file.set_len(128 << 20).expect("a sparse file");
     let mkfs = program("mkfs.btrfs", "btrfs-progs");
     run(Command::new(mkfs).arg("-q").arg(&btrfs), wait::ANSWER);
-    let socket = scratch.join("reference");
     let mut guest = Machine::new(Image::Busybox)
-        .overlay(modules.put(archive).finish())
+        .overlay(&modules.put(archive).finish())
+        .reference()
         // Q24: behind the multipath layer qemu-ga does not see what it is.
         .kernel("nvme_core.multipath=N")
         .disk(&image("ext4.raw", Fs::Ext4))
@@ -182,15 +123,6 @@ fn disks_of_every_kind_are_the_same() {
             "ide-hd,bus=ide.4,serial=SATA4",
         )
         .disk_as(&image("nvme.raw", Fs::Ext4), "nvme,serial=NVME")
-        .qemu(&["-chardev"])
-        .qemu(&[&format!(
-            "socket,id=second,path={},server=on,wait=off",
-            socket.display()
-        )])
-        .qemu(&[
-            "-device",
-            "virtserialport,bus=serial.0,chardev=second,name=second",
-        ])
         .boot();
     guest.wait_shell();
     let shell = guest.shell();
@@ -203,17 +135,8 @@ fn disks_of_every_kind_are_the_same() {
     // Names of SCSI disks are given as they are found, in any order: each is mounted by what it is.
     shell.run("for d in /sys/block/sd*; do n=${d##*/}; mkdir -p /mnt/$n; mount -t ext4 /dev/$n /mnt/$n; done; true");
     shell.run("mount -t ext4 /dev/nvme0n1 /mnt/d");
-    let port = shell.run(
-        "for p in /sys/class/virtio-ports/*; do \
-         [ \"$(cat $p/name)\" = second ] && echo /dev/${p##*/}; done",
-    );
-    shell.run(&format!(
-        "{} -p {port} -t /run >/run/qemu-ga.log 2>&1 &",
-        qemu_ga.display()
-    ));
     let mut ours = guest.client();
-    let mut theirs = Client::connect(&socket);
-    assert!(theirs.sync(wait::BOOT).is_some(), "qemu-ga in the guest");
+    let mut theirs = guest.reference();
 
     for command in COMMANDS {
         checks.run(command, || {

@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{Client, request};
 use gaunt_e2e::compare::{compare, differ, lines};
-use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Guest, Image, Machine};
-use gaunt_e2e::process::program;
 use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::wait;
 use serde_json::{Value, json};
@@ -55,37 +53,6 @@ fn without_privileges_both_say_the_same() {
             r#"{"execute":"guest-set-memory-blocks","arguments":{"mem-blks":[{"phys-index":-1,"online":false},{"phys-index":18446744073709551615,"online":true,"can-offline":false}]}}"#,
         ]),
     );
-}
-
-/// A guest in which qemu-ga runs beside gaunt, and a client of each.
-fn both(machine: Machine, overlay: Cpio, scratch: &Scratch) -> (Guest, Client, Client) {
-    let qemu_ga = program("qemu-ga", "qemu-guest-agent");
-    let socket = scratch.join("reference");
-    let chardev = format!(
-        "socket,id=second,path={},server=on,wait=off",
-        socket.display()
-    );
-    let mut guest = machine
-        .overlay(overlay.program(&qemu_ga).finish())
-        .qemu(&["-chardev", &chardev])
-        .qemu(&[
-            "-device",
-            "virtserialport,bus=serial.0,chardev=second,name=second",
-        ])
-        .boot();
-    guest.wait_shell();
-    let port = guest.shell().run(
-        "for p in /sys/class/virtio-ports/*; do \
-         [ \"$(cat $p/name)\" = second ] && echo /dev/${p##*/}; done",
-    );
-    guest.shell().run(&format!(
-        "{} -p {port} -t /run >/run/qemu-ga.log 2>&1 &",
-        qemu_ga.display()
-    ));
-    let ours = guest.client();
-    let mut theirs = Client::connect(&socket);
-    assert!(theirs.sync(wait::BOOT).is_some(), "qemu-ga does not answer");
-    (guest, ours, theirs)
 }
 
 fn cpus(client: &mut Client) -> Vec<(i64, bool, bool)> {
@@ -147,15 +114,17 @@ const RTC: &str = "cat /sys/class/rtc/rtc0/since_epoch";
 #[test]
 fn parts_come_and_go_and_clocks_are_set() {
     let mut checks = Checks::new("hardware");
-    let scratch = Scratch::new();
     // Newer kernels take no processors under an emulator that they do not know; memory of the movable
     // zone can always go again.
-    let machine = Machine::new(Image::Busybox)
+    let mut guest = Machine::new(Image::Busybox)
         .release_kernel()
+        .reference()
         .kernel("possible_cpus=4")
         .kernel("memhp_default_state=online_movable")
-        .qemu(&["-smp", "2,maxcpus=4", "-m", "256M,slots=4,maxmem=2G"]);
-    let (mut guest, mut ours, mut theirs) = both(machine, Cpio::new(), &scratch);
+        .qemu(&["-smp", "2,maxcpus=4", "-m", "256M,slots=4,maxmem=2G"])
+        .boot();
+    guest.wait_shell();
+    let (mut ours, mut theirs) = (guest.client(), guest.reference());
 
     checks.run("both say the same, and refuse the same", || {
         guest.shell().run(

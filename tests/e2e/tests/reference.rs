@@ -6,14 +6,13 @@
 use std::collections::BTreeSet;
 
 use gaunt_e2e::checks::Checks;
-use gaunt_e2e::client::{Client, parse, request};
+use gaunt_e2e::client::{parse, request};
 use gaunt_e2e::compare::{common_commands, compare, differ, lines, settle};
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Image, Machine};
 use gaunt_e2e::process::program;
 use gaunt_e2e::scratch::Scratch;
-use gaunt_e2e::wait;
 use serde_json::{Value, json};
 
 #[test]
@@ -293,7 +292,6 @@ fn in_a_guest_both_see_and_do_the_same() {
         disk::raw(&path, fs);
         path
     };
-    let qemu_ga = program("qemu-ga", "qemu-guest-agent");
     let dmsetup = program("dmsetup", "dmsetup");
     let logins = [
         login("ann", 300, 0),
@@ -303,16 +301,15 @@ fn in_a_guest_both_see_and_do_the_same() {
     .concat();
     let overlay = Cpio::new()
         .file("root/utmp", 0o644, &logins)
-        .program(&qemu_ga)
         .program(&dmsetup)
         .file("usr/share/zoneinfo/Moon/Base", 0o644, &zone_file())
         .link("etc/localtime", "/usr/share/zoneinfo/Moon/Base")
         .finish();
     let partitioned = scratch.join("partitioned.raw");
     disk::partitioned(&partitioned);
-    let socket = scratch.join("reference");
     let mut guest = Machine::new(Image::Busybox)
-        .overlay(overlay)
+        .overlay(&overlay)
+        .reference()
         // Q24: behind the multipath layer qemu-ga does not see what it is.
         .kernel("nvme_core.multipath=N")
         .disk(&image("ext4.raw", Fs::Ext4))
@@ -327,15 +324,6 @@ fn in_a_guest_both_see_and_do_the_same() {
         )
         .disk_as(&image("sata.raw", Fs::Ext4), "ide-hd,bus=ide.2")
         .disk_as(&image("nvme.raw", Fs::Ext4), "nvme,serial=NVME")
-        .qemu(&["-chardev"])
-        .qemu(&[&format!(
-            "socket,id=second,path={},server=on,wait=off",
-            socket.display()
-        )])
-        .qemu(&[
-            "-device",
-            "virtserialport,bus=serial.0,chardev=second,name=second",
-        ])
         .boot();
     guest.wait_shell();
     let shell = guest.shell();
@@ -358,21 +346,8 @@ fn in_a_guest_both_see_and_do_the_same() {
     shell.run("mkdir -p /run/udev/data; echo E:ID_SERIAL=GAUNT >/run/udev/data/b$(cat /sys/block/vda/dev)");
     shell.run("cp /root/utmp /run/utmp");
     shell.run("ip addr add 10.9.9.9/24 dev eth0 label eth0:1");
-    let port = shell.run(
-        "for p in /sys/class/virtio-ports/*; do \
-         [ \"$(cat $p/name)\" = second ] && echo /dev/${p##*/}; done",
-    );
-    shell.run(&format!(
-        "{} -p {port} -t /run >/run/qemu-ga.log 2>&1 &",
-        qemu_ga.display()
-    ));
     let mut ours = guest.client();
-    let mut theirs = Client::connect(&socket);
-    assert!(
-        theirs.sync(wait::BOOT).is_some(),
-        "{}",
-        guest.shell().run("cat /run/qemu-ga.log")
-    );
+    let mut theirs = guest.reference();
 
     for (name, command) in [
         ("operating system", "guest-get-osinfo"),

@@ -1,0 +1,155 @@
+//! Lists as long as machines make them: no reply is cut short, and none needs memory that stays.
+//!
+//! What no guest here can have (100,000 memory blocks, 1,024 processors, 500 disks) is tested on
+//! made-up trees beside the code.
+
+use std::time::Instant;
+
+use gaunt_e2e::checks::Checks;
+use gaunt_e2e::client::{Client, request};
+use gaunt_e2e::compare::differ;
+use gaunt_e2e::cpio::Cpio;
+use gaunt_e2e::disk::{self, Fs};
+use gaunt_e2e::guest::{Guest, Image, Machine};
+use gaunt_e2e::modules::Modules;
+use gaunt_e2e::scratch::Scratch;
+use serde_json::{Value, json};
+
+const INTERFACES: usize = 800;
+/// Besides those that the interfaces have of themselves.
+const ADDRESSES: usize = 1000;
+const MOUNTS: usize = 2000;
+/// What the agent may take for a while, as for a read of 48 MiB.
+const PEAK_KB: u64 = 1024;
+
+#[test]
+fn long_lists_are_whole() {
+    let mut checks = Checks::new("lists");
+    let scratch = Scratch::new();
+    let path = scratch.join("ext4.raw");
+    disk::raw(&path, Fs::Ext4);
+    let modules = Modules::of(&["dummy"]);
+    let mut guest = Machine::new(Image::Busybox)
+        .overlay(&modules.put(Cpio::new()).finish())
+        .disk(&path)
+        .reference()
+        .boot();
+    guest.wait_shell();
+    let (mut ours, mut theirs) = (guest.client(), guest.reference());
+    let shell = guest.shell();
+    shell.run(&format!(
+        "insmod /root/modules/*-dummy.ko numdummies={INTERFACES}"
+    ));
+    // Busybox tries each interface of its own, and is not fast: the scripts are kept short.
+    shell.run(&format!(
+        "mkdir /data/from; for n in $(seq {MOUNTS}); do mkdir -p /run/m/$n; done"
+    ));
+
+    checks.run("interfaces", || {
+        let (list, evidence) = same(&mut guest, &mut ours, &mut theirs, INTERFACES_OF);
+        assert_eq!(list.len(), INTERFACES + 2);
+        evidence
+    });
+    for hundred in 0..ADDRESSES / 100 {
+        guest.shell().run(&format!(
+            "for n in $(seq 100); do \
+             ip addr add 10.1{hundred}.$n.1/24 dev dummy$((n % 7 * {hundred})); done"
+        ));
+    }
+    checks.run("addresses", || {
+        let (list, evidence) = same(&mut guest, &mut ours, &mut theirs, INTERFACES_OF);
+        let addresses = list
+            .iter()
+            .filter_map(|interface| interface["ip-addresses"].as_array());
+        assert!(addresses.map(Vec::len).sum::<usize>() >= ADDRESSES);
+        evidence
+    });
+    checks.run("routes", || {
+        guest
+            .shell()
+            .run("for n in $(seq 0 60); do ip link set dummy$n up; done");
+        // Not compared: what is left of qemu-ga's signs is shown in `hardware`.
+        let start = Instant::now();
+        let list = ours.get("guest-network-get-route");
+        let took = start.elapsed();
+        let list = list.as_array().expect("a list");
+        let lines = guest
+            .shell()
+            .run("cat /proc/net/route /proc/net/ipv6_route | wc -l");
+        // One line is a heading.
+        assert_eq!(list.len() + 1, lines.parse::<usize>().expect("a number"));
+        assert!(list.len() > ADDRESSES);
+        format!("{} in {took:.0?}", list.len())
+    });
+    checks.run("bind mounts", || {
+        for quarter in 0..4 {
+            let count = MOUNTS / 4;
+            guest.shell().run(&format!(
+                "for n in $(seq {} {}); do mount --bind /data/from /run/m/$n; done",
+                quarter * count + 1,
+                (quarter + 1) * count
+            ));
+        }
+        let mounts = guest.shell().run("grep -c /run/m/ /proc/mounts");
+        assert_eq!(mounts, MOUNTS.to_string());
+        let (list, evidence) = same(&mut guest, &mut ours, &mut theirs, "guest-get-fsinfo");
+        assert!(list.iter().any(|fs| fs["mountpoint"] == "/data"));
+        evidence
+    });
+    checks.run("bind mounts are frozen once", || {
+        let mut counts = Vec::new();
+        for client in [&mut ours, &mut theirs] {
+            let start = Instant::now();
+            let frozen = client.get("guest-fsfreeze-freeze");
+            let thawed = client.get("guest-fsfreeze-thaw");
+            counts.push((frozen, thawed, start.elapsed()));
+        }
+        assert_eq!(counts[0].0, counts[1].0);
+        assert_eq!(counts[0].1, counts[1].1);
+        format!("{counts:?}")
+    });
+    checks.run("and of all that nothing stays", || {
+        let peak = status(&mut guest, "VmHWM");
+        assert!(peak <= PEAK_KB, "{peak} kB at most");
+        format!("{peak} kB at most, {} kB now", status(&mut guest, "VmRSS"))
+    });
+    checks.finish();
+}
+
+const INTERFACES_OF: &str = "guest-network-get-interfaces";
+
+/// A list that both agents give alike; the evidence says how long each took.
+fn same(
+    guest: &mut Guest,
+    ours: &mut Client,
+    theirs: &mut Client,
+    command: &str,
+) -> (Vec<Value>, String) {
+    let row = request(command, &json!({}));
+    let difference = differ(ours, theirs, row.as_bytes());
+    assert!(difference.is_none(), "{}", difference.unwrap_or_default());
+    let mut took = Vec::new();
+    let mut lists = Vec::new();
+    for client in [ours, theirs] {
+        let start = Instant::now();
+        lists.push(client.get(command));
+        took.push(start.elapsed());
+    }
+    let list = lists[0].as_array().expect("a list").clone();
+    let evidence = format!(
+        "{} in {:.0?}, qemu-ga {:.0?}; {} kB at most",
+        list.len(),
+        took[0],
+        took[1],
+        status(guest, "VmHWM")
+    );
+    (list, evidence)
+}
+
+/// A line of the agent's status, in kB.
+fn status(guest: &mut Guest, name: &str) -> u64 {
+    let said = guest.shell().run(&format!(
+        "sed -n 's/^{name}:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/$(cat /run/agent.pid)/status"
+    ));
+    said.parse().expect("a number")
+}
