@@ -184,15 +184,17 @@ fn fail(reply: &mut Reply<'_>, kind: &Kind, part: i64, fault: Fault) -> Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::store::Store;
+    use crate::sys::mem::Buffer;
     use std::ffi::CString;
     use std::fs;
 
     fn reply(root: &Root, kind: &Kind) -> String {
-        let mut out = heapless::Vec::<u8, 4096>::new();
+        let mut out = Buffer::new(&mut [], 16 << 20);
         let mut reply = Reply::new(&mut out, None);
         let outcome = list(root, kind, &mut reply).map(drop);
         reply.finish(outcome);
-        String::from_utf8(out.to_vec()).unwrap()
+        String::from_utf8(out.bytes().to_vec()).unwrap()
     }
 
     fn error(desc: &str) -> String {
@@ -244,6 +246,36 @@ mod tests {
         fs::write(cpus.join("cpu10/online"), "").unwrap();
         let empty = "pread(\"/sys/devices/system/cpu/cpu10//online\"): unexpected EOF";
         assert_eq!(reply(&root, &CPUS), error(empty));
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_large_machine_s_parts_are_all_listed() {
+        // In memory if possible: on a disk as many directories take half a minute.
+        let memory = std::path::PathBuf::from("/dev/shm");
+        let place = match memory.is_dir() {
+            true => memory,
+            false => std::env::temp_dir(),
+        };
+        let path = place.join(format!("gaunt-parts-{}", std::process::id()));
+        for (kind, count) in [(&CPUS, 1024), (&MEMORY, 100_000)] {
+            let directory = path.join(kind.directory);
+            fs::create_dir_all(&directory).unwrap();
+            for part in 0..count {
+                let part = format!("{}{part}", &kind.prefix[1..]);
+                fs::create_dir(directory.join(part)).unwrap();
+            }
+            let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+            let reply = reply(&root, kind);
+            let number = format!("\"{}\": ", kind.number);
+            let mut numbers: Vec<u32> = reply
+                .split(&number)
+                .skip(1)
+                .map(|rest| rest.split(',').next().unwrap().parse().unwrap())
+                .collect();
+            numbers.sort_unstable();
+            assert!(numbers.into_iter().eq(0..count));
+        }
         fs::remove_dir_all(path).unwrap();
     }
 
