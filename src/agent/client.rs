@@ -37,7 +37,7 @@ pub(super) enum Busy {
     Job,
     /// A file is read for it, piece by piece.
     Reading,
-    /// The same, but what comes next is being fetched from its disk by a child.
+    /// The same, but a child reads what comes next.
     Fetch,
     /// The message is a command that waits until another client's, or the agent's own, is over.
     Turn,
@@ -178,7 +178,7 @@ impl Slot {
     /// Has the message at hand wait.
     #[inline(never)]
     pub(super) fn wait(&mut self, busy: Busy) {
-        let sendable = (busy == Busy::Job).then_some(self.out.len());
+        let sendable = matches!(busy, Busy::Job | Busy::Fetch).then_some(self.out.len());
         if let Some(connection) = &mut self.connection {
             connection.busy = busy;
             connection.sendable = sendable;
@@ -219,15 +219,6 @@ impl Slot {
     /// Whether the next piece of a file is to be read.
     pub(super) fn reads_file(&self) -> bool {
         self.busy() == Busy::Reading && self.out.len() < REPLY_LOW_WATER
-    }
-
-    /// What was to be fetched for the file that is read is there.
-    pub(super) fn fetched(&mut self) {
-        if self.reading.is_some() {
-            self.wait(Busy::Reading);
-        } else {
-            self.message_done();
-        }
     }
 
     /// The next message or error in what the client sent; [`Event::NeedMore`] if there is none yet,

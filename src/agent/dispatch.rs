@@ -2,6 +2,7 @@
 
 use super::client::{Busy, Slot};
 use super::jobs::{Finished, Jobs, Owner};
+use super::reading;
 use super::serve::JOB;
 use crate::base::store::Store;
 use crate::commands::{
@@ -229,7 +230,7 @@ pub(super) fn reply(owner: Owner, whole: bool, started: Option<i32>, slots: &mut
         return;
     };
     if slot.busy() == Busy::Fetch {
-        return slot.fetched();
+        return reading::take_over(slot, whole);
     }
     let wanted = slot.wants_reply();
     let start = slot.reply_start();

@@ -129,9 +129,9 @@ pub const READ_FILE_BYTES: usize = 48 << 20;
 /// multiple of three, so that what is sent in pieces is one base64 text.
 pub const READ_PIECE_BYTES: usize = 48 << 10;
 
-/// Bytes of a file that a child fetches from its disk at once: some milliseconds of a slow disk, and
-/// many times what making the child costs.
-pub const FETCH_BYTES: usize = 1 << 20;
+/// Bytes of a file that a child reads at once: more work than making the child costs, and little
+/// enough that the text, all of which the agent takes over, is no burden.
+pub const FETCH_BYTES: usize = 4 * READ_PIECE_BYTES;
 
 /// Parameters of one command; guest-exec has the most.
 pub const PARAMETERS: usize = 5;

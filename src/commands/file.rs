@@ -3,9 +3,9 @@
 //! Opening, closing and writing are done by children of the agent, because a file system that is
 //! frozen, or whose server is gone, can keep them waiting for ever: one opens and closes in the
 //! agent's own table of descriptors, which it shares; one writes through a copy, which has the same
-//! position. Reading is done by the agent, which sends what it reads as it reads it (`agent::reading`);
-//! what is on disk is fetched by a child first. File systems that do not say what is on disk (tmpfs,
-//! /proc, and those of the network) are read as they are, which can take what it takes.
+//! position. Reading is done by the agent, which sends what it reads as it reads it (`agent::reading`),
+//! as long as it need not wait; what is on disk, and file systems and devices that do not say whether
+//! they have to be waited for, a child reads.
 //!
 //! A handle that a child works with is busy for all others, but can be closed.
 //!
@@ -150,8 +150,11 @@ fn write(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8
     Ok(0)
 }
 
-/// What becomes of a child that fetched what is to be read: the agent reads on.
-pub const FETCHED: Slow = Slow::alone(|_, _, _| Ok(0));
+/// Reading by a child, whose work is the agent's (`agent::reading`).
+pub const FETCH: Slow = Slow {
+    end: WRITE.end,
+    ..Slow::alone(|_, _, _| Ok(0))
+};
 
 /// Moves a file's position.
 pub(super) fn seek(

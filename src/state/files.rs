@@ -1,6 +1,6 @@
 //! Open files, and the reading of one that begins.
 
-use crate::sys::handles::Handles;
+use crate::sys::handles::{Handles, Stop};
 
 /// What is known of open files.
 #[derive(Default)]
@@ -23,8 +23,8 @@ pub struct Reading {
     pub count: usize,
     /// Bytes of those that have been read.
     pub done: usize,
-    /// Whether what comes next was fetched from its disk.
-    pub fetched: bool,
+    /// How the reading of a child stopped that read the last piece.
+    pub stop: Option<Stop>,
 }
 
 impl Reading {
@@ -34,7 +34,7 @@ impl Reading {
             handle,
             count,
             done: 0,
-            fetched: false,
+            stop: None,
         }
     }
 

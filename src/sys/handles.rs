@@ -13,13 +13,18 @@
 #![allow(unsafe_code)]
 
 use core::ffi::CStr;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicI64, Ordering};
 
+use linux_raw_sys::general::{
+    __NR_cachestat, RAMFS_MAGIC, TMPFS_MAGIC, cachestat, cachestat_range,
+};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, IoSliceMut, ReadWriteFlags};
 
 use super::clock;
+use super::number;
 use super::process::{FIRST_LASTING, make_lasting};
 use super::raw;
 use crate::base::limits::OPEN_FILES;
@@ -188,8 +193,24 @@ impl OpenMode {
 
 /// Opens a file as qemu-ga does: one that is made has permissions 0666 whatever the umask, and is
 /// never made through a dangling link. One that cannot be given them is removed again.
+///
+/// One that is nothing but memory, so that it can be read without waiting, has O_NONBLOCK taken off:
+/// the flag means nothing for it, and can be asked for without asking the file system, which may hang.
 pub fn open(path: &CStr, mode: OpenMode) -> Result<OwnedFd, Errno> {
-    let OpenMode(flags) = mode;
+    let file = open_or_make(path, mode)?;
+    // The numbers are of 32 bits wherever they are kept in more.
+    let kind = rustix::fs::fstatfs(&file).map_or(0, |stat| stat.f_type as u32);
+    if (kind == TMPFS_MAGIC || kind == RAMFS_MAGIC)
+        && let Ok(stat) = rustix::fs::fstat(&file)
+        && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+    {
+        let OpenMode(flags) = mode;
+        let _ = rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK);
+    }
+    Ok(file)
+}
+
+fn open_or_make(path: &CStr, OpenMode(flags): OpenMode) -> Result<OwnedFd, Errno> {
     if flags.contains(OFlags::CREATE) {
         let made = rustix::fs::openat(CWD, path, flags | OFlags::EXCL, Mode::empty());
         if !matches!(made, Err(Errno::EXIST)) {
@@ -210,18 +231,41 @@ pub enum Stop {
     Full,
     /// The file has no more now.
     End,
-    /// The file has more, but on its disk: a child of the agent is to [`fetch`] it.
-    OnDisk,
+    /// There may be more, but it would have to be waited for.
+    MustWait,
     /// This.
     Failed(Errno),
 }
 
-/// Reads until `buffer` is full, and says how much there is and why it is not. What is on disk stops
-/// it at a multiple of three bytes, unless it was `fetched` before.
-///
-/// File systems that cannot tell what is on disk are read all the same.
-pub fn read(file: BorrowedFd<'_>, buffer: &mut [u8], fetched: bool) -> (usize, Stop) {
-    let (mut len, mut wait) = (0, fetched);
+impl Stop {
+    /// A number for it: that of the error, or 0, or what is no error's.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Full => 0,
+            Self::Failed(errno) => number(errno) as u8,
+            _ => u8::MAX,
+        }
+    }
+
+    /// What has this number; a read that waited has no other.
+    pub fn of(code: u8) -> Self {
+        match code {
+            0 => Self::Full,
+            u8::MAX => Self::End,
+            errno => Self::Failed(Errno::from_raw_os_error(errno.into())),
+        }
+    }
+}
+
+/// Reads until `buffer` is full, and says how much there is and why it is not. Unless it is to
+/// `wait`, it stops, at a multiple of three bytes, where it would have to, or could have to: any file
+/// system but those of this machine's disks may be somebody else's, who is gone.
+pub fn read(file: BorrowedFd<'_>, buffer: &mut [u8], mut wait: bool) -> (usize, Stop) {
+    wait |= rustix::fs::fcntl_getfl(file).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
+    if !wait && !is_cached(file, buffer.len()) {
+        return (0, Stop::MustWait);
+    }
+    let mut len = 0;
     while let Some(room) = buffer.get_mut(len..).filter(|room| !room.is_empty()) {
         let done = if wait {
             rustix::io::read(file, room)
@@ -234,36 +278,47 @@ pub fn read(file: BorrowedFd<'_>, buffer: &mut [u8], fetched: bool) -> (usize, S
             Ok(0) => return (len, Stop::End),
             Ok(count) => len += count,
             Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) if !wait => wait = true,
-            Err(errno) => {
-                // Pipes and terminals, where there is no more for now, cannot seek.
+            Err(errno @ (Errno::OPNOTSUPP | Errno::NOSYS | Errno::AGAIN)) if !wait => {
                 let odd = len % 3;
-                if errno == Errno::AGAIN
-                    && !wait
-                    && seek(file, -(odd as i64), libc::SEEK_CUR).is_ok()
-                {
-                    return (len - odd, Stop::OnDisk);
+                let sought = seek(file, -(odd as i64), libc::SEEK_CUR);
+                // Pipes and terminals, where there is no more for now, cannot seek.
+                if errno == Errno::AGAIN && sought.is_err() {
+                    return (len, Stop::Failed(errno));
                 }
-                return (len, Stop::Failed(errno));
+                return (len - odd, Stop::MustWait);
             }
+            Err(errno) => return (len, Stop::Failed(errno)),
         }
     }
     (len, Stop::Full)
 }
 
-/// Has the kernel get the next `len` bytes of a file from its disk, waiting for it.
-pub fn fetch(file: BorrowedFd<'_>, len: usize) {
-    let mut buffer = [0; 16 << 10];
+/// Whether the next `len` bytes of a file are in memory: all of them, for the kernel, though told not
+/// to wait, begins to fetch others, and waits for where on the disk they are. True also where it does
+/// not tell: kernels before 6.5, pipes, files of others for an agent without privileges.
+fn is_cached(file: BorrowedFd<'_>, len: usize) -> bool {
+    // The least that a page can be; with larger ones there are never enough.
+    const PAGE_BYTES: u64 = 4096;
     let Ok(start) = seek(file, 0, libc::SEEK_CUR) else {
-        return;
+        return true;
     };
-    let mut at = start.cast_unsigned();
-    let end = at.saturating_add(len as u64);
-    while at < end
-        && let Ok(count @ 1..) = rustix::io::pread(file, &mut buffer, at)
-    {
-        at += count as u64;
-    }
+    let range = cachestat_range {
+        off: start.cast_unsigned(),
+        len: len as u64,
+    };
+    let mut stat = MaybeUninit::<cachestat>::zeroed();
+    // SAFETY: cachestat reads one range, writes one cachestat, both of which outlive the call, and
+    // takes no flags.
+    let told = unsafe {
+        let range = (&raw const range).expose_provenance();
+        let stat = stat.as_mut_ptr().expose_provenance();
+        let number = __NR_cachestat.into();
+        raw::call(number, [file.as_raw_fd() as usize, range, stat, 0, 0])
+    };
+    // SAFETY: the kernel filled it in, or it is all zeros; it is numbers alone.
+    let cached = unsafe { stat.assume_init() }.nr_cache;
+    let last = range.off.saturating_add(range.len.saturating_sub(1));
+    told.is_err() || cached > (last / PAGE_BYTES).saturating_sub(range.off / PAGE_BYTES)
 }
 
 /// Writes all of `bytes`, waiting where the file has to be waited for; gives how much was taken

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use gaunt_e2e::agent::Agent;
 use gaunt_e2e::client::{Client, Refusal, request};
+use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::disk::{self, Fs};
-use gaunt_e2e::guest::{Image, Machine};
-use gaunt_e2e::process::run;
+use gaunt_e2e::guest::{Guest, Image, Machine};
+use gaunt_e2e::modules::Modules;
+use gaunt_e2e::process::{program, run};
 use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::wait;
 use serde_json::{Value, json};
@@ -579,12 +581,33 @@ fn handles_are_never_given_twice_and_run_out_with_an_error() {
     }
 }
 
+/// Panics unless the agent waits for whatever comes next while a child of it waits for something.
+fn waits_in_a_child(guest: &mut Guest) {
+    let said = guest
+        .shell()
+        .run("cd /proc/$(cat /run/agent.pid); grep State status; cat task/*/children");
+    let (state, children) = said.split_once('\n').unwrap_or((&said, ""));
+    assert!(
+        state.contains("S (sleeping)"),
+        "the agent itself waits: {state}"
+    );
+    assert!(!children.trim().is_empty(), "a child waits in its place");
+}
+
 #[test]
 fn files_in_a_guest_stuck_full_and_closed_in_the_end() {
     let scratch = Scratch::new();
     let image = scratch.join("disk");
     disk::raw(&image, Fs::Ext4);
-    let mut guest = Machine::new(Image::Busybox).disk(&image).boot();
+    let silent = scratch.join("silent");
+    disk::raw(&silent, Fs::None);
+    let dmsetup = program("dmsetup", "dmsetup");
+    let modules = Modules::of(&["vfat", "nls_cp437", "nls_ascii"]);
+    let mut guest = Machine::new(Image::Busybox)
+        .overlay(&modules.put(Cpio::new().program(&dmsetup)).finish())
+        .disk(&image)
+        .disk(&silent)
+        .boot();
     guest.wait_shell();
     let mut client = guest.client();
     let open = |client: &mut Client, path: &str, mode: &str| {
@@ -621,11 +644,54 @@ fn files_in_a_guest_stuck_full_and_closed_in_the_end() {
     assert!(decode(read["buf-b64"].as_str().unwrap()) == expected.as_bytes());
     client.call("guest-file-close", json!({ "handle": handle }));
 
+    // A disk that does not answer, with file systems of which one says so and the other (FAT) does
+    // not: whoever reads waits, and the agent does not.
+    let dm = format!("DM_DISABLE_UDEV=1 {}", dmsetup.display());
+    for (kind, make, options) in [
+        ("ext4", "mke2fs", "ro"),
+        ("vfat", "mkdosfs", "codepage=437,iocharset=ascii"),
+    ] {
+        let shell = guest.shell();
+        shell.run("for m in /root/modules/*; do insmod $m 2>/dev/null; done; mkdir -p /mnt");
+        shell.run(&format!(
+            "echo 0 32768 linear /dev/vdb 0 | {dm} create silent"
+        ));
+        let node = "/dev/mapper/silent";
+        shell.run(&format!(
+            "{make} {node} >/dev/null && mount -t {kind} {node} /mnt"
+        ));
+        shell.run("seq 1 100000 >/mnt/numbers; umount /mnt");
+        shell.run(&format!("mount -t {kind} -o {options} {node} /mnt"));
+        let handle = open(&mut client, "/mnt/numbers", "r");
+        // Without flushing, which would wait for the disk as well.
+        guest
+            .shell()
+            .run(&format!("{dm} suspend --nolockfs --noflush silent"));
+        client.send(request(
+            "guest-file-read",
+            &json!({ "handle": handle, "count": 1_000_000 }),
+        ));
+        assert!(client.line(Duration::from_secs(2)).is_none());
+        waits_in_a_child(&mut guest);
+        guest.shell().run(&format!("{dm} resume silent"));
+        let read = client.reply()["return"].clone();
+        let expected: String = (1..=100_000).map(|number| format!("{number}\n")).collect();
+        assert_eq!(
+            (&read["count"], &read["eof"]),
+            (&json!(expected.len()), &json!(true)),
+            "{kind}"
+        );
+        assert!(decode(read["buf-b64"].as_str().unwrap()) == expected.as_bytes());
+        client.call("guest-file-close", json!({ "handle": handle }));
+        guest
+            .shell()
+            .run(&format!("umount /mnt; {dm} remove silent"));
+    }
+
     // A file system that somebody froze: whoever writes to it waits, and so does whoever makes a file
     // on it; the agent does not, as its Ctrl-C shows: it still hears that the host left, and the next
     // one is served when the disk is thawed.
     let handle = open(&mut client, "/data/stuck", "w");
-    let pid = guest.shell().run("cat /run/agent.pid");
     guest.shell().run("fsfreeze --freeze /data");
     let write = request(
         "guest-file-write",
@@ -633,17 +699,7 @@ fn files_in_a_guest_stuck_full_and_closed_in_the_end() {
     );
     client.send(&write);
     assert!(client.line(Duration::from_secs(2)).is_none());
-    let state = guest
-        .shell()
-        .run(&format!("grep State /proc/{}/status", pid.trim()));
-    assert!(
-        state.contains("S (sleeping)"),
-        "the agent itself waits: {state}"
-    );
-    let children = guest
-        .shell()
-        .run(&format!("cat /proc/{0}/task/{0}/children", pid.trim()));
-    assert!(!children.trim().is_empty(), "a child waits in its place");
+    waits_in_a_child(&mut guest);
     guest.shell().run("fsfreeze --unfreeze /data");
     assert_eq!(
         client.reply(),
@@ -655,13 +711,7 @@ fn files_in_a_guest_stuck_full_and_closed_in_the_end() {
         &json!({ "path": "/data/new", "mode": "w" }),
     ));
     assert!(client.line(Duration::from_secs(2)).is_none());
-    let state = guest
-        .shell()
-        .run(&format!("grep State /proc/{}/status", pid.trim()));
-    assert!(
-        state.contains("S (sleeping)"),
-        "the agent itself waits: {state}"
-    );
+    waits_in_a_child(&mut guest);
     guest.shell().run("fsfreeze --unfreeze /data");
     assert!(client.reply()["return"].is_i64());
 
