@@ -1,11 +1,11 @@
 //! guest-file-open, -close, -read, -write, -seek, -flush.
 //!
-//! Opening, closing and writing are done by children of the agent, because a file system that is
-//! frozen, or whose server is gone, can keep them waiting for ever: one opens and closes in the
-//! agent's own table of descriptors, which it shares; one writes through a copy, which has the same
-//! position. Reading is done by the agent, which sends what it reads as it reads it (`agent::reading`),
-//! as long as it need not wait; what is on disk, and file systems and devices that do not say whether
-//! they have to be waited for, a child reads.
+//! Opening, closing, writing and seeking are done by children of the agent, because a file system
+//! that is frozen, or whose server is gone, can keep them waiting for ever: one opens and closes in
+//! the agent's own table of descriptors, which it shares; one writes or seeks through a copy, which
+//! has the same position. Reading is done by the agent, which sends what it reads as it reads it
+//! (`agent::reading`), as long as it need not wait; what is on disk, and file systems and devices that
+//! do not say whether they have to be waited for, a child reads.
 //!
 //! A handle that a child works with is busy for all others, but can be closed.
 //!
@@ -122,21 +122,31 @@ pub(super) fn read(
 
 /// Writes to a file.
 pub(super) const WRITE: Slow = Slow {
-    begin: |state, args, reply| {
-        let seized = state.files.handles.seize(handle(args));
-        state.files.at_hand = handle(args);
-        seized.map_err(|errno| failed(args, CANNOT_WRITE, errno, reply))
-    },
+    begin: |state, args, reply| seize(state, args, CANNOT_WRITE, reply),
     work: write,
-    end: |state, _| {
-        let handle = state.files.at_hand;
-        state.files.handles.give_back(handle);
-    },
+    end: give_back,
 };
 
+fn seize(
+    state: &mut State,
+    args: &Args<'_>,
+    what: &str,
+    reply: &mut Reply<'_>,
+) -> Result<(), Failed> {
+    let seized = state.files.handles.seize(handle(args));
+    state.files.at_hand = handle(args);
+    seized.map_err(|errno| failed(args, what, errno, reply))
+}
+
+/// Ends what [`seize`] began; in the child right away, which has the handle for itself and nobody to
+/// keep off.
+fn give_back(state: &mut State, _: Outcome) {
+    let handle = state.files.at_hand;
+    state.files.handles.give_back(handle);
+}
+
 fn write(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    // The child has the handle for itself, and nobody to keep off.
-    state.files.handles.give_back(handle(args));
+    give_back(state, Outcome::Lost);
     let mut data = Buffer::new(&mut [], REQUEST_BYTES);
     if let Some(text) = args.string("buf-b64") {
         decode(text, &mut data, CANNOT_WRITE, reply)?;
@@ -152,16 +162,20 @@ fn write(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8
 
 /// Reading by a child, whose work is the agent's (`agent::reading`).
 pub const FETCH: Slow = Slow {
-    end: WRITE.end,
+    end: give_back,
     ..Slow::alone(|_, _, _| Ok(0))
 };
 
-/// Moves a file's position.
-pub(super) fn seek(
-    state: &mut State,
-    args: &Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<(), Failed> {
+/// Moves a file's position. A child does it, because a file system of the network is asked for where
+/// the end is.
+pub(super) const SEEK: Slow = Slow {
+    begin: |state, args, reply| seize(state, args, CANNOT_SEEK, reply),
+    work: seek,
+    end: give_back,
+};
+
+fn seek(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    give_back(state, Outcome::Lost);
     let file = find(state, args, CANNOT_SEEK, reply)?;
     let code = match args.string("whence") {
         Some(word) => WHENCE.place(word) as i64,
@@ -173,7 +187,7 @@ pub(super) fn seek(
     let position = handles::seek(file, args.int("offset").unwrap_or(0), code as i32);
     let position = position.map_err(|errno| cannot(reply, CANNOT_SEEK, errno))?;
     tell("position", position.cast_unsigned(), reply);
-    Ok(())
+    Ok(0)
 }
 
 #[inline(never)]

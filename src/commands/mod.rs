@@ -308,7 +308,7 @@ const ROWS: [Row; 43] = [
     Row::slow("guest-file-close", HANDLE, file::CLOSE).shares_files(),
     Row::now("guest-file-read", FILE_READ, file::read),
     Row::slow("guest-file-write", FILE_WRITE, file::WRITE),
-    Row::now("guest-file-seek", FILE_SEEK, file::seek),
+    Row::slow("guest-file-seek", FILE_SEEK, file::SEEK),
     Row::now("guest-file-flush", HANDLE, file::flush),
     Row::now("guest-fsfreeze-status", NONE, freeze::status).while_frozen(),
     Row::slow("guest-fsfreeze-freeze", NONE, freeze::FREEZE).exclusive(),
