@@ -85,6 +85,18 @@ impl Agent {
         &mut self.process
     }
 
+    /// Attaches strace to it with these arguments.
+    pub fn trace(&self, arguments: &[&str]) -> Process {
+        let mut command = Command::new(program("strace", "strace"));
+        command
+            .args(["-f", "-qq"])
+            .args(arguments)
+            .args(["-p", &self.process.id().to_string()]);
+        let tracer = Process::spawn(&mut command);
+        wait::expect("the tracer", wait::ANSWER, || self.status("TracerPid") != 0);
+        tracer
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.scratch.join("log")).unwrap_or_default()

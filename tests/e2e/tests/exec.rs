@@ -593,16 +593,14 @@ fn programs_are_of_the_agents_session_and_outlive_it() {
 fn a_program_that_hangs_before_it_begins_holds_up_only_its_client() {
     let (mut agent, mut client) = ours();
     let mut other = agent.client();
-    let mut command = std::process::Command::new(process::program("strace", "strace"));
-    command.args(["-f", "-qq", "-e", "trace=execve", "-o", "/dev/null"]);
-    command.args(["-e", "inject=execve:delay_enter=3000000", "-p"]);
-    command.arg(agent.process().id().to_string());
-    let _tracer = process::Process::spawn(&mut command);
-    let traced = format!("/proc/{}/status", agent.process().id());
-    wait::expect("the tracer", wait::ANSWER, || {
-        let status = fs::read_to_string(&traced).expect("a status");
-        !status.contains("TracerPid:\t0\n")
-    });
+    let _tracer = agent.trace(&[
+        "-e",
+        "trace=execve",
+        "-o",
+        "/dev/null",
+        "-e",
+        "inject=execve:delay_enter=3000000",
+    ]);
     let arguments = json!({ "path": "true", "capture-output": true });
     let text = request("guest-exec", &arguments);
     for killed in [true, false] {

@@ -1,0 +1,84 @@
+//! What the agent may take, as far as it can be counted: bytes, memory, system calls. What takes time
+//! is for benchmarks.
+
+use gaunt_e2e::agent::Agent;
+use gaunt_e2e::agent_binary;
+use gaunt_e2e::client::Client;
+use gaunt_e2e::wait;
+use serde_json::json;
+
+/// What the release build weighs at most. The aim is 98,304.
+const BINARY_BYTES: u64 = 116_800;
+
+const PINGS: usize = 50;
+
+fn ping(client: &mut Client) {
+    for _ in 0..PINGS {
+        assert_eq!(client.get("guest-ping"), json!({}));
+    }
+}
+
+#[test]
+fn the_binary_is_small_and_static() {
+    let bytes = std::fs::read(agent_binary()).expect("the agent");
+    let len = bytes.len() as u64;
+    assert!(len <= BINARY_BYTES, "{len} bytes");
+    // Program headers (elf(5)): none names an interpreter or libraries.
+    let number = |at: usize, len: usize| {
+        let field = &bytes[at..at + len];
+        let bytes = field
+            .iter()
+            .rev()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        usize::try_from(bytes).expect("a small number")
+    };
+    let (first, size, count) = (number(0x20, 8), number(0x36, 2), number(0x38, 2));
+    const PT_DYNAMIC: usize = 2;
+    const PT_INTERP: usize = 3;
+    for header in 0..count {
+        let kind = number(first + header * size, 4);
+        assert!(kind != PT_DYNAMIC && kind != PT_INTERP, "type {kind}");
+    }
+    eprintln!("{len} bytes");
+}
+
+#[test]
+fn fifty_pings_leave_little_memory_in_use() {
+    let agent = Agent::gaunt(&[]);
+    ping(&mut agent.client());
+    let resident = agent.resident_kb();
+    assert!(resident <= 200, "{resident} kB");
+    eprintln!("resident {resident} kB");
+}
+
+#[test]
+fn a_ping_is_three_system_calls() {
+    let mut agent = Agent::gaunt(&[]);
+    let mut client = agent.client();
+    ping(&mut client);
+    let log = agent.state().join("calls");
+    let mut tracer = agent.trace(&["-o", log.to_str().expect("a plain path")]);
+    ping(&mut client);
+    // The agent is waiting again when it is asked for another thing.
+    tracer.signal(libc::SIGINT);
+    assert!(tracer.wait(wait::ANSWER).is_some());
+    let calls = std::fs::read_to_string(&log).expect("what strace saw");
+    let mut counts = std::collections::BTreeMap::new();
+    for line in calls.lines() {
+        // The number of the process, then the call.
+        let call = line
+            .split([' ', '('])
+            .find(|word| word.parse::<u32>().is_err() && !word.is_empty());
+        *counts.entry(call.unwrap_or_default()).or_insert(0) += 1;
+    }
+    let total: usize = counts.values().sum();
+    // The wait it was in to begin with, and the one it is in now.
+    assert!((3 * PINGS..=3 * PINGS + 2).contains(&total), "{counts:?}");
+    assert_eq!(
+        (counts["read"], counts["write"]),
+        (PINGS, PINGS),
+        "{counts:?}"
+    );
+    assert!(agent.process().ended().is_none());
+    eprintln!("{counts:?}");
+}
