@@ -5,13 +5,15 @@
 //! kernel, so a client that never reads costs a fixed amount of memory.
 
 use super::host::Host;
+use super::jobs::Owner;
+use super::serve::CLIENT;
 use crate::base::limits::{
     READ_BYTES, REPLY_AT_REST, REPLY_BYTES, REPLY_LOW_WATER, REQUEST_AT_REST, REQUEST_BYTES,
 };
 use crate::base::store::Store;
 use crate::state::files::Reading;
 use crate::sys::mem::Buffer;
-use crate::sys::poll::Interest;
+use crate::sys::poll::{Interest, Poll};
 use crate::sys::stream::{self, Read};
 use crate::sys::{Errno, OwnedFd, clock};
 use crate::wire::frame::{Event, Framer};
@@ -52,76 +54,90 @@ pub(super) enum Over {
     Broken(Errno),
 }
 
+/// What [`Slot`] has of bytes that may leave while all of them may.
+const ALL: usize = usize::MAX;
+
 /// A place for a client: its memory, and the client if there is one.
 pub(super) struct Slot {
-    connection: Option<Connection>,
-    /// The file that is read for the message at hand.
-    pub(super) reading: Option<Reading>,
-    framer: Framer,
-    message: Buffer,
-    out: Buffer,
-    input: &'static mut [u8],
-    /// What of `input` is still to be looked at.
-    unread: core::ops::Range<usize>,
+    /// Its number among the places.
+    pub(super) place: usize,
     /// Counts the clients this place has had; a reply for an earlier one is not for the one there
     /// now.
     generation: u32,
-}
-
-struct Connection {
-    fd: OwnedFd,
+    fd: Option<OwnedFd>,
     kind: Kind,
-    busy: Busy,
+    /// Why the next message has to wait.
+    pub(super) busy: Busy,
     /// On a port: the host.
     host: Host,
     /// On a port: the host that sent the message at hand is gone, so its reply is for nobody.
-    orphaned: bool,
-    /// Bytes of `out` before the reply of a running job, which may not leave before it is whole.
-    sendable: Option<usize>,
+    pub(super) orphaned: bool,
+    /// Whether something may have come up since it was last looked at.
+    pub(super) news: bool,
+    /// What the descriptor is waited for.
     interest: Interest,
+    /// Bytes of `out` before the reply of a running job, which may not leave before it is whole.
+    sendable: usize,
+    /// The file that is read for the message at hand.
+    pub(super) reading: Option<Reading>,
+    framer: Framer,
+    /// The message at hand.
+    pub(super) message: Buffer,
+    /// What is to be sent.
+    pub(super) out: Buffer,
+    input: &'static mut [u8],
+    /// What of `input` is still to be looked at.
+    unread: core::ops::Range<usize>,
 }
 
 impl Slot {
     /// An empty place, with [`AT_REST`] bytes for its client.
-    pub(super) fn new(memory: &'static mut [u8]) -> Self {
+    pub(super) fn new(place: usize, memory: &'static mut [u8]) -> Self {
         let (input, memory) = memory.split_at_mut(READ_BYTES);
         let (message, out) = memory.split_at_mut(REQUEST_AT_REST);
         Self {
-            connection: None,
+            place,
+            generation: 0,
+            fd: None,
+            kind: Kind::Connection,
+            busy: Busy::No,
+            host: Host::Here,
+            orphaned: false,
+            news: false,
+            interest: Interest::Read,
+            sendable: ALL,
             reading: None,
             framer: Framer::new(),
             message: Buffer::new(message, REQUEST_BYTES),
             out: Buffer::new(out, REPLY_BYTES),
             input,
             unread: 0..0,
-            generation: 0,
         }
     }
 
     /// Whether nobody is here.
     pub(super) fn is_free(&self) -> bool {
-        self.connection.is_none()
+        self.fd.is_none()
     }
 
-    /// Takes in a client.
+    /// Takes a client, waited for to be read from, into this free place.
     pub(super) fn take_in(&mut self, fd: OwnedFd, kind: Kind) {
-        self.forget();
         self.generation = self.generation.wrapping_add(1);
-        self.connection = Some(Connection {
-            fd,
-            kind,
-            busy: Busy::No,
-            host: Host::Here,
-            orphaned: false,
-            sendable: None,
-            interest: Interest::Read,
-        });
+        self.fd = Some(fd);
+        self.kind = kind;
+        self.host = Host::Here;
+        self.interest = Interest::Read;
+        self.news = true;
     }
 
     /// Lets the client go: closes it and forgets what it sent and was to be sent.
-    pub(super) fn let_go(&mut self) -> Option<OwnedFd> {
+    pub(super) fn let_go(&mut self, poll: &Poll) {
         self.forget();
-        self.connection.take().map(|connection| connection.fd)
+        self.message_done();
+        // Closing takes it out of the set only if no child of the agent has it open too.
+        if let Some(fd) = self.fd.take() {
+            poll.remove(&fd);
+        }
     }
 
     /// Forgets a half message and all replies: whoever they belong to is not there any more. The
@@ -132,71 +148,57 @@ impl Slot {
         self.out.keep_mapping(false);
         self.out.truncate(0);
         self.unread = 0..0;
-        match &mut self.connection {
-            Some(connection) if connection.busy == Busy::Reading => self.message_done(),
-            Some(connection) if connection.busy != Busy::No => {
-                connection.orphaned = true;
-                connection.sendable = connection.sendable.map(|_| 0);
-            }
-            _ => self.message.truncate(0),
+        if matches!(self.busy, Busy::No | Busy::Reading) {
+            self.message_done();
+        } else {
+            self.orphaned = true;
+            self.sendable = 0;
         }
     }
 
-    /// The number of the client that is here now.
-    pub(super) fn generation(&self) -> u32 {
-        self.generation
+    /// Who gets the replies to what is sent now.
+    pub(super) fn owner(&self) -> Owner {
+        Owner {
+            place: self.place,
+            generation: self.generation,
+        }
     }
 
-    /// The client's descriptor and what it is to be waited for; the latter only if that changed.
-    pub(super) fn new_interest(&mut self) -> Option<(&OwnedFd, Interest)> {
-        let connection = self.connection.as_mut()?;
-        let blocked = connection.sendable.unwrap_or(self.out.len()) != 0;
-        let interest = if connection.host.is_away() {
+    /// Has the client's descriptor waited for as it should be now.
+    pub(super) fn watch(&mut self, poll: &Poll) {
+        let interest = if self.is_away() {
             // Without a host a port is always ready: only changes are news.
             Interest::Change
-        } else if blocked || connection.busy == Busy::Reading {
+        } else if self.sendable() != 0 || self.busy == Busy::Reading {
             Interest::Write
-        } else if connection.busy != Busy::No {
+        } else if self.busy != Busy::No {
             Interest::Nothing
         } else {
             Interest::Read
         };
-        if interest == connection.interest {
-            return None;
+        if interest != self.interest
+            && let Some(fd) = &self.fd
+        {
+            self.interest = interest;
+            // Fails only for want of kernel memory, and is tried again at the next change.
+            let _ = poll.modify(fd, CLIENT + self.place as u64, interest);
         }
-        connection.interest = interest;
-        Some((&connection.fd, interest))
-    }
-
-    /// Why the next message has to wait.
-    pub(super) fn busy(&self) -> Busy {
-        self.connection
-            .as_ref()
-            .map_or(Busy::No, |connection| connection.busy)
     }
 
     /// Has the message at hand wait.
     #[inline(never)]
     pub(super) fn wait(&mut self, busy: Busy) {
-        let sendable = matches!(busy, Busy::Job | Busy::Fetch).then_some(self.out.len());
-        if let Some(connection) = &mut self.connection {
-            connection.busy = busy;
-            connection.sendable = sendable;
-        }
+        self.busy = busy;
+        self.sendable = if matches!(busy, Busy::Job | Busy::Fetch) {
+            self.out.len()
+        } else {
+            ALL
+        };
     }
 
-    /// The message at hand, and where its reply goes.
-    pub(super) fn message_and_out(&mut self) -> (&[u8], &mut Buffer) {
-        (self.message.bytes(), &mut self.out)
-    }
-
-    /// Where the reply of the running job begins.
-    pub(super) fn reply_start(&self) -> usize {
-        let sendable = self
-            .connection
-            .as_ref()
-            .and_then(|connection| connection.sendable);
-        sendable.unwrap_or(self.out.len())
+    /// How many bytes may leave: all, or those before where the reply of the running job begins.
+    pub(super) fn sendable(&self) -> usize {
+        self.sendable.min(self.out.len())
     }
 
     /// The message at hand is dealt with.
@@ -204,21 +206,12 @@ impl Slot {
     pub(super) fn message_done(&mut self) {
         self.message.truncate(0);
         self.wait(Busy::No);
-        if let Some(connection) = &mut self.connection {
-            connection.orphaned = false;
-        }
-    }
-
-    /// Whether anybody waits for the reply to the message at hand.
-    pub(super) fn wants_reply(&self) -> bool {
-        self.connection
-            .as_ref()
-            .is_some_and(|connection| !connection.orphaned)
+        self.orphaned = false;
     }
 
     /// Whether the next piece of a file is to be read.
     pub(super) fn reads_file(&self) -> bool {
-        self.busy() == Busy::Reading && self.out.len() < REPLY_LOW_WATER
+        self.busy == Busy::Reading && self.out.len() < REPLY_LOW_WATER
     }
 
     /// The next message or error in what the client sent; [`Event::NeedMore`] if there is none yet,
@@ -227,111 +220,95 @@ impl Slot {
         if !self.can_go_on() {
             return Event::NeedMore;
         }
-        let unread = &self.input[self.unread.clone()];
+        let unread = self.input.get(self.unread.clone()).unwrap_or_default();
         let (taken, event) = self.framer.feed(unread, &mut self.message);
         self.unread.start += taken;
         event
     }
 
     /// Whether there is something to look at that nothing stands in the way of.
+    #[inline(never)]
     pub(super) fn can_go_on(&self) -> bool {
-        !self.unread.is_empty() && self.busy() == Busy::No && self.out.len() < REPLY_LOW_WATER
+        !self.unread.is_empty() && self.busy == Busy::No && self.out.len() < REPLY_LOW_WATER
     }
 
-    /// Reads more, if all that came before was looked at and nothing waits to leave. Gives whether
-    /// there is something new to look at and, likely, more to read behind it.
-    pub(super) fn read(&mut self) -> Result<Option<Filled>, Over> {
-        let Some(connection) = &mut self.connection else {
-            return Ok(None);
-        };
+    /// Reads more, if all that came before was looked at and nothing waits to leave.
+    pub(super) fn read(&mut self) -> Result<Filled, Over> {
         // What a host sent before it left is read although its replies cannot leave.
-        let room = if connection.host.is_away() {
-            REPLY_LOW_WATER
-        } else {
-            1
-        };
-        if connection.busy != Busy::No || !self.unread.is_empty() || self.out.len() >= room {
-            return Ok(None);
+        let away = self.is_away();
+        let room = if away { REPLY_LOW_WATER } else { 1 };
+        if self.busy != Busy::No || !self.unread.is_empty() || self.out.len() >= room {
+            return Ok(Filled::Not);
         }
-        match stream::read(&connection.fd, self.input).map_err(Over::Broken)? {
-            Read::NotYet => {
-                self.arrive();
-                Ok(None)
-            }
-            Read::End if connection.kind == Kind::Connection => Err(Over::Ended),
-            Read::End => {
-                connection.host.end(clock::boottime_ms());
-                Ok(None)
-            }
+        let Some(fd) = &self.fd else {
+            return Ok(Filled::Not);
+        };
+        match stream::read(fd, self.input).map_err(Over::Broken)? {
+            Read::NotYet => self.arrive(),
+            Read::End if self.kind == Kind::Connection => return Err(Over::Ended),
+            Read::End => self.host.end(clock::boottime_ms()),
             Read::Bytes(count) => {
-                if connection.host.is_away() && connection.host.hear(clock::boottime_ms()) {
+                if away && self.host.hear(clock::boottime_ms()) {
                     self.framer.reset();
                     self.message.truncate(0);
                 }
                 self.unread = 0..count;
-                Ok(Some(if count == self.input.len() {
+                return Ok(if count == self.input.len() {
                     Filled::Whole
                 } else {
                     Filled::Part
-                }))
+                });
             }
         }
+        Ok(Filled::Not)
     }
 
     /// Writes what may leave and can.
     pub(super) fn write(&mut self) -> Result<(), Over> {
-        let Some(connection) = &mut self.connection else {
+        let bytes = self.out.bytes().get(..self.sendable()).unwrap_or_default();
+        let Some(fd) = self.fd.as_ref().filter(|_| !bytes.is_empty()) else {
             return Ok(());
         };
-        let sendable = connection.sendable.unwrap_or(self.out.len());
-        if sendable == 0 {
-            return Ok(());
-        }
-        if connection.host.is_away() && connection.host.is_stale(clock::boottime_ms()) {
+        if self.is_away() && self.host.is_stale(clock::boottime_ms()) {
             // For a host that is gone; dropped when the next arrives.
             return Ok(());
         }
-        let bytes = self.out.bytes().get(..sendable).unwrap_or_default();
-        let written = stream::write(&connection.fd, bytes).map_err(Over::Broken)?;
+        let written = stream::write(fd, bytes).map_err(Over::Broken)?;
         self.out.consume(written);
-        if let Some(sendable) = &mut connection.sendable {
-            *sendable = sendable.saturating_sub(written);
-        }
+        // Of all, so many remain that they are still more than there can be.
+        self.sendable -= written;
         Ok(())
     }
 
     /// Takes note that the other side is away. What it sent before is still looked at: a host may
     /// send a command and leave.
     pub(super) fn hang_up(&mut self) {
-        if let Some(connection) = &mut self.connection
-            && connection.kind == Kind::Port
-        {
-            connection.host.hang_up(clock::boottime_ms());
+        if self.kind == Kind::Port {
+            self.host.hang_up(clock::boottime_ms());
         }
     }
 
     /// Takes note that the other side is there.
+    #[inline(never)]
     pub(super) fn arrive(&mut self) {
-        if let Some(connection) = &mut self.connection
-            && connection.host.is_away()
-            && connection.host.arrive(clock::boottime_ms())
-        {
+        if self.is_away() && self.host.arrive(clock::boottime_ms()) {
             self.forget();
         }
     }
 
     /// Whether the other side is away, and news of it come only once.
     pub(super) fn is_away(&self) -> bool {
-        let connection = self.connection.as_ref();
-        connection.is_some_and(|connection| connection.host.is_away())
+        self.host.is_away()
     }
 }
 
 /// How much a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Filled {
+    /// Nothing, or it was not the time for one.
+    Not,
+    /// Less than was asked for.
+    Part,
     /// As much as was asked for; there may be more.
     Whole,
-    /// Less than that.
-    Part,
 }

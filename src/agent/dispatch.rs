@@ -1,17 +1,17 @@
 //! From a message to its reply.
 
 use super::client::{Busy, Slot};
-use super::jobs::{Finished, Jobs, Owner};
+use super::jobs::{self, Jobs, Owner};
 use super::reading;
 use super::serve::JOB;
 use crate::base::store::Store;
 use crate::commands::{
-    self, Command, DELIMITED, EXCLUSIVE, Outcome, REPLIED_ERROR, Run, SHARES_FILES, SILENT, Slow,
+    self, Command, DELIMITED, EXCLUSIVE, Outcome, Own, REPLIED_ERROR, Run, SHARES_FILES, SILENT,
 };
 use crate::state::State;
-use crate::sys::Errno;
 use crate::sys::mem::Buffer;
 use crate::sys::poll::Poll;
+use crate::sys::{Errno, OwnedFd, number};
 use crate::wire::args;
 use crate::wire::frame::Event;
 use crate::wire::json;
@@ -19,38 +19,30 @@ use crate::wire::reply::{Class, Failed, Reply};
 use crate::wire::request::{self, Request};
 
 /// What dispatching needs besides the client.
-pub(super) struct Context<'a> {
-    pub(super) state: &'a mut State,
-    jobs: &'a mut Jobs,
-    poll: &'a Poll,
+pub(super) struct Context {
+    pub(super) state: State,
+    pub(super) jobs: Jobs,
+    pub(super) poll: Poll,
 }
 
-impl<'a> Context<'a> {
-    pub(super) fn new(state: &'a mut State, jobs: &'a mut Jobs, poll: &'a Poll) -> Self {
-        Self { state, jobs, poll }
-    }
-
-    /// Starts a job for a client.
+impl Context {
+    /// Starts a job, for a client or for the agent itself: [`Jobs::start`].
+    #[inline(never)]
     pub(super) fn start(
         &mut self,
-        kind: (Slow, bool, bool),
-        owner: Owner,
-        out: &mut Buffer,
-        work: &mut dyn FnMut(&mut State, &mut dyn Store) -> u8,
-    ) -> Result<(), Errno> {
-        let watch = (self.poll, JOB);
-        self.jobs
-            .start(kind, Some(owner), watch, self.state, out, work)
+        own: &Own,
+        owner: Option<Owner>,
+    ) -> Result<Option<OwnedFd>, Errno> {
+        let watch = (&self.poll, JOB);
+        self.jobs.start(own, owner, watch, &mut self.state)
     }
 }
 
-/// Deals with what came from the client at `place`.
-pub(super) fn handle(event: Event, place: usize, slot: &mut Slot, context: &mut Context<'_>) {
-    let owner = Owner {
-        place,
-        generation: slot.generation(),
-    };
-    let (message, out) = slot.message_and_out();
+/// Deals with what came from a client.
+#[inline(never)]
+pub(super) fn handle(event: Event, slot: &mut Slot, context: &mut Context) {
+    let owner = slot.owner();
+    let (message, out) = (slot.message.bytes(), &mut slot.out);
     let busy = match event {
         Event::NeedMore => return,
         Event::Message => answer(message, out, owner, context),
@@ -69,12 +61,6 @@ pub(super) fn handle(event: Event, place: usize, slot: &mut Slot, context: &mut 
     slot.reading = context.state.files.reading.take();
 }
 
-/// Tries again a message that had to wait for its turn.
-pub(super) fn retry(place: usize, slot: &mut Slot, context: &mut Context<'_>) {
-    slot.wait(Busy::No);
-    handle(Event::Message, place, slot, context);
-}
-
 fn refuse(out: &mut Buffer, words: &[&[u8]]) -> Busy {
     let mut reply = Reply::new(out, None);
     let failed = reply.refuse(words, 0);
@@ -82,7 +68,7 @@ fn refuse(out: &mut Buffer, words: &[&[u8]]) -> Busy {
     Busy::No
 }
 
-fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context<'_>) -> Busy {
+fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context) -> Busy {
     let message = match json::check(message) {
         Ok(message) => message,
         Err(error) => {
@@ -100,44 +86,64 @@ fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context<
     };
     let start = out.len();
     let (mut reply, request) = request::open(message, out);
-    let checked =
-        request.and_then(|request| Ok((request, find(&request, context.state, &mut reply)?)));
-    let (request, row) = match checked {
-        Ok(found) => found,
-        Err(failed) => {
-            reply.finish(Err(failed));
-            return Busy::No;
+    let state = &mut context.state;
+    let checked = request.and_then(|request| {
+        let row = find(&request, state, &mut reply)?;
+        if row.is(EXCLUSIVE) && context.jobs.exclusive_runs() {
+            return Ok(None);
         }
-    };
-    if row.is(EXCLUSIVE) && context.jobs.exclusive_runs() {
-        reply.silence();
-        return Busy::Turn;
-    }
-    match row.run() {
-        Run::Now(handler) => {
-            let outcome =
-                args::check(request.arguments, row.params(), &mut reply).and_then(|args| {
-                    if row.is(DELIMITED) {
-                        reply.delimit();
-                    }
-                    handler(context.state, &args, &mut reply)
-                });
+        let args = args::check(request.arguments, row.params(), &mut reply)?;
+        if row.is(DELIMITED) {
+            reply.delimit();
+        }
+        let run = row.run();
+        match &run {
+            Run::Now(handler) => handler(state, &args, &mut reply)?,
+            Run::Slow(slow) => (slow.begin)(state, &args, &mut reply)?,
+        }
+        Ok(Some((row, args, run)))
+    });
+    let (row, args, slow) = match checked {
+        Ok(None) => {
+            reply.silence();
+            return Busy::Turn;
+        }
+        Ok(Some((row, args, Run::Slow(slow)))) => (row, args, slow),
+        now => {
             if context.state.files.reading.is_some() {
                 reply.silence();
                 return Busy::Reading;
             }
-            reply.finish(outcome);
-            Busy::No
+            reply.finish(now.map(|_| ()));
+            return Busy::No;
         }
-        Run::Slow(slow) => {
-            let begun = args::check(request.arguments, row.params(), &mut reply)
-                .and_then(|args| (slow.begin)(context.state, &args, &mut reply));
-            if let Err(failed) = begun {
-                reply.finish(Err(failed));
-                return Busy::No;
-            }
+    };
+    let own = Own {
+        slow,
+        exclusive: row.is(EXCLUSIVE),
+        shares_files: row.is(SHARES_FILES),
+    };
+    match context.start(&own, Some(owner)) {
+        Ok(None) => {
             reply.silence();
-            start_job(message, row, slow, (out, start), owner, context)
+            Busy::Job
+        }
+        // The child has a copy of all that was found out about the request.
+        Ok(Some(pipe)) => {
+            let done = (slow.work)(&mut context.state, &args, &mut reply);
+            let status = *done.as_ref().unwrap_or(&REPLIED_ERROR);
+            if row.is(SILENT) && done.is_ok() {
+                reply.silence();
+            } else {
+                reply.finish(done.map(|_| ()));
+            }
+            jobs::hand_over(&pipe, out.bytes().get(start..).unwrap_or_default(), status)
+        }
+        Err(errno) => {
+            (slow.end)(&mut context.state, Outcome::Lost);
+            let failed = reply.refuse(&[b"failed to create child process"], number(errno));
+            reply.finish(Err(failed));
+            Busy::No
         }
     }
 }
@@ -145,114 +151,53 @@ fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context<
 /// The row of the command, if it is known and allowed.
 fn find(request: &Request<'_>, state: &State, reply: &mut Reply<'_>) -> Result<Command, Failed> {
     let name = request.command;
-    let Some((place, row)) = commands::find(name) else {
-        let error = reply
-            .fail_as(Class::CommandNotFound)
-            .text("The command ")
-            .string(name);
-        return Err(error.text(" has not been found").end());
+    let (before, after) = match commands::find(name) {
+        Some((place, row)) if commands::is_enabled(place, &row, state) => return Ok(row),
+        Some(_) => ("Command ", " has been disabled: the command is not allowed"),
+        None => ("The command ", " has not been found"),
     };
-    if commands::is_enabled(place, &row, state) {
-        return Ok(row);
-    }
-    let error = reply
-        .fail_as(Class::CommandNotFound)
-        .text("Command ")
-        .string(name);
-    Err(error
-        .text(" has been disabled: the command is not allowed")
-        .end())
+    let error = reply.fail_as(Class::CommandNotFound).text(before);
+    Err(error.string(name).text(after).end())
 }
 
-fn start_job(
-    message: json::Json<'_>,
-    row: Command,
-    slow: Slow,
-    (out, start): (&mut Buffer, usize),
-    owner: Owner,
-    context: &mut Context<'_>,
-) -> Busy {
-    let mut work = |state: &mut State, out: &mut dyn Store| {
-        let (mut reply, request) = request::open(message, out);
-        let done = request
-            .and_then(|request| args::check(request.arguments, row.params(), &mut reply))
-            .and_then(|args| (slow.work)(state, &args, &mut reply));
-        match done {
-            Ok(number) => {
-                if row.is(SILENT) {
-                    reply.silence();
-                } else {
-                    reply.finish(Ok(()));
-                }
-                number
-            }
-            Err(failed) => {
-                reply.finish(Err(failed));
-                REPLIED_ERROR
-            }
-        }
-    };
-    let kind = (slow, row.is(EXCLUSIVE), row.is(SHARES_FILES));
-    let started = context.start(kind, owner, out, &mut work);
-    let Err(errno) = started else {
-        return Busy::Job;
-    };
-    out.truncate(start);
-    (slow.end)(context.state, Outcome::Lost);
-    let (mut reply, _) = request::open(message, out);
-    let failed = reply
-        .fail()
-        .text("failed to create child process")
-        .errno(crate::sys::number(errno))
-        .end();
-    reply.finish(Err(failed));
-    Busy::No
-}
-
-/// Deals with a slow command that is over: its reply may leave now.
-pub(super) fn finish(finished: Finished, slots: &mut [Slot], state: &mut State) {
-    state.files.at_hand = finished.at_hand;
-    (finished.slow.end)(state, finished.outcome);
-    let mut started = finished.program;
-    if let Some(pid) = started {
-        started = started.filter(|_| matches!(finished.outcome, Outcome::Replied(_)));
-        state.programs.settle(pid, started.is_some());
-    }
-    if let Some(owner) = finished.owner {
-        reply(owner, finished.outcome != Outcome::Lost, started, slots);
+/// Begins anew the reply to a message that was found right before.
+#[inline(never)]
+pub(super) fn reopen<'a>(message: &'a [u8], out: &'a mut Buffer) -> Reply<'a> {
+    match json::check(message) {
+        Ok(message) => request::open(message, out).0,
+        Err(_) => Reply::new(out, None),
     }
 }
 
 /// Lets the reply of a slow command leave, or, unless it is whole, an error in its place. One that
 /// `started` a program has none yet.
+#[inline(never)]
 pub(super) fn reply(owner: Owner, whole: bool, started: Option<i32>, slots: &mut [Slot]) {
     let Some(slot) = owner.find(slots) else {
         return;
     };
-    if slot.busy() == Busy::Fetch {
+    slot.news = true;
+    if slot.busy == Busy::Fetch && slot.reading.is_some() {
         return reading::take_over(slot, whole);
     }
-    let wanted = slot.wants_reply();
-    let start = slot.reply_start();
-    let (message, out) = slot.message_and_out();
-    let whole = whole && (out.len() == start || out.bytes().last() == Some(&b'\n'));
-    if !wanted {
+    let start = slot.sendable();
+    let out = &mut slot.out;
+    let text = out.bytes().get(start..).unwrap_or_default();
+    let ends = text.last().is_none_or(|last| *last == b'\n');
+    if slot.orphaned {
         out.truncate(start);
-    } else if !whole || started.is_some() {
+    } else if !(whole && ends && started.is_none()) {
         out.truncate(start);
-        if let Ok(message) = json::check(message) {
-            let (mut reply, _) = request::open(message, out);
-            let outcome = if let Some(pid) = started {
-                let mut object = reply.value().object();
-                object.member("pid").int(pid.into());
-                object.end();
-                Ok(())
-            } else {
-                let error = reply.fail();
-                Err(error.text("child process has terminated abnormally").end())
-            };
-            reply.finish(outcome);
-        }
+        let mut reply = reopen(slot.message.bytes(), out);
+        let outcome = if let Some(pid) = started {
+            let mut object = reply.value().object();
+            object.member("pid").int(pid.into());
+            object.end();
+            Ok(())
+        } else {
+            Err(reply.refuse(&[b"child process has terminated abnormally"], 0))
+        };
+        reply.finish(outcome);
     }
     slot.message_done();
 }

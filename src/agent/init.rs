@@ -35,7 +35,11 @@ const SYSTEM: &[u8] = b"proc /proc sysfs /sys devtmpfs /dev tmpfs /run";
 // Kept out of the frame of its caller, which lasts as long as the agent: what is on the stack here
 // would stay resident.
 #[inline(never)]
-pub(super) fn set_up(root: &Root, log: &mut Log) {
+pub(super) fn set_up(root: &Root, verbose: bool) {
+    let log = &mut Log::new();
+    if verbose {
+        log.be_verbose();
+    }
     process::set_umask(0o022);
     let mut names = words(SYSTEM);
     while let (Some(kind), Some(target)) = (names.next(), names.next()) {
@@ -98,7 +102,7 @@ fn mount_all(root: &Root, log: &mut Log) {
     if mount_pass(root, log, &mut done, false) {
         return;
     }
-    if let Ok(Fork::Child) = process::fork() {
+    if let Ok(Fork::Child) = process::fork(false) {
         wait_and_mount(root, log, done);
         process::exit(0)
     }
@@ -114,7 +118,7 @@ fn wait_and_mount(root: &Root, log: &mut Log, mut done: Done) {
     loop {
         let left_ms = deadline_ms.saturating_sub(clock::boottime_ms());
         let last = left_ms == 0;
-        if mount_pass(root, log, &mut done, last) || last || poll.wait(Some(left_ms)).is_err() {
+        if mount_pass(root, log, &mut done, last) || last || poll.wait(left_ms).is_err() {
             return;
         }
         // What the news are is seen by looking; lost ones count too.

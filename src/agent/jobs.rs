@@ -7,12 +7,15 @@
 //! guest-exec's child becomes another program, which closes its pipe without a word: then the job is
 //! over with success, and the process is no job any more but one of `state::programs`.
 
+use core::mem::forget;
+
 use static_assertions::const_assert;
 
 use super::client::Slot;
+use super::dispatch;
 use crate::base::limits::JOBS;
 use crate::base::store::Store;
-use crate::commands::{Outcome, REPLIED_ERROR, Slow};
+use crate::commands::{Outcome, Own, REPLIED_ERROR};
 use crate::state::State;
 use crate::sys::fault;
 use crate::sys::poll::{Interest, Poll};
@@ -32,7 +35,7 @@ struct Job {
     pid: i32,
     pipe: Option<OwnedFd>,
     owner: Option<Owner>,
-    slow: Slow,
+    end: fn(&mut State, Outcome),
     exclusive: bool,
     /// What the state held at hand when it began.
     at_hand: i64,
@@ -43,21 +46,11 @@ struct Job {
     /// Whether it has written anything, which one that becomes another program never does.
     spoke: bool,
     /// How it ended; as if with success, if it has become another program.
-    ended: Option<Ended>,
+    ended: Option<Outcome>,
 }
 
 /// How a job ends that becomes another program.
-const STARTED: Ended = Ended::Exited(0);
-
-/// A slow command that is over.
-pub(super) struct Finished {
-    pub(super) owner: Option<Owner>,
-    pub(super) outcome: Outcome,
-    pub(super) slow: Slow,
-    /// The number of a process that was to become another program.
-    pub(super) program: Option<i32>,
-    pub(super) at_hand: i64,
-}
+const STARTED: Outcome = Outcome::Replied(0);
 
 /// All slow commands that run.
 pub(super) struct Jobs {
@@ -73,98 +66,59 @@ impl Jobs {
     }
 
     /// Whether a command that must have its turn alone has it now.
+    #[inline(never)]
     pub(super) fn exclusive_runs(&self) -> bool {
         self.jobs.iter().flatten().any(|job| job.exclusive)
     }
 
-    /// Starts a job. In the child, `work` writes the reply behind what `out` holds and gives the
-    /// exit status; its reply is what it appended.
+    /// Starts a job: goes on in the agent with nothing, and in a child with where its reply goes,
+    /// for [`hand_over`].
     pub(super) fn start(
         &mut self,
-        (slow, exclusive, shares_files): (Slow, bool, bool),
+        own: &Own,
         owner: Option<Owner>,
-        (poll, token): (&Poll, u64),
+        (poll, mut token): (&Poll, u64),
         state: &mut State,
-        out: &mut dyn Store,
-        work: &mut dyn FnMut(&mut State, &mut dyn Store) -> u8,
-    ) -> Result<(), Errno> {
-        let place = self
-            .jobs
-            .iter()
-            .position(Option::is_none)
-            .ok_or(Errno::AGAIN)?;
+    ) -> Result<Option<OwnedFd>, Errno> {
+        let mut jobs = self.jobs.iter_mut();
+        let place = loop {
+            match jobs.next() {
+                Some(place @ None) => break place,
+                Some(_) => token += 1,
+                None => return Err(Errno::AGAIN),
+            }
+        };
         let (reader, writer) = stream::pipe()?;
-        let token = token.wrapping_add(u64::try_from(place).unwrap_or(0));
         poll.add(&reader, token, Interest::Read)?;
         state.programs.watch(poll)?;
-        let fork = if shares_files {
-            process::fork_sharing_files
-        } else {
-            process::fork
+        let Fork::Parent(pid) = process::fork(own.shares_files)? else {
+            if !own.shares_files {
+                state.programs.in_child();
+                process::close_all_but(state.root.as_fd(), writer.as_fd());
+            }
+            // The agent's, which closes it where descriptors are shared.
+            forget(reader);
+            return Ok(Some(writer));
         };
-        match fork()? {
-            Fork::Child => {
-                if !shares_files {
-                    state.programs.in_child();
-                    process::close_all_but(state.root.as_fd(), writer.as_fd());
-                }
-                let start = out.bytes().len();
-                let status = work(state, out);
-                let reply = out.bytes().get(start..).unwrap_or_default();
-                let sent = stream::write_all(&writer, reply);
-                process::exit(if sent.is_ok() {
-                    i32::from(status)
-                } else {
-                    LOST
-                })
-            }
-            Fork::Parent(pid) => {
-                let pipe = Some(reader);
-                let job = Job {
-                    pid,
-                    pipe,
-                    owner,
-                    slow,
-                    exclusive,
-                    program: state.programs.forked(pid),
-                    spoke: false,
-                    at_hand: state.files.at_hand,
-                    _writer: shares_files.then_some(writer),
-                    ended: None,
-                };
-                if let Some(slot) = self.jobs.get_mut(place) {
-                    *slot = Some(job);
-                }
-                Ok(())
-            }
-        }
+        *place = Some(Job {
+            pid,
+            pipe: Some(reader),
+            owner,
+            end: own.slow.end,
+            exclusive: own.exclusive,
+            program: state.programs.forked(pid),
+            spoke: false,
+            at_hand: state.files.at_hand,
+            _writer: own.shares_files.then_some(writer),
+            ended: None,
+        });
+        Ok(None)
     }
 
     /// Takes what the job at `place` has written, for its owner if that is still there.
-    pub(super) fn receive(&mut self, place: usize, slots: &mut [Slot]) {
-        let Some(Some(job)) = self.jobs.get_mut(place) else {
-            return;
-        };
-        let mut buffer = [0; 4096];
-        while let Some(pipe) = &job.pipe {
-            match stream::read(pipe, &mut buffer) {
-                Ok(Read::Bytes(count)) => {
-                    job.spoke = true;
-                    let slot = job.owner.and_then(|owner| owner.find(slots));
-                    if let Some(slot) = slot {
-                        // A reply past its cap is found out by the missing end.
-                        let _ = slot.message_and_out().1.append(&buffer[..count]);
-                    }
-                }
-                Ok(Read::NotYet) => return,
-                Ok(Read::End) | Err(_) => {
-                    job.pipe = None;
-                    // Otherwise it was killed before that, and is about to end.
-                    if job.program && job.ended.is_none() && process::has_executed(job.pid) {
-                        job.ended = Some(STARTED);
-                    }
-                }
-            }
+    pub(super) fn receive(&mut self, place: u64, slots: &mut [Slot]) {
+        if let Some(Some(job)) = self.jobs.get_mut(place as usize) {
+            job.receive(slots);
         }
     }
 
@@ -172,36 +126,20 @@ impl Jobs {
     pub(super) fn note(&mut self, pid: i32, ended: Ended, executed: bool) {
         if let Some(job) = self.jobs.iter_mut().flatten().find(|job| job.pid == pid) {
             let started = job.program && executed;
-            job.ended = Some(if started { STARTED } else { ended });
+            job.ended = Some(if started { STARTED } else { outcome(ended) });
         }
     }
 
-    /// The next job that is over. What it wrote has been received.
-    pub(super) fn finished(&mut self, slots: &mut [Slot]) -> Option<Finished> {
-        for place in 0..JOBS {
-            let Some(Some(Job {
-                ended: Some(ended), ..
-            })) = self.jobs.get(place)
-            else {
-                continue;
-            };
-            let ended = *ended;
-            self.receive(place, slots);
-            // The child is gone; whatever else might hold the pipe open has nothing to say.
-            let job = self.jobs.get_mut(place).and_then(Option::take)?;
-            return Some(Finished {
-                owner: job.owner,
-                outcome: if job.program && job.spoke {
-                    Outcome::Refused
-                } else {
-                    outcome(ended)
-                },
-                slow: job.slow,
-                program: job.program.then_some(job.pid),
-                at_hand: job.at_hand,
-            });
+    /// Deals with the jobs that are over: their replies may leave now.
+    pub(super) fn settle(&mut self, slots: &mut [Slot], state: &mut State) {
+        for place in &mut self.jobs {
+            if let Some(job) = place
+                && let Some(outcome) = job.ended
+            {
+                job.settle(outcome, slots, state);
+                *place = None;
+            }
         }
-        None
     }
 
     /// Gives up on the job that has its turn alone: kills it, and gives its owner, who need not wait
@@ -214,11 +152,65 @@ impl Jobs {
     }
 }
 
+impl Job {
+    #[inline(never)]
+    fn receive(&mut self, slots: &mut [Slot]) {
+        let mut buffer = [0; 4096];
+        while let Some(pipe) = &self.pipe {
+            match stream::read(pipe, &mut buffer) {
+                Ok(Read::Bytes(count)) => {
+                    self.spoke = true;
+                    if let Some(slot) = self.owner.and_then(|owner| owner.find(slots)) {
+                        // A reply past its cap is found out by the missing end.
+                        let _ = slot.out.append(buffer.get(..count).unwrap_or_default());
+                    }
+                }
+                Ok(Read::NotYet) => return,
+                Ok(Read::End) | Err(_) => {
+                    self.pipe = None;
+                    // Otherwise it was killed before that, and is about to end.
+                    if self.program && self.ended.is_none() && process::has_executed(self.pid) {
+                        self.ended = Some(STARTED);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Deals with what became of it. The child is gone, or another program by now: what it wrote is
+    /// all there, and whatever else might hold the pipe open has nothing to say.
+    fn settle(&mut self, mut outcome: Outcome, slots: &mut [Slot], state: &mut State) {
+        self.receive(slots);
+        let mut started = None;
+        if self.program {
+            if self.spoke {
+                outcome = Outcome::Refused;
+            }
+            started = matches!(outcome, Outcome::Replied(_)).then_some(self.pid);
+        }
+        state.files.at_hand = self.at_hand;
+        (self.end)(state, outcome);
+        if self.program {
+            state.programs.settle(self.pid, started.is_some());
+        }
+        if let Some(owner) = self.owner {
+            dispatch::reply(owner, outcome != Outcome::Lost, started, slots);
+        }
+    }
+}
+
+/// Ends a job, in its child: its reply goes to the agent, and the status tells how it went.
+pub(super) fn hand_over(pipe: &OwnedFd, reply: &[u8], status: u8) -> ! {
+    let sent = stream::write_all(pipe, reply);
+    process::exit(if sent.is_ok() { status.into() } else { LOST })
+}
+
 impl Owner {
     /// The owner's place, if the owner is still there.
+    #[inline(never)]
     pub(super) fn find(self, slots: &mut [Slot]) -> Option<&mut Slot> {
         let slot = slots.get_mut(self.place)?;
-        (!slot.is_free() && slot.generation() == self.generation).then_some(slot)
+        (!slot.is_free() && slot.owner() == self).then_some(slot)
     }
 }
 
@@ -229,13 +221,11 @@ const_assert!(LOST > REPLIED_ERROR as i32);
 const_assert!(fault::STATUS > REPLIED_ERROR);
 
 fn outcome(ended: Ended) -> Outcome {
+    const REFUSED: i32 = REPLIED_ERROR as i32;
     match ended {
-        Ended::Exited(status) => match u8::try_from(status) {
-            Ok(REPLIED_ERROR) => Outcome::Refused,
-            Ok(number) if number < REPLIED_ERROR => Outcome::Replied(number),
-            // Among them `sys::fault`'s.
-            _ => Outcome::Lost,
-        },
-        Ended::Killed(_) => Outcome::Lost,
+        Ended::Exited(number @ 0..REFUSED) => Outcome::Replied(number as u8),
+        Ended::Exited(REFUSED) => Outcome::Refused,
+        // Among them `sys::fault`'s.
+        Ended::Exited(_) | Ended::Killed(_) => Outcome::Lost,
     }
 }

@@ -8,8 +8,8 @@
 //! error; after that, an error ends the reply early, with the number of bytes that it has.
 
 use super::client::{Busy, Slot};
-use super::dispatch::Context;
-use super::jobs::Owner;
+use super::dispatch::{self, Context};
+use super::jobs::{self, Owner};
 use crate::base::base64::{encode_within, encoded_len};
 use crate::base::limits::{FETCH_BYTES, READ_PIECE_BYTES};
 use crate::base::store::Store;
@@ -19,57 +19,49 @@ use crate::state::files::Reading;
 use crate::sys::handles::{self, Stop};
 use crate::sys::mem::Buffer;
 use crate::sys::{Errno, number};
-use crate::wire::{json, request};
 
 /// How the reply begins.
 const START: &[u8] = br#"{"return": {"buf-b64": ""#;
 
-/// Reads on for the client at `place`.
-pub(super) fn go_on(place: usize, slot: &mut Slot, context: &mut Context<'_>) {
-    let owner = Owner {
-        place,
-        generation: slot.generation(),
-    };
-    let Some(mut reading) = slot.reading.take() else {
+/// Reads on for a client.
+pub(super) fn go_on(slot: &mut Slot, context: &mut Context) {
+    let owner = slot.owner();
+    let Some(reading) = &mut slot.reading else {
         return;
     };
-    let (message, out) = slot.message_and_out();
+    let out = &mut slot.out;
     let mut stop = match reading.stop.take() {
         Some(stop) => stop,
-        None => add_piece(&mut reading, out, context.state, READ_PIECE_BYTES, false),
+        None => add_piece(reading, out, &context.state, READ_PIECE_BYTES, false),
     };
     if stop == Stop::MustWait {
-        match have_fetched(reading, owner, out, context) {
-            Ok(()) => {
-                slot.reading = Some(reading);
-                return slot.wait(Busy::Fetch);
-            }
+        match have_fetched(reading, owner, context) {
+            Ok(()) => return slot.wait(Busy::Fetch),
             Err(errno) => stop = Stop::Failed(errno),
         }
     }
     if stop == Stop::Full && reading.left() != 0 {
-        return slot.reading = Some(reading);
+        return;
     }
+    let done = reading.done;
+    slot.reading = None;
     out.keep_mapping(false);
     // Gives back memory.
     out.truncate(out.len());
-    let _ = json::check(message).map(|message| {
-        let (mut reply, _) = request::open(message, out);
-        let outcome = match stop {
-            Stop::Failed(errno) if reading.done == 0 => {
-                let error = reply.fail().text("failed to read file");
-                Err(error.errno(number(errno)).end())
-            }
-            _ => {
-                let mut object = reply.resume();
-                object.member("count").uint(reading.done as u64);
-                object.member("eof").bool(stop == Stop::End);
-                object.end();
-                Ok(())
-            }
-        };
-        reply.finish(outcome);
-    });
+    let mut reply = dispatch::reopen(slot.message.bytes(), out);
+    let outcome = match stop {
+        Stop::Failed(errno) if done == 0 => {
+            Err(reply.refuse(&[b"failed to read file"], number(errno)))
+        }
+        _ => {
+            let mut object = reply.resume();
+            object.member("count").uint(done as u64);
+            object.member("eof").bool(stop == Stop::End);
+            object.end();
+            Ok(())
+        }
+    };
+    reply.finish(outcome);
     slot.message_done();
 }
 
@@ -91,10 +83,13 @@ fn add_piece(
     let (mut len, mut stop, mut text_len) = (0, Stop::Failed(Errno::NOMEM), 0);
     if let Ok(room) = out.extend(encoded_len(piece)) {
         let from = room.len() / 4;
-        (len, stop) = match state.files.handles.get(reading.handle) {
-            Ok(file) => handles::read(file, &mut room[from..from + piece], wait),
-            Err(errno) => (0, Stop::Failed(errno)),
-        };
+        match state.files.handles.get(reading.handle) {
+            Ok(file) => {
+                let room = room.get_mut(from..from + piece).unwrap_or_default();
+                (len, stop) = handles::read(file, room, wait);
+            }
+            Err(errno) => stop = Stop::Failed(errno),
+        }
         text_len = encode_within(room, from, len);
     }
     let nothing = len == 0 && matches!(stop, Stop::MustWait | Stop::Failed(_));
@@ -108,42 +103,36 @@ const TRAILER: usize = 5;
 
 /// Starts a child that reads the next piece. The handle is its own for that time: whoever touched it
 /// meanwhile could have to wait, too.
-fn have_fetched(
-    mut reading: Reading,
-    owner: Owner,
-    out: &mut Buffer,
-    context: &mut Context<'_>,
-) -> Result<(), Errno> {
+fn have_fetched(reading: &mut Reading, owner: Owner, context: &mut Context) -> Result<(), Errno> {
     let handle = reading.handle;
     context.state.files.handles.seize(handle)?;
     context.state.files.at_hand = handle;
-    let mut work = |state: &mut State, out: &mut dyn Store| {
-        state.files.handles.give_back(handle);
+    let started = context.start(&FETCH, Some(owner));
+    if matches!(started, Ok(None)) {
+        return Ok(());
+    }
+    context.state.files.handles.give_back(handle);
+    if let Some(pipe) = started? {
         let before = reading.done;
         let mut text = Buffer::lasting(2 * FETCH_BYTES);
-        let stop = add_piece(&mut reading, &mut text, state, FETCH_BYTES, true);
+        let stop = add_piece(reading, &mut text, &context.state, FETCH_BYTES, true);
         let [a, b, c, d, ..] = (reading.done - before).to_le_bytes();
-        let _ = out.append(text.bytes());
-        let _ = out.append(&[a, b, c, d, stop.code()]);
-        0
-    };
-    let started = context.start((FETCH, false, false), owner, out, &mut work);
-    if started.is_err() {
-        context.state.files.handles.give_back(handle);
+        let _ = text.append(&[a, b, c, d, stop.code()]);
+        jobs::hand_over(&pipe, text.bytes(), 0)
     }
-    started
+    Ok(())
 }
 
 /// Takes over what a child has read, if it came to an end of its own.
 pub(super) fn take_over(slot: &mut Slot, whole: bool) {
-    let start = slot.reply_start();
-    let Some(mut reading) = slot.reading.take() else {
-        return slot.message_done();
+    let start = slot.sendable();
+    slot.wait(Busy::Reading);
+    let (Some(reading), out) = (&mut slot.reading, &mut slot.out) else {
+        return;
     };
-    let (_, out) = slot.message_and_out();
-    let trailer = out.bytes().get(start..).and_then(<[u8]>::last_chunk);
     let (mut end, mut stop) = (start, Stop::Failed(Errno::IO));
-    if let Some([a, b, c, d, code]) = trailer
+    let text = out.bytes().get(start..).unwrap_or_default();
+    if let Some([a, b, c, d, code]) = text.last_chunk::<TRAILER>()
         && whole
     {
         end = out.len() - TRAILER;
@@ -152,6 +141,4 @@ pub(super) fn take_over(slot: &mut Slot, whole: bool) {
     }
     out.truncate(end);
     reading.stop = Some(stop);
-    slot.reading = Some(reading);
-    slot.wait(Busy::Reading);
 }

@@ -11,25 +11,26 @@ use super::channel;
 use super::client::{AT_REST, Busy, Filled, Kind, Over, Slot};
 use super::dispatch::{self, Context};
 use super::init;
-use super::jobs::Jobs;
+use super::jobs::{self, Jobs};
 use super::options::{Method, Options};
 use super::reading;
 use crate::base::limits::CLIENTS;
 use crate::base::path::Path;
-use crate::base::store::{Nothing, Store};
+use crate::base::store::Nothing;
 use crate::commands::{self, Outcome, Own, REPLIED_ERROR};
 use crate::state::State;
 use crate::state::files::Files;
 use crate::state::freeze::{Freeze, Phase};
 use crate::state::programs::{EMPTY, Programs, TOKENS, Table};
 use crate::sys::args::{Strings, variable};
+use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::log::{Level, Log};
 use crate::sys::mem::Lent;
 use crate::sys::netlink::Uevents;
 use crate::sys::poll::{Interest, Poll, Ready};
 use crate::sys::root::Root;
-use crate::sys::signal::Signals;
-use crate::sys::{AsFd, Errno, OwnedFd, clock, log, process, stream, words};
+use crate::sys::signal::{Signals, Told};
+use crate::sys::{Errno, OwnedFd, log, process, stream, words};
 use crate::wire::args::Args;
 use crate::wire::frame::Event;
 use crate::wire::reply::Reply;
@@ -46,7 +47,7 @@ const SIGNALS: u64 = 0;
 const UEVENTS: u64 = 1;
 const LISTENER: u64 = 2;
 /// The first client; the others follow.
-const CLIENT: u64 = 0x100;
+pub(super) const CLIENT: u64 = 0x100;
 /// The first job; the others follow.
 pub(super) const JOB: u64 = 0x200;
 
@@ -60,29 +61,8 @@ const RETRY_MS: u64 = 10_000;
 /// How long after a port broke it is looked for again.
 const REOPEN_MS: u64 = 200;
 
-/// Where clients come from, and how that stands.
-enum Channel {
-    /// A virtio port: open in the first place for clients.
-    Port,
-    /// A virtio port that is not there; the kernel tells when to look again.
-    NoPort(Uevents),
-    /// A virtio port that cannot be opened, tried again then.
-    DeadPort(u64),
-    /// A socket for connections, and whether it is waited for: not while all places are taken.
-    Listener(OwnedFd, bool),
-}
-
 /// How long PID 1 waits before it starts anew, so that a fault that stays does not fill the console.
 const RESTART_MS: u32 = 1_000;
-
-/// Serves until told to end.
-pub(super) fn run(options: &Options, environment: Strings) -> ! {
-    // Never dropped: the kernel closes what is open, and taking it apart here would be code for
-    // nothing.
-    let mut server = ManuallyDrop::new(Server::start(options, environment));
-    server.run();
-    end(0)
-}
 
 /// Ends the agent. PID 1 may not end: that would be the end of the guest. It starts anew instead.
 fn end(status: i32) -> ! {
@@ -93,9 +73,13 @@ fn end(status: i32) -> ! {
     process::exit(status)
 }
 
+fn complain(what: &[u8], errno: Errno) {
+    log::last_words(&[what, b": ", &words(errno)]);
+}
+
 /// Ends the agent, which cannot go on.
 fn give_up(what: &[u8], errno: Errno) -> ! {
-    log::last_words(&[what, b": ", &words(errno)]);
+    complain(what, errno);
     end(1)
 }
 
@@ -105,107 +89,116 @@ fn essential<T>(what: &[u8], result: Result<T, Errno>) -> T {
 }
 
 struct Server {
-    state: State,
-    poll: Poll,
+    context: Context,
     signals: Signals,
-    channel: Channel,
-    path: &'static [u8],
     slots: [Slot; CLIENTS],
-    jobs: Jobs,
+    /// The socket that clients come from, if it is not the port.
+    listener: Option<OwnedFd>,
+    /// Whether it is waited for: not while all places are taken.
+    listening: bool,
+    /// The port.
+    path: &'static [u8],
+    /// While it is not there: the kernel tells when to look again.
+    uevents: Option<Uevents>,
+    /// When to look for it without being told.
+    look_ms: u64,
+    /// Whether it was said that it cannot be opened.
+    complained: bool,
 }
 
 /// A socket to accept clients from.
-fn listener(poll: &Poll, path: &'static [u8]) -> Result<Channel, Errno> {
+fn listener(poll: &Poll, path: &'static [u8]) -> Result<OwnedFd, Errno> {
     let place = Path::of(&[path]);
-    let socket = place
-        .as_c_str()
-        .ok_or(Errno::NAMETOOLONG)
-        .and_then(stream::listen_unix);
-    socket.and_then(|socket| {
-        poll.add(&socket, LISTENER, Interest::Read)?;
-        Ok(Channel::Listener(socket, true))
-    })
+    let socket = stream::listen_unix(place.as_c_str().ok_or(Errno::NAMETOOLONG)?)?;
+    poll.add(&socket, LISTENER, Interest::Read)?;
+    Ok(socket)
+}
+
+/// Serves until told to end.
+pub(super) fn run(options: &Options, environment: Strings) -> ! {
+    let root = essential(b"cannot open /", Root::open(c"/"));
+    if process::is_init() {
+        init::set_up(&root, options.verbose);
+    }
+    let signals = essential(b"cannot read signals", Signals::new());
+    let poll = essential(b"cannot poll", Poll::new());
+    let added = poll.add(&signals, SIGNALS, Interest::Read);
+    essential(b"cannot poll signals", added);
+    let programs = essential(TWICE, PROGRAMS.take().ok_or(Errno::BUSY));
+    let memory = essential(TWICE, MEMORY.take().ok_or(Errno::BUSY));
+    let mut memory = memory.chunks_exact_mut(AT_REST);
+
+    // Never dropped: the kernel closes what is open, and taking it apart here would be code for
+    // nothing.
+    let mut server = ManuallyDrop::new(Server {
+        context: Context {
+            state: State {
+                root,
+                log: Log::new(),
+                filter: options.filter,
+                freeze: Freeze::new(options.state_directory, options.freeze_timeout_s),
+                files: Files::default(),
+                going_down: None,
+                programs: Programs::new(environment, programs),
+                os_release: variable(environment, b"QGA_OS_RELEASE"),
+                time_zone: variable(environment, b"TZ"),
+            },
+            jobs: Jobs::new(),
+            poll,
+        },
+        signals,
+        slots: core::array::from_fn(|place| Slot::new(place, memory.next().unwrap_or_default())),
+        listener: None,
+        listening: true,
+        path: options.path.unwrap_or(channel::DEFAULT_PORT),
+        look_ms: 0,
+        uevents: None,
+        complained: false,
+    });
+    let state = &mut server.context.state;
+    if options.verbose {
+        state.log.be_verbose();
+    }
+    state.freeze.take_over(&mut state.log);
+    if options.method == Method::UnixListen {
+        match listener(&server.context.poll, server.path) {
+            Ok(socket) => {
+                server.listener = Some(socket);
+                server.look_ms = NEVER_MS;
+            }
+            Err(errno) => {
+                if !process::is_init() {
+                    give_up(CANNOT_LISTEN, errno);
+                }
+                complain(CANNOT_LISTEN, errno);
+                server.path = channel::DEFAULT_PORT;
+            }
+        }
+    }
+    server.serve();
+    end(0)
 }
 
 impl Server {
-    fn start(options: &Options, environment: Strings) -> Self {
-        let mut log = Log::new();
-        if options.verbose {
-            log.be_verbose();
-        }
-        let root = essential(b"cannot open /", Root::open(c"/"));
-        if process::is_init() {
-            init::set_up(&root, &mut log);
-        }
-        let signals = essential(b"cannot read signals", Signals::new());
-        let poll = essential(b"cannot poll", Poll::new());
-        let added = poll.add(&signals, SIGNALS, Interest::Read);
-        essential(b"cannot poll signals", added);
-
-        let freeze = Freeze::new(options.state_directory, options.freeze_timeout_s);
-        let programs = essential(TWICE, PROGRAMS.take().ok_or(Errno::BUSY));
-        let mut state = State {
-            root,
-            log,
-            filter: options.filter,
-            freeze,
-            files: Files::default(),
-            going_down: None,
-            programs: Programs::new(environment, programs),
-            os_release: variable(environment, b"QGA_OS_RELEASE"),
-            time_zone: variable(environment, b"TZ"),
-        };
-        state.freeze.take_over(&mut state.log);
-
-        let memory = essential(TWICE, MEMORY.take().ok_or(Errno::BUSY));
-        let mut memory = memory.chunks_exact_mut(AT_REST);
-        let slots = [(); CLIENTS].map(|()| Slot::new(memory.next().unwrap_or_default()));
-        let mut path = options.path.unwrap_or(channel::DEFAULT_PORT);
-        let channel = match options.method {
-            Method::VirtioSerial => Channel::DeadPort(0),
-            Method::UnixListen => match listener(&poll, path) {
-                Ok(made) => made,
-                Err(errno) => {
-                    if !process::is_init() {
-                        give_up(CANNOT_LISTEN, errno);
-                    }
-                    log::last_words(&[CANNOT_LISTEN, b": ", &words(errno)]);
-                    path = channel::DEFAULT_PORT;
-                    Channel::DeadPort(0)
-                }
-            },
-        };
-        let mut server = Self {
-            state,
-            poll,
-            signals,
-            channel,
-            path,
-            slots,
-            jobs: Jobs::new(),
-        };
-        if matches!(server.channel, Channel::DeadPort(_)) {
-            server.look_for_port();
-        }
-        server
-    }
-
     /// Serves until told to end.
-    fn run(&mut self) {
+    fn serve(&mut self) {
         loop {
-            let timeout_ms = self
-                .deadline_ms()
-                .map(|deadline_ms| deadline_ms.saturating_sub(clock::boottime_ms()));
-            essential(b"cannot wait", self.poll.wait(timeout_ms));
+            self.keep_deadlines();
+            let Context { jobs, state, .. } = &mut self.context;
+            jobs.settle(&mut self.slots, state);
+            self.pump();
+            let mut left_ms = self.deadline_ms();
+            if left_ms != NEVER_MS {
+                left_ms = left_ms.saturating_sub(clock::boottime_ms());
+            }
+            essential(b"cannot wait", self.context.poll.wait(left_ms));
             let mut position = 0;
-            while let Some(ready) = self.poll.news(position) {
+            while let Some(ready) = self.context.poll.news(position) {
                 position += 1;
                 if self.react(ready) == Flow::End {
                     return;
                 }
             }
-            self.keep_deadlines();
-            self.settle_jobs();
         }
     }
 
@@ -213,305 +206,263 @@ impl Server {
         match ready.token {
             SIGNALS => return self.hear_signals(),
             UEVENTS => {
-                if let Channel::NoPort(uevents) = &self.channel
-                    && channel::news(uevents)
-                {
-                    self.look_for_port();
+                if self.uevents.as_ref().is_some_and(channel::news) {
+                    self.look_ms = 0;
                 }
             }
             LISTENER => self.accept(),
-            token if token >= TOKENS => self.state.programs.pump(token),
-            token if token >= JOB => {
-                let place = usize::try_from(token - JOB).unwrap_or(usize::MAX);
-                self.jobs.receive(place, &mut self.slots);
-            }
+            token if token >= TOKENS => self.context.state.programs.pump(token),
+            token if token >= JOB => self.context.jobs.receive(token - JOB, &mut self.slots),
             token => {
-                let place = usize::try_from(token - CLIENT).unwrap_or(usize::MAX);
-                if let Some(slot) = self.slots.get_mut(place) {
+                if let Some(slot) = self.slots.get_mut((token - CLIENT) as usize) {
                     if ready.hung_up {
                         slot.hang_up();
                     } else {
                         slot.arrive();
                     }
+                    slot.news = true;
                 }
-                self.pump(place);
             }
         }
         Flow::Go
     }
 
     fn hear_signals(&mut self) -> Flow {
-        let told = self.signals.read();
-        if told.child {
-            while let Some((pid, ended, executed)) = process::reap() {
-                self.jobs.note(pid, ended, executed);
-                self.state.programs.note(pid, ended);
+        let Context { jobs, state, .. } = &mut self.context;
+        match self.signals.read() {
+            Told::Nothing => {}
+            Told::Child => {
+                while let Some((pid, ended, executed)) = process::reap() {
+                    jobs.note(pid, ended, executed);
+                    state.programs.note(pid, ended);
+                }
+            }
+            Told::CtrlAltDel => self.start_own(&commands::shutdown::REBOOT),
+            // PID 1 is not to be ended, and a frozen guest needs its agent: killed now, it could thaw
+            // the guest only in its next life. An agent that takes the guest down by its own hand
+            // ends all others; an init that does it instead may end the agent too, and would wait
+            // long for one that does not.
+            Told::End => {
+                let going_down = matches!(state.going_down, Some((_, None)));
+                if !(process::is_init() || state.freeze.is_frozen() || going_down) {
+                    return Flow::End;
+                }
             }
         }
-        if told.ctrl_alt_del {
-            self.start_own(commands::shutdown::REBOOT);
-        }
-        // PID 1 is not to be ended, and a frozen guest needs its agent: killed now, it could thaw
-        // the guest only in its next life.
-        let needed = process::is_init() || self.state.freeze.is_frozen() || self.going_down();
-        if told.end && !needed {
-            Flow::End
-        } else {
-            Flow::Go
-        }
+        Flow::Go
     }
 
-    /// Whether the guest is going down by our own hand, which ends all others. An init that takes it
-    /// down instead may end the agent too, and would wait long for one that does not.
-    fn going_down(&self) -> bool {
-        matches!(self.state.going_down, Some((_, None)))
+    fn complain(&mut self, level: Level, what: &[u8], errno: Errno) {
+        let log = &mut self.context.state.log;
+        log.line(level, &[what, b": ", &words(errno)]);
     }
 
     // Clients.
 
     fn accept(&mut self) {
-        loop {
-            let Channel::Listener(listener, _) = &self.channel else {
-                return;
-            };
+        while let Some(listener) = &self.listener {
             let Some(place) = self.slots.iter().position(Slot::is_free) else {
-                break;
+                return self.listen_for(Interest::Nothing);
             };
             match stream::accept(listener) {
                 Ok(Some(fd)) => self.take_in(place, fd, Kind::Connection),
                 Ok(None) => return,
                 Err(errno) => {
-                    self.state
-                        .log
-                        .line(Level::Error, &[b"cannot accept: ", &words(errno)]);
+                    self.complain(Level::Error, b"cannot accept", errno);
                     // Not asked again at once, but for the next connection or when a client leaves.
                     return self.listen_for(Interest::Change);
                 }
             }
         }
-        self.listen_for(Interest::Nothing);
     }
 
     /// Listens for connections, or, with all places taken, leaves them to wait in the kernel.
     fn listen_for(&mut self, interest: Interest) {
-        if let Channel::Listener(listener, listening) = &mut self.channel {
-            let wanted = interest == Interest::Read;
-            if *listening != wanted && self.poll.modify(&*listener, LISTENER, interest).is_ok() {
-                *listening = wanted;
-            }
+        let wanted = interest == Interest::Read;
+        if let Some(listener) = &self.listener
+            && self.listening != wanted
+            && self
+                .context
+                .poll
+                .modify(listener, LISTENER, interest)
+                .is_ok()
+        {
+            self.listening = wanted;
         }
     }
 
+    #[inline(never)]
     fn take_in(&mut self, place: usize, fd: OwnedFd, kind: Kind) {
-        let token = CLIENT + u64::try_from(place).unwrap_or(0);
-        if let Err(errno) = self.poll.add(fd.as_fd(), token, Interest::Read) {
-            self.state
-                .log
-                .line(Level::Error, &[b"cannot poll a client: ", &words(errno)]);
-            return;
+        let token = CLIENT + place as u64;
+        if let Err(errno) = self.context.poll.add(&fd, token, Interest::Read) {
+            return self.complain(Level::Error, b"cannot poll a client", errno);
         }
         if let Some(slot) = self.slots.get_mut(place) {
             slot.take_in(fd, kind);
         }
     }
 
-    /// Does all that can be done now for the client at `place`.
-    fn pump(&mut self, place: usize) {
-        let Some(slot) = self.slots.get_mut(place) else {
-            return;
-        };
-        let mut context = Context::new(&mut self.state, &mut self.jobs, &self.poll);
-        match serve(place, slot, &mut context) {
-            Ok(()) => {
-                if let Some((fd, interest)) = slot.new_interest() {
-                    let token = CLIENT + u64::try_from(place).unwrap_or(0);
-                    // Fails only for want of kernel memory, and is tried again at the next change.
-                    let _ = self.poll.modify(fd, token, interest);
+    /// Does all that can be done now for the clients that have news.
+    fn pump(&mut self) {
+        let mut gone = None;
+        for slot in &mut self.slots {
+            if slot.busy == Busy::Turn && !self.context.jobs.exclusive_runs() {
+                slot.wait(Busy::No);
+                dispatch::handle(Event::Message, slot, &mut self.context);
+                slot.news = true;
+            }
+            if !core::mem::take(&mut slot.news) {
+                continue;
+            }
+            match serve(slot, &mut self.context) {
+                Ok(()) => slot.watch(&self.context.poll),
+                Err(over) => {
+                    slot.let_go(&self.context.poll);
+                    gone = Some(over);
                 }
             }
-            Err(over) => self.part_with(place, over),
         }
-    }
-
-    fn part_with(&mut self, place: usize, over: Over) {
-        let Some(slot) = self.slots.get_mut(place) else {
-            return;
-        };
-        let Some(fd) = slot.let_go() else { return };
-        // Closing takes it out of the set only if no child of the agent has it open too.
-        let _ = self.poll.remove(&fd);
-        drop(fd);
-        if !matches!(self.channel, Channel::Port) {
+        let Some(over) = gone else { return };
+        if self.listener.is_some() {
             return self.listen_for(Interest::Read);
         }
         if let Over::Broken(errno) = over {
-            let line: &[&[u8]] = &[b"the port is gone: ", &words(errno)];
-            self.state.log.line(Level::Notice, line);
+            self.complain(Level::Notice, b"the port is gone", errno);
         }
         // Not looked for at once: a device that opens and then fails would be tried for ever.
-        self.channel = Channel::DeadPort(clock::boottime_ms().saturating_add(REOPEN_MS));
+        self.look_again(REOPEN_MS);
     }
 
     // The port.
 
+    fn look_again(&mut self, wait_ms: u64) {
+        self.look_ms = clock::boottime_ms().saturating_add(wait_ms);
+        self.uevents = None;
+        self.complained = true;
+    }
+
     fn look_for_port(&mut self) {
         // The kernel is asked for news first, so that a port that comes while it is looked for is
         // not missed.
-        let was_missing = matches!(self.channel, Channel::NoPort(_));
-        let was_dead = matches!(self.channel, Channel::DeadPort(1..));
-        if !was_missing
+        let is_missed = self.uevents.is_some();
+        if !is_missed
             && let Ok(uevents) = Uevents::open()
-            && self.poll.add(&uevents, UEVENTS, Interest::Read).is_ok()
+            && self
+                .context
+                .poll
+                .add(&uevents, UEVENTS, Interest::Read)
+                .is_ok()
         {
-            self.channel = Channel::NoPort(uevents);
+            self.uevents = Some(uevents);
         }
-        match channel::open_port(&self.state.root, self.path) {
+        let complained = core::mem::take(&mut self.complained);
+        let state = &mut self.context.state;
+        self.look_ms = NEVER_MS;
+        match channel::open_port(&state.root, self.path) {
             Ok(port) => {
-                self.channel = Channel::Port;
-                self.state
-                    .log
-                    .line(Level::Detail, &[b"port open: ", self.path]);
+                self.uevents = None;
+                state.log.line(Level::Detail, &[b"port open: ", self.path]);
                 self.take_in(0, port, Kind::Port);
-                self.pump(0);
             }
-            Err(errno)
-                if channel::says_missing(errno) && matches!(self.channel, Channel::NoPort(_)) =>
-            {
-                if !was_missing {
-                    self.state
-                        .log
-                        .line(Level::Notice, &[b"waiting for port ", self.path]);
+            Err(errno) if channel::says_missing(errno) && self.uevents.is_some() => {
+                if !is_missed {
+                    let line: &[&[u8]] = &[b"waiting for port ", self.path];
+                    state.log.line(Level::Notice, line);
                 }
             }
             Err(errno) => {
-                if !was_dead {
+                if !complained {
                     let line: &[&[u8]] =
                         &[b"error opening channel '", self.path, b"': ", &words(errno)];
-                    self.state.log.line(Level::Error, line);
+                    state.log.line(Level::Error, line);
                 }
-                self.channel = Channel::DeadPort(clock::boottime_ms().saturating_add(RETRY_MS));
+                self.look_again(RETRY_MS);
             }
         }
     }
 
     // Deadlines.
 
-    fn deadline_ms(&self) -> Option<u64> {
-        let retry = match self.channel {
-            Channel::DeadPort(at_ms) => Some(at_ms),
-            _ => None,
-        };
-        let down = self.state.going_down.and_then(|(_, at_ms)| at_ms);
-        [self.state.freeze.deadline_ms(), retry, down]
-            .into_iter()
-            .flatten()
-            .min()
+    /// When to stop waiting for the init that was told to take the guest down.
+    fn down_ms(&self) -> u64 {
+        let down = self.context.state.going_down.and_then(|(_, at_ms)| at_ms);
+        down.unwrap_or(NEVER_MS)
+    }
+
+    /// When to wake up at the latest.
+    #[inline(never)]
+    fn deadline_ms(&self) -> u64 {
+        let freeze_ms = self.context.state.freeze.deadline_ms();
+        freeze_ms.min(self.look_ms).min(self.down_ms())
     }
 
     fn keep_deadlines(&mut self) {
-        if self
-            .deadline_ms()
-            .is_none_or(|deadline_ms| clock::boottime_ms() < deadline_ms)
-        {
+        let deadline_ms = self.deadline_ms();
+        if deadline_ms == NEVER_MS {
             return;
         }
-        let is_due = |at_ms: Option<u64>| at_ms.is_some_and(|at_ms| at_ms <= clock::boottime_ms());
-        if is_due(self.state.freeze.deadline_ms()) {
-            match self.state.freeze.phase() {
+        let now_ms = clock::boottime_ms();
+        let Context { jobs, state, .. } = &mut self.context;
+        if state.freeze.deadline_ms() <= now_ms {
+            match state.freeze.phase() {
                 // When it has ended, the freeze or thaw is lost, and that makes a thaw due.
                 Phase::Freezing | Phase::Thawing => {
-                    self.state.freeze.wait_for_child();
-                    if let Some(owner) = self.jobs.give_up_exclusive() {
+                    state.freeze.wait_for_child();
+                    if let Some(owner) = jobs.give_up_exclusive() {
                         dispatch::reply(owner, false, None, &mut self.slots);
-                        self.pump(owner.place);
                     }
                 }
-                _ if self.jobs.exclusive_runs() => self.state.freeze.postpone(),
-                _ => self.start_own(commands::freeze::LATE_THAW),
+                _ if jobs.exclusive_runs() => state.freeze.postpone(),
+                _ => self.start_own(&commands::freeze::LATE_THAW),
             }
         }
-        if let Some((how, at_ms)) = self.state.going_down
-            && is_due(at_ms)
+        if self.down_ms() <= now_ms
+            && let Some((_, at_ms)) = &mut self.context.state.going_down
         {
             // Tried again, should another command have its turn just now.
-            let again_ms = clock::boottime_ms().saturating_add(RETRY_MS);
-            self.state.going_down = Some((how, Some(again_ms)));
-            self.start_own(commands::shutdown::BY_FORCE);
+            *at_ms = Some(now_ms.saturating_add(RETRY_MS));
+            self.start_own(&commands::shutdown::BY_FORCE);
         }
-        if let Channel::DeadPort(at_ms) = self.channel
-            && is_due(Some(at_ms))
-        {
+        if self.look_ms <= now_ms {
             self.look_for_port();
         }
     }
 
-    // Slow commands.
-
     /// Starts a slow command of the agent's own, which nobody gets a reply for.
-    fn start_own(&mut self, own: Own) {
-        if own.exclusive && self.jobs.exclusive_runs() {
+    fn start_own(&mut self, own: &Own) {
+        let context = &mut self.context;
+        if context.jobs.exclusive_runs() {
             return;
         }
         let mut out = Nothing;
         let mut reply = Reply::new(&mut out, None);
-        if (own.slow.begin)(&mut self.state, &Args::none(), &mut reply).is_err() {
+        let args = Args::none();
+        if (own.slow.begin)(&mut context.state, &args, &mut reply).is_err() {
             return;
         }
-        let mut work = |state: &mut State, out: &mut dyn Store| {
-            let mut reply = Reply::new(out, None);
-            (own.slow.work)(state, &Args::none(), &mut reply).unwrap_or(REPLIED_ERROR)
-        };
-        let started = self.jobs.start(
-            (own.slow, own.exclusive, own.shares_files),
-            None,
-            (&self.poll, JOB),
-            &mut self.state,
-            &mut out,
-            &mut work,
-        );
-        if started.is_err() {
-            (own.slow.end)(&mut self.state, Outcome::Lost);
-        }
-    }
-
-    fn settle_jobs(&mut self) {
-        while let Some(finished) = self.jobs.finished(&mut self.slots) {
-            let place = finished.owner.map(|owner| owner.place);
-            dispatch::finish(finished, &mut self.slots, &mut self.state);
-            if let Some(place) = place {
-                self.pump(place);
+        match context.start(own, None) {
+            Ok(None) => {}
+            Ok(Some(pipe)) => {
+                let done = (own.slow.work)(&mut context.state, &args, &mut reply);
+                jobs::hand_over(&pipe, b"", done.unwrap_or(REPLIED_ERROR))
             }
-            for place in 0..CLIENTS {
-                self.give_turn(place);
-            }
+            Err(_) => (own.slow.end)(&mut context.state, Outcome::Lost),
         }
-    }
-
-    fn give_turn(&mut self, place: usize) {
-        let Some(slot) = self.slots.get_mut(place) else {
-            return;
-        };
-        if slot.busy() != Busy::Turn || self.jobs.exclusive_runs() {
-            return;
-        }
-        let mut context = Context::new(&mut self.state, &mut self.jobs, &self.poll);
-        dispatch::retry(place, slot, &mut context);
-        self.pump(place);
     }
 }
 
 /// Deals with all that a client sent and takes, as far as it goes without waiting.
-fn serve(place: usize, slot: &mut Slot, context: &mut Context<'_>) -> Result<(), Over> {
+fn serve(slot: &mut Slot, context: &mut Context) -> Result<(), Over> {
     let mut reads = 0;
     loop {
         loop {
             match slot.next_event() {
                 Event::NeedMore => break,
-                event => dispatch::handle(event, place, slot, context),
+                event => dispatch::handle(event, slot, context),
             }
         }
         if slot.reads_file() {
-            reading::go_on(place, slot, context);
+            reading::go_on(slot, context);
             reads += 1;
         }
         slot.write()?;
@@ -524,9 +475,9 @@ fn serve(place: usize, slot: &mut Slot, context: &mut Context<'_>) -> Result<(),
             return Ok(());
         }
         match slot.read()? {
-            Some(Filled::Whole) => reads += 1,
-            Some(Filled::Part) => reads = READS,
-            None => return Ok(()),
+            Filled::Whole => reads += 1,
+            Filled::Part => reads = READS,
+            Filled::Not => return Ok(()),
         }
     }
 }

@@ -17,7 +17,7 @@
 
 use core::ffi::CStr;
 
-use super::{Outcome, Slow, cannot, decode};
+use super::{Outcome, Own, Slow, cannot, decode};
 use crate::base::limits::{PATH_BYTES, READ_FILE_BYTES, REQUEST_BYTES};
 use crate::base::store::Store;
 use crate::base::text::Digits;
@@ -160,10 +160,14 @@ fn write(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8
     Ok(0)
 }
 
-/// Reading by a child, whose work is the agent's (`agent::reading`).
-pub const FETCH: Slow = Slow {
-    end: give_back,
-    ..Slow::alone(|_, _, _| Ok(0))
+/// A child that reads; its work is the agent's (`agent::reading`).
+pub const FETCH: Own = Own {
+    slow: Slow {
+        end: give_back,
+        ..Slow::alone(|_, _, _| Ok(0))
+    },
+    exclusive: false,
+    shares_files: false,
 };
 
 /// Moves a file's position. A child does it, because a file system of the network is asked for where

@@ -153,10 +153,10 @@ pub enum Outcome {
     Lost,
 }
 
-/// A slow command of the agent's own, which no client asked for.
+/// What the agent has run in a child: a slow command that a client asked for, or one of its own.
 #[derive(Clone, Copy)]
 pub struct Own {
-    /// What runs, without arguments.
+    /// What runs; without arguments if it is the agent's own.
     pub slow: Slow,
     /// Whether it waits for its turn alone.
     pub exclusive: bool,

@@ -193,7 +193,7 @@ fn sysv_request(how: Down, requests: &mut [u8; 2 * REQUEST_BYTES]) {
 /// Runs `step` in a child; after `limit_ms` goes on without it.
 fn within(limit_ms: u64, root: &Root, step: fn(&Root)) {
     let deadline_ms = clock::boottime_ms().saturating_add(limit_ms);
-    match process::fork_sharing_files() {
+    match process::fork(true) {
         Ok(Fork::Child) => {
             step(root);
             process::exit(0)

@@ -13,9 +13,10 @@
 
 use crate::base::limits::FREEZE_TIMEOUT_S;
 use crate::base::path::Path;
+use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::log::{Level, Log};
+use crate::sys::mem;
 use crate::sys::root::Root;
-use crate::sys::{clock, mem};
 
 /// The file in the state directory that exists while anything is frozen.
 const MARKER: &[u8] = b"qga.state.isfrozen";
@@ -87,7 +88,7 @@ const RETRY_MS: u64 = 5_000;
 /// The freeze of this guest.
 pub struct Freeze {
     phase: Phase,
-    deadline_ms: Option<u64>,
+    deadline_ms: u64,
     timeout_s: u32,
     directory: &'static [u8],
 }
@@ -98,7 +99,7 @@ impl Freeze {
     pub fn new(directory: &'static [u8], timeout_s: u32) -> Self {
         Self {
             phase: Phase::Thawed,
-            deadline_ms: None,
+            deadline_ms: NEVER_MS,
             timeout_s,
             directory,
         }
@@ -147,20 +148,20 @@ impl Freeze {
         self.phase
     }
 
-    /// When something is to be done without being asked, on [`clock::boottime_ms`].
-    pub fn deadline_ms(&self) -> Option<u64> {
+    /// When something is to be done without being asked, on [`clock::boottime_ms`]; or [`NEVER_MS`].
+    pub fn deadline_ms(&self) -> u64 {
         self.deadline_ms
     }
 
     /// What the deadline asked for cannot be done yet.
     pub fn postpone(&mut self) {
-        self.deadline_ms = Some(clock::boottime_ms().saturating_add(RETRY_MS));
+        self.deadline_ms = clock::boottime_ms().saturating_add(RETRY_MS);
     }
 
     /// The child that freezes or thaws took too long and was told to end. Until it has, there is no
     /// telling what it does, and nothing to be done.
     pub fn wait_for_child(&mut self) {
-        self.deadline_ms = None;
+        self.deadline_ms = NEVER_MS;
     }
 
     /// Takes note of `event` and does what it asks for.
@@ -175,16 +176,16 @@ impl Freeze {
                 self.start_clock();
             }
             // It was given up, and did it all the same: nobody knows, so nobody will thaw.
-            Action::None if event == Event::Froze && self.deadline_ms.is_none() => {
+            Action::None if event == Event::Froze && self.deadline_ms == NEVER_MS => {
                 if self.timeout_s != 0 {
-                    self.deadline_ms = Some(clock::boottime_ms());
+                    self.deadline_ms = clock::boottime_ms();
                 }
             }
             Action::None => {}
             Action::Enter => self.enter(log),
             Action::Leave => self.leave(log),
             Action::ThawSoon if before == Phase::Freezing => {
-                self.deadline_ms = Some(clock::boottime_ms());
+                self.deadline_ms = clock::boottime_ms();
             }
             Action::ThawSoon => self.postpone(),
         }
@@ -203,13 +204,14 @@ impl Freeze {
     }
 
     fn start_clock(&mut self) {
-        self.deadline_ms = (self.timeout_s != 0).then(|| {
-            clock::boottime_ms().saturating_add(u64::from(self.timeout_s).saturating_mul(1000))
-        });
+        self.deadline_ms = match self.timeout_s {
+            0 => NEVER_MS,
+            s => clock::boottime_ms().saturating_add(u64::from(s) * 1000),
+        };
     }
 
     fn leave(&mut self, log: &mut Log) {
-        self.deadline_ms = None;
+        self.deadline_ms = NEVER_MS;
         let _ = mem::unlock_pages();
         log.release();
     }
@@ -280,13 +282,13 @@ mod tests {
         assert!(!freeze.take_over(&mut log));
         freeze.note(Event::Freeze, &mut log);
         freeze.make_marker();
-        assert!(marker.exists() && freeze.is_frozen() && freeze.deadline_ms().is_some());
+        assert!(marker.exists() && freeze.is_frozen() && freeze.deadline_ms() != NEVER_MS);
 
         let mut freeze = Freeze::new(name, 0);
         assert!(freeze.take_over(&mut log));
         assert_eq!(
             (freeze.phase(), freeze.deadline_ms()),
-            (Phase::Frozen, None)
+            (Phase::Frozen, NEVER_MS)
         );
         freeze.note(Event::Thaw, &mut log);
         freeze.remove_marker();
@@ -303,16 +305,16 @@ mod tests {
         freeze.wait_for_child();
         assert_eq!(
             (freeze.phase(), freeze.deadline_ms()),
-            (Phase::Freezing, None)
+            (Phase::Freezing, NEVER_MS)
         );
         freeze.note(Event::Froze, &mut log);
         let due_ms = freeze.deadline_ms();
-        assert!(due_ms.is_some_and(|due_ms| due_ms <= clock::boottime_ms()));
+        assert!(due_ms <= clock::boottime_ms());
         freeze.note(Event::Thaw, &mut log);
         freeze.note(Event::Lost, &mut log);
         let again_ms = freeze.deadline_ms();
         assert!(
-            again_ms.is_some_and(|again_ms| again_ms > clock::boottime_ms()),
+            again_ms != NEVER_MS && again_ms > clock::boottime_ms(),
             "not at once"
         );
         freeze.note(Event::Thaw, &mut log);

@@ -44,6 +44,9 @@ pub fn set_realtime_ns(unix_ns: i64) -> Result<(), Errno> {
     rustix::time::clock_settime(ClockId::Realtime, time)
 }
 
+/// A moment, or a time to wait, that does not come to an end.
+pub const NEVER_MS: u64 = u64::MAX;
+
 /// Milliseconds since the guest started, time in suspend included (CLOCK_BOOTTIME).
 ///
 /// Deadlines are counted on this clock: nobody can set it, and a freeze that slept through its time

@@ -4,10 +4,10 @@
 use core::ptr;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
-use super::raw;
+use super::{clock, raw};
 
 /// What a descriptor is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +39,6 @@ impl Interest {
 pub struct Ready {
     /// The number it was added under.
     pub token: u64,
-    /// There is something to read, be it an end or an error.
-    pub readable: bool,
     /// The other side is away.
     pub hung_up: bool,
 }
@@ -71,23 +69,46 @@ impl Poll {
 
     /// Adds a descriptor under `token`.
     pub fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> Result<(), Errno> {
-        epoll::add(&self.epoll, fd, EventData::new_u64(token), interest.flags())
+        self.control(libc::EPOLL_CTL_ADD, fd.as_fd(), token, interest)
     }
 
     /// Changes what a descriptor is waited for.
     pub fn modify(&self, fd: impl AsFd, token: u64, interest: Interest) -> Result<(), Errno> {
-        epoll::modify(&self.epoll, fd, EventData::new_u64(token), interest.flags())
+        self.control(libc::EPOLL_CTL_MOD, fd.as_fd(), token, interest)
     }
 
     /// Takes a descriptor out.
-    pub fn remove(&self, fd: impl AsFd) -> Result<(), Errno> {
-        epoll::delete(&self.epoll, fd)
+    pub fn remove(&self, fd: impl AsFd) {
+        // Fails only for one that is not in there.
+        let _ = self.control(libc::EPOLL_CTL_DEL, fd.as_fd(), 0, Interest::Nothing);
     }
 
-    /// Waits for news, `timeout_ms` milliseconds at most; `None` waits for ever.
-    pub fn wait(&mut self, timeout_ms: Option<u64>) -> Result<(), Errno> {
-        // A number of its own for ever; what is longer than 24 days is asked for again.
-        let timeout = timeout_ms.map_or(usize::MAX, |ms| ms.min(i32::MAX as u64) as usize);
+    #[inline(never)]
+    fn control(
+        &self,
+        what: i32,
+        fd: BorrowedFd<'_>,
+        token: u64,
+        interest: Interest,
+    ) -> Result<(), Errno> {
+        let event = Event {
+            flags: interest.flags(),
+            data: EventData::new_u64(token),
+        };
+        let (epoll, fd) = (self.epoll.as_raw_fd() as usize, fd.as_raw_fd() as usize);
+        let event = ptr::from_ref(&event).expose_provenance();
+        // SAFETY: epoll_ctl reads one event, which is ours, outlives the call and has the kernel's
+        // layout, which is that of rustix's type; the rest are numbers.
+        unsafe { raw::call(libc::SYS_epoll_ctl, [epoll, what as usize, fd, event, 0]) }.map(|_| ())
+    }
+
+    /// Waits for news, `timeout_ms` milliseconds at most; [`clock::NEVER_MS`] waits for ever.
+    pub fn wait(&mut self, timeout_ms: u64) -> Result<(), Errno> {
+        let timeout = match timeout_ms {
+            clock::NEVER_MS => usize::MAX,
+            // What is longer than 24 days is asked for again.
+            ms => ms.min(i32::MAX as u64) as usize,
+        };
         let events = ptr::from_mut(&mut self.events).expose_provenance();
         // SAFETY: epoll_pwait writes at most `BATCH` events, for which there is room, in the kernel's
         // layout, which is that of rustix's type; the null is no signal mask.
@@ -111,7 +132,6 @@ impl Poll {
         let gone = EventFlags::HUP | EventFlags::ERR;
         Some(Ready {
             token: data.u64(),
-            readable: flags.intersects(EventFlags::IN | EventFlags::RDHUP | gone),
             hung_up: flags.intersects(gone),
         })
     }

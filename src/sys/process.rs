@@ -31,19 +31,13 @@ pub enum Fork {
 ///
 /// The agent has one thread, no heap and no atfork handlers, so the child may go on with ordinary
 /// code; all its memory is its own copy.
-pub fn fork() -> Result<Fork, Errno> {
-    clone(libc::SIGCHLD)
-}
-
-/// As [`fork`], but what the child opens and closes is opened and closed here, too: it has no
-/// descriptors of its own, and leaves nothing open when it is killed that was not open before.
 ///
-/// The child ends without dropping anything it has from before.
-pub fn fork_sharing_files() -> Result<Fork, Errno> {
-    clone(libc::SIGCHLD | libc::CLONE_FILES)
-}
-
-fn clone(flags: i32) -> Result<Fork, Errno> {
+/// If it shares files, what the child opens and closes is opened and closed here, too: it has no
+/// descriptors of its own, and leaves nothing open when it is killed that was not open before. It
+/// ends without dropping anything it has from before.
+#[inline(never)]
+pub fn fork(shares_files: bool) -> Result<Fork, Errno> {
+    let flags = libc::SIGCHLD | if shares_files { libc::CLONE_FILES } else { 0 };
     // SAFETY: clone with no flag but the signal is fork: the child gets a copy of all memory and
     // goes on from here; descriptors may be shared, as they are between threads. What makes that
     // dangerous, locks held by other threads at this moment, cannot be: there are no other threads.

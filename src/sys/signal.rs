@@ -11,14 +11,16 @@ use rustix::io::Errno;
 use super::raw;
 
 /// What the agent was told.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Told {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing.
+    Nothing,
     /// A child has ended.
-    pub child: bool,
+    Child,
     /// To end.
-    pub end: bool,
+    End,
     /// Ctrl-Alt-Del was pressed on the console (PID 1 only).
-    pub ctrl_alt_del: bool,
+    CtrlAltDel,
 }
 
 /// SIGCHLD, SIGTERM and SIGINT, blocked and read from a descriptor. SIGPIPE is blocked too, and
@@ -53,30 +55,21 @@ impl Signals {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
     }
 
-    /// Reads all that has come.
+    /// The next of what has come.
     pub fn read(&self) -> Told {
-        let mut told = Told::default();
-        // Standard signals do not queue, so there is never more than one of each.
-        let mut records = [0u8; 4 * RECORD_BYTES];
-        let Ok(len) = rustix::io::read(&self.0, &mut records[..]) else {
-            return told;
-        };
-        for record in records
-            .get(..len)
-            .unwrap_or_default()
-            .chunks_exact(RECORD_BYTES)
-        {
-            // ssi_signo is the first member.
-            let number = record
-                .first_chunk()
-                .map_or(0, |bytes| i32::from_ne_bytes(*bytes));
-            told.child |= number == libc::SIGCHLD;
-            told.end |= number == libc::SIGTERM;
+        let mut record = [0u8; RECORD_BYTES];
+        let _ = rustix::io::read(&self.0, &mut record);
+        // ssi_signo is the first member; 0 is no signal.
+        let number = record
+            .first_chunk()
+            .map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+        match number {
+            libc::SIGCHLD => Told::Child,
             // The kernel sends PID 1 SIGINT for Ctrl-Alt-Del; to others it is a person's Ctrl-C.
-            told.ctrl_alt_del |= number == libc::SIGINT && super::process::is_init();
-            told.end |= number == libc::SIGINT && !super::process::is_init();
+            libc::SIGINT if super::process::is_init() => Told::CtrlAltDel,
+            libc::SIGINT | libc::SIGTERM => Told::End,
+            _ => Told::Nothing,
         }
-        told
     }
 }
 
