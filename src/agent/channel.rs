@@ -8,8 +8,7 @@
 //!
 //! Differences from qemu-ga: a port that is not there is waited for, without `--retry-path`.
 
-use crate::parse::{mountinfo, uevent};
-use crate::sys::netlink::Uevents;
+use crate::parse::mountinfo;
 use crate::sys::root::Root;
 use crate::sys::{Errno, OwnedFd};
 
@@ -23,35 +22,31 @@ pub(super) const DEFAULT_PORT: &[u8] = b"/dev/virtio-ports/org.qemu.guest_agent.
 /// # Errors
 /// [`Errno::NOENT`] if there is no such port, by path or by name.
 pub(super) fn open_port(root: &Root, path: &[u8]) -> Result<OwnedFd, Errno> {
-    let mut opened = root.open_port(&[path]);
-    let Some(name) = path.strip_prefix(BY_NAME).filter(|_| is_missing(&opened)) else {
-        return opened;
+    let opened = root.open_port(&[path]);
+    let name = match &opened {
+        Err(errno) if says_missing(*errno) => path.strip_prefix(BY_NAME),
+        _ => None,
     };
-    // The device, `vport1p1` or so, of the port of that name.
-    let mut device = heapless::Vec::<u8, DEVICE_BYTES>::new();
-    root.list_at(&[b"sys/class/virtio-ports"], &mut |port, _| {
+    let Some(name) = name else { return opened };
+    let mut opened = Err(Errno::NOENT);
+    // The devices are `vport1p1` or so.
+    root.list_at(&[b"sys/class/virtio-ports"], &mut |device, _| {
         let mut buffer = [0; 256];
-        let is_it = about(root, port, b"/name", &mut buffer).is_ok_and(|is| is == name);
+        let is_it = about(root, device, b"/name", &mut buffer).is_ok_and(|is| is == name);
         if is_it {
-            let _ = device.extend_from_slice(port);
+            opened = open_device(root, device);
         }
         !is_it
     })?;
-    if device.is_empty() {
-        return Err(Errno::NOENT);
-    }
-    opened = root.open_port(&[b"/dev/", &device]);
-    if is_missing(&opened) {
-        opened = open_without_node(root, &device);
-    }
     opened
 }
 
-/// Room for the name of a port's device.
-const DEVICE_BYTES: usize = 32;
-
-fn is_missing(opened: &Result<OwnedFd, Errno>) -> bool {
-    opened.as_ref().is_err_and(|errno| says_missing(*errno))
+/// Opens a device by its name, through a node made for the moment if it has none.
+fn open_device(root: &Root, device: &[u8]) -> Result<OwnedFd, Errno> {
+    match root.open_port(&[b"/dev/", device]) {
+        Err(errno) if says_missing(errno) => open_without_node(root, device),
+        opened => opened,
+    }
 }
 
 /// Whether this error means that there is no such port. ENXIO and ENODEV: a node without a device
@@ -76,7 +71,6 @@ fn about<'b>(
     root.read_at(name, buffer).map(<[u8]>::trim_ascii)
 }
 
-/// Opens a device that has no node, through one made for the moment.
 fn open_without_node(root: &Root, device: &[u8]) -> Result<OwnedFd, Errno> {
     let mut buffer = [0; 32];
     let numbers = about(root, device, b"/dev", &mut buffer)?;
@@ -91,21 +85,4 @@ fn open_without_node(root: &Root, device: &[u8]) -> Result<OwnedFd, Errno> {
         }
     }
     Err(Errno::NOENT)
-}
-
-/// Whether the kernel reported, since the last time, a device that may be the port.
-pub(super) fn news(uevents: &Uevents) -> bool {
-    let mut news = false;
-    let mut buffer = [0; 4096];
-    loop {
-        match uevents.receive(&mut buffer) {
-            Ok(Some(datagram)) => {
-                let subsystem = uevent::parse(datagram).and_then(|event| event.value(b"SUBSYSTEM"));
-                news |= matches!(subsystem, Some(b"virtio-ports" | b"tty"));
-            }
-            Ok(None) => return news,
-            // Events were lost; one of them may have been it.
-            Err(_) => return true,
-        }
-    }
 }

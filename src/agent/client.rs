@@ -227,7 +227,6 @@ impl Slot {
     }
 
     /// Whether there is something to look at that nothing stands in the way of.
-    #[inline(never)]
     pub(super) fn can_go_on(&self) -> bool {
         !self.unread.is_empty() && self.busy == Busy::No && self.out.len() < REPLY_LOW_WATER
     }

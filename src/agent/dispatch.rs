@@ -86,64 +86,81 @@ fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context)
     };
     let start = out.len();
     let (mut reply, request) = request::open(message, out);
-    let state = &mut context.state;
-    let checked = request.and_then(|request| {
-        let row = find(&request, state, &mut reply)?;
-        if row.is(EXCLUSIVE) && context.jobs.exclusive_runs() {
-            return Ok(None);
-        }
-        let args = args::check(request.arguments, row.params(), &mut reply)?;
-        if row.is(DELIMITED) {
-            reply.delimit();
-        }
-        let run = row.run();
-        match &run {
-            Run::Now(handler) => handler(state, &args, &mut reply)?,
-            Run::Slow(slow) => (slow.begin)(state, &args, &mut reply)?,
-        }
-        Ok(Some((row, args, run)))
-    });
-    let (row, args, slow) = match checked {
-        Ok(None) => {
+    let done = request.and_then(|request| run(&request, owner, context, &mut reply));
+    match done {
+        Ok(Done::Later(busy)) => {
             reply.silence();
-            return Busy::Turn;
+            busy
         }
-        Ok(Some((row, args, Run::Slow(slow)))) => (row, args, slow),
-        now => {
-            if context.state.files.reading.is_some() {
-                reply.silence();
-                return Busy::Reading;
-            }
-            reply.finish(now.map(|_| ()));
-            return Busy::No;
-        }
-    };
-    let own = Own {
-        slow,
-        exclusive: row.is(EXCLUSIVE),
-        shares_files: row.is(SHARES_FILES),
-    };
-    match context.start(&own, Some(owner)) {
-        Ok(None) => {
-            reply.silence();
-            Busy::Job
-        }
-        // The child has a copy of all that was found out about the request.
-        Ok(Some(pipe)) => {
-            let done = (slow.work)(&mut context.state, &args, &mut reply);
-            let status = *done.as_ref().unwrap_or(&REPLIED_ERROR);
-            if row.is(SILENT) && done.is_ok() {
+        Ok(Done::InChild(pipe, worked, silent)) => {
+            let status = *worked.as_ref().unwrap_or(&REPLIED_ERROR);
+            if silent && worked.is_ok() {
                 reply.silence();
             } else {
-                reply.finish(done.map(|_| ()));
+                reply.finish(worked.map(|_| ()));
             }
             jobs::hand_over(&pipe, out.bytes().get(start..).unwrap_or_default(), status)
         }
+        now => {
+            reply.finish(now.map(|_| ()));
+            Busy::No
+        }
+    }
+}
+
+/// What has been done about a request.
+enum Done {
+    /// All.
+    Now,
+    /// Its reply comes later.
+    Later(Busy),
+    /// This is the child, which has done its work: where its reply goes, what came of it, and
+    /// whether success is silent.
+    InChild(OwnedFd, Result<u8, Failed>, bool),
+}
+
+/// Runs a command, or has a child run it.
+fn run(
+    request: &Request<'_>,
+    owner: Owner,
+    context: &mut Context,
+    reply: &mut Reply<'_>,
+) -> Result<Done, Failed> {
+    let row = find(request, &context.state, reply)?;
+    let exclusive = row.is(EXCLUSIVE);
+    if exclusive && context.jobs.exclusive_runs() {
+        return Ok(Done::Later(Busy::Turn));
+    }
+    let args = args::check(request.arguments, row.params(), reply)?;
+    let slow = match row.run() {
+        Run::Now(handler) => {
+            if row.is(DELIMITED) {
+                reply.delimit();
+            }
+            handler(&mut context.state, &args, reply)?;
+            return Ok(match context.state.files.reading {
+                Some(_) => Done::Later(Busy::Reading),
+                None => Done::Now,
+            });
+        }
+        Run::Slow(slow) => slow,
+    };
+    (slow.begin)(&mut context.state, &args, reply)?;
+    let own = Own {
+        slow,
+        exclusive,
+        shares_files: row.is(SHARES_FILES),
+    };
+    match context.start(&own, Some(owner)) {
+        Ok(None) => Ok(Done::Later(Busy::Job)),
+        // The child has a copy of all that was found out about the request.
+        Ok(Some(pipe)) => {
+            let worked = (slow.work)(&mut context.state, &args, reply);
+            Ok(Done::InChild(pipe, worked, row.is(SILENT)))
+        }
         Err(errno) => {
             (slow.end)(&mut context.state, Outcome::Lost);
-            let failed = reply.refuse(&[b"failed to create child process"], number(errno));
-            reply.finish(Err(failed));
-            Busy::No
+            Err(reply.refuse(&[b"failed to create child process"], number(errno)))
         }
     }
 }

@@ -40,24 +40,19 @@ pub fn main(mut words: Strings, environment: Strings) -> i32 {
 
 /// Prints what is asked for instead of serving; gives the exit status.
 fn print(what: Stop) -> i32 {
-    let mut failed = true;
-    match what {
-        Stop::Help => {
-            failed = (HELP..LINES).any(|number| !say(&[&line(number), b"\n"]));
-        }
-        Stop::Version => failed = !say(&[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"]),
-        Stop::Commands => {
-            failed = all().any(|row| !say(&[PREFIX, row.name(), b"\n"]));
-        }
-        _ => {}
-    }
-    failed.into()
+    let said = match what {
+        Stop::Help => (HELP..LINES).all(|number| say(b"", &line(number))),
+        Stop::Version => say(b"QEMU Guest Agent ", VERSION.as_bytes()),
+        Stop::Commands => all().all(|row| say(PREFIX, row.name())),
+        _ => false,
+    };
+    (!said).into()
 }
 
-/// Gives whether it could be said.
+/// Prints a line of two pieces; gives whether that could be done.
 #[inline(never)]
-fn say(pieces: &[&[u8]]) -> bool {
-    pieces
-        .iter()
-        .all(|piece| stream::write_all(stdio::stdout(), piece).is_ok())
+fn say(first: &[u8], rest: &[u8]) -> bool {
+    let pieces: &[&[u8]] = &[first, rest, b"\n"];
+    let mut pieces = pieces.iter();
+    pieces.all(|piece| stream::write_all(stdio::stdout(), piece).is_ok())
 }

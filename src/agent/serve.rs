@@ -206,7 +206,9 @@ impl Server {
         match ready.token {
             SIGNALS => return self.hear_signals(),
             UEVENTS => {
-                if self.uevents.as_ref().is_some_and(channel::news) {
+                // What they are is seen by looking.
+                if let Some(uevents) = &self.uevents {
+                    uevents.skip();
                     self.look_ms = 0;
                 }
             }
@@ -303,6 +305,7 @@ impl Server {
     }
 
     /// Does all that can be done now for the clients that have news.
+    #[inline(never)]
     fn pump(&mut self) {
         let mut gone = None;
         for slot in &mut self.slots {
@@ -341,6 +344,7 @@ impl Server {
         self.complained = true;
     }
 
+    #[inline(never)]
     fn look_for_port(&mut self) {
         // The kernel is asked for news first, so that a port that comes while it is looked for is
         // not missed.

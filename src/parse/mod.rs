@@ -29,7 +29,6 @@ pub mod stats;
 pub mod sysfs_disk;
 pub mod tzfile;
 pub mod udev;
-pub mod uevent;
 pub mod utmp;
 
 use crate::base::text::parse_u64;
