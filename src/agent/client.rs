@@ -58,6 +58,8 @@ pub(super) enum Over {
 const ALL: usize = usize::MAX;
 
 /// A place for a client: its memory, and the client if there is one.
+// In this order, because what is within 128 bytes of the beginning is reached by short instructions.
+#[repr(C)]
 pub(super) struct Slot {
     /// Its number among the places.
     pub(super) place: usize,
@@ -80,14 +82,14 @@ pub(super) struct Slot {
     sendable: usize,
     /// The file that is read for the message at hand.
     pub(super) reading: Option<Reading>,
-    framer: Framer,
-    /// The message at hand.
-    pub(super) message: Buffer,
-    /// What is to be sent.
-    pub(super) out: Buffer,
     input: &'static mut [u8],
     /// What of `input` is still to be looked at.
     unread: core::ops::Range<usize>,
+    /// What is to be sent.
+    pub(super) out: Buffer,
+    /// The message at hand.
+    pub(super) message: Buffer,
+    framer: Framer,
 }
 
 impl Slot {

@@ -15,11 +15,12 @@ use freeze::Freeze;
 use programs::Programs;
 
 /// All that handlers may look at and change.
+// In this order, because what is within 128 bytes of the beginning is reached by short instructions:
+// the log, which holds lines, comes last.
+#[repr(C)]
 pub struct State {
     /// The guest's files.
     pub root: Root,
-    /// The log.
-    pub log: Log,
     /// Which commands are allowed.
     pub filter: Filter,
     /// Whether file systems are frozen.
@@ -35,4 +36,6 @@ pub struct State {
     pub os_release: Option<&'static [u8]>,
     /// The time zone, if told.
     pub time_zone: Option<&'static [u8]>,
+    /// The log.
+    pub log: Log,
 }
