@@ -26,7 +26,7 @@ use crate::sys::netlink::Uevents;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Fork};
 use crate::sys::root::{Root, relative};
-use crate::sys::{self, Errno, clock, link, power, stdio};
+use crate::sys::{Errno, clock, link, power, stdio};
 
 /// What every system has: types, and where they belong.
 const SYSTEM: &[u8] = b"proc /proc sysfs /sys devtmpfs /dev tmpfs /run";
@@ -45,12 +45,11 @@ pub(super) fn set_up(root: &Root, verbose: bool) {
     while let (Some(kind), Some(target)) = (names.next(), names.next()) {
         let data: &[u8] = if kind == b"tmpfs" { b"mode=0755" } else { b"" };
         let mounted = mount_at(root, &[kind, target, kind, data], mount::NO_SUID);
-        if mounted.is_err() && target == b"/dev" {
-            let _ = root.make_device(&[b"dev/console"], 5, 1);
-            let _ = root.make_device(&[b"dev/null"], 1, 3);
-        }
         complain(log, b"cannot mount ", target, mounted);
     }
+    // With devtmpfs they are there.
+    let _ = root.make_device(&[b"dev/console"], 5, 1);
+    let _ = root.make_device(&[b"dev/null"], 1, 3);
     stdio::adopt_console();
     let _ = power::soften_ctrl_alt_del();
     load_modules(root, log);
@@ -64,7 +63,7 @@ pub(super) fn set_up(root: &Root, verbose: bool) {
 
 fn complain(log: &mut Log, what: &[u8], name: &[u8], done: Result<(), Errno>) {
     if let Err(errno) = done {
-        log.line(Level::Error, &[what, name, b": ", &sys::words(errno)]);
+        log.failure(Level::Error, what, name, errno);
     }
 }
 
@@ -203,13 +202,12 @@ fn load(directory: &Root, name: &[u8], parameters: &[u8]) -> Result<(), Errno> {
             let path = module.map_or(line, |module| module.path);
             found = modules::same(modules::name_of(path), name);
             if found {
-                loaded = Ok(());
-                if let Some(module) = module {
+                loaded = module.map_or(Ok(()), |module| {
                     for needed in module.load_order() {
-                        loaded = loaded.and_then(|()| mount::load_module(directory, needed, b""));
+                        mount::load_module(directory, needed, b"")?;
                     }
-                    loaded = loaded.and_then(|()| mount::load_module(directory, path, parameters));
-                }
+                    mount::load_module(directory, path, parameters)
+                });
             }
             !found
         })?;

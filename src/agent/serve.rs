@@ -35,7 +35,6 @@ use crate::wire::args::Args;
 use crate::wire::frame::Event;
 use crate::wire::reply::Reply;
 
-const TWICE: &[u8] = b"started twice";
 const CANNOT_LISTEN: &[u8] = b"error opening channel";
 
 /// What all clients rest in.
@@ -73,13 +72,9 @@ fn end(status: i32) -> ! {
     process::exit(status)
 }
 
-fn complain(what: &[u8], errno: Errno) {
-    log::last_words(&[what, b": ", &words(errno)]);
-}
-
 /// Ends the agent, which cannot go on.
 fn give_up(what: &[u8], errno: Errno) -> ! {
-    complain(what, errno);
+    log::last_failure(what, errno);
     end(1)
 }
 
@@ -124,9 +119,7 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
     let poll = essential(b"cannot poll", Poll::new());
     let added = poll.add(&signals, SIGNALS, Interest::Read);
     essential(b"cannot poll signals", added);
-    let programs = essential(TWICE, PROGRAMS.take().ok_or(Errno::BUSY));
-    let memory = essential(TWICE, MEMORY.take().ok_or(Errno::BUSY));
-    let mut memory = memory.chunks_exact_mut(AT_REST);
+    let mut memory = MEMORY.take().chunks_exact_mut(AT_REST);
 
     // Never dropped: the kernel closes what is open, and taking it apart here would be code for
     // nothing.
@@ -139,7 +132,7 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
                 freeze: Freeze::new(options.state_directory, options.freeze_timeout_s),
                 files: Files::default(),
                 going_down: None,
-                programs: Programs::new(environment, programs),
+                programs: Programs::new(environment, PROGRAMS.take()),
                 os_release: variable(environment, b"QGA_OS_RELEASE"),
                 time_zone: variable(environment, b"TZ"),
             },
@@ -170,7 +163,7 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
                 if !process::is_init() {
                     give_up(CANNOT_LISTEN, errno);
                 }
-                complain(CANNOT_LISTEN, errno);
+                log::last_failure(CANNOT_LISTEN, errno);
                 server.path = channel::DEFAULT_PORT;
             }
         }
@@ -256,7 +249,7 @@ impl Server {
 
     fn complain(&mut self, level: Level, what: &[u8], errno: Errno) {
         let log = &mut self.context.state.log;
-        log.line(level, &[what, b": ", &words(errno)]);
+        log.failure(level, what, b"", errno);
     }
 
     // Clients.

@@ -231,6 +231,7 @@ impl Programs {
     }
 
     /// The program that is to be forked next.
+    #[inline(never)]
     fn next(&mut self) -> Option<&mut Program> {
         self.table.last_mut().filter(|program| program.pid == 0)
     }
@@ -263,10 +264,15 @@ impl Programs {
         stdio::replace(&self.ends);
     }
 
+    #[inline(never)]
+    fn close_ends(&mut self) {
+        self.ends = [const { None }; 3];
+    }
+
     /// In the agent, after a fork: takes note of the child if it is to become a program, and gives
     /// whether it is.
     pub fn forked(&mut self, pid: i32) -> bool {
-        self.ends = [const { None }; 3];
+        self.close_ends();
         let next = self.next();
         next.map(|program| program.pid = pid).is_some()
     }
@@ -274,7 +280,7 @@ impl Programs {
     /// Takes note that the child has become its program, or else forgets it. 0 is a child that was
     /// never forked.
     pub fn settle(&mut self, pid: i32, started: bool) {
-        self.ends = [const { None }; 3];
+        self.close_ends();
         let mut all = self.table.iter_mut();
         let Some(place) = all.position(|one| one.pid == pid && !one.started) else {
             return;

@@ -53,7 +53,7 @@ pub fn catch() {
         restorer: on_signal,
         mask: 0,
     };
-    for signal in [
+    for signal in &[
         libc::SIGILL,
         libc::SIGTRAP,
         libc::SIGBUS,
@@ -65,7 +65,7 @@ pub fn catch() {
         // one line from its own stack and does not return.
         let _ = unsafe {
             let action = ptr::from_ref(&action).expose_provenance();
-            let args = [signal as usize, action, 0, size_of::<u64>(), 0];
+            let args = [*signal as usize, action, 0, size_of::<u64>(), 0];
             raw::call(libc::SYS_rt_sigaction, args)
         };
     }

@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::{Errno, words};
 use crate::base::text::Digits;
 
 /// How much a line matters.
@@ -76,6 +77,12 @@ impl Log {
         }
     }
 
+    /// Writes one line of what failed, a name, and the words for an error.
+    #[inline(never)]
+    pub fn failure(&mut self, level: Level, what: &[u8], name: &[u8], errno: Errno) {
+        self.line(level, &[what, name, b": ", &words(errno)]);
+    }
+
     /// Holds all lines from now on.
     pub fn hold(&mut self) {
         self.holding = true;
@@ -129,6 +136,12 @@ pub fn last_words(pieces: &[&[u8]]) {
     if !HOLDING.load(Ordering::Relaxed) {
         Log::new().line(Level::Error, pieces);
     }
+}
+
+/// As [`last_words`], of what failed and why.
+#[inline(never)]
+pub fn last_failure(what: &[u8], errno: Errno) {
+    last_words(&[what, b": ", &words(errno)]);
 }
 
 #[cfg(test)]

@@ -298,14 +298,12 @@ impl<T> Lent<T> {
         }
     }
 
-    /// The value, for the first who asks.
+    /// The value, for the first who asks; a second time is a fault of the agent, and its end.
     #[expect(clippy::mut_from_ref, reason = "one reference is ever made, see below")]
-    pub fn take(&'static self) -> Option<&'static mut T> {
-        if self.lent.swap(true, Ordering::Relaxed) {
-            return None;
-        }
+    pub fn take(&'static self) -> &'static mut T {
+        assert!(!self.lent.swap(true, Ordering::Relaxed));
         // SAFETY: the swap gives false to one caller only, so this is the only reference ever made.
-        Some(unsafe { &mut *self.value.get() })
+        unsafe { &mut *self.value.get() }
     }
 }
 
@@ -387,7 +385,7 @@ mod tests {
     #[test]
     fn memory_is_lent_once() {
         static LENT: Lent<[u8; 16]> = Lent::new([0; 16]);
-        assert_eq!(LENT.take().map(|bytes| bytes.len()), Some(16));
-        assert!(LENT.take().is_none());
+        assert_eq!(LENT.take().len(), 16);
+        assert!(std::panic::catch_unwind(|| LENT.take()[0]).is_err());
     }
 }

@@ -287,22 +287,22 @@ pub fn set_umask(mask: u32) {
 pub fn close_all_but(one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
     let (one, other) = (one.as_raw_fd(), other.as_raw_fd());
     let (low, high) = (one.min(other), one.max(other));
-    for (first, last) in [
-        (3, low - 1),
-        (low + 1, high - 1),
-        (high + 1, FIRST_LASTING - 1),
-    ] {
-        if first <= last {
-            // SAFETY: the descriptors closed belong to values of the agent, none of which the child
-            // uses: it runs its work, which holds only these two and lasting ones, and exits without
-            // dropping anything. A kernel without close_range leaves them open, which is only less
-            // tidy.
-            let _ = unsafe {
-                let range = [first as usize, last as usize, 0, 0, 0];
-                raw::call(libc::SYS_close_range, range)
-            };
-        }
-    }
+    close_range(3, low - 1);
+    close_range(low + 1, high - 1);
+    close_range(high + 1, FIRST_LASTING - 1);
+}
+
+/// Closes descriptors, if `first` is not beyond `last`: with these the kernel refuses.
+#[inline(never)]
+fn close_range(first: i32, last: i32) {
+    // SAFETY: the descriptors closed belong to values of the agent, none of which the child uses: it
+    // runs its work, which holds only two that are not among them and lasting ones, and exits
+    // without dropping anything. A kernel without close_range leaves them open, which is only less
+    // tidy.
+    let _ = unsafe {
+        let range = [first as usize, last as usize, 0, 0, 0];
+        raw::call(libc::SYS_close_range, range)
+    };
 }
 
 /// Where descriptors begin that children of the agent keep: open files and what belongs to programs
