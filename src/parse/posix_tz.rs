@@ -7,11 +7,9 @@
 //! a whole. Names of files and the leading colon are the caller's.
 
 use super::{decimal, span};
+use crate::base::civil::{about_year_of, days_before, first_day, is_leap};
 
 const DAY_SECONDS: i64 = 86_400;
-
-/// Seconds of a year of the Gregorian calendar, in the mean: 400 of them have 146,097 days.
-const MEAN_YEAR_SECONDS: i64 = 31_556_952;
 
 /// The offset from UTC in seconds (east is positive) and the abbreviation in force at
 /// `unix_seconds` where `rule` holds.
@@ -166,7 +164,7 @@ impl<'a> Text<'a> {
 /// changes of five years are looked at. Of two changes at one instant, that to daylight saving time
 /// counts: this is how the whole year is declared daylight saving time.
 fn is_daylight(changes: &[Change; 2], unix_seconds: i64) -> bool {
-    let about = about_year_of(unix_seconds);
+    let about = about_year_of(unix_seconds.div_euclid(DAY_SECONDS));
     let mut last = i64::MIN;
     for years in -2..=2 {
         for (change, to_daylight) in changes.iter().zip([1, 0]) {
@@ -186,7 +184,7 @@ impl Change {
     /// Its day of `year`, in days since the epoch.
     fn day_in(&self, year: i64) -> i64 {
         let first = first_day(year);
-        let is_leap = first_day(year.wrapping_add(1)).wrapping_sub(first) == 366;
+        let is_leap = is_leap(year);
         let [number, week, weekday] = self.numbers;
         first.wrapping_add(match self.kind {
             b'M' => {
@@ -209,44 +207,6 @@ impl Change {
             _ => number,
         })
     }
-}
-
-/// Days of a year before its `month` (January is 1): 30 each, one more for each of the long ones,
-/// which are the odd ones up to July and the even ones from August on, and one or two less for
-/// February.
-#[inline(never)]
-fn days_before(month: i64, is_leap: bool) -> i64 {
-    let long = month.wrapping_add(month >> 3) >> 1;
-    let short = match month {
-        ..=2 => 0,
-        _ => 2i64.wrapping_sub(is_leap.into()),
-    };
-    month
-        .wrapping_sub(1)
-        .wrapping_mul(30)
-        .wrapping_add(long)
-        .wrapping_sub(short)
-}
-
-/// The year in which an instant is, or the one before or after.
-fn about_year_of(unix_seconds: i64) -> i64 {
-    let years = unix_seconds.div_euclid(MEAN_YEAR_SECONDS);
-    years.wrapping_add(1970)
-}
-
-/// The first of January of `year`, in days since the epoch.
-#[inline(never)]
-fn first_day(year: i64) -> i64 {
-    let before = year.wrapping_sub(1);
-    let centuries = before.div_euclid(100);
-    let leap_days = (before >> 2)
-        .wrapping_sub(centuries)
-        .wrapping_add(centuries >> 2);
-    // Years and leap days from the year 1 to the epoch.
-    year.wrapping_sub(1970)
-        .wrapping_mul(365)
-        .wrapping_add(leap_days)
-        .wrapping_sub(477)
 }
 
 #[cfg(test)]
@@ -367,18 +327,6 @@ mod tests {
             "XXX99999999999999999999",
         ] {
             assert_eq!(text(rule, 0), None, "{rule}");
-        }
-    }
-
-    #[test]
-    fn years_and_their_first_days_agree() {
-        assert_eq!(first_day(1970), 0);
-        assert_eq!(first_day(2000), 10_957);
-        for year in -1000..4000 {
-            for day in [first_day(year), first_day(year + 1) - 1] {
-                let about = about_year_of(day * DAY_SECONDS);
-                assert!((year - 1..=year + 1).contains(&about), "{day}");
-            }
         }
     }
 

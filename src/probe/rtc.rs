@@ -63,8 +63,8 @@ fn time_of(unix_ns: i64) -> Time {
         second: second % 60,
         minute: second / 60 % 60,
         hour: second / 3600,
-        day: day as i32 + 1,
-        month: month as i32,
+        day: day as i32,
+        month: month as i32 - 1,
         year: year as i32 - 1900,
         unused: [0; 3],
     }
