@@ -50,7 +50,7 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
 }
 
 /// Writes of what is at `path`, or of a partition of that.
-fn describe(root: &Root, path: &mut Path, disk: &Disk, object: &mut Object<'_>) {
+fn describe(root: &Root, path: &mut Path, disk: &Disk, object: &mut Object<'_, '_>) {
     object.text("name", &disk.node);
     object.member("partition").bool(disk.is_partition);
     let slaves = Path::of(&[path.as_bytes(), b"/slaves/"]);
@@ -87,7 +87,7 @@ fn describe(root: &Root, path: &mut Path, disk: &Disk, object: &mut Object<'_>) 
     }
 }
 
-fn put_health(object: &mut Object<'_>, log: &HealthLog) {
+fn put_health(object: &mut Object<'_, '_>, log: &HealthLog) {
     const STATE: &str = "critical-warning temperature available-spare \
                          available-spare-threshold percentage-used";
     // Every other word: a counter is two of them.

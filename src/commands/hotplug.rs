@@ -60,7 +60,7 @@ pub(super) const SET_MEMORY_BLOCKS: Slow = Slow::alone(|state, args, reply| {
 });
 
 #[inline(never)]
-fn set_block(root: &Root, (block, online): (i64, bool), value: Value<'_>) {
+fn set_block(root: &Root, (block, online): (i64, bool), value: Value<'_, '_>) {
     let set = MEMORY.set(root, block, online);
     let response: &[u8] = match set {
         Ok(()) => b"success",
@@ -127,7 +127,7 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
 }
 
 #[inline(never)]
-fn put(root: &Root, kind: &Kind, part: i64, value: Value<'_>) -> Result<(), Fault> {
+fn put(root: &Root, kind: &Kind, part: i64, value: Value<'_, '_>) -> Result<(), Fault> {
     let online = kind.is_online(root, part)?;
     let removable = match online {
         Some(_) if core::ptr::eq(kind, &MEMORY) => kind.is_removable(root, part)?,

@@ -119,7 +119,7 @@ fn user_name(args: &Args<'_>, room: &mut Buffer) -> &'static [u8] {
 }
 
 /// Writes where a disk is attached.
-fn put_address(value: Value<'_>, disk: &Disk) {
+fn put_address(value: Value<'_, '_>, disk: &Disk) {
     let mut address = value.object();
     let mut pci = address.member("pci-controller").object();
     // -1 each for a disk that is not on PCI.

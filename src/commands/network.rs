@@ -49,7 +49,7 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-fn interface(value: Value<'_>, link: &Message<'_>, dump: &mut Dump<'_>) -> Result<(), Errno> {
+fn interface(value: Value<'_, '_>, link: &Message<'_>, dump: &mut Dump<'_>) -> Result<(), Errno> {
     let mut interface = value.object();
     interface.text("name", link.name());
     let hardware = inet::hardware(link.hardware());
@@ -74,7 +74,7 @@ fn interface(value: Value<'_>, link: &Message<'_>, dump: &mut Dump<'_>) -> Resul
     Ok(())
 }
 
-fn put_address(value: Value<'_>, address: &Message<'_>) {
+fn put_address(value: Value<'_, '_>, address: &Message<'_>) {
     let own = address.own_address().unwrap_or_default();
     let text = inet::address(own).unwrap_or_default();
     let kind: &[u8] = if own.len() > 4 { b"ipv6" } else { b"ipv4" };

@@ -59,7 +59,7 @@ pub(super) fn get_osinfo(
     Ok(())
 }
 
-fn put_release(object: &mut Object<'_>, root: &Root, told: Option<&[u8]>) {
+fn put_release(object: &mut Object<'_, '_>, root: &Root, told: Option<&[u8]>) {
     let mut buffer = [0; OS_RELEASE_BYTES];
     let file = os::release(root, told, &mut buffer);
     for member in &MEMBERS {

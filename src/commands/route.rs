@@ -32,7 +32,7 @@ fn put_table(
     path: &[u8],
     columns: &[u8],
     version: u64,
-    list: &mut List<'_>,
+    list: &mut List<'_, '_>,
 ) -> Result<(), Errno> {
     let read = root.lines_at(&[path], &mut |line| {
         // The heading of one of them.
@@ -49,7 +49,7 @@ fn put_table(
 
 // Out of line, away from the buffer of lines: code beside it takes longer instructions.
 #[inline(never)]
-fn put_route(mut line: &[u8], mut columns: &[u8], version: u64, value: Value<'_>) {
+fn put_route(mut line: &[u8], mut columns: &[u8], version: u64, value: Value<'_, '_>) {
     let mut route = value.object();
     while let [kind, name @ ..] = word(&mut columns) {
         let field = word(&mut line);

@@ -327,7 +327,7 @@ struct Place<'p> {
 }
 
 impl Place<'_> {
-    fn write<'f>(&self, mut failure: Failure<'f>) -> Failure<'f> {
+    fn write<'o, 's>(&self, mut failure: Failure<'o, 's>) -> Failure<'o, 's> {
         if let Some(outer) = self.outer {
             failure = outer.write(failure).text(".");
         }

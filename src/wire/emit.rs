@@ -13,70 +13,106 @@ use crate::base::base64;
 use crate::base::store::Store;
 use crate::base::text::{Digits, cut};
 
+/// What values are written into. All places in it are one pointer to it, so that they are handed
+/// along in a register.
+pub(super) struct Out<'s> {
+    pub(super) store: &'s mut dyn Store,
+    /// Whether what is innermost was just begun, so that no comma comes before what is next in it.
+    is_fresh: bool,
+}
+
 /// A place for one value.
 #[must_use = "a value must be written"]
-pub struct Value<'a> {
-    out: &'a mut dyn Store,
-}
+pub struct Value<'o, 's>(&'o mut Out<'s>);
 
 /// An object being written, member by member.
 #[must_use = "an object is not whole before `end`"]
-pub struct Object<'a> {
-    out: &'a mut dyn Store,
-    empty: bool,
-}
+pub struct Object<'o, 's>(&'o mut Out<'s>);
 
 /// A list being written, item by item.
 #[must_use = "a list is not whole before `end`"]
-pub struct List<'a> {
-    out: &'a mut dyn Store,
-    empty: bool,
+pub struct List<'o, 's>(&'o mut Out<'s>);
+
+impl<'s> Out<'s> {
+    pub(super) fn new(store: &'s mut dyn Store) -> Self {
+        let is_fresh = false;
+        Self { store, is_fresh }
+    }
+
+    #[inline(never)]
+    pub(super) fn put(&mut self, text: &[u8]) {
+        // A full store is found out at the end of the reply.
+        let _ = self.store.append(text);
+    }
+
+    #[inline(never)]
+    fn begin(&mut self, bracket: &[u8]) {
+        self.put(bracket);
+        self.is_fresh = true;
+    }
+
+    #[inline(never)]
+    fn end(&mut self, bracket: &[u8]) {
+        self.put(bracket);
+        self.is_fresh = false;
+    }
+
+    /// What comes before an item or a member.
+    #[inline(never)]
+    fn part(&mut self) {
+        if !core::mem::take(&mut self.is_fresh) {
+            self.put(b", ");
+        }
+    }
+
+    #[inline(never)]
+    fn name(&mut self, name: &[u8], suffix: &[u8]) {
+        self.part();
+        for piece in [b"\"", name, suffix, b"\": "] {
+            self.put(piece);
+        }
+    }
 }
 
-impl<'a> Value<'a> {
-    pub(super) fn new(out: &'a mut dyn Store) -> Self {
-        Self { out }
+impl<'o, 's> Value<'o, 's> {
+    pub(super) fn new(out: &'o mut Out<'s>) -> Self {
+        Self(out)
     }
 
     /// A signed integer.
     #[inline(never)]
     pub fn int(self, value: i64) {
-        put(self.out, Digits::signed(value).as_bytes());
+        self.0.put(Digits::signed(value).as_bytes());
     }
 
     /// An unsigned integer.
+    #[inline(never)]
     pub fn uint(self, value: u64) {
-        put(self.out, Digits::unsigned(value).as_bytes());
+        self.0.put(Digits::unsigned(value).as_bytes());
     }
 
     /// `units` and `fraction` of them in `10^-digits`, without trailing zeros: 2, 500000, 6 is 2.5.
     pub fn decimal(self, units: i64, fraction: u64, digits: usize) {
-        put(self.out, Digits::signed(units).as_bytes());
+        self.0.put(Digits::signed(units).as_bytes());
         if fraction != 0 {
-            put(self.out, b".");
+            self.0.put(b".");
             let places = Digits::padded(fraction, digits);
-            let places = places.as_bytes();
-            let zeros = places
-                .iter()
-                .rev()
-                .take_while(|digit| **digit == b'0')
-                .count();
-            put(
-                self.out,
-                places
-                    .get(..places.len().saturating_sub(zeros))
-                    .unwrap_or(places),
-            );
+            let mut places = places.as_bytes();
+            while let Some(shorter) = places.strip_suffix(b"0") {
+                places = shorter;
+            }
+            self.0.put(places);
         }
     }
 
     /// A boolean.
     #[inline(never)]
     pub fn bool(self, value: bool) {
-        put(self.out, if value { b"true" } else { b"false" });
+        self.0.put(if value { b"true" } else { b"false" });
     }
 
     /// A string.
+    #[inline(never)]
     pub fn text(self, text: &[u8]) {
         self.text_in(&[text]);
     }
@@ -84,45 +120,39 @@ impl<'a> Value<'a> {
     /// A string in pieces, none of which ends within a character.
     #[inline(never)]
     pub fn text_in(self, pieces: &[&[u8]]) {
-        put(self.out, b"\"");
+        self.0.put(b"\"");
         for piece in pieces {
-            escape(self.out, piece);
+            self.0.escape(piece);
         }
-        put(self.out, b"\"");
+        self.0.put(b"\"");
     }
 
     /// A string that comes byte by byte.
     pub fn text_of(self, bytes: impl Iterator<Item = u8>) {
-        put(self.out, b"\"");
-        escape_bytes(self.out, bytes);
-        put(self.out, b"\"");
+        self.0.put(b"\"");
+        self.0.escape_bytes(bytes);
+        self.0.put(b"\"");
     }
 
     /// A string that is bytes in base64.
     pub fn base64(self, bytes: &[u8]) {
-        put(self.out, b"\"");
-        let _ = base64::encode(bytes, self.out);
-        put(self.out, b"\"");
+        self.0.put(b"\"");
+        let _ = base64::encode(bytes, self.0.store);
+        self.0.put(b"\"");
     }
 
     /// Begins an object.
     #[inline(never)]
-    pub fn object(self) -> Object<'a> {
-        put(self.out, b"{");
-        Object {
-            out: self.out,
-            empty: true,
-        }
+    pub fn object(self) -> Object<'o, 's> {
+        self.0.begin(b"{");
+        Object(self.0)
     }
 
     /// Begins a list.
     #[inline(never)]
-    pub fn list(self) -> List<'a> {
-        put(self.out, b"[");
-        List {
-            out: self.out,
-            empty: true,
-        }
+    pub fn list(self) -> List<'o, 's> {
+        self.0.begin(b"[");
+        List(self.0)
     }
 
     /// A value of the request, in the reply's own spelling. Numbers stay as the client wrote them,
@@ -133,7 +163,7 @@ impl<'a> Value<'a> {
         while let Some(&byte) = rest.first() {
             if let Some((string, behind)) = Json::leading_string(rest) {
                 rest = behind;
-                Value { out: self.out }.text_of(string.bytes());
+                Value(self.0).text_of(string.bytes());
                 continue;
             }
             // Anything but a number or a keyword is one byte.
@@ -141,200 +171,206 @@ impl<'a> Value<'a> {
             let (token, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
             rest = behind;
             if byte > b' ' {
-                put(self.out, if token == b"-0" { b"0" } else { token });
+                self.0.put(if token == b"-0" { b"0" } else { token });
             }
             if let b',' | b':' = byte {
-                put(self.out, b" ");
+                self.0.put(b" ");
             }
         }
     }
 }
 
-impl<'a> Object<'a> {
+impl<'o, 's> Object<'o, 's> {
     /// An object that has members already.
-    pub(super) fn begun(out: &'a mut dyn Store) -> Self {
-        Self { out, empty: false }
+    pub(super) fn begun(out: &'o mut Out<'s>) -> Self {
+        Self(out)
     }
 }
 
-impl Object<'_> {
+impl<'s> Object<'_, 's> {
     /// The place for the value of member `name`, a name that needs no escapes.
-    pub fn member(&mut self, name: &str) -> Value<'_> {
+    pub fn member(&mut self, name: &str) -> Value<'_, 's> {
         self.named(name.as_bytes())
     }
 
     /// As [`Object::member`].
-    pub fn named(&mut self, name: &[u8]) -> Value<'_> {
-        put(self.out, if self.empty { b"\"" } else { b", \"" });
-        self.empty = false;
-        put(self.out, name);
-        put(self.out, b"\": ");
-        Value { out: self.out }
+    #[inline(always)]
+    pub fn named(&mut self, name: &[u8]) -> Value<'_, 's> {
+        self.0.name(name, b"");
+        Value(self.0)
     }
 
     /// A member that is a string.
-    #[inline(never)]
+    #[inline(always)]
     pub fn text(&mut self, name: &str, text: &[u8]) {
-        self.member(name).text(text);
+        self.0.text(name.as_bytes(), text);
     }
 
     /// The place for the next item of a list that is member `name`, which begins with the first.
-    pub fn item(&mut self, name: &str, is_first: bool) -> Value<'_> {
+    pub fn item(&mut self, name: &str, is_first: bool) -> Value<'_, 's> {
         if is_first {
             let _ = self.member(name).list();
-        } else {
-            put(self.out, b", ");
         }
-        Value { out: self.out }
+        self.0.part();
+        Value(self.0)
     }
 
     /// Ends the list that [`Object::item`] began.
     pub fn end_items(&mut self) {
-        put(self.out, b"]");
+        self.0.end(b"]");
     }
 
     /// Members of these `names`, parted by blanks, whose values are these: as many as there are
     /// values, passing over those where the name is missing.
     ///
     /// One call and a few bytes of text a member, where a struct or a call for each takes dozens.
-    #[inline(never)]
+    #[inline(always)]
     pub fn numbers(&mut self, names: &str, values: &[u64]) {
-        self.numbers_as(names, "", false, values);
+        self.0.numbers(names.as_bytes(), values);
     }
 
     /// As [`Object::numbers`], each name with `suffix` behind it, and of signed numbers if `signed`
     /// says so.
-    #[inline(never)]
+    #[inline(always)]
     pub fn numbers_as(&mut self, names: &str, suffix: &str, signed: bool, values: &[u64]) {
-        let mut names = names.as_bytes();
+        self.0
+            .numbers_as(names.as_bytes(), suffix.as_bytes(), signed, values);
+    }
+
+    /// Ends the object. Nothing can be added after that.
+    #[inline(always)]
+    pub fn end(&mut self) {
+        self.0.end_object();
+    }
+}
+
+impl<'s> List<'_, 's> {
+    /// The place for the next item.
+    #[inline(always)]
+    pub fn item(&mut self) -> Value<'_, 's> {
+        self.0.part();
+        Value(self.0)
+    }
+
+    /// Ends the list. Nothing can be added after that.
+    #[inline(always)]
+    pub fn end(&mut self) {
+        self.0.end_list();
+    }
+}
+
+// What many places call: out of line, and of the one pointer, not of where a place holds it.
+impl Out<'_> {
+    #[inline(never)]
+    fn text(&mut self, name: &[u8], text: &[u8]) {
+        self.name(name, b"");
+        Value(self).text(text);
+    }
+
+    #[inline(never)]
+    fn numbers(&mut self, names: &[u8], values: &[u64]) {
+        self.numbers_as(names, b"", false, values);
+    }
+
+    #[inline(never)]
+    fn numbers_as(&mut self, names: &[u8], suffix: &[u8], signed: bool, values: &[u64]) {
+        let mut names = names;
         for value in values {
             let name = cut(&mut names, b' ');
             if name.is_empty() {
                 continue;
             }
-            put(self.out, if self.empty { b"\"" } else { b", \"" });
-            self.empty = false;
-            put(self.out, name);
-            put(self.out, suffix.as_bytes());
-            put(self.out, b"\": ");
-            let place = Value { out: self.out };
+            self.name(name, suffix);
             if signed {
-                place.int(value.cast_signed());
+                Value(self).int(value.cast_signed());
             } else {
-                place.uint(*value);
+                Value(self).uint(*value);
             }
         }
     }
 
-    /// Ends the object. Nothing can be added after that.
-    ///
-    /// Taken by reference: by value it would be copied at every call.
     #[inline(never)]
-    pub fn end(&mut self) {
-        // Written to, it is handed over as one pointer, not as what its store is made of.
-        self.empty = false;
-        put(self.out, b"}");
+    fn end_object(&mut self) {
+        self.end(b"}");
     }
-}
 
-impl List<'_> {
-    /// The place for the next item.
     #[inline(never)]
-    pub fn item(&mut self) -> Value<'_> {
-        if !self.empty {
-            put(self.out, b", ");
+    fn end_list(&mut self) {
+        self.end(b"]");
+    }
+
+    /// Writes `bytes` as the inside of a string. Ill-formed UTF-8 becomes U+FFFD, one for each maximal
+    /// part, and the two bytes C0 80 become U+0000, as which they came in.
+    #[inline(never)]
+    pub(super) fn escape(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let plain = rest.iter().take_while(|byte| is_plain(**byte)).count();
+            let (run, behind) = rest.split_at_checked(plain).unwrap_or((rest, &[]));
+            self.put(run);
+            let Some(byte) = behind.first() else {
+                break;
+            };
+            let (code, len) = match byte {
+                0x80.. => utf8(behind),
+                _ => (u32::from(*byte), 1),
+            };
+            self.escape_char(if code == ILL_FORMED { 0xFFFD } else { code });
+            rest = behind.get(len..).unwrap_or_default();
         }
-        self.empty = false;
-        Value { out: self.out }
     }
 
-    /// Ends the list. Nothing can be added after that.
-    ///
-    /// Taken by reference: by value it would be copied at every call.
-    #[inline(never)]
-    pub fn end(&mut self) {
-        self.empty = false;
-        put(self.out, b"]");
+    /// As [`Out::escape`], for bytes that come one by one: they are gathered into runs that do not cut
+    /// a character in two.
+    pub(super) fn escape_bytes(&mut self, mut bytes: impl Iterator<Item = u8>) {
+        self.escape_each(&mut || bytes.next());
     }
-}
 
-#[inline(never)]
-fn put(out: &mut dyn Store, text: &[u8]) {
-    // A full store is found out at the end of the reply.
-    let _ = out.append(text);
-}
-
-/// Writes `bytes` as the inside of a string. Ill-formed UTF-8 becomes U+FFFD, one for each maximal
-/// part, and the two bytes C0 80 become U+0000, as which they came in.
-#[inline(never)]
-pub(super) fn escape(out: &mut dyn Store, bytes: &[u8]) {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let plain = rest.iter().take_while(|byte| is_plain(**byte)).count();
-        let (run, behind) = rest.split_at_checked(plain).unwrap_or((rest, &[]));
-        put(out, run);
-        let Some(byte) = behind.first() else {
-            break;
-        };
-        let (code, len) = match byte {
-            0x80.. => utf8(behind),
-            _ => (u32::from(*byte), 1),
-        };
-        escape_char(out, if code == ILL_FORMED { 0xFFFD } else { code });
-        rest = behind.get(len..).unwrap_or_default();
-    }
-}
-
-/// As [`escape`], for bytes that come one by one: they are gathered into runs that do not cut a
-/// character in two.
-pub(super) fn escape_bytes(out: &mut dyn Store, mut bytes: impl Iterator<Item = u8>) {
-    escape_each(out, &mut || bytes.next());
-}
-
-/// One for all kinds of bytes.
-fn escape_each(out: &mut dyn Store, next: &mut dyn FnMut() -> Option<u8>) {
-    let mut run = heapless::Vec::<u8, 64>::new();
-    while let Some(byte) = next() {
-        // Runs are cut before a byte that begins a character, so never inside one; a character
-        // takes at most four bytes.
-        let begins = byte & 0xC0 != 0x80;
-        if (run.len() >= 60 && begins) || run.is_full() {
-            escape(out, &run);
-            run.clear();
+    /// One for all kinds of bytes.
+    fn escape_each(&mut self, next: &mut dyn FnMut() -> Option<u8>) {
+        let mut run = heapless::Vec::<u8, 64>::new();
+        while let Some(byte) = next() {
+            // Runs are cut before a byte that begins a character, so never inside one; a character
+            // takes at most four bytes.
+            let begins = byte & 0xC0 != 0x80;
+            if (run.len() >= 60 && begins) || run.is_full() {
+                self.escape(&run);
+                run.clear();
+            }
+            let _ = run.push(byte);
         }
-        let _ = run.push(byte);
+        self.escape(&run);
     }
-    escape(out, &run);
+
+    fn escape_char(&mut self, code: u32) {
+        /// What has an escape of one letter, and that.
+        const SHORT: &[[u8; 2]] = &[
+            *b"\"\"", *b"\\\\", *b"\x08b", *b"\x0Cf", *b"\nn", *b"\rr", *b"\tt",
+        ];
+        for [byte, letter] in SHORT {
+            if u32::from(*byte) == code {
+                return self.put(&[b'\\', *letter]);
+            }
+        }
+        let mut unit = code;
+        if code > 0xFFFF {
+            self.escape_char((code >> 10).wrapping_add(0xD7C0));
+            unit = code & 0x3FF | 0xDC00;
+        }
+        let mut text = *b"\\u0000";
+        for byte in text.iter_mut().skip(2).rev() {
+            *byte = match (unit & 0xF) as u8 {
+                nibble @ 0..10 => nibble.wrapping_add(b'0'),
+                nibble => nibble.wrapping_add(b'A').wrapping_sub(10),
+            };
+            unit >>= 4;
+        }
+        self.put(&text);
+    }
 }
 
 fn is_plain(byte: u8) -> bool {
     (0x20..0x7F).contains(&byte) && byte != b'"' && byte != b'\\'
-}
-
-fn escape_char(out: &mut dyn Store, code: u32) {
-    /// What has an escape of one letter, and that.
-    const SHORT: &[[u8; 2]] = &[
-        *b"\"\"", *b"\\\\", *b"\x08b", *b"\x0Cf", *b"\nn", *b"\rr", *b"\tt",
-    ];
-    for [byte, letter] in SHORT {
-        if u32::from(*byte) == code {
-            return put(out, &[b'\\', *letter]);
-        }
-    }
-    let mut unit = code;
-    if code > 0xFFFF {
-        escape_char(out, (code >> 10).wrapping_add(0xD7C0));
-        unit = code & 0x3FF | 0xDC00;
-    }
-    let mut text = *b"\\u0000";
-    for byte in text.iter_mut().skip(2).rev() {
-        *byte = match (unit & 0xF) as u8 {
-            nibble @ 0..10 => nibble.wrapping_add(b'0'),
-            nibble => nibble.wrapping_add(b'A').wrapping_sub(10),
-        };
-        unit >>= 4;
-    }
-    put(out, &text);
 }
 
 #[cfg(test)]
@@ -342,9 +378,9 @@ mod tests {
     use super::*;
     use crate::wire::json;
 
-    fn written(write: impl FnOnce(Value<'_>)) -> String {
+    fn written(write: impl FnOnce(Value<'_, '_>)) -> String {
         let mut out = heapless::Vec::<u8, 4096>::new();
-        write(Value::new(&mut out));
+        write(Value::new(&mut Out::new(&mut out)));
         String::from_utf8(out.to_vec()).unwrap()
     }
 

@@ -7,7 +7,7 @@
 //! Text is what qemu-ga sends: `, ` and `: ` between tokens, ASCII only, one LF at the end. Members
 //! come in the order they are written, not in qemu-ga's hash order.
 
-use super::emit::{Object, Value, escape, escape_bytes};
+use super::emit::{Object, Out, Value};
 use super::json::{Json, Str};
 use crate::base::errno;
 use crate::base::store::Store;
@@ -31,7 +31,7 @@ pub struct Failed(());
 
 /// The reply to one request.
 pub struct Reply<'a> {
-    out: &'a mut dyn Store,
+    out: Out<'a>,
     start: usize,
     /// Whether the value was begun.
     begun: bool,
@@ -44,7 +44,7 @@ impl<'a> Reply<'a> {
     pub fn new(out: &'a mut dyn Store, id: Option<Json<'a>>) -> Self {
         Self {
             start: out.bytes().len(),
-            out,
+            out: Out::new(out),
             begun: false,
             delimited: false,
             id,
@@ -57,45 +57,46 @@ impl<'a> Reply<'a> {
     }
 
     /// Begins the successful reply, whose value is then written.
-    pub fn value(&mut self) -> Value<'_> {
+    #[inline(never)]
+    pub fn value(&mut self) -> Value<'_, 'a> {
         self.begin(br#"{"return": "#);
-        Value::new(self.out)
+        Value::new(&mut self.out)
     }
 
     #[inline(never)]
     fn begin(&mut self, text: &[u8]) {
-        self.out.truncate(self.start);
+        self.out.store.truncate(self.start);
         if self.delimited {
-            let _ = self.out.append(DELIMITER);
+            self.out.put(DELIMITER);
         }
-        let _ = self.out.append(text);
+        self.out.put(text);
         self.begun = true;
     }
 
     /// Goes on with a value whose beginning may have left already: an object, in whose last member
     /// a string is to be ended. Its other members follow.
-    pub fn resume(&mut self) -> Object<'_> {
+    pub fn resume(&mut self) -> Object<'_, 'a> {
         self.begun = true;
-        let _ = self.out.append(b"\"");
-        Object::begun(self.out)
+        self.out.put(b"\"");
+        Object::begun(&mut self.out)
     }
 
     /// Begins an error instead of whatever was written so far.
-    pub fn fail(&mut self) -> Failure<'_> {
+    pub fn fail(&mut self) -> Failure<'_, 'a> {
         self.fail_as(Class::Generic)
     }
 
     /// As [`Reply::fail`], of a given class.
-    pub fn fail_as(&mut self, class: Class) -> Failure<'_> {
-        self.out.truncate(self.start);
+    pub fn fail_as(&mut self, class: Class) -> Failure<'_, 'a> {
+        self.out.store.truncate(self.start);
         let class: &[u8] = match class {
             Class::Generic => b"GenericError",
             Class::CommandNotFound => b"CommandNotFound",
         };
-        for piece in [br#"{"error": {"class": ""#, class, br#"", "desc": ""#] {
-            let _ = self.out.append(piece);
-        }
-        Failure { out: self.out }
+        self.out.put(br#"{"error": {"class": ""#);
+        self.out.put(class);
+        self.out.put(br#"", "desc": ""#);
+        Failure(&mut self.out)
     }
 
     /// Fails with these pieces, and the words for an error number unless it is 0.
@@ -117,33 +118,31 @@ impl<'a> Reply<'a> {
             self.begin(br#"{"return": {}"#);
         }
         if let Some(id) = self.id {
-            let _ = self.out.append(br#", "id": "#);
-            Value::new(self.out).json(id);
+            self.out.put(br#", "id": "#);
+            Value::new(&mut self.out).json(id);
         }
-        if self.out.append(b"}\n").is_err() {
+        if self.out.store.append(b"}\n").is_err() {
             self.give_up();
         }
     }
 
     /// Takes back whatever was written: silence is the reply.
     pub fn silence(self) {
-        self.out.truncate(self.start);
+        self.out.store.truncate(self.start);
     }
 
     /// The reply outgrew its cap: says so instead, without the id, which may be what is too long.
     fn give_up(&mut self) {
         self.fail().text("the reply is too long").end();
-        let _ = self.out.append(b"}\n");
+        self.out.put(b"}\n");
     }
 }
 
 /// An error being worded.
 #[must_use = "an error is not whole before `end`"]
-pub struct Failure<'a> {
-    out: &'a mut dyn Store,
-}
+pub struct Failure<'o, 's>(&'o mut Out<'s>);
 
-impl Failure<'_> {
+impl Failure<'_, '_> {
     /// Fixed words.
     #[inline(never)]
     pub fn text(self, text: &str) -> Self {
@@ -154,14 +153,14 @@ impl Failure<'_> {
     /// Bytes of a path, a name, or the output of a program.
     #[inline(never)]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        escape(self.out, bytes);
+        self.0.escape(bytes);
         self
     }
 
     /// A string of the request.
     #[inline(never)]
     pub fn string(self, string: Str<'_>) -> Self {
-        escape_bytes(self.out, string.bytes());
+        self.0.escape_bytes(string.bytes());
         self
     }
 
@@ -180,8 +179,9 @@ impl Failure<'_> {
     }
 
     /// Ends the error.
+    #[inline(never)]
     pub fn end(self) -> Failed {
-        let _ = self.out.append(br#""}"#);
+        self.0.put(br#""}"#);
         Failed(())
     }
 }
