@@ -86,7 +86,7 @@ pub const fn encoded_len(len: usize) -> usize {
 /// Replaces the `len` bytes that stand in `room` at `from` by their text, which begins at 0; gives
 /// its length. `from` is a quarter of the `room`, or more; behind the text, `room` is anything.
 pub fn encode_within(room: &mut [u8], from: usize, len: usize) -> usize {
-    if PAIRS[0].load(Ordering::Relaxed) == 0 {
+    if PAIRS[PAIRS.len() - 1].load(Ordering::Relaxed) == 0 {
         for (pair, place) in PAIRS.iter().zip(0..) {
             let letter = |sextet: usize| ALPHABET.get(sextet & 63).copied().unwrap_or_default();
             let letters = u16::from_le_bytes([letter(place >> 6), letter(place)]);
