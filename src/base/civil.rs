@@ -42,9 +42,7 @@ pub fn days_before(month: i64, is_leap: bool) -> i64 {
 /// days.
 #[inline(never)]
 pub fn about_year_of(day: i64) -> i64 {
-    day.wrapping_mul(400)
-        .div_euclid(146_097)
-        .wrapping_add(1970)
+    day.wrapping_mul(400).div_euclid(146_097).wrapping_add(1970)
 }
 
 /// The year, the month (January is 1) and the day of the month (counted from 1) of a day since the

@@ -5,7 +5,7 @@
 //!
 //! The texts themselves are in [`texts`](super::texts).
 
-use super::texts::{LINES, UNKNOWN, line};
+use super::texts::{UNKNOWN, line};
 
 pub use super::texts::{LINE_BYTES as TEXT_BYTES, Text};
 
@@ -14,7 +14,7 @@ pub use super::texts::{LINE_BYTES as TEXT_BYTES, Text};
 /// Empty for a number Linux does not use; glibc then says `Unknown error N`.
 pub fn text(errno: i32) -> Text {
     let number = errno.cast_unsigned() as usize;
-    line(if number < UNKNOWN { number } else { LINES })
+    line(if number < UNKNOWN { number } else { usize::MAX })
 }
 
 /// The text of error number `errno` for people who will not look any closer.

@@ -5,10 +5,30 @@
 
 use super::packed::{Packed, Pairs, pack, unpack};
 
+/// Makes one text of these lines and the phrases, whose lines come last.
+macro_rules! texts {
+    ($(#[$about:meta])* $lines:literal $($name:ident = $text:literal;)*) => {
+        $(#[$about])*
+        pub(super) const TEXTS: &str = concat!($lines, $("\n", $text),*);
+
+        /// What is said when a command fails, in qemu-ga's words where it has any; an `@` stands for
+        /// what the error is about.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Phrase {
+            $(#[doc = $text] $name,)*
+        }
+
+        #[cfg(test)]
+        const PHRASES: &[(Phrase, &str)] = &[$((Phrase::$name, $text)),*];
+    };
+}
+
+texts! {
 /// The error numbers' lines come first, counted from 0 as error numbers are; a number without a text
 /// has an empty line, and [`UNKNOWN`] is for those. Then come what is wrong with a command line, in the
 /// order of `agent::options::Stop`, what to do about it, and what `--help` prints.
-pub(super) const TEXTS: &str = "\
+"\
 Success\n\
 Operation not permitted\n\
 No such file or directory\n\
@@ -167,7 +187,68 @@ QEMU guest agent for guests that have nothing else in them.\n\
 \x20                       (default: 600)\n\
 \x20 -v, --verbose         log more\n\
 \x20 -V, --version         print the version\n\
-\x20 -h, --help            print this";
+\x20 -h, --help            print this"
+
+ReplyTooLong = "the reply is too long";
+UnknownNumber = ": Unknown error @";
+NotObject = "QMP input must be a JSON object";
+ExecuteNotString = "QMP input member 'execute' must be a string";
+ArgumentsNotObject = "QMP input member 'arguments' must be an object";
+NoExecute = "QMP input lacks member 'execute'";
+MissingParameter = "Parameter '@' is missing";
+UnexpectedParameter = "Parameter '@' is unexpected";
+ExpectsUint64 = "Parameter '@' expects uint64";
+WrongType = "Invalid parameter type for '@', expected: @";
+UnknownWord = "Parameter '@' does not accept value '@'";
+NotBase64 = "Base64 data contains invalid characters";
+NoMountTable = "failed to open mtab file: '/proc/self/mounts'";
+InvalidTime = "Invalid time";
+CannotSetClock = "Failed to set time to guest";
+CannotSetRtc = "child process has failed to set hardware clock to system time";
+CannotListDisks = "Can't open directory \"/sys/block\"";
+NoChild = "failed to create child process";
+TooManyPrograms = "too many child processes whose status was not asked for";
+CannotExecute = "Failed to execute child process @@@ (@)";
+NoSuchPid = "PID @ does not exist";
+InvalidOpenMode = "invalid file open mode '@'";
+CannotOpenFile = "failed to open file '";
+OpenMode = "' (mode: '@')";
+CannotCloseFile = "failed to close handle";
+CannotReadFile = "failed to read file";
+CannotWriteFile = "failed to write to file";
+CannotSeekFile = "failed to seek file";
+CannotFlushFile = "failed to flush file";
+InvalidWhence = "invalid whence code @";
+InvalidCount = "value '@' is invalid for argument count";
+NoSuchHandle = "handle '@' has not been found";
+CannotFreeze = "failed to freeze @";
+CannotOpen = "failed to open @";
+CannotListParts = "failed to list entries: /@";
+CannotTakeOut = "logical processor #@ can't be offlined";
+CannotReadPart = "pread(\"/@@@/@\")";
+CannotWritePart = "pwrite(\"/@@@/@\")";
+CannotOpenPart = "open(\"/@@@/@\")";
+CannotListMemory = "open(\"/sys/devices/system/memory/\")";
+CannotListInterfaces = "getifaddrs failed";
+CannotReadRoutes = "open(\"/proc/net/route\")";
+CannotReadDiskStats = "open(\"/proc/diskstats\")";
+CannotReadProcessorStats = "open(\"/proc/stat\")";
+InvalidPassword = "forbidden characters in raw password";
+InvalidUserName = "forbidden characters in username";
+PasswordTooLong = "the password is too long";
+CannotSetPassword = "child process has failed to set user password: @@";
+InvalidMode = "mode is invalid (valid values are: halt|powerdown|reboot";
+FrozenNow = "file systems are frozen";
+CannotShutDown = "child process has failed to shutdown";
+InvalidKey = "invalid OpenSSH public key: '@'";
+CannotLookUp = "failed to lookup user '@'";
+CannotCreate = "failed to create directory '@'";
+CannotOpenKeys = "failed to read '@': Failed to open file @@@";
+CannotReadKeys = "failed to read '@': Error reading file @@@";
+CannotWriteKeys = "failed to write to '@'";
+CannotSleep = "the requested suspend mode is not supported by the guest";
+SleepRefused = "suspend: cannot write to '/sys/power/state'";
+}
 
 /// The number of the error numbers' last line, which no error has.
 pub const UNKNOWN: usize = 134;
@@ -177,7 +258,7 @@ pub const COMPLAINTS: usize = UNKNOWN + 1;
 pub const ADVICE: usize = COMPLAINTS + 7;
 /// The first of the lines that `--help` prints.
 pub const HELP: usize = ADVICE + 1;
-/// How many lines there are.
+/// How many lines there are before the phrases.
 pub const LINES: usize = HELP + 16;
 
 const PACKED: Packed<{ TEXTS.len() }> = pack(TEXTS);
@@ -190,6 +271,12 @@ pub const LINE_BYTES: usize = 81;
 
 /// A line.
 pub type Text = heapless::Vec<u8, LINE_BYTES>;
+
+/// The line of a phrase.
+#[inline(never)]
+pub fn phrase(phrase: Phrase) -> Text {
+    line(LINES + phrase as usize)
+}
 
 /// The line of this number, counted from 0; empty if there is none.
 #[inline(never)]
@@ -212,11 +299,14 @@ mod tests {
 
     #[test]
     fn all_lines_come_whole() {
-        assert_eq!(TEXTS.lines().count(), LINES);
+        assert_eq!(TEXTS.lines().count(), LINES + PHRASES.len());
         for (number, text) in TEXTS.lines().enumerate() {
             assert_eq!(line(number), text.as_bytes(), "{number}");
         }
-        assert_eq!(line(LINES), b"");
+        assert_eq!(line(LINES + PHRASES.len()), b"");
+        for (phrase, text) in PHRASES {
+            assert_eq!(super::phrase(*phrase), text.as_bytes());
+        }
         assert_eq!(line(UNKNOWN), b"unknown error");
         assert!(line(HELP).starts_with(b"Usage: "));
         assert!(line(ADVICE).starts_with(b"try "));

@@ -13,6 +13,7 @@
 
 use super::{Slow, cannot};
 use crate::base::limits::TIME_ZONE_BYTES;
+use crate::base::texts::Phrase;
 use crate::probe::{rtc, time_zone};
 use crate::state::State;
 use crate::sys::Errno;
@@ -42,10 +43,9 @@ fn set_clock(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<()
         return Ok(());
     };
     if !(0..END_S * NS_PER_S).contains(&unix_ns) {
-        return Err(reply.fail().text("Invalid time").end());
+        return Err(reply.say(Phrase::InvalidTime, &[], 0));
     }
-    clock::set_realtime_ns(unix_ns)
-        .map_err(|errno| cannot(reply, "Failed to set time to guest", errno))
+    clock::set_realtime_ns(unix_ns).map_err(|errno| cannot(reply, Phrase::CannotSetClock, errno))
 }
 
 fn keep_in_step(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
@@ -59,8 +59,8 @@ fn keep_in_step(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Re
     } else {
         rtc::read_ns(root).and_then(clock::set_realtime_ns)
     };
-    let what = "child process has failed to set hardware clock to system time";
-    done.map(|()| 0).map_err(|errno| cannot(reply, what, errno))
+    done.map(|()| 0)
+        .map_err(|errno| cannot(reply, Phrase::CannotSetRtc, errno))
 }
 
 /// The time zone as it is now.

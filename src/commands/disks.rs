@@ -11,6 +11,7 @@
 
 use super::{Slow, cannot, put_address};
 use crate::base::path::Path;
+use crate::base::texts::Phrase;
 use crate::parse::nvme;
 use crate::probe::block::{self, Disk, virtual_name};
 use crate::state::State;
@@ -32,7 +33,7 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     // Here are partitions, too; where this is missing, so is the other.
     let directory = Path::of(&[b"sys/class/block/"]);
     if let Err(errno) = root.list(&directory, &mut |_, _| false) {
-        return Err(cannot(reply, "Can't open directory \"/sys/block\"", errno));
+        return Err(cannot(reply, Phrase::CannotListDisks, errno));
     }
     let mut list = reply.value().list();
     block::links(root, &directory, &mut |path| {

@@ -20,6 +20,7 @@ use core::ffi::CStr;
 
 use super::{Slow, cannot, decode};
 use crate::base::path::Path;
+use crate::base::texts::Phrase;
 use crate::state::State;
 use crate::state::programs::Capture;
 use crate::sys::args::variable;
@@ -71,8 +72,6 @@ static DEFAULTS: [&CStr; 4] = [
     c"USER=root",
 ];
 
-const FAILED: &str = "failed to create child process";
-
 fn begin(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let path = args.string("path").map_or(&b""[..], Str::raw);
     state.log.line(Level::Detail, &[b"exec: ", path]);
@@ -85,14 +84,11 @@ fn begin(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<()
 
 fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let Some(buffer) = state.programs.add() else {
-        return Err(reply.refuse(
-            &[b"too many child processes whose status was not asked for"],
-            0,
-        ));
+        return Err(reply.say(Phrase::TooManyPrograms, &[], 0));
     };
     let input = args.string("input-data");
     if let Some(input) = input {
-        decode(input, buffer, FAILED, reply)?;
+        decode(input, buffer, Phrase::NoChild, reply)?;
     }
     let place = match args.string("capture-output") {
         Some(word) => CAPTURE.place(word),
@@ -101,7 +97,7 @@ fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<
     };
     let capture = CAPTURES.get(place).map_or(Capture::NONE, |known| *known);
     let prepared = state.programs.prepare(input.is_some(), capture);
-    prepared.map_err(|errno| cannot(reply, FAILED, errno))
+    prepared.map_err(|errno| cannot(reply, Phrase::NoChild, errno))
 }
 
 /// Becomes the program; returns only if that failed.
@@ -130,17 +126,11 @@ fn work(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
     search = search.or_else(|| variable(own, b"PATH")).or_else(path);
     let search = search.unwrap_or_default();
     let errno = search_and_run(name, search, &mut vectors);
-    let error = reply.refuse(
-        &[
-            "Failed to execute child process \u{201c}".as_bytes(),
-            name,
-            "\u{201d} (".as_bytes(),
-            &words(errno),
-            b")",
-        ],
+    Err(reply.say(
+        Phrase::CannotExecute,
+        &[b"\xE2\x80\x9C", name, b"\xE2\x80\x9D", &words(errno)],
         0,
-    );
-    Err(error)
+    ))
 }
 
 /// Adds a string of the request.
@@ -199,8 +189,7 @@ pub(super) fn status(
 ) -> Result<(), Failed> {
     let pid = args.int("pid").unwrap_or_default();
     let Some((place, program)) = state.programs.find(pid) else {
-        let error = reply.fail().text("PID ").number(pid);
-        return Err(error.text(" does not exist").end());
+        return Err(reply.say_number(Phrase::NoSuchPid, pid));
     };
     let ended = program.ended(clock::boottime_ms());
     let mut object = reply.value().object();

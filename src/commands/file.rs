@@ -21,6 +21,7 @@ use super::{Outcome, Own, Slow, cannot, decode};
 use crate::base::limits::{PATH_BYTES, READ_FILE_BYTES, REQUEST_BYTES};
 use crate::base::store::Store;
 use crate::base::text::Digits;
+use crate::base::texts::Phrase;
 use crate::state::State;
 use crate::state::files::Reading;
 use crate::sys::handles::{self, OpenMode};
@@ -52,7 +53,7 @@ fn open(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
     let (text, path) = (args.string("mode"), args.string("path"));
     let text = text.map_or(&b"r"[..], Str::raw);
     let Some(mode) = OpenMode::parse(text) else {
-        return Err(reply.refuse(&[b"invalid file open mode '", text, b"'"], 0));
+        return Err(reply.say(Phrase::InvalidOpenMode, &[text], 0));
     };
     let mut room = Buffer::lasting(2 * PATH_BYTES);
     if let Some(path) = path {
@@ -79,12 +80,11 @@ fn open(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
         reply.value().int(state.files.at_hand);
         return Ok(0);
     };
-    let error = reply.fail().text("failed to open file '");
-    let error = match path {
-        Some(path) => error.string(path),
-        None => error,
-    };
-    let error = error.text("' (mode: '").bytes(text).text("')");
+    let mut error = reply.fail().phrase(Phrase::CannotOpenFile, &[]);
+    if let Some(path) = path {
+        error = error.string(path);
+    }
+    let error = error.phrase(Phrase::OpenMode, &[text]);
     Err(error.errno(number(errno)).end())
 }
 
@@ -93,20 +93,15 @@ pub(super) const CLOSE: Slow = Slow {
     begin: |state, args, reply| {
         let handle = handle(args);
         let taken = state.files.handles.take_away(handle);
-        taken.map_err(|errno| failed(args, CANNOT_CLOSE, errno, reply))
+        taken.map_err(|errno| failed(args, Phrase::CannotCloseFile, errno, reply))
     },
     work: |state, args, reply| {
         let closed = state.files.handles.close(handle(args));
-        closed.map_err(|errno| cannot(reply, CANNOT_CLOSE, errno))?;
+        closed.map_err(|errno| cannot(reply, Phrase::CannotCloseFile, errno))?;
         Ok(0)
     },
     end: |_, _| {},
 };
-
-const CANNOT_CLOSE: &str = "failed to close handle";
-const CANNOT_READ: &str = "failed to read file";
-const CANNOT_WRITE: &str = "failed to write to file";
-const CANNOT_SEEK: &str = "failed to seek file";
 
 /// Begins to read a file.
 pub(super) fn read(
@@ -114,7 +109,7 @@ pub(super) fn read(
     args: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    find(state, args, CANNOT_READ, reply)?;
+    find(state, args, Phrase::CannotReadFile, reply)?;
     let count = count(args, 4096, READ_FILE_BYTES, reply)?;
     state.files.reading = Some(Reading::new(handle(args), count));
     Ok(())
@@ -122,7 +117,7 @@ pub(super) fn read(
 
 /// Writes to a file.
 pub(super) const WRITE: Slow = Slow {
-    begin: |state, args, reply| seize(state, args, CANNOT_WRITE, reply),
+    begin: |state, args, reply| seize(state, args, Phrase::CannotWriteFile, reply),
     work: write,
     end: give_back,
 };
@@ -130,7 +125,7 @@ pub(super) const WRITE: Slow = Slow {
 fn seize(
     state: &mut State,
     args: &Args<'_>,
-    what: &str,
+    what: Phrase,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     let seized = state.files.handles.seize(handle(args));
@@ -149,13 +144,13 @@ fn write(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8
     give_back(state, Outcome::Lost);
     let mut data = Buffer::new(&mut [], REQUEST_BYTES);
     if let Some(text) = args.string("buf-b64") {
-        decode(text, &mut data, CANNOT_WRITE, reply)?;
+        decode(text, &mut data, Phrase::CannotWriteFile, reply)?;
     }
     let count = count(args, data.len(), data.len(), reply)?;
     let bytes = data.bytes().get(..count).unwrap_or_default();
     let file = state.files.handles.get(handle(args));
     let written = file.and_then(|file| handles::write(file, bytes));
-    let written = written.map_err(|errno| cannot(reply, CANNOT_WRITE, errno))?;
+    let written = written.map_err(|errno| cannot(reply, Phrase::CannotWriteFile, errno))?;
     tell("count", written as u64, reply);
     Ok(0)
 }
@@ -173,23 +168,23 @@ pub const FETCH: Own = Own {
 /// Moves a file's position. A child does it, because a file system of the network is asked for where
 /// the end is.
 pub(super) const SEEK: Slow = Slow {
-    begin: |state, args, reply| seize(state, args, CANNOT_SEEK, reply),
+    begin: |state, args, reply| seize(state, args, Phrase::CannotSeekFile, reply),
     work: seek,
     end: give_back,
 };
 
 fn seek(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     give_back(state, Outcome::Lost);
-    let file = find(state, args, CANNOT_SEEK, reply)?;
+    let file = find(state, args, Phrase::CannotSeekFile, reply)?;
     let code = match args.string("whence") {
         Some(word) => WHENCE.place(word) as i64,
         None => args.int("whence").unwrap_or(0),
     };
     if !(0..3).contains(&code) {
-        return Err(reply.fail().text("invalid whence code ").number(code).end());
+        return Err(reply.say_number(Phrase::InvalidWhence, code));
     }
     let position = handles::seek(file, args.int("offset").unwrap_or(0), code as i32);
-    let position = position.map_err(|errno| cannot(reply, CANNOT_SEEK, errno))?;
+    let position = position.map_err(|errno| cannot(reply, Phrase::CannotSeekFile, errno))?;
     tell("position", position.cast_unsigned(), reply);
     Ok(0)
 }
@@ -216,7 +211,7 @@ pub(super) fn flush(
     args: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    find(state, args, "failed to flush file", reply).map(|_| ())
+    find(state, args, Phrase::CannotFlushFile, reply).map(|_| ())
 }
 
 fn handle(args: &Args<'_>) -> i64 {
@@ -227,7 +222,7 @@ fn handle(args: &Args<'_>) -> i64 {
 fn find<'s>(
     state: &'s State,
     args: &Args<'_>,
-    what: &str,
+    what: Phrase,
     reply: &mut Reply<'_>,
 ) -> Result<BorrowedFd<'s>, Failed> {
     let found = state.files.handles.get(handle(args));
@@ -245,17 +240,13 @@ fn count(
         return Ok(default);
     };
     let count = usize::try_from(value).ok().filter(|count| *count <= most);
-    count.ok_or_else(|| {
-        let error = reply.fail().text("value '").number(value);
-        error.text("' is invalid for argument count").end()
-    })
+    count.ok_or_else(|| reply.say_number(Phrase::InvalidCount, value))
 }
 
 /// What was wrong with a handle, of which `BADF` is that there is none.
-fn failed(args: &Args<'_>, what: &str, errno: Errno, reply: &mut Reply<'_>) -> Failed {
+fn failed(args: &Args<'_>, what: Phrase, errno: Errno, reply: &mut Reply<'_>) -> Failed {
     if errno != Errno::BADF {
         return cannot(reply, what, errno);
     }
-    let error = reply.fail().text("handle '").number(handle(args));
-    error.text("' has not been found").end()
+    reply.say_number(Phrase::NoSuchHandle, handle(args))
 }

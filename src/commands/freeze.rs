@@ -9,6 +9,7 @@
 //! the thaw that comes late answers 0; a freeze that takes longer than that is given up.
 
 use super::{Outcome, Own, Slow, no_mount_table};
+use crate::base::texts::Phrase;
 use crate::probe::mounts::{self, Mounts};
 use crate::state::State;
 use crate::state::freeze::Event;
@@ -76,9 +77,9 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
         if !chosen.is_none_or(|chosen| names(chosen, mount.mount_point)) {
             continue;
         }
-        let (what, done): (&[u8], _) = match state.root.mount_point(mount.mount_point) {
-            Ok(inside) => (b"failed to freeze ", freeze_one(&inside)),
-            Err(errno) => (b"failed to open ", Err(errno)),
+        let (what, done) = match state.root.mount_point(mount.mount_point) {
+            Ok(inside) => (Phrase::CannotFreeze, freeze_one(&inside)),
+            Err(errno) => (Phrase::CannotOpen, Err(errno)),
         };
         match done {
             Ok(frozen) => count += frozen,
@@ -87,7 +88,7 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
                 if thaw_all(&state.root).is_ok() {
                     state.freeze.remove_marker();
                 }
-                return Err(reply.refuse(&[what, mount.mount_point], number(errno)));
+                return Err(reply.say(what, &[mount.mount_point], number(errno)));
             }
         }
     }

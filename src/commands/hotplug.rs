@@ -11,7 +11,8 @@
 //! processors do.
 
 use super::{Slow, cannot};
-use crate::base::text::{parse_hex, trim};
+use crate::base::text::{Digits, parse_hex, trim};
+use crate::base::texts::Phrase;
 use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, Step};
 use crate::state::State;
 use crate::sys::root::Root;
@@ -95,11 +96,7 @@ pub(super) fn get_memory_block_info(
             object.end();
             Ok(())
         }
-        Err(errno) => Err(cannot(
-            reply,
-            "open(\"/sys/devices/system/memory/\")",
-            errno,
-        )),
+        Err(errno) => Err(cannot(reply, Phrase::CannotListMemory, errno)),
     }
 }
 
@@ -120,8 +117,8 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
         Ok(()) => Ok(0),
         Err(Errno::NOENT) if core::ptr::eq(kind, &MEMORY) => Ok(0),
         Err(errno) => {
-            let error = reply.fail().text("failed to list entries: /");
-            Err(error.text(kind.directory).errno(number(errno)).end())
+            let directory = [kind.directory.as_bytes()];
+            Err(reply.say(Phrase::CannotListParts, &directory, number(errno)))
         }
     }
 }
@@ -160,21 +157,24 @@ fn wanted(value: Json<'_>) -> (i64, bool) {
 #[inline(never)]
 fn fail(reply: &mut Reply<'_>, kind: &Kind, part: i64, fault: Fault) -> Failed {
     let call = match fault.step {
-        Step::TakeOut => {
-            let error = reply.fail().text("logical processor #").number(part);
-            return error.text(" can't be offlined").end();
-        }
-        Step::Read => "pread(\"/",
-        Step::Write => "pwrite(\"/",
-        Step::Find | Step::Open => "open(\"/",
+        Step::TakeOut => return reply.say_number(Phrase::CannotTakeOut, part),
+        Step::Read => Phrase::CannotReadPart,
+        Step::Write => Phrase::CannotWritePart,
+        Step::Find | Step::Open => Phrase::CannotOpenPart,
     };
-    let error = reply.fail().text(call).text(kind.directory);
-    let mut error = error.text(kind.prefix).number(part).text("/");
+    let part = Digits::signed(part);
     // The slash before the file is the second: to qemu-ga the first ends the directory's name.
-    if fault.step != Step::Find {
-        error = error.text(kind.file);
-    }
-    error = error.text("\")");
+    let file = match fault.step {
+        Step::Find => "",
+        _ => kind.file,
+    };
+    let path = &[
+        kind.directory.as_bytes(),
+        kind.prefix.as_bytes(),
+        part.as_bytes(),
+        file.as_bytes(),
+    ];
+    let error = reply.fail().phrase(call, path);
     match fault.errno {
         0 => error.text(": unexpected EOF").end(),
         errno => error.errno(errno).end(),

@@ -34,6 +34,7 @@ use static_assertions::const_assert;
 use crate::base::base64::Fault;
 use crate::base::limits::PARAMETERS;
 use crate::base::store::Store;
+use crate::base::texts::Phrase;
 use crate::probe::block::Disk;
 use crate::state::State;
 use crate::sys::mem::Buffer;
@@ -80,16 +81,13 @@ impl Slow {
 
 /// The error of every command that needs the mount table and cannot read it, as qemu-ga words it.
 fn no_mount_table(reply: &mut Reply<'_>) -> Failed {
-    let error = reply
-        .fail()
-        .text("failed to open mtab file: '/proc/self/mounts'");
-    error.end()
+    reply.say(Phrase::NoMountTable, &[], 0)
 }
 
-/// An error of these words and those for an error number.
+/// An error of this phrase and the words for an error number.
 #[inline(never)]
-fn cannot(reply: &mut Reply<'_>, what: &str, errno: Errno) -> Failed {
-    reply.fail().text(what).errno(number(errno)).end()
+fn cannot(reply: &mut Reply<'_>, what: Phrase, errno: Errno) -> Failed {
+    reply.say(what, &[], number(errno))
 }
 
 /// Appends what a base64 string of the request stands for; an error of these words if there is no
@@ -98,16 +96,14 @@ fn cannot(reply: &mut Reply<'_>, what: &str, errno: Errno) -> Failed {
 fn decode(
     text: Str<'_>,
     out: &mut dyn Store,
-    what: &str,
+    what: Phrase,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     text.base64(out).map_err(|fault| match fault {
-        Fault::Invalid => reply.refuse(&[NOT_BASE64.as_bytes()], 0),
+        Fault::Invalid => reply.say(Phrase::NotBase64, &[], 0),
         Fault::Full => cannot(reply, what, Errno::NOMEM),
     })
 }
-
-const NOT_BASE64: &str = "Base64 data contains invalid characters";
 
 /// The user that a command is about.
 #[inline(never)]

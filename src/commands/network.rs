@@ -10,6 +10,7 @@
 
 use super::cannot;
 use crate::base::limits::{ADDRESS_DUMP_BYTES, LINK_DUMP_ATTEMPTS, LINK_DUMP_BYTES};
+use crate::base::texts::Phrase;
 use crate::parse::inet;
 use crate::parse::netlink::Message;
 use crate::probe::network::{Dump, addresses, links};
@@ -26,7 +27,7 @@ pub(super) fn get_interfaces(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    list(&state.root, reply).map_err(|errno| cannot(reply, "getifaddrs failed", errno))
+    list(&state.root, reply).map_err(|errno| cannot(reply, Phrase::CannotListInterfaces, errno))
 }
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<(), Errno> {

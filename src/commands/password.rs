@@ -20,12 +20,13 @@
 
 use core::ffi::CStr;
 
-use super::{NOT_BASE64, Slow, user_name};
+use super::{Slow, user_name};
 use crate::base::base64::Fault;
 use crate::base::crypt::{SALT_BYTES, sha512_crypt};
 use crate::base::limits::{ACCOUNTS_BYTES, PASSWORD_BYTES};
 use crate::base::store::Store;
 use crate::base::text::Digits;
+use crate::base::texts::Phrase;
 use crate::parse::accounts::{IN_SHADOW, set_password, user};
 use crate::state::State;
 use crate::sys::file::Links;
@@ -52,13 +53,13 @@ fn set_user_password(
     let (mut etc, mut what) = (&b""[..], c"");
     let mut errno = None;
     let wrong = if decoded == Some(Err(Fault::Invalid)) {
-        NOT_BASE64
+        Phrase::NotBase64
     } else if has(password, b'\n') || has(password, 0) || crypted && has(password, b':') {
-        "forbidden characters in raw password"
+        Phrase::InvalidPassword
     } else if has(name, b'\n') || has(name, b':') {
-        "forbidden characters in username"
+        Phrase::InvalidUserName
     } else if password.len() > PASSWORD_BYTES || decoded != Some(Ok(())) {
-        "the password is too long"
+        Phrase::PasswordTooLong
     } else {
         what = PASSWD.0;
         match set(&state.root, name, (password, crypted), &mut room, &mut what) {
@@ -69,10 +70,10 @@ fn set_user_password(
                 errno = error;
             }
         }
-        "child process has failed to set user password: "
+        Phrase::CannotSetPassword
     };
-    let pieces = [wrong.as_bytes(), etc, what.to_bytes()];
-    Err(reply.refuse(&pieces, errno.map_or(0, number)))
+    let pieces = [etc, what.to_bytes()];
+    Err(reply.say(wrong, &pieces, errno.map_or(0, number)))
 }
 
 #[inline(never)]

@@ -7,6 +7,7 @@
 
 use super::{Slow, cannot};
 use crate::base::text::Digits;
+use crate::base::texts::Phrase;
 use crate::parse::routes::{self, address, word};
 use crate::sys::Errno;
 use crate::sys::root::Root;
@@ -23,7 +24,7 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     list.end();
     v4.and(v6)
         .map(|()| 0)
-        .map_err(|errno| cannot(reply, "open(\"/proc/net/route\")", errno))
+        .map_err(|errno| cannot(reply, Phrase::CannotReadRoutes, errno))
 }
 
 #[inline(never)]

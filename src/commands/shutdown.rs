@@ -19,6 +19,7 @@
 
 use super::{Outcome, Own, Slow};
 use crate::base::limits::{INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, TERM_MS, WRITE_OUT_MS};
+use crate::base::texts::Phrase;
 use crate::parse::words;
 use crate::probe::ending::{self, MountPoints};
 use crate::probe::init::{self, Way};
@@ -74,9 +75,7 @@ fn begin_as_told(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> R
     let mode = args.string("mode");
     let how = downs.find(|(name, _)| mode.is_none_or(|mode| mode.bytes().eq(name.iter().copied())));
     let Some((_, how)) = how else {
-        // qemu-ga's words, which lack the closing parenthesis.
-        let error = b"mode is invalid (valid values are: halt|powerdown|reboot";
-        return Err(reply.refuse(&[error], 0));
+        return Err(reply.say(Phrase::InvalidMode, &[], 0));
     };
     let how = *how;
     if init::way_down(&state.root, how).is_some_and(|way| tell(&state.root, way, how)) {
@@ -100,7 +99,7 @@ fn begin_by_force(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Res
     let how = state.going_down.map_or(Down::PowerOff, |(how, _)| how);
     if state.freeze.is_frozen() {
         // Nothing can be written out now; tried again later.
-        return Err(reply.refuse(&[b"file systems are frozen"], 0));
+        return Err(reply.say(Phrase::FrozenNow, &[], 0));
     }
     begin_past_init(state, how, reply)
 }
@@ -141,7 +140,7 @@ fn end(state: &mut State, _: Outcome) {
 }
 
 fn refused(errno: Errno, reply: &mut Reply<'_>) -> Failed {
-    reply.refuse(&[b"child process has failed to shutdown"], number(errno))
+    reply.say(Phrase::CannotShutDown, &[], number(errno))
 }
 
 /// Tells PID 1; gives whether it got it.

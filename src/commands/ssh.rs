@@ -21,6 +21,7 @@ use super::{Slow, user_name};
 use crate::base::limits::ACCOUNTS_BYTES;
 use crate::base::store::Store;
 use crate::base::text::trim;
+use crate::base::texts::Phrase;
 use crate::parse::{accounts, lines};
 use crate::state::State;
 use crate::sys::file::Links;
@@ -53,8 +54,8 @@ const NAME: &CStr = c"authorized_keys";
 
 /// What an error is about. One without a number is that there is no such user.
 struct About<'a> {
-    /// What it says, `@` being the user or path.
-    text: &'static str,
+    /// What it says.
+    phrase: Phrase,
     /// The user, or path.
     subject: &'a [u8],
 }
@@ -72,24 +73,27 @@ fn work(
         let _ = key.decode(&mut *room);
         let key = room.bytes().get(start..).unwrap_or_default();
         if key.first() == Some(&b'#') || key.contains(&b'\n') {
-            return Err(reply.refuse(&[b"invalid OpenSSH public key: '", key, b"'"], 0));
+            return Err(reply.say(Phrase::InvalidKey, &[key], 0));
         }
         let _ = room.append(b"\n");
     }
     let mut lines = room.take();
     let mut about = About {
-        text: "lookup user '@'",
+        phrase: Phrase::CannotLookUp,
         subject: user_name(args, &mut room),
     };
     let reset = args.bool("reset") == Some(true);
     let done = change(&state.root, work, &mut lines, reset, &mut room, &mut about);
     if let Err(errno) = done {
-        let mut error = reply.fail().text("failed to ");
-        let mut subject = &b""[..];
-        for piece in about.text.as_bytes().split(|byte| *byte == b'@') {
-            error = error.bytes(subject).bytes(piece);
-            subject = about.subject;
-        }
+        let subject = about.subject;
+        // The latter three where it is said twice.
+        let pieces: [&[u8]; 4] = [subject, b"\xE2\x80\x9C", subject, b"\xE2\x80\x9D"];
+        let twice = matches!(
+            about.phrase,
+            Phrase::CannotOpenKeys | Phrase::CannotReadKeys
+        );
+        let pieces = if twice { &pieces[..] } else { &pieces[..1] };
+        let mut error = reply.fail().phrase(about.phrase, pieces);
         error = match errno {
             Some(errno) => error.errno(number(errno)),
             None => error.text(": no such user"),
@@ -138,11 +142,11 @@ fn change(
     let (above, _) = path
         .split_at_checked(home.len() + DIRECTORY)
         .unwrap_or_default();
-    about.text = "create directory '@'";
+    about.phrase = Phrase::CannotCreate;
     about.subject = above;
     let directory = root.enter(above, work == Work::Add);
     if work != Work::Add || directory.is_ok() {
-        about.text = "read '@': Failed to open file \u{201C}@\u{201D}";
+        about.phrase = Phrase::CannotOpenKeys;
         about.subject = path;
     }
     let directory = match directory {
@@ -161,7 +165,7 @@ fn change(
         Err(Errno::NOENT) if work == Work::Add => {}
         file => {
             let file = file?;
-            about.text = "read '@': Error reading file \u{201C}@\u{201D}";
+            about.phrase = Phrase::CannotReadKeys;
             room.read(&file)?;
             // An empty file has no line at all, which is not the same as an empty one.
             if !room.is_empty() {
@@ -178,7 +182,7 @@ fn change(
         others = Some(core::mem::replace(lines, room.take()));
     }
     accounts::add_lines(lines, others, room);
-    about.text = "write to '@'";
+    about.phrase = Phrase::CannotWriteKeys;
     let new = room.take();
     room.whole()?;
     let new = new.strip_suffix(b"\n").unwrap_or_default();

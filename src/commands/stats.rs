@@ -7,6 +7,7 @@
 //! more in the kernel either.
 
 use super::cannot;
+use crate::base::texts::Phrase;
 use crate::parse::stats::{Row, row as parse};
 use crate::state::State;
 use crate::sys::root::Root;
@@ -22,9 +23,9 @@ const DONE_BY_OLD_PARTITION: &str = "read-ios read-sectors write-ios write-secto
 
 const TIMES: &str = "user nice system idle iowait irq softirq steal guest guestnice";
 
-/// A file, and what fails if it cannot be opened, as qemu-ga words it.
-const DISKS: [&str; 2] = ["proc/diskstats", "open(\"/proc/diskstats\")"];
-const PROCESSORS: [&str; 2] = ["proc/stat", "open(\"/proc/stat\")"];
+/// A file, and what is said if it cannot be opened.
+const DISKS: (&str, Phrase) = ("proc/diskstats", Phrase::CannotReadDiskStats);
+const PROCESSORS: (&str, Phrase) = ("proc/stat", Phrase::CannotReadProcessorStats);
 
 /// Lists what every disk and partition has done.
 pub(super) fn get_diskstats(
@@ -47,7 +48,7 @@ pub(super) fn get_cpustats(
 fn list(
     root: &Root,
     reply: &mut Reply<'_>,
-    [file, what]: [&str; 2],
+    (file, what): (&str, Phrase),
     processors: bool,
 ) -> Result<(), Failed> {
     let mut list = reply.value().list();
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
     use crate::probe::block::testing::Tree;
 
-    fn reply(root: &Root, files: [&str; 2], processors: bool) -> String {
+    fn reply(root: &Root, files: (&str, Phrase), processors: bool) -> String {
         let mut out = heapless::Vec::<u8, 8192>::new();
         let mut reply = Reply::new(&mut out, None);
         let outcome = list(root, &mut reply, files, processors);
@@ -94,7 +95,7 @@ mod tests {
     fn without_their_files_they_fail() {
         let tree = Tree::new("stats-none", &[]);
         for (files, processors) in [(DISKS, false), (PROCESSORS, true)] {
-            let file = files[0];
+            let file = files.0;
             assert_eq!(
                 reply(&tree.root, files, processors),
                 format!(

@@ -10,6 +10,7 @@
 //! (`probe::sleep`). Hybrid sleep needs no program either.
 
 use super::{Slow, cannot};
+use crate::base::texts::Phrase;
 use crate::probe::sleep::{self, Mode};
 use crate::sys::Errno;
 use crate::sys::root::Root;
@@ -31,15 +32,12 @@ pub(super) const HYBRID: Slow =
 
 fn suspend(root: &Root, mode: Mode, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     if !sleep::can(root, mode) {
-        let error = reply.fail();
-        let error = error.text("the requested suspend mode is not supported by the guest");
-        return Err(error.end());
+        return Err(reply.say(Phrase::CannotSleep, &[], 0));
     }
     let slept = sleep_so(root, mode);
-    slept.map(|()| 0).map_err(|errno| {
-        let what = "suspend: cannot write to '/sys/power/state'";
-        cannot(reply, what, errno)
-    })
+    slept
+        .map(|()| 0)
+        .map_err(|errno| cannot(reply, Phrase::SleepRefused, errno))
 }
 
 fn sleep_so(root: &Root, mode: Mode) -> Result<(), Errno> {

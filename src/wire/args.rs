@@ -8,6 +8,7 @@ use super::json::{Json, Kind, Str};
 use super::reply::{Failed, Failure, Reply};
 use crate::base::limits::PARAMETERS;
 use crate::base::text::cut;
+use crate::base::texts::{self, Phrase};
 
 /// What a parameter takes. How parameters are written down; [`Params`] are what the program has.
 #[derive(Clone, Copy, Debug)]
@@ -338,18 +339,16 @@ impl Place<'_> {
         failure
     }
 
-    /// An error that says where.
+    /// An error that says where, and what `other` there is to say.
     #[inline(never)]
-    fn wrong(&self, reply: &mut Reply<'_>, before: &str, after: &[&[u8]]) -> Failed {
-        let mut error = self.write(reply.fail().text(before));
-        for piece in after {
-            error = error.bytes(piece);
-        }
-        error.end()
+    fn wrong(&self, reply: &mut Reply<'_>, phrase: Phrase, other: Str<'_>) -> Failed {
+        let text = texts::phrase(phrase);
+        let mut rest = &*text;
+        let error = reply.fail().bytes(cut(&mut rest, b'@'));
+        let error = self.write(error).bytes(cut(&mut rest, b'@'));
+        error.string(other).bytes(rest).end()
     }
 }
-
-const PARAMETER: &str = "Parameter '";
 
 /// Sorts the members of an object by parameter and checks them.
 fn check_members<'a>(
@@ -387,14 +386,14 @@ fn check_members<'a>(
         if let Some(value) = value {
             check_value(*value, param.tag, param.body, &place, reply)?;
         } else if param.tag & MANDATORY != 0 {
-            return Err(place.wrong(reply, PARAMETER, &[b"' is missing"]));
+            return Err(place.wrong(reply, Phrase::MissingParameter, Str::default()));
         }
     }
     match unexpected {
         None => Ok(()),
         Some(name) => {
             place.name = name;
-            Err(place.wrong(reply, PARAMETER, &[b"' is unexpected"]))
+            Err(place.wrong(reply, Phrase::UnexpectedParameter, Str::default()))
         }
     }
 }
@@ -426,9 +425,7 @@ fn check_value(
                         return Ok(());
                     }
                 }
-                let error = place.write(reply.fail().text(PARAMETER));
-                let error = error.text("' does not accept value '").string(word);
-                return Err(error.text("'").end());
+                return Err(place.wrong(reply, Phrase::UnknownWord, word));
             }
             let is_number = found == Kind::Unsigned as u8 || found == Kind::Double as u8;
             if !is_number || wanted != Kind::Integer as u8 {
@@ -438,10 +435,9 @@ fn check_value(
             if found == Kind::Integer as u8 {
                 return Ok(());
             }
-            return Err(place.wrong(reply, PARAMETER, &[b"' expects uint64"]));
+            return Err(place.wrong(reply, Phrase::ExpectsUint64, Str::default()));
         }
-        let after = [b"', expected: ", expected];
-        return Err(place.wrong(reply, "Invalid parameter type for '", &after));
+        return Err(place.wrong(reply, Phrase::WrongType, Str::ascii(expected)));
     }
     if found == Kind::Object as u8 {
         let mut values = Values::default();

@@ -11,7 +11,8 @@ use super::emit::{Object, Out, Value};
 use super::json::{Json, Str};
 use crate::base::errno;
 use crate::base::store::Store;
-use crate::base::text::Digits;
+use crate::base::text::{Digits, cut};
+use crate::base::texts::{self, Phrase};
 
 /// What guest-sync-delimited puts before its reply.
 const DELIMITER: &[u8] = b"\xFF";
@@ -99,6 +100,18 @@ impl<'a> Reply<'a> {
         Failure(&mut self.out)
     }
 
+    /// Fails with a phrase about these pieces, and the words for an error number unless it is 0.
+    #[inline(never)]
+    pub fn say(&mut self, phrase: Phrase, pieces: &[&[u8]], errno: i32) -> Failed {
+        self.fail().phrase(phrase, pieces).end_with(errno)
+    }
+
+    /// Fails with a phrase about a number.
+    #[inline(never)]
+    pub fn say_number(&mut self, phrase: Phrase, number: i64) -> Failed {
+        self.say(phrase, &[Digits::signed(number).as_bytes()], 0)
+    }
+
     /// Fails with these pieces, and the words for an error number unless it is 0.
     #[inline(never)]
     pub fn refuse(&mut self, pieces: &[&[u8]], errno: i32) -> Failed {
@@ -106,10 +119,7 @@ impl<'a> Reply<'a> {
         for piece in pieces {
             error = error.bytes(piece);
         }
-        if errno != 0 {
-            error = error.errno(errno);
-        }
-        error.end()
+        error.end_with(errno)
     }
 
     /// Ends the reply. One whose value was never begun is the empty object.
@@ -133,7 +143,7 @@ impl<'a> Reply<'a> {
 
     /// The reply outgrew its cap: says so instead, without the id, which may be what is too long.
     fn give_up(&mut self) {
-        self.fail().text("the reply is too long").end();
+        self.say(Phrase::ReplyTooLong, &[], 0);
         self.out.put(b"}\n");
     }
 }
@@ -169,13 +179,32 @@ impl Failure<'_, '_> {
         self.bytes(Digits::signed(value).as_bytes())
     }
 
+    /// A phrase, each `@` in it being the next of these pieces; those that are left come last.
+    #[inline(never)]
+    pub fn phrase(self, phrase: Phrase, pieces: &[&[u8]]) -> Self {
+        let text = texts::phrase(phrase);
+        let mut rest = &*text;
+        let mut failure = self.bytes(cut(&mut rest, b'@'));
+        for piece in pieces {
+            failure = failure.bytes(piece).bytes(cut(&mut rest, b'@'));
+        }
+        failure
+    }
+
     /// Colon, blank, and the C library's words for an error number.
     pub fn errno(self, number: i32) -> Self {
         let text = errno::text(number);
         if text.is_empty() {
-            return self.text(": Unknown error ").number(i64::from(number));
+            let number = Digits::signed(number.into());
+            return self.phrase(Phrase::UnknownNumber, &[number.as_bytes()]);
         }
         self.text(": ").bytes(&text)
+    }
+
+    /// Ends the error, with the words for an error number unless it is 0.
+    #[inline(never)]
+    pub fn end_with(self, errno: i32) -> Failed {
+        if errno == 0 { self } else { self.errno(errno) }.end()
     }
 
     /// Ends the error.

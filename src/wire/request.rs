@@ -7,6 +7,7 @@
 use super::json::{Json, Str};
 use super::reply::{Failed, Reply};
 use crate::base::store::Store;
+use crate::base::texts::Phrase;
 
 /// A request whose envelope is right.
 #[derive(Clone, Copy)]
@@ -44,11 +45,11 @@ pub fn open<'a>(
     let command = execute.and_then(Json::string);
     let is_object = |json: Json<'_>| json.text().starts_with(b"{");
     let wrong = if !is_object(message) {
-        "QMP input must be a JSON object"
+        Phrase::NotObject
     } else if execute.is_some() && command.is_none() {
-        "QMP input member 'execute' must be a string"
+        Phrase::ExecuteNotString
     } else if !arguments.is_none_or(is_object) {
-        "QMP input member 'arguments' must be an object"
+        Phrase::ArgumentsNotObject
     } else if let Some(name) = unexpected {
         let error = reply.fail().text("QMP input member '").string(name);
         let failed = error.text("' is unexpected").end();
@@ -56,8 +57,8 @@ pub fn open<'a>(
     } else if let Some(command) = command {
         return (reply, Ok(Request { command, arguments }));
     } else {
-        "QMP input lacks member 'execute'"
+        Phrase::NoExecute
     };
-    let failed = reply.fail().text(wrong).end();
+    let failed = reply.say(wrong, &[], 0);
     (reply, Err(failed))
 }
