@@ -9,7 +9,7 @@
 //!
 //! A disk that does not answer keeps the reply waiting, and nothing else: this runs in a child.
 
-use super::{Slow, cannot, put_address};
+use super::{Work, cannot, put_address};
 use crate::base::path::Path;
 use crate::base::texts::Phrase;
 use crate::parse::nvme;
@@ -23,7 +23,7 @@ use crate::wire::emit::Object;
 use crate::wire::reply::{Failed, Reply};
 
 /// Lists disks and partitions.
-pub(super) const GET_DISKS: Slow = Slow::alone(get_disks);
+pub(super) const GET_DISKS: Work = get_disks;
 
 fn get_disks(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     list(&state.root, reply)

@@ -10,7 +10,7 @@
 //!
 //! A file system that does not answer keeps the reply waiting, and nothing else: this runs in a child.
 
-use super::{Slow, no_mount_table, put_address};
+use super::{Work, no_mount_table, put_address};
 use crate::base::path::Path;
 use crate::probe::block::{self, last_component};
 use crate::probe::mounts::{Mount, Mounts};
@@ -22,7 +22,7 @@ use crate::wire::emit::Object;
 use crate::wire::reply::{Failed, Reply};
 
 /// Lists the mounted file systems.
-pub(super) const GET_FSINFO: Slow = Slow::alone(get_fsinfo);
+pub(super) const GET_FSINFO: Work = get_fsinfo;
 
 fn get_fsinfo(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     list(&state.root, reply)

@@ -4,7 +4,7 @@
 //! table. Difference from qemu-ga: file systems are trimmed in the order they are reported in, the
 //! reverse of the mount table's.
 
-use super::{Slow, no_mount_table};
+use super::{Work, no_mount_table};
 use crate::base::errno;
 use crate::probe::mounts::Mounts;
 use crate::state::State;
@@ -13,7 +13,7 @@ use crate::wire::args::Args;
 use crate::wire::reply::{Failed, Reply};
 
 /// Trims all file systems.
-pub(super) const FSTRIM: Slow = Slow::alone(fstrim);
+pub(super) const FSTRIM: Work = fstrim;
 
 fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let Ok(mounts) = Mounts::read(&state.root) else {

@@ -10,7 +10,7 @@
 //! single block has an empty list; errors of memory blocks name the file by its path, as those of
 //! processors do.
 
-use super::{Slow, cannot};
+use super::{Work, cannot};
 use crate::base::text::{Digits, parse_hex, trim};
 use crate::base::texts::Phrase;
 use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, Step};
@@ -32,7 +32,7 @@ pub(super) fn get_vcpus(
 }
 
 /// Starts and stops processors.
-pub(super) const SET_VCPUS: Slow = Slow::alone(|state, args, reply| {
+pub(super) const SET_VCPUS: Work = |state, args, reply| {
     let mut done = 0;
     for cpu in args.value("vcpus").into_iter().flat_map(Json::items) {
         let (cpu, online) = wanted(cpu);
@@ -44,21 +44,20 @@ pub(super) const SET_VCPUS: Slow = Slow::alone(|state, args, reply| {
     }
     reply.value().int(done);
     Ok(0)
-});
+};
 
 /// Lists memory blocks, and whether they are in use.
-pub(super) const GET_MEMORY_BLOCKS: Slow =
-    Slow::alone(|state, _, reply| list(&state.root, &MEMORY, reply));
+pub(super) const GET_MEMORY_BLOCKS: Work = |state, _, reply| list(&state.root, &MEMORY, reply);
 
 /// Puts memory blocks into use and takes them out.
-pub(super) const SET_MEMORY_BLOCKS: Slow = Slow::alone(|state, args, reply| {
+pub(super) const SET_MEMORY_BLOCKS: Work = |state, args, reply| {
     let mut list = reply.value().list();
     for block in args.value("mem-blks").into_iter().flat_map(Json::items) {
         set_block(&state.root, wanted(block), list.item());
     }
     list.end();
     Ok(0)
-});
+};
 
 #[inline(never)]
 fn set_block(root: &Root, (block, online): (i64, bool), value: Value<'_, '_>) {

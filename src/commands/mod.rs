@@ -63,21 +63,26 @@ pub struct Slow {
     pub begin: Handler,
     /// The work itself, in the child, whose changes of the state are lost. On success it gives a
     /// number below [`REPLIED_ERROR`] that tells `end` what it needs to know.
-    pub work: fn(&mut State, &Args<'_>, &mut Reply<'_>) -> Result<u8, Failed>,
+    pub work: Work,
     /// What is done in the agent after, whatever became of the child.
-    pub end: fn(&mut State, Outcome),
+    pub end: End,
 }
+
+/// See [`Slow::work`].
+pub type Work = fn(&mut State, &Args<'_>, &mut Reply<'_>) -> Result<u8, Failed>;
+/// See [`Slow::end`].
+type End = fn(&mut State, Outcome);
 
 impl Slow {
     /// A command that the agent itself has no part in.
-    const fn alone(work: fn(&mut State, &Args<'_>, &mut Reply<'_>) -> Result<u8, Failed>) -> Self {
-        Self {
-            begin: |_, _, _| Ok(()),
-            work,
-            end: |_, _| {},
-        }
+    const fn alone(work: Work) -> Self {
+        let (begin, end) = NO_PART;
+        Self { begin, work, end }
     }
 }
+
+/// What the agent itself does before and after where it has no part in a command.
+const NO_PART: (Handler, End) = (|_, _, _| Ok(()), |_, _| {});
 
 /// The error of every command that needs the mount table and cannot read it, as qemu-ga words it.
 fn no_mount_table(reply: &mut Reply<'_>) -> Failed {
@@ -177,6 +182,8 @@ pub const EXCLUSIVE: u8 = 16;
 pub const SHARES_FILES: u8 = 32;
 /// It runs in a child.
 const SLOW: u8 = 64;
+/// The agent itself has no part in it.
+const ALONE: u8 = 128;
 
 /// A command as it is written down.
 #[derive(Clone, Copy)]
@@ -218,7 +225,9 @@ impl Command {
     pub fn run(&self) -> Run {
         let place = usize::from(self.item.body[0]);
         if self.is(SLOW) {
-            Run::Slow(SLOW_ONES[place])
+            let (begin, end) = PARTS.get(place).copied().unwrap_or(NO_PART);
+            let work = WORKS[place];
+            Run::Slow(Slow { begin, work, end })
         } else {
             Run::Now(QUICK_ONES[place])
         }
@@ -250,6 +259,10 @@ impl Row {
             run: Run::Slow(slow),
             flags: SLOW,
         }
+    }
+
+    const fn alone(name: &'static str, params: &'static [Param], work: Work) -> Self {
+        Self::slow(name, params, Slow::alone(work)).with(ALONE)
     }
 
     const fn while_frozen(self) -> Self {
@@ -312,14 +325,14 @@ const ROWS: [Row; 43] = [
     Row::slow("guest-fsfreeze-thaw", NONE, freeze::THAW)
         .while_frozen()
         .exclusive(),
-    Row::slow("guest-fstrim", &[may("minimum", Type::Int)], fstrim::FSTRIM),
-    Row::slow("guest-suspend-disk", NONE, suspend::DISK)
+    Row::alone("guest-fstrim", &[may("minimum", Type::Int)], fstrim::FSTRIM),
+    Row::alone("guest-suspend-disk", NONE, suspend::DISK)
         .silent()
         .exclusive(),
-    Row::slow("guest-suspend-ram", NONE, suspend::RAM)
+    Row::alone("guest-suspend-ram", NONE, suspend::RAM)
         .silent()
         .exclusive(),
-    Row::slow("guest-suspend-hybrid", NONE, suspend::HYBRID)
+    Row::alone("guest-suspend-hybrid", NONE, suspend::HYBRID)
         .silent()
         .exclusive(),
     Row::now(
@@ -328,10 +341,10 @@ const ROWS: [Row; 43] = [
         network::get_interfaces,
     ),
     Row::now("guest-get-vcpus", NONE, hotplug::get_vcpus),
-    Row::slow("guest-set-vcpus", SET_VCPUS, hotplug::SET_VCPUS),
-    Row::slow("guest-get-disks", NONE, disks::GET_DISKS),
-    Row::slow("guest-get-fsinfo", NONE, fsinfo::GET_FSINFO),
-    Row::slow(
+    Row::alone("guest-set-vcpus", SET_VCPUS, hotplug::SET_VCPUS),
+    Row::alone("guest-get-disks", NONE, disks::GET_DISKS),
+    Row::alone("guest-get-fsinfo", NONE, fsinfo::GET_FSINFO),
+    Row::alone(
         "guest-set-user-password",
         &[
             must("username", Type::Str),
@@ -340,8 +353,8 @@ const ROWS: [Row; 43] = [
         ],
         password::SET_USER_PASSWORD,
     ),
-    Row::slow("guest-get-memory-blocks", NONE, hotplug::GET_MEMORY_BLOCKS),
-    Row::slow(
+    Row::alone("guest-get-memory-blocks", NONE, hotplug::GET_MEMORY_BLOCKS),
+    Row::alone(
         "guest-set-memory-blocks",
         SET_MEMORY_BLOCKS,
         hotplug::SET_MEMORY_BLOCKS,
@@ -357,12 +370,12 @@ const ROWS: [Row; 43] = [
     Row::now("guest-get-users", NONE, users::get_users),
     Row::now("guest-get-timezone", NONE, clock::get_timezone),
     Row::now("guest-get-osinfo", NONE, os::get_osinfo),
-    Row::slow(
+    Row::alone(
         "guest-ssh-get-authorized-keys",
         &[must("username", Type::Str)],
         ssh::GET,
     ),
-    Row::slow(
+    Row::alone(
         "guest-ssh-add-authorized-keys",
         &[
             must("username", Type::Str),
@@ -371,7 +384,7 @@ const ROWS: [Row; 43] = [
         ],
         ssh::ADD,
     ),
-    Row::slow(
+    Row::alone(
         "guest-ssh-remove-authorized-keys",
         &[must("username", Type::Str), must("keys", Type::Strings)],
         ssh::REMOVE,
@@ -379,7 +392,7 @@ const ROWS: [Row; 43] = [
     Row::now("guest-get-diskstats", NONE, stats::get_diskstats),
     Row::now("guest-get-cpustats", NONE, stats::get_cpustats),
     Row::now("guest-get-load", NONE, os::get_load),
-    Row::slow("guest-network-get-route", NONE, route::GET_ROUTE),
+    Row::alone("guest-network-get-route", NONE, route::GET_ROUTE),
 ];
 
 /// How many there are.
@@ -387,6 +400,9 @@ pub const COUNT: usize = ROWS.len();
 
 /// How many of them run in a child.
 const SLOW_COUNT: usize = having(SLOW);
+
+/// How many of these the agent itself has a part in.
+const PART_COUNT: usize = SLOW_COUNT - having(ALONE);
 
 /// What the commands do that run right away, and those that do not.
 static QUICK_ONES: [Handler; COUNT - SLOW_COUNT] = {
@@ -401,12 +417,28 @@ static QUICK_ONES: [Handler; COUNT - SLOW_COUNT] = {
     }
     ones
 };
-static SLOW_ONES: [Slow; SLOW_COUNT] = {
-    let mut ones = [Slow::alone(|_, _, _| Ok(0)); _];
-    let (mut row, mut count) = (0, 0);
+/// Of the commands that run in a child, those first in which the agent has a part.
+static WORKS: [Work; SLOW_COUNT] = {
+    let mut ones: [Work; SLOW_COUNT] = [|_, _, _| Ok(0); _];
+    let (mut row, mut count) = (0, [0, PART_COUNT]);
     while row < COUNT {
         if let Run::Slow(slow) = ROWS[row].run {
-            ones[count] = slow;
+            let count = &mut count[(ROWS[row].flags & ALONE != 0) as usize];
+            ones[*count] = slow.work;
+            *count += 1;
+        }
+        row += 1;
+    }
+    ones
+};
+static PARTS: [(Handler, End); PART_COUNT] = {
+    let mut ones = [NO_PART; _];
+    let (mut row, mut count) = (0, 0);
+    while row < COUNT {
+        if let Run::Slow(slow) = ROWS[row].run
+            && ROWS[row].flags & ALONE == 0
+        {
+            ones[count] = (slow.begin, slow.end);
             count += 1;
         }
         row += 1;
@@ -417,7 +449,7 @@ static SLOW_ONES: [Slow; SLOW_COUNT] = {
 /// Names, flags, which of the above, and parameters: an item a row.
 const PACKER: Packer<4096> = {
     let mut packer = Packer::new();
-    let (mut row, mut quick, mut slow) = (0, 0, 0);
+    let (mut row, mut quick, mut parts, mut alone) = (0, 0, 0, PART_COUNT as u8);
     while row < COUNT {
         let Row {
             name,
@@ -428,10 +460,10 @@ const PACKER: Packer<4096> = {
         let (prefix, name) = name.as_bytes().split_at(PREFIX.len());
         assert!(prefix.eq_ignore_ascii_case(PREFIX));
         let begun = packer.begin(flags, name);
-        let count = if flags & SLOW != 0 {
-            &mut slow
-        } else {
-            &mut quick
+        let count = match (flags & SLOW, flags & ALONE) {
+            (0, _) => &mut quick,
+            (_, 0) => &mut parts,
+            _ => &mut alone,
         };
         packer.push(*count);
         *count += 1;

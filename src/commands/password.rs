@@ -20,7 +20,7 @@
 
 use core::ffi::CStr;
 
-use super::{Slow, user_name};
+use super::{Work, user_name};
 use crate::base::base64::Fault;
 use crate::base::crypt::{SALT_BYTES, sha512_crypt};
 use crate::base::limits::{ACCOUNTS_BYTES, PASSWORD_BYTES};
@@ -38,7 +38,7 @@ use crate::wire::args::Args;
 use crate::wire::reply::{Failed, Reply};
 
 /// Sets a password.
-pub(super) const SET_USER_PASSWORD: Slow = Slow::alone(set_user_password);
+pub(super) const SET_USER_PASSWORD: Work = set_user_password;
 
 fn set_user_password(
     state: &mut State,

@@ -5,7 +5,7 @@
 //! Differences from qemu-ga: a table that is not there, as that of IPv6 where it is switched off, has
 //! no routes and is no error; numbers have no sign.
 
-use super::{Slow, cannot};
+use super::{Work, cannot};
 use crate::base::text::Digits;
 use crate::base::texts::Phrase;
 use crate::parse::routes::{self, address, word};
@@ -15,7 +15,7 @@ use crate::wire::emit::{List, Value};
 use crate::wire::reply::{Failed, Reply};
 
 /// Lists all routes.
-pub(super) const GET_ROUTE: Slow = Slow::alone(|state, _, reply| list(&state.root, reply));
+pub(super) const GET_ROUTE: Work = |state, _, reply| list(&state.root, reply);
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut list = reply.value().list();

@@ -17,7 +17,7 @@
 
 use core::ffi::CStr;
 
-use super::{Slow, user_name};
+use super::{Work, user_name};
 use crate::base::limits::ACCOUNTS_BYTES;
 use crate::base::store::Store;
 use crate::base::text::trim;
@@ -33,16 +33,15 @@ use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
 
 /// Lists keys.
-pub(super) const GET: Slow = Slow::alone(|state, args, reply| work(state, args, reply, Work::Get));
+pub(super) const GET: Work = |state, args, reply| work(state, args, reply, Task::Get);
 /// Adds keys.
-pub(super) const ADD: Slow = Slow::alone(|state, args, reply| work(state, args, reply, Work::Add));
+pub(super) const ADD: Work = |state, args, reply| work(state, args, reply, Task::Add);
 /// Removes keys.
-pub(super) const REMOVE: Slow =
-    Slow::alone(|state, args, reply| work(state, args, reply, Work::Remove));
+pub(super) const REMOVE: Work = |state, args, reply| work(state, args, reply, Task::Remove);
 
 /// What is done with keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Work {
+enum Task {
     Get,
     Add,
     Remove,
@@ -64,7 +63,7 @@ fn work(
     state: &mut State,
     args: &Args<'_>,
     reply: &mut Reply<'_>,
-    work: Work,
+    work: Task,
 ) -> Result<u8, Failed> {
     let mut room = Buffer::lasting(ACCOUNTS_BYTES);
     let given = args.value("keys").map(Json::items).unwrap_or_default();
@@ -100,7 +99,7 @@ fn work(
         };
         return Err(error.end());
     }
-    if work == Work::Get {
+    if work == Task::Get {
         list(lines, reply);
     }
     Ok(0)
@@ -111,7 +110,7 @@ fn work(
 #[inline(never)]
 fn change(
     root: &Root,
-    work: Work,
+    work: Task,
     lines: &mut &'static [u8],
     reset: bool,
     room: &mut Buffer,
@@ -144,16 +143,16 @@ fn change(
         .unwrap_or_default();
     about.phrase = Phrase::CannotCreate;
     about.subject = above;
-    let directory = root.enter(above, work == Work::Add);
-    if work != Work::Add || directory.is_ok() {
+    let directory = root.enter(above, work == Task::Add);
+    if work != Task::Add || directory.is_ok() {
         about.phrase = Phrase::CannotOpenKeys;
         about.subject = path;
     }
     let directory = match directory {
-        Err(Errno::NOENT | Errno::NOTDIR) if work == Work::Remove => return Ok(()),
+        Err(Errno::NOENT | Errno::NOTDIR) if work == Task::Remove => return Ok(()),
         directory => directory?,
     };
-    if work != Work::Get {
+    if work != Task::Get {
         directory.lock()?;
     }
     let file = match reset {
@@ -161,8 +160,8 @@ fn change(
         false => directory.look(NAME, Links::Follow),
     };
     match file {
-        Err(Errno::NOENT) if work == Work::Remove => return Ok(()),
-        Err(Errno::NOENT) if work == Work::Add => {}
+        Err(Errno::NOENT) if work == Task::Remove => return Ok(()),
+        Err(Errno::NOENT) if work == Task::Add => {}
         file => {
             let file = file?;
             about.phrase = Phrase::CannotReadKeys;
@@ -173,12 +172,12 @@ fn change(
             }
         }
     }
-    if work == Work::Get {
+    if work == Task::Get {
         *lines = room.take();
         return Ok(());
     }
     let mut others = None;
-    if work == Work::Remove {
+    if work == Task::Remove {
         others = Some(core::mem::replace(lines, room.take()));
     }
     accounts::add_lines(lines, others, room);

@@ -9,7 +9,7 @@
 //! init for sleep do not run. What could not be woken again is refused before anything is done
 //! (`probe::sleep`). Hybrid sleep needs no program either.
 
-use super::{Slow, cannot};
+use super::{Work, cannot};
 use crate::base::texts::Phrase;
 use crate::probe::sleep::{self, Mode};
 use crate::sys::Errno;
@@ -20,15 +20,13 @@ use crate::wire::reply::{Failed, Reply};
 const CHOICES: &[u8] = b"sys/power/disk";
 
 /// Sleeps in memory.
-pub(super) const RAM: Slow = Slow::alone(|state, _, reply| suspend(&state.root, Mode::Ram, reply));
+pub(super) const RAM: Work = |state, _, reply| suspend(&state.root, Mode::Ram, reply);
 
 /// Sleeps on disk.
-pub(super) const DISK: Slow =
-    Slow::alone(|state, _, reply| suspend(&state.root, Mode::Disk, reply));
+pub(super) const DISK: Work = |state, _, reply| suspend(&state.root, Mode::Disk, reply);
 
 /// Sleeps in memory, with a copy on disk.
-pub(super) const HYBRID: Slow =
-    Slow::alone(|state, _, reply| suspend(&state.root, Mode::Hybrid, reply));
+pub(super) const HYBRID: Work = |state, _, reply| suspend(&state.root, Mode::Hybrid, reply);
 
 fn suspend(root: &Root, mode: Mode, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     if !sleep::can(root, mode) {
