@@ -77,9 +77,9 @@ pub(super) fn get_timezone(
 fn put_zone(reply: &mut Reply<'_>, root: &Root, told: Option<&[u8]>, unix_seconds: i64) {
     let mut buffer = [0; TIME_ZONE_BYTES];
     let (offset_seconds, name) = time_zone::at(root, told, unix_seconds, &mut buffer);
-    let mut object = reply.value().object();
+    let mut object = reply.object();
     object.text("zone", name);
-    object.member("offset").int(offset_seconds);
+    object.int("offset", offset_seconds);
     object.end();
 }
 

@@ -35,13 +35,13 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     if let Err(errno) = root.list(&directory, &mut |_, _| false) {
         return Err(cannot(reply, Phrase::CannotListDisks, errno));
     }
-    let mut list = reply.value().list();
+    let mut list = reply.list();
     block::links(root, &directory, &mut |path| {
         let mut size = [0; 8];
         let size = block::read(root, path, b"/size", &mut size);
         let disk = Disk::at(root, path);
         if !size.is_empty() && size != b"0\n" && !disk.node.is_empty() {
-            let mut object = list.item().object();
+            let mut object = list.object();
             describe(root, path, &disk, &mut object);
             object.end();
         }
@@ -53,10 +53,10 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
 /// Writes of what is at `path`, or of a partition of that.
 fn describe(root: &Root, path: &mut Path, disk: &Disk, object: &mut Object<'_, '_>) {
     object.text("name", &disk.node);
-    object.member("partition").bool(disk.is_partition);
+    object.bool("partition", disk.is_partition);
     let slaves = Path::of(&[path.as_bytes(), b"/slaves/"]);
     if disk.is_partition || root.has(&slaves) == Ok(true) {
-        let mut list = object.member("dependencies").list();
+        let mut list = object.list("dependencies");
         let put: &mut dyn FnMut(&mut Path) = &mut |path| {
             let node = block::node(root, path);
             if !node.is_empty() {
@@ -96,7 +96,7 @@ fn put_health(object: &mut Object<'_, '_>, log: &HealthLog) {
                             host-write-commands  controller-busy-time  power-cycles  \
                             power-on-hours  unsafe-shutdowns  media-errors  \
                             number-of-error-log-entries";
-    let mut smart = object.member("smart").object();
+    let mut smart = object.object("smart");
     smart.text("type", b"nvme");
     smart.numbers(STATE, &nvme::state(log[0]));
     smart.numbers_as(COUNTERS, "-lo", false, &log[nvme::COUNTERS..]);
@@ -292,7 +292,7 @@ mod tests {
         log[4] = u64::MAX;
         let mut out = heapless::Vec::<u8, 4096>::new();
         let mut reply = Reply::new(&mut out, None);
-        let mut object = reply.value().object();
+        let mut object = reply.object();
         put_health(&mut object, &log);
         object.end();
         reply.finish(Ok(()));

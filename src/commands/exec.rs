@@ -192,18 +192,18 @@ pub(super) fn status(
         return Err(reply.say_number(Phrase::NoSuchPid, pid));
     };
     let ended = program.ended(clock::boottime_ms());
-    let mut object = reply.value().object();
-    object.member("exited").bool(ended.is_some());
+    let mut object = reply.object();
+    object.bool("exited", ended.is_some());
     if let Some(ended) = ended {
         let (name, value) = match ended {
             Ended::Exited(status) => ("exitcode", status),
             Ended::Killed(signal) => ("signal", signal),
         };
-        object.member(name).int(value.into());
+        object.int(name, value.into());
         for (name, stream) in OUTPUT_MEMBERS.iter().zip(program.outputs()) {
             if !stream.bytes().is_empty() {
                 object.member(name.0).base64(stream.bytes());
-                object.member(name.1).bool(stream.is_cut());
+                object.bool(name.1, stream.is_cut());
             }
         }
     }

@@ -191,9 +191,9 @@ fn seek(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
 
 #[inline(never)]
 fn tell(name: &str, value: u64, reply: &mut Reply<'_>) {
-    let mut object = reply.value().object();
-    object.member(name).uint(value);
-    object.member("eof").bool(false);
+    let mut object = reply.object();
+    object.uint(name, value);
+    object.bool("eof", false);
     object.end();
 }
 

@@ -32,9 +32,9 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let Ok(mounts) = Mounts::read(root) else {
         return Err(no_mount_table(reply));
     };
-    let mut list = reply.value().list();
+    let mut list = reply.list();
     for mount in mounts.backward() {
-        let mut object = list.item().object();
+        let mut object = list.object();
         describe(root, &mount, &mut object);
         object.end();
     }
@@ -53,7 +53,7 @@ fn describe(root: &Root, mount: &Mount<'_>, object: &mut Object<'_, '_>) {
         let sizes = [usage.used, usage.total, usage.total_privileged];
         object.numbers(NAMES, &sizes);
     }
-    let mut list = object.member("disk").list();
+    let mut list = object.list("disk");
     if is_known {
         block::disks(root, &mut device, &mut |disk| {
             put_address(list.item(), disk)

@@ -21,10 +21,10 @@ fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
     };
     // A negative minimum wraps, as it does on its way through qemu-ga.
     let minimum = args.int("minimum").unwrap_or(0).cast_unsigned();
-    let mut object = reply.value().object();
-    let mut list = object.member("paths").list();
+    let mut object = reply.object();
+    let mut list = object.list("paths");
     for mount in mounts.backward() {
-        let mut path = list.item().object();
+        let mut path = list.object();
         path.text("path", mount.mount_point);
         let (what, done): (&[u8], _) = match state.root.mount_point(mount.mount_point) {
             Ok(inside) => (b"failed to trim: ", fsctl::trim(inside.as_fd(), minimum)),

@@ -51,7 +51,7 @@ pub(super) const GET_MEMORY_BLOCKS: Work = |state, _, reply| list(&state.root, &
 
 /// Puts memory blocks into use and takes them out.
 pub(super) const SET_MEMORY_BLOCKS: Work = |state, args, reply| {
-    let mut list = reply.value().list();
+    let mut list = reply.list();
     for block in args.value("mem-blks").into_iter().flat_map(Json::items) {
         set_block(&state.root, wanted(block), list.item());
     }
@@ -71,10 +71,10 @@ fn set_block(root: &Root, (block, online): (i64, bool), value: Value<'_, '_>) {
         },
     };
     let mut item = value.object();
-    item.member(MEMORY.number).uint(block.cast_unsigned());
+    item.uint(MEMORY.number, block.cast_unsigned());
     item.member("response").text(response);
     if let Err(fault) = set {
-        item.member("error-code").int(fault.errno.into());
+        item.int("error-code", fault.errno.into());
     }
     item.end();
 }
@@ -89,9 +89,9 @@ pub(super) fn get_memory_block_info(
     let path: [&[u8]; 2] = [MEMORY.directory.as_bytes(), b"/block_size_bytes"];
     match state.root.read_at(&path, &mut buffer) {
         Ok(size) => {
-            let mut object = reply.value().object();
+            let mut object = reply.object();
             let size = parse_hex(trim(size)).unwrap_or(0);
-            object.member("size").uint(size);
+            object.uint("size", size);
             object.end();
             Ok(())
         }
@@ -102,7 +102,7 @@ pub(super) fn get_memory_block_info(
 fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut outcome = Ok(());
     let mut part = 0;
-    let mut list = reply.value().list();
+    let mut list = reply.list();
     let listed = kind.each(root, &mut |number| {
         part = number;
         outcome = put(root, kind, number, list.item());
@@ -130,9 +130,9 @@ fn put(root: &Root, kind: &Kind, part: i64, value: Value<'_, '_>) -> Result<(), 
         online => online.is_some(),
     };
     let mut item = value.object();
-    item.member(kind.number).int(part);
-    item.member("online").bool(online != Some(false));
-    item.member("can-offline").bool(removable);
+    item.int(kind.number, part);
+    item.bool("online", online != Some(false));
+    item.bool("can-offline", removable);
     item.end();
     Ok(())
 }

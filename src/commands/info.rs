@@ -10,19 +10,19 @@ pub const VERSION: &str = concat!("11.1.0+gaunt.", env!("CARGO_PKG_VERSION"));
 
 /// Lists every command, also those not allowed.
 pub(super) fn info(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
-    let mut object = reply.value().object();
+    let mut object = reply.object();
     object.text("version", VERSION.as_bytes());
-    let mut list = object.member("supported_commands").list();
+    let mut list = object.list("supported_commands");
     let mut commands = [None; COUNT];
     for (slot, command) in commands.iter_mut().rev().zip(all()) {
         *slot = Some(command);
     }
     for (place, command) in commands.iter().flatten().enumerate() {
-        let mut item = list.item().object();
+        let mut item = list.object();
         let is_enabled = is_enabled(COUNT - 1 - place, command, state);
-        item.member("enabled").bool(is_enabled);
+        item.bool("enabled", is_enabled);
         item.member("name").text_in(&[PREFIX, command.name()]);
-        item.member("success-response").bool(!command.is(SILENT));
+        item.bool("success-response", !command.is(SILENT));
         item.end();
     }
     list.end();

@@ -122,7 +122,7 @@ fn user_name(args: &Args<'_>, room: &mut Buffer) -> &'static [u8] {
 /// Writes where a disk is attached.
 fn put_address(value: Value<'_, '_>, disk: &Disk) {
     let mut address = value.object();
-    let mut pci = address.member("pci-controller").object();
+    let mut pci = address.object("pci-controller");
     // -1 each for a disk that is not on PCI.
     pci.numbers_as("domain bus slot function", "", true, &disk.pci);
     pci.end();
@@ -136,7 +136,7 @@ fn put_address(value: Value<'_, '_>, disk: &Disk) {
         address.text("dev", &disk.node);
     }
     if let Some(numbers) = &disk.ccw {
-        let mut ccw = address.member("ccw-address").object();
+        let mut ccw = address.object("ccw-address");
         ccw.numbers("cssid ssid subchno devno", numbers);
         ccw.end();
     }

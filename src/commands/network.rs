@@ -38,7 +38,7 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<(), Errno> {
     for _ in 0..LINK_DUMP_ATTEMPTS {
         link_dump.changed = false;
         address_dump.changed = false;
-        let mut list = reply.value().list();
+        let mut list = reply.list();
         links(&mut link_dump, root, &mut |link| {
             interface(list.item(), link, &mut address_dump)
         })?;
@@ -66,7 +66,7 @@ fn interface(value: Value<'_, '_>, link: &Message<'_>, dump: &mut Dump<'_>) -> R
         if let Some(counters) = link.statistics() {
             const NAMES: &str = "rx-bytes rx-packets rx-errs rx-dropped \
                                  tx-bytes tx-packets tx-errs tx-dropped";
-            let mut statistics = interface.member("statistics").object();
+            let mut statistics = interface.object("statistics");
             statistics.numbers(NAMES, &counters);
             statistics.end();
         }
@@ -83,7 +83,7 @@ fn put_address(value: Value<'_, '_>, address: &Message<'_>) {
     object.text("ip-address-type", kind);
     object.text("ip-address", text.as_bytes());
     let [_, prefix] = address.family_and_prefix();
-    object.numbers("prefix", &[prefix.into()]);
+    object.uint("prefix", prefix.into());
     object.end();
 }
 

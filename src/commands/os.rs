@@ -37,7 +37,7 @@ pub(super) fn get_host_name(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    let mut object = reply.value().object();
+    let mut object = reply.object();
     object.text("host-name", Names::now().host());
     object.end();
     Ok(())
@@ -49,7 +49,7 @@ pub(super) fn get_osinfo(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    let mut object = reply.value().object();
+    let mut object = reply.object();
     let names = Names::now();
     object.text("kernel-release", names.release());
     object.text("kernel-version", names.version());
@@ -81,7 +81,7 @@ pub(super) fn get_load(_: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Re
 }
 
 fn put_loads(reply: &mut Reply<'_>, loads: [u64; 3]) {
-    let mut object = reply.value().object();
+    let mut object = reply.object();
     for (member, load) in ["load1m", "load5m", "load15m"].iter().zip(loads) {
         let units = (load >> 16).cast_signed();
         let fraction = (load & 0xFFFF) * LOAD_UNIT;
@@ -125,7 +125,7 @@ mod tests {
         let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
         let replied = |told: Option<&[u8]>| {
             reply(|reply| {
-                let mut object = reply.value().object();
+                let mut object = reply.object();
                 put_release(&mut object, &root, told);
                 object.end();
             })

@@ -18,7 +18,7 @@ use crate::wire::reply::{Failed, Reply};
 pub(super) const GET_ROUTE: Work = |state, _, reply| list(&state.root, reply);
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let mut list = reply.value().list();
+    let mut list = reply.list();
     let v4 = put_table(root, b"proc/net/route", routes::V4, 4, &mut list);
     let v6 = put_table(root, b"proc/net/ipv6_route", routes::V6, 6, &mut list);
     list.end();
@@ -63,7 +63,7 @@ fn put_route(mut line: &[u8], mut columns: &[u8], version: u64, value: Value<'_,
             _ => member.uint(number),
         }
     }
-    route.member("version").uint(version);
+    route.uint("version", version);
     route.end();
 }
 

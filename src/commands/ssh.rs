@@ -189,8 +189,8 @@ fn change(
 }
 
 fn list(file: &[u8], reply: &mut Reply<'_>) {
-    let mut object = reply.value().object();
-    let mut list = object.member("keys").list();
+    let mut object = reply.object();
+    let mut list = object.list("keys");
     for line in lines(file).rev() {
         let line = trim(line);
         if !matches!(line, [] | [b'#', ..]) {

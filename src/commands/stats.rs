@@ -51,11 +51,11 @@ fn list(
     (file, what): (&str, Phrase),
     processors: bool,
 ) -> Result<(), Failed> {
-    let mut list = reply.value().list();
+    let mut list = reply.list();
     let read = root.lines_at(&[file.as_bytes()], &mut |line| {
         let mut row = Row::default();
         if parse(line, processors, &mut row).is_some() {
-            let mut item = list.item().object();
+            let mut item = list.object();
             let numbers = row.numbers();
             if processors {
                 item.text("type", b"linux");
@@ -64,7 +64,7 @@ fn list(
             } else {
                 item.text("name", row.name);
                 item.numbers("major minor", &row.id);
-                let mut stats = item.member("stats").object();
+                let mut stats = item.object("stats");
                 let is_old = numbers.len() == 4;
                 let names = if is_old { DONE_BY_OLD_PARTITION } else { DONE };
                 stats.numbers(names, numbers);

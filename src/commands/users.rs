@@ -20,11 +20,11 @@ pub(super) fn get_users(
 }
 
 fn list(root: &Root, reply: &mut Reply<'_>) {
-    let mut list = reply.value().list();
+    let mut list = reply.list();
     // A file that cannot be read is as good as none, to the C library and so to qemu-ga.
     if let Ok(users) = Users::read(root) {
         users.each(&mut |user| {
-            let mut item = list.item().object();
+            let mut item = list.object();
             item.text("user", user.name);
             item.member("login-time")
                 .decimal(user.seconds, user.microseconds.into(), 6);

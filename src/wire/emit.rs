@@ -206,6 +206,38 @@ impl<'s> Object<'_, 's> {
         self.0.text(name.as_bytes(), text);
     }
 
+    /// A member that is a boolean.
+    #[inline(always)]
+    pub fn bool(&mut self, name: &str, value: bool) {
+        self.0.bool(name.as_bytes(), value);
+    }
+
+    /// A member that is a signed integer.
+    #[inline(always)]
+    pub fn int(&mut self, name: &str, value: i64) {
+        self.0.int(name.as_bytes(), value);
+    }
+
+    /// A member that is an unsigned integer.
+    #[inline(always)]
+    pub fn uint(&mut self, name: &str, value: u64) {
+        self.0.uint(name.as_bytes(), value);
+    }
+
+    /// Begins a member that is an object.
+    #[inline(always)]
+    pub fn object(&mut self, name: &str) -> Object<'_, 's> {
+        self.0.object(name.as_bytes());
+        Object(self.0)
+    }
+
+    /// Begins a member that is a list.
+    #[inline(always)]
+    pub fn list(&mut self, name: &str) -> List<'_, 's> {
+        self.0.list(name.as_bytes());
+        List(self.0)
+    }
+
     /// The place for the next item of a list that is member `name`, which begins with the first.
     pub fn item(&mut self, name: &str, is_first: bool) -> Value<'_, 's> {
         if is_first {
@@ -252,6 +284,13 @@ impl<'s> List<'_, 's> {
         Value(self.0)
     }
 
+    /// Begins the next item, which is an object.
+    #[inline(always)]
+    pub fn object(&mut self) -> Object<'_, 's> {
+        self.0.next_object();
+        Object(self.0)
+    }
+
     /// Ends the list. Nothing can be added after that.
     #[inline(always)]
     pub fn end(&mut self) {
@@ -265,6 +304,42 @@ impl Out<'_> {
     fn text(&mut self, name: &[u8], text: &[u8]) {
         self.name(name, b"");
         Value(self).text(text);
+    }
+
+    #[inline(never)]
+    fn bool(&mut self, name: &[u8], value: bool) {
+        self.name(name, b"");
+        Value(self).bool(value);
+    }
+
+    #[inline(never)]
+    fn int(&mut self, name: &[u8], value: i64) {
+        self.name(name, b"");
+        Value(self).int(value);
+    }
+
+    #[inline(never)]
+    fn uint(&mut self, name: &[u8], value: u64) {
+        self.name(name, b"");
+        Value(self).uint(value);
+    }
+
+    #[inline(never)]
+    fn object(&mut self, name: &[u8]) {
+        self.name(name, b"");
+        self.begin(b"{");
+    }
+
+    #[inline(never)]
+    fn list(&mut self, name: &[u8]) {
+        self.name(name, b"");
+        self.begin(b"[");
+    }
+
+    #[inline(never)]
+    fn next_object(&mut self) {
+        self.part();
+        self.begin(b"{");
     }
 
     #[inline(never)]

@@ -7,7 +7,7 @@
 //! Text is what qemu-ga sends: `, ` and `: ` between tokens, ASCII only, one LF at the end. Members
 //! come in the order they are written, not in qemu-ga's hash order.
 
-use super::emit::{Object, Out, Value};
+use super::emit::{List, Object, Out, Value};
 use super::json::{Json, Str};
 use crate::base::errno;
 use crate::base::store::Store;
@@ -62,6 +62,18 @@ impl<'a> Reply<'a> {
     pub fn value(&mut self) -> Value<'_, 'a> {
         self.begin(br#"{"return": "#);
         Value::new(&mut self.out)
+    }
+
+    /// Begins the successful reply, which is an object.
+    #[inline(never)]
+    pub fn object(&mut self) -> Object<'_, 'a> {
+        self.value().object()
+    }
+
+    /// Begins the successful reply, which is a list.
+    #[inline(never)]
+    pub fn list(&mut self) -> List<'_, 'a> {
+        self.value().list()
     }
 
     #[inline(never)]
