@@ -1,13 +1,16 @@
 //! Long texts, packed while the program is compiled: a pair of bytes that occurs often becomes one
-//! byte that ASCII does not use, as does a pair of such, over and over (byte pair encoding).
+//! byte that no text has, as does a pair of such, over and over (byte pair encoding).
 //!
 //! A text is scanned by line without unpacking the lines before: line ends are never part of a pair.
 #![allow(long_running_const_eval)]
 
 use super::store::Store;
 
-/// Pairs there may be: as many as bytes that are not ASCII.
-const PAIRS: usize = 128;
+/// Bytes from 128 on stand for pairs, and behind the last those from 0 on, as far as they print nothing:
+/// all but [`LINE_END`].
+const PAIRS: usize = 128 + 32;
+/// Where among the pairs the line end is, which stands for itself.
+const LINE_END: usize = 128 + b'\n' as usize;
 
 /// A packed text of at most `N` bytes: an ASCII text as it is to begin with.
 #[derive(Clone, Copy)]
@@ -16,16 +19,16 @@ pub struct Packed<const N: usize> {
     pub bytes: [u8; N],
     /// How many they are.
     pub len: usize,
-    /// What the bytes from 128 on stand for.
+    /// What bytes stand for.
     pub pairs: Pairs,
 }
 
-/// What the bytes from 128 on stand for.
+/// What the bytes from 128 on stand for, and those from 0 on.
 pub type Pairs = [[u8; 2]; PAIRS];
 
 /// Packs an ASCII text of `N` bytes.
 pub const fn pack<const N: usize>(text: &str) -> Packed<N> {
-    assert!(text.len() == N && text.is_ascii());
+    assert!(text.len() == N && is_plain(text.as_bytes()));
     let mut packed = Packed {
         bytes: [0; N],
         len: N,
@@ -40,11 +43,27 @@ pub const fn pack<const N: usize>(text: &str) -> Packed<N> {
         if count < 4 {
             break;
         }
-        packed.len = replace(&mut packed.bytes, packed.len, pair, 128 + code as u8);
+        if code == LINE_END {
+            code += 1;
+        }
+        let byte = 128u8.wrapping_add(code as u8);
+        packed.len = replace(&mut packed.bytes, packed.len, pair, byte);
         packed.pairs[code] = pair;
         code += 1;
     }
     packed
+}
+
+/// Whether text is ASCII that is printed, and line ends.
+const fn is_plain(text: &[u8]) -> bool {
+    let mut at = 0;
+    while at < text.len() {
+        if !matches!(text[at], b'\n' | b' '..=b'~') {
+            return false;
+        }
+        at += 1;
+    }
+    true
 }
 
 /// The pair that occurs most often in the first `len` bytes, and how often; `counts` is zero before
@@ -87,9 +106,9 @@ const fn replace(bytes: &mut [u8], len: usize, pair: [u8; 2], code: u8) -> usize
     to
 }
 
-/// Appends what a byte of a packed text stands for to `out`.
+/// Appends what a byte of a packed line, its end excepted, stands for to `out`.
 pub fn unpack(pairs: &[[u8; 2]], byte: u8, out: &mut dyn Store) {
-    match pairs.get(usize::from(byte ^ 128)) {
+    match pairs.get(usize::from(byte.wrapping_sub(128))) {
         Some(pair) => pair.iter().for_each(|byte| unpack(pairs, *byte, out)),
         None => {
             let _ = out.append(&[byte]);
@@ -107,9 +126,12 @@ mod tests {
         const PACKED: Packed<{ TEXT.len() }> = pack(TEXT);
         let bytes = &PACKED.bytes[..PACKED.len];
         let mut out = heapless::Vec::<u8, 128>::new();
-        bytes
-            .iter()
-            .for_each(|byte| unpack(&PACKED.pairs, *byte, &mut out));
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (end, line) = line.split_last().unwrap();
+            line.iter()
+                .for_each(|byte| unpack(&PACKED.pairs, *byte, &mut out));
+            out.push(*end).unwrap();
+        }
         assert_eq!(out, TEXT.as_bytes());
         assert!(PACKED.len < TEXT.len() - 10);
         assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 3);
