@@ -11,7 +11,7 @@
 //! TZ means what it means to the C library (`probe::time_zone`); bare offsets such as `+05:30`,
 //! which GLib takes besides, are no names of a zone and thus UTC.
 
-use super::{Slow, cannot};
+use super::{Slow, TIME, cannot};
 use crate::base::limits::TIME_ZONE_BYTES;
 use crate::base::texts::Phrase;
 use crate::probe::{rtc, time_zone};
@@ -19,7 +19,7 @@ use crate::state::State;
 use crate::sys::Errno;
 use crate::sys::clock::{self, NS_PER_S};
 use crate::sys::root::Root;
-use crate::wire::args::Args;
+use crate::wire::args::{Args, place};
 use crate::wire::reply::{Failed, Reply};
 
 /// The guest's time, in nanoseconds.
@@ -39,7 +39,7 @@ pub(super) const SET_TIME: Slow = Slow {
 const END_S: i64 = 3_155_760_000;
 
 fn set_clock(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
-    let Some(unix_ns) = args.int("time") else {
+    let Some(unix_ns) = args.int(const { place(TIME, "time") }) else {
         return Ok(());
     };
     if !(0..END_S * NS_PER_S).contains(&unix_ns) {
@@ -50,7 +50,7 @@ fn set_clock(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<()
 
 fn keep_in_step(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let root = &state.root;
-    let done = if args.int("time").is_some() {
+    let done = if args.int(const { place(TIME, "time") }).is_some() {
         match rtc::set(root, clock::realtime_ns()) {
             // There is none.
             Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Ok(()),

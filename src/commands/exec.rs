@@ -18,7 +18,7 @@
 
 use core::ffi::CStr;
 
-use super::{Slow, cannot, decode};
+use super::{PID, Slow, cannot, decode};
 use crate::base::path::Path;
 use crate::base::texts::Phrase;
 use crate::state::State;
@@ -27,7 +27,7 @@ use crate::sys::args::variable;
 use crate::sys::log::Level;
 use crate::sys::process::{self, Ended, Vectors};
 use crate::sys::{Errno, clock, words};
-use crate::wire::args::{Alternate, Args, Other, Param, Type, may, must};
+use crate::wire::args::{Alternate, Args, Other, Param, Type, may, must, place};
 use crate::wire::json::{Json, Str};
 use crate::wire::reply::{Failed, Reply};
 
@@ -73,7 +73,9 @@ static DEFAULTS: [&CStr; 4] = [
 ];
 
 fn begin(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
-    let path = args.string("path").map_or(&b""[..], Str::raw);
+    let path = args
+        .string(const { place(EXEC_PARAMS, "path") })
+        .map_or(&b""[..], Str::raw);
     state.log.line(Level::Detail, &[b"exec: ", path]);
     let prepared = prepare(state, args, reply);
     if prepared.is_err() {
@@ -86,13 +88,13 @@ fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<
     let Some(buffer) = state.programs.add() else {
         return Err(reply.say(Phrase::TooManyPrograms, &[], 0));
     };
-    let input = args.string("input-data");
+    let input = args.string(const { place(EXEC_PARAMS, "input-data") });
     if let Some(input) = input {
         decode(input, buffer, Phrase::NoChild, reply)?;
     }
-    let place = match args.string("capture-output") {
+    let place = match args.string(const { place(EXEC_PARAMS, "capture-output") }) {
         Some(word) => CAPTURE.place(word),
-        None if args.bool("capture-output") == Some(true) => 3,
+        None if args.bool(const { place(EXEC_PARAMS, "capture-output") }) == Some(true) => 3,
         None => 0,
     };
     let capture = CAPTURES.get(place).map_or(Capture::NONE, |known| *known);
@@ -102,7 +104,11 @@ fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<
 
 /// Becomes the program; returns only if that failed.
 fn work(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let given = [args.value("path"), args.value("arg"), args.value("env")];
+    let given = [
+        args.value(const { place(EXEC_PARAMS, "path") }),
+        args.value(const { place(EXEC_PARAMS, "arg") }),
+        args.value(const { place(EXEC_PARAMS, "env") }),
+    ];
     // Decoded, none is longer than it was written, its NUL counted.
     let room = given.iter().flatten().map(|value| value.text().len()).sum();
     let mut vectors = Vectors::new(room);
@@ -187,7 +193,7 @@ pub(super) fn status(
     args: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    let pid = args.int("pid").unwrap_or_default();
+    let pid = args.int(const { place(PID, "pid") }).unwrap_or_default();
     let Some((place, program)) = state.programs.find(pid) else {
         return Err(reply.say_number(Phrase::NoSuchPid, pid));
     };

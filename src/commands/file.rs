@@ -17,7 +17,9 @@
 
 use core::ffi::CStr;
 
-use super::{Outcome, Own, Slow, cannot, decode};
+use super::{
+    FILE_OPEN, FILE_READ, FILE_SEEK, FILE_WRITE, HANDLE, Outcome, Own, Slow, cannot, decode,
+};
 use crate::base::limits::{PATH_BYTES, READ_FILE_BYTES, REQUEST_BYTES};
 use crate::base::store::Store;
 use crate::base::text::Digits;
@@ -27,7 +29,7 @@ use crate::state::files::Reading;
 use crate::sys::handles::{self, OpenMode};
 use crate::sys::mem::Buffer;
 use crate::sys::{BorrowedFd, Errno, number, process};
-use crate::wire::args::{Alternate, Args, Other};
+use crate::wire::args::{Alternate, Args, Other, place};
 use crate::wire::json::Str;
 use crate::wire::reply::{Failed, Reply};
 
@@ -50,7 +52,10 @@ pub(super) const OPEN: Slow = Slow {
 };
 
 fn open(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let (text, path) = (args.string("mode"), args.string("path"));
+    let (text, path) = (
+        args.string(const { place(FILE_OPEN, "mode") }),
+        args.string(const { place(FILE_OPEN, "path") }),
+    );
     let text = text.map_or(&b"r"[..], Str::raw);
     let Some(mode) = OpenMode::parse(text) else {
         return Err(reply.say(Phrase::InvalidOpenMode, &[text], 0));
@@ -110,7 +115,8 @@ pub(super) fn read(
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     find(state, args, Phrase::CannotReadFile, reply)?;
-    let count = count(args, 4096, READ_FILE_BYTES, reply)?;
+    let given = args.int(const { place(FILE_READ, "count") });
+    let count = count(given, 4096, READ_FILE_BYTES, reply)?;
     state.files.reading = Some(Reading::new(handle(args), count));
     Ok(())
 }
@@ -143,10 +149,11 @@ fn give_back(state: &mut State, _: Outcome) {
 fn write(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     give_back(state, Outcome::Lost);
     let mut data = Buffer::new(&mut [], REQUEST_BYTES);
-    if let Some(text) = args.string("buf-b64") {
+    if let Some(text) = args.string(const { place(FILE_WRITE, "buf-b64") }) {
         decode(text, &mut data, Phrase::CannotWriteFile, reply)?;
     }
-    let count = count(args, data.len(), data.len(), reply)?;
+    let given = args.int(const { place(FILE_WRITE, "count") });
+    let count = count(given, data.len(), data.len(), reply)?;
     let bytes = data.bytes().get(..count).unwrap_or_default();
     let file = state.files.handles.get(handle(args));
     let written = file.and_then(|file| handles::write(file, bytes));
@@ -176,14 +183,18 @@ pub(super) const SEEK: Slow = Slow {
 fn seek(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     give_back(state, Outcome::Lost);
     let file = find(state, args, Phrase::CannotSeekFile, reply)?;
-    let code = match args.string("whence") {
+    let code = match args.string(const { place(FILE_SEEK, "whence") }) {
         Some(word) => WHENCE.place(word) as i64,
-        None => args.int("whence").unwrap_or(0),
+        None => args.int(const { place(FILE_SEEK, "whence") }).unwrap_or(0),
     };
     if !(0..3).contains(&code) {
         return Err(reply.say_number(Phrase::InvalidWhence, code));
     }
-    let position = handles::seek(file, args.int("offset").unwrap_or(0), code as i32);
+    let position = handles::seek(
+        file,
+        args.int(const { place(FILE_SEEK, "offset") }).unwrap_or(0),
+        code as i32,
+    );
     let position = position.map_err(|errno| cannot(reply, Phrase::CannotSeekFile, errno))?;
     tell("position", position.cast_unsigned(), reply);
     Ok(0)
@@ -215,7 +226,7 @@ pub(super) fn flush(
 }
 
 fn handle(args: &Args<'_>) -> i64 {
-    args.int("handle").unwrap_or(0)
+    args.int(const { place(HANDLE, "handle") }).unwrap_or(0)
 }
 
 /// The file of the handle that is asked for.
@@ -229,14 +240,14 @@ fn find<'s>(
     found.map_err(|errno| failed(args, what, errno, reply))
 }
 
-/// The `count` that is asked for.
+/// How much that is, of what was given for `count`.
 fn count(
-    args: &Args<'_>,
+    count: Option<i64>,
     default: usize,
     most: usize,
     reply: &mut Reply<'_>,
 ) -> Result<usize, Failed> {
-    let Some(value) = args.int("count") else {
+    let Some(value) = count else {
         return Ok(default);
     };
     let count = usize::try_from(value).ok().filter(|count| *count <= most);

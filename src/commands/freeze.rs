@@ -8,7 +8,7 @@
 //! Differences from qemu-ga: a freeze that nobody thaws is thawed by the agent at its deadline, and
 //! the thaw that comes late answers 0; a freeze that takes longer than that is given up.
 
-use super::{Outcome, Own, Slow, no_mount_table};
+use super::{MOUNT_POINTS, Outcome, Own, Slow, no_mount_table};
 use crate::base::texts::Phrase;
 use crate::probe::mounts::{self, Mounts};
 use crate::state::State;
@@ -16,7 +16,7 @@ use crate::state::freeze::Event;
 use crate::sys::log::Level;
 use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, OwnedFd, fsctl, mem, number};
-use crate::wire::args::Args;
+use crate::wire::args::{Args, place};
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
 
@@ -70,7 +70,7 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
         Ok(mounts) => mounts,
         Err(_) => return Err(no_mount_table(reply)),
     };
-    let chosen = args.value("mountpoints");
+    let chosen = args.value(const { place(MOUNT_POINTS, "mountpoints") });
     state.freeze.make_marker();
     let mut count = 0;
     for mount in mounts.backward() {

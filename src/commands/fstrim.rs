@@ -4,12 +4,12 @@
 //! table. Difference from qemu-ga: file systems are trimmed in the order they are reported in, the
 //! reverse of the mount table's.
 
-use super::{Work, no_mount_table};
+use super::{MINIMUM, Work, no_mount_table};
 use crate::base::errno;
 use crate::probe::mounts::Mounts;
 use crate::state::State;
 use crate::sys::{AsFd, Errno, fsctl, number};
-use crate::wire::args::Args;
+use crate::wire::args::{Args, place};
 use crate::wire::reply::{Failed, Reply};
 
 /// Trims all file systems.
@@ -20,7 +20,10 @@ fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
         return Err(no_mount_table(reply));
     };
     // A negative minimum wraps, as it does on its way through qemu-ga.
-    let minimum = args.int("minimum").unwrap_or(0).cast_unsigned();
+    let minimum = args
+        .int(const { place(MINIMUM, "minimum") })
+        .unwrap_or(0)
+        .cast_unsigned();
     let mut object = reply.object();
     let mut list = object.list("paths");
     for mount in mounts.backward() {

@@ -17,7 +17,7 @@ use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, Step};
 use crate::state::State;
 use crate::sys::root::Root;
 use crate::sys::{Errno, number};
-use crate::wire::args::Args;
+use crate::wire::args::{Args, place};
 use crate::wire::emit::Value;
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
@@ -34,7 +34,11 @@ pub(super) fn get_vcpus(
 /// Starts and stops processors.
 pub(super) const SET_VCPUS: Work = |state, args, reply| {
     let mut done = 0;
-    for cpu in args.value("vcpus").into_iter().flat_map(Json::items) {
+    for cpu in args
+        .value(const { place(super::SET_VCPUS, "vcpus") })
+        .into_iter()
+        .flat_map(Json::items)
+    {
         let (cpu, online) = wanted(cpu);
         match CPUS.set(&state.root, cpu, online) {
             Ok(()) => done += 1,
@@ -52,7 +56,11 @@ pub(super) const GET_MEMORY_BLOCKS: Work = |state, _, reply| list(&state.root, &
 /// Puts memory blocks into use and takes them out.
 pub(super) const SET_MEMORY_BLOCKS: Work = |state, args, reply| {
     let mut list = reply.list();
-    for block in args.value("mem-blks").into_iter().flat_map(Json::items) {
+    for block in args
+        .value(const { place(super::SET_MEMORY_BLOCKS, "mem-blks") })
+        .into_iter()
+        .flat_map(Json::items)
+    {
         set_block(&state.root, wanted(block), list.item());
     }
     list.end();

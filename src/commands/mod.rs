@@ -39,7 +39,7 @@ use crate::probe::block::Disk;
 use crate::state::State;
 use crate::sys::mem::Buffer;
 use crate::sys::{Errno, number};
-use crate::wire::args::{Args, Item, Members, Packer, Param, Params, Type, may, must};
+use crate::wire::args::{Args, Item, Members, Packer, Param, Params, Type, may, must, place};
 use crate::wire::emit::Value;
 use crate::wire::json::Str;
 use crate::wire::reply::{Failed, Reply};
@@ -113,7 +113,7 @@ fn decode(
 /// The user that a command is about.
 #[inline(never)]
 fn user_name(args: &Args<'_>, room: &mut Buffer) -> &'static [u8] {
-    if let Some(name) = args.string("username") {
+    if let Some(name) = args.string(const { place(USER, "username") }) {
         let _ = name.decode(room);
     }
     room.take()
@@ -297,22 +297,18 @@ const NONE: &[Param] = &[];
 
 /// The rows, in the order of QEMU's schema.
 const ROWS: [Row; 43] = [
-    Row::now("guest-sync-delimited", &[must("id", Type::Int)], sync::sync)
+    Row::now("guest-sync-delimited", ID, sync::sync)
         .while_frozen()
         .delimited(),
-    Row::now("guest-sync", &[must("id", Type::Int)], sync::sync).while_frozen(),
+    Row::now("guest-sync", ID, sync::sync).while_frozen(),
     Row::now("guest-ping", NONE, sync::ping).while_frozen(),
     Row::now("guest-get-time", NONE, clock::get_time),
-    Row::slow("guest-set-time", &[may("time", Type::Int)], clock::SET_TIME),
+    Row::slow("guest-set-time", TIME, clock::SET_TIME),
     Row::now("guest-info", NONE, info::info).while_frozen(),
-    Row::slow(
-        "guest-shutdown",
-        &[may("mode", Type::Str)],
-        shutdown::SHUTDOWN,
-    )
-    .silent()
-    .exclusive()
-    .shares_files(),
+    Row::slow("guest-shutdown", SHUTDOWN, shutdown::SHUTDOWN)
+        .silent()
+        .exclusive()
+        .shares_files(),
     Row::slow("guest-file-open", FILE_OPEN, file::OPEN).shares_files(),
     Row::slow("guest-file-close", HANDLE, file::CLOSE).shares_files(),
     Row::now("guest-file-read", FILE_READ, file::read),
@@ -321,11 +317,11 @@ const ROWS: [Row; 43] = [
     Row::now("guest-file-flush", HANDLE, file::flush),
     Row::now("guest-fsfreeze-status", NONE, freeze::status).while_frozen(),
     Row::slow("guest-fsfreeze-freeze", NONE, freeze::FREEZE).exclusive(),
-    Row::slow("guest-fsfreeze-freeze-list", FREEZE_LIST, freeze::FREEZE).exclusive(),
+    Row::slow("guest-fsfreeze-freeze-list", MOUNT_POINTS, freeze::FREEZE).exclusive(),
     Row::slow("guest-fsfreeze-thaw", NONE, freeze::THAW)
         .while_frozen()
         .exclusive(),
-    Row::alone("guest-fstrim", &[may("minimum", Type::Int)], fstrim::FSTRIM),
+    Row::alone("guest-fstrim", MINIMUM, fstrim::FSTRIM),
     Row::alone("guest-suspend-disk", NONE, suspend::DISK)
         .silent()
         .exclusive(),
@@ -346,11 +342,7 @@ const ROWS: [Row; 43] = [
     Row::alone("guest-get-fsinfo", NONE, fsinfo::GET_FSINFO),
     Row::alone(
         "guest-set-user-password",
-        &[
-            must("username", Type::Str),
-            must("password", Type::Str),
-            must("crypted", Type::Bool),
-        ],
+        PASSWORD,
         password::SET_USER_PASSWORD,
     ),
     Row::alone("guest-get-memory-blocks", NONE, hotplug::GET_MEMORY_BLOCKS),
@@ -364,31 +356,15 @@ const ROWS: [Row; 43] = [
         NONE,
         hotplug::get_memory_block_info,
     ),
-    Row::now("guest-exec-status", &[must("pid", Type::Int)], exec::status),
+    Row::now("guest-exec-status", PID, exec::status),
     Row::slow("guest-exec", exec::EXEC_PARAMS, exec::EXEC),
     Row::now("guest-get-host-name", NONE, os::get_host_name),
     Row::now("guest-get-users", NONE, users::get_users),
     Row::now("guest-get-timezone", NONE, clock::get_timezone),
     Row::now("guest-get-osinfo", NONE, os::get_osinfo),
-    Row::alone(
-        "guest-ssh-get-authorized-keys",
-        &[must("username", Type::Str)],
-        ssh::GET,
-    ),
-    Row::alone(
-        "guest-ssh-add-authorized-keys",
-        &[
-            must("username", Type::Str),
-            must("keys", Type::Strings),
-            may("reset", Type::Bool),
-        ],
-        ssh::ADD,
-    ),
-    Row::alone(
-        "guest-ssh-remove-authorized-keys",
-        &[must("username", Type::Str), must("keys", Type::Strings)],
-        ssh::REMOVE,
-    ),
+    Row::alone("guest-ssh-get-authorized-keys", USER, ssh::GET),
+    Row::alone("guest-ssh-add-authorized-keys", ADD_KEYS, ssh::ADD),
+    Row::alone("guest-ssh-remove-authorized-keys", REMOVE_KEYS, ssh::REMOVE),
     Row::now("guest-get-diskstats", NONE, stats::get_diskstats),
     Row::now("guest-get-cpustats", NONE, stats::get_cpustats),
     Row::now("guest-get-load", NONE, os::get_load),
@@ -479,6 +455,33 @@ static PACKED: [u8; PACKER.len] = {
     bytes
 };
 
+const ID: &[Param] = &[must("id", Type::Int)];
+
+const TIME: &[Param] = &[may("time", Type::Int)];
+
+const SHUTDOWN: &[Param] = &[may("mode", Type::Str)];
+
+const MINIMUM: &[Param] = &[may("minimum", Type::Int)];
+
+const PID: &[Param] = &[must("pid", Type::Int)];
+
+const USER: &[Param] = &[must("username", Type::Str)];
+
+const PASSWORD: &[Param] = &[
+    must("username", Type::Str),
+    must("password", Type::Str),
+    must("crypted", Type::Bool),
+];
+
+const REMOVE_KEYS: &[Param] = &[must("username", Type::Str), must("keys", Type::Strings)];
+
+/// As [`REMOVE_KEYS`], and one more.
+const ADD_KEYS: &[Param] = &[
+    must("username", Type::Str),
+    must("keys", Type::Strings),
+    may("reset", Type::Bool),
+];
+
 const HANDLE: &[Param] = &[must("handle", Type::Int)];
 
 const FILE_OPEN: &[Param] = &[must("path", Type::Str), may("mode", Type::Str)];
@@ -497,7 +500,7 @@ const FILE_SEEK: &[Param] = &[
     must("whence", Type::Either(&file::WHENCE)),
 ];
 
-const FREEZE_LIST: &[Param] = &[may("mountpoints", Type::Strings)];
+const MOUNT_POINTS: &[Param] = &[may("mountpoints", Type::Strings)];
 
 const SET_VCPUS: &[Param] = &[must("vcpus", Type::Objects(&VCPU))];
 

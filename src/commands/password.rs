@@ -20,7 +20,7 @@
 
 use core::ffi::CStr;
 
-use super::{Work, user_name};
+use super::{PASSWORD, Work, user_name};
 use crate::base::base64::Fault;
 use crate::base::crypt::{SALT_BYTES, sha512_crypt};
 use crate::base::limits::{ACCOUNTS_BYTES, PASSWORD_BYTES};
@@ -34,7 +34,7 @@ use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 use crate::sys::system::random;
 use crate::sys::{Errno, clock, number};
-use crate::wire::args::Args;
+use crate::wire::args::{Args, place};
 use crate::wire::reply::{Failed, Reply};
 
 /// Sets a password.
@@ -46,8 +46,10 @@ fn set_user_password(
     reply: &mut Reply<'_>,
 ) -> Result<u8, Failed> {
     let mut room = Buffer::lasting(ACCOUNTS_BYTES);
-    let crypted = args.bool("crypted") == Some(true);
-    let decoded = args.string("password").map(|text| text.base64(&mut *room));
+    let crypted = args.bool(const { place(PASSWORD, "crypted") }) == Some(true);
+    let decoded = args
+        .string(const { place(PASSWORD, "password") })
+        .map(|text| text.base64(&mut *room));
     let password = room.take();
     let name = user_name(args, &mut room);
     let (mut etc, mut what) = (&b""[..], c"");

@@ -31,7 +31,7 @@ use crate::sys::power::{self, Down};
 use crate::sys::process::{self, Fork};
 use crate::sys::root::Root;
 use crate::sys::{Errno, clock, number, stdio};
-use crate::wire::args::Args;
+use crate::wire::args::{Args, place};
 use crate::wire::reply::{Failed, Reply};
 
 /// Takes the guest down as the host says.
@@ -72,7 +72,7 @@ const WORDS: &[u8] = b"poweroff halt reboot";
 
 fn begin_as_told(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let mut downs = words(MODES).zip(&DOWNS);
-    let mode = args.string("mode");
+    let mode = args.string(const { place(super::SHUTDOWN, "mode") });
     let how = downs.find(|(name, _)| mode.is_none_or(|mode| mode.bytes().eq(name.iter().copied())));
     let Some((_, how)) = how else {
         return Err(reply.say(Phrase::InvalidMode, &[], 0));

@@ -17,7 +17,7 @@
 
 use core::ffi::CStr;
 
-use super::{Work, user_name};
+use super::{ADD_KEYS, Work, user_name};
 use crate::base::limits::ACCOUNTS_BYTES;
 use crate::base::store::Store;
 use crate::base::text::trim;
@@ -28,7 +28,7 @@ use crate::sys::file::Links;
 use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 use crate::sys::{Errno, number, process};
-use crate::wire::args::Args;
+use crate::wire::args::{Args, place};
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
 
@@ -66,7 +66,10 @@ fn work(
     work: Task,
 ) -> Result<u8, Failed> {
     let mut room = Buffer::lasting(ACCOUNTS_BYTES);
-    let given = args.value("keys").map(Json::items).unwrap_or_default();
+    let given = args
+        .value(const { place(ADD_KEYS, "keys") })
+        .map(Json::items)
+        .unwrap_or_default();
     for key in given.filter_map(Json::string) {
         let start = room.len();
         let _ = key.decode(&mut *room);
@@ -81,7 +84,7 @@ fn work(
         phrase: Phrase::CannotLookUp,
         subject: user_name(args, &mut room),
     };
-    let reset = args.bool("reset") == Some(true);
+    let reset = args.bool(const { place(ADD_KEYS, "reset") }) == Some(true);
     let done = change(&state.root, work, &mut lines, reset, &mut room, &mut about);
     if let Err(errno) = done {
         let subject = about.subject;

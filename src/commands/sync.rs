@@ -2,13 +2,16 @@
 //!
 //! Difference from qemu-ga: a ping is not logged; monitoring asks every few seconds.
 
+use super::ID;
 use crate::state::State;
-use crate::wire::args::Args;
+use crate::wire::args::{Args, place};
 use crate::wire::reply::{Failed, Reply};
 
 /// Gives the id back. The delimiter of guest-sync-delimited is a matter of its row.
 pub(super) fn sync(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
-    reply.value().int(args.int("id").unwrap_or(0));
+    reply
+        .value()
+        .int(args.int(const { place(ID, "id") }).unwrap_or(0));
     Ok(())
 }
 

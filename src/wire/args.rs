@@ -86,6 +86,31 @@ pub const fn must(name: &'static str, kind: Type) -> Param {
     }
 }
 
+/// The place of the parameter of this name. Where there is none, the program does not compile.
+pub const fn place(params: &[Param], name: &str) -> usize {
+    let (mut at, mut rest) = (0usize, params);
+    while let [param, others @ ..] = rest {
+        if equal(param.name.as_bytes(), name.as_bytes()) {
+            return at;
+        }
+        (at, rest) = (at.wrapping_add(1), others);
+    }
+    unknown()
+}
+
+#[allow(clippy::panic, reason = "at compile time")]
+const fn unknown() -> usize {
+    panic!("there is no parameter of this name")
+}
+
+const fn equal(one: &[u8], other: &[u8]) -> bool {
+    match (one, other) {
+        ([], []) => true,
+        ([a, one @ ..], [b, other @ ..]) => *a == *b && equal(one, other),
+        _ => false,
+    }
+}
+
 /// A parameter that may be left out.
 pub const fn may(name: &'static str, kind: Type) -> Param {
     Param {
@@ -259,8 +284,10 @@ impl Params {
 }
 
 /// The arguments of a request, proven to be what the command's parameters say.
+///
+/// Each is asked for by its place among the parameters of its command, which [`place`] finds while the
+/// program is compiled.
 pub struct Args<'a> {
-    params: Params,
     values: Values<'a>,
 }
 
@@ -270,36 +297,32 @@ impl<'a> Args<'a> {
     /// No arguments.
     pub fn none() -> Self {
         Self {
-            params: Params::default(),
             values: Values::default(),
         }
     }
 
-    /// The integer given for `name`.
-    pub fn int(&self, name: &str) -> Option<i64> {
-        self.value(name)?.int()
-    }
-
-    /// The boolean given for `name`.
-    pub fn bool(&self, name: &str) -> Option<bool> {
-        self.value(name)?.bool()
-    }
-
-    /// The string given for `name`.
-    pub fn string(&self, name: &str) -> Option<Str<'a>> {
-        self.value(name)?.string()
-    }
-
-    /// The value given for `name`, of the type its parameter has.
+    /// The integer given for a parameter.
     #[inline(never)]
-    pub fn value(&self, name: &str) -> Option<Json<'a>> {
-        let mut params = self.params;
-        for value in &self.values {
-            if params.next()?.name == name.as_bytes() {
-                return *value;
-            }
-        }
-        None
+    pub fn int(&self, place: usize) -> Option<i64> {
+        self.value(place)?.int()
+    }
+
+    /// The boolean given for a parameter.
+    #[inline(never)]
+    pub fn bool(&self, place: usize) -> Option<bool> {
+        self.value(place)?.bool()
+    }
+
+    /// The string given for a parameter.
+    #[inline(never)]
+    pub fn string(&self, place: usize) -> Option<Str<'a>> {
+        self.value(place)?.string()
+    }
+
+    /// The value given for a parameter, of the type that it has.
+    #[inline(never)]
+    pub fn value(&self, place: usize) -> Option<Json<'a>> {
+        *self.values.get(place)?
     }
 }
 
@@ -309,8 +332,7 @@ pub fn check<'a>(
     params: Params,
     reply: &mut Reply<'_>,
 ) -> Result<Args<'a>, Failed> {
-    let values = Values::default();
-    let mut args = Args { params, values };
+    let mut args = Args::none();
     // Most commands have none.
     if arguments.is_some() || !params.0.is_empty() {
         let object = arguments.unwrap_or_default();
