@@ -19,7 +19,7 @@ use crate::base::store::{Full, Store};
 /// The unit in which mappings grow at first; from there on they double.
 const MAPPING_BYTES: usize = 64 << 10;
 
-/// One private anonymous mapping, unmapped when dropped.
+/// One private anonymous mapping, which is there until [`Mapping::give_back`].
 struct Mapping {
     start: NonNull<u8>,
     len: usize,
@@ -72,9 +72,8 @@ impl Mapping {
 // SAFETY: memory of the process is any thread's, and this value is the only one that reaches it.
 unsafe impl Send for Mapping {}
 
-impl Drop for Mapping {
-    #[inline(never)]
-    fn drop(&mut self) {
+impl Mapping {
+    fn give_back(self) {
         // SAFETY: the mapping is this value's alone and nothing refers to it any more. The call
         // fails only for arguments that are not a mapping, so there is nothing to report.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
@@ -116,9 +115,8 @@ impl Buffer {
     #[inline(never)]
     pub fn lasting(bytes: usize) -> ManuallyDrop<Self> {
         let room = Mapping::new(bytes).map(|mapping| {
-            let mapping = ManuallyDrop::new(mapping);
             // SAFETY: the mapping is readable and writable over its whole length, nobody else knows
-            // of it, and it is never dropped, so it stays until the process ends.
+            // of it, and it is never given back, so it stays until the process ends.
             unsafe { core::slice::from_raw_parts_mut(mapping.start.as_ptr(), mapping.len) }
         });
         let room = room.unwrap_or_default();
@@ -272,6 +270,17 @@ impl Store for Buffer {
             && let Some(mapping) = self.mapping.take()
         {
             self.at_rest[..self.end].copy_from_slice(&mapping.bytes()[..self.end]);
+            mapping.give_back();
+        }
+    }
+}
+
+impl Drop for Buffer {
+    // Of the buffer, not of what is in it: one call wherever a buffer ends.
+    #[inline(never)]
+    fn drop(&mut self) {
+        if let Some(mapping) = self.mapping.take() {
+            mapping.give_back();
         }
     }
 }
