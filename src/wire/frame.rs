@@ -367,6 +367,7 @@ pub(super) fn scalar(text: &[u8]) -> (usize, bool) {
 }
 
 /// The bytes of `text` in these bounds, which are in it.
+#[inline(never)]
 pub(super) fn between(text: &[u8], from: usize, to: usize) -> &[u8] {
     text.get(from..to).unwrap_or_default()
 }

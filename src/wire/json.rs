@@ -193,7 +193,7 @@ impl<'a> Cursor<'a> {
 
     #[inline(always)]
     fn rest(&self) -> &'a [u8] {
-        self.text.get(self.at..).unwrap_or_default()
+        between(self.text, self.at, self.text.len())
     }
 
     #[inline(always)]
@@ -202,7 +202,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Moves past blanks, and gives the byte there.
-    #[inline(always)]
+    #[inline(never)]
     fn skip_blanks(&mut self) -> u8 {
         loop {
             match self.peek() {
