@@ -5,7 +5,7 @@
 //! byte, when a password is set in it: lines of NIS (`+`), and whether the last line is ended.
 
 use crate::base::store::Store;
-use crate::base::text::parse_u32;
+use crate::base::text::{self, parse_u32};
 
 /// What a field of passwd(5) says when the password is in shadow(5).
 pub const IN_SHADOW: &[u8] = b"x";
@@ -27,11 +27,9 @@ pub struct User<'a> {
 /// if there is nothing.
 #[inline(never)]
 fn cut<'a>(rest: &mut &'a [u8], separator: u8) -> Option<&'a [u8]> {
-    let text = *rest;
-    let end = text.iter().position(|byte| *byte == separator);
-    let (piece, behind) = text.split_at_checked(end.unwrap_or(text.len()))?;
-    *rest = behind.get(1..).unwrap_or_default();
-    (!text.is_empty()).then_some(piece)
+    let is_empty = rest.is_empty();
+    let piece = text::cut(rest, separator);
+    (!is_empty).then_some(piece)
 }
 
 /// The first line whose first field is `name`: what stands before it, its other fields, and what

@@ -282,78 +282,6 @@ impl<'a> Cursor<'a> {
         self.advance(1);
         Some((quote, self.at))
     }
-
-    /// Checks the string here, if there is one.
-    fn check_string(&mut self) -> Result<Option<Str<'a>>, ParseError<'a>> {
-        let Some((quote, from)) = self.enter_string() else {
-            return Ok(None);
-        };
-        let mut escaped = false;
-        loop {
-            self.advance(plain_run(self.rest(), quote));
-            let rest = self.rest();
-            match self.peek() {
-                byte if byte == quote => break,
-                b'\\' => {
-                    escaped = true;
-                    match escape(rest) {
-                        Ok((_, len)) => self.advance(len),
-                        Err(BadEscape::Unknown) => return Err(ParseError::InvalidEscape),
-                        Err(BadEscape::NotUnicode(len)) => {
-                            // It is shown with the closing quote, but not with what follows that.
-                            let mut token = Self {
-                                at: from.wrapping_sub(1),
-                                ..*self
-                            };
-                            token.skip_string();
-                            let shown = between(self.text, self.at, token.at);
-                            return Err(ParseError::NotUnicode(shown.get(..len).unwrap_or(shown)));
-                        }
-                    }
-                }
-                0x80.. => {
-                    let (code, len) = utf8(rest);
-                    if !is_character(code) {
-                        return Err(ParseError::InvalidUtf8);
-                    }
-                    self.advance(len);
-                }
-                _ => return Err(self.unexpected(ParseError::Stray(rest))),
-            }
-        }
-        let text = self.since(from);
-        self.advance(1);
-        Ok(Some(Str { text, escaped }))
-    }
-
-    /// Checks the string, number or keyword here.
-    fn check_scalar(&mut self) -> Result<(), ParseError<'a>> {
-        if self.check_string()?.is_some() {
-            return Ok(());
-        }
-        if let b',' | b':' | b'}' | b']' = self.peek() {
-            return Err(ParseError::ExpectingValue);
-        }
-        let from = self.at;
-        let (len, complete) = scalar(self.rest());
-        self.advance(len);
-        match self.since(from) {
-            [] => Err(ParseError::PrematureEnd),
-            token if !complete => Err(ParseError::Stray(token)),
-            b"true" | b"false" | b"null" => Ok(()),
-            token @ [b'a'..=b'z', ..] => Err(ParseError::InvalidKeyword(token)),
-            _ => Ok(()),
-        }
-    }
-
-    /// The error, if it is not that the text ends here.
-    fn unexpected(&self, error: ParseError<'a>) -> ParseError<'a> {
-        if self.at < self.text.len() {
-            error
-        } else {
-            ParseError::PrematureEnd
-        }
-    }
 }
 
 /// The raw text between the quotes of a string, proven well formed.
@@ -582,28 +510,29 @@ impl<'a> ParseError<'a> {
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn check(text: &[u8]) -> Result<Json<'_>, ParseError<'_>> {
-    let mut cursor = Cursor::new(text);
     let mut keys = heapless::Vec::new();
     let mut objects = heapless::Vec::new();
-    let mut open = Open {
+    let mut check = Check {
+        cursor: Cursor::new(text),
+        error: ParseError::PrematureEnd,
         depth: 0,
         objects: &mut objects,
         keys: &mut keys,
         as_key: 0,
         duplicate: 0,
     };
-    cursor.skip_blanks();
-    let from = cursor.at;
-    while open.check_value(&mut cursor)? {}
-    let json = Json(cursor.since(from));
-    match cursor.skip_blanks() {
-        0 if cursor.at == text.len() => Ok(json),
-        _ => Err(ParseError::Stray(cursor.rest())),
-    }
+    check.whole().map_err(|Wrong| check.error)
 }
 
-/// The containers open at one point of the text.
-struct Open<'k> {
+/// Something is wrong, and [`Check::error`] says what: it is noted once and not handed up level by level.
+struct Wrong;
+
+/// What is known of a text up to one point of it.
+struct Check<'k, 'a> {
+    cursor: Cursor<'a>,
+    /// What is wrong, if something is.
+    error: ParseError<'a>,
+    /// How many containers are open.
     depth: usize,
     /// Which of them are objects, by depth.
     objects: &'k mut heapless::Vec<u64, { REQUEST_DEPTH / 64 }>,
@@ -617,39 +546,66 @@ struct Open<'k> {
     duplicate: usize,
 }
 
-impl Open<'_> {
+impl<'a> Check<'_, 'a> {
+    /// Checks all of the text.
+    fn whole(&mut self) -> Result<Json<'a>, Wrong> {
+        self.cursor.skip_blanks();
+        let from = self.cursor.at;
+        while self.value()? {}
+        let json = Json(self.cursor.since(from));
+        match self.cursor.skip_blanks() {
+            0 if self.cursor.at == self.cursor.text.len() => Ok(json),
+            _ => self.wrong(ParseError::Stray(self.cursor.rest())),
+        }
+    }
+
+    /// Notes what is wrong.
+    fn wrong<T>(&mut self, error: ParseError<'a>) -> Result<T, Wrong> {
+        self.error = error;
+        Err(Wrong)
+    }
+
+    /// Notes what is wrong, if it is not that the text ends here.
+    fn unexpected<T>(&mut self, error: ParseError<'a>) -> Result<T, Wrong> {
+        self.wrong(if self.cursor.at < self.cursor.text.len() {
+            error
+        } else {
+            ParseError::PrematureEnd
+        })
+    }
+
     /// Checks the beginning of a value, the whole of it if it has no parts, and what may follow it
     /// up to the next value. Says whether there is one.
-    fn check_value<'a>(&mut self, cursor: &mut Cursor<'a>) -> Result<bool, ParseError<'a>> {
-        let byte = cursor.skip_blanks();
+    fn value(&mut self) -> Result<bool, Wrong> {
+        let byte = self.cursor.skip_blanks();
         match byte {
             b'{' | b'[' => {
-                cursor.advance(1);
+                self.cursor.advance(1);
                 self.begin(byte == b'{')?;
                 // Two further in ASCII stands the bracket that closes it.
-                if cursor.skip_blanks() == byte.wrapping_add(2) {
-                    cursor.advance(1);
+                if self.cursor.skip_blanks() == byte.wrapping_add(2) {
+                    self.cursor.advance(1);
                     self.end_container()?;
                 } else {
                     if byte == b'{' {
-                        self.check_key(cursor, true)?;
+                        self.key(true)?;
                     }
                     return Ok(true);
                 }
             }
-            _ => cursor.check_scalar()?,
+            _ => self.scalar()?,
         }
         while self.depth != 0 {
             if self.duplicate == self.depth {
-                return Err(ParseError::DuplicateKey);
+                return self.wrong(ParseError::DuplicateKey);
             }
-            let byte = cursor.skip_blanks();
+            let byte = self.cursor.skip_blanks();
             let in_object = self.in_object();
-            cursor.advance(1);
+            self.cursor.advance(1);
             match byte {
                 b',' => {
                     if in_object {
-                        self.check_key(cursor, false)?;
+                        self.key(false)?;
                     }
                     return Ok(true);
                 }
@@ -658,32 +614,33 @@ impl Open<'_> {
                     while self.keys.pop().is_some_and(|key| key & 1 == 0) {}
                 }
                 b']' if !in_object => {}
-                0 => return Err(ParseError::PrematureEnd),
-                _ if in_object => return Err(ParseError::ExpectedSeparatorInDict),
-                _ => return Err(ParseError::ExpectedSeparatorInList),
+                0 => return self.wrong(ParseError::PrematureEnd),
+                _ if in_object => return self.wrong(ParseError::ExpectedSeparatorInDict),
+                _ => return self.wrong(ParseError::ExpectedSeparatorInList),
             }
             self.end_container()?;
         }
         Ok(false)
     }
 
-    fn begin<'a>(&mut self, object: bool) -> Result<(), ParseError<'a>> {
-        if self.objects.len() == self.depth >> 6 {
-            self.objects.push(0).map_err(|_| ParseError::TooDeep)?;
+    fn begin(&mut self, object: bool) -> Result<(), Wrong> {
+        let at = self.depth >> 6;
+        if self.objects.len() == at {
+            // Where there is no room, there is no word either.
+            let _ = self.objects.push(0);
         }
-        let word = self
-            .objects
-            .get_mut(self.depth >> 6)
-            .ok_or(ParseError::TooDeep)?;
+        let Some(word) = self.objects.get_mut(at) else {
+            return self.wrong(ParseError::TooDeep);
+        };
         let bit = 1u64.rotate_left(low_bits(self.depth));
         *word = if object { *word | bit } else { *word & !bit };
         self.depth = self.depth.wrapping_add(1);
         Ok(())
     }
 
-    fn end_container<'a>(&mut self) -> Result<(), ParseError<'a>> {
+    fn end_container(&mut self) -> Result<(), Wrong> {
         if self.as_key == self.depth {
-            return Err(ParseError::KeyNotString);
+            return self.wrong(ParseError::KeyNotString);
         }
         self.depth = self.depth.wrapping_sub(1);
         Ok(())
@@ -697,30 +654,27 @@ impl Open<'_> {
             .is_some_and(|word| word.rotate_right(low_bits(at)) & 1 != 0)
     }
 
-    /// Checks the key that comes next and the colon after it. A container in its place is left where
-    /// it is, to be checked as a value is: its end is the error.
-    fn check_key<'a>(
-        &mut self,
-        cursor: &mut Cursor<'a>,
-        first: bool,
-    ) -> Result<(), ParseError<'a>> {
-        if let b'{' | b'[' = cursor.skip_blanks() {
+    /// Checks a key and its colon, or notes that a container begins where one is due.
+    fn key(&mut self, first: bool) -> Result<(), Wrong> {
+        if let b'{' | b'[' = self.cursor.skip_blanks() {
+            // Whatever is wrong in the container comes first.
             self.as_key = self.depth.wrapping_add(1);
             return Ok(());
         }
-        let Some(key) = cursor.check_string()? else {
-            return cursor.check_scalar().and(Err(ParseError::KeyNotString));
+        let Some(key) = self.string()? else {
+            self.scalar()?;
+            return self.wrong(ParseError::KeyNotString);
         };
-        self.add_key(key, first)?;
-        if cursor.skip_blanks() != b':' {
-            return Err(cursor.unexpected(ParseError::MissingColon));
+        self.note_key(key, first)?;
+        if self.cursor.skip_blanks() != b':' {
+            return self.unexpected(ParseError::MissingColon);
         }
-        cursor.advance(1);
+        self.cursor.advance(1);
         Ok(())
     }
 
     /// Notes the key of a member of the innermost object.
-    fn add_key<'a>(&mut self, key: Str<'a>, first: bool) -> Result<(), ParseError<'a>> {
+    fn note_key(&mut self, key: Str<'a>, first: bool) -> Result<(), Wrong> {
         let hash = if key.escaped {
             hash(key.bytes())
         } else {
@@ -737,9 +691,73 @@ impl Open<'_> {
                 }
             }
         }
-        self.keys
-            .push(hash | u64::from(first))
-            .map_err(|_| ParseError::TooManyMembers)
+        match self.keys.push(hash | u64::from(first)) {
+            Ok(()) => Ok(()),
+            Err(_) => self.wrong(ParseError::TooManyMembers),
+        }
+    }
+
+    /// Checks the string here, if there is one.
+    fn string(&mut self) -> Result<Option<Str<'a>>, Wrong> {
+        let Some((quote, from)) = self.cursor.enter_string() else {
+            return Ok(None);
+        };
+        let mut escaped = false;
+        loop {
+            let run = plain_run(self.cursor.rest(), quote);
+            self.cursor.advance(run);
+            let rest = self.cursor.rest();
+            match self.cursor.peek() {
+                byte if byte == quote => break,
+                b'\\' => {
+                    escaped = true;
+                    match escape(rest) {
+                        Ok((_, len)) => self.cursor.advance(len),
+                        Err(BadEscape::Unknown) => return self.wrong(ParseError::InvalidEscape),
+                        Err(BadEscape::NotUnicode(len)) => {
+                            // It is shown with the closing quote, but not with what follows that.
+                            let at = self.cursor.at;
+                            self.cursor.at = from.wrapping_sub(1);
+                            self.cursor.skip_string();
+                            let shown = between(self.cursor.text, at, self.cursor.at);
+                            let shown = shown.get(..len).unwrap_or(shown);
+                            return self.wrong(ParseError::NotUnicode(shown));
+                        }
+                    }
+                }
+                0x80.. => {
+                    let (code, len) = utf8(rest);
+                    if !is_character(code) {
+                        return self.wrong(ParseError::InvalidUtf8);
+                    }
+                    self.cursor.advance(len);
+                }
+                _ => return self.unexpected(ParseError::Stray(rest)),
+            }
+        }
+        let text = self.cursor.since(from);
+        self.cursor.advance(1);
+        Ok(Some(Str { text, escaped }))
+    }
+
+    /// Checks the string, number or keyword here.
+    fn scalar(&mut self) -> Result<(), Wrong> {
+        if self.string()?.is_some() {
+            return Ok(());
+        }
+        if let b',' | b':' | b'}' | b']' = self.cursor.peek() {
+            return self.wrong(ParseError::ExpectingValue);
+        }
+        let from = self.cursor.at;
+        let (len, complete) = scalar(self.cursor.rest());
+        self.cursor.advance(len);
+        match self.cursor.since(from) {
+            [] => self.wrong(ParseError::PrematureEnd),
+            token if !complete => self.wrong(ParseError::Stray(token)),
+            b"true" | b"false" | b"null" => Ok(()),
+            token @ [b'a'..=b'z', ..] => self.wrong(ParseError::InvalidKeyword(token)),
+            _ => Ok(()),
+        }
     }
 }
 
