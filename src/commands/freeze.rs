@@ -66,10 +66,10 @@ fn begin_freeze(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<()
 fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     // Without the privilege to lock, a freeze is better than none.
     let _ = mem::lock_pages();
-    let mounts = match Mounts::read(&state.root) {
-        Ok(mounts) => mounts,
-        Err(_) => return Err(no_mount_table(reply)),
-    };
+    let mut mounts = Mounts::default();
+    if mounts.read(&state.root).is_err() {
+        return Err(no_mount_table(reply));
+    }
     let chosen = args.value(const { place(MOUNT_POINTS, "mountpoints") });
     state.freeze.make_marker();
     let mut count = 0;

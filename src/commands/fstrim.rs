@@ -16,9 +16,10 @@ use crate::wire::reply::{Failed, Reply};
 pub(super) const FSTRIM: Work = fstrim;
 
 fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let Ok(mounts) = Mounts::read(&state.root) else {
+    let mut mounts = Mounts::default();
+    if mounts.read(&state.root).is_err() {
         return Err(no_mount_table(reply));
-    };
+    }
     // A negative minimum wraps, as it does on its way through qemu-ga.
     let minimum = args
         .int(const { place(MINIMUM, "minimum") })

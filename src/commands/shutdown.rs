@@ -263,9 +263,10 @@ fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
 
 /// Makes all disks read-only and unmounts them; gives whether all are clean.
 fn close_disks(root: &Root) -> bool {
-    let Ok(points) = MountPoints::read(root) else {
+    let mut points = MountPoints::default();
+    if points.read(root).is_err() {
         return false;
-    };
+    }
     let mut clean = true;
     for path in points.backward() {
         // Read-only first: what is unmounted lives on if an overlay or another namespace holds it.

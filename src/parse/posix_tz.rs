@@ -25,10 +25,10 @@ pub fn at(rule: &[u8], unix_seconds: i64) -> Option<(i64, &[u8])> {
         [] | [b',', ..] => standard.wrapping_add(3600),
         _ => text.clock(24)?.wrapping_neg(),
     };
-    let changes = [
-        text.change(b"3.2.0", standard)?,
-        text.change(b"11.1.0", daylight)?,
-    ];
+    let mut changes = [Change::default(), Change::default()];
+    let [begins, ends] = &mut changes;
+    text.change(begins, b"3.2.0", standard)?;
+    text.change(ends, b"11.1.0", daylight)?;
     if !text.0.is_empty() {
         return None;
     }
@@ -110,28 +110,25 @@ impl<'a> Text<'a> {
     /// A rule after its comma; where there is none, `missing`, an `M` rule. Its time is counted with
     /// `offset`, which holds before the change.
     #[inline(never)]
-    fn change(&mut self, missing: &[u8], offset: i64) -> Option<Change> {
-        let mut change = Change {
-            seconds: 2 * 3600,
-            ..Change::default()
-        };
+    fn change(&mut self, change: &mut Change, missing: &[u8], offset: i64) -> Option<()> {
+        change.seconds = 2 * 3600;
         if self.eat(b',') && !self.0.is_empty() {
             for kind in [b'J', b'M'] {
                 if self.eat(kind) {
                     change.kind = kind;
                 }
             }
-            self.day(&mut change)?;
+            self.day(change)?;
             if self.eat(b'/') {
                 // RFC 8536 allows 167 hours, a week less one.
                 change.seconds = self.clock(167)?;
             }
         } else {
             change.kind = b'M';
-            Text(missing).day(&mut change)?;
+            Text(missing).day(change)?;
         }
         change.seconds = change.seconds.wrapping_sub(offset);
-        Some(change)
+        Some(())
     }
 
     /// The numbers of a day, with dots between.

@@ -97,23 +97,29 @@ pub struct MountPoints {
 /// File systems that lie on disks, or on one that does, and have a device number of their own.
 const ON_DISKS: [&[u8]; 5] = [b"btrfs", b"bcachefs", b"zfs", b"ubifs", b"overlay"];
 
+impl Default for MountPoints {
+    fn default() -> Self {
+        Self {
+            names: Buffer::new(&mut [], MOUNT_LIST_BYTES),
+        }
+    }
+}
+
 impl MountPoints {
-    /// The mount points of this moment.
+    /// Adds the mount points of this moment.
     ///
     /// # Errors
     /// What reading the mount table came to. One that is beyond all measure is cut short.
-    pub fn read(root: &Root) -> Result<Self, Errno> {
-        let mut names = Buffer::new(&mut [], MOUNT_LIST_BYTES);
+    pub fn read(&mut self, root: &Root) -> Result<(), Errno> {
         root.lines_at(&[b"proc/self/mountinfo"], &mut |line| {
             if let Some(mount) = mountinfo::parse(line)
                 && (mount.major != 0 || ON_DISKS.contains(&mount.kind))
                 && let Some(point) = unescaped(mount.mount_point).as_c_str()
             {
-                let _ = names.append(point.to_bytes_with_nul());
+                let _ = self.names.append(point.to_bytes_with_nul());
             }
             true
-        })?;
-        Ok(Self { names })
+        })
     }
 
     /// Those, the last mounted first.
@@ -196,7 +202,7 @@ mod tests {
         let (path, root) = machine("nothing");
         std::fs::remove_dir_all(path.join("proc")).unwrap();
         assert!(processes(&root, &mut |_| {}).is_err());
-        assert!(MountPoints::read(&root).is_err());
+        assert!(MountPoints::default().read(&root).is_err());
         std::fs::remove_dir_all(path).unwrap();
     }
 
@@ -213,7 +219,8 @@ mod tests {
                      27 21 0:41 / /pool rw - btrfs /dev/vdb rw\n\
                      28 21 0:42 / /over rw - overlay none rw\n";
         std::fs::write(path.join("proc/self/mountinfo"), table).unwrap();
-        let points = MountPoints::read(&root).unwrap();
+        let mut points = MountPoints::default();
+        points.read(&root).unwrap();
         let expected = [&b"/over"[..], b"/pool", b"/far/a b", b"/bind", b"/data"];
         assert_eq!(
             points.backward().map(CStr::to_bytes).collect::<Vec<_>>(),

@@ -81,30 +81,36 @@ pub struct Mounts {
 /// Major number, minor number, bytes of the mount point, bytes of the type.
 type Trailer = [[u8; 4]; 4];
 
+impl Default for Mounts {
+    fn default() -> Self {
+        Self {
+            records: Buffer::new(&mut [], MOUNT_LIST_BYTES),
+        }
+    }
+}
+
 impl Mounts {
-    /// The mounts of this moment.
+    /// Adds the mounts of this moment.
+    ///
+    /// Into what is there already: handed over as a result the list would be copied.
     ///
     /// # Errors
-    /// What reading the mount table came to; [`Errno::NOMEM`] if it is beyond all measure.
-    pub fn read(root: &Root) -> Result<Self, Errno> {
-        let mut list = Self {
-            records: Buffer::new(&mut [], MOUNT_LIST_BYTES),
-        };
-        let mut full = false;
+    /// What reading the mount table came to; [`Errno::FBIG`] if it is beyond all measure.
+    pub fn read(&mut self, root: &Root) -> Result<(), Errno> {
         each(root, &mut |mount| {
             let known = |other: Mount<'_>| (other.major, other.minor) == (mount.major, mount.minor);
-            if !list.backward().any(known) {
+            if !self.backward().any(known) {
                 let lengths = [mount.mount_point, mount.kind].map(|text| text.len() as u32);
                 let [point, kind] = lengths;
                 let trailer: Trailer =
                     [mount.major, mount.minor, point, kind].map(u32::to_ne_bytes);
-                for bytes in [mount.mount_point, mount.kind, trailer.as_flattened()] {
-                    full = list.records.append(bytes).is_err();
+                for bytes in &[mount.mount_point, mount.kind, trailer.as_flattened()] {
+                    let _ = self.records.append(bytes);
                 }
             }
-            !full
+            true
         })?;
-        if full { Err(Errno::NOMEM) } else { Ok(list) }
+        self.records.whole()
     }
 
     /// In the reverse order of the mount table.
@@ -166,7 +172,8 @@ mod tests {
              24 21 254:16 / /with\\040blank rw shared:1 - xfs /dev/vdb rw\n\
              25 21 0:40 / /pool rw - btrfs /dev/nothing rw\n",
         );
-        let mounts = Mounts::read(&root).unwrap();
+        let mut mounts = Mounts::default();
+        mounts.read(&root).unwrap();
         let mount = |major, minor, mount_point, kind| Mount {
             major,
             minor,
@@ -197,7 +204,8 @@ mod tests {
         };
         let table: String = (0..3000).map(line).collect();
         let (path, root) = machine("many", &table);
-        let mounts = Mounts::read(&root).unwrap();
+        let mut mounts = Mounts::default();
+        mounts.read(&root).unwrap();
         assert_eq!(mounts.backward().count(), 3000);
         let mut backward = mounts.backward();
         assert_eq!(backward.next().unwrap().mount_point, b"/mnt/2999");
@@ -210,7 +218,8 @@ mod tests {
         let line = |n: u32| format!("{n} 1 8:{} /{n} /mnt/{n} rw - ext4 /dev/x rw\n", n % 500);
         let table: String = (0..5000).map(line).collect();
         let (path, root) = machine("binds", &table);
-        let mounts = Mounts::read(&root).unwrap();
+        let mut mounts = Mounts::default();
+        mounts.read(&root).unwrap();
         let minors: Vec<u32> = mounts.backward().map(|mount| mount.minor).collect();
         assert!(minors.into_iter().eq((0..500).rev()));
         std::fs::remove_dir_all(path).unwrap();
