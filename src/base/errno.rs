@@ -7,7 +7,7 @@
 
 use super::texts::{UNKNOWN, line};
 
-pub use super::texts::{LINE_BYTES as TEXT_BYTES, Text};
+pub use super::texts::Text;
 
 /// The text of error number `errno` (positive), as glibc's English strerror.
 ///

@@ -107,7 +107,7 @@ const fn replace(bytes: &mut [u8], len: usize, pair: [u8; 2], code: u8) -> usize
 }
 
 /// Appends what a byte of a packed line, its end excepted, stands for to `out`.
-pub fn unpack(pairs: &[[u8; 2]], byte: u8, out: &mut dyn Store) {
+pub fn unpack(pairs: &[[u8; 2]], byte: u8, out: &mut impl Store) {
     match pairs.get(usize::from(byte.wrapping_sub(128))) {
         Some(pair) => pair.iter().for_each(|byte| unpack(pairs, *byte, out)),
         None => {

@@ -40,14 +40,12 @@ fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
                 path.numbers_as("trimmed minimum", "", true, &trimmed);
             }
             Err(errno) => {
-                let mut error = heapless::Vec::<u8, ERROR_BYTES>::new();
-                let _ = error.extend_from_slice(what);
-                let _ = error.extend_from_slice(&errno::text(number(errno)));
+                let words = errno::text(number(errno));
+                let mut error: [&[u8]; 2] = [what, &words];
                 if matches!(errno, Errno::NOTTY | Errno::OPNOTSUPP) && what == b"failed to trim: " {
-                    error.clear();
-                    let _ = error.extend_from_slice(b"trim not supported");
+                    error = [b"trim not supported", b""];
                 }
-                path.text("error", &error);
+                path.member("error").text_in(&error);
             }
         }
         path.end();
@@ -56,6 +54,3 @@ fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
     object.end();
     Ok(0)
 }
-
-/// Room for the longest error.
-const ERROR_BYTES: usize = 16 + errno::TEXT_BYTES;

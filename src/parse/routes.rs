@@ -20,11 +20,7 @@ pub const V6: &[u8] =
 /// Takes the next word off a line; an empty one at its end.
 #[inline(never)]
 pub fn word<'a>(line: &mut &'a [u8]) -> &'a [u8] {
-    *line = line.trim_ascii_start();
-    let end = line.iter().position(u8::is_ascii_whitespace);
-    let (word, rest) = line.split_at(end.unwrap_or(line.len()));
-    *line = rest;
-    word
+    super::next_word(line).unwrap_or_default()
 }
 
 /// The number that a word stands for, in base 10 or 16.
