@@ -120,6 +120,7 @@ enum Done {
 }
 
 /// Runs a command, or has a child run it.
+#[inline(never)]
 fn run(
     request: &Request<'_>,
     owner: Owner,

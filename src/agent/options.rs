@@ -129,20 +129,22 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<'_, I> {
             Some((name, value)) => (name, Some(value)),
             None => (long, None),
         };
-        let mut found = Err(Stop::Unknown);
-        for (place, option) in words(LONG).enumerate() {
+        let (mut place, mut meant) = (0, 0);
+        for (at, option) in words(LONG).enumerate() {
             if option.starts_with(name) {
+                place = at;
+                meant += 1;
                 if option.len() == name.len() {
-                    found = Ok(place);
+                    meant = 1;
                     break;
                 }
-                found = match found {
-                    Err(Stop::Unknown) => Ok(place),
-                    _ => Err(Stop::Ambiguous),
-                };
             }
         }
-        let place = found?;
+        match meant {
+            0 => return Err(Stop::Unknown),
+            1 => {}
+            _ => return Err(Stop::Ambiguous),
+        }
         if place >= WITH_VALUE && given.is_some() {
             return Err(Stop::Value);
         }

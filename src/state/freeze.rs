@@ -106,6 +106,7 @@ impl Freeze {
     }
 
     /// Takes over what an earlier run left frozen. Gives whether there was anything.
+    #[inline(never)]
     pub fn take_over(&mut self, log: &mut Log) -> bool {
         let marked = self.open_directory();
         if marked.is_none_or(|directory| directory.has_at(&[MARKER]) != Ok(true)) {
