@@ -5,8 +5,6 @@
 //! one of them alone, and nothing wakes it but news or a deadline: with no host connected it sleeps
 //! for good.
 
-use core::mem::ManuallyDrop;
-
 use super::channel;
 use super::client::{AT_REST, Busy, Filled, Kind, Over, Slot};
 use super::dispatch::{self, Context};
@@ -121,9 +119,7 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
     essential(b"cannot poll signals", added);
     let mut memory = MEMORY.take().chunks_exact_mut(AT_REST);
 
-    // Never dropped: the kernel closes what is open, and taking it apart here would be code for
-    // nothing.
-    let mut server = ManuallyDrop::new(Server {
+    let mut server = Server {
         context: Context {
             state: State {
                 root,
@@ -147,7 +143,7 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
         look_ms: 0,
         uevents: None,
         complained: false,
-    });
+    };
     let state = &mut server.context.state;
     if options.verbose {
         state.log.be_verbose();
@@ -168,13 +164,12 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
             }
         }
     }
-    server.serve();
-    end(0)
+    server.serve()
 }
 
 impl Server {
-    /// Serves until told to end.
-    fn serve(&mut self) {
+    /// Serves until told to end. Nothing is taken apart then: the kernel closes what is open.
+    fn serve(&mut self) -> ! {
         loop {
             self.keep_deadlines();
             let Context { jobs, state, .. } = &mut self.context;
@@ -188,16 +183,14 @@ impl Server {
             let mut position = 0;
             while let Some(ready) = self.context.poll.news(position) {
                 position += 1;
-                if self.react(ready) == Flow::End {
-                    return;
-                }
+                self.react(ready);
             }
         }
     }
 
-    fn react(&mut self, ready: Ready) -> Flow {
+    fn react(&mut self, ready: Ready) {
         match ready.token {
-            SIGNALS => return self.hear_signals(),
+            SIGNALS => self.hear_signals(),
             UEVENTS => {
                 // What they are is seen by looking.
                 if let Some(uevents) = &self.uevents {
@@ -219,10 +212,9 @@ impl Server {
                 }
             }
         }
-        Flow::Go
     }
 
-    fn hear_signals(&mut self) -> Flow {
+    fn hear_signals(&mut self) {
         let Context { jobs, state, .. } = &mut self.context;
         match self.signals.read() {
             Told::Nothing => {}
@@ -240,11 +232,10 @@ impl Server {
             Told::End => {
                 let going_down = matches!(state.going_down, Some((_, None)));
                 if !(process::is_init() || state.freeze.is_frozen() || going_down) {
-                    return Flow::End;
+                    end(0);
                 }
             }
         }
-        Flow::Go
     }
 
     fn complain(&mut self, level: Level, what: &[u8], errno: Errno) {
@@ -260,8 +251,9 @@ impl Server {
                 return self.listen_for(Interest::Nothing);
             };
             match stream::accept(listener) {
-                Ok(Some(fd)) => self.take_in(place, fd, Kind::Connection),
-                Ok(None) => return,
+                Ok(fd) => self.take_in(place, fd, Kind::Connection),
+                // None waits, or it gave up before its turn, which is no failure of the channel.
+                Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return,
                 Err(errno) => {
                     self.complain(Level::Error, b"cannot accept", errno);
                     // Not asked again at once, but for the next connection or when a client leaves.
@@ -477,10 +469,4 @@ fn serve(slot: &mut Slot, context: &mut Context) -> Result<(), Over> {
             Filled::Not => return Ok(()),
         }
     }
-}
-
-#[derive(PartialEq, Eq)]
-enum Flow {
-    Go,
-    End,
 }

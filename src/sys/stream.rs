@@ -25,14 +25,9 @@ pub fn listen_unix(path: &CStr) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// The next client of a listening socket; `None` if none is waiting.
-pub fn accept(socket: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
-    match rustix::net::accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-        Ok(client) => Ok(Some(client)),
-        // A client that gave up before its turn is no failure of the channel.
-        Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => Ok(None),
-        Err(errno) => Err(errno),
-    }
+/// The next client of a listening socket; [`Errno::AGAIN`] if none is waiting.
+pub fn accept(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
+    rustix::net::accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
 }
 
 /// A pipe: the end to read, which never waits, and the end to write, which does.
