@@ -110,9 +110,8 @@ fn mount_all(root: &Root, log: &mut Log) {
 /// Mounts the rest of /etc/fstab as its devices come, until the time is over.
 fn wait_and_mount(root: &Root, log: &mut Log, mut done: Done) {
     let deadline_ms = clock::boottime_ms().saturating_add(DEVICE_WAIT_MS);
-    let (Ok(uevents), Ok(mut poll)) = (Uevents::open(), Poll::new()) else {
-        return;
-    };
+    let Ok(uevents) = Uevents::open() else { return };
+    let Ok(mut poll) = Poll::new() else { return };
     let _ = poll.add(&uevents, 0, Interest::Read);
     loop {
         let left_ms = deadline_ms.saturating_sub(clock::boottime_ms());

@@ -95,7 +95,7 @@ struct Server {
     uevents: Option<Uevents>,
     /// When to look for it without being told.
     look_ms: u64,
-    /// Whether it was said that it cannot be opened.
+    /// Whether it was said that it does not work.
     complained: bool,
 }
 
@@ -325,7 +325,6 @@ impl Server {
 
     fn look_again(&mut self, wait_ms: u64) {
         self.look_ms = clock::boottime_ms().saturating_add(wait_ms);
-        self.uevents = None;
         self.complained = true;
     }
 
@@ -333,27 +332,27 @@ impl Server {
     fn look_for_port(&mut self) {
         // The kernel is asked for news first, so that a port that comes while it is looked for is
         // not missed.
-        let is_missed = self.uevents.is_some();
-        if !is_missed
-            && let Ok(uevents) = Uevents::open()
-            && self
-                .context
-                .poll
-                .add(&uevents, UEVENTS, Interest::Read)
-                .is_ok()
-        {
-            self.uevents = Some(uevents);
+        let mut uevents = self.uevents.take();
+        let is_missed = uevents.is_some();
+        if !is_missed {
+            let poll = &self.context.poll;
+            uevents = Uevents::open()
+                .and_then(|uevents| {
+                    poll.add(&uevents, UEVENTS, Interest::Read)
+                        .map(|()| uevents)
+                })
+                .ok();
         }
         let complained = core::mem::take(&mut self.complained);
         let state = &mut self.context.state;
         self.look_ms = NEVER_MS;
         match channel::open_port(&state.root, self.path) {
             Ok(port) => {
-                self.uevents = None;
                 state.log.line(Level::Detail, &[b"port open: ", self.path]);
                 self.take_in(0, port, Kind::Port);
             }
-            Err(errno) if channel::says_missing(errno) && self.uevents.is_some() => {
+            Err(errno) if channel::says_missing(errno) && uevents.is_some() => {
+                self.uevents = uevents;
                 if !is_missed {
                     let line: &[&[u8]] = &[b"waiting for port ", self.path];
                     state.log.line(Level::Notice, line);

@@ -2,8 +2,11 @@
 #![allow(unsafe_code)]
 
 use core::ffi::CStr;
+use core::mem::MaybeUninit;
 
-use rustix::fs::{AtFlags, OFlags, StatxAttributes, StatxFlags, fstatvfs, statx};
+use linux_raw_sys::general::{AT_EMPTY_PATH, STATX_ATTR_MOUNT_ROOT, statx};
+use rustix::fd::AsRawFd;
+use rustix::fs::{OFlags, fstatvfs};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -54,8 +57,23 @@ pub fn mount(strings: &Strings<'_>, flags: u32) -> Result<(), Errno> {
 pub fn is_mount_point(root: &Root, name: &[u8]) -> bool {
     let place = root.place_at(&[name], OFlags::empty());
     place.is_ok_and(|place| {
-        let found = statx(&place, c"", AtFlags::EMPTY_PATH, StatxFlags::empty());
-        found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+        // By the bare call: rustix first finds out whether there is statx at all. Here it tells by
+        // filling nothing in.
+        let mut found = MaybeUninit::<statx>::zeroed();
+        // SAFETY: statx reads the empty string and writes one struct statx, which is ours and
+        // outlives the call, or nothing.
+        let _ = unsafe {
+            let name = c"".as_ptr().expose_provenance();
+            let found = found.as_mut_ptr().expose_provenance();
+            let place = place.as_raw_fd() as usize;
+            raw::call(
+                libc::SYS_statx,
+                [place, name, AT_EMPTY_PATH as usize, 0, found],
+            )
+        };
+        // SAFETY: the kernel filled it in, or it is all zeros; either is valid for plain numbers.
+        let found = unsafe { found.assume_init() };
+        found.stx_attributes & u64::from(STATX_ATTR_MOUNT_ROOT) != 0
     })
 }
 
