@@ -22,7 +22,8 @@ pub(super) fn get_users(
 fn list(root: &Root, reply: &mut Reply<'_>) {
     let mut list = reply.list();
     // A file that cannot be read is as good as none, to the C library and so to qemu-ga.
-    if let Ok(users) = Users::read(root) {
+    let mut users = Users::default();
+    if users.read(root).is_ok() {
         users.each(&mut |user| {
             let mut item = list.object();
             item.text("user", user.name);

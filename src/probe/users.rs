@@ -29,26 +29,33 @@ pub struct Users {
     records: Buffer,
 }
 
+impl Default for Users {
+    fn default() -> Self {
+        Self {
+            records: Buffer::new(&mut [], LOGIN_LIST_BYTES),
+        }
+    }
+}
+
 impl Users {
-    /// The records of this moment; none if there is no file.
+    /// Adds the records of this moment; none if there is no file.
     ///
     /// # Errors
     /// What reading the file came to.
-    pub fn read(root: &Root) -> Result<Self, Errno> {
-        let mut records = Buffer::new(&mut [], LOGIN_LIST_BYTES);
+    pub fn read(&mut self, root: &Root) -> Result<(), Errno> {
         for place in &PLACES {
             let Ok(file) = root.file_at(&[place]) else {
                 continue;
             };
             let mut chunk = [0; 4096];
             while let Read::Bytes(len) = stream::read(&file, &mut chunk)? {
-                if records.append(&chunk[..len]).is_err() {
+                if self.records.append(&chunk[..len]).is_err() {
                     break;
                 }
             }
             break;
         }
-        Ok(Self { records })
+        Ok(())
     }
 
     /// Calls `each` with everybody, in the order of their first records.
@@ -125,7 +132,9 @@ mod tests {
 
     fn users(root: &Root) -> Vec<(String, i64, u32)> {
         let mut users = Vec::new();
-        Users::read(root).unwrap().each(&mut |user| {
+        let mut records = Users::default();
+        records.read(root).unwrap();
+        records.each(&mut |user| {
             let name = String::from_utf8(user.name.to_vec()).unwrap();
             users.push((name, user.seconds, user.microseconds));
         });
