@@ -43,7 +43,7 @@ fn set_clock(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<()
         return Ok(());
     };
     if !(0..END_S * NS_PER_S).contains(&unix_ns) {
-        return Err(reply.say(Phrase::InvalidTime, &[], 0));
+        return Err(reply.say_only(Phrase::InvalidTime));
     }
     clock::set_realtime_ns(unix_ns).map_err(|errno| cannot(reply, Phrase::CannotSetClock, errno))
 }

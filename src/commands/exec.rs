@@ -86,7 +86,7 @@ fn begin(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<()
 
 fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let Some(buffer) = state.programs.add() else {
-        return Err(reply.say(Phrase::TooManyPrograms, &[], 0));
+        return Err(reply.say_only(Phrase::TooManyPrograms));
     };
     let input = args.string(const { place(EXEC_PARAMS, "input-data") });
     if let Some(input) = input {

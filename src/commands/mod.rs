@@ -86,7 +86,7 @@ const NO_PART: (Handler, End) = (|_, _, _| Ok(()), |_, _| {});
 
 /// The error of every command that needs the mount table and cannot read it, as qemu-ga words it.
 fn no_mount_table(reply: &mut Reply<'_>) -> Failed {
-    reply.say(Phrase::NoMountTable, &[], 0)
+    reply.say_only(Phrase::NoMountTable)
 }
 
 /// An error of this phrase and the words for an error number.
@@ -105,7 +105,7 @@ fn decode(
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     text.base64(out).map_err(|fault| match fault {
-        Fault::Invalid => reply.say(Phrase::NotBase64, &[], 0),
+        Fault::Invalid => reply.say_only(Phrase::NotBase64),
         Fault::Full => cannot(reply, what, Errno::NOMEM),
     })
 }

@@ -75,7 +75,7 @@ fn begin_as_told(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> R
     let mode = args.string(const { place(super::SHUTDOWN, "mode") });
     let how = downs.find(|(name, _)| mode.is_none_or(|mode| mode.bytes().eq(name.iter().copied())));
     let Some((_, how)) = how else {
-        return Err(reply.say(Phrase::InvalidMode, &[], 0));
+        return Err(reply.say_only(Phrase::InvalidMode));
     };
     let how = *how;
     if init::way_down(&state.root, how).is_some_and(|way| tell(&state.root, way, how)) {
@@ -99,7 +99,7 @@ fn begin_by_force(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Res
     let how = state.going_down.map_or(Down::PowerOff, |(how, _)| how);
     if state.freeze.is_frozen() {
         // Nothing can be written out now; tried again later.
-        return Err(reply.say(Phrase::FrozenNow, &[], 0));
+        return Err(reply.say_only(Phrase::FrozenNow));
     }
     begin_past_init(state, how, reply)
 }

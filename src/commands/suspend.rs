@@ -30,7 +30,7 @@ pub(super) const HYBRID: Work = |state, _, reply| suspend(&state.root, Mode::Hyb
 
 fn suspend(root: &Root, mode: Mode, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     if !sleep::can(root, mode) {
-        return Err(reply.say(Phrase::CannotSleep, &[], 0));
+        return Err(reply.say_only(Phrase::CannotSleep));
     }
     let slept = sleep_so(root, mode);
     slept

@@ -118,6 +118,12 @@ impl<'a> Reply<'a> {
         self.fail().phrase(phrase, pieces).end_with(errno)
     }
 
+    /// Fails with a phrase that is about nothing in particular.
+    #[inline(never)]
+    pub fn say_only(&mut self, phrase: Phrase) -> Failed {
+        self.say(phrase, &[], 0)
+    }
+
     /// Fails with a phrase about a number.
     #[inline(never)]
     pub fn say_number(&mut self, phrase: Phrase, number: i64) -> Failed {
@@ -155,7 +161,7 @@ impl<'a> Reply<'a> {
 
     /// The reply outgrew its cap: says so instead, without the id, which may be what is too long.
     fn give_up(&mut self) {
-        self.say(Phrase::ReplyTooLong, &[], 0);
+        self.say_only(Phrase::ReplyTooLong);
         self.out.put(b"}\n");
     }
 }

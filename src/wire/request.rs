@@ -59,6 +59,6 @@ pub fn open<'a>(
     } else {
         Phrase::NoExecute
     };
-    let failed = reply.say(wrong, &[], 0);
+    let failed = reply.say_only(wrong);
     (reply, Err(failed))
 }
