@@ -196,7 +196,7 @@ impl<'s> Object<'_, 's> {
     /// As [`Object::member`].
     #[inline(always)]
     pub fn named(&mut self, name: &[u8]) -> Value<'_, 's> {
-        self.0.name(name, b"");
+        self.0.member(name);
         Value(self.0)
     }
 
@@ -307,32 +307,37 @@ impl Out<'_> {
     }
 
     #[inline(never)]
-    fn bool(&mut self, name: &[u8], value: bool) {
+    fn member(&mut self, name: &[u8]) {
         self.name(name, b"");
+    }
+
+    #[inline(never)]
+    fn bool(&mut self, name: &[u8], value: bool) {
+        self.member(name);
         Value(self).bool(value);
     }
 
     #[inline(never)]
     fn int(&mut self, name: &[u8], value: i64) {
-        self.name(name, b"");
+        self.member(name);
         Value(self).int(value);
     }
 
     #[inline(never)]
     fn uint(&mut self, name: &[u8], value: u64) {
-        self.name(name, b"");
+        self.member(name);
         Value(self).uint(value);
     }
 
     #[inline(never)]
     fn object(&mut self, name: &[u8]) {
-        self.name(name, b"");
+        self.member(name);
         self.begin(b"{");
     }
 
     #[inline(never)]
     fn list(&mut self, name: &[u8]) {
-        self.name(name, b"");
+        self.member(name);
         self.begin(b"[");
     }
 
