@@ -142,19 +142,20 @@ impl Slot {
         }
     }
 
-    /// Forgets a half message and all replies: whoever they belong to is not there any more. The
-    /// message of a command that runs, or waits, stays until that is over.
+    /// Forgets a half message and all replies: whoever they belong to is not there any more. A command
+    /// that runs goes on, and whoever is here next need not wait for it; one that waits keeps its
+    /// message until its turn is over.
     fn forget(&mut self) {
         self.framer.reset();
         self.reading = None;
         self.out.keep_mapping(false);
         self.out.truncate(0);
         self.unread = 0..0;
-        if matches!(self.busy, Busy::No | Busy::Reading) {
-            self.message_done();
-        } else {
+        if self.busy == Busy::Turn {
             self.orphaned = true;
-            self.sendable = 0;
+        } else {
+            self.generation = self.generation.wrapping_add(1);
+            self.message_done();
         }
     }
 

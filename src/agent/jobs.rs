@@ -80,7 +80,11 @@ impl Jobs {
         (poll, mut token): (&Poll, u64),
         state: &mut State,
     ) -> Result<Option<OwnedFd>, Errno> {
-        let mut jobs = self.jobs.iter_mut();
+        // The last place is the agent's own.
+        let mut jobs = self
+            .jobs
+            .iter_mut()
+            .take(JOBS - usize::from(owner.is_some()));
         let place = loop {
             match jobs.next() {
                 Some(place @ None) => break place,
