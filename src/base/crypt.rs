@@ -67,25 +67,22 @@ pub fn sha512_crypt(password: &[u8], random: &[u8; SALT_BYTES], out: &mut dyn St
         hash.finish(DIGEST);
     }
 
-    // Three bytes a group, 21 apart, the first by turns; of the last group, of which there is only
-    // one byte, two letters count.
-    let mut text = [0; 88];
+    // Four letters for three bytes, 21 apart, the first by turns; and two for the last byte.
     let mut place = 0;
-    for group in text.chunks_exact_mut(4) {
-        let mut bits = 0;
-        for _ in 0..3 {
-            bits = bits << 8 | u32::from(hash.sources[DIGEST].bytes[place]);
-            place = (place + 21) % 63;
+    let mut bits = 0;
+    for count in 0..86 {
+        if count == 84 {
+            bits = hash.sources[DIGEST].bytes[DIGEST_BYTES - 1].into();
+        } else if count % 4 == 0 {
+            for _ in 0..3 {
+                bits = bits << 8 | u32::from(hash.sources[DIGEST].bytes[place % 63]);
+                place += 21;
+            }
+            place += 22;
         }
-        place = (place + 22) % 63;
-        for byte in group {
-            *byte = letter(bits);
-            bits >>= 6;
-        }
+        let _ = out.append(&[letter(bits)]);
+        bits >>= 6;
     }
-    let last = u32::from(hash.sources[DIGEST].bytes[63]);
-    (text[84], text[85]) = (letter(last), letter(last >> 6));
-    let _ = out.append(&text[..86]);
 }
 
 /// The letter for the lowest six bits: `./0-9A-Za-z`.
@@ -246,15 +243,17 @@ impl Sha512 {
                 .wrapping_add(
                     words[22].rotate_right(19) ^ words[22].rotate_right(61) ^ words[22] >> 6,
                 );
-            words.copy_within(1.., 0);
+            for place in 1..words.len() {
+                words[place - 1] = words[place];
+            }
             words[3] = words[3].wrapping_add(first);
             words[7] = first
                 .wrapping_add(turned(a, 5, 6, 28))
                 .wrapping_add(a & (b | c) | b & c);
             words[23] = next;
         }
-        for (word, before) in words.iter_mut().zip(before) {
-            *word = word.wrapping_add(before);
+        for (word, before) in words.iter_mut().zip(&before) {
+            *word = word.wrapping_add(*before);
         }
     }
 }
@@ -270,15 +269,18 @@ fn turned(word: u64, a: u32, b: u32, c: u32) -> u64 {
 fn root_fraction(prime: u32, degree: u32) -> u64 {
     // All of it divided by 8, so that 128 bits behind the point are enough, and found bit by bit.
     let mut root = 0u128;
-    for bit in (61..128).rev() {
-        let tried = root | 1 << bit;
+    let mut bit = 1 << 127;
+    while bit != 1 << 60 {
+        let tried = root | bit;
         let mut power = tried;
         for _ in 1..degree {
             power = product(power, tried);
         }
-        if power < u128::from(prime) << (128 - 3 * degree) {
+        // The lower half of the right side is zero.
+        if ((power >> 64) as u64) < u64::from(prime) << (64 - 3 * degree) {
             root = tried;
         }
+        bit >>= 1;
     }
     (root >> 61) as u64
 }
