@@ -11,7 +11,7 @@
 //! TZ means what it means to the C library (`probe::time_zone`); bare offsets such as `+05:30`,
 //! which GLib takes besides, are no names of a zone and thus UTC.
 
-use super::{Slow, TIME, cannot};
+use super::{Slow, TIME, cannot, outcome};
 use crate::base::limits::TIME_ZONE_BYTES;
 use crate::base::texts::Phrase;
 use crate::probe::{rtc, time_zone};
@@ -59,8 +59,7 @@ fn keep_in_step(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Re
     } else {
         rtc::read_ns(root).and_then(clock::set_realtime_ns)
     };
-    done.map(|()| 0)
-        .map_err(|errno| cannot(reply, Phrase::CannotSetRtc, errno))
+    outcome(reply, Phrase::CannotSetRtc, done)
 }
 
 /// The time zone as it is now.
@@ -69,8 +68,7 @@ pub(super) fn get_timezone(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    let unix_seconds = clock::realtime_ns().div_euclid(NS_PER_S);
-    put_zone(reply, &state.root, state.time_zone, unix_seconds);
+    put_zone(reply, &state.root, state.time_zone, clock::realtime_s());
     Ok(())
 }
 

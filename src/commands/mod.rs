@@ -95,6 +95,15 @@ fn cannot(reply: &mut Reply<'_>, what: Phrase, errno: Errno) -> Failed {
     reply.say(what, &[], number(errno))
 }
 
+/// The reply of a child whose work came to this: nothing, or an error of this phrase.
+#[inline(never)]
+fn outcome(reply: &mut Reply<'_>, what: Phrase, done: Result<(), Errno>) -> Result<u8, Failed> {
+    match done {
+        Ok(()) => Ok(0),
+        Err(errno) => Err(cannot(reply, what, errno)),
+    }
+}
+
 /// Appends what a base64 string of the request stands for; an error of these words if there is no
 /// room for it.
 #[inline(never)]

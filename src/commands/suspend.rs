@@ -9,7 +9,7 @@
 //! init for sleep do not run. What could not be woken again is refused before anything is done
 //! (`probe::sleep`). Hybrid sleep needs no program either.
 
-use super::{Work, cannot};
+use super::{Work, outcome};
 use crate::base::texts::Phrase;
 use crate::probe::sleep::{self, Mode};
 use crate::sys::Errno;
@@ -32,10 +32,7 @@ fn suspend(root: &Root, mode: Mode, reply: &mut Reply<'_>) -> Result<u8, Failed>
     if !sleep::can(root, mode) {
         return Err(reply.say_only(Phrase::CannotSleep));
     }
-    let slept = sleep_so(root, mode);
-    slept
-        .map(|()| 0)
-        .map_err(|errno| cannot(reply, Phrase::SleepRefused, errno))
+    outcome(reply, Phrase::SleepRefused, sleep_so(root, mode))
 }
 
 fn sleep_so(root: &Root, mode: Mode) -> Result<(), Errno> {

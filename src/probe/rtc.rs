@@ -4,58 +4,56 @@
 //! set through its node.
 
 use crate::base::civil;
-use crate::base::path::Path;
-use crate::base::text::{parse_u32, parse_u64, trim};
+use crate::base::text::{Digits, cut, parse_u32, parse_u64};
 use crate::sys::clock::NS_PER_S;
 use crate::sys::root::Root;
 use crate::sys::rtc::{self, Time};
-use crate::sys::{AsFd, Errno};
+use crate::sys::{AsFd, Errno, OwnedFd, stream};
 
 const DAY_S: u32 = 86_400;
 
 /// What the clock says, in nanoseconds since 1970: the middle of its second.
 pub fn read_ns(root: &Root) -> Result<i64, Errno> {
-    let mut path = Path::of(&[CLASS, b"/rtc"]);
-    path.push_number(system_clock(root)?);
-    path.push(b"/since_epoch");
+    let file = open(root, b"sys/class/rtc/rtc", b"/since_epoch")?;
     let mut buffer = [0; 24];
-    let text = root.read(&path, &mut buffer)?;
-    let seconds = parse_u32(trim(text)).ok_or(Errno::INVAL)?;
+    stream::read(&file, &mut buffer)?;
+    let seconds = parse_u32(cut(&mut &buffer[..], b'\n')).ok_or(Errno::INVAL)?;
     Ok(i64::from(seconds) * NS_PER_S + NS_PER_S / 2)
 }
 
 /// Sets the clock to the second nearest to these nanoseconds since 1970, up to the year 2106.
 pub fn set(root: &Root, unix_ns: i64) -> Result<(), Errno> {
-    let mut path = Path::of(&[b"dev/rtc"]);
-    path.push_number(system_clock(root)?);
-    let node = root.file(&path)?;
+    let node = open(root, b"dev/rtc", b"")?;
     rtc::set(node.as_fd(), time_of(unix_ns))
 }
 
 const CLASS: &[u8] = b"sys/class/rtc";
 
-/// The number of the clock.
+/// Opens a file of the clock, whose number is between these.
 #[inline(never)]
-fn system_clock(root: &Root) -> Result<u64, Errno> {
-    let mut clock = Err(Errno::NOENT);
+fn open(root: &Root, before: &[u8], behind: &[u8]) -> Result<OwnedFd, Errno> {
+    let mut clock = u64::MAX;
     root.list_at(&[CLASS], &mut |name, _| {
         let Some(number) = name.strip_prefix(b"rtc").and_then(parse_u64) else {
             return true;
         };
         let mut flag = [0; 4];
-        let flag = root.read_at(&[CLASS, b"/", name, b"/hctosys"], &mut flag);
-        let is_system = flag.is_ok_and(|flag| flag.first() == Some(&b'1'));
-        if is_system || clock.is_err() || clock.is_ok_and(|first| number < first) {
-            clock = Ok(number);
+        let _ = root.read_at(&[CLASS, b"/", name, b"/hctosys"], &mut flag);
+        let is_system = flag[0] == b'1';
+        if is_system || number < clock {
+            clock = number;
         }
         !is_system
     })?;
-    clock
+    if clock == u64::MAX {
+        return Err(Errno::NOENT);
+    }
+    root.file_at(&[before, Digits::unsigned(clock).as_bytes(), behind])
 }
 
 #[inline(never)]
 fn time_of(unix_ns: i64) -> Time {
-    let seconds = unix_ns.saturating_add(NS_PER_S / 2) / NS_PER_S;
+    let seconds = unix_ns.wrapping_add(NS_PER_S / 2) / NS_PER_S;
     let seconds = u32::try_from(seconds).unwrap_or(0);
     let (year, month, day) = civil::date_of((seconds / DAY_S).into());
     let second = (seconds % DAY_S).cast_signed();

@@ -5,39 +5,48 @@
 //! (`freeze`, s2idle) is no sleep in this sense. Sleep on disk counts only where the next start finds
 //! the image: with a device to resume from and a swap area that is not in memory itself.
 
+use crate::base::text::cut;
 use crate::sys::root::Root;
 
-/// How a machine sleeps.
+/// How a machine sleeps, and its letter in [`NEEDS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Mode {
     /// In memory.
-    Ram,
+    Ram = b'R',
     /// On disk.
-    Disk,
+    Disk = b'D',
     /// On disk and in memory: if the power holds, nothing need be read.
-    Hybrid,
+    Hybrid = b'H',
 }
+
+/// What the modes need: a file that holds one text more often than another, which but for two of them
+/// is one that no file holds.
+const NEEDS: &[u8] = b"RH sys/power/state mem \0,\
+    RH sys/power/mem_sleep deep \0,\
+    DH sys/power/state disk \0,\
+    DH sys/power/disk shutdown \0,\
+    DH sys/power/resume : \n0:0\n,\
+    DH proc/swaps \n/ \n/dev/zram,\
+    H sys/power/disk suspend \0";
 
 /// Room for what is looked at of a file: twice the longest list of choices, several swap areas.
 const FILE_BYTES: usize = 512;
 
 /// Whether this machine can sleep so.
 pub fn can(root: &Root, mode: Mode) -> bool {
-    let says = |file: &[u8], good: &[u8], bad: &[u8]| says_more(root, file, good, bad);
-    let nothing = b"\0";
-    (mode == Mode::Disk
-        || says(b"sys/power/state", b"mem", nothing)
-            && says(b"sys/power/mem_sleep", b"deep", nothing))
-        && (mode == Mode::Ram
-            || says(b"sys/power/state", b"disk", nothing)
-                && says(b"sys/power/disk", b"shutdown", nothing)
-                && says(b"sys/power/resume", b":", b"\n0:0\n")
-                && says(b"proc/swaps", b"\n/", b"\n/dev/zram"))
-        && (mode != Mode::Hybrid || says(b"sys/power/disk", b"suspend", nothing))
+    let mut needs = NEEDS;
+    while !needs.is_empty() {
+        let mut need = cut(&mut needs, b',');
+        let mut next = || cut(&mut need, b' ');
+        if next().contains(&(mode as u8)) && !says_more(root, next(), next(), next()) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether a file holds `good` more often than `bad`, a line feed before its first line counted in.
-#[inline(never)]
 fn says_more(root: &Root, file: &[u8], good: &[u8], bad: &[u8]) -> bool {
     let mut buffer = [b'\n'; FILE_BYTES];
     let read = root.read_at(&[file], &mut buffer[1..]).map(<[u8]>::len);

@@ -35,6 +35,11 @@ pub fn realtime_ns() -> i64 {
     s.wrapping_mul(NS_PER_S).wrapping_add(ns)
 }
 
+/// Whole seconds since 1970, as the guest believes.
+pub fn realtime_s() -> i64 {
+    read(libc::CLOCK_REALTIME).0
+}
+
 /// Sets CLOCK_REALTIME to this many nanoseconds since 1970, which must not be negative.
 pub fn set_realtime_ns(unix_ns: i64) -> Result<(), Errno> {
     let time = Timespec {

@@ -51,7 +51,7 @@ impl Handles {
             .and_then(|place| TABLE.get(place))
             .ok_or(Errno::MFILE)?;
         let _ = fd.into_raw_fd();
-        let now = FIRST.saturating_add(clock::boottime_us());
+        let now = FIRST.wrapping_add(clock::boottime_us());
         let handle = now.max(LAST.load(Ordering::Relaxed) + 1);
         LAST.store(handle, Ordering::Relaxed);
         entry.store(-handle, Ordering::Relaxed);
