@@ -20,15 +20,17 @@ use core::ffi::CStr;
 
 use super::{PID, Slow, cannot, decode};
 use crate::base::path::Path;
+use crate::base::text::cut;
 use crate::base::texts::Phrase;
 use crate::state::State;
-use crate::state::programs::Capture;
+use crate::state::programs::{Capture, Stream};
 use crate::sys::args::variable;
 use crate::sys::log::Level;
 use crate::sys::process::{self, Ended, Vectors};
 use crate::sys::{Errno, clock, words};
 use crate::wire::args::{Alternate, Args, Other, Param, Type, may, must, place};
-use crate::wire::json::{Json, Str};
+use crate::wire::emit::Object;
+use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
 
 /// The parameters of guest-exec.
@@ -73,9 +75,8 @@ static DEFAULTS: [&CStr; 4] = [
 ];
 
 fn begin(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
-    let path = args
-        .string(const { place(EXEC_PARAMS, "path") })
-        .map_or(&b""[..], Str::raw);
+    let path = args.string(const { place(EXEC_PARAMS, "path") });
+    let path = path.unwrap_or_default().raw();
     state.log.line(Level::Detail, &[b"exec: ", path]);
     let prepared = prepare(state, args, reply);
     if prepared.is_err() {
@@ -122,8 +123,7 @@ fn work(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
         vectors.add_all(own);
         let count = if process::is_root() { 4 } else { 2 };
         for entry in DEFAULTS.iter().take(count) {
-            let mut parts = entry.to_bytes().split(|byte| *byte == b'=');
-            if variable(own, parts.next().unwrap_or_default()).is_none() {
+            if variable(own, cut(&mut entry.to_bytes(), b'=')).is_none() {
                 vectors.add(entry);
             }
         }
@@ -167,25 +167,27 @@ fn search_and_run(name: &[u8], mut search: &[u8], vectors: &mut Vectors) -> Errn
     if name.is_empty() || name.contains(&b'/') {
         search = b"";
     }
-    let (mut denied, mut last) = (false, Errno::NOENT);
-    for directory in search.split(|byte| *byte == b':') {
+    let mut denied = false;
+    loop {
+        let rest = search.len();
+        let directory = cut(&mut search, b':');
         let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
         let file = Path::of(&[directory, slash, name]);
         let Some(file) = file.as_c_str() else {
             return Errno::NAMETOOLONG;
         };
-        last = vectors.execute(file);
+        let last = vectors.execute(file);
         match last {
             Errno::ACCESS => denied = true,
             Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {}
             _ => return last,
         }
+        // Nothing followed, not even a colon.
+        if directory.len() == rest {
+            return if denied { Errno::ACCESS } else { last };
+        }
     }
-    if denied { Errno::ACCESS } else { last }
 }
-
-const OUTPUT_MEMBERS: [(&str, &str); 2] =
-    [("out-data", "out-truncated"), ("err-data", "err-truncated")];
 
 /// Tells how a program is doing; how it ended is told once.
 pub(super) fn status(
@@ -206,11 +208,9 @@ pub(super) fn status(
             Ended::Killed(signal) => ("signal", signal),
         };
         object.int(name, value.into());
-        for (name, stream) in OUTPUT_MEMBERS.iter().zip(program.outputs()) {
-            if !stream.bytes().is_empty() {
-                object.member(name.0).base64(stream.bytes());
-                object.bool(name.1, stream.is_cut());
-            }
+        if let [out, err] = program.outputs() {
+            put_output(&mut object, out, "out-data", "out-truncated");
+            put_output(&mut object, err, "err-data", "err-truncated");
         }
     }
     object.end();
@@ -218,4 +218,13 @@ pub(super) fn status(
         state.programs.forget(place);
     }
     Ok(())
+}
+
+/// Tells what was kept of an output, if anything was.
+#[inline(never)]
+fn put_output(object: &mut Object<'_, '_>, output: &Stream, data: &str, truncated: &str) {
+    if !output.bytes().is_empty() {
+        object.member(data).base64(output.bytes());
+        object.bool(truncated, output.is_cut());
+    }
 }

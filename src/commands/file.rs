@@ -15,14 +15,13 @@
 //! (Q16). Handles are microseconds, not a counter in a state file. A read that fails in its middle is
 //! shorter; the error is the next one's.
 
-use core::ffi::CStr;
-
 use super::{
     FILE_OPEN, FILE_READ, FILE_SEEK, FILE_WRITE, HANDLE, Outcome, Own, Slow, cannot, decode,
+    outcome,
 };
-use crate::base::limits::{PATH_BYTES, READ_FILE_BYTES, REQUEST_BYTES};
+use crate::base::limits::{READ_FILE_BYTES, REQUEST_BYTES};
+use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::base::text::Digits;
 use crate::base::texts::Phrase;
 use crate::state::State;
 use crate::state::files::Reading;
@@ -52,45 +51,36 @@ pub(super) const OPEN: Slow = Slow {
 };
 
 fn open(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let (text, path) = (
-        args.string(const { place(FILE_OPEN, "mode") }),
-        args.string(const { place(FILE_OPEN, "path") }),
-    );
+    let text = args.string(const { place(FILE_OPEN, "mode") });
     let text = text.map_or(&b"r"[..], Str::raw);
     let Some(mode) = OpenMode::parse(text) else {
         return Err(reply.say(Phrase::InvalidOpenMode, &[text], 0));
     };
-    let mut room = Buffer::lasting(2 * PATH_BYTES);
-    if let Some(path) = path {
-        let _ = path.decode(&mut *room);
-    }
-    let _ = room.append(b"\0");
-    let mut run = room.take();
+    let given = args.string(const { place(FILE_OPEN, "path") });
+    // All of it, though no path is that long, because the error has it; decoded it is not longer.
+    let given = given.unwrap_or_default();
+    let mut room = Buffer::lasting(given.raw().len());
+    let _ = given.decode(&mut *room);
+    let given = room.take();
+    let mut path = Path::of(&[given]);
     // The agent's, not that of this child, which will be gone when the file is read.
-    if let Some(rest) = run.strip_prefix(b"/proc/self") {
-        let _ = room.append(b"/proc/");
-        let _ = room.append(Digits::unsigned(process::parent_pid().into()).as_bytes());
-        let _ = room.append(rest);
-        run = room.take();
+    if let Some(rest) = given.strip_prefix(b"/proc/self") {
+        path = Path::of(&[b"/proc/"]);
+        path.push_number(process::parent_pid().into());
+        path.push(rest);
     }
-    let run = room
-        .whole()
-        .ok()
-        .and_then(|()| CStr::from_bytes_with_nul(run).ok());
-    let opened = run.ok_or(Errno::NAMETOOLONG).and_then(|path| {
+    let path = path.as_c_str().filter(|_| room.whole().is_ok());
+    let opened = path.ok_or(Errno::NAMETOOLONG).and_then(|path| {
         let file = handles::open(path, mode)?;
         state.files.handles.fill(state.files.at_hand, &file)
     });
-    let Err(errno) = opened else {
-        reply.value().int(state.files.at_hand);
-        return Ok(0);
-    };
-    let mut error = reply.fail().phrase(Phrase::CannotOpenFile, &[]);
-    if let Some(path) = path {
-        error = error.string(path);
+    match opened {
+        Err(errno) => Err(reply.say(Phrase::CannotOpenFile, &[given, text], number(errno))),
+        Ok(()) => {
+            reply.value().int(state.files.at_hand);
+            Ok(0)
+        }
     }
-    let error = error.phrase(Phrase::OpenMode, &[text]);
-    Err(error.errno(number(errno)).end())
 }
 
 /// Closes a file.
@@ -102,8 +92,7 @@ pub(super) const CLOSE: Slow = Slow {
     },
     work: |state, args, reply| {
         let closed = state.files.handles.close(handle(args));
-        closed.map_err(|errno| cannot(reply, Phrase::CannotCloseFile, errno))?;
-        Ok(0)
+        outcome(reply, Phrase::CannotCloseFile, closed)
     },
     end: |_, _| {},
 };
@@ -134,8 +123,8 @@ fn seize(
     what: Phrase,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    let seized = state.files.handles.seize(handle(args));
     state.files.at_hand = handle(args);
+    let seized = state.files.handles.seize(state.files.at_hand);
     seized.map_err(|errno| failed(args, what, errno, reply))
 }
 
@@ -225,6 +214,7 @@ pub(super) fn flush(
     find(state, args, Phrase::CannotFlushFile, reply).map(|_| ())
 }
 
+#[inline(never)]
 fn handle(args: &Args<'_>) -> i64 {
     args.int(const { place(HANDLE, "handle") }).unwrap_or(0)
 }

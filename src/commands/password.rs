@@ -19,12 +19,12 @@
 //!   stands in 1970 the day is left empty, because 0 would mean that the password has expired.
 
 use core::ffi::CStr;
+use core::mem::ManuallyDrop;
 
 use super::{PASSWORD, Work, user_name};
 use crate::base::base64::Fault;
 use crate::base::crypt::{SALT_BYTES, sha512_crypt};
 use crate::base::limits::{ACCOUNTS_BYTES, PASSWORD_BYTES};
-use crate::base::store::Store;
 use crate::base::text::Digits;
 use crate::base::texts::Phrase;
 use crate::parse::accounts::{IN_SHADOW, set_password, user};
@@ -47,103 +47,86 @@ fn set_user_password(
 ) -> Result<u8, Failed> {
     let mut room = Buffer::lasting(ACCOUNTS_BYTES);
     let crypted = args.bool(const { place(PASSWORD, "crypted") }) == Some(true);
-    let decoded = args
-        .string(const { place(PASSWORD, "password") })
-        .map(|text| text.base64(&mut *room));
+    let password = args.string(const { place(PASSWORD, "password") });
+    let decoded = password.unwrap_or_default().base64(&mut *room);
     let password = room.take();
     let name = user_name(args, &mut room);
-    let (mut etc, mut what) = (&b""[..], c"");
-    let mut errno = None;
-    let wrong = if decoded == Some(Err(Fault::Invalid)) {
+    let wrong = if decoded == Err(Fault::Invalid) {
         Phrase::NotBase64
-    } else if has(password, b'\n') || has(password, 0) || crypted && has(password, b':') {
+    } else if has(password, if crypted { b"\n\0:" } else { b"\n\0" }) {
         Phrase::InvalidPassword
-    } else if has(name, b'\n') || has(name, b':') {
+    } else if has(name, b"\n:") {
         Phrase::InvalidUserName
-    } else if password.len() > PASSWORD_BYTES || decoded != Some(Ok(())) {
+    } else if password.len() > PASSWORD_BYTES || decoded.is_err() {
         Phrase::PasswordTooLong
     } else {
-        what = PASSWD.0;
-        match set(&state.root, name, (password, crypted), &mut room, &mut what) {
-            Ok(()) => return Ok(0),
-            Err(None) => what = c"no such user",
-            Err(error) => {
-                etc = b"/etc/";
-                errno = error;
-            }
-        }
-        Phrase::CannotSetPassword
+        let mut about: [&[u8]; 2] = [b"/etc/", PASSWD.0.to_bytes()];
+        let done = set(
+            &state.root,
+            name,
+            (password, crypted),
+            &mut room,
+            &mut about,
+        );
+        let Err(errno) = done else { return Ok(0) };
+        return Err(reply.say(Phrase::CannotSetPassword, &about, errno.map_or(0, number)));
     };
-    let pieces = [etc, what.to_bytes()];
-    Err(reply.say(wrong, &pieces, errno.map_or(0, number)))
+    Err(reply.say_only(wrong))
 }
 
+/// Whether there is one of these bytes.
 #[inline(never)]
-fn has(bytes: &[u8], byte: u8) -> bool {
-    bytes.contains(&byte)
+fn has(bytes: &[u8], any: &[u8]) -> bool {
+    bytes.iter().any(|byte| any.contains(byte))
 }
 
 const ETC: &[u8] = b"etc";
 
-/// One of the files, in /etc: its name, that of its lock, and whether it is shadow.
-type File = (&'static CStr, &'static CStr, bool);
+/// One of the files, in /etc: its name, that of its lock, and how many fields of a line are new.
+type File = (&'static CStr, &'static CStr, usize);
 
-static PASSWD: File = (c"passwd", c"passwd.lock", false);
-static SHADOW: File = (c"shadow", c"shadow.lock", true);
+static PASSWD: File = (c"passwd", c"passwd.lock", 2);
+static SHADOW: File = (c"shadow", c"shadow.lock", 3);
 
-/// Sets the password. `what` is the file that an error is about; one without a number is
-/// that there is no such user.
+/// Sets the password. `about` is what an error is about, and all that one without a number says.
 fn set(
     root: &Root,
     name: &[u8],
     (password, crypted): (&[u8], bool),
     room: &mut Buffer,
-    what: &mut &'static CStr,
+    about: &mut [&'static [u8]; 2],
 ) -> Result<(), Option<Errno>> {
-    let etc = root.enter(ETC, false)?;
+    let etc = ManuallyDrop::new(root.enter(ETC, false)?);
     etc.read_named(PASSWD.0, Links::Follow, room)?;
-    let user = user(room.take(), name).ok_or(None)?;
+    let Some(user) = user(room.take(), name) else {
+        *about = [b"", b"no such user"];
+        return Err(None);
+    };
     let mut file = &PASSWD;
-    let shadow =
-        user.password == IN_SHADOW && etc.look(SHADOW.0, Links::Refuse).err() != Some(Errno::NOENT);
-    if shadow {
+    if user.password == IN_SHADOW && etc.look(SHADOW.0, Links::Refuse).err() != Some(Errno::NOENT) {
         file = &SHADOW;
+        about[1] = SHADOW.0.to_bytes();
     }
-    *what = file.0;
-    // The line as it will begin.
-    let _ = room.append(name);
-    let _ = room.append(b":");
-    if crypted {
-        let _ = room.append(password);
-    } else {
+    let mut hash = password;
+    if !crypted {
         let mut salt = [0; SALT_BYTES];
         random(&mut salt)?;
         sha512_crypt(password, &salt, room);
+        hash = room.take();
     }
-    let _ = room.append(b":");
-    if shadow {
-        let day = clock::realtime_ns() / (86_400 * 1_000_000_000);
-        if day > 0 {
-            let _ = room.append(Digits::signed(day).as_bytes());
-        }
-        let _ = room.append(b":");
-    }
-    let start = room.take();
+    let day = clock::realtime_s() / 86_400;
+    let digits = Digits::signed(day);
+    let day = if day > 0 { digits.as_bytes() } else { b"" };
+    let new = [name, hash, day];
     etc.lock_accounts(file.1)?;
-    let done = rewrite(&etc, file, name, start, room);
+    let done = rewrite(&etc, file, &new, room);
     etc.remove_named(file.1);
     Ok(done?)
 }
 
-fn rewrite(
-    etc: &Root,
-    file: &File,
-    name: &[u8],
-    start: &[u8],
-    room: &mut Buffer,
-) -> Result<(), Errno> {
+fn rewrite(etc: &Root, file: &File, new: &[&[u8]; 3], room: &mut Buffer) -> Result<(), Errno> {
     let old = etc.read_named(file.0, Links::Refuse, room)?;
-    set_password(room.take(), name, start, file.2, room);
+    set_password(room.take(), &new[..file.2], room);
     let new = room.take();
     room.whole()?;
     etc.replace(file.0, new, Some(&old))

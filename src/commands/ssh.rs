@@ -16,6 +16,7 @@
 //! - All that one command reads and writes takes at most [`ACCOUNTS_BYTES`].
 
 use core::ffi::CStr;
+use core::mem::ManuallyDrop;
 
 use super::{ADD_KEYS, Work, user_name};
 use crate::base::limits::ACCOUNTS_BYTES;
@@ -50,13 +51,15 @@ enum Task {
 /// Length of `/.ssh`.
 const DIRECTORY: usize = 5;
 const NAME: &CStr = c"authorized_keys";
+/// What stands before the path of the file where errors name it a second time.
+const QUOTE: &[u8] = b"\xE2\x80\x9C";
 
-/// What an error is about. One without a number is that there is no such user.
+/// What an error is about.
 struct About<'a> {
     /// What it says.
     phrase: Phrase,
-    /// The user, or path.
-    subject: &'a [u8],
+    /// The user, or path; and what comes behind it.
+    subjects: [&'a [u8]; 2],
 }
 
 fn work(
@@ -82,25 +85,13 @@ fn work(
     let mut lines = room.take();
     let mut about = About {
         phrase: Phrase::CannotLookUp,
-        subject: user_name(args, &mut room),
+        subjects: [user_name(args, &mut room), b""],
     };
     let reset = args.bool(const { place(ADD_KEYS, "reset") }) == Some(true);
     let done = change(&state.root, work, &mut lines, reset, &mut room, &mut about);
     if let Err(errno) = done {
-        let subject = about.subject;
-        // The latter three where it is said twice.
-        let pieces: [&[u8]; 4] = [subject, b"\xE2\x80\x9C", subject, b"\xE2\x80\x9D"];
-        let twice = matches!(
-            about.phrase,
-            Phrase::CannotOpenKeys | Phrase::CannotReadKeys
-        );
-        let pieces = if twice { &pieces[..] } else { &pieces[..1] };
-        let mut error = reply.fail().phrase(about.phrase, pieces);
-        error = match errno {
-            Some(errno) => error.errno(number(errno)),
-            None => error.text(": no such user"),
-        };
-        return Err(error.end());
+        let errno = errno.map_or(0, number);
+        return Err(reply.say(about.phrase, &about.subjects, errno));
     }
     if work == Task::Get {
         list(lines, reply);
@@ -109,7 +100,7 @@ fn work(
 }
 
 /// Becomes the user that an error would be about, and gives the lines that there are, or changes them
-/// by those given.
+/// by those given. An error without a number is told by its subjects alone.
 #[inline(never)]
 fn change(
     root: &Root,
@@ -119,10 +110,14 @@ fn change(
     room: &mut Buffer,
     about: &mut About<'_>,
 ) -> Result<(), Option<Errno>> {
-    let etc = root.enter(b"etc", false)?;
+    let etc = ManuallyDrop::new(root.enter(b"etc", false)?);
     etc.read_named(c"passwd", Links::Follow, room)?;
     let passwd = room.take();
-    let user = accounts::user(passwd, about.subject).ok_or(None)?;
+    let [name, _] = about.subjects;
+    let Some(user) = accounts::user(passwd, name) else {
+        about.subjects = [name, b": no such user"];
+        return Err(None);
+    };
     let mut home = user.home;
     if home.first() != Some(&b'/') {
         return Err(Some(Errno::NOTDIR));
@@ -133,27 +128,27 @@ fn change(
     // Groups left out are only rights left out.
     let _ = etc.read_named(c"group", Links::Follow, room);
     let group = room.take();
-    accounts::groups(group, about.subject, room);
+    accounts::groups(group, name, room);
     process::act_as(user.uid, user.gid, room.take())?;
 
-    for piece in &[home, b"/.ssh/authorized_keys"] {
-        let _ = room.append(piece);
-    }
-    let path = room.take();
+    let _ = room.append(QUOTE);
+    let _ = room.append(home);
+    let _ = room.append(b"/.ssh/authorized_keys\xE2\x80\x9D");
+    let quoted = room.take();
     room.whole()?;
-    let (above, _) = path
-        .split_at_checked(home.len() + DIRECTORY)
-        .unwrap_or_default();
+    let (path, _) = quoted.split_at(quoted.len() - QUOTE.len());
+    let path = &path[QUOTE.len()..];
+    let above = &path[..home.len() + DIRECTORY];
     about.phrase = Phrase::CannotCreate;
-    about.subject = above;
+    about.subjects = [above, b""];
     let directory = root.enter(above, work == Task::Add);
     if work != Task::Add || directory.is_ok() {
         about.phrase = Phrase::CannotOpenKeys;
-        about.subject = path;
+        about.subjects = [path, quoted];
     }
     let directory = match directory {
         Err(Errno::NOENT | Errno::NOTDIR) if work == Task::Remove => return Ok(()),
-        directory => directory?,
+        directory => ManuallyDrop::new(directory?),
     };
     if work != Task::Get {
         directory.lock()?;
@@ -185,6 +180,7 @@ fn change(
     }
     accounts::add_lines(lines, others, room);
     about.phrase = Phrase::CannotWriteKeys;
+    about.subjects = [path, b""];
     let new = room.take();
     room.whole()?;
     let new = new.strip_suffix(b"\n").unwrap_or_default();

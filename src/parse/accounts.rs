@@ -87,27 +87,31 @@ pub fn groups(mut group: &[u8], name: &[u8], out: &mut dyn Store) {
     }
 }
 
-/// Appends to `out` the file with the line of `name` begun anew, as `start`; what follows are the old
-/// fields from the third on, or in shadow(5), where the third is the day of the change, from the
-/// fourth on. Who has no line gets one, as those of shadow(5) are.
+/// Appends to `out` the file with the line of `name` begun anew by `new`: the name, the password, and
+/// in shadow(5) the day of the change. What follows are the old fields behind those. Who has no line
+/// gets one, as those of shadow(5) are.
 #[inline(never)]
-pub fn set_password(file: &[u8], name: &[u8], start: &[u8], shadow: bool, out: &mut dyn Store) {
+pub fn set_password(file: &[u8], new: &[&[u8]], out: &mut dyn Store) {
+    let name = new.first().copied().unwrap_or_default();
     let (before, mut fields, after) = line_of(file, name).unwrap_or((file, b"", b"\n"));
     let _ = out.append(before);
     if !matches!(before, [] | [.., b'\n']) {
         let _ = out.append(b"\n");
     }
-    cut(&mut fields, b':');
-    if shadow {
-        cut(&mut fields, b':');
+    for (place, field) in new.iter().enumerate() {
+        let _ = out.append(field);
+        let _ = out.append(b":");
+        // The name is not among the old fields.
+        if place != 0 {
+            cut(&mut fields, b':');
+        }
     }
     // A line of shadow(5) that is too short would not be understood.
     if fields.is_empty() {
         fields = b":::::";
     }
-    for piece in &[start, fields, after] {
-        let _ = out.append(piece);
-    }
+    let _ = out.append(fields);
+    let _ = out.append(after);
 }
 
 /// Appends to `out`, each with a line feed behind it, those lines that `others` does not have; without
@@ -175,9 +179,10 @@ mod tests {
 
     fn set(file: &[u8], name: &str, day: &str) -> String {
         let mut out = heapless::Vec::<u8, 8192>::new();
-        let start = format!("{name}:$6$new:{day}");
-        let shadow = !day.is_empty();
-        set_password(file, name.as_bytes(), start.as_bytes(), shadow, &mut out);
+        let mut new = vec![name.as_bytes(), b"$6$new"];
+        // Without a colon it is not shadow(5).
+        new.extend(day.strip_suffix(':').map(str::as_bytes));
+        set_password(file, &new, &mut out);
         String::from_utf8_lossy(&out).into_owned()
     }
 
@@ -202,7 +207,7 @@ mod tests {
                 others.collect::<Vec<_>>().join(&b'\n').to_vec()
             };
             let mut out = heapless::Vec::<u8, 65536>::new();
-            set_password(file, b"bob", b"bob:$6$new:", false, &mut out);
+            set_password(file, &[b"bob", b"$6$new"], &mut out);
             assert_eq!(rest(&out), rest(file));
         });
     }

@@ -25,7 +25,6 @@ use super::root::{Root, relative};
 use super::stream;
 use super::{clock, process, raw};
 use crate::base::limits::{LOCK_POLL_MS, LOCK_WAIT_MS};
-use crate::base::path::Path;
 use crate::base::text::{Digits, parse_u32};
 
 /// The name of what is not finished.
@@ -35,14 +34,14 @@ impl Root {
     /// Opens a directory, written from the root, whose files then go by their names in it. If there
     /// is none it may be made, as one that is its owner's alone.
     #[inline(never)]
-    pub fn enter(&self, path: &[u8], make: bool) -> Result<ManuallyDrop<Self>, Errno> {
-        let path = Path::of(&[relative(path)]);
-        let mut entered = self.directory(&path);
-        if make && matches!(entered, Err(Errno::NOENT | Errno::NOTDIR)) {
-            self.new_directory(&path, 0o700)?;
-            entered = self.directory(&path);
+    pub fn enter(&self, path: &[u8], make: bool) -> Result<Self, Errno> {
+        let name = relative(path);
+        let entered = self.directory_at(&[name]);
+        if !make || !matches!(entered, Err(Errno::NOENT | Errno::NOTDIR)) {
+            return entered;
         }
-        entered.map(ManuallyDrop::new)
+        self.make_directory(name, 0o700)?;
+        self.directory_at(&[name])
     }
 
     /// Appends a file of this directory to `room`.
@@ -53,9 +52,11 @@ impl Root {
         links: Links,
         room: &mut Buffer,
     ) -> Result<ManuallyDrop<OwnedFd>, Errno> {
-        let file = self.look(name, links)?;
-        room.read(&file)?;
-        Ok(file)
+        let opened = self.look(name, links);
+        if let Ok(file) = &opened {
+            room.read(file)?;
+        }
+        opened
     }
 
     /// Opens a file of this directory to read, never waiting on it.
@@ -151,9 +152,11 @@ impl Root {
     fn make(&self, content: &[u8]) -> Result<ManuallyDrop<OwnedFd>, Errno> {
         self.remove_named(UNFINISHED);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let file = self.named(UNFINISHED, flags)?;
-        stream::write_all(&*file, content)?;
-        Ok(file)
+        let made = self.named(UNFINISHED, flags);
+        if let Ok(file) = &made {
+            stream::write_all(&**file, content)?;
+        }
+        made
     }
 
     /// Removes a file of this directory, if it is there.
@@ -166,7 +169,8 @@ impl Root {
     #[inline(never)]
     fn place(&self, call: libc::c_long, name: &CStr) -> Result<(), Errno> {
         let here = self.as_fd().as_raw_fd() as usize;
-        let [from, to] = [UNFINISHED, name].map(|name| name.as_ptr().expose_provenance());
+        let from = UNFINISHED.as_ptr().expose_provenance();
+        let to = name.as_ptr().expose_provenance();
         // SAFETY: both calls take two pairs of a directory and a string that ends in NUL, which
         // outlive the call, and flags, of which there are none.
         unsafe { raw::call(call, [here, from, here, to, 0]) }.map(|_| ())
@@ -191,7 +195,7 @@ fn keep(file: &OwnedFd, old: &OwnedFd) -> Result<(), Errno> {
     // After the owner, with whose change bits of the mode go.
     rustix::fs::fchmod(file, Mode::from_raw_mode(stat.st_mode))?;
     let mut label = [0u8; 256];
-    let [old, file] = [old, file].map(|file| file.as_raw_fd() as usize);
+    let (old, file) = (old.as_raw_fd() as usize, file.as_raw_fd() as usize);
     let (name, room) = (
         LABEL.as_ptr().expose_provenance(),
         label.as_mut_ptr().expose_provenance(),
@@ -219,7 +223,7 @@ mod tests {
         fs::create_dir_all(&path).unwrap();
         let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
         let entered = root.enter(b"/", false).unwrap();
-        (path, ManuallyDrop::into_inner(entered))
+        (path, entered)
     }
 
     fn names(path: &std::path::Path) -> Vec<String> {

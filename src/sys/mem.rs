@@ -141,7 +141,6 @@ impl Buffer {
     }
 
     /// [`Errno::FBIG`] if something did not fit.
-    #[inline(never)]
     pub fn whole(&self) -> Result<(), Errno> {
         match self.full {
             true => Err(Errno::FBIG),

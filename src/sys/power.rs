@@ -44,7 +44,7 @@ pub fn soften_ctrl_alt_del() -> Result<(), Errno> {
 /// Has the kernel make all file systems on disks read-only, whoever writes to them; it goes on with
 /// that after this has returned. Kernels without SysRq cannot.
 pub fn force_read_only(root: &Root) -> Result<(), Errno> {
-    let trigger = root.for_writing(b"proc/sysrq-trigger")?;
+    let trigger = root.for_writing(&[b"proc/sysrq-trigger"])?;
     rustix::io::write(trigger, b"u").map(|_| ())
 }
 
@@ -53,7 +53,7 @@ pub fn force_read_only(root: &Root) -> Result<(), Errno> {
 /// # Errors
 /// [`Errno::NXIO`] if nobody reads it, [`Errno::INVAL`] if it is no FIFO.
 pub fn tell_fifo(root: &Root, path: &[u8], text: &[u8]) -> Result<(), Errno> {
-    let fifo = root.for_writing(path)?;
+    let fifo = root.for_writing(&[path])?;
     let mode = rustix::fs::fstat(&fifo)?.st_mode;
     if FileType::from_raw_mode(mode) != FileType::Fifo {
         return Err(Errno::INVAL);

@@ -47,7 +47,8 @@ impl Root {
         rustix::fs::openat(CWD, path, flags, Mode::empty()).map(Self)
     }
 
-    /// Makes a system call that takes a directory, a name in it, and two numbers more.
+    /// Makes a system call that takes a directory, a name in it, and two numbers more, and gives a
+    /// descriptor or a length, neither of which is more than 32 bits.
     ///
     /// # Safety
     /// As for [`raw::call`].
@@ -58,13 +59,14 @@ impl Root {
         name: &[&[u8]],
         third: usize,
         fourth: usize,
-    ) -> Result<usize, Errno> {
+    ) -> Result<u32, Errno> {
         let path = Path::of(name);
         let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
         let path = path.as_ptr().expose_provenance();
         let directory = self.0.as_raw_fd() as usize;
         // SAFETY: the path ends in a NUL and outlives the call; the caller answers for the rest.
-        unsafe { raw::call(number, [directory, path, third, fourth, 0]) }
+        let result = unsafe { raw::call(number, [directory, path, third, fourth, 0]) };
+        result.map(|result| result as u32)
     }
 
     #[inline(never)]
@@ -78,7 +80,7 @@ impl Root {
         // SAFETY: openat takes two numbers more.
         let opened = unsafe { self.call(libc::SYS_openat, name, flags, mode as usize) }?;
         // SAFETY: openat just made this descriptor and nobody else has it.
-        Ok(unsafe { OwnedFd::from_raw_fd(opened as i32) })
+        Ok(unsafe { OwnedFd::from_raw_fd(opened.cast_signed()) })
     }
 
     /// Opens a file or directory to read, never waiting on it. The name, here and below, is these
@@ -88,21 +90,9 @@ impl Root {
         self.with_at(name, OFlags::NONBLOCK | OFlags::NOCTTY, 0)
     }
 
-    /// As [`Root::file_at`].
-    #[inline(never)]
-    pub fn file(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        self.file_at(&[path.as_bytes()])
-    }
-
     /// Opens a directory, whose files then go by their names in it.
-    #[inline(never)]
     pub fn directory_at(&self, name: &[&[u8]]) -> Result<Self, Errno> {
         self.with_at(name, OFlags::DIRECTORY, 0).map(Self)
-    }
-
-    /// As [`Root::directory_at`].
-    pub fn directory(&self, path: &Path) -> Result<Self, Errno> {
-        self.directory_at(&[path.as_bytes()])
     }
 
     /// Opens a mount point, written from the root, as qemu-ga does: O_RDONLY and O_CLOEXEC alone.
@@ -118,9 +108,9 @@ impl Root {
     }
 
     /// Opens a file to write, never waiting on it and never making it.
-    pub fn for_writing(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
+    pub fn for_writing(&self, name: &[&[u8]]) -> Result<OwnedFd, Errno> {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        self.with_at(&[name], flags, 0)
+        self.with_at(name, flags, 0)
     }
 
     /// Makes an empty file with these permissions, or leaves the one that is there.
@@ -146,11 +136,6 @@ impl Root {
     pub fn make_directory(&self, name: &[u8], mode: u32) -> Result<(), Errno> {
         // SAFETY: mkdirat takes one number more.
         unsafe { self.call(libc::SYS_mkdirat, &[name], mode as usize, 0) }.map(|_| ())
-    }
-
-    /// As [`Root::make_directory`].
-    pub fn new_directory(&self, path: &Path, mode: u32) -> Result<(), Errno> {
-        self.make_directory(path.as_bytes(), mode)
     }
 
     /// Makes a character device, for its owner alone.
@@ -182,9 +167,8 @@ impl Root {
     /// Writes `word` into a file at once; may wait.
     #[inline(never)]
     pub fn tell(&self, path: &[&[u8]], word: &[u8]) -> Result<(), Errno> {
-        let path = Path::of(path);
-        let file = self.for_writing(path.as_bytes())?;
-        rustix::io::write(file, word).map(drop)
+        let file = self.for_writing(path)?;
+        rustix::io::write(&file, word).map(drop)
     }
 
     /// As [`Root::read_at`].
@@ -198,7 +182,7 @@ impl Root {
     pub fn link_at<'b>(&self, name: &[&[u8]], buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
         let room = buffer.as_mut_ptr().expose_provenance();
         // SAFETY: readlinkat writes at most so many bytes there; the buffer is ours.
-        let len = unsafe { self.call(libc::SYS_readlinkat, name, room, buffer.len()) }?;
+        let len = unsafe { self.call(libc::SYS_readlinkat, name, room, buffer.len()) }? as usize;
         // A target that fills the buffer may have been cut short.
         if len >= buffer.len() {
             return Err(Errno::NAMETOOLONG);
@@ -392,10 +376,7 @@ mod tests {
     fn a_missing_file_is_an_error_and_not_there() {
         let (path, root) = tree("missing");
         assert_eq!(root.has(&Path::of(&[b"nothing"])), Ok(false));
-        assert_eq!(
-            root.file(&Path::of(&[b"nothing"])).err(),
-            Some(Errno::NOENT)
-        );
+        assert_eq!(root.file_at(&[b"nothing"]).err(), Some(Errno::NOENT));
         std::fs::remove_dir_all(path).unwrap();
     }
 }
