@@ -112,7 +112,7 @@ mod tests {
     use crate::sys::mem::Buffer;
 
     fn reply(root: &Root) -> String {
-        let mut out = Buffer::new(&mut [], 1 << 20);
+        let mut out = Buffer::growing(1 << 20);
         let mut reply = Reply::new(&mut out, None);
         let outcome = list(root, &mut reply).map(|_| ());
         reply.finish(outcome);

@@ -137,7 +137,7 @@ fn give_back(state: &mut State, _: Outcome) {
 
 fn write(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     give_back(state, Outcome::Lost);
-    let mut data = Buffer::new(&mut [], REQUEST_BYTES);
+    let mut data = Buffer::growing(REQUEST_BYTES);
     if let Some(text) = args.string(const { place(FILE_WRITE, "buf-b64") }) {
         decode(text, &mut data, Phrase::CannotWriteFile, reply)?;
     }

@@ -197,7 +197,7 @@ mod tests {
     use std::fs;
 
     fn reply(root: &Root, kind: &Kind) -> String {
-        let mut out = Buffer::new(&mut [], 16 << 20);
+        let mut out = Buffer::growing(16 << 20);
         let mut reply = Reply::new(&mut out, None);
         let outcome = list(root, kind, &mut reply).map(drop);
         reply.finish(outcome);

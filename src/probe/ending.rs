@@ -100,7 +100,7 @@ const ON_DISKS: [&[u8]; 5] = [b"btrfs", b"bcachefs", b"zfs", b"ubifs", b"overlay
 impl Default for MountPoints {
     fn default() -> Self {
         Self {
-            names: Buffer::new(&mut [], MOUNT_LIST_BYTES),
+            names: Buffer::growing(MOUNT_LIST_BYTES),
         }
     }
 }

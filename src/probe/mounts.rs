@@ -84,7 +84,7 @@ type Trailer = [[u8; 4]; 4];
 impl Default for Mounts {
     fn default() -> Self {
         Self {
-            records: Buffer::new(&mut [], MOUNT_LIST_BYTES),
+            records: Buffer::growing(MOUNT_LIST_BYTES),
         }
     }
 }

@@ -32,7 +32,7 @@ pub struct Users {
 impl Default for Users {
     fn default() -> Self {
         Self {
-            records: Buffer::new(&mut [], LOGIN_LIST_BYTES),
+            records: Buffer::growing(LOGIN_LIST_BYTES),
         }
     }
 }

@@ -19,14 +19,16 @@ use crate::base::store::{Full, Store};
 /// The unit in which mappings grow at first; from there on they double.
 const MAPPING_BYTES: usize = 64 << 10;
 
-/// One private anonymous mapping, which is there until [`Mapping::give_back`].
-struct Mapping {
+/// So many bytes of memory: where a buffer rests, or an anonymous mapping.
+#[derive(Clone, Copy)]
+struct Room {
     start: NonNull<u8>,
     len: usize,
 }
 
-impl Mapping {
-    fn new(len: usize) -> Result<Self, Errno> {
+impl Room {
+    /// A new mapping, zero-filled.
+    fn map(len: usize) -> Result<Self, Errno> {
         // SAFETY: a new private mapping at an address of the kernel's choice touches no memory that
         // exists already.
         let start = unsafe {
@@ -40,53 +42,18 @@ impl Mapping {
         let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
         Ok(Self { start, len })
     }
-
-    fn grow(&mut self, len: usize) -> Result<(), Errno> {
-        // SAFETY: `start` and `len` are those of a mapping this value owns alone, and `&mut self`
-        // proves that no slice of it is alive while it moves.
-        let start = unsafe {
-            mremap(
-                self.start.as_ptr().cast(),
-                self.len,
-                len,
-                MremapFlags::MAYMOVE,
-            )
-        }?;
-        self.start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
-        self.len = len;
-        Ok(())
-    }
-
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is readable over its whole length, zero-filled where never written,
-        // and lives as long as `self`.
-        unsafe { core::slice::from_raw_parts(self.start.as_ptr(), self.len) }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and writable; `&mut self` makes this the only reference.
-        unsafe { core::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
-    }
-}
-
-// SAFETY: memory of the process is any thread's, and this value is the only one that reaches it.
-unsafe impl Send for Mapping {}
-
-impl Mapping {
-    fn give_back(self) {
-        // SAFETY: the mapping is this value's alone and nothing refers to it any more. The call
-        // fails only for arguments that are not a mapping, so there is nothing to report.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
-    }
 }
 
 /// A byte store that rests in place and borrows a mapping to grow.
 ///
 /// The mapping goes back to the kernel as soon as the store is cut back to what fits in place.
 pub struct Buffer {
-    at_rest: &'static mut [u8],
-    mapping: Option<Mapping>,
-    /// Where what is stored begins and ends.
+    /// Where bytes are stored: the place below, or a mapping that is this buffer's alone.
+    room: Room,
+    /// Where it rests: memory that was lent to this buffer alone and for good.
+    at_rest: Room,
+    /// Where what is stored begins and ends: not behind the end of the room, and not the other way
+    /// round.
     start: usize,
     end: usize,
     cap: usize,
@@ -95,12 +62,27 @@ pub struct Buffer {
     kept: bool,
 }
 
+// SAFETY: memory of the process is any thread's, and this value is the only one that reaches it.
+unsafe impl Send for Buffer {}
+
 impl Buffer {
     /// An empty buffer that rests in `at_rest` and grows up to `cap` bytes.
     pub const fn new(at_rest: &'static mut [u8], cap: usize) -> Self {
+        let len = at_rest.len();
+        let start = NonNull::from_mut(at_rest).cast();
+        Self::resting(Room { start, len }, cap)
+    }
+
+    /// An empty buffer that rests nowhere and grows up to `cap` bytes.
+    #[inline(never)]
+    pub fn growing(cap: usize) -> Self {
+        Self::new(&mut [], cap)
+    }
+
+    const fn resting(at_rest: Room, cap: usize) -> Self {
         Self {
+            room: at_rest,
             at_rest,
-            mapping: None,
             start: 0,
             end: 0,
             cap,
@@ -114,27 +96,20 @@ impl Buffer {
     /// are written to.
     #[inline(never)]
     pub fn lasting(bytes: usize) -> ManuallyDrop<Self> {
-        let room = Mapping::new(bytes).map(|mapping| {
-            // SAFETY: the mapping is readable and writable over its whole length, nobody else knows
-            // of it, and it is never given back, so it stays until the process ends.
-            unsafe { core::slice::from_raw_parts_mut(mapping.start.as_ptr(), mapping.len) }
+        // Nobody else knows of it, and it is never given back.
+        let room = Room::map(bytes).unwrap_or(Room {
+            start: NonNull::dangling(),
+            len: 0,
         });
-        let room = room.unwrap_or_default();
-        let cap = room.len();
-        ManuallyDrop::new(Self::new(room, cap))
+        ManuallyDrop::new(Self::resting(room, room.len))
     }
 
     /// Appends the rest of a file; [`Errno::FBIG`] if that fills the buffer.
     #[inline(never)]
     pub fn read(&mut self, file: &OwnedFd) -> Result<(), Errno> {
-        loop {
-            let end = self.end;
-            let room = self.room().get_mut(end..).unwrap_or_default();
-            match stream::read(file, room)? {
-                Read::Bytes(count) => self.end += count,
-                // Reading into no room at all looks like the end of the file.
-                _ => break,
-            }
+        // Reading into no room at all looks like the end of the file.
+        while let Read::Bytes(count) = stream::read(file, self.free())? {
+            self.end += count;
         }
         self.full |= self.end == self.cap;
         self.whole()
@@ -152,11 +127,21 @@ impl Buffer {
     /// put down behind it. [`Buffer::whole`] tells if it fitted, and all before it.
     #[inline(never)]
     pub fn take(&mut self) -> &'static [u8] {
+        // No such buffer; what it stores may move.
+        if self.is_mapped() {
+            return b"";
+        }
         let len = core::mem::take(&mut self.end);
-        let room = core::mem::take(&mut self.at_rest);
-        let (run, rest) = room.split_at_mut_checked(len).unwrap_or_default();
-        self.cap = rest.len();
-        self.at_rest = rest;
+        // SAFETY: where a buffer rests is its own for good, and it parts here with the first bytes of
+        // that, which are initialised, as many as are stored.
+        let run = unsafe { core::slice::from_raw_parts(self.room.start.as_ptr(), len) };
+        self.cap = self.room.len - len;
+        self.room = Room {
+            // SAFETY: not behind the end of the room, as above.
+            start: unsafe { self.room.start.add(len) },
+            len: self.cap,
+        };
+        self.at_rest = self.room;
         run
     }
 
@@ -168,9 +153,9 @@ impl Buffer {
     /// Appends `more` bytes whose value does not matter, to be written by the caller.
     pub fn extend(&mut self, more: usize) -> Result<&mut [u8], Full> {
         self.reserve(more)?;
-        let start = self.end;
         self.end += more;
-        Ok(&mut self.room()[start..start + more])
+        let start = self.len() - more;
+        Ok(&mut self.bytes_mut()[start..])
     }
 
     /// Bytes stored.
@@ -192,59 +177,105 @@ impl Buffer {
         }
     }
 
-    fn room(&mut self) -> &mut [u8] {
-        match &mut self.mapping {
-            Some(mapping) => mapping.bytes_mut(),
-            None => self.at_rest,
+    /// The room behind what is stored.
+    fn free(&mut self) -> &mut [u8] {
+        // SAFETY: the room is readable and writable over its whole length, what is stored ends within
+        // it, and `&mut self` makes this the only reference to it.
+        unsafe {
+            let start = self.room.start.add(self.end);
+            core::slice::from_raw_parts_mut(start.as_ptr(), self.room.len - self.end)
         }
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.room.start != self.at_rest.start
     }
 
     /// Makes room for `more` bytes behind what is stored.
     fn reserve(&mut self, more: usize) -> Result<(), Full> {
         if self.start != 0 {
-            let stored = self.start..self.end;
-            self.room().copy_within(stored.clone(), 0);
-            (self.start, self.end) = (0, stored.len());
+            // SAFETY: what is stored lies within the room, and thus also from its beginning.
+            unsafe {
+                let from = self.room.start.add(self.start);
+                self.room.start.copy_from(from, self.len());
+            }
+            (self.start, self.end) = (0, self.len());
         }
         let need = self
             .end
             .checked_add(more)
             .filter(|need| *need <= self.cap)
             .ok_or(Full)?;
-        let have = self
-            .mapping
-            .as_ref()
-            .map_or(self.at_rest.len(), |mapping| mapping.len);
-        if need <= have {
+        if need <= self.room.len {
             return Ok(());
         }
         // Doubling keeps the number of mremap calls small; pages beyond need are never touched.
         let len = need
-            .max(have.saturating_mul(2))
+            .max(self.room.len.saturating_mul(2))
             .next_multiple_of(MAPPING_BYTES);
-        match &mut self.mapping {
-            Some(mapping) => mapping.grow(len).map_err(|_| Full)?,
-            None => {
-                let mut mapping = Mapping::new(len).map_err(|_| Full)?;
-                mapping.bytes_mut()[..self.end].copy_from_slice(&self.at_rest[..self.end]);
-                self.mapping = Some(mapping);
-            }
+        self.room = if self.is_mapped() {
+            self.remap(len)
+        } else {
+            self.move_to_mapping(len)
         }
+        .map_err(|_| Full)?;
         Ok(())
+    }
+
+    fn remap(&mut self, len: usize) -> Result<Room, Errno> {
+        // SAFETY: the room is a mapping that is this buffer's alone, and `&mut self` proves that no
+        // slice of it is alive while it moves.
+        let start = unsafe {
+            mremap(
+                self.room.start.as_ptr().cast(),
+                self.room.len,
+                len,
+                MremapFlags::MAYMOVE,
+            )
+        }?;
+        let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
+        Ok(Room { start, len })
+    }
+
+    fn move_to_mapping(&mut self, len: usize) -> Result<Room, Errno> {
+        let room = Room::map(len)?;
+        // SAFETY: the mapping is new, and longer than the room that it takes the place of, in which
+        // what is stored ends.
+        unsafe {
+            room.start
+                .copy_from_nonoverlapping(self.room.start, self.end)
+        };
+        Ok(room)
+    }
+
+    /// Gives a mapping back, for which there must be no more use.
+    fn unmap(&mut self) {
+        let Room { start, len } = self.room;
+        self.room = self.at_rest;
+        // SAFETY: the mapping was this buffer's alone and nothing refers to it any more. The call
+        // fails only for arguments that are not a mapping, so there is nothing to report.
+        let _ = unsafe { munmap(start.as_ptr().cast(), len) };
     }
 }
 
 impl Store for Buffer {
     #[inline(never)]
     fn bytes(&self) -> &[u8] {
-        let room = self.mapping.as_ref().map_or(&*self.at_rest, Mapping::bytes);
-        &room[self.start..self.end]
+        // SAFETY: what is stored lies within the room, which is readable over its whole length, and
+        // nobody writes to it as long as this borrows `self`.
+        unsafe {
+            let start = self.room.start.add(self.start);
+            core::slice::from_raw_parts(start.as_ptr(), self.len())
+        }
     }
 
     #[inline(never)]
     fn bytes_mut(&mut self) -> &mut [u8] {
-        let stored = self.start..self.end;
-        &mut self.room()[stored]
+        // SAFETY: as above, and writable; `&mut self` makes this the only reference.
+        unsafe {
+            let start = self.room.start.add(self.start);
+            core::slice::from_raw_parts_mut(start.as_ptr(), self.len())
+        }
     }
 
     fn append(&mut self, more: &[u8]) -> Result<(), Full> {
@@ -252,9 +283,16 @@ impl Store for Buffer {
             self.full = true;
             return Err(Full);
         }
-        let start = self.end;
-        self.room()[start..start + more.len()].copy_from_slice(more);
-        self.end = start + more.len();
+        // SAFETY: there is room for as many bytes behind what is stored, and `more` is no part of it:
+        // `&mut self` proves that nothing else refers to it.
+        unsafe {
+            let from = NonNull::from_ref(more).cast();
+            self.room
+                .start
+                .add(self.end)
+                .copy_from_nonoverlapping(from, more.len());
+        }
+        self.end += more.len();
         Ok(())
     }
 
@@ -264,12 +302,14 @@ impl Store for Buffer {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
-        if self.end <= self.at_rest.len()
-            && !self.kept
-            && let Some(mapping) = self.mapping.take()
-        {
-            self.at_rest[..self.end].copy_from_slice(&mapping.bytes()[..self.end]);
-            mapping.give_back();
+        if self.end <= self.at_rest.len && !self.kept && self.is_mapped() {
+            // SAFETY: that much fits, and a mapping is no part of where the buffer rests.
+            unsafe {
+                self.at_rest
+                    .start
+                    .copy_from_nonoverlapping(self.room.start, self.end)
+            };
+            self.unmap();
         }
     }
 }
@@ -278,8 +318,8 @@ impl Drop for Buffer {
     // Of the buffer, not of what is in it: one call wherever a buffer ends.
     #[inline(never)]
     fn drop(&mut self) {
-        if let Some(mapping) = self.mapping.take() {
-            mapping.give_back();
+        if self.is_mapped() {
+            self.unmap();
         }
     }
 }
@@ -339,7 +379,7 @@ mod tests {
     fn a_buffer_grows_into_a_mapping_and_comes_back() {
         let mut buffer = buffer(8, 300_000);
         assert_eq!(buffer.append(b"12345678"), Ok(()));
-        assert!(buffer.mapping.is_none());
+        assert!(!buffer.is_mapped());
         assert_eq!(buffer.append(&[b'x'; 200_000]), Ok(()));
         assert_eq!(buffer.append(&[b'y'; 99_992]), Ok(()));
         assert_eq!(buffer.len(), 300_000);
@@ -347,7 +387,7 @@ mod tests {
         buffer.consume(4);
         assert_eq!(&buffer.bytes()[..5], b"5678x");
         buffer.truncate(4);
-        assert!(buffer.mapping.is_none());
+        assert!(!buffer.is_mapped());
         assert_eq!(buffer.bytes(), b"5678");
         buffer.consume(9);
         assert!(buffer.is_empty());
