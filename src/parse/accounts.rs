@@ -33,22 +33,29 @@ fn cut<'a>(rest: &mut &'a [u8], separator: u8) -> Option<&'a [u8]> {
 }
 
 /// The first line whose first field is `name`: what stands before it, its other fields, and what
-/// stands behind it, line feed and all.
+/// stands behind it, line feed and all. If there is none, it would be the last, without other fields.
 ///
 /// It must be a name of somebody's own: `+` and `-` begin lines that stand for others'.
 #[inline(never)]
-fn line_of<'a>(file: &'a [u8], name: &[u8]) -> Option<(&'a [u8], &'a [u8], &'a [u8])> {
-    if matches!(name, [] | [b'+' | b'-', ..]) {
-        return None;
-    }
+fn line_of<'a>(file: &'a [u8], name: &[u8]) -> [&'a [u8]; 3] {
     let mut rest = file;
+    if matches!(name, [] | [b'+' | b'-', ..]) {
+        rest = b"";
+    }
     loop {
-        let start = file.len().wrapping_sub(rest.len());
-        let line = cut(&mut rest, b'\n')?;
+        let line_on = rest;
+        let Some(line) = cut(&mut rest, b'\n') else {
+            return [file, b"", b"\n"];
+        };
         let mut fields = line;
         if cut(&mut fields, b':') == Some(name) {
-            let (before, line_on) = file.split_at_checked(start)?;
-            return Some((before, fields, line_on.get(line.len()..)?));
+            let start = file.len().wrapping_sub(line_on.len());
+            let before = file.get(..start).unwrap_or_default();
+            return [
+                before,
+                fields,
+                line_on.get(line.len()..).unwrap_or_default(),
+            ];
         }
     }
 }
@@ -56,7 +63,7 @@ fn line_of<'a>(file: &'a [u8], name: &[u8]) -> Option<(&'a [u8], &'a [u8], &'a [
 /// The user called `name`; the first, if there are several.
 #[inline(never)]
 pub fn user<'a>(passwd: &'a [u8], name: &[u8]) -> Option<User<'a>> {
-    let (_, mut fields, _) = line_of(passwd, name)?;
+    let [_, mut fields, _] = line_of(passwd, name);
     let mut next = || cut(&mut fields, b':');
     let password = next()?;
     let (uid, gid) = (parse_u32(next()?)?, parse_u32(next()?)?);
@@ -93,7 +100,7 @@ pub fn groups(mut group: &[u8], name: &[u8], out: &mut dyn Store) {
 #[inline(never)]
 pub fn set_password(file: &[u8], new: &[&[u8]], out: &mut dyn Store) {
     let name = new.first().copied().unwrap_or_default();
-    let (before, mut fields, after) = line_of(file, name).unwrap_or((file, b"", b"\n"));
+    let [before, mut fields, after] = line_of(file, name);
     let _ = out.append(before);
     if !matches!(before, [] | [.., b'\n']) {
         let _ = out.append(b"\n");
