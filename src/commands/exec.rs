@@ -19,7 +19,6 @@
 use core::ffi::CStr;
 
 use super::{PID, Slow, cannot, decode};
-use crate::base::path::Path;
 use crate::base::text::cut;
 use crate::base::texts::Phrase;
 use crate::state::State;
@@ -27,7 +26,7 @@ use crate::state::programs::{Capture, Stream};
 use crate::sys::args::variable;
 use crate::sys::log::Level;
 use crate::sys::process::{self, Ended, Vectors};
-use crate::sys::{Errno, clock, words};
+use crate::sys::{clock, words};
 use crate::wire::args::{Alternate, Args, Other, Param, Type, may, must, place};
 use crate::wire::emit::Object;
 use crate::wire::json::Json;
@@ -105,33 +104,30 @@ fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<
 
 /// Becomes the program; returns only if that failed.
 fn work(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let given = [
-        args.value(const { place(EXEC_PARAMS, "path") }),
-        args.value(const { place(EXEC_PARAMS, "arg") }),
-        args.value(const { place(EXEC_PARAMS, "env") }),
-    ];
+    let given = |place| args.value(place).unwrap_or_default();
+    let path = given(const { place(EXEC_PARAMS, "path") });
+    let arg = given(const { place(EXEC_PARAMS, "arg") });
+    let env = given(const { place(EXEC_PARAMS, "env") });
     // Decoded, none is longer than it was written, its NUL counted.
-    let room = given.iter().flatten().map(|value| value.text().len()).sum();
+    let room = path.text().len() + arg.text().len() + env.text().len();
     let mut vectors = Vectors::new(room);
-    let [path, arg, env] = given;
-    let name = path.map_or(&b""[..], |path| put(path, &mut vectors));
+    vectors.begin();
+    let name = put(path, &mut vectors);
     put_all(arg, &mut vectors);
     vectors.end();
+    put_all(env, &mut vectors);
     let own = state.programs.environment;
-    let mut search = put_all(env, &mut vectors);
-    if env.is_none() {
+    if env.text().is_empty() {
         vectors.add_all(own);
         let count = if process::is_root() { 4 } else { 2 };
-        for entry in DEFAULTS.iter().take(count) {
+        for entry in &DEFAULTS[..count] {
             if variable(own, cut(&mut entry.to_bytes(), b'=')).is_none() {
                 vectors.add(entry);
             }
         }
     }
-    let path = || DEFAULTS.first().and_then(|entry| entry.to_bytes().get(5..));
-    search = search.or_else(|| variable(own, b"PATH")).or_else(path);
-    let search = search.unwrap_or_default();
-    let errno = search_and_run(name, search, &mut vectors);
+    let path = variable(own, b"PATH").unwrap_or(&DEFAULTS[0].to_bytes()[5..]);
+    let errno = vectors.run(name, path);
     Err(reply.say(
         Phrase::CannotExecute,
         &[b"\xE2\x80\x9C", name, b"\xE2\x80\x9D", &words(errno)],
@@ -142,50 +138,16 @@ fn work(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
 /// Adds a string of the request.
 #[inline(never)]
 fn put(string: Json<'_>, vectors: &mut Vectors) -> &'static [u8] {
-    if let Some(string) = string.string() {
-        // What does not fit is found out at the end.
-        let _ = string.decode(vectors.text());
-    }
+    // What does not fit is found out at the end.
+    let _ = string.string().unwrap_or_default().decode(vectors.text());
     vectors.push()
 }
 
-/// Adds all strings of a list; gives the value of the first that sets PATH.
+/// Adds all strings of a list.
 #[inline(never)]
-fn put_all(list: Option<Json<'_>>, vectors: &mut Vectors) -> Option<&'static [u8]> {
-    let mut path = None;
-    if let Some(list) = list {
-        for string in list.items() {
-            let string = put(string, vectors);
-            path = path.or_else(|| string.strip_prefix(b"PATH="));
-        }
-    }
-    path
-}
-
-/// Runs the first program of that name that can be run, or gives why none can.
-fn search_and_run(name: &[u8], mut search: &[u8], vectors: &mut Vectors) -> Errno {
-    if name.is_empty() || name.contains(&b'/') {
-        search = b"";
-    }
-    let mut denied = false;
-    loop {
-        let rest = search.len();
-        let directory = cut(&mut search, b':');
-        let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
-        let file = Path::of(&[directory, slash, name]);
-        let Some(file) = file.as_c_str() else {
-            return Errno::NAMETOOLONG;
-        };
-        let last = vectors.execute(file);
-        match last {
-            Errno::ACCESS => denied = true,
-            Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {}
-            _ => return last,
-        }
-        // Nothing followed, not even a colon.
-        if directory.len() == rest {
-            return if denied { Errno::ACCESS } else { last };
-        }
+fn put_all(list: Json<'_>, vectors: &mut Vectors) {
+    for string in list.items() {
+        put(string, vectors);
     }
 }
 

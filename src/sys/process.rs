@@ -11,11 +11,13 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::args::Strings;
+use super::args::{Strings, variable};
 use super::mem::Buffer;
 use super::signal;
 use crate::base::limits::REQUEST_BYTES;
+use crate::base::path::Path;
 use crate::base::store::Store;
+use crate::base::text::cut;
 
 use super::raw;
 
@@ -163,21 +165,24 @@ pub struct Vectors {
     /// Strings, each ended by a NUL.
     text: ManuallyDrop<Buffer>,
     /// Their addresses: the shell, should it be needed, the arguments, a null, the environment, nulls.
-    list: Buffer,
+    list: ManuallyDrop<Buffer>,
     /// Where the environment begins.
     second: usize,
 }
 
 impl Vectors {
-    /// None yet, and room for so many bytes of strings and their NULs.
+    /// None yet, and room for so many bytes of strings and their NULs. First comes [`Vectors::begin`].
     pub fn new(room: usize) -> Self {
-        let mut new = Self {
+        Self {
             text: Buffer::lasting(room),
-            list: Buffer::new(&mut [], REQUEST_BYTES),
+            list: ManuallyDrop::new(Buffer::growing(REQUEST_BYTES)),
             second: 0,
-        };
-        new.add(SHELL);
-        new
+        }
+    }
+
+    /// Begins the list, with what runs a script that does not say so itself.
+    pub fn begin(&mut self) {
+        self.add(SHELL);
     }
 
     /// Where the next string is to be written, which holds no NUL.
@@ -190,7 +195,7 @@ impl Vectors {
         let _ = self.text.append(b"\0");
         let run = self.text.take();
         self.add_address(run.as_ptr());
-        run.strip_suffix(b"\0").unwrap_or_default()
+        run.split_last().map_or(b"", |(_, string)| string)
     }
 
     /// Adds a string.
@@ -217,17 +222,52 @@ impl Vectors {
         let _ = self.list.append(&address.expose_provenance().to_ne_bytes());
     }
 
-    /// Becomes the program at `path`, or the shell running the script at `path`. Returns only if that
-    /// failed, with the reason.
+    /// Becomes the program called `name`, as execvpe(3) does, but for what `PATH` is there; returns
+    /// only if that failed, with the reason. A name without a slash is looked for in the directories
+    /// of PATH, of the environment given here or else of `path`; if several have it, the first that
+    /// can be run is it.
     ///
     /// Signals are then as every program expects them, and descriptors above 2 closed.
-    pub fn execute(&mut self, path: &CStr) -> Errno {
+    pub fn run(&mut self, name: &[u8], path: &[u8]) -> Errno {
         self.add_address(ptr::null());
-        // Both know if anything of what they were given did not fit.
-        if self.text.whole().is_err() || self.list.append(&[]).is_err() {
+        if self.text.whole().is_err() || self.list.whole().is_err() {
             return Errno::NOMEM;
         }
+        // SAFETY: there the environment begins, which now ends in a null; its strings are never given
+        // back. The list is aligned for addresses, because a mapping begins with a page and nothing
+        // of this buffer rests anywhere else; it stays as it is while this reads it.
+        let environment =
+            unsafe { Strings::new(self.list.bytes().as_ptr().add(self.second).cast()) };
+        let mut search = variable(environment, b"PATH").unwrap_or(path);
+        if name.is_empty() || name.contains(&b'/') {
+            search = b"";
+        }
         signal::restore();
+        let mut denied = false;
+        loop {
+            let rest = search.len();
+            let directory = cut(&mut search, b':');
+            let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
+            let file = Path::of(&[directory, slash, name]);
+            let Some(file) = file.as_c_str() else {
+                return Errno::NAMETOOLONG;
+            };
+            let errno = self.execute(file);
+            match errno {
+                Errno::ACCESS => denied = true,
+                Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {}
+                _ => return errno,
+            }
+            // Nothing followed, not even a colon.
+            if directory.len() == rest {
+                return if denied { Errno::ACCESS } else { errno };
+            }
+        }
+    }
+
+    /// Becomes the program at `path`, or the shell running the script at `path`. Returns only if that
+    /// failed, with the reason. The environment has ended.
+    fn execute(&mut self, path: &CStr) -> Errno {
         // SAFETY: with this flag close_range closes nothing now, but when another program is executed,
         // which uses none of the values that descriptors above 2 belong to. A kernel without it leaves
         // open what was not marked so before, and the agent marks all of its own.

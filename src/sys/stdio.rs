@@ -7,6 +7,8 @@ use rustix::event::epoll::{CreateFlags, create};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::raw;
+
 /// Makes sure that descriptors 0 to 2 are open, so that no channel can get their numbers and be
 /// mistaken for the log. The kernel starts PID 1 without them where there is no console.
 pub fn secure() {
@@ -36,9 +38,10 @@ fn to_console(from: FileType) {
     let Ok(console) = open(c"/dev/console").or_else(|_| open(c"/dev/null")) else {
         return;
     };
-    // SAFETY: `secure` made sure that descriptor 0 is open, and nothing here ever closes it.
-    let stdin = unsafe { rustix::stdio::stdin() };
-    for (number, fd) in [stdin, stdout(), stderr()].into_iter().enumerate() {
+    for number in 0..3 {
+        // SAFETY: `secure` made sure that descriptors 0 to 2 are open, and nothing here ever closes
+        // one.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
         let kind = rustix::fs::fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
         if kind == Ok(from) {
             put(number, &console);
@@ -46,11 +49,13 @@ fn to_console(from: FileType) {
     }
 }
 
-fn put(number: usize, fd: &OwnedFd) {
-    let _ = match number {
-        0 => rustix::stdio::dup2_stdin(fd),
-        1 => rustix::stdio::dup2_stdout(fd),
-        _ => rustix::stdio::dup2_stderr(fd),
+/// Makes one of descriptors 0 to 2 a copy of one above them.
+fn put(number: i32, fd: &OwnedFd) {
+    // SAFETY: dup3 takes any numbers. What it closes is nobody's: descriptors 0 to 2 are borrowed as
+    // what they are at that moment.
+    let _ = unsafe {
+        let args = [fd.as_raw_fd() as usize, number as usize, 0, 0, 0];
+        raw::call(libc::SYS_dup3, args)
     };
 }
 
@@ -58,7 +63,7 @@ fn put(number: usize, fd: &OwnedFd) {
 /// Without any they stay.
 pub fn replace(ends: &[Option<OwnedFd>; 3]) {
     let mut last = None;
-    for (number, end) in ends.iter().enumerate() {
+    for (number, end) in (0..).zip(ends) {
         last = end.as_ref().or(last);
         if let Some(end) = last {
             put(number, end);
