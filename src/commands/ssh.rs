@@ -183,7 +183,8 @@ fn change(
     about.subjects = [path, b""];
     let new = room.take();
     room.whole()?;
-    let new = new.strip_suffix(b"\n").unwrap_or_default();
+    // Without the line feed at its end.
+    let new = new.split_last().map_or(&b""[..], |(_, new)| new);
     Ok(directory.replace(NAME, new, None)?)
 }
 

@@ -24,10 +24,10 @@ pub fn read_ns(root: &Root) -> Result<i64, Errno> {
 /// Sets the clock to the second nearest to these nanoseconds since 1970, up to the year 2106.
 pub fn set(root: &Root, unix_ns: i64) -> Result<(), Errno> {
     let node = open(root, b"dev/rtc", b"")?;
-    rtc::set(node.as_fd(), time_of(unix_ns))
+    rtc::set(node.as_fd(), &time_of(unix_ns))
 }
 
-const CLASS: &[u8] = b"sys/class/rtc";
+const CLASS: &[u8] = b"sys/class/rtc/";
 
 /// Opens a file of the clock, whose number is between these.
 #[inline(never)]
@@ -38,7 +38,7 @@ fn open(root: &Root, before: &[u8], behind: &[u8]) -> Result<OwnedFd, Errno> {
             return true;
         };
         let mut flag = [0; 4];
-        let _ = root.read_at(&[CLASS, b"/", name, b"/hctosys"], &mut flag);
+        let _ = root.read_at(&[CLASS, name, b"/hctosys"], &mut flag);
         let is_system = flag[0] == b'1';
         if is_system || number < clock {
             clock = number;

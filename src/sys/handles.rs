@@ -197,28 +197,31 @@ impl OpenMode {
 /// One that is nothing but memory, so that it can be read without waiting, has O_NONBLOCK taken off:
 /// the flag means nothing for it, and can be asked for without asking the file system, which may hang.
 pub fn open(path: &CStr, mode: OpenMode) -> Result<OwnedFd, Errno> {
-    let file = open_or_make(path, mode)?;
-    // The numbers are of 32 bits wherever they are kept in more.
-    let kind = rustix::fs::fstatfs(&file).map_or(0, |stat| stat.f_type as u32);
-    if (kind == TMPFS_MAGIC || kind == RAMFS_MAGIC)
-        && let Ok(stat) = rustix::fs::fstat(&file)
+    let opened = open_or_make(path, mode);
+    if let Ok(file) = &opened
+        // The numbers are of 32 bits wherever they are kept in more.
+        && let Ok(kind) = rustix::fs::fstatfs(file).map(|stat| stat.f_type as u32)
+        && (kind == TMPFS_MAGIC || kind == RAMFS_MAGIC)
+        && let Ok(stat) = rustix::fs::fstat(file)
         && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
     {
         let OpenMode(flags) = mode;
-        let _ = rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK);
+        let _ = rustix::fs::fcntl_setfl(file, flags - OFlags::NONBLOCK);
     }
-    Ok(file)
+    opened
 }
 
+#[inline(never)]
 fn open_or_make(path: &CStr, OpenMode(flags): OpenMode) -> Result<OwnedFd, Errno> {
     if flags.contains(OFlags::CREATE) {
         let made = rustix::fs::openat(CWD, path, flags | OFlags::EXCL, Mode::empty());
-        if !matches!(made, Err(Errno::EXIST)) {
-            let made = made?;
-            rustix::fs::fchmod(&made, Mode::from_bits_truncate(0o666)).inspect_err(|_| {
+        if let Ok(file) = &made {
+            rustix::fs::fchmod(file, Mode::from_bits_truncate(0o666)).inspect_err(|_| {
                 let _ = rustix::fs::unlink(path);
             })?;
-            return Ok(made);
+        }
+        if !matches!(made, Err(Errno::EXIST)) {
+            return made;
         }
     }
     rustix::fs::openat(CWD, path, flags - OFlags::CREATE, Mode::empty())
@@ -323,15 +326,12 @@ fn is_cached(file: BorrowedFd<'_>, len: usize) -> bool {
 
 /// Writes all of `bytes`, waiting where the file has to be waited for; gives how much was taken
 /// before one that never waits, a pipe, was full.
-pub fn write(file: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<usize, Errno> {
+pub fn write(file: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     let mut len = 0;
-    while !bytes.is_empty() {
-        match rustix::io::write(file, bytes) {
+    while let Some(rest) = bytes.get(len..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::write(file, rest) {
             Ok(0) => break,
-            Ok(count) => {
-                len += count;
-                bytes = bytes.get(count..).unwrap_or_default();
-            }
+            Ok(count) => len += count,
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) if len != 0 => break,
             Err(errno) => return Err(errno),

@@ -27,8 +27,8 @@ struct Room {
 }
 
 impl Room {
-    /// A new mapping, zero-filled.
-    fn map(len: usize) -> Result<Self, Errno> {
+    /// A new mapping, zero-filled, if the kernel has memory to lend.
+    fn map(len: usize) -> Option<Self> {
         // SAFETY: a new private mapping at an address of the kernel's choice touches no memory that
         // exists already.
         let start = unsafe {
@@ -38,9 +38,9 @@ impl Room {
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::PRIVATE,
             )
-        }?;
-        let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
-        Ok(Self { start, len })
+        };
+        let start = NonNull::new(start.ok()?.cast())?;
+        Some(Self { start, len })
     }
 }
 
@@ -218,11 +218,11 @@ impl Buffer {
         } else {
             self.move_to_mapping(len)
         }
-        .map_err(|_| Full)?;
+        .ok_or(Full)?;
         Ok(())
     }
 
-    fn remap(&mut self, len: usize) -> Result<Room, Errno> {
+    fn remap(&mut self, len: usize) -> Option<Room> {
         // SAFETY: the room is a mapping that is this buffer's alone, and `&mut self` proves that no
         // slice of it is alive while it moves.
         let start = unsafe {
@@ -232,12 +232,12 @@ impl Buffer {
                 len,
                 MremapFlags::MAYMOVE,
             )
-        }?;
-        let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
-        Ok(Room { start, len })
+        };
+        let start = NonNull::new(start.ok()?.cast())?;
+        Some(Room { start, len })
     }
 
-    fn move_to_mapping(&mut self, len: usize) -> Result<Room, Errno> {
+    fn move_to_mapping(&mut self, len: usize) -> Option<Room> {
         let room = Room::map(len)?;
         // SAFETY: the mapping is new, and longer than the room that it takes the place of, in which
         // what is stored ends.
@@ -245,7 +245,7 @@ impl Buffer {
             room.start
                 .copy_from_nonoverlapping(self.room.start, self.end)
         };
-        Ok(room)
+        Some(room)
     }
 
     /// Gives a mapping back, for which there must be no more use.

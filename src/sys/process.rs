@@ -72,33 +72,39 @@ pub enum Ended {
 /// A child that has ended and is hereby buried, and whether it had become another program; `None` if
 /// there is none just now.
 pub fn reap() -> Option<(i32, Ended, bool)> {
-    // Looked at first, because what it was can be told only until it is buried.
-    let (pid, ended) = wait(libc::P_ALL, 0, libc::WNOWAIT)?;
-    let executed = has_executed(pid);
-    wait(libc::P_PID, pid, 0);
-    Some((pid, ended, executed))
-}
-
-fn wait(kind: libc::idtype_t, pid: i32, flags: i32) -> Option<(i32, Ended)> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let flags = flags | libc::WEXITED | libc::WNOHANG;
-    // SAFETY: waitid writes one siginfo_t, which is ours and outlives the call, or nothing; how much
-    // processor time the child took is not asked for.
-    let _ = unsafe {
-        let info = info.as_mut_ptr().expose_provenance();
-        let args = [kind as usize, pid as usize, info, flags as usize, 0];
-        raw::call(libc::SYS_waitid, args)
-    };
+    // Looked at first, because what it was can be told only until it is buried.
+    wait(libc::P_ALL, 0, Some(&mut info), libc::WNOWAIT);
     // SAFETY: the kernel filled it in, or it is all zeros; either is valid for plain numbers.
     let info = unsafe { info.assume_init() };
     // SAFETY: both are numbers of the part that waitid fills in, or zeros.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-    let ended = if info.si_code == libc::CLD_EXITED {
-        Ended::Exited(status)
-    } else {
-        Ended::Killed(status)
+    if pid <= 0 {
+        return None;
+    }
+    let executed = has_executed(pid);
+    wait(libc::P_PID, pid, None, 0);
+    let ended = match info.si_code {
+        libc::CLD_EXITED => Ended::Exited(status),
+        _ => Ended::Killed(status),
     };
-    (pid > 0).then_some((pid, ended))
+    Some((pid, ended, executed))
+}
+
+fn wait(
+    kind: libc::idtype_t,
+    pid: i32,
+    info: Option<&mut MaybeUninit<libc::siginfo_t>>,
+    flags: i32,
+) {
+    let flags = flags | libc::WEXITED | libc::WNOHANG;
+    let info = info.map_or(0, |info| info.as_mut_ptr().expose_provenance());
+    // SAFETY: waitid writes one siginfo_t, which is borrowed and outlives the call, or nothing, or is
+    // not asked to; nor how much processor time the child took.
+    let _ = unsafe {
+        let args = [kind as usize, pid as usize, info, flags as usize, 0];
+        raw::call(libc::SYS_waitid, args)
+    };
 }
 
 /// Whether a child that is not buried yet has become another program.

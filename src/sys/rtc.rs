@@ -2,11 +2,14 @@
 #![allow(unsafe_code)]
 
 use core::ffi::c_int;
+use core::ptr;
 
-use rustix::fd::BorrowedFd;
+use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
-use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
+use rustix::ioctl::{Opcode, opcode};
 use static_assertions::{const_assert, const_assert_eq};
+
+use super::raw;
 
 /// `struct rtc_time`.
 #[repr(C)]
@@ -36,8 +39,10 @@ const_assert_eq!(size_of::<Time>(), 36);
 const_assert!(RTC_SET_TIME == 0x4024_700A);
 
 /// Sets a hardware clock.
-pub fn set(clock: BorrowedFd<'_>, time: Time) -> Result<(), Errno> {
+pub fn set(clock: BorrowedFd<'_>, time: &Time) -> Result<(), Errno> {
+    let time = ptr::from_ref(time).expose_provenance();
+    let clock = clock.as_raw_fd() as usize;
     // SAFETY: RTC_SET_TIME reads one `struct rtc_time`, whose layout `Time` has (its size is asserted
-    // above); the setter holds it until the call is over.
-    unsafe { ioctl(clock, Setter::<RTC_SET_TIME, Time>::new(time)) }
+    // above), and which is borrowed until the call is over.
+    unsafe { raw::call(libc::SYS_ioctl, [clock, RTC_SET_TIME as usize, time, 0, 0]) }.map(|_| ())
 }
