@@ -140,7 +140,8 @@ impl Root {
             self.place(libc::SYS_renameat2, name)
         });
         self.remove_named(UNFINISHED);
-        match done.and_then(|()| rustix::fs::fsync(self)) {
+        done?;
+        match rustix::fs::fsync(self) {
             // Not every file system knows how to with a directory.
             Err(Errno::INVAL) => Ok(()),
             other => other,
