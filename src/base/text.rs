@@ -48,6 +48,7 @@ impl Digits {
     }
 
     /// The text.
+    #[inline(never)]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
