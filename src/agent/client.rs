@@ -45,15 +45,6 @@ pub(super) enum Busy {
     Turn,
 }
 
-/// Reasons for a client to be let go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Over {
-    /// It ended, and has everything it asked for.
-    Ended,
-    /// Its descriptor does not work any more.
-    Broken(Errno),
-}
-
 /// What [`Slot`] has of bytes that may leave while all of them may.
 const ALL: usize = usize::MAX;
 
@@ -62,7 +53,7 @@ const ALL: usize = usize::MAX;
 #[repr(C)]
 pub(super) struct Slot {
     /// Its number among the places.
-    pub(super) place: usize,
+    pub(super) place: u32,
     /// Counts the clients this place has had; a reply for an earlier one is not for the one there
     /// now.
     generation: u32,
@@ -80,13 +71,13 @@ pub(super) struct Slot {
     interest: Interest,
     /// Bytes of `out` before the reply of a running job, which may not leave before it is whole.
     sendable: usize,
-    /// The file that is read for the message at hand.
-    pub(super) reading: Option<Reading>,
-    input: &'static mut [u8],
-    /// What of `input` is still to be looked at.
-    unread: core::ops::Range<usize>,
     /// What is to be sent.
     pub(super) out: Buffer,
+    /// What of `input` is still to be looked at.
+    unread: core::ops::Range<usize>,
+    input: &'static mut [u8],
+    /// The file that is read for the message at hand.
+    pub(super) reading: Option<Reading>,
     /// The message at hand.
     pub(super) message: Buffer,
     framer: Framer,
@@ -94,7 +85,7 @@ pub(super) struct Slot {
 
 impl Slot {
     /// An empty place, with [`AT_REST`] bytes for its client.
-    pub(super) fn new(place: usize, memory: &'static mut [u8]) -> Self {
+    pub(super) fn new(place: u32, memory: &'static mut [u8]) -> Self {
         let (input, memory) = memory.split_at_mut(READ_BYTES);
         let (message, out) = memory.split_at_mut(REQUEST_AT_REST);
         Self {
@@ -184,7 +175,7 @@ impl Slot {
         {
             self.interest = interest;
             // Fails only for want of kernel memory, and is tried again at the next change.
-            let _ = poll.modify(fd, CLIENT + self.place as u64, interest);
+            let _ = poll.modify(fd, CLIENT + u64::from(self.place), interest);
         }
     }
 
@@ -200,6 +191,7 @@ impl Slot {
     }
 
     /// How many bytes may leave: all, or those before where the reply of the running job begins.
+    #[inline(never)]
     pub(super) fn sendable(&self) -> usize {
         self.sendable.min(self.out.len())
     }
@@ -213,6 +205,7 @@ impl Slot {
     }
 
     /// Whether the next piece of a file is to be read.
+    #[inline(never)]
     pub(super) fn reads_file(&self) -> bool {
         self.busy == Busy::Reading && self.out.len() < REPLY_LOW_WATER
     }
@@ -230,12 +223,14 @@ impl Slot {
     }
 
     /// Whether there is something to look at that nothing stands in the way of.
+    #[inline(never)]
     pub(super) fn can_go_on(&self) -> bool {
         !self.unread.is_empty() && self.busy == Busy::No && self.out.len() < REPLY_LOW_WATER
     }
 
-    /// Reads more, if all that came before was looked at and nothing waits to leave.
-    pub(super) fn read(&mut self) -> Result<Filled, Over> {
+    /// Reads more, if all that came before was looked at and nothing waits to leave. An error means
+    /// that the client is over: it has ended, or its descriptor does not work any more.
+    pub(super) fn read(&mut self) -> Result<Filled, Errno> {
         // What a host sent before it left is read although its replies cannot leave.
         let away = self.is_away();
         let room = if away { REPLY_LOW_WATER } else { 1 };
@@ -245,9 +240,9 @@ impl Slot {
         let Some(fd) = &self.fd else {
             return Ok(Filled::Not);
         };
-        match stream::read(fd, self.input).map_err(Over::Broken)? {
+        match stream::read(fd, self.input)? {
             Read::NotYet => self.arrive(),
-            Read::End if self.kind == Kind::Connection => return Err(Over::Ended),
+            Read::End if self.kind == Kind::Connection => return Err(Errno::PIPE),
             Read::End => self.host.end(clock::boottime_ms()),
             Read::Bytes(count) => {
                 if away && self.host.hear(clock::boottime_ms()) {
@@ -265,9 +260,9 @@ impl Slot {
         Ok(Filled::Not)
     }
 
-    /// Writes what may leave and can.
-    pub(super) fn write(&mut self) -> Result<(), Over> {
-        let bytes = self.out.bytes().get(..self.sendable()).unwrap_or_default();
+    /// Writes what may leave and can. An error means that the client is over.
+    pub(super) fn write(&mut self) -> Result<(), Errno> {
+        let bytes = &self.out.bytes()[..self.sendable()];
         let Some(fd) = self.fd.as_ref().filter(|_| !bytes.is_empty()) else {
             return Ok(());
         };
@@ -275,7 +270,7 @@ impl Slot {
             // For a host that is gone; dropped when the next arrives.
             return Ok(());
         }
-        let written = stream::write(fd, bytes).map_err(Over::Broken)?;
+        let written = stream::write(fd, bytes)?;
         self.out.consume(written);
         // Of all, so many remain that they are still more than there can be.
         self.sendable -= written;
@@ -305,7 +300,9 @@ impl Slot {
 }
 
 /// How much a read brought.
+// As wide as an error number: together they come back in two registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
 pub(super) enum Filled {
     /// Nothing, or it was not the time for one.
     Not,

@@ -1,7 +1,7 @@
 //! From a message to its reply.
 
 use super::client::{Busy, Slot};
-use super::jobs::{self, Jobs, Owner};
+use super::jobs::{Jobs, Owner};
 use super::reading;
 use super::serve::JOB;
 use crate::base::store::Store;
@@ -11,7 +11,7 @@ use crate::commands::{
 use crate::state::State;
 use crate::sys::mem::Buffer;
 use crate::sys::poll::Poll;
-use crate::sys::{Errno, OwnedFd, number};
+use crate::sys::{Errno, number};
 use crate::wire::args;
 use crate::wire::frame::Event;
 use crate::wire::json;
@@ -23,16 +23,14 @@ pub(super) struct Context {
     pub(super) state: State,
     pub(super) jobs: Jobs,
     pub(super) poll: Poll,
+    /// In a child of the agent that has done its work: the status that tells what came of it.
+    pub(super) worked: Option<u8>,
 }
 
 impl Context {
     /// Starts a job, for a client or for the agent itself: [`Jobs::start`].
     #[inline(never)]
-    pub(super) fn start(
-        &mut self,
-        own: &Own,
-        owner: Option<Owner>,
-    ) -> Result<Option<OwnedFd>, Errno> {
+    pub(super) fn start(&mut self, own: &Own, owner: Owner) -> Result<(), Errno> {
         let watch = (&self.poll, JOB);
         self.jobs.start(own, owner, watch, &mut self.state)
     }
@@ -86,51 +84,35 @@ fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context)
     };
     let start = out.len();
     let (mut reply, request) = request::open(message, out);
-    let done = request.and_then(|request| run(&request, owner, context, &mut reply));
-    match done {
-        Ok(Done::Later(busy)) => {
-            reply.silence();
-            busy
-        }
-        Ok(Done::InChild(pipe, worked, silent)) => {
-            let status = *worked.as_ref().unwrap_or(&REPLIED_ERROR);
-            if silent && worked.is_ok() {
-                reply.silence();
-            } else {
-                reply.finish(worked.map(|_| ()));
-            }
-            jobs::hand_over(&pipe, out.bytes().get(start..).unwrap_or_default(), status)
-        }
-        now => {
-            reply.finish(now.map(|_| ()));
-            Busy::No
-        }
+    let (busy, outcome) =
+        match request.and_then(|request| run(&request, owner, context, &mut reply)) {
+            Ok(busy) => (busy, Ok(())),
+            Err(failed) => (Busy::No, Err(failed)),
+        };
+    match busy {
+        Busy::No => reply.finish(outcome),
+        _ => reply.silence(),
     }
+    if let Some(status) = context.worked {
+        let reply = out.bytes().get(start..).unwrap_or_default();
+        context.jobs.hand_over(reply, status)
+    }
+    busy
 }
 
-/// What has been done about a request.
-enum Done {
-    /// All.
-    Now,
-    /// Its reply comes later.
-    Later(Busy),
-    /// This is the child, which has done its work: where its reply goes, what came of it, and
-    /// whether success is silent.
-    InChild(OwnedFd, Result<u8, Failed>, bool),
-}
-
-/// Runs a command, or has a child run it.
+/// Runs a command, or has a child run it; gives what its reply has to wait for, if it is not there
+/// now. In the child a success that is silent looks like one that has to wait.
 #[inline(never)]
 fn run(
     request: &Request<'_>,
     owner: Owner,
     context: &mut Context,
     reply: &mut Reply<'_>,
-) -> Result<Done, Failed> {
+) -> Result<Busy, Failed> {
     let row = find(request, &context.state, reply)?;
     let exclusive = row.is(EXCLUSIVE);
     if exclusive && context.jobs.exclusive_runs() {
-        return Ok(Done::Later(Busy::Turn));
+        return Ok(Busy::Turn);
     }
     let args = args::check(request.arguments, row.params(), reply)?;
     let slow = match row.run() {
@@ -140,8 +122,8 @@ fn run(
             }
             handler(&mut context.state, &args, reply)?;
             return Ok(match context.state.files.reading {
-                Some(_) => Done::Later(Busy::Reading),
-                None => Done::Now,
+                Some(_) => Busy::Reading,
+                None => Busy::No,
             });
         }
         Run::Slow(slow) => slow,
@@ -152,18 +134,20 @@ fn run(
         exclusive,
         shares_files: row.is(SHARES_FILES),
     };
-    match context.start(&own, Some(owner)) {
-        Ok(None) => Ok(Done::Later(Busy::Job)),
+    if let Err(errno) = context.start(&own, owner) {
+        (slow.end)(&mut context.state, Outcome::Lost);
+        return Err(reply.refuse(&[b"failed to create child process"], number(errno)));
+    }
+    if context.jobs.in_child() {
         // The child has a copy of all that was found out about the request.
-        Ok(Some(pipe)) => {
-            let worked = (slow.work)(&mut context.state, &args, reply);
-            Ok(Done::InChild(pipe, worked, row.is(SILENT)))
-        }
-        Err(errno) => {
-            (slow.end)(&mut context.state, Outcome::Lost);
-            Err(reply.refuse(&[b"failed to create child process"], number(errno)))
+        context.worked = Some(REPLIED_ERROR);
+        let status = (slow.work)(&mut context.state, &args, reply)?;
+        context.worked = Some(status);
+        if !row.is(SILENT) {
+            return Ok(Busy::No);
         }
     }
+    Ok(Busy::Job)
 }
 
 /// The row of the command, if it is known and allowed.

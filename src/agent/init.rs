@@ -23,7 +23,7 @@ use crate::probe::mounts::unescaped;
 use crate::sys::log::{Level, Log};
 use crate::sys::mount;
 use crate::sys::netlink::Uevents;
-use crate::sys::poll::{Interest, Poll};
+use crate::sys::poll::{Interest, News, Poll};
 use crate::sys::process::{self, Fork};
 use crate::sys::root::{Root, relative};
 use crate::sys::{Errno, clock, link, power, stdio};
@@ -109,14 +109,16 @@ fn mount_all(root: &Root, log: &mut Log) {
 
 /// Mounts the rest of /etc/fstab as its devices come, until the time is over.
 fn wait_and_mount(root: &Root, log: &mut Log, mut done: Done) {
-    let deadline_ms = clock::boottime_ms().saturating_add(DEVICE_WAIT_MS);
+    let deadline_ms = clock::in_ms(DEVICE_WAIT_MS);
     let Ok(uevents) = Uevents::open() else { return };
-    let Ok(mut poll) = Poll::new() else { return };
+    let Ok(poll) = Poll::new() else { return };
+    let mut news = News::none();
     let _ = poll.add(&uevents, 0, Interest::Read);
     loop {
         let left_ms = deadline_ms.saturating_sub(clock::boottime_ms());
         let last = left_ms == 0;
-        if mount_pass(root, log, &mut done, last) || last || poll.wait(left_ms).is_err() {
+        if mount_pass(root, log, &mut done, last) || last || poll.wait(&mut news, left_ms).is_err()
+        {
             return;
         }
         // What the news are is seen by looking.

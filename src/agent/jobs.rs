@@ -26,7 +26,7 @@ use crate::sys::{AsFd, Errno, OwnedFd};
 /// Whose reply a job's is: a place for clients, and which of the clients it has had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
-    pub(super) place: usize,
+    pub(super) place: u32,
     pub(super) generation: u32,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Owner {
 struct Job {
     pid: i32,
     pipe: Option<OwnedFd>,
-    owner: Option<Owner>,
+    owner: Owner,
     end: fn(&mut State, Outcome),
     exclusive: bool,
     /// What the state held at hand when it began.
@@ -55,13 +55,16 @@ const STARTED: Outcome = Outcome::Replied(0);
 /// All slow commands that run.
 pub(super) struct Jobs {
     jobs: [Option<Job>; JOBS],
+    /// In a child of the agent: where its reply goes.
+    reply_to: Option<OwnedFd>,
 }
 
 impl Jobs {
     /// None.
     pub(super) fn new() -> Self {
         Self {
-            jobs: [const { None }; JOBS],
+            jobs: core::array::from_fn(|_| None),
+            reply_to: None,
         }
     }
 
@@ -71,20 +74,25 @@ impl Jobs {
         self.jobs.iter().flatten().any(|job| job.exclusive)
     }
 
-    /// Starts a job: goes on in the agent with nothing, and in a child with where its reply goes,
-    /// for [`hand_over`].
+    /// Whether this is a child of the agent, with its work to do and then to be
+    /// [handed over](Jobs::hand_over).
+    pub(super) fn in_child(&self) -> bool {
+        self.reply_to.is_some()
+    }
+
+    /// Starts a job: goes on both in the agent and [in a child](Jobs::in_child).
     pub(super) fn start(
         &mut self,
         own: &Own,
-        owner: Option<Owner>,
+        owner: Owner,
         (poll, mut token): (&Poll, u64),
         state: &mut State,
-    ) -> Result<Option<OwnedFd>, Errno> {
+    ) -> Result<(), Errno> {
         // The last place is the agent's own.
         let mut jobs = self
             .jobs
             .iter_mut()
-            .take(JOBS - usize::from(owner.is_some()));
+            .take(JOBS - usize::from(owner != Owner::AGENT));
         let place = loop {
             match jobs.next() {
                 Some(place @ None) => break place,
@@ -102,7 +110,8 @@ impl Jobs {
             }
             // The agent's, which closes it where descriptors are shared.
             forget(reader);
-            return Ok(Some(writer));
+            self.reply_to = Some(writer);
+            return Ok(());
         };
         *place = Some(Job {
             pid,
@@ -116,7 +125,7 @@ impl Jobs {
             _writer: own.shares_files.then_some(writer),
             ended: None,
         });
-        Ok(None)
+        Ok(())
     }
 
     /// Takes what the job at `place` has written, for its owner if that is still there.
@@ -149,10 +158,20 @@ impl Jobs {
     /// Gives up on the job that has its turn alone: kills it, and gives its owner, who need not wait
     /// for it any more. A process stuck in the kernel dies only when it comes out of it, and until
     /// then nobody else has the turn: what it does may still take effect.
-    pub(super) fn give_up_exclusive(&mut self) -> Option<Owner> {
-        let job = self.jobs.iter_mut().flatten().find(|job| job.exclusive)?;
+    pub(super) fn give_up_exclusive(&mut self) -> Owner {
+        let mut jobs = self.jobs.iter_mut().flatten();
+        let Some(job) = jobs.find(|job| job.exclusive) else {
+            return Owner::AGENT;
+        };
         let _ = process::kill(job.pid, process::KILL);
-        job.owner.take()
+        core::mem::replace(&mut job.owner, Owner::AGENT)
+    }
+
+    /// Ends a job, in its child: its reply goes to the agent, and the status tells how it went.
+    pub(super) fn hand_over(&self, reply: &[u8], status: u8) -> ! {
+        let pipe = self.reply_to.as_ref();
+        let sent = pipe.is_some_and(|pipe| stream::write_all(pipe, reply).is_ok());
+        process::exit(if sent { status.into() } else { LOST })
     }
 }
 
@@ -164,7 +183,7 @@ impl Job {
             match stream::read(pipe, &mut buffer) {
                 Ok(Read::Bytes(count)) => {
                     self.spoke = true;
-                    if let Some(slot) = self.owner.and_then(|owner| owner.find(slots)) {
+                    if let Some(slot) = self.owner.find(slots) {
                         // A reply past its cap is found out by the missing end.
                         let _ = slot.out.append(buffer.get(..count).unwrap_or_default());
                     }
@@ -197,23 +216,21 @@ impl Job {
         if self.program {
             state.programs.settle(self.pid, started.is_some());
         }
-        if let Some(owner) = self.owner {
-            dispatch::reply(owner, outcome != Outcome::Lost, started, slots);
-        }
+        dispatch::reply(self.owner, outcome != Outcome::Lost, started, slots);
     }
 }
 
-/// Ends a job, in its child: its reply goes to the agent, and the status tells how it went.
-pub(super) fn hand_over(pipe: &OwnedFd, reply: &[u8], status: u8) -> ! {
-    let sent = stream::write_all(pipe, reply);
-    process::exit(if sent.is_ok() { status.into() } else { LOST })
-}
-
 impl Owner {
+    /// The agent itself, which has no place among its clients.
+    pub(super) const AGENT: Self = Self {
+        place: u32::MAX,
+        generation: 0,
+    };
+
     /// The owner's place, if the owner is still there.
     #[inline(never)]
     pub(super) fn find(self, slots: &mut [Slot]) -> Option<&mut Slot> {
-        let slot = slots.get_mut(self.place)?;
+        let slot = slots.get_mut(self.place as usize)?;
         (!slot.is_free() && slot.owner() == self).then_some(slot)
     }
 }

@@ -9,7 +9,7 @@
 
 use super::client::{Busy, Slot};
 use super::dispatch::{self, Context};
-use super::jobs::{self, Owner};
+use super::jobs::Owner;
 use crate::base::base64::{encode_within, encoded_len};
 use crate::base::limits::{FETCH_BYTES, READ_PIECE_BYTES};
 use crate::base::store::Store;
@@ -107,20 +107,20 @@ fn have_fetched(reading: &mut Reading, owner: Owner, context: &mut Context) -> R
     let handle = reading.handle;
     context.state.files.handles.seize(handle)?;
     context.state.files.at_hand = handle;
-    let started = context.start(&FETCH, Some(owner));
-    if matches!(started, Ok(None)) {
+    let started = context.start(&FETCH, owner);
+    if started.is_ok() && !context.jobs.in_child() {
         return Ok(());
     }
     context.state.files.handles.give_back(handle);
-    if let Some(pipe) = started? {
+    if started.is_ok() {
         let before = reading.done;
         let mut text = Buffer::lasting(2 * FETCH_BYTES);
         let stop = add_piece(reading, &mut text, &context.state, FETCH_BYTES, true);
         let [a, b, c, d, ..] = (reading.done - before).to_le_bytes();
         let _ = text.append(&[a, b, c, d, stop.code()]);
-        jobs::hand_over(&pipe, text.bytes(), 0)
+        context.jobs.hand_over(text.bytes(), 0)
     }
-    Ok(())
+    started
 }
 
 /// Takes over what a child has read, if it came to an end of its own.

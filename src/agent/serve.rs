@@ -6,10 +6,10 @@
 //! for good.
 
 use super::channel;
-use super::client::{AT_REST, Busy, Filled, Kind, Over, Slot};
+use super::client::{AT_REST, Busy, Filled, Kind, Slot};
 use super::dispatch::{self, Context};
 use super::init;
-use super::jobs::{self, Jobs};
+use super::jobs::{Jobs, Owner};
 use super::options::{Method, Options};
 use super::reading;
 use crate::base::limits::CLIENTS;
@@ -25,7 +25,7 @@ use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::log::{Level, Log};
 use crate::sys::mem::Lent;
 use crate::sys::netlink::Uevents;
-use crate::sys::poll::{Interest, Poll, Ready};
+use crate::sys::poll::{Interest, News, Poll, Ready};
 use crate::sys::root::Root;
 use crate::sys::signal::{Signals, Told};
 use crate::sys::{Errno, OwnedFd, log, process, stream, words};
@@ -128,15 +128,19 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
                 freeze: Freeze::new(options.state_directory, options.freeze_timeout_s),
                 files: Files::default(),
                 going_down: None,
+                down_ms: NEVER_MS,
                 programs: Programs::new(environment, PROGRAMS.take()),
                 os_release: variable(environment, b"QGA_OS_RELEASE"),
                 time_zone: variable(environment, b"TZ"),
             },
             jobs: Jobs::new(),
             poll,
+            worked: None,
         },
         signals,
-        slots: core::array::from_fn(|place| Slot::new(place, memory.next().unwrap_or_default())),
+        slots: core::array::from_fn(|place| {
+            Slot::new(place as u32, memory.next().unwrap_or_default())
+        }),
         listener: None,
         listening: true,
         path: options.path.unwrap_or(channel::DEFAULT_PORT),
@@ -170,6 +174,7 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
 impl Server {
     /// Serves until told to end. Nothing is taken apart then: the kernel closes what is open.
     fn serve(&mut self) -> ! {
+        let mut news = News::none();
         loop {
             self.keep_deadlines();
             let Context { jobs, state, .. } = &mut self.context;
@@ -179,12 +184,8 @@ impl Server {
             if left_ms != NEVER_MS {
                 left_ms = left_ms.saturating_sub(clock::boottime_ms());
             }
-            essential(b"cannot wait", self.context.poll.wait(left_ms));
-            let mut position = 0;
-            while let Some(ready) = self.context.poll.news(position) {
-                position += 1;
-                self.react(ready);
-            }
+            essential(b"cannot wait", self.context.poll.wait(&mut news, left_ms));
+            news.each().for_each(|ready| self.react(ready));
         }
     }
 
@@ -230,7 +231,7 @@ impl Server {
             // ends all others; an init that does it instead may end the agent too, and would wait
             // long for one that does not.
             Told::End => {
-                let going_down = matches!(state.going_down, Some((_, None)));
+                let going_down = state.going_down.is_some() && state.down_ms == NEVER_MS;
                 if !(process::is_init() || state.freeze.is_frozen() || going_down) {
                     end(0);
                 }
@@ -304,19 +305,17 @@ impl Server {
             }
             match serve(slot, &mut self.context) {
                 Ok(()) => slot.watch(&self.context.poll),
-                Err(over) => {
+                Err(errno) => {
                     slot.let_go(&self.context.poll);
-                    gone = Some(over);
+                    gone = Some(errno);
                 }
             }
         }
-        let Some(over) = gone else { return };
+        let Some(errno) = gone else { return };
         if self.listener.is_some() {
             return self.listen_for(Interest::Read);
         }
-        if let Over::Broken(errno) = over {
-            self.complain(Level::Notice, b"the port is gone", errno);
-        }
+        self.complain(Level::Notice, b"the port is gone", errno);
         // Not looked for at once: a device that opens and then fails would be tried for ever.
         self.look_again(REOPEN_MS);
     }
@@ -324,7 +323,7 @@ impl Server {
     // The port.
 
     fn look_again(&mut self, wait_ms: u64) {
-        self.look_ms = clock::boottime_ms().saturating_add(wait_ms);
+        self.look_ms = clock::in_ms(wait_ms);
         self.complained = true;
     }
 
@@ -371,17 +370,12 @@ impl Server {
 
     // Deadlines.
 
-    /// When to stop waiting for the init that was told to take the guest down.
-    fn down_ms(&self) -> u64 {
-        let down = self.context.state.going_down.and_then(|(_, at_ms)| at_ms);
-        down.unwrap_or(NEVER_MS)
-    }
-
     /// When to wake up at the latest.
     #[inline(never)]
     fn deadline_ms(&self) -> u64 {
-        let freeze_ms = self.context.state.freeze.deadline_ms();
-        freeze_ms.min(self.look_ms).min(self.down_ms())
+        let state = &self.context.state;
+        let own_ms = self.look_ms.min(state.down_ms);
+        own_ms.min(state.freeze.deadline_ms())
     }
 
     fn keep_deadlines(&mut self) {
@@ -396,19 +390,16 @@ impl Server {
                 // When it has ended, the freeze or thaw is lost, and that makes a thaw due.
                 Phase::Freezing | Phase::Thawing => {
                     state.freeze.wait_for_child();
-                    if let Some(owner) = jobs.give_up_exclusive() {
-                        dispatch::reply(owner, false, None, &mut self.slots);
-                    }
+                    let owner = jobs.give_up_exclusive();
+                    dispatch::reply(owner, false, None, &mut self.slots);
                 }
                 _ if jobs.exclusive_runs() => state.freeze.postpone(),
                 _ => self.start_own(&commands::freeze::LATE_THAW),
             }
         }
-        if self.down_ms() <= now_ms
-            && let Some((_, at_ms)) = &mut self.context.state.going_down
-        {
+        if self.context.state.down_ms <= now_ms {
             // Tried again, should another command have its turn just now.
-            *at_ms = Some(now_ms.saturating_add(RETRY_MS));
+            self.context.state.down_ms = clock::in_ms(RETRY_MS);
             self.start_own(&commands::shutdown::BY_FORCE);
         }
         if self.look_ms <= now_ms {
@@ -428,19 +419,17 @@ impl Server {
         if (own.slow.begin)(&mut context.state, &args, &mut reply).is_err() {
             return;
         }
-        match context.start(own, None) {
-            Ok(None) => {}
-            Ok(Some(pipe)) => {
-                let done = (own.slow.work)(&mut context.state, &args, &mut reply);
-                jobs::hand_over(&pipe, b"", done.unwrap_or(REPLIED_ERROR))
-            }
-            Err(_) => (own.slow.end)(&mut context.state, Outcome::Lost),
+        if context.start(own, Owner::AGENT).is_err() {
+            (own.slow.end)(&mut context.state, Outcome::Lost);
+        } else if context.jobs.in_child() {
+            let done = (own.slow.work)(&mut context.state, &args, &mut reply);
+            context.jobs.hand_over(b"", done.unwrap_or(REPLIED_ERROR))
         }
     }
 }
 
 /// Deals with all that a client sent and takes, as far as it goes without waiting.
-fn serve(slot: &mut Slot, context: &mut Context) -> Result<(), Over> {
+fn serve(slot: &mut Slot, context: &mut Context) -> Result<(), Errno> {
     let mut reads = 0;
     loop {
         loop {

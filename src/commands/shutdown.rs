@@ -24,6 +24,7 @@ use crate::parse::words;
 use crate::probe::ending::{self, MountPoints};
 use crate::probe::init::{self, Way};
 use crate::state::State;
+use crate::sys::clock::NEVER_MS;
 use crate::sys::handles::Handles;
 use crate::sys::log::Level;
 use crate::sys::mount;
@@ -80,8 +81,8 @@ fn begin_as_told(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> R
     let how = *how;
     if init::way_down(&state.root, how).is_some_and(|way| tell(&state.root, way, how)) {
         note(state, b"init was told to shut down");
-        let until_ms = clock::boottime_ms().saturating_add(INIT_GRACE_MS);
-        state.going_down = Some((how, Some(until_ms)));
+        state.going_down = Some(how);
+        state.down_ms = clock::in_ms(INIT_GRACE_MS);
         return Ok(());
     }
     begin_past_init(state, how, reply)
@@ -96,7 +97,7 @@ fn begin_reboot(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Resul
 }
 
 fn begin_by_force(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
-    let how = state.going_down.map_or(Down::PowerOff, |(how, _)| how);
+    let how = state.going_down.unwrap_or(Down::PowerOff);
     if state.freeze.is_frozen() {
         // Nothing can be written out now; tried again later.
         return Err(reply.say_only(Phrase::FrozenNow));
@@ -106,12 +107,13 @@ fn begin_by_force(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Res
 
 /// Gets ready to do it all here; refuses while nothing has been done if it could not be finished.
 fn begin_past_init(state: &mut State, how: Down, reply: &mut Reply<'_>) -> Result<(), Failed> {
+    state.down_ms = NEVER_MS;
     if let Err(Errno::PERM) = power::soften_ctrl_alt_del() {
         state.going_down = None;
         return Err(refused(Errno::PERM, reply));
     }
     note(state, b"shutting down");
-    state.going_down = Some((how, None));
+    state.going_down = Some(how);
     // A log in a file keeps its disk from becoming read-only.
     stdio::leave_files();
     Ok(())
@@ -122,7 +124,7 @@ fn note(state: &mut State, what: &[u8]) {
 }
 
 fn work(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let Some((how, None)) = state.going_down else {
+    let (Some(how), NEVER_MS) = (state.going_down, state.down_ms) else {
         return Ok(0);
     };
     // Disks are not clean with files open on them, which are the agent's own as well as this child's.
@@ -134,7 +136,7 @@ fn work(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Fa
 
 fn end(state: &mut State, _: Outcome) {
     // It has come to an end without one: it failed. An init that was told may still be at it.
-    if let Some((_, None)) = state.going_down {
+    if state.down_ms == NEVER_MS {
         state.going_down = None;
     }
 }
@@ -191,7 +193,7 @@ fn sysv_request(how: Down, requests: &mut [u8; 2 * REQUEST_BYTES]) {
 
 /// Runs `step` in a child; after `limit_ms` goes on without it.
 fn within(limit_ms: u64, root: &Root, step: fn(&Root)) {
-    let deadline_ms = clock::boottime_ms().saturating_add(limit_ms);
+    let deadline_ms = clock::in_ms(limit_ms);
     match process::fork(true) {
         Ok(Fork::Child) => {
             step(root);
@@ -233,7 +235,7 @@ const FORCE_MS: u32 = 1_000;
 ///
 /// Those that PID 1 starts anew are not waited for: their numbers are past this process's own.
 fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
-    let deadline_ms = clock::boottime_ms().saturating_add(limit_ms);
+    let deadline_ms = clock::in_ms(limit_ms);
     let newest = process::own_pid();
     let asks = signal == process::TERM;
     let mut asked = false;
@@ -300,6 +302,7 @@ mod tests {
             freeze: Freeze::default(),
             files: Files::default(),
             going_down: None,
+            down_ms: NEVER_MS,
             programs: Programs::default(),
             os_release: None,
             time_zone: None,

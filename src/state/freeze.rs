@@ -156,7 +156,7 @@ impl Freeze {
 
     /// What the deadline asked for cannot be done yet.
     pub fn postpone(&mut self) {
-        self.deadline_ms = clock::boottime_ms().saturating_add(RETRY_MS);
+        self.deadline_ms = clock::in_ms(RETRY_MS);
     }
 
     /// The child that freezes or thaws took too long and was told to end. Until it has, there is no
@@ -207,7 +207,7 @@ impl Freeze {
     fn start_clock(&mut self) {
         self.deadline_ms = match self.timeout_s {
             0 => NEVER_MS,
-            s => clock::boottime_ms().saturating_add(u64::from(s) * 1000),
+            s => clock::in_ms(u64::from(s) * 1000),
         };
     }
 

@@ -27,9 +27,11 @@ pub struct State {
     pub freeze: Freeze,
     /// Open files.
     pub files: Files,
-    /// How the guest goes down, once it does, and when to stop waiting for the init that was told;
-    /// without that moment, a child of the agent is taking it down by itself.
-    pub going_down: Option<(Down, Option<u64>)>,
+    /// How the guest goes down, once it does.
+    pub going_down: Option<Down>,
+    /// Meanwhile, when to stop waiting for the init that was told; [`NEVER_MS`](crate::sys::clock)
+    /// if a child of the agent is taking the guest down by itself.
+    pub down_ms: u64,
     /// The programs that were started, and what a new one is started with.
     pub programs: Programs,
     /// The one os-release file to read, if told; in the guest's own terms.

@@ -60,6 +60,12 @@ pub fn boottime_ms() -> u64 {
     u64::try_from(boottime_us() / 1000).unwrap_or(0)
 }
 
+/// The moment so many milliseconds from now.
+#[inline(never)]
+pub fn in_ms(ms: u64) -> u64 {
+    boottime_ms().saturating_add(ms)
+}
+
 /// Microseconds since the guest started.
 pub fn boottime_us() -> i64 {
     let (s, ns) = read(libc::CLOCK_BOOTTIME);

@@ -44,27 +44,48 @@ pub struct Ready {
 }
 
 /// A set of descriptors to wait for.
-pub struct Poll {
-    epoll: OwnedFd,
-    events: [Event; Poll::BATCH],
+pub struct Poll(OwnedFd);
+
+/// The news that one wait brought.
+pub struct News {
+    events: [Event; News::BATCH],
     ready: usize,
 }
 
-impl Poll {
+impl News {
     /// Descriptors reported by one wait; more are reported by the next.
     const BATCH: usize = 8;
 
-    /// An empty set.
-    pub fn new() -> Result<Self, Errno> {
+    /// None yet.
+    pub fn none() -> Self {
         let none = Event {
             flags: EventFlags::empty(),
             data: EventData::new_u64(0),
         };
-        Ok(Self {
-            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+        Self {
             events: [none; Self::BATCH],
             ready: 0,
+        }
+    }
+
+    /// The news of each descriptor that has any.
+    pub fn each(&self) -> impl Iterator<Item = Ready> {
+        self.events.iter().take(self.ready).map(|event| {
+            // The kernel packs this structure on x86-64, so its fields are copied out first.
+            let Event { flags, data } = *event;
+            let gone = EventFlags::HUP | EventFlags::ERR;
+            Ready {
+                token: data.u64(),
+                hung_up: flags.intersects(gone),
+            }
         })
+    }
+}
+
+impl Poll {
+    /// An empty set.
+    pub fn new() -> Result<Self, Errno> {
+        epoll::create(CreateFlags::CLOEXEC).map(Self)
     }
 
     /// Adds a descriptor under `token`.
@@ -95,7 +116,7 @@ impl Poll {
             flags: interest.flags(),
             data: EventData::new_u64(token),
         };
-        let (epoll, fd) = (self.epoll.as_raw_fd() as usize, fd.as_raw_fd() as usize);
+        let (epoll, fd) = (self.0.as_raw_fd() as usize, fd.as_raw_fd() as usize);
         let event = ptr::from_ref(&event).expose_provenance();
         // SAFETY: epoll_ctl reads one event, which is ours, outlives the call and has the kernel's
         // layout, which is that of rustix's type; the rest are numbers.
@@ -103,18 +124,19 @@ impl Poll {
     }
 
     /// Waits for news, `timeout_ms` milliseconds at most; [`clock::NEVER_MS`] waits for ever.
-    pub fn wait(&mut self, timeout_ms: u64) -> Result<(), Errno> {
+    #[inline(never)]
+    pub fn wait(&self, news: &mut News, timeout_ms: u64) -> Result<(), Errno> {
         let timeout = match timeout_ms {
             clock::NEVER_MS => usize::MAX,
             // What is longer than 24 days is asked for again.
             ms => ms.min(i32::MAX as u64) as usize,
         };
-        let events = ptr::from_mut(&mut self.events).expose_provenance();
+        let events = ptr::from_mut(&mut news.events).expose_provenance();
         // SAFETY: epoll_pwait writes at most `BATCH` events, for which there is room, in the kernel's
         // layout, which is that of rustix's type; the null is no signal mask.
-        self.ready = match unsafe {
-            let epoll = self.epoll.as_raw_fd() as usize;
-            let args = [epoll, events, Self::BATCH, timeout, 0];
+        news.ready = match unsafe {
+            let epoll = self.0.as_raw_fd() as usize;
+            let args = [epoll, events, News::BATCH, timeout, 0];
             raw::call(libc::SYS_epoll_pwait, args)
         } {
             Ok(count) => count,
@@ -122,17 +144,5 @@ impl Poll {
             Err(errno) => return Err(errno),
         };
         Ok(())
-    }
-
-    /// The news of the last wait by position, or `None` past the end.
-    pub fn news(&self, position: usize) -> Option<Ready> {
-        let event = self.events.get(..self.ready)?.get(position)?;
-        // The kernel packs this structure on x86-64, so its fields are copied out first.
-        let Event { flags, data } = *event;
-        let gone = EventFlags::HUP | EventFlags::ERR;
-        Some(Ready {
-            token: data.u64(),
-            hung_up: flags.intersects(gone),
-        })
     }
 }
