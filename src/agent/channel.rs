@@ -76,8 +76,7 @@ fn open_without_node(root: &Root, device: &[u8]) -> Result<OwnedFd, Errno> {
     let numbers = about(root, device, b"/dev", &mut buffer)?;
     let (major, minor) = mountinfo::device(numbers).ok_or(Errno::NOENT)?;
     // Places in memory only: on a disk, which may be frozen, the attempt might never end.
-    for directory in &[&b"/dev/"[..], b"/run/"] {
-        let node: &[&[u8]] = &[directory, b".gaunt-port"];
+    for node in [&[&b"/dev/.gaunt-port"[..]], &[b"/run/.gaunt-port"]] {
         if root.make_device(node, major, minor).is_ok() {
             let opened = root.open_port(node);
             let _ = root.remove_at(node);

@@ -43,7 +43,7 @@ pub(super) fn set_up(root: &Root, verbose: bool) {
     process::set_umask(0o022);
     let mut names = words(SYSTEM);
     while let (Some(kind), Some(target)) = (names.next(), names.next()) {
-        let data: &[u8] = if kind == b"tmpfs" { b"mode=0755" } else { b"" };
+        let data: &[u8] = if target == b"/run" { b"mode=0755" } else { b"" };
         let mounted = mount_at(root, &[kind, target, kind, data], mount::NO_SUID);
         complain(log, b"cannot mount ", target, mounted);
     }

@@ -9,7 +9,7 @@ use crate::base::limits::FREEZE_TIMEOUT_S;
 use crate::base::text;
 use crate::commands;
 use crate::parse::{self, split_once, words};
-use crate::state::filter::Filter;
+use crate::state::filter::{Filter, List};
 
 /// Where clients come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,10 @@ pub(super) enum Method {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
     pub(super) method: Method,
-    pub(super) path: Option<&'static [u8]>,
+    pub(super) path: &'static [u8],
     pub(super) state_directory: &'static [u8],
+    /// Whether `path` was told.
+    has_path: bool,
     pub(super) verbose: bool,
     pub(super) freeze_timeout_s: u32,
     pub(super) filter: Filter,
@@ -59,7 +61,7 @@ pub(super) enum Stop {
     Commands,
 }
 
-/// The long names, those that take a value first.
+/// The long names, those that take a value first. None is the beginning of another.
 const LONG: &[u8] =
     b"block-rpcs allow-rpcs method path statedir freeze-timeout verbose help version";
 /// The short names in the same order; a blank where there is none.
@@ -78,13 +80,10 @@ pub(super) fn read<I: Iterator<Item = &'static [u8]>>(
 ) -> Result<(), Stop> {
     let mut reader = Reader { args, options };
     reader.all()?;
-    if options.path.is_none() {
-        options.path = Some(DEFAULT_PORT);
-        if options.method == Method::UnixListen {
-            options.method = Method::VirtioSerial;
-            options.about = b"";
-            return Err(Stop::NoPath);
-        }
+    if options.method == Method::UnixListen && !options.has_path {
+        options.method = Method::VirtioSerial;
+        options.about = b"";
+        return Err(Stop::NoPath);
     }
     Ok(())
 }
@@ -94,7 +93,8 @@ impl Options {
     pub(super) fn new() -> Self {
         Self {
             method: Method::VirtioSerial,
-            path: None,
+            path: DEFAULT_PORT,
+            has_path: false,
             state_directory: b"/run",
             verbose: false,
             freeze_timeout_s: FREEZE_TIMEOUT_S,
@@ -134,10 +134,6 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<'_, I> {
             if option.starts_with(name) {
                 place = at;
                 meant += 1;
-                if option.len() == name.len() {
-                    meant = 1;
-                    break;
-                }
             }
         }
         match meant {
@@ -186,7 +182,8 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<'_, I> {
                 if parse::place(b"help ?", value).is_some() {
                     return Err(Stop::Commands);
                 }
-                list(&mut options.filter, place == 1, value);
+                let lists = [List::Blocked, List::Allowed];
+                list(&mut options.filter, lists[place], value);
             }
             2 => {
                 options.method = match parse::place(b"virtio-serial unix-listen", value) {
@@ -195,7 +192,7 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<'_, I> {
                     None => return Err(Stop::Method),
                 }
             }
-            3 => options.path = Some(value),
+            3 => (options.path, options.has_path) = (value, true),
             4 => options.state_directory = value,
             _ => options.freeze_timeout_s = text::parse_u32(value).ok_or(Stop::Seconds)?,
         }
@@ -205,22 +202,13 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<'_, I> {
 
 /// Adds the commands of a comma-separated list to the filter. Names nobody knows are ignored, as
 /// qemu-ga does: lists are written for agents of several versions.
-fn list(filter: &mut Filter, allow: bool, names: &[u8]) {
+fn list(filter: &mut Filter, list: List, names: &[u8]) {
     for name in names.split(|byte| *byte == b',') {
         if name.is_empty() {
             continue;
         }
-        if allow {
-            filter.allow_only_named();
-        }
         let known = |name| commands::all().position(|command| command.name() == name);
-        if let Some(place) = name.strip_prefix(commands::PREFIX).and_then(known) {
-            if allow {
-                filter.allow(place);
-            } else {
-                filter.block(place);
-            }
-        }
+        filter.add(list, name.strip_prefix(commands::PREFIX).and_then(known));
     }
 }
 
@@ -252,11 +240,11 @@ mod tests {
             "0",
         ]);
         assert_eq!(read.method, Method::UnixListen);
-        assert_eq!(read.path, Some(&b"/x"[..]));
+        assert_eq!(read.path, b"/x");
         assert!(read.verbose);
         assert_eq!(read.freeze_timeout_s, 0);
-        assert_eq!(options(&["-p/y", "--", "-q"]).path, Some(&b"/y"[..]));
-        assert_eq!(options(&[]).path, Some(DEFAULT_PORT));
+        assert_eq!(options(&["-p/y", "--", "-q"]).path, b"/y");
+        assert_eq!(options(&[]).path, DEFAULT_PORT);
     }
 
     #[test]
@@ -306,7 +294,7 @@ mod tests {
         assert!(!options.verbose);
         assert_eq!(complaints, 3);
         assert_eq!(options.method, Method::VirtioSerial);
-        assert_eq!(options.path, Some(DEFAULT_PORT));
+        assert_eq!(options.path, DEFAULT_PORT);
         let ping = commands::all().position(|row| row.name() == b"ping");
         assert!(!options.filter.allows(ping.unwrap()));
     }

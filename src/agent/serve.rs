@@ -13,7 +13,6 @@ use super::jobs::{Jobs, Owner};
 use super::options::{Method, Options};
 use super::reading;
 use crate::base::limits::CLIENTS;
-use crate::base::path::Path;
 use crate::base::store::Nothing;
 use crate::commands::{self, Outcome, Own, REPLIED_ERROR};
 use crate::state::State;
@@ -101,8 +100,7 @@ struct Server {
 
 /// A socket to accept clients from.
 fn listener(poll: &Poll, path: &'static [u8]) -> Result<OwnedFd, Errno> {
-    let place = Path::of(&[path]);
-    let socket = stream::listen_unix(place.as_c_str().ok_or(Errno::NAMETOOLONG)?)?;
+    let socket = stream::listen_unix(path)?;
     poll.add(&socket, LISTENER, Interest::Read)?;
     Ok(socket)
 }
@@ -143,7 +141,7 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
         }),
         listener: None,
         listening: true,
-        path: options.path.unwrap_or(channel::DEFAULT_PORT),
+        path: options.path,
         look_ms: 0,
         uevents: None,
         complained: false,
@@ -331,33 +329,29 @@ impl Server {
     fn look_for_port(&mut self) {
         // The kernel is asked for news first, so that a port that comes while it is looked for is
         // not missed.
-        let mut uevents = self.uevents.take();
-        let is_missed = uevents.is_some();
+        let is_missed = self.uevents.is_some();
         if !is_missed {
             let poll = &self.context.poll;
-            uevents = Uevents::open()
-                .and_then(|uevents| {
-                    poll.add(&uevents, UEVENTS, Interest::Read)
-                        .map(|()| uevents)
-                })
-                .ok();
+            let heard = |uevents: &Uevents| poll.add(uevents, UEVENTS, Interest::Read).is_ok();
+            self.uevents = Uevents::open().ok().filter(heard);
         }
         let complained = core::mem::take(&mut self.complained);
         let state = &mut self.context.state;
         self.look_ms = NEVER_MS;
         match channel::open_port(&state.root, self.path) {
             Ok(port) => {
+                self.uevents = None;
                 state.log.line(Level::Detail, &[b"port open: ", self.path]);
                 self.take_in(0, port, Kind::Port);
             }
-            Err(errno) if channel::says_missing(errno) && uevents.is_some() => {
-                self.uevents = uevents;
+            Err(errno) if channel::says_missing(errno) && self.uevents.is_some() => {
                 if !is_missed {
                     let line: &[&[u8]] = &[b"waiting for port ", self.path];
                     state.log.line(Level::Notice, line);
                 }
             }
             Err(errno) => {
+                self.uevents = None;
                 if !complained {
                     let line: &[&[u8]] =
                         &[b"error opening channel '", self.path, b"': ", &words(errno)];

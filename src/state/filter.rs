@@ -13,32 +13,35 @@ const_assert_eq!(MOST_COMMANDS, u64::BITS as usize);
 /// Which commands are allowed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Filter {
-    allowed: u64,
     blocked: u64,
-    only_allowed: bool,
+    /// All, as long as none was allowed by name.
+    allowed: Option<u64>,
+}
+
+/// What a command is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    /// Those that are blocked.
+    Blocked,
+    /// Those that alone are allowed.
+    Allowed,
 }
 
 impl Filter {
-    /// Allows only commands allowed by name from now on; names nobody knows count too, so that a
-    /// list of them allows nothing rather than everything.
-    pub fn allow_only_named(&mut self) {
-        self.only_allowed = true;
-    }
-
-    /// Allows the command at this place of the table.
-    pub fn allow(&mut self, place: usize) {
-        self.allowed |= bit(place);
-    }
-
-    /// Blocks the command at this place of the table.
-    pub fn block(&mut self, place: usize) {
-        self.blocked |= bit(place);
+    /// Puts the command at this place of the table, if there is one, on a list. Names nobody knows
+    /// count too: a list of them allows nothing rather than everything.
+    pub fn add(&mut self, list: List, place: Option<usize>) {
+        let bit = place.map_or(0, bit);
+        match list {
+            List::Blocked => self.blocked |= bit,
+            List::Allowed => *self.allowed.get_or_insert(0) |= bit,
+        }
     }
 
     /// Whether the command at this place of the table is allowed.
     pub fn allows(&self, place: usize) -> bool {
         let bit = bit(place);
-        self.blocked & bit == 0 && (!self.only_allowed || self.allowed & bit != 0)
+        self.blocked & bit == 0 && self.allowed.is_none_or(|allowed| allowed & bit != 0)
     }
 }
 
@@ -54,12 +57,12 @@ mod tests {
     fn a_block_beats_an_allowance() {
         let mut filter = Filter::default();
         assert!(filter.allows(0) && filter.allows(63));
-        filter.block(3);
+        filter.add(List::Blocked, Some(3));
         assert!(!filter.allows(3) && filter.allows(4));
-        filter.allow_only_named();
+        filter.add(List::Allowed, None);
         assert!(!filter.allows(4));
-        filter.allow(4);
-        filter.allow(3);
+        filter.add(List::Allowed, Some(4));
+        filter.add(List::Allowed, Some(3));
         assert!(filter.allows(4) && !filter.allows(3));
     }
 }

@@ -3,9 +3,10 @@
 //! A signal set is the kernel's, one bit a signal.
 #![allow(unsafe_code)]
 
+use core::mem::MaybeUninit;
 use core::ptr;
 
-use rustix::fd::{AsFd, FromRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::raw;
@@ -26,9 +27,6 @@ pub enum Told {
 /// SIGCHLD, SIGTERM and SIGINT, blocked and read from a descriptor. SIGPIPE is blocked too, and
 /// waits for ever: a client that is gone is found out by the write.
 pub struct Signals(OwnedFd);
-
-/// Bytes of `struct signalfd_siginfo`, linux/signalfd.h.
-const RECORD_BYTES: usize = size_of::<libc::signalfd_siginfo>();
 
 /// What is read.
 const READ: u64 = bit(libc::SIGCHLD) | bit(libc::SIGTERM) | bit(libc::SIGINT);
@@ -57,13 +55,19 @@ impl Signals {
 
     /// The next of what has come.
     pub fn read(&self) -> Told {
-        let mut record = [0u8; RECORD_BYTES];
-        let _ = rustix::io::read(&self.0, &mut record);
-        // ssi_signo is the first member; 0 is no signal.
-        let number = record
-            .first_chunk()
-            .map_or(0, |bytes| i32::from_ne_bytes(*bytes));
-        match number {
+        let mut record = MaybeUninit::<libc::signalfd_siginfo>::uninit();
+        // SAFETY: a read writes at most as many bytes as it is told, for which there is room.
+        let read = unsafe {
+            let fd = self.0.as_raw_fd() as usize;
+            let place = record.as_mut_ptr().expose_provenance();
+            raw::call(libc::SYS_read, [fd, place, size_of_val(&record), 0, 0])
+        };
+        if read.is_err() {
+            return Told::Nothing;
+        }
+        // SAFETY: signalfd fills in whole records, and tells of an error if there is none.
+        let record = unsafe { record.assume_init() };
+        match record.ssi_signo.cast_signed() {
             libc::SIGCHLD => Told::Child,
             // The kernel sends PID 1 SIGINT for Ctrl-Alt-Del; to others it is a person's Ctrl-C.
             libc::SIGINT if super::process::is_init() => Told::CtrlAltDel,

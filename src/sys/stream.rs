@@ -1,15 +1,21 @@
 //! Channels and pipes: opening them, and reading and writing without waiting.
+#![allow(unsafe_code)]
 
-use core::ffi::CStr;
+use core::ptr;
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 
+use super::raw;
+use crate::base::path::Path;
+
 /// A unix socket listening at `path`; a file already there is removed first, as qemu-ga does.
-pub fn listen_unix(path: &CStr) -> Result<OwnedFd, Errno> {
+pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
+    let path = Path::of(&[path]);
+    let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
     match rustix::fs::unlink(path) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(errno),
@@ -20,7 +26,25 @@ pub fn listen_unix(path: &CStr) -> Result<OwnedFd, Errno> {
         SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
         None,
     )?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    let mut address = libc::sockaddr_un {
+        sun_family: libc::AF_UNIX as u16,
+        sun_path: [0; 108],
+    };
+    let name = path.to_bytes_with_nul();
+    for (byte, given) in address.sun_path.iter_mut().zip(name) {
+        *byte = given.cast_signed();
+    }
+    let len = core::mem::offset_of!(libc::sockaddr_un, sun_path) + name.len();
+    if len > size_of_val(&address) {
+        return Err(Errno::NAMETOOLONG);
+    }
+    // SAFETY: bind reads `len` bytes of an address, which is ours, has the kernel's layout, is no
+    // shorter than that, and outlives the call.
+    unsafe {
+        let address = ptr::from_ref(&address).expose_provenance();
+        let args = [socket.as_raw_fd() as usize, address, len, 0, 0];
+        raw::call(libc::SYS_bind, args)
+    }?;
     rustix::net::listen(&socket, 1)?;
     Ok(socket)
 }
