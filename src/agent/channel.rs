@@ -17,6 +17,9 @@ const BY_NAME: &[u8] = b"/dev/virtio-ports/";
 /// The port that hosts expect an agent at.
 pub(super) const DEFAULT_PORT: &[u8] = b"/dev/virtio-ports/org.qemu.guest_agent.0";
 
+/// What is read of a file in sysfs: all of it.
+const LINE_BYTES: usize = 256;
+
 /// Opens the port at `path`, or of its name.
 ///
 /// # Errors
@@ -31,8 +34,8 @@ pub(super) fn open_port(root: &Root, path: &[u8]) -> Result<OwnedFd, Errno> {
     let mut opened = Err(Errno::NOENT);
     // The devices are `vport1p1` or so.
     root.list_at(&[b"sys/class/virtio-ports"], &mut |device, _| {
-        let mut buffer = [0; 256];
-        let is_it = about(root, device, b"/name", &mut buffer).is_ok_and(|is| is == name);
+        let mut buffer = [0; LINE_BYTES];
+        let is_it = about(root, device, b"/name", &mut buffer) == Some(name);
         if is_it {
             opened = open_device(root, device);
         }
@@ -65,16 +68,16 @@ fn about<'b>(
     root: &Root,
     device: &[u8],
     file: &[u8],
-    buffer: &'b mut [u8],
-) -> Result<&'b [u8], Errno> {
+    buffer: &'b mut [u8; LINE_BYTES],
+) -> Option<&'b [u8]> {
     let name: &[&[u8]] = &[b"sys/class/virtio-ports/", device, file];
-    root.read_at(name, buffer).map(<[u8]>::trim_ascii)
+    root.read_at(name, buffer).ok().map(<[u8]>::trim_ascii)
 }
 
 fn open_without_node(root: &Root, device: &[u8]) -> Result<OwnedFd, Errno> {
-    let mut buffer = [0; 32];
-    let numbers = about(root, device, b"/dev", &mut buffer)?;
-    let (major, minor) = mountinfo::device(numbers).ok_or(Errno::NOENT)?;
+    let mut buffer = [0; LINE_BYTES];
+    let numbers = about(root, device, b"/dev", &mut buffer);
+    let (major, minor) = numbers.and_then(mountinfo::device).ok_or(Errno::NOENT)?;
     // Places in memory only: on a disk, which may be frozen, the attempt might never end.
     for node in [&[&b"/dev/.gaunt-port"[..]], &[b"/run/.gaunt-port"]] {
         if root.make_device(node, major, minor).is_ok() {

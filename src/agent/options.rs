@@ -8,7 +8,7 @@ use crate::agent::channel::DEFAULT_PORT;
 use crate::base::limits::FREEZE_TIMEOUT_S;
 use crate::base::text;
 use crate::commands;
-use crate::parse::{self, split_once, words};
+use crate::parse::{self, words};
 use crate::state::filter::{Filter, List};
 
 /// Where clients come from.
@@ -125,10 +125,9 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<'_, I> {
     }
 
     fn long(&mut self, long: &'static [u8]) -> Result<(), Stop> {
-        let (name, given) = match split_once(long, b'=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (long, None),
-        };
+        let mut value = long;
+        let name = text::cut(&mut value, b'=');
+        let given = (name.len() != long.len()).then_some(value);
         let (mut place, mut meant) = (0, 0);
         for (at, option) in words(LONG).enumerate() {
             if option.starts_with(name) {
@@ -202,13 +201,13 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<'_, I> {
 
 /// Adds the commands of a comma-separated list to the filter. Names nobody knows are ignored, as
 /// qemu-ga does: lists are written for agents of several versions.
-fn list(filter: &mut Filter, list: List, names: &[u8]) {
-    for name in names.split(|byte| *byte == b',') {
-        if name.is_empty() {
-            continue;
+fn list(filter: &mut Filter, list: List, mut names: &[u8]) {
+    while !names.is_empty() {
+        let name = text::cut(&mut names, b',');
+        if !name.is_empty() {
+            let known = |name| commands::all().position(|command| command.name() == name);
+            filter.add(list, name.strip_prefix(commands::PREFIX).and_then(known));
         }
-        let known = |name| commands::all().position(|command| command.name() == name);
-        filter.add(list, name.strip_prefix(commands::PREFIX).and_then(known));
     }
 }
 
@@ -245,6 +244,15 @@ mod tests {
         assert_eq!(read.freeze_timeout_s, 0);
         assert_eq!(options(&["-p/y", "--", "-q"]).path, b"/y");
         assert_eq!(options(&[]).path, DEFAULT_PORT);
+    }
+
+    #[test]
+    fn no_long_name_is_the_beginning_of_another() {
+        for name in words(LONG) {
+            let alike = words(LONG).filter(|other| other.starts_with(name));
+            assert_eq!(alike.count(), 1);
+        }
+        assert_eq!(words(LONG).count(), SHORT.len());
     }
 
     #[test]

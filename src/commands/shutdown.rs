@@ -20,7 +20,6 @@
 use super::{Outcome, Own, Slow};
 use crate::base::limits::{INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, TERM_MS, WRITE_OUT_MS};
 use crate::base::texts::Phrase;
-use crate::parse::words;
 use crate::probe::ending::{self, MountPoints};
 use crate::probe::init::{self, Way};
 use crate::state::State;
@@ -67,18 +66,20 @@ pub const BY_FORCE: Own = Own {
 /// The modes.
 const DOWNS: [Down; 3] = [Down::PowerOff, Down::Halt, Down::Reboot];
 /// What the host calls them.
-const MODES: &[u8] = b"powerdown halt reboot";
+const MODES: [&str; 3] = ["powerdown", "halt", "reboot"];
 /// What OpenRC calls them.
-const WORDS: &[u8] = b"poweroff halt reboot";
+const WORDS: [&[u8]; 3] = [b"poweroff", b"halt", b"reboot"];
+/// What sysvinit is told of them before it changes the runlevel.
+const VARIABLES: [&[u8]; 3] = [b"INIT_HALT=POWEROFF", b"INIT_HALT=HALT", b"INIT_HALT="];
 
 fn begin_as_told(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
-    let mut downs = words(MODES).zip(&DOWNS);
-    let mode = args.string(const { place(super::SHUTDOWN, "mode") });
-    let how = downs.find(|(name, _)| mode.is_none_or(|mode| mode.bytes().eq(name.iter().copied())));
-    let Some((_, how)) = how else {
-        return Err(reply.say_only(Phrase::InvalidMode));
+    let how = match args.string(const { place(super::SHUTDOWN, "mode") }) {
+        None => Down::PowerOff,
+        Some(mode) => match MODES.iter().position(|name| mode.is(name)) {
+            None => return Err(reply.say_only(Phrase::InvalidMode)),
+            Some(place) => DOWNS[place],
+        },
     };
-    let how = *how;
     if init::way_down(&state.root, how).is_some_and(|way| tell(&state.root, way, how)) {
         note(state, b"init was told to shut down");
         state.going_down = Some(how);
@@ -150,10 +151,7 @@ fn tell(root: &Root, way: Way, how: Down) -> bool {
     let mut told = [0; 2 * REQUEST_BYTES];
     let (fifos, told): (&[&[u8]], &[u8]) = match way {
         Way::Signal(signal) => return process::kill(1, signal).is_ok(),
-        Way::OpenRc => {
-            let word = words(WORDS).nth(how as usize).unwrap_or_default();
-            (&[b"run/openrc/init.ctl"], word)
-        }
+        Way::OpenRc => (&[b"run/openrc/init.ctl"], WORDS[how as usize]),
         Way::SysV => {
             sysv_request(how, &mut told);
             (&[b"run/initctl", b"dev/initctl"], &told)
@@ -175,15 +173,11 @@ const SET_VARIABLE: u32 = 6;
 /// seconds from SIGTERM to SIGKILL (0: sysvinit's own), each an `int`, then what the command needs
 /// besides, then nothing.
 fn sysv_request(how: Down, requests: &mut [u8; 2 * REQUEST_BYTES]) {
-    let (runlevel, variable): (u8, &[u8]) = match how {
-        Down::PowerOff => (b'0', b"INIT_HALT=POWEROFF"),
-        Down::Halt => (b'0', b"INIT_HALT=HALT"),
-        Down::Reboot => (b'6', b"INIT_HALT="),
-    };
+    let runlevel = if how == Down::Reboot { b'6' } else { b'0' };
     const NEXT: usize = REQUEST_BYTES;
     requests[..4].copy_from_slice(&MAGIC.to_ne_bytes());
     requests[4..8].copy_from_slice(&SET_VARIABLE.to_ne_bytes());
-    for (byte, given) in requests[16..].iter_mut().zip(variable) {
+    for (byte, given) in requests[16..].iter_mut().zip(VARIABLES[how as usize]) {
         *byte = *given;
     }
     requests[NEXT..NEXT + 4].copy_from_slice(&MAGIC.to_ne_bytes());

@@ -6,7 +6,8 @@
 //! The lists are read line by line: a caller without room for a whole file hands in runs of whole
 //! lines. Aliases (modules.alias) are not read.
 
-use super::{lines, span, split_once};
+use super::{lines, next_word};
+use crate::base::text::cut;
 
 /// A module and what must be loaded before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +28,9 @@ impl<'a> Module<'a> {
 
 /// The module one line of modules.dep tells of.
 pub fn parse(line: &[u8]) -> Option<Module<'_>> {
-    let (path, dependencies) = split_once(line, b':')?;
-    Some(Module { path, dependencies })
+    let mut dependencies = line;
+    let path = cut(&mut dependencies, b':');
+    (path.len() != line.len()).then_some(Module { path, dependencies })
 }
 
 /// The module called `name` in (a run of whole lines of) modules.dep.
@@ -50,7 +52,8 @@ pub fn wanted(file: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 
 /// Name and parameters on one line of /etc/modules, unless it is blank or a comment.
 pub fn parse_wanted(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (name, parameters) = span(line.trim_ascii(), |byte| !byte.is_ascii_whitespace());
+    let mut parameters = line;
+    let name = next_word(&mut parameters)?;
     let is_comment = matches!(name.first()?, b'#' | b';');
     (!is_comment).then_some((name, parameters.trim_ascii()))
 }
@@ -58,8 +61,8 @@ pub fn parse_wanted(line: &[u8]) -> Option<(&[u8], &[u8])> {
 /// The name of the module in file `path`: without directory, `.ko`, and what compression added. Names
 /// of modules have no dots.
 pub fn name_of(path: &[u8]) -> &[u8] {
-    let file = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
-    span(file, |byte| byte != b'.').0
+    let mut file = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+    cut(&mut file, b'.')
 }
 
 /// Whether two module names are the same; dash and underscore are.

@@ -137,7 +137,7 @@ impl Stream {
             match stream::read(pipe, &mut bytes) {
                 Ok(Read::Bytes(count)) => {
                     let kept = count.min(room.saturating_sub(self.buffer.len()));
-                    let stored = self.buffer.append(bytes.get(..kept).unwrap_or_default());
+                    let stored = self.buffer.append(&bytes[..kept]);
                     self.gone |= (count - kept) | usize::from(stored.is_err());
                 }
                 Ok(Read::NotYet) => return,

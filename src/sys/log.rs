@@ -61,15 +61,17 @@ impl Log {
             return;
         }
         let mut line = heapless::Vec::<u8, LINE>::new();
-        let prefix: &[&[u8]] = &[b"gaunt: "];
-        for byte in prefix.iter().chain(pieces).flat_map(|piece| piece.iter()) {
-            let byte = if byte.is_ascii_control() { b'?' } else { *byte };
-            // The last place is the line end's.
-            if line.len() == LINE - 1 || line.push(byte).is_err() {
-                break;
+        let _ = line.extend_from_slice(b"gaunt: ");
+        for piece in pieces {
+            for byte in *piece {
+                let byte = if byte.is_ascii_control() { b'?' } else { *byte };
+                // The last place is the line end's.
+                if line.len() < LINE - 1 {
+                    let _ = line.push(byte);
+                }
             }
         }
-        line.push(b'\n').unwrap_or_default();
+        let _ = line.push(b'\n');
         if !self.holding {
             put(&line);
         } else if self.held.extend_from_slice(&line).is_err() {

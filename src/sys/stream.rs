@@ -30,7 +30,7 @@ pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
         sun_family: libc::AF_UNIX as u16,
         sun_path: [0; 108],
     };
-    let name = path.to_bytes_with_nul();
+    let name = path.to_bytes();
     for (byte, given) in address.sun_path.iter_mut().zip(name) {
         *byte = given.cast_signed();
     }
