@@ -24,6 +24,7 @@ use crate::sys::{Errno, number};
 const START: &[u8] = br#"{"return": {"buf-b64": ""#;
 
 /// Reads on for a client.
+#[inline(never)]
 pub(super) fn go_on(slot: &mut Slot, context: &mut Context) {
     let owner = slot.owner();
     let Some(reading) = &mut slot.reading else {
