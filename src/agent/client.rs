@@ -92,7 +92,7 @@ impl Slot {
             place,
             generation: 0,
             fd: None,
-            kind: Kind::Connection,
+            kind: Kind::Port,
             busy: Busy::No,
             host: Host::Here,
             orphaned: false,

@@ -184,8 +184,8 @@ pub(super) fn reply(owner: Owner, whole: bool, started: Option<i32>, slots: &mut
     }
     let start = slot.sendable();
     let out = &mut slot.out;
-    let text = out.bytes().get(start..).unwrap_or_default();
-    let ends = text.last().is_none_or(|last| *last == b'\n');
+    // As those before it do, if it is empty.
+    let ends = out.bytes().last().is_none_or(|last| *last == b'\n');
     if slot.orphaned {
         out.truncate(start);
     } else if !(whole && ends && started.is_none()) {

@@ -59,6 +59,12 @@ pub fn place(line: &[u8], word: &[u8]) -> Option<usize> {
     words(line).position(|other| other == word)
 }
 
+/// The last part of a path.
+#[inline(never)]
+pub fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+}
+
 /// What stands before and after the first `byte`.
 pub fn split_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|other| *other == byte)?;

@@ -6,7 +6,7 @@
 //! The lists are read line by line: a caller without room for a whole file hands in runs of whole
 //! lines. Aliases (modules.alias) are not read.
 
-use super::{lines, next_word};
+use super::{file_name, lines, next_word};
 use crate::base::text::cut;
 
 /// A module and what must be loaded before it.
@@ -61,7 +61,7 @@ pub fn parse_wanted(line: &[u8]) -> Option<(&[u8], &[u8])> {
 /// The name of the module in file `path`: without directory, `.ko`, and what compression added. Names
 /// of modules have no dots.
 pub fn name_of(path: &[u8]) -> &[u8] {
-    let mut file = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+    let mut file = file_name(path);
     cut(&mut file, b'.')
 }
 

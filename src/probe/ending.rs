@@ -33,7 +33,7 @@ pub struct Process {
 pub fn processes(root: &Root, each: &mut dyn FnMut(Process)) -> Result<(), Errno> {
     let spared = kin(root);
     root.list_at(&[b"proc"], &mut |name, _| {
-        if let Some(pid) = number(name).filter(|pid| !spared.contains(pid))
+        if let Some(pid) = number(name).filter(|pid| spared.iter().all(|one| one != pid))
             && let Some(process) = look_at(root, pid)
         {
             each(process);

@@ -17,7 +17,7 @@
 //! no signal for.
 
 use crate::parse::proc::has_signal;
-use crate::parse::{place, until_nul};
+use crate::parse::{file_name, place, until_nul};
 use crate::sys::power::Down;
 use crate::sys::root::Root;
 
@@ -95,7 +95,7 @@ fn listens(root: &Root, signal: u8) -> bool {
 /// packagers for one that was linked statically.
 fn base_name(path: &[u8]) -> &[u8] {
     let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
-    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+    let name = file_name(path);
     let plain = name
         .strip_suffix(b"-static")
         .or_else(|| name.strip_suffix(b".static"));

@@ -169,7 +169,7 @@ impl Programs {
             table,
             environment,
             serial: 0,
-            ends: [const { None }; 3],
+            ends: [None, None, None],
         }
     }
 
@@ -266,7 +266,7 @@ impl Programs {
 
     #[inline(never)]
     fn close_ends(&mut self) {
-        self.ends = [const { None }; 3];
+        self.ends = [None, None, None];
     }
 
     /// In the agent, after a fork: takes note of the child if it is to become a program, and gives
