@@ -19,12 +19,14 @@ use crate::wire::reply::{Class, Failed, Reply};
 use crate::wire::request::{self, Request};
 
 /// What dispatching needs besides the client.
+// In this order, because what is near the beginning is reached by short instructions.
+#[repr(C)]
 pub(super) struct Context {
-    pub(super) state: State,
-    pub(super) jobs: Jobs,
     pub(super) poll: Poll,
     /// In a child of the agent that has done its work: the status that tells what came of it.
     pub(super) worked: Option<u8>,
+    pub(super) state: State,
+    pub(super) jobs: Jobs,
 }
 
 impl Context {

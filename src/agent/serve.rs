@@ -80,22 +80,24 @@ fn essential<T>(what: &[u8], result: Result<T, Errno>) -> T {
     result.unwrap_or_else(|errno| give_up(what, errno))
 }
 
+// In this order, because what is near the beginning is reached by short instructions.
+#[repr(C)]
 struct Server {
-    context: Context,
     signals: Signals,
-    slots: [Slot; CLIENTS],
+    /// Whether the listener is waited for: not while all places are taken.
+    listening: bool,
+    /// Whether it was said that the port does not work.
+    complained: bool,
     /// The socket that clients come from, if it is not the port.
     listener: Option<OwnedFd>,
-    /// Whether it is waited for: not while all places are taken.
-    listening: bool,
-    /// The port.
-    path: &'static [u8],
-    /// While it is not there: the kernel tells when to look again.
+    /// While the port is not there: the kernel tells when to look again.
     uevents: Option<Uevents>,
     /// When to look for it without being told.
     look_ms: u64,
-    /// Whether it was said that it does not work.
-    complained: bool,
+    /// The port.
+    path: &'static [u8],
+    context: Context,
+    slots: [Slot; CLIENTS],
 }
 
 /// A socket to accept clients from.

@@ -4,7 +4,7 @@
 use core::ptr;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 use super::{clock, raw};
@@ -89,34 +89,28 @@ impl Poll {
     }
 
     /// Adds a descriptor under `token`.
-    pub fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> Result<(), Errno> {
-        self.control(libc::EPOLL_CTL_ADD, fd.as_fd(), token, interest)
+    pub fn add(&self, fd: &impl AsRawFd, token: u64, interest: Interest) -> Result<(), Errno> {
+        self.control(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), token, interest)
     }
 
     /// Changes what a descriptor is waited for.
-    pub fn modify(&self, fd: impl AsFd, token: u64, interest: Interest) -> Result<(), Errno> {
-        self.control(libc::EPOLL_CTL_MOD, fd.as_fd(), token, interest)
+    pub fn modify(&self, fd: &impl AsRawFd, token: u64, interest: Interest) -> Result<(), Errno> {
+        self.control(libc::EPOLL_CTL_MOD, fd.as_raw_fd(), token, interest)
     }
 
     /// Takes a descriptor out.
-    pub fn remove(&self, fd: impl AsFd) {
+    pub fn remove(&self, fd: &impl AsRawFd) {
         // Fails only for one that is not in there.
-        let _ = self.control(libc::EPOLL_CTL_DEL, fd.as_fd(), 0, Interest::Nothing);
+        let _ = self.control(libc::EPOLL_CTL_DEL, fd.as_raw_fd(), 0, Interest::Nothing);
     }
 
     #[inline(never)]
-    fn control(
-        &self,
-        what: i32,
-        fd: BorrowedFd<'_>,
-        token: u64,
-        interest: Interest,
-    ) -> Result<(), Errno> {
+    fn control(&self, what: i32, fd: RawFd, token: u64, interest: Interest) -> Result<(), Errno> {
         let event = Event {
             flags: interest.flags(),
             data: EventData::new_u64(token),
         };
-        let (epoll, fd) = (self.0.as_raw_fd() as usize, fd.as_raw_fd() as usize);
+        let (epoll, fd) = (self.0.as_raw_fd() as usize, fd as usize);
         let event = ptr::from_ref(&event).expose_provenance();
         // SAFETY: epoll_ctl reads one event, which is ours, outlives the call and has the kernel's
         // layout, which is that of rustix's type; the rest are numbers.

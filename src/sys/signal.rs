@@ -6,7 +6,7 @@
 use core::mem::MaybeUninit;
 use core::ptr;
 
-use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use rustix::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 use super::raw;
@@ -77,9 +77,9 @@ impl Signals {
     }
 }
 
-impl AsFd for Signals {
-    fn as_fd(&self) -> rustix::fd::BorrowedFd<'_> {
-        self.0.as_fd()
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 
