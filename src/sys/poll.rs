@@ -1,6 +1,7 @@
 //! epoll, with descriptors known by small numbers.
 #![allow(unsafe_code)]
 
+use core::mem::MaybeUninit;
 use core::ptr;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -58,14 +59,8 @@ impl News {
 
     /// None yet.
     pub fn none() -> Self {
-        let none = Event {
-            flags: EventFlags::empty(),
-            data: EventData::new_u64(0),
-        };
-        Self {
-            events: [none; Self::BATCH],
-            ready: 0,
-        }
+        // SAFETY: all that is in there are plain numbers, for which zeros are valid.
+        unsafe { MaybeUninit::zeroed().assume_init() }
     }
 
     /// The news of each descriptor that has any.
