@@ -216,7 +216,7 @@ impl Slot {
         if !self.can_go_on() {
             return Event::NeedMore;
         }
-        let unread = self.input.get(self.unread.clone()).unwrap_or_default();
+        let unread = &self.input[self.unread.clone()];
         let (taken, event) = self.framer.feed(unread, &mut self.message);
         self.unread.start += taken;
         event

@@ -96,8 +96,7 @@ fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context)
         _ => reply.silence(),
     }
     if let Some(status) = context.worked {
-        let reply = out.bytes().get(start..).unwrap_or_default();
-        context.jobs.hand_over(reply, status)
+        context.jobs.hand_over(&out.bytes()[start..], status)
     }
     busy
 }

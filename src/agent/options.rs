@@ -128,12 +128,13 @@ impl<I: Iterator<Item = &'static [u8]>> Reader<'_, I> {
         let mut value = long;
         let name = text::cut(&mut value, b'=');
         let given = (name.len() != long.len()).then_some(value);
-        let (mut place, mut meant) = (0, 0);
-        for (at, option) in words(LONG).enumerate() {
+        let (mut at, mut place, mut meant) = (0, 0, 0);
+        for option in words(LONG) {
             if option.starts_with(name) {
                 place = at;
                 meant += 1;
             }
+            at += 1;
         }
         match meant {
             0 => return Err(Stop::Unknown),

@@ -86,7 +86,7 @@ fn add_piece(
         let from = room.len() / 4;
         match state.files.handles.get(reading.handle) {
             Ok(file) => {
-                let room = room.get_mut(from..from + piece).unwrap_or_default();
+                let room = &mut room[from..from + piece];
                 (len, stop) = handles::read(file, room, wait);
             }
             Err(errno) => stop = Stop::Failed(errno),
@@ -132,7 +132,7 @@ pub(super) fn take_over(slot: &mut Slot, whole: bool) {
         return;
     };
     let (mut end, mut stop) = (start, Stop::Failed(Errno::IO));
-    let text = out.bytes().get(start..).unwrap_or_default();
+    let text = &out.bytes()[start..];
     if let Some([a, b, c, d, code]) = text.last_chunk::<TRAILER>()
         && whole
     {

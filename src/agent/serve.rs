@@ -32,8 +32,6 @@ use crate::wire::args::Args;
 use crate::wire::frame::Event;
 use crate::wire::reply::Reply;
 
-const CANNOT_LISTEN: &[u8] = b"error opening channel";
-
 /// What all clients rest in.
 static MEMORY: Lent<[u8; CLIENTS * AT_REST]> = Lent::new([0; CLIENTS * AT_REST]);
 /// What all programs that were started are kept in.
@@ -160,10 +158,10 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
                 server.look_ms = NEVER_MS;
             }
             Err(errno) => {
+                log::last_failure(b"error opening channel", errno);
                 if !process::is_init() {
-                    give_up(CANNOT_LISTEN, errno);
+                    end(1);
                 }
-                log::last_failure(CANNOT_LISTEN, errno);
                 server.path = channel::DEFAULT_PORT;
             }
         }
@@ -215,6 +213,7 @@ impl Server {
         }
     }
 
+    #[inline(never)]
     fn hear_signals(&mut self) {
         let Context { jobs, state, .. } = &mut self.context;
         match self.signals.read() {

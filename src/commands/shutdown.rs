@@ -120,6 +120,7 @@ fn begin_past_init(state: &mut State, how: Down, reply: &mut Reply<'_>) -> Resul
     Ok(())
 }
 
+#[inline(never)]
 fn note(state: &mut State, what: &[u8]) {
     state.log.line(Level::Notice, &[what]);
 }
@@ -148,13 +149,13 @@ fn refused(errno: Errno, reply: &mut Reply<'_>) -> Failed {
 
 /// Tells PID 1; gives whether it got it.
 fn tell(root: &Root, way: Way, how: Down) -> bool {
-    let mut told = [0; 2 * REQUEST_BYTES];
+    let requests;
     let (fifos, told): (&[&[u8]], &[u8]) = match way {
         Way::Signal(signal) => return process::kill(1, signal).is_ok(),
         Way::OpenRc => (&[b"run/openrc/init.ctl"], WORDS[how as usize]),
         Way::SysV => {
-            sysv_request(how, &mut told);
-            (&[b"run/initctl", b"dev/initctl"], &told)
+            requests = sysv_request(how);
+            (&[b"run/initctl", b"dev/initctl"], &requests)
         }
     };
     fifos
@@ -172,7 +173,8 @@ const SET_VARIABLE: u32 = 6;
 /// Sets the variable INIT_HALT, then changes the runlevel. A request is: magic, command, runlevel,
 /// seconds from SIGTERM to SIGKILL (0: sysvinit's own), each an `int`, then what the command needs
 /// besides, then nothing.
-fn sysv_request(how: Down, requests: &mut [u8; 2 * REQUEST_BYTES]) {
+fn sysv_request(how: Down) -> [u8; 2 * REQUEST_BYTES] {
+    let mut requests = [0; 2 * REQUEST_BYTES];
     let runlevel = if how == Down::Reboot { b'6' } else { b'0' };
     const NEXT: usize = REQUEST_BYTES;
     requests[..4].copy_from_slice(&MAGIC.to_ne_bytes());
@@ -183,6 +185,7 @@ fn sysv_request(how: Down, requests: &mut [u8; 2 * REQUEST_BYTES]) {
     requests[NEXT..NEXT + 4].copy_from_slice(&MAGIC.to_ne_bytes());
     requests[NEXT + 4..NEXT + 8].copy_from_slice(&CHANGE_RUNLEVEL.to_ne_bytes());
     requests[NEXT + 8..NEXT + 12].copy_from_slice(&u32::from(runlevel).to_ne_bytes());
+    requests
 }
 
 /// Runs `step` in a child; after `limit_ms` goes on without it.
@@ -325,8 +328,7 @@ mod tests {
             (Down::Halt, b"INIT_HALT=HALT\0", b'0'),
             (Down::Reboot, b"INIT_HALT=\0", b'6'),
         ] {
-            let mut requests = [0; 2 * REQUEST_BYTES];
-            sysv_request(how, &mut requests);
+            let requests = sysv_request(how);
             let (first, second) = requests.split_at(REQUEST_BYTES);
             assert_eq!(first[..4], 0x0309_1969u32.to_ne_bytes());
             assert_eq!(first[4..8], 6u32.to_ne_bytes());

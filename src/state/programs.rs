@@ -117,9 +117,9 @@ impl Stream {
     /// Sends what the program takes now. One that takes no more, or has ended, has had enough.
     fn feed(&mut self) {
         let Some(pipe) = &self.pipe else { return };
-        let rest = self.buffer.bytes().get(self.gone..).unwrap_or_default();
+        let rest = &self.buffer.bytes()[self.gone..];
         match stream::write(pipe, rest) {
-            Ok(count) if count < rest.len() => self.gone = self.gone.saturating_add(count),
+            Ok(count) if count < rest.len() => self.gone += count,
             Ok(_) | Err(_) => {
                 self.pipe = None;
                 self.buffer.truncate(0);
@@ -130,7 +130,7 @@ impl Stream {
     /// Takes what the program has said; past `room` bytes it is dropped.
     #[inline(never)]
     fn drain(&mut self, room: usize) {
-        let room = EXEC_STREAM_BYTES.min(self.buffer.len().saturating_add(room));
+        let room = EXEC_STREAM_BYTES.min(self.buffer.len() + room);
         let mut bytes = [0; READ_BYTES];
         for _ in 0..READS {
             let Some(pipe) = &self.pipe else { return };

@@ -75,7 +75,7 @@ impl Log {
         if !self.holding {
             put(&line);
         } else if self.held.extend_from_slice(&line).is_err() {
-            self.dropped = self.dropped.saturating_add(1);
+            self.dropped += 1;
         }
     }
 
