@@ -71,10 +71,10 @@ pub(super) struct Slot {
     interest: Interest,
     /// Bytes of `out` before the reply of a running job, which may not leave before it is whole.
     sendable: usize,
-    /// What is to be sent.
-    pub(super) out: Buffer,
     /// What of `input` is still to be looked at.
     unread: core::ops::Range<usize>,
+    /// What is to be sent.
+    pub(super) out: Buffer,
     input: &'static mut [u8],
     /// The file that is read for the message at hand.
     pub(super) reading: Option<Reading>,
