@@ -102,28 +102,32 @@ fn mount_all(root: &Root, log: &mut Log) {
         return;
     }
     if let Ok(Fork::Child) = process::fork(false) {
-        wait_and_mount(root, log, done);
-        process::exit(0)
+        wait_and_mount(root, log, done)
     }
 }
 
-/// Mounts the rest of /etc/fstab as its devices come, until the time is over.
-fn wait_and_mount(root: &Root, log: &mut Log, mut done: Done) {
+/// Mounts the rest of /etc/fstab as its devices come, until the time is over, and ends.
+fn wait_and_mount(root: &Root, log: &mut Log, mut done: Done) -> ! {
     let deadline_ms = clock::in_ms(DEVICE_WAIT_MS);
-    let Ok(uevents) = Uevents::open() else { return };
-    let Ok(poll) = Poll::new() else { return };
-    let mut news = News::none();
-    let _ = poll.add(&uevents, 0, Interest::Read);
-    loop {
-        let left_ms = deadline_ms.saturating_sub(clock::boottime_ms());
-        let last = left_ms == 0;
-        if mount_pass(root, log, &mut done, last) || last || poll.wait(&mut news, left_ms).is_err()
-        {
-            return;
+    if let Ok(uevents) = Uevents::open()
+        && let Ok(poll) = Poll::new()
+    {
+        let mut news = News::none();
+        let _ = poll.add(&uevents, 0, Interest::Read);
+        loop {
+            let left_ms = deadline_ms.saturating_sub(clock::boottime_ms());
+            let last = left_ms == 0;
+            if mount_pass(root, log, &mut done, last)
+                || last
+                || poll.wait(&mut news, left_ms).is_err()
+            {
+                process::exit(0);
+            }
+            // What the news are is seen by looking.
+            uevents.skip();
         }
-        // What the news are is seen by looking.
-        uevents.skip();
     }
+    process::exit(0)
 }
 
 /// Tries all entries not done yet; gives whether all are then. The `last` time a device that is

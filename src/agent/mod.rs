@@ -23,7 +23,6 @@ pub fn main(mut words: Strings, environment: Strings) -> i32 {
     stdio::secure();
     fault::catch();
     words.next();
-    let is_init = process::is_init();
     let mut options = Options::new();
     while let Err(stop) = options::read(&mut words, &mut options) {
         if stop < Stop::Help {
@@ -31,7 +30,7 @@ pub fn main(mut words: Strings, environment: Strings) -> i32 {
             log::last_words(&[&line(ADVICE)]);
         }
         // PID 1 serves whatever it is told.
-        if !is_init {
+        if !process::is_init() {
             return print(stop);
         }
     }

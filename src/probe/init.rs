@@ -85,9 +85,8 @@ fn listens(root: &Root, signal: u8) -> bool {
     let mut buffer = [0; 2048];
     let status = root.read_at(&[b"proc/1/status"], &mut buffer);
     status.is_ok_and(|status| {
-        let sets: &[&[u8]] = &[b"SigCgt", b"SigBlk"];
-        sets.iter()
-            .any(|set| has_signal(status, set, signal.into()) == Some(true))
+        let is_in = |set: &[u8]| has_signal(status, set, signal.into()) == Some(true);
+        is_in(b"SigCgt") || is_in(b"SigBlk")
     })
 }
 
