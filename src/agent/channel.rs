@@ -8,7 +8,7 @@
 //!
 //! Differences from qemu-ga: a port that is not there is waited for, without `--retry-path`.
 
-use crate::parse::mountinfo;
+use crate::parse::{mountinfo, words};
 use crate::sys::root::Root;
 use crate::sys::{Errno, OwnedFd};
 
@@ -79,7 +79,8 @@ fn open_without_node(root: &Root, device: &[u8]) -> Result<OwnedFd, Errno> {
     let numbers = about(root, device, b"/dev", &mut buffer);
     let (major, minor) = numbers.and_then(mountinfo::device).ok_or(Errno::NOENT)?;
     // Places in memory only: on a disk, which may be frozen, the attempt might never end.
-    for node in [&[&b"/dev/.gaunt-port"[..]], &[b"/run/.gaunt-port"]] {
+    for node in words(b"/dev/.gaunt-port /run/.gaunt-port") {
+        let node = &[node];
         if root.make_device(node, major, minor).is_ok() {
             let opened = root.open_port(node);
             let _ = root.remove_at(node);

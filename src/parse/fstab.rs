@@ -185,7 +185,7 @@ const CLEARING: &[u8] =
 const OTHERS: &[u8] = b"nouser nousers noowner nogroup user users owner group defaults";
 
 /// What notes to mount(8), systemd and others begin with; no file system knows them.
-const NOTES: [&[u8]; 3] = [b"x-", b"X-", b"comment="];
+const NOTES: &[u8] = b"x- X- comment=";
 
 /// What `option` does to the flags, or `None` if it is the file system's own.
 fn meaning(option: &[u8]) -> Option<Change> {
@@ -213,7 +213,7 @@ fn meaning(option: &[u8]) -> Option<Change> {
         }
     } else if option.starts_with(b"loop=") {
         change.set = Flags::LOOP;
-    } else if !NOTES.iter().any(|note| option.starts_with(note)) {
+    } else if !words(NOTES).any(|note| option.starts_with(note)) {
         return None;
     }
     Some(change)

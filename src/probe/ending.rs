@@ -5,8 +5,8 @@ use core::ffi::CStr;
 use crate::base::limits::{ANCESTORS, MOUNT_LIST_BYTES};
 use crate::base::store::Store;
 use crate::base::text::{Digits, parse_u32};
-use crate::parse::mountinfo;
 use crate::parse::proc::{has_signal, value};
+use crate::parse::{mountinfo, place};
 use crate::probe::mounts::unescaped;
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
@@ -95,7 +95,7 @@ pub struct MountPoints {
 }
 
 /// File systems that lie on disks, or on one that does, and have a device number of their own.
-const ON_DISKS: [&[u8]; 5] = [b"btrfs", b"bcachefs", b"zfs", b"ubifs", b"overlay"];
+const ON_DISKS: &[u8] = b"btrfs bcachefs zfs ubifs overlay";
 
 impl Default for MountPoints {
     fn default() -> Self {
@@ -113,7 +113,7 @@ impl MountPoints {
     pub fn read(&mut self, root: &Root) -> Result<(), Errno> {
         root.lines_at(&[b"proc/self/mountinfo"], &mut |line| {
             if let Some(mount) = mountinfo::parse(line)
-                && (mount.major != 0 || ON_DISKS.contains(&mount.kind))
+                && (mount.major != 0 || place(ON_DISKS, mount.kind).is_some())
                 && let Some(point) = unescaped(mount.mount_point).as_c_str()
             {
                 let _ = self.names.append(point.to_bytes_with_nul());
