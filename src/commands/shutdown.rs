@@ -20,6 +20,7 @@
 use super::{Outcome, Own, Slow};
 use crate::base::limits::{INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, TERM_MS, WRITE_OUT_MS};
 use crate::base::texts::Phrase;
+use crate::parse::words;
 use crate::probe::ending::{self, MountPoints};
 use crate::probe::init::{self, Way};
 use crate::state::State;
@@ -150,17 +151,15 @@ fn refused(errno: Errno, reply: &mut Reply<'_>) -> Failed {
 /// Tells PID 1; gives whether it got it.
 fn tell(root: &Root, way: Way, how: Down) -> bool {
     let requests;
-    let (fifos, told): (&[&[u8]], &[u8]) = match way {
+    let (fifos, told): (&[u8], &[u8]) = match way {
         Way::Signal(signal) => return process::kill(1, signal).is_ok(),
-        Way::OpenRc => (&[b"run/openrc/init.ctl"], WORDS[how as usize]),
+        Way::OpenRc => (b"run/openrc/init.ctl", WORDS[how as usize]),
         Way::SysV => {
             requests = sysv_request(how);
-            (&[b"run/initctl", b"dev/initctl"], &requests)
+            (b"run/initctl dev/initctl", &requests)
         }
     };
-    fifos
-        .iter()
-        .any(|fifo| power::tell_fifo(root, fifo, told).is_ok())
+    words(fifos).any(|fifo| power::tell_fifo(root, fifo, told).is_ok())
 }
 
 /// Bytes of every request to sysvinit: initreq.h.
