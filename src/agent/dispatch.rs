@@ -5,6 +5,7 @@ use super::jobs::{Jobs, Owner};
 use super::reading;
 use super::serve::JOB;
 use crate::base::store::Store;
+use crate::base::texts::Phrase;
 use crate::commands::{
     self, Command, DELIMITED, EXCLUSIVE, Outcome, Own, REPLIED_ERROR, Run, SHARES_FILES, SILENT,
 };
@@ -48,11 +49,11 @@ pub(super) fn handle(event: Event, slot: &mut Slot, context: &mut Context) {
         Event::Message => answer(message, out, owner, context),
         Event::Stray { from } => {
             let token = message.get(from..).unwrap_or_default();
-            refuse(out, &[b"JSON parse error, stray '", token, b"'"])
+            refuse(out, Phrase::Stray, token)
         }
-        Event::TokenSize => refuse(out, &[b"JSON token size limit exceeded"]),
-        Event::TokenCount => refuse(out, &[b"JSON token count limit exceeded"]),
-        Event::Nesting => refuse(out, &[b"JSON nesting depth limit exceeded"]),
+        Event::TokenSize => refuse(out, Phrase::TokenSizeLimit, b""),
+        Event::TokenCount => refuse(out, Phrase::TokenLimit, b""),
+        Event::Nesting => refuse(out, Phrase::NestingLimit, b""),
     };
     match busy {
         Busy::No => slot.message_done(),
@@ -61,9 +62,9 @@ pub(super) fn handle(event: Event, slot: &mut Slot, context: &mut Context) {
     slot.reading = context.state.files.reading.take();
 }
 
-fn refuse(out: &mut Buffer, words: &[&[u8]]) -> Busy {
+fn refuse(out: &mut Buffer, what: Phrase, shown: &[u8]) -> Busy {
     let mut reply = Reply::new(out, None);
-    let failed = reply.refuse(words, 0);
+    let failed = reply.say(what, &[shown], 0);
     reply.finish(Err(failed));
     Busy::No
 }
@@ -71,18 +72,7 @@ fn refuse(out: &mut Buffer, words: &[&[u8]]) -> Busy {
 fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context) -> Busy {
     let message = match json::check(message) {
         Ok(message) => message,
-        Err(error) => {
-            let (before, middle, after) = error.pieces();
-            return refuse(
-                out,
-                &[
-                    error.prefix().as_bytes(),
-                    before.as_bytes(),
-                    middle,
-                    after.as_bytes(),
-                ],
-            );
-        }
+        Err(error) => return refuse(out, error.what, error.shown),
     };
     let start = out.len();
     let (mut reply, request) = request::open(message, out);

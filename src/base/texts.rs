@@ -3,6 +3,8 @@
 //!
 //! One string, scanned by line: a slice each would cost more in pointers than in letters.
 
+#![allow(long_running_const_eval)]
+
 use super::packed::{Packed, Pairs, pack, unpack};
 
 /// Makes one text of these lines and the phrases, whose lines come last.
@@ -189,6 +191,23 @@ QEMU guest agent for guests that have nothing else in them.\n\
 \x20 -V, --version         print the version\n\
 \x20 -h, --help            print this"
 
+ExpectingValue = "JSON parse error, expecting value";
+NoSeparatorInDict = "JSON parse error, expected separator in dict";
+NoSeparatorInList = "JSON parse error, expected separator in list";
+MissingColon = "JSON parse error, missing : in object pair";
+KeyNotString = "JSON parse error, key is not a string in object";
+DuplicateKey = "JSON parse error, duplicate key";
+InvalidKeyword = "JSON parse error, invalid keyword '@'";
+InvalidKeywordCut = "JSON parse error, invalid keyword '@";
+InvalidEscape = "JSON parse error, invalid escape sequence in string";
+NotUnicode = "JSON parse error, @ is not a valid Unicode character";
+InvalidUtf8 = "JSON parse error, invalid UTF-8 sequence in string";
+PrematureEnd = "JSON parse error, premature EOI";
+Stray = "JSON parse error, stray '@'";
+TokenSizeLimit = "JSON token size limit exceeded";
+TokenLimit = "JSON token count limit exceeded";
+NestingLimit = "JSON nesting depth limit exceeded";
+UnexpectedMember = "QMP input member '@' is unexpected";
 ReplyTooLong = "the reply is too long";
 UnknownNumber = ": Unknown error @";
 NotObject = "QMP input must be a JSON object";

@@ -50,10 +50,9 @@ pub struct Alternate {
 
 impl Alternate {
     /// The place of a word among those known; past all of them if it is none.
-    #[inline(never)]
+    #[inline(always)]
     pub fn place(&self, word: Str<'_>) -> usize {
-        let words = self.words.split(' ');
-        words.take_while(|known| !word.is(known)).count()
+        word.place_in(self.words.as_bytes()).unwrap_or(self.count)
     }
 }
 
@@ -442,10 +441,8 @@ fn check_value(
             if let Some(word) = value.string() {
                 let mut words = body;
                 cut(&mut words, b' ');
-                while !words.is_empty() {
-                    if word.is_named(cut(&mut words, b' ')) {
-                        return Ok(());
-                    }
+                if word.place_in(words).is_some() {
+                    return Ok(());
                 }
                 return Err(place.wrong(reply, Phrase::UnknownWord, word));
             }

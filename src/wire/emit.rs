@@ -8,7 +8,7 @@
 //! fractional numbers of the protocol are exact decimals, see [`Value::decimal`].
 
 use super::frame::scalar;
-use super::json::{ILL_FORMED, Json, utf8};
+use super::json::{ESCAPES, ILL_FORMED, Json, utf8};
 use crate::base::base64;
 use crate::base::store::Store;
 use crate::base::text::{Digits, cut};
@@ -167,7 +167,7 @@ impl<'o, 's> Value<'o, 's> {
                 continue;
             }
             // Anything but a number or a keyword is one byte.
-            let (len, _) = scalar(rest);
+            let (len, _) = scalar(rest, 0);
             let (token, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
             rest = behind;
             if byte > b' ' {
@@ -423,11 +423,8 @@ impl Out<'_> {
     }
 
     fn escape_char(&mut self, code: u32) {
-        /// What has an escape of one letter, and that.
-        const SHORT: &[[u8; 2]] = &[
-            *b"\"\"", *b"\\\\", *b"\x08b", *b"\x0Cf", *b"\nn", *b"\rr", *b"\tt",
-        ];
-        for [byte, letter] in SHORT {
+        let [written @ .., _, _] = ESCAPES;
+        for [byte, letter] in written {
             if u32::from(*byte) == code {
                 return self.put(&[b'\\', *letter]);
             }

@@ -171,7 +171,8 @@ impl Framer {
         let mut kept = 0usize;
         let event = loop {
             if let State::String(quote) = self.state {
-                let run = plain_run(between(input, at, input.len()), quote).min(self.room());
+                let end = plain_end(input, at, quote);
+                let run = end.wrapping_sub(at).min(self.room());
                 self.bytes = self.bytes.wrapping_add(run);
                 at = at.wrapping_add(run);
             }
@@ -185,8 +186,8 @@ impl Framer {
                 State::Between => match byte {
                     b'"' | b'\'' => {
                         self.token_start = self.bytes;
-                        let run = plain_run(between(input, at, input.len()), byte);
-                        let end = at.wrapping_add(run);
+                        let end = plain_end(input, at, byte);
+                        let run = end.wrapping_sub(at);
                         if run < REQUEST_BYTES && input.get(end) == Some(&byte) {
                             // All of it is here: most strings are short and plain.
                             at = end.wrapping_add(1);
@@ -348,13 +349,16 @@ impl Default for Framer {
     }
 }
 
-/// Length of the number or keyword that `text` begins with, and whether it is one: if not, the
-/// length takes in the byte that cannot continue it, as far as there is one.
-pub(super) fn scalar(text: &[u8]) -> (usize, bool) {
-    let Some(mut state) = text.first().and_then(|byte| State::of_scalar(*byte)) else {
-        return (text.len().min(1), false);
+/// Where the number or keyword at `from` ends, and whether it is one: if not, the end takes in the byte
+/// that cannot continue it, as far as there is one.
+pub(super) fn scalar(text: &[u8], from: usize) -> (usize, bool) {
+    let mut at = from.wrapping_add(1);
+    let Some(first) = text.get(from) else {
+        return (from, false);
     };
-    let mut at = 1usize;
+    let Some(mut state) = State::of_scalar(*first) else {
+        return (at, false);
+    };
     while let Some(byte) = text.get(at) {
         match state.step(*byte) {
             Step::Take(next) => state = next,
@@ -372,21 +376,17 @@ pub(super) fn between(text: &[u8], from: usize, to: usize) -> &[u8] {
     text.get(from..to).unwrap_or_default()
 }
 
-/// How many bytes at the start of `bytes` are printable ASCII, DEL taken along, other than `quote`
-/// and backslash.
+/// Where in `bytes` the run that begins at `from` ends: of printable ASCII, DEL taken along, other than
+/// `quote` and backslash.
 ///
 /// Eight bytes a step: requests that write files are one string of megabytes.
-pub(super) fn plain_run(bytes: &[u8], quote: u8) -> usize {
+pub(super) fn plain_end(bytes: &[u8], from: usize, quote: u8) -> usize {
     const ONES: u64 = u64::MAX / 0xff;
     const TOPS: u64 = ONES << 7;
     let quotes = ONES.wrapping_mul(u64::from(quote));
     let backslashes = ONES.wrapping_mul(u64::from(b'\\'));
     let blanks = ONES.wrapping_mul(0x20);
-    let Some(last) = bytes.len().checked_sub(8) else {
-        let plain = |byte: &&u8| matches!(**byte, 0x20..0x80 if **byte != quote && **byte != b'\\');
-        return bytes.iter().take_while(plain).count();
-    };
-    let mut at = 0usize;
+    let mut at = from;
     while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
         let word = u64::from_le_bytes(*word);
         // A borrow out of a byte that matters may mark the bytes above it as well, never one below:
@@ -396,16 +396,17 @@ pub(super) fn plain_run(bytes: &[u8], quote: u8) -> usize {
             | word.wrapping_sub(blanks)
             | word;
         let plain = (marks & TOPS).trailing_zeros() as usize >> 3;
+        at = at.wrapping_add(plain);
         if plain < 8 {
-            return at.wrapping_add(plain);
+            return at;
         }
-        if at == last {
-            break;
-        }
-        // The last step looks at some bytes a second time.
-        at = at.wrapping_add(8).min(last);
     }
-    bytes.len()
+    while let Some(byte) = bytes.get(at)
+        && matches!(*byte, 0x20..0x80 if *byte != quote && *byte != b'\\')
+    {
+        at = at.wrapping_add(1);
+    }
+    at
 }
 
 #[cfg(test)]
@@ -413,6 +414,7 @@ mod tests {
     use super::super::json::{self, Kind, ParseError};
     use super::*;
     use crate::base::store::Full;
+    use crate::base::texts::Phrase;
 
     #[derive(Default)]
     struct Heap(Vec<u8>);
@@ -446,14 +448,21 @@ mod tests {
                 }
                 Err(error) => error,
             },
-            Event::Stray { from } => ParseError::Stray(&text[from..]),
+            Event::Stray { from } => ParseError {
+                what: Phrase::Stray,
+                shown: &text[from..],
+            },
             limit => {
                 told.push(format!("{limit:?}"));
                 return;
             }
         };
-        let (start, middle, end) = error.pieces();
-        told.push(format!("{start}{}{end}", String::from_utf8_lossy(middle)));
+        let text = error.text();
+        told.push(
+            text.strip_prefix("JSON parse error, ")
+                .unwrap_or(&text)
+                .into(),
+        );
     }
 
     /// Feeds `pieces` one after the other, with checks of what `feed` promises.
@@ -762,7 +771,7 @@ mod tests {
                                 *next = byte ^ 1;
                             }
                             let end = text.iter().position(|byte| !plain(*byte, quote));
-                            assert_eq!(plain_run(&text, quote), end.unwrap_or(len));
+                            assert_eq!(plain_end(&text, 0, quote), end.unwrap_or(len));
                         }
                     }
                 }

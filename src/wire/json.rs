@@ -11,24 +11,22 @@
 //! Differences from qemu-ga:
 //! - An object, together with all those around it, has at most [`REQUEST_OPEN_MEMBERS`] members
 //!   where the next one is read; beyond that the message has too many tokens
-//!   ([`ParseError::TooManyMembers`]).
+//!   ([`Phrase::TokenLimit`]).
 //! - Two keys of an object that differ but have the same hash count as duplicates. By accident this
 //!   does not happen.
 //!
-//! Text that never went through `wire::frame` is safe to check as well; [`ParseError::PrematureEnd`],
-//! [`ParseError::Stray`] and [`ParseError::TooDeep`] come from such text alone.
+//! Text that never went through `wire::frame` is safe to check as well; [`Phrase::PrematureEnd`],
+//! [`Phrase::Stray`] and [`Phrase::NestingLimit`] come from such text alone.
 
-use super::frame::{between, plain_run, scalar};
+use super::frame::{between, plain_end, scalar};
 use crate::base::base64::{Fault, decode_within};
 use crate::base::limits::{REQUEST_DEPTH, REQUEST_OPEN_MEMBERS};
 use crate::base::store::{Full, Store};
-use serde_json_core::from_slice;
+use crate::base::text::{cut, parse_hex, parse_u64};
+use crate::base::texts::Phrase;
 
-/// Longest text of a parser error after its prefix; qemu-ga cuts the rest off.
-const MESSAGE_BYTES: usize = 1023;
-
-/// Longest string searched for escapes at once: every name of a member or a command.
-const NAME_BYTES: usize = 40;
+/// Longest word that is shown whole with what else the message says; qemu-ga cuts messages off there.
+const WORD_BYTES: usize = 1005;
 
 /// A well-formed JSON value: its text, without blanks around it. Proven by [`check`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,7 +84,7 @@ impl<'a> Json<'a> {
     pub fn string(self) -> Option<Str<'a>> {
         let (quote, rest) = self.0.split_first()?;
         let (end, inside) = rest.split_last()?;
-        (matches!(quote, b'"' | b'\'') && end == quote).then(|| Str::new(inside))
+        (matches!(quote, b'"' | b'\'') && end == quote).then_some(Str(inside))
     }
 
     /// The number, if it is an integer literal that fits.
@@ -123,7 +121,7 @@ impl<'a> Json<'a> {
     pub fn leading_string(text: &'a [u8]) -> Option<(Str<'a>, &'a [u8])> {
         let mut cursor = Cursor::new(text);
         let string = cursor.skip_string()?;
-        Some((string, cursor.rest()))
+        Some((string, between(text, cursor.at, text.len())))
     }
 
     /// The text itself.
@@ -136,8 +134,7 @@ impl<'a> Json<'a> {
     fn integer(self) -> Option<(bool, u64)> {
         let digits = self.0.strip_prefix(b"-");
         let text = digits.unwrap_or(self.0);
-        let (magnitude, used) = from_slice(text).ok()?;
-        (used == text.len()).then_some((digits.is_some(), magnitude))
+        Some((digits.is_some(), parse_u64(text)?))
     }
 }
 
@@ -192,11 +189,6 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline(always)]
-    fn rest(&self) -> &'a [u8] {
-        between(self.text, self.at, self.text.len())
-    }
-
-    #[inline(always)]
     fn since(&self, from: usize) -> &'a [u8] {
         between(self.text, from, self.at)
     }
@@ -235,7 +227,7 @@ impl<'a> Cursor<'a> {
                 b'"' | b'\'' => {
                     self.skip_string();
                 }
-                b'-' | b'0'..=b'9' | b'a'..=b'z' => self.advance(scalar(self.rest()).0),
+                b'-' | b'0'..=b'9' | b'a'..=b'z' => self.at = scalar(self.text, self.at).0,
                 byte => {
                     open = match byte {
                         b'{' | b'[' => open.wrapping_add(1),
@@ -252,64 +244,91 @@ impl<'a> Cursor<'a> {
         Some(Json(self.since(from)))
     }
 
-    /// Moves past the string here.
+    /// Moves past the string here, if there is one.
     fn skip_string(&mut self) -> Option<Str<'a>> {
-        let (quote, from) = self.enter_string()?;
-        let mut escaped = false;
+        if !is_quote(self.peek()) {
+            return None;
+        }
+        self.string(&mut ParseError::default())
+    }
+
+    /// Moves past the string here, whose quote was seen; notes what is wrong with it, if something is.
+    #[inline(never)]
+    fn string(&mut self, error: &mut ParseError<'a>) -> Option<Str<'a>> {
+        let quote = self.peek();
+        self.advance(1);
+        let from = self.at;
         loop {
-            self.advance(plain_run(self.rest(), quote));
-            match self.peek() {
-                b'\\' => {
-                    escaped = true;
-                    self.advance(2);
-                }
-                byte if byte == quote || byte == 0 => break,
-                _ => self.advance(1),
+            self.at = plain_end(self.text, self.at, quote);
+            let byte = self.peek();
+            if byte == quote {
+                break;
             }
+            let rest = self.text.get(self.at..).unwrap_or_default();
+            let (code, len) = match byte {
+                b'\\' => escape(rest),
+                0x80.. => utf8(rest),
+                _ => {
+                    error.what = match rest {
+                        [] => Phrase::PrematureEnd,
+                        _ => Phrase::Stray,
+                    };
+                    error.shown = rest;
+                    return None;
+                }
+            };
+            if !is_character(code) {
+                error.what = match byte {
+                    b'\\' if len == 0 => Phrase::InvalidEscape,
+                    b'\\' => Phrase::NotUnicode,
+                    _ => Phrase::InvalidUtf8,
+                };
+                if error.what == Phrase::NotUnicode {
+                    error.shown = shown(rest, len, quote);
+                }
+                return None;
+            }
+            self.advance(len);
         }
         let text = self.since(from);
         self.advance(1);
-        Some(Str { text, escaped })
+        Some(Str(text))
     }
+}
 
-    /// Moves past the quote here.
-    #[inline(always)]
-    fn enter_string(&mut self) -> Option<(u8, usize)> {
-        let quote = self.peek();
-        if !matches!(quote, b'"' | b'\'') {
-            return None;
+fn is_quote(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\'')
+}
+
+/// What is shown of an escape of this length: it ends with the closing quote, if that is in it.
+fn shown(text: &[u8], len: usize, quote: u8) -> &[u8] {
+    let mut end = 0usize;
+    while end < len
+        && let Some(byte) = text.get(end)
+    {
+        end = end.wrapping_add(1);
+        if *byte == quote {
+            break;
         }
-        self.advance(1);
-        Some((quote, self.at))
+        end = end.wrapping_add(usize::from(*byte == b'\\'));
     }
+    between(text, 0, end.min(len).min(text.len()))
 }
 
 /// The raw text between the quotes of a string, proven well formed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Str<'a> {
-    text: &'a [u8],
-    /// There may be an escape in it. Long text is not searched for one until somebody asks.
-    escaped: bool,
-}
+pub struct Str<'a>(&'a [u8]);
 
 impl<'a> Str<'a> {
-    fn new(text: &'a [u8]) -> Self {
-        let escaped = text.len() > NAME_BYTES || backslash(text) < text.len();
-        Self { text, escaped }
-    }
-
     /// The string of these bytes, which hold no backslash.
     pub(super) fn ascii(text: &'a [u8]) -> Self {
-        Self {
-            text,
-            escaped: false,
-        }
+        Self(text)
     }
 
     /// What follows `prefix`, if the string begins with that: ASCII that holds no backslash.
     pub fn behind(self, prefix: &[u8]) -> Option<Self> {
-        if let Some(text) = self.text.strip_prefix(prefix) {
-            return Some(Self { text, ..self });
+        if let Some(text) = self.0.strip_prefix(prefix) {
+            return Some(Self(text));
         }
         let mut bytes = self.bytes();
         for byte in prefix {
@@ -317,10 +336,7 @@ impl<'a> Str<'a> {
                 return None;
             }
         }
-        Some(Self {
-            text: bytes.rest,
-            ..self
-        })
+        Some(Self(bytes.rest))
     }
 
     /// Whether the string is `ascii`, which holds no backslash. Costs little where it is not.
@@ -332,11 +348,20 @@ impl<'a> Str<'a> {
     #[inline(never)]
     pub fn is_named(self, name: &[u8]) -> bool {
         // An escape is longer than what it stands for.
-        if self.escaped && self.text.len() > name.len() {
-            self.stands_for(name)
-        } else {
-            self.text == name
+        self.0 == name || self.0.len() > name.len() && self.stands_for(name)
+    }
+
+    /// Its place among `words`, parted by blanks, if it is one of them.
+    #[inline(never)]
+    pub fn place_in(self, words: &[u8]) -> Option<usize> {
+        let (mut rest, mut place) = (words, 0usize);
+        while !rest.is_empty() {
+            if self.is_named(cut(&mut rest, b' ')) {
+                return Some(place);
+            }
+            place = place.wrapping_add(1);
         }
+        None
     }
 
     /// Whether the string stands for these bytes.
@@ -347,19 +372,19 @@ impl<'a> Str<'a> {
     /// The bytes it stands for: UTF-8, with U+0000 as C0 80.
     pub fn bytes(self) -> StrBytes<'a> {
         StrBytes {
-            rest: self.text,
+            rest: self.0,
             pending: 0,
         }
     }
 
     /// The text as it was written.
     pub fn raw(self) -> &'a [u8] {
-        self.text
+        self.0
     }
 
     /// The bytes it stands for, if they are the text as it was written.
     pub fn plain(self) -> Option<&'a [u8]> {
-        (!self.escaped || backslash(self.text) == self.text.len()).then_some(self.text)
+        (backslash(self.0) == self.0.len()).then_some(self.0)
     }
 
     /// Appends the bytes that it stands for in base64.
@@ -378,13 +403,14 @@ impl<'a> Str<'a> {
     /// # Errors
     /// [`Full`] if `out` is; what came before is then in it.
     pub fn decode(self, out: &mut dyn Store) -> Result<(), Full> {
-        let mut rest = self.text;
+        let mut rest = self.0;
         loop {
             let (run, escaped) = rest.split_at_checked(backslash(rest)).unwrap_or_default();
             out.append(run)?;
-            let Ok((code, len)) = escape(escaped) else {
+            let (code, len) = escape(escaped);
+            if len == 0 {
                 return Ok(());
-            };
+            }
             let bytes = packed_utf8(code).to_le_bytes();
             let used = bytes.iter().take_while(|byte| **byte != 0).count();
             out.append(between(&bytes, 0, used))?;
@@ -397,7 +423,7 @@ impl<'a> Str<'a> {
 fn backslash(text: &[u8]) -> usize {
     let mut at = 0usize;
     loop {
-        at = at.wrapping_add(plain_run(between(text, at, text.len()), b'\\'));
+        at = plain_end(text, at, b'\\');
         match text.get(at) {
             None | Some(b'\\') => return at,
             Some(_) => at = at.wrapping_add(1),
@@ -423,7 +449,10 @@ impl Iterator for StrBytes<'_> {
                 self.rest = after;
                 return Some(*byte);
             }
-            let (code, len) = escape(self.rest).ok()?;
+            let (code, len) = escape(self.rest);
+            if len == 0 {
+                return None;
+            }
             self.rest = self.rest.get(len..).unwrap_or_default();
             self.pending = packed_utf8(code);
         }
@@ -435,72 +464,18 @@ impl Iterator for StrBytes<'_> {
 
 /// Why a message is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParseError<'a> {
-    /// Something stands where a value is due.
-    ExpectingValue,
-    /// Neither comma nor closing brace after a member.
-    ExpectedSeparatorInDict,
-    /// Neither comma nor closing bracket after an element.
-    ExpectedSeparatorInList,
-    /// No colon after a key.
-    MissingColon,
-    /// A key that is a value, but no string.
-    KeyNotString,
-    /// Two members of one object have the same key.
-    DuplicateKey,
-    /// A word that is none of the three.
-    InvalidKeyword(&'a [u8]),
-    /// A backslash before a byte that makes no escape.
-    InvalidEscape,
-    /// An escape of digits that names no character: its text.
-    NotUnicode(&'a [u8]),
-    /// A string is not UTF-8, or holds a noncharacter.
-    InvalidUtf8,
-    /// The text ends before the value does.
-    PrematureEnd,
-    /// A byte cannot continue the token, given up to and with that byte.
-    Stray(&'a [u8]),
-    /// More members than there is room to tell duplicates among.
-    TooManyMembers,
-    /// Nested too deeply.
-    TooDeep,
+pub struct ParseError<'a> {
+    /// What the client is told.
+    pub what: Phrase,
+    /// What of the message is shown in that, if something is.
+    pub shown: &'a [u8],
 }
 
-impl<'a> ParseError<'a> {
-    /// What the message for the client begins with; [`ParseError::pieces`] follow.
-    pub fn prefix(&self) -> &'static str {
-        match self {
-            Self::TooManyMembers | Self::TooDeep => "JSON ",
-            _ => "JSON parse error, ",
-        }
-    }
-
-    /// The text of the error, cut where qemu-ga cuts it: what comes before the piece of the
-    /// message that it shows, that piece, and what comes after.
-    pub fn pieces(&self) -> (&'static str, &'a [u8], &'static str) {
-        let whole = |text| (text, [].as_slice(), "");
-        match *self {
-            Self::ExpectingValue => whole("expecting value"),
-            Self::ExpectedSeparatorInDict => whole("expected separator in dict"),
-            Self::ExpectedSeparatorInList => whole("expected separator in list"),
-            Self::MissingColon => whole("missing : in object pair"),
-            Self::KeyNotString => whole("key is not a string in object"),
-            Self::DuplicateKey => whole("duplicate key"),
-            Self::InvalidKeyword(word) => {
-                const BEFORE: &str = "invalid keyword '";
-                let room = MESSAGE_BYTES.saturating_sub(BEFORE.len());
-                match word.get(..room) {
-                    Some(cut) => (BEFORE, cut, ""),
-                    None => (BEFORE, word, "'"),
-                }
-            }
-            Self::InvalidEscape => whole("invalid escape sequence in string"),
-            Self::NotUnicode(text) => ("", text, " is not a valid Unicode character"),
-            Self::InvalidUtf8 => whole("invalid UTF-8 sequence in string"),
-            Self::PrematureEnd => whole("premature EOI"),
-            Self::Stray(token) => ("stray '", token, "'"),
-            Self::TooManyMembers => whole("token count limit exceeded"),
-            Self::TooDeep => whole("nesting depth limit exceeded"),
+impl Default for ParseError<'_> {
+    fn default() -> Self {
+        Self {
+            what: Phrase::PrematureEnd,
+            shown: &[],
         }
     }
 }
@@ -514,7 +489,7 @@ pub fn check(text: &[u8]) -> Result<Json<'_>, ParseError<'_>> {
     let mut objects = heapless::Vec::new();
     let mut check = Check {
         cursor: Cursor::new(text),
-        error: ParseError::PrematureEnd,
+        error: ParseError::default(),
         depth: 0,
         objects: &mut objects,
         keys: &mut keys,
@@ -549,29 +524,24 @@ struct Check<'k, 'a> {
 impl<'a> Check<'_, 'a> {
     /// Checks all of the text.
     fn whole(&mut self) -> Result<Json<'a>, Wrong> {
+        let text = self.cursor.text;
         self.cursor.skip_blanks();
         let from = self.cursor.at;
         while self.value()? {}
         let json = Json(self.cursor.since(from));
         match self.cursor.skip_blanks() {
-            0 if self.cursor.at == self.cursor.text.len() => Ok(json),
-            _ => self.wrong(ParseError::Stray(self.cursor.rest())),
+            0 if self.cursor.at == text.len() => Ok(json),
+            _ => {
+                self.error.shown = between(text, self.cursor.at, text.len());
+                self.wrong(Phrase::Stray)
+            }
         }
     }
 
     /// Notes what is wrong.
-    fn wrong<T>(&mut self, error: ParseError<'a>) -> Result<T, Wrong> {
-        self.error = error;
+    fn wrong<T>(&mut self, what: Phrase) -> Result<T, Wrong> {
+        self.error.what = what;
         Err(Wrong)
-    }
-
-    /// Notes what is wrong, if it is not that the text ends here.
-    fn unexpected<T>(&mut self, error: ParseError<'a>) -> Result<T, Wrong> {
-        self.wrong(if self.cursor.at < self.cursor.text.len() {
-            error
-        } else {
-            ParseError::PrematureEnd
-        })
     }
 
     /// Checks the beginning of a value, the whole of it if it has no parts, and what may follow it
@@ -597,7 +567,7 @@ impl<'a> Check<'_, 'a> {
         }
         while self.depth != 0 {
             if self.duplicate == self.depth {
-                return self.wrong(ParseError::DuplicateKey);
+                return self.wrong(Phrase::DuplicateKey);
             }
             let byte = self.cursor.skip_blanks();
             let in_object = self.in_object();
@@ -614,9 +584,9 @@ impl<'a> Check<'_, 'a> {
                     while self.keys.pop().is_some_and(|key| key & 1 == 0) {}
                 }
                 b']' if !in_object => {}
-                0 => return self.wrong(ParseError::PrematureEnd),
-                _ if in_object => return self.wrong(ParseError::ExpectedSeparatorInDict),
-                _ => return self.wrong(ParseError::ExpectedSeparatorInList),
+                0 => return self.wrong(Phrase::PrematureEnd),
+                _ if in_object => return self.wrong(Phrase::NoSeparatorInDict),
+                _ => return self.wrong(Phrase::NoSeparatorInList),
             }
             self.end_container()?;
         }
@@ -630,7 +600,7 @@ impl<'a> Check<'_, 'a> {
             let _ = self.objects.push(0);
         }
         let Some(word) = self.objects.get_mut(at) else {
-            return self.wrong(ParseError::TooDeep);
+            return self.wrong(Phrase::NestingLimit);
         };
         let bit = 1u64.rotate_left(low_bits(self.depth));
         *word = if object { *word | bit } else { *word & !bit };
@@ -640,7 +610,7 @@ impl<'a> Check<'_, 'a> {
 
     fn end_container(&mut self) -> Result<(), Wrong> {
         if self.as_key == self.depth {
-            return self.wrong(ParseError::KeyNotString);
+            return self.wrong(Phrase::KeyNotString);
         }
         self.depth = self.depth.wrapping_sub(1);
         Ok(())
@@ -656,29 +626,33 @@ impl<'a> Check<'_, 'a> {
 
     /// Checks a key and its colon, or notes that a container begins where one is due.
     fn key(&mut self, first: bool) -> Result<(), Wrong> {
-        if let b'{' | b'[' = self.cursor.skip_blanks() {
+        let byte = self.cursor.skip_blanks();
+        if let b'{' | b'[' = byte {
             // Whatever is wrong in the container comes first.
             self.as_key = self.depth.wrapping_add(1);
             return Ok(());
         }
-        let Some(key) = self.string()? else {
+        if !is_quote(byte) {
             self.scalar()?;
-            return self.wrong(ParseError::KeyNotString);
-        };
-        self.note_key(key, first)?;
-        if self.cursor.skip_blanks() != b':' {
-            return self.unexpected(ParseError::MissingColon);
+            return self.wrong(Phrase::KeyNotString);
         }
-        self.cursor.advance(1);
-        Ok(())
+        let key = self.cursor.string(&mut self.error).ok_or(Wrong)?;
+        self.note_key(key, first)?;
+        match self.cursor.skip_blanks() {
+            b':' => {
+                self.cursor.advance(1);
+                Ok(())
+            }
+            0 if self.cursor.at == self.cursor.text.len() => self.wrong(Phrase::PrematureEnd),
+            _ => self.wrong(Phrase::MissingColon),
+        }
     }
 
     /// Notes the key of a member of the innermost object.
     fn note_key(&mut self, key: Str<'a>, first: bool) -> Result<(), Wrong> {
-        let hash = if key.escaped {
-            hash(key.bytes())
-        } else {
-            hash(key.text.iter().copied())
+        let hash = match key.plain() {
+            Some(text) => hash(text.iter().copied()),
+            None => hash(key.bytes()),
         };
         let hash = hash & !1;
         if !first {
@@ -693,73 +667,46 @@ impl<'a> Check<'_, 'a> {
         }
         match self.keys.push(hash | u64::from(first)) {
             Ok(()) => Ok(()),
-            Err(_) => self.wrong(ParseError::TooManyMembers),
+            Err(_) => self.wrong(Phrase::TokenLimit),
         }
-    }
-
-    /// Checks the string here, if there is one.
-    fn string(&mut self) -> Result<Option<Str<'a>>, Wrong> {
-        let Some((quote, from)) = self.cursor.enter_string() else {
-            return Ok(None);
-        };
-        let mut escaped = false;
-        loop {
-            let run = plain_run(self.cursor.rest(), quote);
-            self.cursor.advance(run);
-            let rest = self.cursor.rest();
-            match self.cursor.peek() {
-                byte if byte == quote => break,
-                b'\\' => {
-                    escaped = true;
-                    match escape(rest) {
-                        Ok((_, len)) => self.cursor.advance(len),
-                        Err(BadEscape::Unknown) => return self.wrong(ParseError::InvalidEscape),
-                        Err(BadEscape::NotUnicode(len)) => {
-                            // It is shown with the closing quote, but not with what follows that.
-                            let at = self.cursor.at;
-                            self.cursor.at = from.wrapping_sub(1);
-                            self.cursor.skip_string();
-                            let shown = between(self.cursor.text, at, self.cursor.at);
-                            let shown = shown.get(..len).unwrap_or(shown);
-                            return self.wrong(ParseError::NotUnicode(shown));
-                        }
-                    }
-                }
-                0x80.. => {
-                    let (code, len) = utf8(rest);
-                    if !is_character(code) {
-                        return self.wrong(ParseError::InvalidUtf8);
-                    }
-                    self.cursor.advance(len);
-                }
-                _ => return self.unexpected(ParseError::Stray(rest)),
-            }
-        }
-        let text = self.cursor.since(from);
-        self.cursor.advance(1);
-        Ok(Some(Str { text, escaped }))
     }
 
     /// Checks the string, number or keyword here.
     fn scalar(&mut self) -> Result<(), Wrong> {
-        if self.string()?.is_some() {
-            return Ok(());
-        }
-        if let b',' | b':' | b'}' | b']' = self.cursor.peek() {
-            return self.wrong(ParseError::ExpectingValue);
+        match self.cursor.peek() {
+            b'"' | b'\'' => {
+                return match self.cursor.string(&mut self.error) {
+                    Some(_) => Ok(()),
+                    None => Err(Wrong),
+                };
+            }
+            b',' | b':' | b'}' | b']' => return self.wrong(Phrase::ExpectingValue),
+            _ => {}
         }
         let from = self.cursor.at;
-        let (len, complete) = scalar(self.cursor.rest());
-        self.cursor.advance(len);
-        match self.cursor.since(from) {
-            [] => self.wrong(ParseError::PrematureEnd),
-            token if !complete => self.wrong(ParseError::Stray(token)),
-            b"true" | b"false" | b"null" => Ok(()),
-            token @ [b'a'..=b'z', ..] => self.wrong(ParseError::InvalidKeyword(token)),
-            _ => Ok(()),
-        }
+        let (end, complete) = scalar(self.cursor.text, from);
+        self.cursor.at = end;
+        let token = self.cursor.since(from);
+        let what = match token {
+            [] => Phrase::PrematureEnd,
+            _ if !complete => Phrase::Stray,
+            [b'a'..=b'z', ..] if Str(token).place_in(KEYWORDS).is_none() => {
+                match token.get(..WORD_BYTES + 1) {
+                    Some(cut) => {
+                        self.error.shown = cut;
+                        return self.wrong(Phrase::InvalidKeywordCut);
+                    }
+                    None => Phrase::InvalidKeyword,
+                }
+            }
+            _ => return Ok(()),
+        };
+        self.error.shown = token;
+        self.wrong(what)
     }
 }
+
+const KEYWORDS: &[u8] = b"true false null";
 
 /// FNV-1a, its better bits folded into the worse.
 fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
@@ -774,57 +721,49 @@ fn low_bits(depth: usize) -> u32 {
     u32::try_from(depth & 63).unwrap_or_default()
 }
 
-/// Why an escape is none.
-enum BadEscape {
-    Unknown,
-    /// Its digits, or two of them together, make no character; they are this long.
-    NotUnicode(usize),
-}
+/// What has an escape of one letter, and that. The last two are never written so.
+pub(super) const ESCAPES: &[[u8; 2]; 9] = &[
+    *b"\"\"", *b"\\\\", *b"\x08b", *b"\x0Cf", *b"\nn", *b"\rr", *b"\tt", *b"''", *b"//",
+];
 
-/// The code point of the escape at the start of `text`, and the length of the escape.
-fn escape(text: &[u8]) -> Result<(u32, usize), BadEscape> {
-    let byte = match text {
+/// The code point of the escape at the start of `text`, and the length of the escape: 0 if there is
+/// none, and of digits that name no character what they should have been.
+fn escape(text: &[u8]) -> (u32, usize) {
+    let letter = match text {
         [b'\\', b'u', ..] => return escape_digits(text),
-        [b'\\', byte, ..] => *byte,
-        _ => return Err(BadEscape::Unknown),
+        [b'\\', letter, ..] => *letter,
+        _ => 0,
     };
-    let code = match byte {
-        b'"' | b'\'' | b'\\' | b'/' => byte,
-        b'b' => 8,
-        b'f' => 12,
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        _ => return Err(BadEscape::Unknown),
-    };
-    Ok((u32::from(code), 2))
+    for [byte, other] in ESCAPES {
+        if *other == letter {
+            return (u32::from(*byte), 2);
+        }
+    }
+    (ILL_FORMED, 0)
 }
 
 /// Likewise for digits, or a surrogate pair of them.
-fn escape_digits(text: &[u8]) -> Result<(u32, usize), BadEscape> {
-    let (high, after) = code_unit(text).ok_or(BadEscape::NotUnicode(6))?;
-    let (code, len) = match (high, code_unit(after)) {
-        (0xd800..=0xdbff, Some((low @ 0xdc00..=0xdfff, _))) => (
-            ((high & 0x3ff) << 10 | low & 0x3ff).wrapping_add(0x1_0000),
-            12,
-        ),
-        _ => (high, 6),
-    };
-    if is_character(code) {
-        Ok((code, len))
-    } else {
-        Err(BadEscape::NotUnicode(len))
+fn escape_digits(text: &[u8]) -> (u32, usize) {
+    let high = code_unit(text);
+    if high & !0x3ff == 0xd800 {
+        let low = code_unit(text.get(6..).unwrap_or_default());
+        if low & !0x3ff == 0xdc00 {
+            return (
+                ((high & 0x3ff) << 10 | low & 0x3ff).wrapping_add(0x1_0000),
+                12,
+            );
+        }
     }
+    (high, 6)
 }
 
-/// The four digits after `\u`, and what follows them.
-fn code_unit(text: &[u8]) -> Option<(u32, &[u8])> {
-    let (digits, after) = text.strip_prefix(br"\u")?.split_first_chunk::<4>()?;
-    let mut unit = 0;
-    for digit in digits {
-        unit = unit << 4 | char::from(*digit).to_digit(16)?;
-    }
-    Some((unit, after))
+/// The four digits after `\u`.
+fn code_unit(text: &[u8]) -> u32 {
+    let unit = match text.first_chunk() {
+        Some([b'\\', b'u', a, b, c, d]) => parse_hex(&[*a, *b, *c, *d]),
+        _ => None,
+    };
+    unit.map_or(ILL_FORMED, |unit| unit as u32)
 }
 
 /// Stands for ill-formed UTF-8.
@@ -885,15 +824,30 @@ fn packed_utf8(code: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::texts::phrase;
 
     fn value(text: &str) -> Json<'_> {
         check(text.as_bytes()).unwrap()
     }
 
+    impl ParseError<'_> {
+        /// What the client reads.
+        pub(in crate::wire) fn text(&self) -> String {
+            let text = String::from_utf8(phrase(self.what).to_vec()).unwrap();
+            // Elsewhere it would be shown behind the text.
+            assert!(self.shown.is_empty() || text.contains('@'));
+            text.replacen('@', &String::from_utf8_lossy(self.shown), 1)
+        }
+    }
+
+    fn wrong(what: Phrase, shown: &[u8]) -> ParseError<'_> {
+        ParseError { what, shown }
+    }
+
     /// The error of `text` as the client reads it, after the prefix.
     fn error(text: &[u8]) -> String {
-        let (start, middle, end) = check(text).unwrap_err().pieces();
-        format!("{start}{}{end}", String::from_utf8_lossy(middle))
+        let text = check(text).unwrap_err().text();
+        text.strip_prefix("JSON parse error, ").unwrap().into()
     }
 
     fn decoded(text: &[u8]) -> Vec<u8> {
@@ -1151,7 +1105,12 @@ mod tests {
             (b"'a\xc3'", "invalid UTF-8 sequence in string"),
         ] {
             assert_eq!(error(text), expected, "{}", text.escape_ascii());
-            assert_eq!(check(text).unwrap_err().prefix(), "JSON parse error, ");
+            assert!(
+                check(text)
+                    .unwrap_err()
+                    .text()
+                    .starts_with("JSON parse error, ")
+            );
         }
     }
 
@@ -1199,11 +1158,7 @@ mod tests {
         );
         let over = object(REQUEST_OPEN_MEMBERS + 1);
         let over = check(over.as_bytes()).unwrap_err();
-        assert_eq!(over, ParseError::TooManyMembers);
-        assert_eq!(
-            (over.prefix(), over.pieces().0),
-            ("JSON ", "token count limit exceeded")
-        );
+        assert_eq!(over.text(), "JSON token count limit exceeded");
         // Those of closed objects do not count.
         value(&format!("[{0},{0},{0}]", object(REQUEST_OPEN_MEMBERS)));
         let half = object(REQUEST_OPEN_MEMBERS / 2);
@@ -1215,7 +1170,10 @@ mod tests {
         let nested = |depth: usize| format!("{}{{}}{}", "{'a':".repeat(depth), "}".repeat(depth));
         assert_eq!(value(&nested(REQUEST_DEPTH - 1)).kind(), Kind::Object);
         let over = nested(REQUEST_DEPTH);
-        assert_eq!(check(over.as_bytes()), Err(ParseError::TooDeep));
+        assert_eq!(
+            check(over.as_bytes()),
+            Err(wrong(Phrase::NestingLimit, b""))
+        );
         let mixed = format!(
             "{}{}",
             "[{'a':".repeat(512),
@@ -1232,8 +1190,11 @@ mod tests {
             let word = "z".repeat(length);
             let error = check(word.as_bytes()).unwrap_err();
             assert_eq!(
-                error.pieces(),
-                ("invalid keyword '", &word.as_bytes()[..shown], quote)
+                error.text(),
+                format!(
+                    "JSON parse error, invalid keyword '{}{quote}",
+                    &word[..shown]
+                )
             );
         }
     }
@@ -1245,14 +1206,14 @@ mod tests {
         for end in 0..text.len() {
             assert!(check(&text[..end]).is_err(), "{end}");
         }
-        assert_eq!(check(b""), Err(ParseError::PrematureEnd));
-        assert_eq!(check(b" [ "), Err(ParseError::PrematureEnd));
-        assert_eq!(check(b"{'a'"), Err(ParseError::PrematureEnd));
-        assert_eq!(check(b"'abc"), Err(ParseError::PrematureEnd));
-        assert_eq!(check(b"1 2"), Err(ParseError::Stray(b"2")));
-        assert_eq!(check(b"[\0]"), Err(ParseError::Stray(b"\0")));
-        assert_eq!(check(b"[1]\0"), Err(ParseError::Stray(b"\0")));
-        assert_eq!(check(b"01"), Err(ParseError::Stray(b"01")));
+        assert_eq!(check(b""), Err(wrong(Phrase::PrematureEnd, b"")));
+        assert_eq!(check(b" [ "), Err(wrong(Phrase::PrematureEnd, b"")));
+        assert_eq!(check(b"{'a'"), Err(wrong(Phrase::PrematureEnd, b"")));
+        assert_eq!(check(b"'abc"), Err(wrong(Phrase::PrematureEnd, b"")));
+        assert_eq!(check(b"1 2"), Err(wrong(Phrase::Stray, b"2")));
+        assert_eq!(check(b"[\0]"), Err(wrong(Phrase::Stray, b"\0")));
+        assert_eq!(check(b"[1]\0"), Err(wrong(Phrase::Stray, b"\0")));
+        assert_eq!(check(b"01"), Err(wrong(Phrase::Stray, b"01")));
     }
 
     #[test]
