@@ -63,7 +63,7 @@ pub(super) fn handle(event: Event, slot: &mut Slot, context: &mut Context) {
 }
 
 fn refuse(out: &mut Buffer, what: Phrase, shown: &[u8]) -> Busy {
-    let mut reply = Reply::new(out, None);
+    let mut reply = Reply::new(out);
     let failed = reply.say(what, &[shown], 0);
     reply.finish(Err(failed));
     Busy::No
@@ -75,7 +75,8 @@ fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context)
         Err(error) => return refuse(out, error.what, error.shown),
     };
     let start = out.len();
-    let (mut reply, request) = request::open(message, out);
+    let mut reply = Reply::new(out);
+    let request = request::open(message, &mut reply);
     let (busy, outcome) =
         match request.and_then(|request| run(&request, owner, context, &mut reply)) {
             Ok(busy) => (busy, Ok(())),
@@ -127,7 +128,7 @@ fn run(
     };
     if let Err(errno) = context.start(&own, owner) {
         (slow.end)(&mut context.state, Outcome::Lost);
-        return Err(reply.refuse(&[b"failed to create child process"], number(errno)));
+        return Err(reply.say(Phrase::NoChild, &[], number(errno)));
     }
     if context.jobs.in_child() {
         // The child has a copy of all that was found out about the request.
@@ -144,22 +145,23 @@ fn run(
 /// The row of the command, if it is known and allowed.
 fn find(request: &Request<'_>, state: &State, reply: &mut Reply<'_>) -> Result<Command, Failed> {
     let name = request.command;
-    let (before, after) = match commands::find(name) {
+    let what = match commands::find(name) {
         Some((place, row)) if commands::is_enabled(place, &row, state) => return Ok(row),
-        Some(_) => ("Command ", " has been disabled: the command is not allowed"),
-        None => ("The command ", " has not been found"),
+        Some(_) => Phrase::Disabled,
+        None => Phrase::NotFound,
     };
-    let error = reply.fail_as(Class::CommandNotFound).text(before);
-    Err(error.string(name).text(after).end())
+    Err(reply.fail_as(Class::CommandNotFound).about(what, name))
 }
 
 /// Begins anew the reply to a message that was found right before.
 #[inline(never)]
 pub(super) fn reopen<'a>(message: &'a [u8], out: &'a mut Buffer) -> Reply<'a> {
-    match json::check(message) {
-        Ok(message) => request::open(message, out).0,
-        Err(_) => Reply::new(out, None),
+    let mut reply = Reply::new(out);
+    if let Ok(message) = json::check(message) {
+        // It was right before.
+        let _ = request::open(message, &mut reply);
     }
+    reply
 }
 
 /// Lets the reply of a slow command leave, or, unless it is whole, an error in its place. One that
@@ -188,7 +190,7 @@ pub(super) fn reply(owner: Owner, whole: bool, started: Option<i32>, slots: &mut
             object.end();
             Ok(())
         } else {
-            Err(reply.refuse(&[b"child process has terminated abnormally"], 0))
+            Err(reply.say_only(Phrase::EndedAbnormally))
         };
         reply.finish(outcome);
     }

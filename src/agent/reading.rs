@@ -13,6 +13,7 @@ use super::jobs::Owner;
 use crate::base::base64::{encode_within, encoded_len};
 use crate::base::limits::{FETCH_BYTES, READ_PIECE_BYTES};
 use crate::base::store::Store;
+use crate::base::texts::Phrase;
 use crate::commands::file::FETCH;
 use crate::state::State;
 use crate::state::files::Reading;
@@ -52,7 +53,7 @@ pub(super) fn go_on(slot: &mut Slot, context: &mut Context) {
     let mut reply = dispatch::reopen(slot.message.bytes(), out);
     let outcome = match stop {
         Stop::Failed(errno) if done == 0 => {
-            Err(reply.refuse(&[b"failed to read file"], number(errno)))
+            Err(reply.say(Phrase::CannotReadFile, &[], number(errno)))
         }
         _ => {
             let mut object = reply.resume();

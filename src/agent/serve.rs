@@ -409,7 +409,7 @@ impl Server {
             return;
         }
         let mut out = Nothing;
-        let mut reply = Reply::new(&mut out, None);
+        let mut reply = Reply::new(&mut out);
         let args = Args::none();
         if (own.slow.begin)(&mut context.state, &args, &mut reply).is_err() {
             return;

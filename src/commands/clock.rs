@@ -92,7 +92,7 @@ mod tests {
         let root = Root::open(&path).unwrap();
         let replied = |told: &[u8]| {
             let mut out = heapless::Vec::<u8, 256>::new();
-            let mut reply = Reply::new(&mut out, None);
+            let mut reply = Reply::new(&mut out);
             put_zone(&mut reply, &root, Some(told), 1_721_000_000);
             reply.finish(Ok(()));
             String::from_utf8(out.to_vec()).unwrap()

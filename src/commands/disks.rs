@@ -113,7 +113,7 @@ mod tests {
 
     fn reply(root: &Root) -> String {
         let mut out = Buffer::growing(1 << 20);
-        let mut reply = Reply::new(&mut out, None);
+        let mut reply = Reply::new(&mut out);
         let outcome = list(root, &mut reply).map(|_| ());
         reply.finish(outcome);
         String::from_utf8(out.bytes().to_vec()).unwrap()
@@ -291,7 +291,7 @@ mod tests {
         }
         log[4] = u64::MAX;
         let mut out = heapless::Vec::<u8, 4096>::new();
-        let mut reply = Reply::new(&mut out, None);
+        let mut reply = Reply::new(&mut out);
         let mut object = reply.object();
         put_health(&mut object, &log);
         object.end();

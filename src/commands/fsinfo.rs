@@ -70,7 +70,7 @@ mod tests {
 
     fn reply(root: &Root) -> String {
         let mut out = heapless::Vec::<u8, 65536>::new();
-        let mut reply = Reply::new(&mut out, None);
+        let mut reply = Reply::new(&mut out);
         let outcome = list(root, &mut reply).map(|_| ());
         reply.finish(outcome);
         String::from_utf8(out.to_vec()).unwrap()

@@ -198,7 +198,7 @@ mod tests {
 
     fn reply(root: &Root, kind: &Kind) -> String {
         let mut out = Buffer::growing(16 << 20);
-        let mut reply = Reply::new(&mut out, None);
+        let mut reply = Reply::new(&mut out);
         let outcome = list(root, kind, &mut reply).map(drop);
         reply.finish(outcome);
         String::from_utf8(out.bytes().to_vec()).unwrap()
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(reply(&root, &MEMORY), error(unreadable));
         let set = |index: i64, online: bool| {
             let mut out = heapless::Vec::<u8, 256>::new();
-            let mut reply = Reply::new(&mut out, None);
+            let mut reply = Reply::new(&mut out);
             set_block(&root, (index, online), reply.value());
             reply.finish(Ok(()));
             String::from_utf8(out.to_vec()).unwrap()

@@ -178,7 +178,7 @@ pub struct Own {
 /// are children that came to another end.
 pub const REPLIED_ERROR: u8 = 16;
 
-// What is special about a command: bits of its packed tag, in which `wire::args` has one of its own.
+// What is special about a command: bits of its packed tag.
 /// It is allowed while frozen, be it blocked or not. Nothing that could write is.
 const WHILE_FROZEN: u8 = 1;
 /// Its success is silent.
@@ -216,23 +216,23 @@ pub struct Command {
 impl Command {
     /// Its name without [`PREFIX`].
     pub fn name(&self) -> &'static [u8] {
-        self.item.name
+        self.item.name()
     }
 
     /// Whether this is special about it.
     pub fn is(&self, flag: u8) -> bool {
-        self.item.tag & flag != 0
+        self.item.tag() & flag != 0
     }
 
     /// Its parameters, in the order of the schema.
     pub fn params(&self) -> Params {
-        Params(self.item.body.get(1..).unwrap_or_default())
+        Params(self.item.body().get(1..).unwrap_or_default())
     }
 
     /// How it runs.
     #[inline(never)]
     pub fn run(&self) -> Run {
-        let place = usize::from(self.item.body[0]);
+        let place = usize::from(self.item.body()[0]);
         if self.is(SLOW) {
             let (begin, end) = PARTS.get(place).copied().unwrap_or(NO_PART);
             let work = WORKS[place];
@@ -531,15 +531,9 @@ static MEMORY_BLOCK: Members = Members(&[
 #[inline(never)]
 pub fn find(name: Str<'_>) -> Option<(usize, Command)> {
     let name = name.behind(PREFIX)?;
-    let mut place = 0;
-    let mut items = Params(&PACKED);
-    loop {
-        let item = items.next()?;
-        if name.is_named(item.name) {
-            return Some((place, Command { item }));
-        }
-        place += 1;
-    }
+    let place = Params(&PACKED).place(name)?;
+    let command = all().nth(place)?;
+    Some((place, command))
 }
 
 /// Whether a command may run now. While frozen only the table counts: what could thaw the guest must

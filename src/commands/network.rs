@@ -100,7 +100,7 @@ mod tests {
 
     fn names(root: &Root) -> Vec<String> {
         let mut out = heapless::Vec::<u8, 262_144>::new();
-        let mut reply = Reply::new(&mut out, None);
+        let mut reply = Reply::new(&mut out);
         list(root, &mut reply).unwrap();
         reply.finish(Ok(()));
         let text = String::from_utf8(out.to_vec()).unwrap();
@@ -147,7 +147,7 @@ mod tests {
 
     fn address_text(family: u8, own: &[u8], peer: &[u8], prefix: u8) -> String {
         let mut out = heapless::Vec::<u8, 256>::new();
-        let mut reply = Reply::new(&mut out, None);
+        let mut reply = Reply::new(&mut out);
         let attribute = |kind: u16, value: &[u8]| {
             let len = u16::try_from(value.len() + 4).unwrap().to_ne_bytes();
             [&len, &kind.to_ne_bytes(), value].concat()

@@ -98,7 +98,7 @@ mod tests {
 
     fn reply(write: impl FnOnce(&mut Reply<'_>)) -> String {
         let mut out = heapless::Vec::<u8, 4096>::new();
-        let mut reply = Reply::new(&mut out, None);
+        let mut reply = Reply::new(&mut out);
         write(&mut reply);
         reply.finish(Ok(()));
         String::from_utf8(out.to_vec()).unwrap()

@@ -75,7 +75,7 @@ mod tests {
 
     fn replied(root: &Root) -> String {
         let mut out = heapless::Vec::<u8, 4096>::new();
-        let mut reply = Reply::new(&mut out, None);
+        let mut reply = Reply::new(&mut out);
         let outcome = list(root, &mut reply).map(drop);
         reply.finish(outcome);
         String::from_utf8(out.to_vec()).unwrap()

@@ -306,7 +306,7 @@ mod tests {
         for mode in ["", "Halt", "poweroff", "halt ", "reboot\\u0000"] {
             let text = format!("{{\"mode\": \"{mode}\"}}");
             let mut out = heapless::Vec::<u8, 512>::new();
-            let mut reply = Reply::new(&mut out, None);
+            let mut reply = Reply::new(&mut out);
             let arguments = json::check(text.as_bytes()).unwrap();
             let args = check(Some(arguments), Params::of(PARAMS), &mut reply).unwrap();
             let failed = begin_as_told(&mut state, &args, &mut reply).unwrap_err();

@@ -85,7 +85,7 @@ mod tests {
 
     fn reply(root: &Root, files: (&str, Phrase), processors: bool) -> String {
         let mut out = heapless::Vec::<u8, 8192>::new();
-        let mut reply = Reply::new(&mut out, None);
+        let mut reply = Reply::new(&mut out);
         let outcome = list(root, &mut reply, files, processors);
         reply.finish(outcome);
         String::from_utf8(out.to_vec()).unwrap()

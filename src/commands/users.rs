@@ -44,7 +44,7 @@ mod tests {
 
     fn reply(root: &Root) -> String {
         let mut out = heapless::Vec::<u8, 4096>::new();
-        let mut reply = Reply::new(&mut out, None);
+        let mut reply = Reply::new(&mut out);
         list(root, &mut reply);
         reply.finish(Ok(()));
         String::from_utf8(out.to_vec()).unwrap()

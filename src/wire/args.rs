@@ -4,6 +4,7 @@
 //! presence, type and what is inside it; then members that nobody expects. Names inside messages are
 //! full paths, `mem-blks[0].phys-index`, but for enumerations, which go by their last part.
 
+use super::frame::between;
 use super::json::{Json, Kind, Str};
 use super::reply::{Failed, Failure, Reply};
 use crate::base::limits::PARAMETERS;
@@ -121,30 +122,63 @@ pub const fn may(name: &'static str, kind: Type) -> Param {
 
 /// What a [`Type`] is in a packed tag: the [`Kind`] it takes, and how.
 const KIND: u8 = 7;
-/// What is inside follows: members, or what an alternative is called and its words.
-const BODY: u8 = 8;
-const MANDATORY: u8 = 16;
-const EITHER: u8 = 32;
+const MANDATORY: u8 = 8;
+const EITHER: u8 = 16;
 
 /// What the kinds are called, in their order.
 const KINDS: &[u8] = b"object array string integer uint64 - boolean";
 
-/// Parameters, packed: of each a tag, the length of its name and, if the tag says so, that of what is
-/// inside, then the name and what is inside.
+/// Parameters, packed: of each a tag, the length of its name and that of what is inside (members, or
+/// what an alternative is called and its words), then the name and what is inside.
 ///
 /// An eighth of what references, lengths and alignment would take.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Params(pub &'static [u8]);
 
-/// One of them, or one line of another list that is packed likewise.
+/// One of them, or one line of another list that is packed likewise; what comes after it follows.
 #[derive(Clone, Copy)]
-pub struct Item {
+pub struct Item(&'static [u8]);
+
+/// Bytes before the name.
+const HEAD: usize = 3;
+
+impl Item {
     /// What the list makes of it.
-    pub tag: u8,
+    #[inline(always)]
+    pub fn tag(self) -> u8 {
+        self.0.first().copied().unwrap_or_default()
+    }
+
     /// Its name.
-    pub name: &'static [u8],
+    #[inline(never)]
+    pub fn name(self) -> &'static [u8] {
+        between(self.0, HEAD, self.name_end())
+    }
+
     /// What is inside.
-    pub body: &'static [u8],
+    #[inline(never)]
+    pub fn body(self) -> &'static [u8] {
+        between(self.0, self.name_end(), self.end())
+    }
+
+    #[inline(always)]
+    fn name_end(self) -> usize {
+        HEAD.wrapping_add(self.0.get(1).copied().unwrap_or_default().into())
+    }
+
+    #[inline(always)]
+    fn end(self) -> usize {
+        let body = self.0.get(2).copied().unwrap_or_default();
+        self.name_end().wrapping_add(body.into())
+    }
+}
+
+impl Params {
+    /// The place of the one of this name, if there is one.
+    #[inline(never)]
+    pub fn place(mut self, name: Str<'_>) -> Option<usize> {
+        self.position(|item| name.is_named(item.name()))
+    }
 }
 
 impl Iterator for Params {
@@ -152,17 +186,9 @@ impl Iterator for Params {
 
     #[inline(never)]
     fn next(&mut self) -> Option<Item> {
-        let (tag, rest) = self.0.split_first()?;
-        let (name, mut rest) = rest.split_first()?;
-        let mut body = 0;
-        if tag & BODY != 0 {
-            (body, rest) = rest.split_first().map(|(body, rest)| (*body, rest))?;
-        }
-        let (name, rest) = rest.split_at_checked(usize::from(*name))?;
-        let (body, rest) = rest.split_at_checked(usize::from(body))?;
-        self.0 = rest;
-        let tag = *tag;
-        Some(Item { tag, name, body })
+        let item = Item(self.0);
+        self.0 = self.0.get(item.end()..)?;
+        Some(item)
     }
 }
 
@@ -202,9 +228,9 @@ impl<const N: usize> Packer<N> {
         }
     }
 
-    /// Begins an item with something inside; gives where its length goes, for [`Packer::end`].
+    /// Begins an item; gives where the length of what is inside goes, for [`Packer::end`].
     pub const fn begin(&mut self, tag: u8, name: &[u8]) -> usize {
-        self.push(tag | BODY);
+        self.push(tag);
         self.push(name.len() as u8);
         self.push(0);
         self.text(name);
@@ -252,15 +278,9 @@ impl<const N: usize> Packer<N> {
                     continue;
                 }
             };
-            if members.is_empty() {
-                self.push(kind as u8 | must);
-                self.push(name.len() as u8);
-                self.text(name);
-            } else {
-                let begun = self.begin(kind as u8 | must, name);
-                self.params(members);
-                self.end(begun);
-            }
+            let begun = self.begin(kind as u8 | must, name);
+            self.params(members);
+            self.end(begun);
             at += 1;
         }
     }
@@ -380,33 +400,22 @@ fn check_members<'a>(
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     let mut unexpected = None;
-    'members: for (name, value) in object.members() {
-        let mut rest = params;
-        for slot in &mut *values {
-            let Some(param) = rest.next() else {
-                break;
-            };
-            if name.is_named(param.name) {
-                *slot = Some(value);
-                continue 'members;
-            }
+    for (name, value) in object.members() {
+        match params.place(name).and_then(|place| values.get_mut(place)) {
+            Some(slot) => *slot = Some(value),
+            None => unexpected = unexpected.or(Some(name)),
         }
-        unexpected = unexpected.or(Some(name));
     }
     let mut place = Place {
         outer,
         name: Str::default(),
         index: -1,
     };
-    let mut rest = params;
-    for value in &*values {
-        let Some(param) = rest.next() else {
-            break;
-        };
-        place.name = Str::ascii(param.name);
+    for (param, value) in params.zip(&*values) {
+        place.name = Str::ascii(param.name());
         if let Some(value) = value {
-            check_value(*value, param.tag, param.body, &place, reply)?;
-        } else if param.tag & MANDATORY != 0 {
+            check_value(*value, param.tag(), param.body(), &place, reply)?;
+        } else if param.tag() & MANDATORY != 0 {
             return Err(place.wrong(reply, Phrase::MissingParameter, Str::default()));
         }
     }
@@ -428,7 +437,6 @@ fn check_value(
 ) -> Result<(), Failed> {
     let wanted = tag & KIND;
     let found = value.kind() as u8;
-    let mut expected = name_of(KINDS, wanted);
     // A word, or a value of another type. Errors name it by its last name alone.
     let last = Place {
         outer: None,
@@ -437,6 +445,7 @@ fn check_value(
     let is_either = tag & EITHER != 0;
     let place = if is_either { &last } else { place };
     if found != wanted {
+        let mut expected = (KINDS, wanted);
         if is_either {
             if let Some(word) = value.string() {
                 let mut words = body;
@@ -448,7 +457,7 @@ fn check_value(
             }
             let is_number = found == Kind::Unsigned as u8 || found == Kind::Double as u8;
             if !is_number || wanted != Kind::Integer as u8 {
-                expected = name_of(body, 0);
+                expected = (body, 0);
             }
         } else if wanted == Kind::Unsigned as u8 {
             if found == Kind::Integer as u8 {
@@ -456,7 +465,8 @@ fn check_value(
             }
             return Err(place.wrong(reply, Phrase::ExpectsUint64, Str::default()));
         }
-        return Err(place.wrong(reply, Phrase::WrongType, Str::ascii(expected)));
+        let expected = Str::ascii(name_of(expected.0, expected.1));
+        return Err(place.wrong(reply, Phrase::WrongType, expected));
     }
     if found == Kind::Object as u8 {
         let mut values = Values::default();
@@ -516,7 +526,7 @@ mod tests {
     fn told(arguments: &str) -> String {
         let arguments = json::check(arguments.as_bytes()).unwrap();
         let mut out = heapless::Vec::<u8, 512>::new();
-        let mut reply = Reply::new(&mut out, None);
+        let mut reply = Reply::new(&mut out);
         let outcome = check(Some(arguments), Params::of(PARAMS), &mut reply).map(|_| ());
         reply.finish(outcome);
         let text = String::from_utf8(out.to_vec()).unwrap();

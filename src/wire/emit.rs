@@ -7,7 +7,6 @@
 //! Doubles are never formatted (the core library's float printing would outweigh the agent): the few
 //! fractional numbers of the protocol are exact decimals, see [`Value::decimal`].
 
-use super::frame::scalar;
 use super::json::{ESCAPES, ILL_FORMED, Json, utf8};
 use crate::base::base64;
 use crate::base::store::Store;
@@ -161,16 +160,11 @@ impl<'o, 's> Value<'o, 's> {
     pub fn json(self, json: Json<'_>) {
         let mut rest = json.text();
         while let Some(&byte) = rest.first() {
-            if let Some((string, behind)) = Json::leading_string(rest) {
-                rest = behind;
-                Value(self.0).text_of(string.bytes());
-                continue;
-            }
-            // Anything but a number or a keyword is one byte.
-            let (len, _) = scalar(rest, 0);
-            let (token, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            let (token, behind) = rest.split_at_checked(Json::token(rest)).unwrap_or_default();
             rest = behind;
-            if byte > b' ' {
+            if let Some(string) = Json(token).string() {
+                Value(self.0).text_of(string.bytes());
+            } else if byte > b' ' {
                 self.0.put(if token == b"-0" { b"0" } else { token });
             }
             if let b',' | b':' = byte {

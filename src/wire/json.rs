@@ -30,7 +30,7 @@ const WORD_BYTES: usize = 1005;
 
 /// A well-formed JSON value: its text, without blanks around it. Proven by [`check`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Json<'a>(&'a [u8]);
+pub struct Json<'a>(pub(super) &'a [u8]);
 
 /// What a value is. Numbers are told apart by what holds them without loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,11 +117,14 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The string that `text`, the end of some value's text, begins with, and what follows it.
-    pub fn leading_string(text: &'a [u8]) -> Option<(Str<'a>, &'a [u8])> {
+    /// How long the token is that `text`, the end of some value's text, begins with: a string, a number
+    /// or a keyword; anything else is one byte.
+    pub(super) fn token(text: &[u8]) -> usize {
         let mut cursor = Cursor::new(text);
-        let string = cursor.skip_string()?;
-        Some((string, between(text, cursor.at, text.len())))
+        match cursor.skip_string() {
+            Some(_) => cursor.at,
+            None => scalar(text, 0).0,
+        }
     }
 
     /// The text itself.
@@ -804,6 +807,7 @@ pub(super) fn utf8(text: &[u8]) -> (u32, usize) {
 }
 
 /// Whether the code point may stand in a string: no surrogate, no noncharacter.
+#[inline(never)]
 fn is_character(code: u32) -> bool {
     let noncharacter = matches!(code, 0xfdd0..=0xfdef) || code & 0xfffe == 0xfffe;
     char::from_u32(code).is_some() && !noncharacter
@@ -1012,12 +1016,9 @@ mod tests {
         let long = format!("'{}\\u0061'", "a".repeat(100));
         assert!(value(&long).string().unwrap().is(&"a".repeat(101)));
         assert_eq!(value(&long).string().unwrap().plain(), None);
-        let (string, rest) = Json::leading_string(br"'a\'b':1}").unwrap();
-        assert_eq!(
-            (string.raw(), rest),
-            (br"a\'b".as_slice(), b":1}".as_slice())
-        );
-        assert_eq!(Json::leading_string(b"1"), None);
+        assert_eq!(Json::token(br"'a\'b':1}"), 6);
+        assert_eq!(Json::token(b"-1.5}"), 4);
+        assert_eq!(Json::token(b":1}"), 1);
     }
 
     #[test]

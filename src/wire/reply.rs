@@ -41,15 +41,20 @@ pub struct Reply<'a> {
 }
 
 impl<'a> Reply<'a> {
-    /// A reply behind what `out` holds, echoing `id`.
-    pub fn new(out: &'a mut dyn Store, id: Option<Json<'a>>) -> Self {
+    /// A reply behind what `out` holds.
+    pub fn new(out: &'a mut dyn Store) -> Self {
         Self {
             start: out.bytes().len(),
             out: Out::new(out),
             begun: false,
             delimited: false,
-            id,
+            id: None,
         }
+    }
+
+    /// Has the reply echo the `id` of the request, if it has one.
+    pub(super) fn echo(&mut self, id: Option<Json<'a>>) {
+        self.id = id;
     }
 
     /// Has a successful reply begin with the delimiter.
@@ -190,6 +195,15 @@ impl Failure<'_, '_> {
     pub fn string(self, string: Str<'_>) -> Self {
         self.0.escape_bytes(string.bytes());
         self
+    }
+
+    /// A phrase about a string of the request, which stands for the `@` in it, and the end.
+    #[inline(never)]
+    pub fn about(self, phrase: Phrase, string: Str<'_>) -> Failed {
+        let text = texts::phrase(phrase);
+        let mut rest = &*text;
+        let before = cut(&mut rest, b'@');
+        self.bytes(before).string(string).bytes(rest).end()
     }
 
     /// A number.

@@ -6,7 +6,6 @@
 
 use super::json::{Json, Str};
 use super::reply::{Failed, Reply};
-use crate::base::store::Store;
 use crate::base::texts::Phrase;
 
 /// A request whose envelope is right.
@@ -18,30 +17,24 @@ pub struct Request<'a> {
     pub arguments: Option<Json<'a>>,
 }
 
-/// Takes a message apart and makes the reply it will get, which echoes the `id` even if the rest of
-/// the envelope is wrong.
-pub fn open<'a>(
-    message: Json<'a>,
-    out: &'a mut dyn Store,
-) -> (Reply<'a>, Result<Request<'a>, Failed>) {
+/// What a message has, in the order of [`open`].
+const MEMBERS: &[u8] = b"execute arguments id";
+
+/// Takes a message apart and has its reply echo the `id`, even if the rest of the envelope is wrong.
+pub fn open<'a>(message: Json<'a>, reply: &mut Reply<'a>) -> Result<Request<'a>, Failed> {
     let mut found = [None; 3];
-    let [execute, arguments, id] = &mut found;
     let mut unexpected = None;
     for (name, value) in message.members() {
-        let slot = if name.is("execute") {
-            &mut *execute
-        } else if name.is("arguments") {
-            &mut *arguments
-        } else if name.is("id") {
-            &mut *id
-        } else {
-            unexpected = unexpected.or(Some(name));
-            continue;
-        };
-        *slot = Some(value);
+        match name
+            .place_in(MEMBERS)
+            .and_then(|place| found.get_mut(place))
+        {
+            Some(slot) => *slot = Some(value),
+            None => unexpected = unexpected.or(Some(name)),
+        }
     }
     let [execute, arguments, id] = found;
-    let mut reply = Reply::new(out, id);
+    reply.echo(id);
     let command = execute.and_then(Json::string);
     let is_object = |json: Json<'_>| json.text().starts_with(b"{");
     let wrong = if !is_object(message) {
@@ -51,14 +44,11 @@ pub fn open<'a>(
     } else if !arguments.is_none_or(is_object) {
         Phrase::ArgumentsNotObject
     } else if let Some(name) = unexpected {
-        let error = reply.fail().text("QMP input member '").string(name);
-        let failed = error.text("' is unexpected").end();
-        return (reply, Err(failed));
+        return Err(reply.fail().about(Phrase::UnexpectedMember, name));
     } else if let Some(command) = command {
-        return (reply, Ok(Request { command, arguments }));
+        return Ok(Request { command, arguments });
     } else {
         Phrase::NoExecute
     };
-    let failed = reply.say_only(wrong);
-    (reply, Err(failed))
+    Err(reply.say_only(wrong))
 }
