@@ -13,9 +13,8 @@ use crate::state::State;
 use crate::sys::mem::Buffer;
 use crate::sys::poll::Poll;
 use crate::sys::{Errno, number};
-use crate::wire::args;
+use crate::wire::args::Args;
 use crate::wire::frame::Event;
-use crate::wire::json;
 use crate::wire::reply::{Class, Failed, Reply};
 use crate::wire::request::{self, Request};
 
@@ -70,10 +69,6 @@ fn refuse(out: &mut Buffer, what: Phrase, shown: &[u8]) -> Busy {
 }
 
 fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context) -> Busy {
-    let message = match json::check(message) {
-        Ok(message) => message,
-        Err(error) => return refuse(out, error.what, error.shown),
-    };
     let start = out.len();
     let mut reply = Reply::new(out);
     let request = request::open(message, &mut reply);
@@ -106,7 +101,8 @@ fn run(
     if exclusive && context.jobs.exclusive_runs() {
         return Ok(Busy::Turn);
     }
-    let args = args::check(request.arguments, row.params(), reply)?;
+    let mut args = Args::none();
+    args.check(request.arguments, row.params(), reply)?;
     let slow = match row.run() {
         Run::Now(handler) => {
             if row.is(DELIMITED) {
@@ -157,10 +153,8 @@ fn find(request: &Request<'_>, state: &State, reply: &mut Reply<'_>) -> Result<C
 #[inline(never)]
 pub(super) fn reopen<'a>(message: &'a [u8], out: &'a mut Buffer) -> Reply<'a> {
     let mut reply = Reply::new(out);
-    if let Ok(message) = json::check(message) {
-        // It was right before.
-        let _ = request::open(message, &mut reply);
-    }
+    // It was right before.
+    let _ = request::open(message, &mut reply);
     reply
 }
 

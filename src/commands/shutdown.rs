@@ -284,7 +284,7 @@ mod tests {
     use crate::state::freeze::Freeze;
     use crate::state::programs::Programs;
     use crate::sys::log::Log;
-    use crate::wire::args::{Param, Params, Type, check, may};
+    use crate::wire::args::{Param, Params, Type, may};
     use crate::wire::json;
 
     const PARAMS: &[Param] = &[may("mode", Type::Str)];
@@ -308,7 +308,9 @@ mod tests {
             let mut out = heapless::Vec::<u8, 512>::new();
             let mut reply = Reply::new(&mut out);
             let arguments = json::check(text.as_bytes()).unwrap();
-            let args = check(Some(arguments), Params::of(PARAMS), &mut reply).unwrap();
+            let mut args = Args::none();
+            args.check(Some(arguments), Params::of(PARAMS), &mut reply)
+                .unwrap();
             let failed = begin_as_told(&mut state, &args, &mut reply).unwrap_err();
             reply.finish(Err(failed));
             assert_eq!(

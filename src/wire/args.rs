@@ -320,6 +320,21 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// Takes `arguments` that are what `params` say.
+    pub fn check(
+        &mut self,
+        arguments: Option<Json<'a>>,
+        params: Params,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), Failed> {
+        // Most commands have none.
+        if arguments.is_some() || !params.0.is_empty() {
+            let object = arguments.unwrap_or_default();
+            check_members(object, params, None, &mut self.values, reply)?;
+        }
+        Ok(())
+    }
+
     /// The integer given for a parameter.
     #[inline(never)]
     pub fn int(&self, place: usize) -> Option<i64> {
@@ -343,21 +358,6 @@ impl<'a> Args<'a> {
     pub fn value(&self, place: usize) -> Option<Json<'a>> {
         *self.values.get(place)?
     }
-}
-
-/// Checks `arguments` against `params`.
-pub fn check<'a>(
-    arguments: Option<Json<'a>>,
-    params: Params,
-    reply: &mut Reply<'_>,
-) -> Result<Args<'a>, Failed> {
-    let mut args = Args::none();
-    // Most commands have none.
-    if arguments.is_some() || !params.0.is_empty() {
-        let object = arguments.unwrap_or_default();
-        check_members(object, params, None, &mut args.values, reply)?;
-    }
-    Ok(args)
 }
 
 /// Where in the arguments a value stands, as a chain of names and positions up to the outermost.
@@ -527,7 +527,7 @@ mod tests {
         let arguments = json::check(arguments.as_bytes()).unwrap();
         let mut out = heapless::Vec::<u8, 512>::new();
         let mut reply = Reply::new(&mut out);
-        let outcome = check(Some(arguments), Params::of(PARAMS), &mut reply).map(|_| ());
+        let outcome = Args::none().check(Some(arguments), Params::of(PARAMS), &mut reply);
         reply.finish(outcome);
         let text = String::from_utf8(out.to_vec()).unwrap();
         let error = text.split("\"desc\": \"").nth(1);

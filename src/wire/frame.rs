@@ -14,6 +14,8 @@
 //! - A store that cannot grow is a limit like any other: the message ends with
 //!   [`Event::TokenSize`] at the end of the token that did not fit.
 
+use core::ops::Range;
+
 use crate::base::limits::{REQUEST_BYTES, REQUEST_DEPTH, REQUEST_TOKENS};
 use crate::base::store::Store;
 use static_assertions::const_assert;
@@ -178,7 +180,7 @@ impl Framer {
             }
             let from = at;
             let Some(&byte) = input.get(from) else {
-                self.keep(between(input, kept, from), store);
+                self.keep(input, kept..from, store);
                 break Event::NeedMore;
             };
             at = from.wrapping_add(1);
@@ -203,7 +205,7 @@ impl Framer {
                     b']' => self.mark(0, -1),
                     b':' | b',' => self.mark(0, 0),
                     b' ' | b'\t' | b'\n' | b'\r' => {
-                        self.keep(between(input, kept, from), store);
+                        self.keep(input, kept..from, store);
                         kept = at;
                         continue;
                     }
@@ -213,8 +215,8 @@ impl Framer {
                             break self.stray(between(input, kept, at), store);
                         };
                         if self.tokens == self.scalar_end {
-                            self.keep(between(input, kept, from), store);
-                            self.keep(b" ", store);
+                            self.keep(input, kept..from, store);
+                            self.keep(b" ", 0..1, store);
                             kept = from;
                         }
                         Some(state)
@@ -306,7 +308,7 @@ impl Framer {
     fn end_message(&mut self, event: Event, text: &[u8], store: &mut dyn Store) -> Event {
         let mut event = event;
         if event == Event::Message {
-            self.keep(text, store);
+            self.keep(text, 0..text.len(), store);
             if self.bytes > REQUEST_BYTES {
                 event = Event::TokenSize;
             }
@@ -321,7 +323,7 @@ impl Framer {
         self.bytes = self
             .bytes
             .wrapping_add(usize::from(shown.len() == text.len()));
-        self.keep(shown, store);
+        self.keep(shown, 0..shown.len(), store);
         let token = self.bytes.wrapping_sub(self.token_start);
         let from = store.bytes().len().saturating_sub(token);
         let event = if self.bytes > REQUEST_BYTES {
@@ -334,8 +336,9 @@ impl Framer {
         event
     }
 
-    /// Stores text, unless what the message has so far is too much already.
-    fn keep(&mut self, text: &[u8], store: &mut dyn Store) {
+    /// Stores a part of `text`, unless what the message has so far is too much already.
+    fn keep(&mut self, text: &[u8], part: Range<usize>, store: &mut dyn Store) {
+        let text = between(text, part.start, part.end);
         if self.bytes <= REQUEST_BYTES && !text.is_empty() && store.append(text).is_err() {
             self.bytes = self.bytes.wrapping_add(BEYOND);
             self.token_start = self.token_start.wrapping_add(BEYOND);

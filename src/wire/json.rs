@@ -488,8 +488,17 @@ impl Default for ParseError<'_> {
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn check(text: &[u8]) -> Result<Json<'_>, ParseError<'_>> {
+    check_with(text, &mut |_, _| {})
+}
+
+/// As [`check`]; `member` is told of the members of the value, if it is an object, as they come: what
+/// they are worth is certain only if all of the text is.
+pub fn check_with<'a>(
+    text: &'a [u8],
+    member: &mut dyn FnMut(Str<'a>, Json<'a>),
+) -> Result<Json<'a>, ParseError<'a>> {
     let mut keys = heapless::Vec::new();
-    let mut objects = heapless::Vec::new();
+    let mut objects = [0; _];
     let mut check = Check {
         cursor: Cursor::new(text),
         error: ParseError::default(),
@@ -498,6 +507,9 @@ pub fn check(text: &[u8]) -> Result<Json<'_>, ParseError<'_>> {
         keys: &mut keys,
         as_key: 0,
         duplicate: 0,
+        member,
+        name: Str::default(),
+        from: 0,
     };
     check.whole().map_err(|Wrong| check.error)
 }
@@ -513,7 +525,7 @@ struct Check<'k, 'a> {
     /// How many containers are open.
     depth: usize,
     /// Which of them are objects, by depth.
-    objects: &'k mut heapless::Vec<u64, { REQUEST_DEPTH / 64 }>,
+    objects: &'k mut [u64; REQUEST_DEPTH / 64],
     /// Hashes of the keys of all open objects; the lowest bit marks the first key of an object.
     keys: &'k mut heapless::Vec<u64, REQUEST_OPEN_MEMBERS>,
     /// Depth inside the innermost container that stands where a key is due, 0 if none does. An outer
@@ -522,6 +534,11 @@ struct Check<'k, 'a> {
     /// Depth inside the innermost object that the value being read is a duplicate member of,
     /// likewise.
     duplicate: usize,
+    /// Who is told of the members of the outermost object.
+    member: &'k mut dyn FnMut(Str<'a>, Json<'a>),
+    /// The name of the one being read, and where its value begins.
+    name: Str<'a>,
+    from: usize,
 }
 
 impl<'a> Check<'_, 'a> {
@@ -551,6 +568,9 @@ impl<'a> Check<'_, 'a> {
     /// up to the next value. Says whether there is one.
     fn value(&mut self) -> Result<bool, Wrong> {
         let byte = self.cursor.skip_blanks();
+        if self.depth == 1 {
+            self.from = self.cursor.at;
+        }
         match byte {
             b'{' | b'[' => {
                 self.cursor.advance(1);
@@ -572,8 +592,11 @@ impl<'a> Check<'_, 'a> {
             if self.duplicate == self.depth {
                 return self.wrong(Phrase::DuplicateKey);
             }
-            let byte = self.cursor.skip_blanks();
             let in_object = self.in_object();
+            if in_object && self.depth == 1 {
+                (self.member)(self.name, Json(self.cursor.since(self.from)));
+            }
+            let byte = self.cursor.skip_blanks();
             self.cursor.advance(1);
             match byte {
                 b',' => {
@@ -597,12 +620,7 @@ impl<'a> Check<'_, 'a> {
     }
 
     fn begin(&mut self, object: bool) -> Result<(), Wrong> {
-        let at = self.depth >> 6;
-        if self.objects.len() == at {
-            // Where there is no room, there is no word either.
-            let _ = self.objects.push(0);
-        }
-        let Some(word) = self.objects.get_mut(at) else {
+        let Some(word) = self.objects.get_mut(self.depth >> 6) else {
             return self.wrong(Phrase::NestingLimit);
         };
         let bit = 1u64.rotate_left(low_bits(self.depth));
@@ -640,6 +658,9 @@ impl<'a> Check<'_, 'a> {
             return self.wrong(Phrase::KeyNotString);
         }
         let key = self.cursor.string(&mut self.error).ok_or(Wrong)?;
+        if self.depth == 1 {
+            self.name = key;
+        }
         self.note_key(key, first)?;
         match self.cursor.skip_blanks() {
             b':' => {

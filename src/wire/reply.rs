@@ -146,7 +146,14 @@ impl<'a> Reply<'a> {
     }
 
     /// Ends the reply. One whose value was never begun is the empty object.
+    #[inline(always)]
     pub fn finish(mut self, outcome: Result<(), Failed>) {
+        self.end(outcome);
+    }
+
+    // Of a reference, so that no reply is copied to be finished.
+    #[inline(never)]
+    fn end(&mut self, outcome: Result<(), Failed>) {
         if outcome.is_ok() && !self.begun {
             self.begin(br#"{"return": {}"#);
         }
