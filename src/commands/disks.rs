@@ -39,7 +39,8 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     block::links(root, &directory, &mut |path| {
         let mut size = [0; 8];
         let size = block::read(root, path, b"/size", &mut size);
-        let disk = Disk::at(root, path);
+        let mut disk = Disk::none();
+        disk.find(root, path);
         if !size.is_empty() && size != b"0\n" && !disk.node.is_empty() {
             let mut object = list.object();
             describe(root, path, &disk, &mut object);

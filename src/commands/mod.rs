@@ -133,18 +133,18 @@ fn put_address(value: Value<'_, '_>, disk: &Disk) {
     let mut address = value.object();
     let mut pci = address.object("pci-controller");
     // -1 each for a disk that is not on PCI.
-    pci.numbers_as("domain bus slot function", "", true, &disk.pci);
+    pci.numbers_as("domain bus slot function", "", true, disk.place.pci());
     pci.end();
     let bus_type = disk.bus_type.unwrap_or("unknown");
     address.text("bus-type", bus_type.as_bytes());
-    address.numbers("bus target unit", &disk.place);
+    address.numbers("bus target unit", &disk.numbers);
     if let Some(serial) = disk.serial.text() {
         address.text("serial", serial);
     }
     if !disk.node.is_empty() {
         address.text("dev", &disk.node);
     }
-    if let Some(numbers) = &disk.ccw {
+    if let Some(numbers) = disk.place.ccw() {
         let mut ccw = address.object("ccw-address");
         ccw.numbers("cssid ssid subchno devno", numbers);
         ccw.end();

@@ -75,12 +75,12 @@ fn is_something(numbers: &[u64; 4]) -> bool {
     numbers[0] != u64::MAX
 }
 
-/// The numbers of a component that looks like `pattern`, 0 for those it has not; hexadecimal but for
-/// SCSI and what has a name.
+/// Whether a component looks like `pattern`. If so, `all` are its numbers, 0 for those it has not;
+/// hexadecimal but for SCSI and what has a name. If not, they mean nothing.
 #[inline(never)]
-fn numbers(component: &[u8], pattern: &[u8; 8]) -> Option<[u64; 4]> {
+fn numbers(component: &[u8], pattern: &[u8; 8], all: &mut [u64; 4]) -> bool {
     let base = if pattern.contains(&b'.') { 16 } else { 10 };
-    let mut all = [0u64; 4];
+    *all = [0; 4];
     let mut slots = all.iter_mut();
     let mut rest = component;
     for wanted in pattern {
@@ -88,10 +88,15 @@ fn numbers(component: &[u8], pattern: &[u8; 8]) -> Option<[u64; 4]> {
             break;
         }
         if *wanted != b'#' {
-            rest = rest.strip_prefix(&[*wanted])?;
+            match rest.split_first() {
+                Some((byte, behind)) if byte == wanted => rest = behind,
+                _ => return false,
+            }
             continue;
         }
-        let slot = slots.next()?;
+        let Some(slot) = slots.next() else {
+            return false;
+        };
         let before = rest;
         while let Some((byte, behind)) = rest.split_first()
             && let Some(digit) = char::from(*byte).to_digit(base)
@@ -100,10 +105,10 @@ fn numbers(component: &[u8], pattern: &[u8; 8]) -> Option<[u64; 4]> {
             rest = behind;
         }
         if rest.len() == before.len() {
-            return None;
+            return false;
         }
     }
-    rest.is_empty().then_some(all)
+    rest.is_empty()
 }
 
 /// What a path tells of a disk: the numbers of the first component of each pattern.
@@ -114,53 +119,55 @@ pub struct Place {
 }
 
 impl Place {
-    /// What `path` tells. `driver` is given the directories of the PCI functions on the way, bridges
-    /// first, until it knows the driver of one.
-    pub fn of(path: &[u8], driver: &mut dyn FnMut(&[u8]) -> Driver) -> Self {
-        let mut place = Self {
+    /// That of no path.
+    pub fn none() -> Self {
+        Self {
             found: [NONE; 7],
             driver: Driver::Unknown,
-        };
-        let mut end = 0usize;
+        }
+    }
+
+    /// Becomes what `path` tells. `driver` is given the directories of the PCI functions on the way,
+    /// bridges first, until it knows the driver of one.
+    pub fn read(&mut self, path: &[u8], driver: &mut dyn FnMut(&[u8]) -> Driver) {
+        *self = Self::none();
+        let mut start = 0usize;
         let mut rest = path;
         while !rest.is_empty() {
             let part = cut(&mut rest, b'/');
-            let start = end;
-            end = start.saturating_add(part.len());
-            for (kind, (slot, pattern)) in place.found.iter_mut().zip(PATTERNS).enumerate() {
+            let end = start.wrapping_add(part.len());
+            for (kind, (slot, pattern)) in self.found.iter_mut().zip(PATTERNS).enumerate() {
                 if is_something(slot) {
                     continue;
                 }
-                let Some(mut numbers) = numbers(part, pattern) else {
-                    continue;
-                };
-                if kind == 0 {
-                    place.driver = driver(path.get(..end).unwrap_or_default());
-                    if place.driver == Driver::Unknown {
-                        continue;
-                    }
-                } else if kind > 3 {
-                    // Where its neighbours are.
-                    numbers[3] = start as u64;
+                let mut is_found = numbers(part, pattern, slot);
+                if is_found && kind == 0 {
+                    self.driver = driver(path.get(..end).unwrap_or_default());
+                    is_found = self.driver != Driver::Unknown;
                 }
-                *slot = numbers;
-                break;
+                if is_found {
+                    if kind > 3 {
+                        // Where its neighbours are.
+                        slot[3] = start as u64;
+                    }
+                    break;
+                }
+                *slot = NONE;
             }
-            end = end.saturating_add(1);
+            start = end.wrapping_add(1);
         }
-        place
+        // A subchannel counts by the channel device in it.
+        self.found[1][3] = self.found[2][2];
     }
 
     /// Domain, bus, slot and function of the controller; all bits set if it is not on PCI.
-    pub fn pci(&self) -> [u64; 4] {
-        self.found[0]
+    pub fn pci(&self) -> &[u64; 4] {
+        &self.found[0]
     }
 
     /// Channel subsystem, subchannel set, subchannel and device number, on s390.
-    pub fn ccw(&self) -> Option<[u64; 4]> {
-        let [cssid, ssid, subchno, _] = self.found[1];
-        let [_, _, devno, _] = self.found[2];
-        (devno != u64::MAX).then_some([cssid, ssid, subchno, devno])
+    pub fn ccw(&self) -> Option<&[u64; 4]> {
+        Some(&self.found[1]).filter(|[.., device]| *device != u64::MAX)
     }
 
     /// The adapter of the disk (`ata3` if there is one, else `host2`): where the directory it is in
@@ -176,7 +183,8 @@ impl Place {
     /// Whether `name` is a neighbour of the adapter and has a lower number.
     pub fn follows(&self, name: &[u8]) -> bool {
         let (pattern, [own, ..]) = self.adapter();
-        numbers(name, pattern).is_some_and(|[number, ..]| number < *own)
+        let mut theirs = NONE;
+        numbers(name, pattern, &mut theirs) && theirs[0] < *own
     }
 
     fn adapter(&self) -> (&'static [u8; 8], &[u64; 4]) {
@@ -187,26 +195,35 @@ impl Place {
         }
     }
 
-    /// The type of the disk's bus, and its bus (channel), target and unit there, as libvirt writes
-    /// them into a drive address. `rank` is that of its adapter.
+    /// The type of the disk's bus, and its bus (channel), target and unit there, all 0 before, as
+    /// libvirt writes them into a drive address. `rank` is that of its adapter.
     ///
     /// `None` if the controller is not known, or the path lacks a part that its disks must have.
     #[inline(never)]
-    pub fn address(&self, rank: Option<u64>) -> Option<(&'static str, [u64; 3])> {
+    pub fn address(&self, rank: Option<u64>, numbers: &mut [u64; 3]) -> Option<&'static str> {
         let [_, channel, target, unit] = self.found[3];
-        let is_scsi = is_something(&self.found[3]);
-        let (name, numbers) = match self.driver {
-            Driver::AtaPiix => ("ide", [rank?, 0, target]),
-            Driver::Ahci => ("sata", [0, 0, rank?]),
-            Driver::Sym53c8xx => ("scsi", [0, 0, target]),
-            Driver::VirtioPci if is_scsi => ("scsi", [0, target, unit]),
+        match self.driver {
+            Driver::Nvme => return Some("nvme"),
+            Driver::Usb => return Some("usb"),
             Driver::Unknown if !is_something(&self.found[6]) => return None,
-            Driver::Unknown if is_scsi => ("scsi", [channel, target, unit]),
-            Driver::Nvme => return Some(("nvme", [0; 3])),
-            Driver::Usb => return Some(("usb", [0; 3])),
-            Driver::VirtioPci | Driver::Unknown => return Some(("virtio", [0; 3])),
-        };
-        is_scsi.then_some((name, numbers))
+            _ if is_something(&self.found[3]) => {}
+            Driver::VirtioPci | Driver::Unknown => return Some("virtio"),
+            _ => return None,
+        }
+        match self.driver {
+            Driver::AtaPiix => {
+                *numbers = [rank?, 0, target];
+                return Some("ide");
+            }
+            Driver::Ahci => {
+                numbers[2] = rank?;
+                return Some("sata");
+            }
+            Driver::Sym53c8xx => numbers[2] = target,
+            Driver::VirtioPci => *numbers = [0, target, unit],
+            _ => *numbers = [channel, target, unit],
+        }
+        Some("scsi")
     }
 }
 
@@ -238,15 +255,21 @@ block/vda";
     const VMD: &[u8] =
         b"/sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:06.0/10000:e1:00.0/nvme/nvme0";
 
+    fn place_of(path: &[u8], driver: &mut dyn FnMut(&[u8]) -> Driver) -> Place {
+        let mut place = Place::none();
+        place.read(path, driver);
+        place
+    }
+
     /// The place where only the last PCI function has a driver that is known.
     fn place(path: &[u8], driver: &[u8]) -> Place {
         let mut functions = 0;
-        Place::of(path, &mut |_| {
+        place_of(path, &mut |_| {
             functions += 1;
             Driver::Unknown
         });
         let mut seen = 0;
-        Place::of(path, &mut |directory| {
+        place_of(path, &mut |directory| {
             seen += 1;
             assert!(path.starts_with(directory) && path[directory.len()] == b'/');
             match seen == functions {
@@ -258,7 +281,7 @@ block/vda";
 
     #[test]
     fn the_controller_is_found_behind_bridges() {
-        let pci = |path| place(path, b"virtio-pci").pci();
+        let pci = |path| *place(path, b"virtio-pci").pci();
         assert_eq!(pci(VIRTIO), [0, 0, 4, 0]);
         assert_eq!(pci(BRIDGED), [0, 2, 10, 3]);
         assert_eq!(pci(USB), [0, 0, 3, 0]);
@@ -266,7 +289,7 @@ block/vda";
         assert_eq!(pci(VMD), [0x10000, 0xe1, 0, 0]);
         assert_eq!(pci(MMIO), NONE);
         let mut asked = Vec::new();
-        Place::of(BRIDGED, &mut |directory| {
+        place_of(BRIDGED, &mut |directory| {
             asked.push(directory.to_vec());
             Driver::named(if asked.len() == 2 { b"ahci" } else { b"" })
         });
@@ -315,7 +338,12 @@ block/vda";
 
     #[test]
     fn addresses_follow_the_table() {
-        let address = |driver: &[u8], path, rank| place(path, driver).address(rank);
+        let address = |driver: &[u8], path, rank| {
+            let mut numbers = [0; 3];
+            let bus_type = place(path, driver).address(rank, &mut numbers);
+            assert!(bus_type.is_some() || numbers == [0; 3]);
+            bus_type.map(|bus_type| (bus_type, numbers))
+        };
         for (driver, path, rank, expected) in [
             (&b"ata_piix"[..], IDE, Some(1), Some(("ide", [1, 0, 1]))),
             (b"ata_piix", IDE, None, None),
@@ -343,7 +371,7 @@ block/vda";
 
     #[test]
     fn channel_devices_have_their_numbers() {
-        let ccw = |path| place(path, b"").ccw();
+        let ccw = |path| place(path, b"").ccw().copied();
         assert_eq!(ccw(CCW), Some([0, 0, 1, 0xa02]));
         assert_eq!(ccw(b"/sys/devices/css0/0.0.0001"), None);
         assert_eq!(ccw(VIRTIO), None);
@@ -353,7 +381,7 @@ block/vda";
     fn no_bytes_make_it_panic() {
         for path in [BRIDGED, VIRTIO_SCSI, AHCI, CCW, MMIO] {
             torture(path, |bytes| {
-                let place = Place::of(bytes, &mut |directory| {
+                let place = place_of(bytes, &mut |directory| {
                     assert!(directory.len() <= bytes.len());
                     Driver::Unknown
                 });
@@ -362,7 +390,7 @@ block/vda";
                 }
                 place.ccw();
                 place.follows(bytes);
-                place.address(Some(1));
+                place.address(Some(1), &mut [0; 3]);
             });
         }
     }

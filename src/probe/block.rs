@@ -36,14 +36,12 @@ pub type Name = heapless::Vec<u8, BLOCK_NAME_BYTES>;
 pub struct Disk {
     /// Whether it is a partition.
     pub is_partition: bool,
-    /// Domain, bus, slot and function of its controller; all bits set if it is not on PCI.
-    pub pci: [u64; 4],
-    /// Channel subsystem, subchannel set, subchannel and device number, on s390.
-    pub ccw: Option<[u64; 4]>,
+    /// What its path tells.
+    pub place: Place,
     /// What kind of bus it is on, as the protocol names it, if that is known.
     pub bus_type: Option<&'static str>,
     /// Its bus (channel), target and unit.
-    pub place: [u64; 3],
+    pub numbers: [u64; 3],
     /// The path of its node, `/dev/vda1`; empty if there is none.
     pub node: Name,
     /// What udev calls its serial number.
@@ -55,21 +53,22 @@ pub struct Disk {
 /// Puts into `path` the directory of the device with these numbers: `sys/devices/...`, no links in it.
 /// If there is none in sysfs, it is false, and the numbers are the last component.
 pub fn numbered(root: &Root, major: u32, minor: u32, path: &mut Path) -> bool {
+    put_numbers(major, minor, path);
     // In a container links may lead to devices that are not there.
-    for is_last in [false, true] {
-        path.truncate(0);
-        path.push(b"sys/dev/block/");
-        path.push_number(u64::from(major));
-        path.push(b":");
-        path.push_number(u64::from(minor));
-        if is_last {
-            break;
-        }
-        if follow(root, path).is_ok() && root.has(path) == Ok(true) {
-            return true;
-        }
+    let is_there = follow(root, path).is_ok() && root.has(path) == Ok(true);
+    if !is_there {
+        put_numbers(major, minor, path);
     }
-    false
+    is_there
+}
+
+#[inline(never)]
+fn put_numbers(major: u32, minor: u32, path: &mut Path) {
+    path.truncate(0);
+    path.push(b"sys/dev/block/");
+    path.push_number(u64::from(major));
+    path.push(b":");
+    path.push_number(u64::from(minor));
 }
 
 /// The name of the virtual device (made of others, or of nothing) that the one at `path` is, or is a
@@ -99,7 +98,8 @@ fn disks_below(root: &Root, path: &mut Path, layers: usize, each: &mut dyn FnMut
             );
         }
     } else {
-        let disk = Disk::at(root, path);
+        let mut disk = Disk::none();
+        disk.find(root, path);
         if disk.bus_type.is_some() || !disk.node.is_empty() || disk.serial.text().is_some() {
             each(&disk);
         }
@@ -148,61 +148,67 @@ fn node_of(facts: &[u8]) -> Name {
 }
 
 impl Disk {
-    /// What is at `path`, which becomes that of the whole disk.
-    pub fn at(root: &Root, path: &mut Path) -> Self {
-        let mut disk = Self {
+    /// None in particular.
+    #[inline(never)]
+    pub fn none() -> Self {
+        Self {
             is_partition: false,
-            pci: [u64::MAX; 4],
-            ccw: None,
+            place: Place::none(),
             bus_type: None,
-            place: [0; 3],
+            numbers: [0; 3],
             node: Name::new(),
             serial: Serial::none(),
             alias: heapless::Vec::new(),
-        };
+        }
+    }
+
+    /// Becomes what is at `path`, which becomes that of the whole disk.
+    ///
+    /// In place: handed over as a result it would be copied.
+    #[inline(never)]
+    pub fn find(&mut self, root: &Root, path: &mut Path) {
         let mut buffer = [0; UDEV_ENTRY_BYTES];
         let facts = read(root, path, b"/uevent", &mut buffer);
-        disk.node = node_of(facts);
-        disk.is_partition = property(facts, b"DEVTYPE") == b"partition";
+        self.node = node_of(facts);
+        self.is_partition = property(facts, b"DEVTYPE") == b"partition";
         let mut other = Path::of(&[
             b"run/udev/data/b",
             property(facts, b"MAJOR"),
             b":",
             property(facts, b"MINOR"),
         ]);
-        if disk.is_partition {
+        if self.is_partition {
             leave(path);
         }
-        disk.locate(root, path);
+        self.locate(root, path);
         let known = root.read(&other, &mut buffer).unwrap_or_default();
-        disk.serial.recall(property(known, b"E:ID_SERIAL"));
+        self.serial.recall(property(known, b"E:ID_SERIAL"));
         let mut alias = property(known, b"E:DM_NAME");
         if known.is_empty() {
-            serial::read(root, path, &mut disk.serial);
+            serial::read(root, path, &mut self.serial);
             alias = read(root, path, b"/dm/name", &mut buffer).trim_ascii_end();
         }
-        let _ = disk.alias.extend_from_slice(alias);
-        if disk.bus_type.is_none() {
+        let _ = self.alias.extend_from_slice(alias);
+        if self.bus_type.is_none() {
             // The head of an NVMe multipath is in a directory with links to its controllers.
-            let name = last_component(path).len();
             other.truncate(0);
-            other.push(&path.as_bytes()[..path.len() - name]);
+            other.push(above(path.as_bytes()));
             links(root, &other, &mut |controller| {
-                disk.locate(root, controller)
+                self.locate(root, controller)
             });
         }
-        disk
     }
 
     /// Finds out where the disk at `path` is.
     #[inline(never)]
     fn locate(&mut self, root: &Root, path: &Path) {
         let path = path.as_bytes();
-        let place = Place::of(path, &mut |function| {
+        self.place.read(path, &mut |function| {
             let mut target = [0; 256];
             let link = root.link_at(&[function, b"/driver"], &mut target);
             Driver::named(link.map_or(b"", last_of))
         });
+        let place = &self.place;
         let rank = place.neighbours().and_then(|end| {
             let mut rank = 0;
             let counted = root.list_at(&[path.get(..end)?], &mut |name, _| {
@@ -211,12 +217,8 @@ impl Disk {
             });
             counted.ok().map(|()| rank)
         });
-        if let Some((bus_type, numbers)) = place.address(rank) {
-            self.bus_type = Some(bus_type);
-            self.place = numbers;
-        }
-        self.pci = place.pci();
-        self.ccw = place.ccw();
+        let bus_type = place.address(rank, &mut self.numbers);
+        self.bus_type = bus_type.or(self.bus_type);
     }
 }
 
@@ -240,8 +242,8 @@ fn follow(root: &Root, path: &mut Path) -> Result<(), Errno> {
 
 /// Cuts the last component off.
 pub(super) fn leave(path: &mut Path) {
-    let above = path.as_bytes().iter().rposition(|byte| *byte == b'/');
-    path.truncate(above.unwrap_or(0));
+    let above = above(path.as_bytes()).len();
+    path.truncate(above.saturating_sub(1));
 }
 
 /// Reads the file `name` below `path`; nothing if that does not work out.
@@ -256,6 +258,12 @@ pub fn read<'b>(root: &Root, path: &mut Path, name: &[u8], buffer: &'b mut [u8])
 /// What stands behind the last slash.
 pub fn last_component(path: &Path) -> &[u8] {
     last_of(path.as_bytes())
+}
+
+/// What stands before that, the slash included.
+fn above(path: &[u8]) -> &[u8] {
+    let len = path.len() - last_of(path).len();
+    path.get(..len).unwrap_or_default()
 }
 
 fn last_of(path: &[u8]) -> &[u8] {
@@ -363,9 +371,9 @@ mod tests {
         assert!(numbered(root, major, minor, &mut path));
         super::disks(root, &mut path, &mut |disk| {
             let node = String::from_utf8_lossy(&disk.node).into_owned();
-            let slot = disk.pci[2].cast_signed();
+            let slot = disk.place.pci()[2].cast_signed();
             let bus_type = disk.bus_type.unwrap_or("unknown");
-            let [bus, target, unit] = disk.place;
+            let [bus, target, unit] = disk.numbers;
             found.push(format!("{node} {bus_type} {slot} {bus}:{target}:{unit}"));
         });
         found

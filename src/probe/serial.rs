@@ -34,6 +34,8 @@ pub struct Serial {
     text: heapless::Vec<u8, SERIAL_BYTES>,
     /// Whether blanks came last.
     gap: bool,
+    /// Bytes beside letters and digits that are taken as they are.
+    harmless: &'static [u8],
 }
 
 impl Serial {
@@ -42,6 +44,7 @@ impl Serial {
         Self {
             text: heapless::Vec::new(),
             gap: false,
+            harmless: HARMLESS,
         }
     }
 
@@ -57,10 +60,10 @@ impl Serial {
 
     /// Appends words: `_` for the blanks between two of them, be they of one call or of two, and for
     /// each byte that is not harmless.
-    fn append(&mut self, words: &[u8], harmless: &[u8]) -> Option<()> {
+    fn append(&mut self, words: &[u8]) -> Option<()> {
         for byte in words {
             let mut byte = *byte;
-            if !byte.is_ascii_alphanumeric() && byte.is_ascii() && !harmless.contains(&byte) {
+            if !byte.is_ascii_alphanumeric() && byte.is_ascii() && !self.harmless.contains(&byte) {
                 if byte.is_ascii_whitespace() {
                     self.gap = true;
                     continue;
@@ -68,12 +71,17 @@ impl Serial {
                 byte = b'_';
             }
             if self.gap && !self.text.is_empty() {
-                self.text.push(b'_').ok()?;
+                self.push(b'_')?;
             }
             self.gap = false;
-            self.text.push(byte).ok()?;
+            self.push(byte)?;
         }
         Some(())
+    }
+
+    #[inline(never)]
+    fn push(&mut self, byte: u8) -> Option<()> {
+        self.text.push(byte).ok()
     }
 }
 
@@ -83,11 +91,12 @@ impl Serial {
 pub(super) fn read(root: &Root, path: &mut Path, serial: &mut Serial) {
     let name = last_component(path);
     let known = if name.starts_with(b"vd") {
-        attributes(root, path, b"/serial", HARMLESS_IN_ATTRIBUTES, serial)
+        serial.harmless = HARMLESS_IN_ATTRIBUTES;
+        attributes(root, path, b"/serial", serial)
     } else if name.starts_with(b"nvme") {
         // Of a multipath head, the device is the subsystem, which has both as well.
         const NAMES: &[u8] = b"/device/model /device/serial /nsid";
-        attributes(root, path, NAMES, HARMLESS, serial)
+        attributes(root, path, NAMES, serial)
     } else if name.starts_with(b"sd") && !path.as_bytes().windows(4).any(|part| part == b"/usb") {
         scsi(root, path, serial)
     } else {
@@ -99,20 +108,14 @@ pub(super) fn read(root: &Root, path: &mut Path, serial: &mut Serial) {
 }
 
 /// Makes up a serial number of these attributes, all of which must be there.
-fn attributes(
-    root: &Root,
-    disk: &mut Path,
-    names: &[u8],
-    harmless: &[u8],
-    serial: &mut Serial,
-) -> Option<()> {
+fn attributes(root: &Root, disk: &mut Path, names: &[u8], serial: &mut Serial) -> Option<()> {
     let mut rest = names;
     while !rest.is_empty() {
         let name = cut(&mut rest, b' ');
         let mut buffer = [0; 64];
         let attribute = block::read(root, disk, name, &mut buffer).trim_ascii_end();
         attribute.first()?;
-        serial.append(attribute, harmless)?;
+        serial.append(attribute)?;
         serial.gap = true;
     }
     Some(())
@@ -134,22 +137,21 @@ fn scsi(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
         // Once more the vendor, then what the disk itself says.
         value = value.get(8..)?;
     } else {
-        serial.text.push(b'0'.wrapping_add(kind)).ok()?;
+        serial.push(b'0'.wrapping_add(kind))?;
     }
     if kind == VENDOR {
         // What means something only to its vendor is told apart by vendor and model, each filled up
         // with blanks.
-        serial.append(vendor, HARMLESS)?;
+        serial.append(vendor)?;
         let model = block::read(root, disk, b"/device/model", &mut buffer);
-        serial.append(model, HARMLESS)?;
+        serial.append(model)?;
     }
     if is_text {
-        return serial.append(value, HARMLESS);
+        return serial.append(value);
     }
     for byte in value {
-        for digit in [byte >> 4, byte & 15] {
-            serial.text.push(hex_digit(digit)).ok()?;
-        }
+        serial.push(hex_digit(byte >> 4))?;
+        serial.push(hex_digit(byte & 15))?;
     }
     Some(())
 }
@@ -157,18 +159,20 @@ fn scsi(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
 /// Type, whether it is text, and value of the best designator that a page 83h has for the logical
 /// unit itself, not its port or target. ATA disks go by their T10 designator.
 fn best_designator(page: &[u8], is_ata: bool) -> Option<(u8, bool, &[u8])> {
-    let mut best: Option<(u8, bool, &[u8])> = None;
+    let (mut least, most) = if is_ata { (T10, T10) } else { (VENDOR, NAA) };
+    let mut best = None;
     let mut rest = page.get(4..)?;
-    while let Some(([code_set, about, _, len], behind)) = rest.split_first_chunk() {
+    while let Some((head @ [_, about, _, len], behind)) = rest.split_first_chunk() {
         let (value, behind) = behind.split_at_checked(usize::from(*len))?;
         rest = behind;
         let kind = about & 0x3F;
-        let wanted = if is_ata { kind == T10 } else { kind <= NAA };
-        if wanted && best.is_none_or(|(best, ..)| best < kind) {
-            best = Some((kind, code_set & 0x0F == 2, value));
+        if (least..=most).contains(&kind) {
+            least = kind + 1;
+            best = Some((head, value));
         }
     }
-    best
+    let ([code_set, about, ..], value) = best?;
+    Some((about & 0x3F, code_set & 0x0F == 2, value))
 }
 
 #[cfg(test)]
@@ -187,8 +191,9 @@ mod tests {
         let facts = format!("{disk}/uevent");
         files.push((&facts, "MAJOR=8\nMINOR=0\n"));
         let tree = Tree::new(&name, &files);
-        let disk = block::Disk::at(&tree.root, &mut Path::of(&[disk.as_bytes()]));
-        let serial = disk.serial.text();
+        let mut found = block::Disk::none();
+        found.find(&tree.root, &mut Path::of(&[disk.as_bytes()]));
+        let serial = found.serial.text();
         serial.map(|text| String::from_utf8(text.to_vec()).unwrap())
     }
 

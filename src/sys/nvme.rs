@@ -2,12 +2,13 @@
 //! the NVMe base specification (5.14.1.2 in revision 1.4).
 #![allow(unsafe_code)]
 
-use core::ffi::c_void;
+use core::ptr;
 
-use rustix::fd::BorrowedFd;
-use rustix::io::Errno;
-use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode};
+use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::ioctl::{Opcode, opcode};
 use static_assertions::{const_assert, const_assert_eq};
+
+use super::raw;
 
 /// The log, in words of eight bytes.
 pub type HealthLog = [u64; 64];
@@ -32,27 +33,6 @@ const ADMIN_COMMAND: Opcode = opcode::read_write::<Command>(b'N', 0x41);
 const_assert_eq!(size_of::<Command>(), 72);
 const_assert!(ADMIN_COMMAND == 0xC048_4E41);
 
-// SAFETY: the opcode is that of the structure, whose layout is the kernel's (asserted above); it
-// outlives the call, and its address is that of a buffer of the length it states (see below).
-unsafe impl Ioctl for &mut Command {
-    /// The status of the disk: 0 for success.
-    type Output = IoctlOutput;
-
-    const IS_MUTATING: bool = true;
-
-    fn opcode(&self) -> Opcode {
-        ADMIN_COMMAND
-    }
-
-    fn as_ptr(&mut self) -> *mut c_void {
-        core::ptr::from_mut(*self).cast()
-    }
-
-    unsafe fn output_from_ptr(status: IoctlOutput, _: *mut c_void) -> Result<IoctlOutput, Errno> {
-        Ok(status)
-    }
-}
-
 /// Reads the log of a whole disk; false if it has none or does not tell.
 pub fn health_log(disk: BorrowedFd<'_>, log: &mut HealthLog) -> bool {
     let mut command = Command {
@@ -69,12 +49,22 @@ pub fn health_log(disk: BorrowedFd<'_>, log: &mut HealthLog) -> bool {
         timeout_ms: 0,
         result: 0,
     };
-    // SAFETY: the kernel writes at most `bytes` bytes to `address`, which is what `log` has, and
+    let place = ptr::from_mut(&mut command).expose_provenance();
+    let args = [
+        disk.as_raw_fd() as usize,
+        ADMIN_COMMAND as usize,
+        place,
+        0,
+        0,
+    ];
+    // SAFETY: the call reads and writes one structure of this layout (asserted above), which is ours.
+    // To what that leads to the kernel writes at most `bytes` bytes, which is what `log` has, and
     // `log` is borrowed for writing until the call is over.
-    let status = unsafe { ioctl(disk, &mut command) };
+    let status = unsafe { raw::call(libc::SYS_ioctl, args) };
     for word in log {
         *word = u64::from_le(*word);
     }
+    // What the disk says of success.
     status == Ok(0)
 }
 
