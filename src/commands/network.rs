@@ -11,7 +11,7 @@
 use super::cannot;
 use crate::base::limits::{ADDRESS_DUMP_BYTES, LINK_DUMP_ATTEMPTS, LINK_DUMP_BYTES};
 use crate::base::texts::Phrase;
-use crate::parse::inet;
+use crate::parse::inet::{self, Text, put_hardware};
 use crate::parse::netlink::Message;
 use crate::probe::network::{Dump, addresses, links};
 use crate::state::State;
@@ -53,7 +53,8 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<(), Errno> {
 fn interface(value: Value<'_, '_>, link: &Message<'_>, dump: &mut Dump<'_>) -> Result<(), Errno> {
     let mut interface = value.object();
     interface.text("name", link.name());
-    let hardware = inet::hardware(link.hardware());
+    let mut hardware = Text::default();
+    put_hardware(link.hardware(), &mut hardware);
     interface.text("hardware-address", hardware.as_bytes());
     let mut is_first = true;
     addresses(dump, link.index(), &mut |address| {
@@ -63,7 +64,8 @@ fn interface(value: Value<'_, '_>, link: &Message<'_>, dump: &mut Dump<'_>) -> R
     })?;
     if !is_first {
         interface.end_items();
-        if let Some(counters) = link.statistics() {
+        let mut counters = [0; 8];
+        if link.statistics(&mut counters).is_some() {
             const NAMES: &str = "rx-bytes rx-packets rx-errs rx-dropped \
                                  tx-bytes tx-packets tx-errs tx-dropped";
             let mut statistics = interface.object("statistics");
@@ -77,7 +79,8 @@ fn interface(value: Value<'_, '_>, link: &Message<'_>, dump: &mut Dump<'_>) -> R
 
 fn put_address(value: Value<'_, '_>, address: &Message<'_>) {
     let own = address.own_address().unwrap_or_default();
-    let text = inet::address(own).unwrap_or_default();
+    let mut text = Text::default();
+    inet::put_address(own, &mut text);
     let kind: &[u8] = if own.len() > 4 { b"ipv6" } else { b"ipv4" };
     let mut object = value.object();
     object.text("ip-address-type", kind);

@@ -8,7 +8,8 @@
 use super::{Work, cannot};
 use crate::base::text::Digits;
 use crate::base::texts::Phrase;
-use crate::parse::routes::{self, address, word};
+use crate::parse::inet::Text;
+use crate::parse::routes::{self, word};
 use crate::sys::Errno;
 use crate::sys::root::Root;
 use crate::wire::emit::{List, Value};
@@ -58,7 +59,11 @@ fn put_route(mut line: &[u8], mut columns: &[u8], version: u64, value: Value<'_,
         let number = routes::number(field, if *kind == b'd' { 10 } else { 16 });
         match kind {
             b's' => member.text(field),
-            b'a' => member.text(address(field).as_bytes()),
+            b'a' => {
+                let mut address = Text::default();
+                routes::put(field, &mut address);
+                member.text(address.as_bytes());
+            }
             b'p' => member.text(Digits::unsigned(number).as_bytes()),
             _ => member.uint(number),
         }

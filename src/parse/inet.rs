@@ -82,30 +82,29 @@ impl Text {
     }
 }
 
-/// An address of 4 or 16 bytes as text.
+/// Appends an address of 4 or 16 bytes to `text`; nothing for any other.
+///
+/// Here and below into what is there: handed over as a result the text would be copied.
 #[inline(never)]
-pub fn address(bytes: &[u8]) -> Option<Text> {
-    let mut text = Text::default();
+pub fn put_address(bytes: &[u8], text: &mut Text) {
     match bytes.len() {
         4 => text.push_v4(bytes),
         16 => text.push_v6(bytes),
-        _ => return None,
+        _ => {}
     }
-    Some(text)
 }
 
-/// The first six bytes of a hardware address as text, zeros in place of what is missing.
+/// Appends the first six bytes of a hardware address to `text`, zeros in place of what is missing.
 ///
 /// That is what SIOCGIFHWADDR makes of every kind of link, and so what clients know.
-pub fn hardware(address: &[u8]) -> Text {
-    let mut text = Text::default();
-    for (index, byte) in address.iter().chain(&[0; 6]).take(6).enumerate() {
+pub fn put_hardware(address: &[u8], text: &mut Text) {
+    for index in 0..6usize {
         if index > 0 {
             text.push(b":");
         }
-        text.push_hexadecimal(u16::from(*byte), 2);
+        let byte = address.get(index).copied().unwrap_or(0);
+        text.push_hexadecimal(byte.into(), 2);
     }
-    text
 }
 
 #[cfg(test)]
@@ -114,12 +113,24 @@ mod tests {
     use crate::parse::testing::Random;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
-    fn v4(address: [u8; 4]) -> Text {
-        super::address(&address).unwrap()
+    fn address(bytes: &[u8]) -> Text {
+        let mut text = Text::default();
+        put_address(bytes, &mut text);
+        text
     }
 
-    fn v6(address: [u8; 16]) -> Text {
-        super::address(&address).unwrap()
+    fn hardware(address: &[u8]) -> Text {
+        let mut text = Text::default();
+        put_hardware(address, &mut text);
+        text
+    }
+
+    fn v4(bytes: [u8; 4]) -> Text {
+        address(&bytes)
+    }
+
+    fn v6(bytes: [u8; 16]) -> Text {
+        address(&bytes)
     }
 
     fn text6(address: &str) -> String {
@@ -179,10 +190,10 @@ mod tests {
 
     #[test]
     fn the_length_tells_the_family() {
-        assert_eq!(address(&[127, 0, 0, 1]).unwrap().as_str(), "127.0.0.1");
-        assert_eq!(address(&[0; 16]).unwrap().as_str(), "::");
+        assert_eq!(address(&[127, 0, 0, 1]).as_str(), "127.0.0.1");
+        assert_eq!(address(&[0; 16]).as_str(), "::");
         for len in (0..40).filter(|len| ![4, 16].contains(len)) {
-            assert_eq!(address(&vec![0; len]), None);
+            assert_eq!(address(&vec![0; len]).as_bytes(), b"");
         }
     }
 

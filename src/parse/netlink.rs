@@ -74,14 +74,14 @@ impl<'a> Message<'a> {
 
     /// How the answer ended, if this message ends it: with an error number (positive), or 0.
     pub fn end(&self) -> Option<i32> {
-        let status = u32_at(self.body, 0).map(u32::cast_signed);
+        let status = u32_at(self.body, 0);
         let status = match self.kind {
             NLMSG_ERROR => status?,
             // Old kernels end a dump without a status.
-            NLMSG_DONE => status.unwrap_or(0).min(0),
+            NLMSG_DONE => status.unwrap_or(0),
             _ => return None,
         };
-        Some(status.saturating_neg())
+        Some(status.cast_signed().min(0).wrapping_neg())
     }
 
     /// Whether the list changed while it was dumped, so that it may lack something.
@@ -110,8 +110,9 @@ impl<'a> Message<'a> {
     }
 
     /// Counters of an interface, as /proc/net/dev has them: bytes, packets, errors in receiving,
-    /// packets received and dropped; the same of sending.
-    pub fn statistics(&self) -> Option<[u64; 8]> {
+    /// packets received and dropped; the same of sending. `None`, and `all` means nothing, if it has
+    /// not all of them.
+    pub fn statistics(&self, all: &mut [u64; 8]) -> Option<()> {
         /// Where they are in a `struct rtnl_link_stats64`, linux/if_link.h, of any kernel's length.
         const PLACES: &[u8; 8] = &[2, 0, 4, 6, 3, 1, 5, 7];
         let (counters, _) = self.attribute(IFLA_STATS64)?.as_chunks::<8>();
@@ -119,13 +120,12 @@ impl<'a> Message<'a> {
             let counter = counters.get(usize::from(place));
             counter.map(|bytes| u64::from_ne_bytes(*bytes))
         };
-        let mut all = [0; 8];
         for (slot, place) in all.iter_mut().zip(PLACES) {
             *slot = counter(*place)?;
         }
         // Dropped by the stack or for want of a buffer in the device: the `drop` column adds the two.
         all[3] = all[3].wrapping_add(counter(15)?);
-        Some(all)
+        Some(())
     }
 
     /// Of an address: `AF_INET` (2) or `AF_INET6` (10), and the bits of the network part.
@@ -159,13 +159,13 @@ impl<'a> Message<'a> {
     }
 }
 
-/// A request for all interfaces, or, if `index` is given, all addresses of that one. Gives its room
-/// and how much of that it is.
+/// Puts a request for all interfaces, or, if `index` is given, all addresses of that one, into `words`,
+/// which are zero. Gives how many bytes of it that is.
 ///
 /// `index` counts only on a socket that has `NETLINK_GET_STRICT_CHK` set (Linux 4.20); without it, the
 /// answer holds the addresses of all interfaces. Of addresses, all families are asked for: one of them
 /// alone is an error where the kernel lacks it.
-pub fn dump(sequence: u32, index: Option<u32>) -> ([[u8; 4]; 8], usize) {
+pub fn dump(words: &mut [[u8; 4]; 8], sequence: u32, index: Option<u32>) -> usize {
     // `struct ifinfomsg` and `struct ifaddrmsg` both begin with four bytes, of which the first is the
     // family, and the number of the interface.
     let (kind, len) = match index {
@@ -174,12 +174,11 @@ pub fn dump(sequence: u32, index: Option<u32>) -> ([[u8; 4]; 8], usize) {
     };
     let [k0, k1] = kind.to_ne_bytes();
     let [f0, f1] = (NLM_F_DUMP | NLM_F_REQUEST).to_ne_bytes();
-    let mut words = [[0; 4]; 8];
     words[0] = (len as u32).to_ne_bytes();
     words[1] = [k0, k1, f0, f1];
     words[2] = sequence.to_ne_bytes();
     words[5] = index.unwrap_or(0).to_ne_bytes();
-    (words, len)
+    len
 }
 
 /// Takes `len` bytes and the padding to a multiple of four; the last padding may be missing.
@@ -276,8 +275,9 @@ mod tests {
         assert_eq!((link.index(), link.link_flags()), (2, 0x1_1043));
         assert_eq!(link.name(), b"eth0");
         assert_eq!(link.hardware(), [0x52, 0x54, 0, 1, 2, 3]);
-        let expected = [102, 100, 104, 106 + 115, 103, 101, 105, 107];
-        assert_eq!(link.statistics(), Some(expected));
+        let mut counters = [0; 8];
+        assert_eq!(link.statistics(&mut counters), Some(()));
+        assert_eq!(counters, [102, 100, 104, 106 + 115, 103, 101, 105, 107]);
     }
 
     #[test]
@@ -312,18 +312,27 @@ mod tests {
         assert_eq!(end(NLMSG_DONE, &(-4i32).to_ne_bytes()), Some(4));
         assert_eq!(end(NLMSG_DONE, &[]), Some(0));
         assert_eq!(end(NLMSG_ERROR, &[]), None);
+        // Not what a kernel says.
+        assert_eq!(end(NLMSG_ERROR, &1i32.to_ne_bytes()), Some(0));
+        assert_eq!(end(NLMSG_DONE, &i32::MIN.to_ne_bytes()), Some(i32::MIN));
+    }
+
+    fn request(sequence: u32, index: Option<u32>) -> ([[u8; 4]; 8], usize) {
+        let mut words = [[0; 4]; 8];
+        let len = dump(&mut words, sequence, index);
+        (words, len)
     }
 
     #[test]
     fn requests_read_back_as_they_were_meant() {
-        let (words, len) = dump(7, None);
+        let (words, len) = request(7, None);
         let message = messages(&words.as_flattened()[..len])[0];
         assert_eq!(
             (message.kind, message.flags, message.sequence),
             (18, 0x301, 7)
         );
         assert_eq!(message.body, [0; 16]);
-        let (words, len) = dump(9, Some(4));
+        let (words, len) = request(9, Some(4));
         let message = messages(&words.as_flattened()[..len])[0];
         assert_eq!(
             (message.kind, message.flags, message.body.len()),
@@ -335,7 +344,7 @@ mod tests {
     #[test]
     fn lengths_that_lie_end_the_iteration() {
         for len in [0u32, 15, 33, u32::MAX] {
-            let (mut words, _) = dump(1, None);
+            let (mut words, _) = request(1, None);
             words[0] = len.to_ne_bytes();
             assert_eq!(messages(words.as_flattened()).len(), 0, "{len}");
         }
@@ -349,7 +358,8 @@ mod tests {
     fn no_bytes_make_it_panic() {
         torture(&[sample_link(), sample_address()].concat(), |bytes| {
             for message in messages(bytes) {
-                _ = (message.name(), message.hardware(), message.statistics());
+                _ = (message.name(), message.hardware());
+                _ = message.statistics(&mut [0; 8]);
                 _ = (message.own_address(), message.family_and_prefix());
                 _ = (message.index(), message.link_flags(), message.end());
             }

@@ -5,7 +5,7 @@
 //! the order they are sent in. Numbers that the kernel prints with a sign, or that are 32 bits with
 //! the highest one set, are taken for what they are: without a sign.
 
-use super::inet::{self, Text};
+use super::inet::{Text, put_address};
 
 /// The columns of /proc/net/route, in order, each as a letter before a name. `s`: a string. `a`: an
 /// address. `x` and `d`: a number, hexadecimal and decimal. `p`: a hexadecimal number that is to be
@@ -41,8 +41,8 @@ pub fn number(word: &[u8], base: u32) -> u64 {
     })
 }
 
-/// The address that a word stands for.
-pub fn address(word: &[u8]) -> Text {
+/// Appends the address that a word stands for to `text`.
+pub fn put(word: &[u8], text: &mut Text) {
     let mut bytes = [0; 16];
     for (byte, pair) in bytes.iter_mut().zip(word.chunks(2)) {
         *byte = number(pair, 16) as u8;
@@ -50,9 +50,9 @@ pub fn address(word: &[u8]) -> Text {
     if word.len() == 8 {
         let [a, b, c, d, ..] = bytes;
         let address = u32::from_be_bytes([a, b, c, d]).to_ne_bytes();
-        return inet::address(&address).unwrap_or_default();
+        return put_address(&address, text);
     }
-    inet::address(&bytes).unwrap_or_default()
+    put_address(&bytes, text);
 }
 
 #[cfg(test)]
@@ -84,6 +84,11 @@ mod tests {
     #[test]
     fn addresses_are_in_the_order_of_their_table() {
         let v4 = format!("{:08X}", u32::from_ne_bytes([10, 0, 2, 15]));
+        let address = |word: &[u8]| {
+            let mut text = Text::default();
+            put(word, &mut text);
+            text
+        };
         assert_eq!(address(v4.as_bytes()).as_str(), "10.0.2.15");
         let v6 = b"20010db8000000000000000000000001";
         assert_eq!(address(v6).as_str(), "2001:db8::1");
@@ -98,7 +103,7 @@ mod tests {
                 while !line.is_empty() {
                     let word = word(&mut line);
                     number(word, 10);
-                    address(word);
+                    put(word, &mut Text::default());
                 }
             },
         );

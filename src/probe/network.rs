@@ -45,37 +45,68 @@ pub type Each<'e> = dyn FnMut(&Message<'_>) -> Result<(), Errno> + 'e;
 /// # Errors
 /// What the kernel said instead of an answer, or `each`.
 pub fn links(dump: &mut Dump<'_>, root: &Root, each: &mut Each<'_>) -> Result<(), Errno> {
-    let mut ordered = false;
-    for wanted in &[Group::Devices, Group::Software, Group::Loopback] {
-        let mut first = 0;
-        while first != u32::MAX {
-            // The numbers that are due in this answer end here.
-            let end = match ordered {
-                true => u32::MAX,
-                false => (first | (WINDOW - 1)).saturating_add(1),
+    let mut due = Due {
+        group: Group::Devices,
+        first: 0,
+        end: WINDOW,
+        beyond: u32::MAX,
+        greatest: 0,
+        ordered: true,
+    };
+    loop {
+        dump.ask(None, &mut |link| {
+            if due.has(root, link) {
+                return each(link);
+            }
+            Ok(())
+        })?;
+        due.first = due.beyond;
+        if due.first == u32::MAX {
+            due.first = 0;
+            due.group = match due.group {
+                Group::Devices => Group::Software,
+                Group::Software => Group::Loopback,
+                Group::Loopback => return Ok(()),
             };
-            // The least number of the group that is beyond them.
-            let mut beyond = u32::MAX;
-            let mut greatest = 0;
-            ordered = true;
-            dump.ask(None, &mut |link| {
-                let index = link.index();
-                ordered &= index >= greatest;
-                greatest = greatest.max(index);
-                // The group is looked at last, for that may take a look at a file.
-                if index < first || index >= beyond || group(root, link) != *wanted {
-                    return Ok(());
-                }
-                if index < end {
-                    return each(link);
-                }
-                beyond = index;
-                Ok(())
-            })?;
-            first = beyond;
         }
+        due.end = match due.ordered {
+            true => u32::MAX,
+            false => (due.first | (WINDOW - 1)).saturating_add(1),
+        };
+        due.beyond = u32::MAX;
+        due.greatest = 0;
+        due.ordered = true;
     }
-    Ok(())
+}
+
+/// Which links are due in one answer.
+struct Due {
+    group: Group,
+    /// The numbers that are due begin here, and end there.
+    first: u32,
+    end: u32,
+    /// The least number of the group that is beyond them.
+    beyond: u32,
+    /// The greatest number so far, and whether none came before a lesser one.
+    greatest: u32,
+    ordered: bool,
+}
+
+impl Due {
+    /// Whether the next link of the answer is due.
+    fn has(&mut self, root: &Root, link: &Message<'_>) -> bool {
+        let index = link.index();
+        self.ordered &= index >= self.greatest;
+        self.greatest = self.greatest.max(index);
+        // The group is looked at last, for that may take a look at a file.
+        if index < self.first || index >= self.beyond || group(root, link) != self.group {
+            return false;
+        }
+        if index >= self.end {
+            self.beyond = index;
+        }
+        index < self.end
+    }
 }
 
 fn group(root: &Root, link: &Message<'_>) -> Group {
@@ -157,7 +188,8 @@ impl<'b> Dump<'b> {
     /// Asks for all links, or the addresses of the one with this number.
     fn ask(&mut self, index: Option<u32>, each: &mut Each<'_>) -> Result<(), Errno> {
         self.sequence = self.sequence.wrapping_add(1);
-        let (words, len) = dump(self.sequence, index);
+        let mut words = [[0; 4]; 8];
+        let len = dump(&mut words, self.sequence, index);
         let kind = match index {
             Some(_) => RTM_NEWADDR,
             None => RTM_NEWLINK,
