@@ -11,7 +11,7 @@
 //! processors do.
 
 use super::{Work, cannot};
-use crate::base::text::{Digits, parse_hex, trim};
+use crate::base::text::{parse_hex, trim};
 use crate::base::texts::Phrase;
 use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, Step};
 use crate::state::State;
@@ -82,7 +82,7 @@ fn set_block(root: &Root, (block, online): (i64, bool), value: Value<'_, '_>) {
     item.uint(MEMORY.number, block.cast_unsigned());
     item.member("response").text(response);
     if let Err(fault) = set {
-        item.int("error-code", fault.errno.into());
+        item.int("error-code", fault.errno.map_or(0, number).into());
     }
     item.end();
 }
@@ -169,22 +169,17 @@ fn fail(reply: &mut Reply<'_>, kind: &Kind, part: i64, fault: Fault) -> Failed {
         Step::Write => Phrase::CannotWritePart,
         Step::Find | Step::Open => Phrase::CannotOpenPart,
     };
-    let part = Digits::signed(part);
+    let directory = kind.path(part, "");
     // The slash before the file is the second: to qemu-ga the first ends the directory's name.
     let file = match fault.step {
         Step::Find => "",
         _ => kind.file,
     };
-    let path = &[
-        kind.directory.as_bytes(),
-        kind.prefix.as_bytes(),
-        part.as_bytes(),
-        file.as_bytes(),
-    ];
+    let path = &[directory.as_bytes(), file.as_bytes()];
     let error = reply.fail().phrase(call, path);
     match fault.errno {
-        0 => error.text(": unexpected EOF").end(),
-        errno => error.errno(errno).end(),
+        None => error.text(": unexpected EOF").end(),
+        Some(errno) => error.end_with(number(errno)),
     }
 }
 

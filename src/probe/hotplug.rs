@@ -6,8 +6,8 @@
 
 use crate::base::path::Path;
 use crate::base::text::{Digits, parse_u64};
+use crate::sys::Errno;
 use crate::sys::root::Root;
-use crate::sys::{Errno, number};
 
 /// A kind of part.
 #[derive(Debug)]
@@ -66,15 +66,15 @@ pub enum Step {
 pub struct Fault {
     /// What could not be done.
     pub step: Step,
-    /// The number of the error; 0 if the file is empty.
-    pub errno: i32,
+    /// The error; none if the file is empty.
+    pub errno: Option<Errno>,
 }
 
 impl Fault {
     fn new(step: Step, errno: Errno) -> Self {
         Self {
             step,
-            errno: number(errno),
+            errno: Some(errno),
         }
     }
 }
@@ -109,7 +109,7 @@ impl Kind {
             _ => return Ok(()),
         }
         let word = self.words[usize::from(online)];
-        let told = self.with_path(part, self.file, |path| root.tell(path, word));
+        let told = root.tell(&[self.path(part, self.file).as_bytes()], word);
         told.map_err(|errno| match errno {
             // Not allowed to open it, as far as that goes.
             Errno::ACCESS => Fault::new(Step::Open, errno),
@@ -121,35 +121,30 @@ impl Kind {
     #[inline(never)]
     fn says(&self, root: &Root, part: i64, file: &str, word: &[u8]) -> Result<Option<bool>, Fault> {
         let mut buffer = [0; 24];
-        let read = self.with_path(part, file, |path| {
-            root.read_at(path, &mut buffer).map(<[u8]>::len)
-        });
-        let errno = match read {
-            Ok(0) => 0,
-            Ok(_) => return Ok(Some(buffer.starts_with(word))),
+        let mut path = self.path(part, file);
+        let mut step = Step::Read;
+        let errno = match root.read(&path, &mut buffer) {
+            Ok([]) => None,
+            Ok(text) => return Ok(Some(text.starts_with(word))),
             Err(Errno::NOENT) => {
-                let exists = self.with_path(part, "", |path| root.has(&Path::of(path)));
-                return match exists {
-                    Ok(true) => Ok(None),
-                    _ => Err(Fault::new(Step::Find, Errno::NOENT)),
-                };
+                path.truncate(path.len() - file.len());
+                if root.has(&path) == Ok(true) {
+                    return Ok(None);
+                }
+                step = Step::Find;
+                Some(Errno::NOENT)
             }
-            Err(errno) => number(errno),
+            Err(errno) => Some(errno),
         };
-        Err(Fault {
-            step: Step::Read,
-            errno,
-        })
+        Err(Fault { step, errno })
     }
 
-    /// The pieces of the path of a file of a part.
-    fn with_path<T>(&self, part: i64, file: &str, with: impl FnOnce(&[&[u8]]) -> T) -> T {
-        with(&[
-            self.directory.as_bytes(),
-            self.prefix.as_bytes(),
-            Digits::signed(part).as_bytes(),
-            file.as_bytes(),
-        ])
+    /// The path of a file of a part; of its directory, if the name is empty.
+    #[inline(never)]
+    pub fn path(&self, part: i64, file: &str) -> Path {
+        let part = Digits::signed(part);
+        let (directory, prefix) = (self.directory.as_bytes(), self.prefix.as_bytes());
+        Path::of(&[directory, prefix, part.as_bytes(), file.as_bytes()])
     }
 }
 
@@ -165,6 +160,11 @@ mod tests {
         fs::create_dir_all(&parts).unwrap();
         let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
         (path, parts, root)
+    }
+
+    fn fault<T>(step: Step, errno: i32) -> Result<T, Fault> {
+        let errno = (errno != 0).then(|| Errno::from_raw_os_error(errno));
+        Err(Fault { step, errno })
     }
 
     fn numbers(root: &Root) -> Vec<i64> {
@@ -209,7 +209,6 @@ mod tests {
         }
         fs::create_dir(cpus.join("cpu0")).unwrap();
         fs::create_dir_all(cpus.join("cpu4/online")).unwrap();
-        let fault = |step, errno| Err(Fault { step, errno });
         let states: Vec<_> = (-1..6).map(|cpu| CPUS.is_online(&root, cpu)).collect();
         let expected = [
             fault(Step::Find, 2),
@@ -230,7 +229,6 @@ mod tests {
         fs::create_dir(blocks.join("memory7")).unwrap();
         let state = blocks.join("memory7/state");
         assert_eq!(MEMORY.set(&root, 7, true), Ok(()));
-        let fault = |step, errno| Err(Fault { step, errno });
         assert_eq!(MEMORY.set(&root, 7, false), fault(Step::TakeOut, 2));
         for (before, online, after) in [
             ("online\n", true, "online\n"),
