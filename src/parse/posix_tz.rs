@@ -11,14 +11,20 @@ use crate::base::civil::{about_year_of, days_before, first_day, is_leap};
 
 const DAY_SECONDS: i64 = 86_400;
 
-/// The offset from UTC in seconds (east is positive) and the abbreviation in force at
-/// `unix_seconds` where `rule` holds.
-pub fn at(rule: &[u8], unix_seconds: i64) -> Option<(i64, &[u8])> {
+/// The offset from UTC in seconds (east is positive), and the abbreviation.
+pub type Zone<'a> = (i64, &'a [u8]);
+
+/// Puts what is in force at `unix_seconds` where `rule` holds into `zone`; `None`, and nothing, if it
+/// makes no sense.
+///
+/// In place: handed from one to the other as a result it would be copied.
+pub fn at<'a>(rule: &'a [u8], unix_seconds: i64, zone: &mut Zone<'a>) -> Option<()> {
     let mut text = Text(rule);
     let name = text.name()?;
     let standard = text.clock(24)?.wrapping_neg();
     if text.0.is_empty() {
-        return Some((standard, name));
+        *zone = (standard, name);
+        return Some(());
     }
     let daylight_name = text.name()?;
     let daylight = match text.0 {
@@ -32,11 +38,12 @@ pub fn at(rule: &[u8], unix_seconds: i64) -> Option<(i64, &[u8])> {
     if !text.0.is_empty() {
         return None;
     }
-    Some(if is_daylight(&changes, unix_seconds) {
+    *zone = if is_daylight(&changes, unix_seconds) {
         (daylight, daylight_name)
     } else {
         (standard, name)
-    })
+    };
+    Some(())
 }
 
 /// When clocks are changed, every year.
@@ -113,9 +120,9 @@ impl<'a> Text<'a> {
     fn change(&mut self, change: &mut Change, missing: &[u8], offset: i64) -> Option<()> {
         change.seconds = 2 * 3600;
         if self.eat(b',') && !self.0.is_empty() {
-            for kind in [b'J', b'M'] {
-                if self.eat(kind) {
-                    change.kind = kind;
+            for kind in b"JM" {
+                if self.eat(*kind) {
+                    change.kind = *kind;
                 }
             }
             self.day(change)?;
@@ -163,14 +170,15 @@ impl<'a> Text<'a> {
 fn is_daylight(changes: &[Change; 2], unix_seconds: i64) -> bool {
     let about = about_year_of(unix_seconds.div_euclid(DAY_SECONDS));
     let mut last = i64::MIN;
-    for years in -2..=2 {
-        for (change, to_daylight) in changes.iter().zip([1, 0]) {
+    for years in 0..5 {
+        let year = about.wrapping_add(years).wrapping_sub(2);
+        for (index, change) in changes.iter().enumerate() {
             let instant = change
-                .day_in(about.wrapping_add(years))
+                .day_in(year)
                 .wrapping_mul(DAY_SECONDS)
                 .wrapping_add(change.seconds);
             if instant <= unix_seconds {
-                last = last.max(instant << 1 | to_daylight);
+                last = last.max(instant << 1 | i64::from(index == 0));
             }
         }
     }
@@ -212,7 +220,9 @@ mod tests {
     use crate::parse::testing::torture;
 
     fn text(rule: &str, unix_seconds: i64) -> Option<(i64, String)> {
-        let (offset, name) = at(rule.as_bytes(), unix_seconds)?;
+        let mut zone = (0, &b""[..]);
+        at(rule.as_bytes(), unix_seconds, &mut zone)?;
+        let (offset, name) = zone;
         Some((offset, String::from_utf8(name.to_vec()).unwrap()))
     }
 
@@ -331,11 +341,11 @@ mod tests {
     fn no_bytes_make_it_panic() {
         torture(b"<-02>2<-01>-1:30:00,M3.5.0/-1,J300/26:00", |bytes| {
             for instant in [i64::MIN, 0, 1_700_000_000, i64::MAX] {
-                at(bytes, instant);
+                at(bytes, instant, &mut (0, b""));
             }
         });
         for instant in [i64::MIN, i64::MAX] {
-            at(b"EST5EDT", instant);
+            at(b"EST5EDT", instant, &mut (0, b""));
         }
     }
 }

@@ -5,15 +5,16 @@
 //! change, the first kind of time does.
 //! Leap seconds (the files below `right/`) are not counted: the kernel's clock does not either.
 
-use super::{posix_tz, span, take, until_nul};
+use super::posix_tz::{self, Zone};
+use super::{array, span, take, until_nul};
 
 /// Bytes of the header before each of the two data blocks.
 const HEADER_BYTES: usize = 44;
 
-/// The offset from UTC in seconds (east is positive) and the abbreviation in force at
-/// `unix_seconds`, according to the whole `file`.
+/// Puts what is in force at `unix_seconds`, according to the whole `file`, into `zone`; `None`, and
+/// nothing, if it makes no sense.
 #[inline(never)]
-pub fn at(file: &[u8], unix_seconds: i64) -> Option<(i64, &[u8])> {
+pub fn at<'a>(file: &'a [u8], unix_seconds: i64, zone: &mut Zone<'a>) -> Option<()> {
     let mut rest = file;
     let mut time_bytes = 4usize;
     loop {
@@ -26,7 +27,7 @@ pub fn at(file: &[u8], unix_seconds: i64) -> Option<(i64, &[u8])> {
         let [utc_flags, standard_flags, leaps, times, kinds, names] = counts;
         // Instants of change, ascending; for each of them, the kind of time that begins, one byte each;
         // the kinds of time, six bytes each; the abbreviations, each ended by a NUL.
-        let changes = take(&mut rest, times.wrapping_mul(time_bytes))?;
+        let mut changes = take(&mut rest, times.wrapping_mul(time_bytes))?;
         let begins = take(&mut rest, times)?;
         let kinds = take(&mut rest, kinds.wrapping_mul(6))?;
         let names = take(&mut rest, names)?;
@@ -41,8 +42,8 @@ pub fn at(file: &[u8], unix_seconds: i64) -> Option<(i64, &[u8])> {
         // The kind of time after the changes that are past.
         let mut kind = 0;
         let mut passed = 0usize;
-        for (time, begins) in changes.chunks_exact(time_bytes).zip(begins) {
-            if instant(time) > unix_seconds {
+        for begins in begins {
+            if instant(take(&mut changes, time_bytes)?) > unix_seconds {
                 break;
             }
             kind = usize::from(*begins);
@@ -52,14 +53,14 @@ pub fn at(file: &[u8], unix_seconds: i64) -> Option<(i64, &[u8])> {
         if !is_first_version
             && passed == times
             && let Some((b'\n', rest)) = rest.split_first()
-            && let Some(ruled) = posix_tz::at(span(rest, |byte| byte != b'\n').0, unix_seconds)
+            && posix_tz::at(span(rest, |byte| byte != b'\n').0, unix_seconds, zone).is_some()
         {
-            return Some(ruled);
+            return Some(());
         }
-        let (kinds, _) = kinds.as_chunks::<6>();
-        let [offset @ .., _is_daylight, name] = kinds.get(kind)?;
-        let name = names.get(usize::from(*name)..)?;
-        return Some((instant(offset), until_nul(name)));
+        let [offset @ .., _is_daylight, name] = array::<6>(kinds, kind.wrapping_mul(6))?;
+        let name = names.get(usize::from(name)..)?;
+        *zone = (instant(&offset), until_nul(name));
+        return Some(());
     }
 }
 
@@ -93,6 +94,12 @@ mod tests {
             Some((offset, name.as_bytes())),
             "{unix_seconds}"
         );
+    }
+
+    fn at(file: &[u8], unix_seconds: i64) -> Option<Zone<'_>> {
+        let mut zone = (0, &b""[..]);
+        super::at(file, unix_seconds, &mut zone)?;
+        Some(zone)
     }
 
     #[test]

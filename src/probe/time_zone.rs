@@ -4,10 +4,11 @@
 //! neither, and a file that cannot be read or makes no sense, is UTC.
 
 use crate::base::path::Path;
-use crate::parse::{posix_tz, tzfile};
+use crate::parse::posix_tz::{self, Zone};
+use crate::parse::tzfile;
 use crate::sys::root::{Root, relative};
 
-const UTC: (i64, &[u8]) = (0, b"UTC");
+const UTC: Zone<'_> = (0, b"UTC");
 
 /// Where the zone of this machine is, or a link to it.
 const LOCALTIME: &[u8] = b"etc/localtime";
@@ -23,7 +24,7 @@ pub fn at<'b>(
     told: Option<&'b [u8]>,
     unix_seconds: i64,
     buffer: &'b mut [u8],
-) -> (i64, &'b [u8]) {
+) -> Zone<'b> {
     let told = told.map(|told| told.strip_prefix(b":").unwrap_or(told));
     let room = &mut buffer[..LINK_BYTES];
     let mut path = Path::of(&[LOCALTIME]);
@@ -39,24 +40,15 @@ pub fn at<'b>(
     path.truncate(0);
     path.push(folder);
     path.push(relative(name));
-    from_file(root, &path, unix_seconds, buffer)
-        .or_else(|| posix_tz::at(told?, unix_seconds))
-        .unwrap_or(UTC)
-}
-
-fn from_file<'b>(
-    root: &Root,
-    path: &Path,
-    unix_seconds: i64,
-    buffer: &'b mut [u8],
-) -> Option<(i64, &'b [u8])> {
+    let mut zone = UTC;
     let room = buffer.len();
-    let file = root.read(path, buffer).ok()?;
+    let file = root.read(&path, buffer).unwrap_or_default();
     // One that fills the buffer may be cut short.
-    if file.len() == room {
-        return None;
+    let is_known = file.len() < room && tzfile::at(file, unix_seconds, &mut zone).is_some();
+    if !is_known && let Some(rule) = told {
+        let _ = posix_tz::at(rule, unix_seconds, &mut zone);
     }
-    tzfile::at(file, unix_seconds)
+    zone
 }
 
 #[cfg(test)]
