@@ -43,6 +43,7 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     Ok(0)
 }
 
+#[inline(never)]
 fn describe(root: &Root, mount: &Mount<'_>, object: &mut Object<'_, '_>) {
     let mut device = Path::new();
     let is_known = block::numbered(root, mount.major, mount.minor, &mut device);

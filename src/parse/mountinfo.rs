@@ -8,7 +8,7 @@
 //! Choosing local file systems is `probe::mounts`.
 
 use super::split_once;
-use crate::base::text::parse_u32;
+use crate::base::text::{cut, parse_u32};
 
 /// One mount: what of its line anybody asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,31 +27,33 @@ pub struct Mount<'a> {
 
 /// The mount that `line` (without line feed) tells of.
 pub fn parse(line: &[u8]) -> Option<Mount<'_>> {
-    let (mut numbers, mut mount_point, mut kind) = (None, &[][..], None);
-    let mut place = 0u8;
-    for field in line.split(|byte| *byte == b' ') {
-        // The numbers of the mount and of its parent, the device, what of it is mounted, where, its
-        // options, and any number of fields up to a dash.
-        match place {
-            2 => numbers = Some(device(field)?),
-            4 => mount_point = field,
-            6 if field != b"-" => continue,
-            7 => kind = Some(field).filter(|kind| !kind.is_empty()),
-            8 => {
-                let (major, minor) = numbers?;
-                return Some(Mount {
-                    major,
-                    minor,
-                    mount_point,
-                    kind: kind?,
-                    source: field,
-                });
-            }
-            _ => {}
+    let mut rest = line;
+    // The numbers of the mount and of its parent, the device, what of it is mounted, where, its options,
+    // and any number of fields up to a dash.
+    cut(&mut rest, b' ');
+    cut(&mut rest, b' ');
+    let (major, minor) = device(cut(&mut rest, b' '))?;
+    cut(&mut rest, b' ');
+    let mount_point = cut(&mut rest, b' ');
+    cut(&mut rest, b' ');
+    while cut(&mut rest, b' ') != b"-" {
+        if rest.is_empty() {
+            return None;
         }
-        place = place.saturating_add(1);
     }
-    None
+    let mut behind = rest;
+    let kind = cut(&mut behind, b' ');
+    // What is mounted may be empty, but not missing.
+    if kind.is_empty() || kind.len() == rest.len() {
+        return None;
+    }
+    Some(Mount {
+        major,
+        minor,
+        mount_point,
+        kind,
+        source: cut(&mut behind, b' '),
+    })
 }
 
 /// The numbers of a device written `major:minor`, as here and in the `dev` files of sysfs.

@@ -35,14 +35,16 @@ pub fn each(root: &Root, each: &mut dyn FnMut(Mount<'_>) -> bool) -> Result<(), 
         let Some(mount) = mountinfo::parse(line) else {
             return true;
         };
-        let device = match (mount.major, mount.kind) {
-            (0, b"btrfs") => source_device(root, mount.source),
-            (0, _) => None,
-            (major, _) => Some((major, mount.minor)),
-        };
-        let Some((major, minor)) = device else {
-            return true;
-        };
+        let (mut major, mut minor) = (mount.major, mount.minor);
+        if major == 0 {
+            if mount.kind != b"btrfs" {
+                return true;
+            }
+            let Some(source) = source_device(root, mount.source) else {
+                return true;
+            };
+            (major, minor) = source;
+        }
         let mount_point = unescaped(mount.mount_point);
         // A path that does not fit could not be opened either.
         if mount_point.as_c_str().is_none() {
@@ -100,13 +102,15 @@ impl Mounts {
         each(root, &mut |mount| {
             let known = |other: Mount<'_>| (other.major, other.minor) == (mount.major, mount.minor);
             if !self.backward().any(known) {
-                let lengths = [mount.mount_point, mount.kind].map(|text| text.len() as u32);
-                let [point, kind] = lengths;
-                let trailer: Trailer =
-                    [mount.major, mount.minor, point, kind].map(u32::to_ne_bytes);
-                for bytes in &[mount.mount_point, mount.kind, trailer.as_flattened()] {
-                    let _ = self.records.append(bytes);
-                }
+                let trailer: Trailer = [
+                    mount.major.to_ne_bytes(),
+                    mount.minor.to_ne_bytes(),
+                    (mount.mount_point.len() as u32).to_ne_bytes(),
+                    (mount.kind.len() as u32).to_ne_bytes(),
+                ];
+                let _ = self.records.append(mount.mount_point);
+                let _ = self.records.append(mount.kind);
+                let _ = self.records.append(trailer.as_flattened());
             }
             true
         })?;
