@@ -7,6 +7,7 @@
 //! digits. Asking the kernel for its names cannot fail, so the errors for that do not occur.
 
 use crate::base::limits::OS_RELEASE_BYTES;
+use crate::base::text::cut;
 use crate::parse::os_release;
 use crate::probe::os;
 use crate::state::State;
@@ -17,15 +18,7 @@ use crate::wire::emit::Object;
 use crate::wire::reply::{Failed, Reply};
 
 /// Members that are keys of os-release: in capitals, with `_` for `-`.
-const MEMBERS: [&str; 7] = [
-    "id",
-    "name",
-    "pretty-name",
-    "version",
-    "version-id",
-    "variant",
-    "variant-id",
-];
+const MEMBERS: &[u8] = b"id name pretty-name version version-id variant variant-id";
 
 /// Decimal places of a 65536th, and 10 to their power divided by 65536.
 const LOAD_PLACES: usize = 16;
@@ -62,30 +55,34 @@ pub(super) fn get_osinfo(
 fn put_release(object: &mut Object<'_, '_>, root: &Root, told: Option<&[u8]>) {
     let mut buffer = [0; OS_RELEASE_BYTES];
     let file = os::release(root, told, &mut buffer);
-    for member in &MEMBERS {
-        let mut key = heapless::Vec::<u8, 16>::new();
-        for byte in member.bytes() {
-            let byte = if byte == b'-' { b'_' } else { byte & !0x20 };
-            key.push(byte).unwrap_or_default();
+    let mut members = MEMBERS;
+    while !members.is_empty() {
+        let member = cut(&mut members, b' ');
+        let mut key = [0; 16];
+        for (slot, byte) in key.iter_mut().zip(member) {
+            *slot = if *byte == b'-' { b'_' } else { byte & !0x20 };
         }
-        if let Some(value) = os_release::value(file, &key) {
-            object.member(member).text_of(value.bytes());
+        let key = key.get(..member.len()).unwrap_or_default();
+        if let Some(value) = os_release::value(file, key) {
+            object.named(member).text_of(value.bytes());
         }
     }
 }
 
 /// The load averages.
 pub(super) fn get_load(_: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
-    put_loads(reply, system::loads());
+    put_loads(reply, &system::loads());
     Ok(())
 }
 
-fn put_loads(reply: &mut Reply<'_>, loads: [u64; 3]) {
+fn put_loads(reply: &mut Reply<'_>, loads: &[u64; 3]) {
     let mut object = reply.object();
-    for (member, load) in ["load1m", "load5m", "load15m"].iter().zip(loads) {
+    let mut members = &b"load1m load5m load15m"[..];
+    for load in loads {
+        let member = cut(&mut members, b' ');
         let units = (load >> 16).cast_signed();
         let fraction = (load & 0xFFFF) * LOAD_UNIT;
-        object.member(member).decimal(units, fraction, LOAD_PLACES);
+        object.named(member).decimal(units, fraction, LOAD_PLACES);
     }
     object.end();
 }
@@ -107,12 +104,12 @@ mod tests {
     #[test]
     fn loads_are_exact() {
         assert_eq!(
-            reply(|reply| put_loads(reply, [33_568, 0, 1])),
+            reply(|reply| put_loads(reply, &[33_568, 0, 1])),
             "{\"return\": {\"load1m\": 0.51220703125, \"load5m\": 0, \
              \"load15m\": 0.0000152587890625}}\n"
         );
         assert_eq!(
-            reply(|reply| put_loads(reply, [(12 << 16) + 65_535, 3 << 15, 7 << 16])),
+            reply(|reply| put_loads(reply, &[(12 << 16) + 65_535, 3 << 15, 7 << 16])),
             "{\"return\": {\"load1m\": 12.9999847412109375, \"load5m\": 1.5, \
              \"load15m\": 7}}\n"
         );
@@ -149,6 +146,7 @@ mod tests {
 
     #[test]
     fn every_member_s_key_fits() {
-        assert!(MEMBERS.iter().all(|member| member.len() <= 16));
+        let mut members = MEMBERS.split(|byte| *byte == b' ');
+        assert!(members.all(|member| member.len() <= 16));
     }
 }

@@ -8,31 +8,23 @@
 //! nor does text that is not UTF-8.
 //! `export X=y` sets the key `export X`, as there.
 
-use super::{lines, split_once};
+use crate::base::text::cut;
 
-/// Keys and values of a file, in order.
-pub fn entries(file: &[u8]) -> impl DoubleEndedIterator<Item = (&[u8], Value<'_>)> {
-    lines(file).filter_map(|line| {
-        let (key, value) = split_once(line, b'=')?;
-        let key = key.trim_ascii();
-        let is_key = !key.is_empty() && !key.starts_with(b"#");
-        is_key.then(|| {
-            (
-                key,
-                Value {
-                    text: value.trim_ascii(),
-                },
-            )
-        })
-    })
-}
-
-/// The value of `key`; of several, the last.
+/// The value of `key`; of several, the last. A key that is empty or begins with `#` is nobody's.
+#[inline(never)]
 pub fn value<'a>(file: &'a [u8], key: &[u8]) -> Option<Value<'a>> {
-    entries(file)
-        .rev()
-        .find(|(other, _)| *other == key)
-        .map(|(_, value)| value)
+    let mut last = None;
+    let mut rest = file;
+    while !rest.is_empty() {
+        let mut text = cut(&mut rest, b'\n');
+        let len = text.len();
+        let other = cut(&mut text, b'=');
+        // Without the sign there is no value, not even an empty one.
+        if other.len() < len && other.trim_ascii() == key {
+            last = Some(Value { text });
+        }
+    }
+    last
 }
 
 /// A value, still quoted.
@@ -44,7 +36,7 @@ pub struct Value<'a> {
 impl<'a> Value<'a> {
     /// The value without its quoting.
     pub fn bytes(self) -> Bytes<'a> {
-        match self.text {
+        match self.text.trim_ascii() {
             [quote @ (b'"' | b'\''), rest @ ..] => Bytes {
                 rest,
                 quote: Some(*quote),
@@ -112,7 +104,10 @@ HOME_URL=\"https://www.debian.org/\"\n";
         assert_eq!(text(DEBIAN, "ID").unwrap(), "debian");
         assert_eq!(text(DEBIAN, "VERSION_ID").unwrap(), "12");
         assert_eq!(text(DEBIAN, "VARIANT"), None);
-        assert_eq!(entries(DEBIAN).count(), 7);
+        for line in super::super::lines(DEBIAN).filter(|line| !line.is_empty()) {
+            let key = line.split(|byte| *byte == b'=').next().unwrap();
+            assert!(value(DEBIAN, key).is_some(), "{}", line.escape_ascii());
+        }
     }
 
     #[test]
@@ -158,18 +153,20 @@ HOME_URL=\"https://www.debian.org/\"\n";
         assert_eq!(text(file, "ID").unwrap(), "last");
         assert_eq!(text(file, "export ID").unwrap(), "no");
         assert_eq!(text(file, "NAME"), None);
-        assert!(
-            entries(file)
-                .map(|(key, _)| key)
-                .eq([&b"export ID"[..], b"ID", b"ID"])
-        );
+        for key in [
+            "nonsense", "[group]", "x", "no", "\u{FFFD}", "  ID ", "first",
+        ] {
+            assert_eq!(text(file, key), None, "{key}");
+        }
     }
 
     #[test]
     fn no_bytes_make_it_panic() {
         torture(DEBIAN, |bytes| {
-            value(bytes, b"ID");
-            assert!(entries(bytes).all(|(_, value)| value.bytes().count() <= value.text.len()));
+            for key in [&b"ID"[..], b"NAME", b"VERSION", b""] {
+                let value = value(bytes, key);
+                assert!(value.is_none_or(|value| value.bytes().count() <= value.text.len()));
+            }
         });
     }
 }

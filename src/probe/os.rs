@@ -8,23 +8,18 @@ const PLACES: [&[u8]; 2] = [b"etc/os-release", b"usr/lib/os-release"];
 /// The file: the one at `told` alone, if told, else at the usual places. Empty if there is none;
 /// whole lines only if it does not fit into `buffer`.
 pub fn release<'b>(root: &Root, told: Option<&[u8]>, buffer: &'b mut [u8]) -> &'b [u8] {
-    let places: [&[u8]; 2] = match told {
-        Some(told) => [relative(told); 2],
-        None => PLACES,
-    };
+    let told = told.map(relative);
     let mut len = 0;
-    for place in &places {
-        if let Ok(file) = root.read_at(&[place], buffer) {
+    for place in &PLACES {
+        if let Ok(file) = root.read_at(&[told.unwrap_or(place)], buffer) {
             len = file.len();
             break;
         }
     }
     if len == buffer.len() {
         // There may be more of the last line.
-        while len > 0 && buffer.get(len - 1) != Some(&b'\n') {
-            len -= 1;
-        }
-        len = len.saturating_sub(1);
+        let end = buffer.iter().rposition(|byte| *byte == b'\n');
+        len = end.unwrap_or(0);
     }
     buffer.get(..len).unwrap_or_default()
 }
