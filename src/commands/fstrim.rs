@@ -12,6 +12,9 @@ use crate::sys::{AsFd, Errno, fsctl, number};
 use crate::wire::args::{Args, place};
 use crate::wire::reply::{Failed, Reply};
 
+/// No error number: one without a text.
+const NO_WORDS: i32 = -1;
+
 /// Trims all file systems.
 pub(super) const FSTRIM: Work = fstrim;
 
@@ -30,23 +33,21 @@ fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
     for mount in mounts.backward() {
         let mut path = list.object();
         path.text("path", mount.mount_point);
-        let (what, done): (&[u8], _) = match state.root.mount_point(mount.mount_point) {
-            Ok(inside) => (b"failed to trim: ", fsctl::trim(inside.as_fd(), minimum)),
-            Err(errno) => (b"failed to open: ", Err(errno)),
-        };
-        match done {
-            Ok(trimmed) => {
-                let trimmed = [trimmed.bytes, trimmed.minimum];
-                path.numbers_as("trimmed minimum", "", true, &trimmed);
-            }
-            Err(errno) => {
-                let words = errno::text(number(errno));
-                let mut error: [&[u8]; 2] = [what, &words];
-                if matches!(errno, Errno::NOTTY | Errno::OPNOTSUPP) && what == b"failed to trim: " {
-                    error = [b"trim not supported", b""];
+        let done = match state.root.mount_point(mount.mount_point) {
+            Ok(inside) => match fsctl::trim(inside.as_fd(), minimum) {
+                Ok(trimmed) => {
+                    let trimmed = [trimmed.bytes, trimmed.minimum];
+                    path.numbers_as("trimmed minimum", "", true, &trimmed);
+                    Ok(())
                 }
-                path.member("error").text_in(&error);
-            }
+                Err(Errno::NOTTY | Errno::OPNOTSUPP) => Err(("trim not supported", NO_WORDS)),
+                Err(errno) => Err(("failed to trim: ", number(errno))),
+            },
+            Err(errno) => Err(("failed to open: ", number(errno))),
+        };
+        if let Err((what, errno)) = done {
+            let error = path.member("error");
+            error.text_in(&[what.as_bytes(), &errno::text(errno)]);
         }
         path.end();
     }

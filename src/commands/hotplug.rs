@@ -34,11 +34,8 @@ pub(super) fn get_vcpus(
 /// Starts and stops processors.
 pub(super) const SET_VCPUS: Work = |state, args, reply| {
     let mut done = 0;
-    for cpu in args
-        .value(const { place(super::SET_VCPUS, "vcpus") })
-        .into_iter()
-        .flat_map(Json::items)
-    {
+    let cpus = args.value(const { place(super::SET_VCPUS, "vcpus") });
+    for cpu in cpus.unwrap_or_default().items() {
         let (cpu, online) = wanted(cpu);
         match CPUS.set(&state.root, cpu, online) {
             Ok(()) => done += 1,
@@ -56,11 +53,8 @@ pub(super) const GET_MEMORY_BLOCKS: Work = |state, _, reply| list(&state.root, &
 /// Puts memory blocks into use and takes them out.
 pub(super) const SET_MEMORY_BLOCKS: Work = |state, args, reply| {
     let mut list = reply.list();
-    for block in args
-        .value(const { place(super::SET_MEMORY_BLOCKS, "mem-blks") })
-        .into_iter()
-        .flat_map(Json::items)
-    {
+    let blocks = args.value(const { place(super::SET_MEMORY_BLOCKS, "mem-blks") });
+    for block in blocks.unwrap_or_default().items() {
         set_block(&state.root, wanted(block), list.item());
     }
     list.end();
@@ -70,19 +64,21 @@ pub(super) const SET_MEMORY_BLOCKS: Work = |state, args, reply| {
 #[inline(never)]
 fn set_block(root: &Root, (block, online): (i64, bool), value: Value<'_, '_>) {
     let set = MEMORY.set(root, block, online);
-    let response: &[u8] = match set {
-        Ok(()) => b"success",
-        Err(fault) => match fault.step {
-            Step::Find if root.has_at(&[MEMORY.directory.as_bytes()]) == Ok(true) => b"not-found",
-            Step::Find | Step::TakeOut => b"operation-not-supported",
-            _ => b"operation-failed",
-        },
-    };
     let mut item = value.object();
     item.uint(MEMORY.number, block.cast_unsigned());
-    item.member("response").text(response);
-    if let Err(fault) = set {
-        item.int("error-code", fault.errno.map_or(0, number).into());
+    let response = item.member("response");
+    match set {
+        Ok(()) => response.text(b"success"),
+        Err(fault) => {
+            response.text(match fault.step {
+                Step::Find if root.has_at(&[MEMORY.directory.as_bytes()]) == Ok(true) => {
+                    b"not-found"
+                }
+                Step::Find | Step::TakeOut => b"operation-not-supported",
+                _ => b"operation-failed",
+            });
+            item.int("error-code", fault.errno.map_or(0, number).into());
+        }
     }
     item.end();
 }

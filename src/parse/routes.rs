@@ -43,9 +43,11 @@ pub fn number(word: &[u8], base: u32) -> u64 {
 
 /// Appends the address that a word stands for to `text`.
 pub fn put(word: &[u8], text: &mut Text) {
-    let mut bytes = [0; 16];
-    for (byte, pair) in bytes.iter_mut().zip(word.chunks(2)) {
-        *byte = number(pair, 16) as u8;
+    let mut bytes = [0u8; 16];
+    for (index, digit) in word.iter().enumerate() {
+        if let Some(byte) = bytes.get_mut(index >> 1) {
+            *byte = *byte << 4 | number(&[*digit], 16) as u8;
+        }
     }
     if word.len() == 8 {
         let [a, b, c, d, ..] = bytes;

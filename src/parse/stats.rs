@@ -53,7 +53,7 @@ pub fn row<'a>(line: &'a [u8], processor: bool, row: &mut Row<'a>) -> Option<()>
         if let Some(slot) = row.numbers.get_mut(count) {
             *slot = parse_u64(word).unwrap_or(0).wrapping_mul(unit);
         }
-        count = count.saturating_add(1);
+        count = count.wrapping_add(1);
     }
     row.known = if processor {
         // irq and softirq come together.

@@ -130,7 +130,8 @@ impl Place {
     /// Becomes what `path` tells. `driver` is given the directories of the PCI functions on the way,
     /// bridges first, until it knows the driver of one.
     pub fn read(&mut self, path: &[u8], driver: &mut dyn FnMut(&[u8]) -> Driver) {
-        *self = Self::none();
+        self.found.as_flattened_mut().fill(u64::MAX);
+        self.driver = Driver::Unknown;
         let mut start = 0usize;
         let mut rest = path;
         while !rest.is_empty() {
@@ -141,8 +142,11 @@ impl Place {
                     continue;
                 }
                 let mut is_found = numbers(part, pattern, slot);
-                if is_found && kind == 0 {
-                    self.driver = driver(path.get(..end).unwrap_or_default());
+                if kind == 0
+                    && is_found
+                    && let Some(function) = path.get(..end)
+                {
+                    self.driver = driver(function);
                     is_found = self.driver != Driver::Unknown;
                 }
                 if is_found {

@@ -218,7 +218,9 @@ impl Disk {
             counted.ok().map(|()| rank)
         });
         let bus_type = place.address(rank, &mut self.numbers);
-        self.bus_type = bus_type.or(self.bus_type);
+        if bus_type.is_some() {
+            self.bus_type = bus_type;
+        }
     }
 }
 
