@@ -5,7 +5,7 @@ use super::jobs::{Jobs, Owner};
 use super::reading;
 use super::serve::JOB;
 use crate::base::store::Store;
-use crate::base::texts::Phrase;
+use crate::base::texts::{Name, Phrase};
 use crate::commands::{
     self, Command, DELIMITED, EXCLUSIVE, Outcome, Own, REPLIED_ERROR, Run, SHARES_FILES, SILENT,
 };
@@ -180,7 +180,7 @@ pub(super) fn reply(owner: Owner, whole: bool, started: Option<i32>, slots: &mut
         let mut reply = reopen(slot.message.bytes(), out);
         let outcome = if let Some(pid) = started {
             let mut object = reply.value().object();
-            object.member("pid").int(pid.into());
+            object.member(Name::Pid).int(pid.into());
             object.end();
             Ok(())
         } else {

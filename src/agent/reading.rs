@@ -13,7 +13,7 @@ use super::jobs::Owner;
 use crate::base::base64::{encode_within, encoded_len};
 use crate::base::limits::{FETCH_BYTES, READ_PIECE_BYTES};
 use crate::base::store::Store;
-use crate::base::texts::Phrase;
+use crate::base::texts::{Name, Phrase};
 use crate::commands::file::FETCH;
 use crate::state::State;
 use crate::state::files::Reading;
@@ -57,8 +57,8 @@ pub(super) fn go_on(slot: &mut Slot, context: &mut Context) {
         }
         _ => {
             let mut object = reply.resume();
-            object.member("count").uint(done as u64);
-            object.member("eof").bool(stop == Stop::End);
+            object.member(Name::Count).uint(done as u64);
+            object.member(Name::Eof).bool(stop == Stop::End);
             object.end();
             Ok(())
         }

@@ -4,13 +4,12 @@
 //! A text is scanned by line without unpacking the lines before: line ends are never part of a pair.
 #![allow(long_running_const_eval)]
 
-use super::store::Store;
-
-/// Bytes from 128 on stand for pairs, and behind the last those from 0 on, as far as they print nothing:
-/// all but [`LINE_END`].
-const PAIRS: usize = 128 + 32;
+/// Bytes from this one on stand for pairs, and behind the last those from 0 on, as far as they print
+/// nothing: all but [`LINE_END`]. No text has what prints from here on.
+const FIRST: u8 = b'}';
+const PAIRS: usize = 256 - FIRST as usize + 32;
 /// Where among the pairs the line end is, which stands for itself.
-const LINE_END: usize = 128 + b'\n' as usize;
+const LINE_END: usize = 256 - FIRST as usize + b'\n' as usize;
 
 /// A packed text of at most `N` bytes: an ASCII text as it is to begin with.
 #[derive(Clone, Copy)]
@@ -23,7 +22,7 @@ pub struct Packed<const N: usize> {
     pub pairs: Pairs,
 }
 
-/// What the bytes from 128 on stand for, and those from 0 on.
+/// What the bytes from [`FIRST`] on stand for, and those from 0 on.
 pub type Pairs = [[u8; 2]; PAIRS];
 
 /// Packs an ASCII text of `N` bytes.
@@ -46,7 +45,7 @@ pub const fn pack<const N: usize>(text: &str) -> Packed<N> {
         if code == LINE_END {
             code += 1;
         }
-        let byte = 128u8.wrapping_add(code as u8);
+        let byte = FIRST.wrapping_add(code as u8);
         packed.len = replace(&mut packed.bytes, packed.len, pair, byte);
         packed.pairs[code] = pair;
         code += 1;
@@ -58,7 +57,7 @@ pub const fn pack<const N: usize>(text: &str) -> Packed<N> {
 const fn is_plain(text: &[u8]) -> bool {
     let mut at = 0;
     while at < text.len() {
-        if !matches!(text[at], b'\n' | b' '..=b'~') {
+        if !matches!(text[at], b'\n' | b' '..FIRST) {
             return false;
         }
         at += 1;
@@ -107,11 +106,11 @@ const fn replace(bytes: &mut [u8], len: usize, pair: [u8; 2], code: u8) -> usize
 }
 
 /// Appends what a byte of a packed line, its end excepted, stands for to `out`.
-pub fn unpack(pairs: &[[u8; 2]], byte: u8, out: &mut impl Store) {
-    match pairs.get(usize::from(byte.wrapping_sub(128))) {
+pub fn unpack(pairs: &[[u8; 2]], byte: u8, out: &mut heapless::VecView<u8>) {
+    match pairs.get(usize::from(byte.wrapping_sub(FIRST))) {
         Some(pair) => pair.iter().for_each(|byte| unpack(pairs, *byte, out)),
         None => {
-            let _ = out.append(&[byte]);
+            let _ = out.push(byte);
         }
     }
 }

@@ -6,29 +6,123 @@
 #![allow(long_running_const_eval)]
 
 use super::packed::{Packed, Pairs, pack, unpack};
+use super::text::cut;
 
-/// Makes one text of these lines and the phrases, whose lines come last.
+/// Makes one text of the names, these lines and the phrases.
 macro_rules! texts {
-    ($(#[$about:meta])* $lines:literal $($name:ident = $text:literal;)*) => {
+    (
+        names { $($name:ident = $called:literal;)* }
+        $(#[$about:meta])* $lines:literal
+        phrases { $($phrase:ident = $text:literal;)* }
+    ) => {
         $(#[$about])*
-        pub(super) const TEXTS: &str = concat!($lines, $("\n", $text),*);
+        pub(super) const TEXTS: &str = concat!($($called, "\n",)* $lines, $("\n", $text),*);
+
+        /// What a member of a reply is called, or several in a row, parted by blanks. Those come first
+        /// that long lists have many of: they are found soonest.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Name {
+            $(#[doc = $called] $name,)*
+        }
+
+        /// How many lines there are before the error numbers.
+        pub const ERRORS: usize = [$($called),*].len();
 
         /// What is said when a command fails, in qemu-ga's words where it has any; an `@` stands for
         /// what the error is about.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum Phrase {
-            $(#[doc = $text] $name,)*
+            $(#[doc = $text] $phrase,)*
         }
 
         #[cfg(test)]
-        const PHRASES: &[(Phrase, &str)] = &[$((Phrase::$name, $text)),*];
+        const NAMES: &[(Name, &str)] = &[$((Name::$name, $called)),*];
+        #[cfg(test)]
+        const PHRASES: &[(Phrase, &str)] = &[$((Phrase::$phrase, $text)),*];
     };
 }
 
 texts! {
-/// The error numbers' lines come first, counted from 0 as error numbers are; a number without a text
-/// has an empty line, and [`UNKNOWN`] is for those. Then come what is wrong with a command line, in the
+    names {
+        Name = "name";
+        Online = "online";
+        CanOffline = "can-offline";
+        PhysIndex = "phys-index";
+        LogicalId = "logical-id";
+        Response = "response";
+        ErrorCode = "error-code";
+        Type = "type";
+        Path = "path";
+        Mountpoint = "mountpoint";
+        Disk = "disk";
+        Version = "version";
+        SupportedCommands = "supported_commands";
+        Count = "count";
+        Eof = "eof";
+        Pid = "pid";
+        Exited = "exited";
+        Exitcode = "exitcode";
+        Signal = "signal";
+        OutData = "out-data";
+        OutTruncated = "out-truncated";
+        ErrData = "err-data";
+        ErrTruncated = "err-truncated";
+        Stats = "stats";
+        HardwareAddress = "hardware-address";
+        IpAddresses = "ip-addresses";
+        Statistics = "statistics";
+        IpAddressType = "ip-address-type";
+        IpAddress = "ip-address";
+        Prefix = "prefix";
+        Size = "size";
+        Paths = "paths";
+        Error = "error";
+        Keys = "keys";
+        Position = "position";
+        Zone = "zone";
+        Offset = "offset";
+        User = "user";
+        LoginTime = "login-time";
+        PciController = "pci-controller";
+        BusType = "bus-type";
+        Serial = "serial";
+        Dev = "dev";
+        CcwAddress = "ccw-address";
+        HostName = "host-name";
+        Id = "id";
+        KernelRelease = "kernel-release";
+        KernelVersion = "kernel-version";
+        Machine = "machine";
+        PrettyName = "pretty-name";
+        VersionId = "version-id";
+        Variant = "variant";
+        VariantId = "variant-id";
+        Load1m = "load1m";
+        Load5m = "load5m";
+        Load15m = "load15m";
+        Partition = "partition";
+        Dependencies = "dependencies";
+        Address = "address";
+        Alias = "alias";
+        Smart = "smart";
+        Cpu = "cpu";
+        ProcessorTimes = "user nice system idle iowait irq softirq steal guest guestnice";
+        MajorMinor = "major minor";
+        DoneByOldPartition = "read-ios read-sectors write-ios write-sectors";
+        Done = "read-ios read-merges read-sectors read-ticks write-ios write-merges write-sectors write-ticks ios-pgr total-ticks weight-ticks discard-ios discard-merges discard-sectors discard-ticks flush-ios flush-ticks";
+        Sizes = "used-bytes total-bytes total-bytes-privileged";
+        Counters = "rx-bytes rx-packets rx-errs rx-dropped tx-bytes tx-packets tx-errs tx-dropped";
+        TrimmedMinimum = "trimmed minimum";
+        PciPlace = "domain bus slot function";
+        BusPlace = "bus target unit";
+        CcwPlace = "cssid ssid subchno devno";
+        SmartState = "critical-warning temperature available-spare available-spare-threshold percentage-used";
+        SmartCounters = "data-units-read  data-units-written  host-read-commands  host-write-commands  controller-busy-time  power-cycles  power-on-hours  unsafe-shutdowns  media-errors  number-of-error-log-entries";
+    }
+/// The error numbers' lines come behind the names, counted from 0 as error numbers are; a number without
+/// a text has an empty line, and [`UNKNOWN`] is for those. Then come what is wrong with a command line, in the
 /// order of `agent::options::Stop`, what to do about it, and what `--help` prints.
 "\
 Success\n\
@@ -191,88 +285,90 @@ QEMU guest agent for guests that have nothing else in them.\n\
 \x20 -V, --version         print the version\n\
 \x20 -h, --help            print this"
 
-ExpectingValue = "JSON parse error, expecting value";
-NoSeparatorInDict = "JSON parse error, expected separator in dict";
-NoSeparatorInList = "JSON parse error, expected separator in list";
-MissingColon = "JSON parse error, missing : in object pair";
-KeyNotString = "JSON parse error, key is not a string in object";
-DuplicateKey = "JSON parse error, duplicate key";
-InvalidKeyword = "JSON parse error, invalid keyword '@'";
-InvalidKeywordCut = "JSON parse error, invalid keyword '@";
-InvalidEscape = "JSON parse error, invalid escape sequence in string";
-NotUnicode = "JSON parse error, @ is not a valid Unicode character";
-InvalidUtf8 = "JSON parse error, invalid UTF-8 sequence in string";
-PrematureEnd = "JSON parse error, premature EOI";
-Stray = "JSON parse error, stray '@'";
-TokenSizeLimit = "JSON token size limit exceeded";
-TokenLimit = "JSON token count limit exceeded";
-NestingLimit = "JSON nesting depth limit exceeded";
-UnexpectedMember = "QMP input member '@' is unexpected";
-NotFound = "The command @ has not been found";
-Disabled = "Command @ has been disabled: the command is not allowed";
-EndedAbnormally = "child process has terminated abnormally";
-ReplyTooLong = "the reply is too long";
-UnknownNumber = ": Unknown error @";
-NotObject = "QMP input must be a JSON object";
-ExecuteNotString = "QMP input member 'execute' must be a string";
-ArgumentsNotObject = "QMP input member 'arguments' must be an object";
-NoExecute = "QMP input lacks member 'execute'";
-MissingParameter = "Parameter '@' is missing";
-UnexpectedParameter = "Parameter '@' is unexpected";
-ExpectsUint64 = "Parameter '@' expects uint64";
-WrongType = "Invalid parameter type for '@', expected: @";
-UnknownWord = "Parameter '@' does not accept value '@'";
-NotBase64 = "Base64 data contains invalid characters";
-NoMountTable = "failed to open mtab file: '/proc/self/mounts'";
-InvalidTime = "Invalid time";
-CannotSetClock = "Failed to set time to guest";
-CannotSetRtc = "child process has failed to set hardware clock to system time";
-CannotListDisks = "Can't open directory \"/sys/block\"";
-NoChild = "failed to create child process";
-TooManyPrograms = "too many child processes whose status was not asked for";
-CannotExecute = "Failed to execute child process @@@ (@)";
-NoSuchPid = "PID @ does not exist";
-InvalidOpenMode = "invalid file open mode '@'";
-CannotOpenFile = "failed to open file '@' (mode: '@')";
-CannotCloseFile = "failed to close handle";
-CannotReadFile = "failed to read file";
-CannotWriteFile = "failed to write to file";
-CannotSeekFile = "failed to seek file";
-CannotFlushFile = "failed to flush file";
-InvalidWhence = "invalid whence code @";
-InvalidCount = "value '@' is invalid for argument count";
-NoSuchHandle = "handle '@' has not been found";
-CannotFreeze = "failed to freeze @";
-CannotOpen = "failed to open @";
-CannotListParts = "failed to list entries: /@";
-CannotTakeOut = "logical processor #@ can't be offlined";
-CannotReadPart = "pread(\"/@/@\")";
-CannotWritePart = "pwrite(\"/@/@\")";
-CannotOpenPart = "open(\"/@/@\")";
-CannotListMemory = "open(\"/sys/devices/system/memory/\")";
-CannotListInterfaces = "getifaddrs failed";
-CannotReadRoutes = "open(\"/proc/net/route\")";
-CannotReadDiskStats = "open(\"/proc/diskstats\")";
-CannotReadProcessorStats = "open(\"/proc/stat\")";
-InvalidPassword = "forbidden characters in raw password";
-InvalidUserName = "forbidden characters in username";
-PasswordTooLong = "the password is too long";
-CannotSetPassword = "child process has failed to set user password: @@";
-InvalidMode = "mode is invalid (valid values are: halt|powerdown|reboot";
-FrozenNow = "file systems are frozen";
-CannotShutDown = "child process has failed to shutdown";
-InvalidKey = "invalid OpenSSH public key: '@'";
-CannotLookUp = "failed to lookup user '@'";
-CannotCreate = "failed to create directory '@'";
-CannotOpenKeys = "failed to read '@': Failed to open file @";
-CannotReadKeys = "failed to read '@': Error reading file @";
-CannotWriteKeys = "failed to write to '@'";
-CannotSleep = "the requested suspend mode is not supported by the guest";
-SleepRefused = "suspend: cannot write to '/sys/power/state'";
+    phrases {
+        ExpectingValue = "JSON parse error, expecting value";
+        NoSeparatorInDict = "JSON parse error, expected separator in dict";
+        NoSeparatorInList = "JSON parse error, expected separator in list";
+        MissingColon = "JSON parse error, missing : in object pair";
+        KeyNotString = "JSON parse error, key is not a string in object";
+        DuplicateKey = "JSON parse error, duplicate key";
+        InvalidKeyword = "JSON parse error, invalid keyword '@'";
+        InvalidKeywordCut = "JSON parse error, invalid keyword '@";
+        InvalidEscape = "JSON parse error, invalid escape sequence in string";
+        NotUnicode = "JSON parse error, @ is not a valid Unicode character";
+        InvalidUtf8 = "JSON parse error, invalid UTF-8 sequence in string";
+        PrematureEnd = "JSON parse error, premature EOI";
+        Stray = "JSON parse error, stray '@'";
+        TokenSizeLimit = "JSON token size limit exceeded";
+        TokenLimit = "JSON token count limit exceeded";
+        NestingLimit = "JSON nesting depth limit exceeded";
+        UnexpectedMember = "QMP input member '@' is unexpected";
+        NotFound = "The command @ has not been found";
+        Disabled = "Command @ has been disabled: the command is not allowed";
+        EndedAbnormally = "child process has terminated abnormally";
+        ReplyTooLong = "the reply is too long";
+        UnknownNumber = ": Unknown error @";
+        NotObject = "QMP input must be a JSON object";
+        ExecuteNotString = "QMP input member 'execute' must be a string";
+        ArgumentsNotObject = "QMP input member 'arguments' must be an object";
+        NoExecute = "QMP input lacks member 'execute'";
+        MissingParameter = "Parameter '@' is missing";
+        UnexpectedParameter = "Parameter '@' is unexpected";
+        ExpectsUint64 = "Parameter '@' expects uint64";
+        WrongType = "Invalid parameter type for '@', expected: @";
+        UnknownWord = "Parameter '@' does not accept value '@'";
+        NotBase64 = "Base64 data contains invalid characters";
+        NoMountTable = "failed to open mtab file: '/proc/self/mounts'";
+        InvalidTime = "Invalid time";
+        CannotSetClock = "Failed to set time to guest";
+        CannotSetRtc = "child process has failed to set hardware clock to system time";
+        CannotListDisks = "Can't open directory \"/sys/block\"";
+        NoChild = "failed to create child process";
+        TooManyPrograms = "too many child processes whose status was not asked for";
+        CannotExecute = "Failed to execute child process @@@ (@)";
+        NoSuchPid = "PID @ does not exist";
+        InvalidOpenMode = "invalid file open mode '@'";
+        CannotOpenFile = "failed to open file '@' (mode: '@')";
+        CannotCloseFile = "failed to close handle";
+        CannotReadFile = "failed to read file";
+        CannotWriteFile = "failed to write to file";
+        CannotSeekFile = "failed to seek file";
+        CannotFlushFile = "failed to flush file";
+        InvalidWhence = "invalid whence code @";
+        InvalidCount = "value '@' is invalid for argument count";
+        NoSuchHandle = "handle '@' has not been found";
+        CannotFreeze = "failed to freeze @";
+        CannotOpen = "failed to open @";
+        CannotListParts = "failed to list entries: /@";
+        CannotTakeOut = "logical processor #@ can't be offlined";
+        CannotReadPart = "pread(\"/@/@\")";
+        CannotWritePart = "pwrite(\"/@/@\")";
+        CannotOpenPart = "open(\"/@/@\")";
+        CannotListMemory = "open(\"/sys/devices/system/memory/\")";
+        CannotListInterfaces = "getifaddrs failed";
+        CannotReadRoutes = "open(\"/proc/net/route\")";
+        CannotReadDiskStats = "open(\"/proc/diskstats\")";
+        CannotReadProcessorStats = "open(\"/proc/stat\")";
+        InvalidPassword = "forbidden characters in raw password";
+        InvalidUserName = "forbidden characters in username";
+        PasswordTooLong = "the password is too long";
+        CannotSetPassword = "child process has failed to set user password: @@";
+        InvalidMode = "mode is invalid (valid values are: halt|powerdown|reboot";
+        FrozenNow = "file systems are frozen";
+        CannotShutDown = "child process has failed to shutdown";
+        InvalidKey = "invalid OpenSSH public key: '@'";
+        CannotLookUp = "failed to lookup user '@'";
+        CannotCreate = "failed to create directory '@'";
+        CannotOpenKeys = "failed to read '@': Failed to open file @";
+        CannotReadKeys = "failed to read '@': Error reading file @";
+        CannotWriteKeys = "failed to write to '@'";
+        CannotSleep = "the requested suspend mode is not supported by the guest";
+        SleepRefused = "suspend: cannot write to '/sys/power/state'";
+    }
 }
 
-/// The number of the error numbers' last line, which no error has.
-pub const UNKNOWN: usize = 134;
+/// The last of the error numbers' lines, which no error has.
+pub const UNKNOWN: usize = ERRORS + 134;
 /// The first of the lines on what is wrong with a command line.
 pub const COMPLAINTS: usize = UNKNOWN + 1;
 /// The line on what to do about it.
@@ -288,7 +384,7 @@ static BYTES: [u8; PACKED.len] = *PACKED.bytes.first_chunk().unwrap();
 static PAIRS: Pairs = PACKED.pairs;
 
 /// Room for the longest line.
-pub const LINE_BYTES: usize = 81;
+pub const LINE_BYTES: usize = 208;
 
 /// A line.
 pub type Text = heapless::Vec<u8, LINE_BYTES>;
@@ -299,19 +395,30 @@ pub fn phrase(phrase: Phrase) -> Text {
     line(LINES + phrase as usize)
 }
 
+/// The line of a name.
+#[inline(never)]
+pub fn name(name: Name) -> Text {
+    line(name as usize)
+}
+
 /// The line of this number, counted from 0; empty if there is none.
 #[inline(never)]
 pub fn line(wanted: usize) -> Text {
     let mut text = Text::new();
-    let mut line = 0;
-    for byte in &BYTES {
-        if *byte == b'\n' {
-            line += 1;
-        } else if line == wanted {
-            unpack(&PAIRS, *byte, &mut text);
-        }
-    }
+    put_line(wanted, &mut text);
     text
+}
+
+/// Appends the line of this number to `text`.
+#[inline(never)]
+pub fn put_line(wanted: usize, text: &mut Text) {
+    let mut rest = &BYTES[..];
+    for _ in 0..wanted {
+        cut(&mut rest, b'\n');
+    }
+    for byte in cut(&mut rest, b'\n') {
+        unpack(&PAIRS, *byte, text);
+    }
 }
 
 #[cfg(test)]
@@ -321,12 +428,16 @@ mod tests {
     #[test]
     fn all_lines_come_whole() {
         assert_eq!(TEXTS.lines().count(), LINES + PHRASES.len());
+        assert_eq!(NAMES.len(), ERRORS);
         for (number, text) in TEXTS.lines().enumerate() {
             assert_eq!(line(number), text.as_bytes(), "{number}");
         }
         assert_eq!(line(LINES + PHRASES.len()), b"");
         for (phrase, text) in PHRASES {
             assert_eq!(super::phrase(*phrase), text.as_bytes());
+        }
+        for (name, text) in NAMES {
+            assert_eq!(super::name(*name), text.as_bytes());
         }
         assert_eq!(line(UNKNOWN), b"unknown error");
         assert!(line(HELP).starts_with(b"Usage: "));

@@ -13,7 +13,7 @@
 
 use super::{Slow, TIME, cannot, outcome};
 use crate::base::limits::TIME_ZONE_BYTES;
-use crate::base::texts::Phrase;
+use crate::base::texts::{Name, Phrase};
 use crate::probe::{rtc, time_zone};
 use crate::state::State;
 use crate::sys::Errno;
@@ -76,8 +76,8 @@ fn put_zone(reply: &mut Reply<'_>, root: &Root, told: Option<&[u8]>, unix_second
     let mut buffer = [0; TIME_ZONE_BYTES];
     let (offset_seconds, name) = time_zone::at(root, told, unix_seconds, &mut buffer);
     let mut object = reply.object();
-    object.text("zone", name);
-    object.int("offset", offset_seconds);
+    object.text(Name::Zone, name);
+    object.int(Name::Offset, offset_seconds);
     object.end();
 }
 

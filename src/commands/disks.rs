@@ -11,7 +11,7 @@
 
 use super::{Work, cannot, put_address};
 use crate::base::path::Path;
-use crate::base::texts::Phrase;
+use crate::base::texts::{Name, Phrase};
 use crate::parse::nvme;
 use crate::probe::block::{self, Disk, virtual_name};
 use crate::state::State;
@@ -53,11 +53,11 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
 
 /// Writes of what is at `path`, or of a partition of that.
 fn describe(root: &Root, path: &mut Path, disk: &Disk, object: &mut Object<'_, '_>) {
-    object.text("name", &disk.node);
-    object.bool("partition", disk.is_partition);
+    object.text(Name::Name, &disk.node);
+    object.bool(Name::Partition, disk.is_partition);
     let slaves = Path::of(&[path.as_bytes(), b"/slaves/"]);
     if disk.is_partition || root.has(&slaves) == Ok(true) {
-        let mut list = object.list("dependencies");
+        let mut list = object.list(Name::Dependencies);
         let put: &mut dyn FnMut(&mut Path) = &mut |path| {
             let node = block::node(root, path);
             if !node.is_empty() {
@@ -75,10 +75,10 @@ fn describe(root: &Root, path: &mut Path, disk: &Disk, object: &mut Object<'_, '
         return;
     }
     if virtual_name(path).is_none() {
-        put_address(object.member("address"), disk);
+        put_address(object.member(Name::Address), disk);
     }
     if !disk.alias.is_empty() {
-        object.text("alias", &disk.alias);
+        object.text(Name::Alias, &disk.alias);
     }
     let mut log: HealthLog = [0; _];
     if disk.bus_type == Some("nvme")
@@ -90,15 +90,11 @@ fn describe(root: &Root, path: &mut Path, disk: &Disk, object: &mut Object<'_, '
 }
 
 fn put_health(object: &mut Object<'_, '_>, log: &HealthLog) {
-    const STATE: &str = "critical-warning temperature available-spare \
-                         available-spare-threshold percentage-used";
+    const STATE: Name = Name::SmartState;
     // Every other word: a counter is two of them.
-    const COUNTERS: &str = "data-units-read  data-units-written  host-read-commands  \
-                            host-write-commands  controller-busy-time  power-cycles  \
-                            power-on-hours  unsafe-shutdowns  media-errors  \
-                            number-of-error-log-entries";
-    let mut smart = object.object("smart");
-    smart.text("type", b"nvme");
+    const COUNTERS: Name = Name::SmartCounters;
+    let mut smart = object.object(Name::Smart);
+    smart.text(Name::Type, b"nvme");
     smart.numbers(STATE, &nvme::state(log[0]));
     smart.numbers_as(COUNTERS, "-lo", false, &log[nvme::COUNTERS..]);
     smart.numbers_as(COUNTERS, "-hi", false, &log[nvme::COUNTERS + 1..]);

@@ -20,7 +20,7 @@ use core::ffi::CStr;
 
 use super::{PID, Slow, cannot, decode};
 use crate::base::text::cut;
-use crate::base::texts::Phrase;
+use crate::base::texts::{Name, Phrase};
 use crate::state::State;
 use crate::state::programs::{Capture, Stream};
 use crate::sys::args::variable;
@@ -163,16 +163,16 @@ pub(super) fn status(
     };
     let ended = program.ended(clock::boottime_ms());
     let mut object = reply.object();
-    object.bool("exited", ended.is_some());
+    object.bool(Name::Exited, ended.is_some());
     if let Some(ended) = ended {
         let (name, value) = match ended {
-            Ended::Exited(status) => ("exitcode", status),
-            Ended::Killed(signal) => ("signal", signal),
+            Ended::Exited(status) => (Name::Exitcode, status),
+            Ended::Killed(signal) => (Name::Signal, signal),
         };
         object.int(name, value.into());
         if let [out, err] = program.outputs() {
-            put_output(&mut object, out, "out-data", "out-truncated");
-            put_output(&mut object, err, "err-data", "err-truncated");
+            put_output(&mut object, out, Name::OutData, Name::OutTruncated);
+            put_output(&mut object, err, Name::ErrData, Name::ErrTruncated);
         }
     }
     object.end();
@@ -184,7 +184,7 @@ pub(super) fn status(
 
 /// Tells what was kept of an output, if anything was.
 #[inline(never)]
-fn put_output(object: &mut Object<'_, '_>, output: &Stream, data: &str, truncated: &str) {
+fn put_output(object: &mut Object<'_, '_>, output: &Stream, data: Name, truncated: Name) {
     if !output.bytes().is_empty() {
         object.member(data).base64(output.bytes());
         object.bool(truncated, output.is_cut());

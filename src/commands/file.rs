@@ -22,7 +22,7 @@ use super::{
 use crate::base::limits::{READ_FILE_BYTES, REQUEST_BYTES};
 use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::base::texts::Phrase;
+use crate::base::texts::{Name, Phrase};
 use crate::state::State;
 use crate::state::files::Reading;
 use crate::sys::handles::{self, OpenMode};
@@ -147,7 +147,7 @@ fn write(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8
     let file = state.files.handles.get(handle(args));
     let written = file.and_then(|file| handles::write(file, bytes));
     let written = written.map_err(|errno| cannot(reply, Phrase::CannotWriteFile, errno))?;
-    tell("count", written as u64, reply);
+    tell(Name::Count, written as u64, reply);
     Ok(0)
 }
 
@@ -185,15 +185,15 @@ fn seek(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
         code as i32,
     );
     let position = position.map_err(|errno| cannot(reply, Phrase::CannotSeekFile, errno))?;
-    tell("position", position.cast_unsigned(), reply);
+    tell(Name::Position, position.cast_unsigned(), reply);
     Ok(0)
 }
 
 #[inline(never)]
-fn tell(name: &str, value: u64, reply: &mut Reply<'_>) {
+fn tell(name: Name, value: u64, reply: &mut Reply<'_>) {
     let mut object = reply.object();
     object.uint(name, value);
-    object.bool("eof", false);
+    object.bool(Name::Eof, false);
     object.end();
 }
 

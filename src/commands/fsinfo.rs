@@ -12,6 +12,7 @@
 
 use super::{Work, no_mount_table, put_address};
 use crate::base::path::Path;
+use crate::base::texts::Name;
 use crate::probe::block::{self, last_component};
 use crate::probe::mounts::{Mount, Mounts};
 use crate::state::State;
@@ -47,15 +48,15 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
 fn describe(root: &Root, mount: &Mount<'_>, object: &mut Object<'_, '_>) {
     let mut device = Path::new();
     let is_known = block::numbered(root, mount.major, mount.minor, &mut device);
-    object.text("name", last_component(&device));
-    object.text("mountpoint", mount.mount_point);
-    object.text("type", mount.kind);
+    object.text(Name::Name, last_component(&device));
+    object.text(Name::Mountpoint, mount.mount_point);
+    object.text(Name::Type, mount.kind);
     if let Ok(usage) = usage(root, &Path::of(&[relative(mount.mount_point)])) {
-        const NAMES: &str = "used-bytes total-bytes total-bytes-privileged";
+        const NAMES: Name = Name::Sizes;
         let sizes = [usage.used, usage.total, usage.total_privileged];
         object.numbers(NAMES, &sizes);
     }
-    let mut list = object.list("disk");
+    let mut list = object.list(Name::Disk);
     if is_known {
         block::disks(root, &mut device, &mut |disk| {
             put_address(list.item(), disk)

@@ -6,6 +6,7 @@
 
 use super::{MINIMUM, Work, no_mount_table};
 use crate::base::errno;
+use crate::base::texts::Name;
 use crate::probe::mounts::Mounts;
 use crate::state::State;
 use crate::sys::{AsFd, Errno, fsctl, number};
@@ -29,15 +30,15 @@ fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
         .unwrap_or(0)
         .cast_unsigned();
     let mut object = reply.object();
-    let mut list = object.list("paths");
+    let mut list = object.list(Name::Paths);
     for mount in mounts.backward() {
         let mut path = list.object();
-        path.text("path", mount.mount_point);
+        path.text(Name::Path, mount.mount_point);
         let done = match state.root.mount_point(mount.mount_point) {
             Ok(inside) => match fsctl::trim(inside.as_fd(), minimum) {
                 Ok(trimmed) => {
                     let trimmed = [trimmed.bytes, trimmed.minimum];
-                    path.numbers_as("trimmed minimum", "", true, &trimmed);
+                    path.numbers_as(Name::TrimmedMinimum, "", true, &trimmed);
                     Ok(())
                 }
                 Err(Errno::NOTTY | Errno::OPNOTSUPP) => Err(("trim not supported", NO_WORDS)),
@@ -46,7 +47,7 @@ fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
             Err(errno) => Err(("failed to open: ", number(errno))),
         };
         if let Err((what, errno)) = done {
-            let error = path.member("error");
+            let error = path.member(Name::Error);
             error.text_in(&[what.as_bytes(), &errno::text(errno)]);
         }
         path.end();

@@ -12,7 +12,7 @@
 
 use super::{Work, cannot};
 use crate::base::text::{parse_hex, trim};
-use crate::base::texts::Phrase;
+use crate::base::texts::{Name, Phrase};
 use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, Step};
 use crate::state::State;
 use crate::sys::root::Root;
@@ -66,7 +66,7 @@ fn set_block(root: &Root, (block, online): (i64, bool), value: Value<'_, '_>) {
     let set = MEMORY.set(root, block, online);
     let mut item = value.object();
     item.uint(MEMORY.number, block.cast_unsigned());
-    let response = item.member("response");
+    let response = item.member(Name::Response);
     match set {
         Ok(()) => response.text(b"success"),
         Err(fault) => {
@@ -77,7 +77,7 @@ fn set_block(root: &Root, (block, online): (i64, bool), value: Value<'_, '_>) {
                 Step::Find | Step::TakeOut => b"operation-not-supported",
                 _ => b"operation-failed",
             });
-            item.int("error-code", fault.errno.map_or(0, number).into());
+            item.int(Name::ErrorCode, fault.errno.map_or(0, number).into());
         }
     }
     item.end();
@@ -95,7 +95,7 @@ pub(super) fn get_memory_block_info(
         Ok(size) => {
             let mut object = reply.object();
             let size = parse_hex(trim(size)).unwrap_or(0);
-            object.uint("size", size);
+            object.uint(Name::Size, size);
             object.end();
             Ok(())
         }
@@ -135,8 +135,8 @@ fn put(root: &Root, kind: &Kind, part: i64, value: Value<'_, '_>) -> Result<(), 
     };
     let mut item = value.object();
     item.int(kind.number, part);
-    item.bool("online", online != Some(false));
-    item.bool("can-offline", removable);
+    item.bool(Name::Online, online != Some(false));
+    item.bool(Name::CanOffline, removable);
     item.end();
     Ok(())
 }
@@ -183,6 +183,7 @@ fn fail(reply: &mut Reply<'_>, kind: &Kind, part: i64, fault: Fault) -> Failed {
 mod tests {
     use super::*;
     use crate::base::store::Store;
+    use crate::base::texts;
     use crate::sys::mem::Buffer;
     use std::ffi::CString;
     use std::fs;
@@ -265,7 +266,8 @@ mod tests {
             }
             let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
             let reply = reply(&root, kind);
-            let number = format!("\"{}\": ", kind.number);
+            let name = texts::name(kind.number);
+            let number = format!("\"{}\": ", str::from_utf8(&name).unwrap());
             let mut numbers: Vec<u32> = reply
                 .split(&number)
                 .skip(1)

@@ -34,7 +34,7 @@ use static_assertions::const_assert;
 use crate::base::base64::Fault;
 use crate::base::limits::PARAMETERS;
 use crate::base::store::Store;
-use crate::base::texts::Phrase;
+use crate::base::texts::{Name, Phrase};
 use crate::probe::block::Disk;
 use crate::state::State;
 use crate::sys::mem::Buffer;
@@ -131,22 +131,22 @@ fn user_name(args: &Args<'_>, room: &mut Buffer) -> &'static [u8] {
 /// Writes where a disk is attached.
 fn put_address(value: Value<'_, '_>, disk: &Disk) {
     let mut address = value.object();
-    let mut pci = address.object("pci-controller");
+    let mut pci = address.object(Name::PciController);
     // -1 each for a disk that is not on PCI.
-    pci.numbers_as("domain bus slot function", "", true, disk.place.pci());
+    pci.numbers_as(Name::PciPlace, "", true, disk.place.pci());
     pci.end();
     let bus_type = disk.bus_type.unwrap_or("unknown");
-    address.text("bus-type", bus_type.as_bytes());
-    address.numbers("bus target unit", &disk.numbers);
+    address.text(Name::BusType, bus_type.as_bytes());
+    address.numbers(Name::BusPlace, &disk.numbers);
     if let Some(serial) = disk.serial.text() {
-        address.text("serial", serial);
+        address.text(Name::Serial, serial);
     }
     if !disk.node.is_empty() {
-        address.text("dev", &disk.node);
+        address.text(Name::Dev, &disk.node);
     }
     if let Some(numbers) = disk.place.ccw() {
-        let mut ccw = address.object("ccw-address");
-        ccw.numbers("cssid ssid subchno devno", numbers);
+        let mut ccw = address.object(Name::CcwAddress);
+        ccw.numbers(Name::CcwPlace, numbers);
         ccw.end();
     }
     address.end();

@@ -10,7 +10,7 @@
 
 use super::cannot;
 use crate::base::limits::{ADDRESS_DUMP_BYTES, LINK_DUMP_ATTEMPTS, LINK_DUMP_BYTES};
-use crate::base::texts::Phrase;
+use crate::base::texts::{Name, Phrase};
 use crate::parse::inet::{self, Text, put_hardware};
 use crate::parse::netlink::Message;
 use crate::probe::network::{Dump, addresses, links};
@@ -52,13 +52,13 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<(), Errno> {
 
 fn interface(value: Value<'_, '_>, link: &Message<'_>, dump: &mut Dump<'_>) -> Result<(), Errno> {
     let mut interface = value.object();
-    interface.text("name", link.name());
+    interface.text(Name::Name, link.name());
     let mut hardware = Text::default();
     put_hardware(link.hardware(), &mut hardware);
-    interface.text("hardware-address", hardware.as_bytes());
+    interface.text(Name::HardwareAddress, hardware.as_bytes());
     let mut is_first = true;
     addresses(dump, link.index(), &mut |address| {
-        put_address(interface.item("ip-addresses", is_first), address);
+        put_address(interface.item(Name::IpAddresses, is_first), address);
         is_first = false;
         Ok(())
     })?;
@@ -66,9 +66,8 @@ fn interface(value: Value<'_, '_>, link: &Message<'_>, dump: &mut Dump<'_>) -> R
         interface.end_items();
         let mut counters = [0; 8];
         if link.statistics(&mut counters).is_some() {
-            const NAMES: &str = "rx-bytes rx-packets rx-errs rx-dropped \
-                                 tx-bytes tx-packets tx-errs tx-dropped";
-            let mut statistics = interface.object("statistics");
+            const NAMES: Name = Name::Counters;
+            let mut statistics = interface.object(Name::Statistics);
             statistics.numbers(NAMES, &counters);
             statistics.end();
         }
@@ -83,10 +82,10 @@ fn put_address(value: Value<'_, '_>, address: &Message<'_>) {
     inet::put_address(own, &mut text);
     let kind: &[u8] = if own.len() > 4 { b"ipv6" } else { b"ipv4" };
     let mut object = value.object();
-    object.text("ip-address-type", kind);
-    object.text("ip-address", text.as_bytes());
+    object.text(Name::IpAddressType, kind);
+    object.text(Name::IpAddress, text.as_bytes());
     let [_, prefix] = address.family_and_prefix();
-    object.uint("prefix", prefix.into());
+    object.uint(Name::Prefix, prefix.into());
     object.end();
 }
 

@@ -8,6 +8,7 @@
 
 use crate::base::limits::OS_RELEASE_BYTES;
 use crate::base::text::cut;
+use crate::base::texts::Name;
 use crate::parse::os_release;
 use crate::probe::os;
 use crate::state::State;
@@ -31,7 +32,7 @@ pub(super) fn get_host_name(
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     let mut object = reply.object();
-    object.text("host-name", Names::now().host());
+    object.text(Name::HostName, Names::now().host());
     object.end();
     Ok(())
 }
@@ -44,9 +45,9 @@ pub(super) fn get_osinfo(
 ) -> Result<(), Failed> {
     let mut object = reply.object();
     let names = Names::now();
-    object.text("kernel-release", names.release());
-    object.text("kernel-version", names.version());
-    object.text("machine", names.machine());
+    object.text(Name::KernelRelease, names.release());
+    object.text(Name::KernelVersion, names.version());
+    object.text(Name::Machine, names.machine());
     put_release(&mut object, &state.root, state.os_release);
     object.end();
     Ok(())

@@ -7,7 +7,7 @@
 
 use super::{Work, cannot};
 use crate::base::text::Digits;
-use crate::base::texts::Phrase;
+use crate::base::texts::{Name, Phrase};
 use crate::parse::inet::Text;
 use crate::parse::routes::{self, word};
 use crate::sys::Errno;
@@ -68,7 +68,7 @@ fn put_route(mut line: &[u8], mut columns: &[u8], version: u64, value: Value<'_,
             _ => member.uint(number),
         }
     }
-    route.uint("version", version);
+    route.uint(Name::Version, version);
     route.end();
 }
 

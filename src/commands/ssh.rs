@@ -22,7 +22,7 @@ use super::{ADD_KEYS, Work, user_name};
 use crate::base::limits::ACCOUNTS_BYTES;
 use crate::base::store::Store;
 use crate::base::text::trim;
-use crate::base::texts::Phrase;
+use crate::base::texts::{Name, Phrase};
 use crate::parse::{accounts, lines};
 use crate::state::State;
 use crate::sys::file::Links;
@@ -190,7 +190,7 @@ fn change(
 
 fn list(file: &[u8], reply: &mut Reply<'_>) {
     let mut object = reply.object();
-    let mut list = object.list("keys");
+    let mut list = object.list(Name::Keys);
     for line in lines(file).rev() {
         let line = trim(line);
         if !matches!(line, [] | [b'#', ..]) {

@@ -7,21 +7,19 @@
 //! more in the kernel either.
 
 use super::cannot;
-use crate::base::texts::Phrase;
+use crate::base::texts::{Name, Phrase};
 use crate::parse::stats::{Row, row as parse};
 use crate::state::State;
 use crate::sys::root::Root;
 use crate::wire::args::Args;
 use crate::wire::reply::{Failed, Reply};
 
-const DONE: &str = "read-ios read-merges read-sectors read-ticks write-ios write-merges write-sectors \
-                    write-ticks ios-pgr total-ticks weight-ticks discard-ios discard-merges \
-                    discard-sectors discard-ticks flush-ios flush-ticks";
+const DONE: Name = Name::Done;
 
 /// What old kernels told of partitions.
-const DONE_BY_OLD_PARTITION: &str = "read-ios read-sectors write-ios write-sectors";
+const DONE_BY_OLD_PARTITION: Name = Name::DoneByOldPartition;
 
-const TIMES: &str = "user nice system idle iowait irq softirq steal guest guestnice";
+const TIMES: Name = Name::ProcessorTimes;
 
 /// A file, and what is said if it cannot be opened.
 const DISKS: (&str, Phrase) = ("proc/diskstats", Phrase::CannotReadDiskStats);
@@ -58,13 +56,13 @@ fn list(
             let mut item = list.object();
             let numbers = row.numbers();
             if processors {
-                item.text("type", b"linux");
-                item.numbers("cpu", &row.id);
+                item.text(Name::Type, b"linux");
+                item.numbers(Name::Cpu, &row.id);
                 item.numbers(TIMES, numbers);
             } else {
-                item.text("name", row.name);
-                item.numbers("major minor", &row.id);
-                let mut stats = item.object("stats");
+                item.text(Name::Name, row.name);
+                item.numbers(Name::MajorMinor, &row.id);
+                let mut stats = item.object(Name::Stats);
                 let is_old = numbers.len() == 4;
                 let names = if is_old { DONE_BY_OLD_PARTITION } else { DONE };
                 stats.numbers(names, numbers);

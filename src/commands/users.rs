@@ -3,6 +3,7 @@
 //! Differences from qemu-ga: a user name of 32 bytes does not run into the name of the host (Q28);
 //! where there is no /var, /run/utmp is read.
 
+use crate::base::texts::Name;
 use crate::probe::users::Users;
 use crate::state::State;
 use crate::sys::root::Root;
@@ -26,8 +27,8 @@ fn list(root: &Root, reply: &mut Reply<'_>) {
     if users.read(root).is_ok() {
         users.each(&mut |user| {
             let mut item = list.object();
-            item.text("user", user.name);
-            item.member("login-time")
+            item.text(Name::User, user.name);
+            item.member(Name::LoginTime)
                 .decimal(user.seconds, user.microseconds.into(), 6);
             item.end();
         });

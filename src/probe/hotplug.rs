@@ -6,6 +6,7 @@
 
 use crate::base::path::Path;
 use crate::base::text::{Digits, parse_u64};
+use crate::base::texts::Name;
 use crate::sys::Errno;
 use crate::sys::root::Root;
 
@@ -17,7 +18,7 @@ pub struct Kind {
     /// What the names of parts begin with, after a slash and before their number.
     pub prefix: &'static str,
     /// What the protocol calls its number.
-    pub number: &'static str,
+    pub number: Name,
     /// The file that says whether a part is in use.
     pub file: &'static str,
     /// What that file says, and is told, of a part that is not in use and of one that is.
@@ -28,7 +29,7 @@ pub struct Kind {
 pub static CPUS: Kind = Kind {
     directory: "sys/devices/system/cpu",
     prefix: "/cpu",
-    number: "logical-id",
+    number: Name::LogicalId,
     file: "/online",
     words: [b"0", b"1"],
 };
@@ -37,7 +38,7 @@ pub static CPUS: Kind = Kind {
 pub static MEMORY: Kind = Kind {
     directory: "sys/devices/system/memory",
     prefix: "/memory",
-    number: "phys-index",
+    number: Name::PhysIndex,
     file: "/state",
     words: [b"offline", b"online"],
 };

@@ -11,6 +11,7 @@ use super::json::{ESCAPES, ILL_FORMED, Json, utf8};
 use crate::base::base64;
 use crate::base::store::Store;
 use crate::base::text::{Digits, cut};
+use crate::base::texts::{self, Name, Text, put_line};
 
 /// What values are written into. All places in it are one pointer to it, so that they are handed
 /// along in a register.
@@ -64,12 +65,19 @@ impl<'s> Out<'s> {
         }
     }
 
+    /// What comes before the value of a member: put down as a whole, because most replies are made of
+    /// little else.
     #[inline(never)]
     fn name(&mut self, name: &[u8], suffix: &[u8]) {
-        self.part();
-        for piece in [b"\"", name, suffix, b"\": "] {
-            self.put(piece);
+        let lead: &[u8] = match core::mem::take(&mut self.is_fresh) {
+            true => b"\"",
+            false => b", \"",
+        };
+        let mut text = Text::new();
+        for piece in [lead, name, suffix, b"\": "] {
+            let _ = text.extend_from_slice(piece);
         }
+        self.put(&text);
     }
 }
 
@@ -182,58 +190,60 @@ impl<'o, 's> Object<'o, 's> {
 }
 
 impl<'s> Object<'_, 's> {
-    /// The place for the value of member `name`, a name that needs no escapes.
-    pub fn member(&mut self, name: &str) -> Value<'_, 's> {
-        self.named(name.as_bytes())
+    /// The place for the value of member `name`.
+    #[inline(always)]
+    pub fn member(&mut self, name: Name) -> Value<'_, 's> {
+        self.0.member(name);
+        Value(self.0)
     }
 
-    /// As [`Object::member`].
+    /// As [`Object::member`], of a name that is not among those of the agent.
     #[inline(always)]
     pub fn named(&mut self, name: &[u8]) -> Value<'_, 's> {
-        self.0.member(name);
+        self.0.name(name, b"");
         Value(self.0)
     }
 
     /// A member that is a string.
     #[inline(always)]
-    pub fn text(&mut self, name: &str, text: &[u8]) {
-        self.0.text(name.as_bytes(), text);
+    pub fn text(&mut self, name: Name, text: &[u8]) {
+        self.0.text(name, text);
     }
 
     /// A member that is a boolean.
     #[inline(always)]
-    pub fn bool(&mut self, name: &str, value: bool) {
-        self.0.bool(name.as_bytes(), value);
+    pub fn bool(&mut self, name: Name, value: bool) {
+        self.0.bool(name, value);
     }
 
     /// A member that is a signed integer.
     #[inline(always)]
-    pub fn int(&mut self, name: &str, value: i64) {
-        self.0.int(name.as_bytes(), value);
+    pub fn int(&mut self, name: Name, value: i64) {
+        self.0.int(name, value);
     }
 
     /// A member that is an unsigned integer.
     #[inline(always)]
-    pub fn uint(&mut self, name: &str, value: u64) {
-        self.0.uint(name.as_bytes(), value);
+    pub fn uint(&mut self, name: Name, value: u64) {
+        self.0.uint(name, value);
     }
 
     /// Begins a member that is an object.
     #[inline(always)]
-    pub fn object(&mut self, name: &str) -> Object<'_, 's> {
-        self.0.object(name.as_bytes());
+    pub fn object(&mut self, name: Name) -> Object<'_, 's> {
+        self.0.object(name);
         Object(self.0)
     }
 
     /// Begins a member that is a list.
     #[inline(always)]
-    pub fn list(&mut self, name: &str) -> List<'_, 's> {
-        self.0.list(name.as_bytes());
+    pub fn list(&mut self, name: Name) -> List<'_, 's> {
+        self.0.list(name);
         List(self.0)
     }
 
     /// The place for the next item of a list that is member `name`, which begins with the first.
-    pub fn item(&mut self, name: &str, is_first: bool) -> Value<'_, 's> {
+    pub fn item(&mut self, name: Name, is_first: bool) -> Value<'_, 's> {
         if is_first {
             let _ = self.member(name).list();
         }
@@ -251,16 +261,15 @@ impl<'s> Object<'_, 's> {
     ///
     /// One call and a few bytes of text a member, where a struct or a call for each takes dozens.
     #[inline(always)]
-    pub fn numbers(&mut self, names: &str, values: &[u64]) {
-        self.0.numbers(names.as_bytes(), values);
+    pub fn numbers(&mut self, names: Name, values: &[u64]) {
+        self.0.numbers(names, values);
     }
 
     /// As [`Object::numbers`], each name with `suffix` behind it, and of signed numbers if `signed`
     /// says so.
     #[inline(always)]
-    pub fn numbers_as(&mut self, names: &str, suffix: &str, signed: bool, values: &[u64]) {
-        self.0
-            .numbers_as(names.as_bytes(), suffix.as_bytes(), signed, values);
+    pub fn numbers_as(&mut self, names: Name, suffix: &str, signed: bool, values: &[u64]) {
+        self.0.numbers_as(names, suffix.as_bytes(), signed, values);
     }
 
     /// Ends the object. Nothing can be added after that.
@@ -295,42 +304,44 @@ impl<'s> List<'_, 's> {
 // What many places call: out of line, and of the one pointer, not of where a place holds it.
 impl Out<'_> {
     #[inline(never)]
-    fn text(&mut self, name: &[u8], text: &[u8]) {
-        self.name(name, b"");
+    fn text(&mut self, name: Name, text: &[u8]) {
+        self.member(name);
         Value(self).text(text);
     }
 
     #[inline(never)]
-    fn member(&mut self, name: &[u8]) {
-        self.name(name, b"");
+    fn member(&mut self, name: Name) {
+        let mut text = Text::new();
+        put_line(name as usize, &mut text);
+        self.name(&text, b"");
     }
 
     #[inline(never)]
-    fn bool(&mut self, name: &[u8], value: bool) {
+    fn bool(&mut self, name: Name, value: bool) {
         self.member(name);
         Value(self).bool(value);
     }
 
     #[inline(never)]
-    fn int(&mut self, name: &[u8], value: i64) {
+    fn int(&mut self, name: Name, value: i64) {
         self.member(name);
         Value(self).int(value);
     }
 
     #[inline(never)]
-    fn uint(&mut self, name: &[u8], value: u64) {
+    fn uint(&mut self, name: Name, value: u64) {
         self.member(name);
         Value(self).uint(value);
     }
 
     #[inline(never)]
-    fn object(&mut self, name: &[u8]) {
+    fn object(&mut self, name: Name) {
         self.member(name);
         self.begin(b"{");
     }
 
     #[inline(never)]
-    fn list(&mut self, name: &[u8]) {
+    fn list(&mut self, name: Name) {
         self.member(name);
         self.begin(b"[");
     }
@@ -342,13 +353,14 @@ impl Out<'_> {
     }
 
     #[inline(never)]
-    fn numbers(&mut self, names: &[u8], values: &[u64]) {
+    fn numbers(&mut self, names: Name, values: &[u64]) {
         self.numbers_as(names, b"", false, values);
     }
 
     #[inline(never)]
-    fn numbers_as(&mut self, names: &[u8], suffix: &[u8], signed: bool, values: &[u64]) {
-        let mut names = names;
+    fn numbers_as(&mut self, names: Name, suffix: &[u8], signed: bool, values: &[u64]) {
+        let names = texts::name(names);
+        let mut names = &*names;
         for value in values {
             let name = cut(&mut names, b' ');
             if name.is_empty() {
@@ -472,13 +484,16 @@ mod tests {
     fn numbers_are_named_in_a_row() {
         let text = written(|value| {
             let mut object = value.object();
-            object.numbers_as("a b c", "", true, &[u64::MAX, 2]);
-            object.numbers_as("d-e  f", "-lo", false, &[u64::MAX, 1, 0, 7]);
+            object.numbers_as(Name::TrimmedMinimum, "", true, &[u64::MAX, 2]);
+            object.numbers_as(Name::SmartCounters, "-lo", false, &[u64::MAX, 1, 0, 7]);
             Object::end(&mut object);
         });
         assert_eq!(
             text,
-            r#"{"a": -1, "b": 2, "d-e-lo": 18446744073709551615, "f-lo": 0}"#
+            concat!(
+                r#"{"trimmed": -1, "minimum": 2, "#,
+                r#""data-units-read-lo": 18446744073709551615, "data-units-written-lo": 0}"#
+            )
         );
     }
 
