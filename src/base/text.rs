@@ -31,15 +31,6 @@ impl Digits {
         digits
     }
 
-    /// The digits of `value`, filled up with zeros on the left to `width`.
-    pub fn padded(value: u64, width: usize) -> Self {
-        let mut digits = Self::unsigned(value);
-        while digits.as_bytes().len() < width.min(20) {
-            digits.push_front(b'0');
-        }
-        digits
-    }
-
     fn push_front(&mut self, byte: u8) {
         if let Some(slot) = self.start.checked_sub(1) {
             self.start = slot;
@@ -119,7 +110,6 @@ mod tests {
             b"18446744073709551615"
         );
         assert_eq!(Digits::signed(i64::MIN).as_bytes(), b"-9223372036854775808");
-        assert_eq!(Digits::padded(42, 6).as_bytes(), b"000042");
     }
 
     #[test]

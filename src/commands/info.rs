@@ -14,14 +14,14 @@ pub(super) fn info(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Re
     let mut object = reply.object();
     object.text(Name::Version, VERSION.as_bytes());
     let mut list = object.list(Name::SupportedCommands);
-    let mut commands = [None; COUNT];
-    for (slot, command) in commands.iter_mut().rev().zip(all()) {
-        *slot = Some(command);
+    let mut commands = heapless::Vec::<_, COUNT>::new();
+    for command in all() {
+        let _ = commands.push(command);
     }
     // The longest of the frequent replies: its names are not looked up time and again.
-    for (place, command) in commands.iter().flatten().enumerate() {
+    for (place, command) in commands.iter().enumerate().rev() {
         let mut item = list.object();
-        let is_enabled = is_enabled(COUNT - 1 - place, command, state);
+        let is_enabled = is_enabled(place, command, state);
         item.named(b"enabled").bool(is_enabled);
         item.named(b"name").text_in(&[PREFIX, command.name()]);
         item.named(b"success-response").bool(!command.is(SILENT));

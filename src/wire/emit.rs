@@ -103,12 +103,15 @@ impl<'o, 's> Value<'o, 's> {
         self.0.put(Digits::signed(units).as_bytes());
         if fraction != 0 {
             self.0.put(b".");
-            let places = Digits::padded(fraction, digits);
-            let mut places = places.as_bytes();
-            while let Some(shorter) = places.strip_suffix(b"0") {
-                places = shorter;
+            let (mut places, mut count) = (fraction, digits);
+            while places.is_multiple_of(10) {
+                (places, count) = (places / 10, count.saturating_sub(1));
             }
-            self.0.put(places);
+            let places = Digits::unsigned(places);
+            for _ in places.as_bytes().len()..count {
+                self.0.put(b"0");
+            }
+            self.0.put(places.as_bytes());
         }
     }
 
@@ -513,6 +516,7 @@ mod tests {
         assert_eq!(written(|value| value.decimal(2, 500_000, 6)), "2.5");
         assert_eq!(written(|value| value.decimal(-1, 0, 6)), "-1");
         assert_eq!(written(|value| value.decimal(7, 1, 6)), "7.000001");
+        assert_eq!(written(|value| value.decimal(7, 420, 6)), "7.00042");
     }
 
     #[test]
