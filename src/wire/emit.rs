@@ -4,6 +4,9 @@
 //! element, objects member by member. A store that is full swallows the rest; whoever owns the reply
 //! finds that out at its end.
 //!
+//! What members are called is a [`Name`], packed with all other texts in `base::texts`; a new one is a
+//! line there.
+//!
 //! Doubles are never formatted (the core library's float printing would outweigh the agent): the few
 //! fractional numbers of the protocol are exact decimals, see [`Value::decimal`].
 
