@@ -22,8 +22,9 @@ use super::frame::{between, plain_end, scalar};
 use crate::base::base64::{Fault, decode_within};
 use crate::base::limits::{REQUEST_DEPTH, REQUEST_OPEN_MEMBERS};
 use crate::base::store::{Full, Store};
-use crate::base::text::{cut, parse_hex, parse_u64};
+use crate::base::text::{cut, parse_hex};
 use crate::base::texts::Phrase;
+use serde_json_core::from_slice;
 
 /// Longest word that is shown whole with what else the message says; qemu-ga cuts messages off there.
 const WORD_BYTES: usize = 1005;
@@ -137,7 +138,8 @@ impl<'a> Json<'a> {
     fn integer(self) -> Option<(bool, u64)> {
         let digits = self.0.strip_prefix(b"-");
         let text = digits.unwrap_or(self.0);
-        Some((digits.is_some(), parse_u64(text)?))
+        let (magnitude, used) = from_slice(text).ok()?;
+        (used == text.len()).then_some((digits.is_some(), magnitude))
     }
 }
 
