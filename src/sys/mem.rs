@@ -279,7 +279,9 @@ impl Store for Buffer {
     }
 
     fn append(&mut self, more: &[u8]) -> Result<(), Full> {
-        if self.full || self.reserve(more.len()).is_err() {
+        // Most pieces of a reply are a few bytes and fit where the last one ended.
+        let fits = self.end.saturating_add(more.len()) <= self.room.len.min(self.cap);
+        if self.full || !fits && self.reserve(more.len()).is_err() {
             self.full = true;
             return Err(Full);
         }

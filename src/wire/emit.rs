@@ -68,19 +68,16 @@ impl<'s> Out<'s> {
         }
     }
 
-    /// What comes before the value of a member: put down as a whole, because most replies are made of
-    /// little else.
+    /// What comes before the value of a member.
     #[inline(never)]
     fn name(&mut self, name: &[u8], suffix: &[u8]) {
         let lead: &[u8] = match core::mem::take(&mut self.is_fresh) {
             true => b"\"",
             false => b", \"",
         };
-        let mut text = Text::new();
         for piece in [lead, name, suffix, b"\": "] {
-            let _ = text.extend_from_slice(piece);
+            self.put(piece);
         }
-        self.put(&text);
     }
 }
 
@@ -152,6 +149,13 @@ impl<'o, 's> Value<'o, 's> {
         self.0.put(b"\"");
         let _ = base64::encode(bytes, self.0.store);
         self.0.put(b"\"");
+    }
+
+    /// A value whose text is known, in pieces that need no escapes.
+    pub fn known(self, pieces: &[&[u8]]) {
+        for piece in pieces {
+            self.0.put(piece);
+        }
     }
 
     /// Begins an object.
