@@ -329,6 +329,7 @@ QEMU guest agent for guests that have nothing else in them.\n\
         NoSuchPid = "PID @ does not exist";
         InvalidOpenMode = "invalid file open mode '@'";
         CannotOpenFile = "failed to open file '@' (mode: '@')";
+        CannotPermitFile = "failed to set permission 0666 on new file '@' (mode: '@')";
         CannotCloseFile = "failed to close handle";
         CannotReadFile = "failed to read file";
         CannotWriteFile = "failed to write to file";
@@ -339,6 +340,9 @@ QEMU guest agent for guests that have nothing else in them.\n\
         NoSuchHandle = "handle '@' has not been found";
         CannotFreeze = "failed to freeze @";
         CannotOpen = "failed to open @";
+        CannotListBlocks = "Can't open directory\"/@/\"";
+        CannotOpenSysfs = "open sysfs file \"@\"";
+        CannotReadSysfs = "pread sysfs file \"@\"";
         CannotListParts = "failed to list entries: /@";
         CannotTakeOut = "logical processor #@ can't be offlined";
         CannotReadPart = "pread(\"/@/@\")";

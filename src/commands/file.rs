@@ -70,12 +70,19 @@ fn open(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
         path.push(rest);
     }
     let path = path.as_c_str().filter(|_| room.whole().is_ok());
+    let mut unfinished = false;
     let opened = path.ok_or(Errno::NAMETOOLONG).and_then(|path| {
-        let file = handles::open(path, mode)?;
+        let file = handles::open(path, mode, &mut unfinished)?;
         state.files.handles.fill(state.files.at_hand, &file)
     });
     match opened {
-        Err(errno) => Err(reply.say(Phrase::CannotOpenFile, &[given, text], number(errno))),
+        Err(errno) => {
+            let what = match unfinished {
+                true => Phrase::CannotPermitFile,
+                false => Phrase::CannotOpenFile,
+            };
+            Err(reply.say(what, &[given, text], number(errno)))
+        }
         Ok(()) => {
             reply.value().int(state.files.at_hand);
             Ok(0)

@@ -7,13 +7,12 @@
 //!
 //! Differences from qemu-ga: a block that has no state file, and is to be in use, is `success` without
 //! an error code; what is in the state that is asked for need not be writable; a machine without a
-//! single block has an empty list; errors of memory blocks name the file by its path, as those of
-//! processors do.
+//! single block has an empty list.
 
 use super::{Work, cannot};
 use crate::base::text::{parse_hex, trim};
 use crate::base::texts::{Name, Phrase};
-use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, Step};
+use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, REMOVABLE, Step};
 use crate::state::State;
 use crate::sys::root::Root;
 use crate::sys::{Errno, number};
@@ -40,7 +39,7 @@ pub(super) const SET_VCPUS: Work = |state, args, reply| {
         match CPUS.set(&state.root, cpu, online) {
             Ok(()) => done += 1,
             Err(_) if done > 0 => break,
-            Err(fault) => return Err(fail(reply, &CPUS, cpu, fault)),
+            Err(fault) => return Err(fail(reply, &CPUS, cpu, CPUS.file, fault)),
         }
     }
     reply.value().int(done);
@@ -83,29 +82,48 @@ fn set_block(root: &Root, (block, online): (i64, bool), value: Value<'_, '_>) {
     item.end();
 }
 
+/// The file that says how large a memory block is.
+const BLOCK_SIZE: &str = "/block_size_bytes";
+
 /// Tells how large a memory block is.
 pub(super) fn get_memory_block_info(
     state: &mut State,
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
+    block_size(&state.root, reply)
+}
+
+fn block_size(root: &Root, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let mut buffer = [0; 24];
-    let path: [&[u8]; 2] = [MEMORY.directory.as_bytes(), b"/block_size_bytes"];
-    match state.root.read_at(&path, &mut buffer) {
+    let directory = MEMORY.directory.as_bytes();
+    let errno = match root.read_at(&[directory, BLOCK_SIZE.as_bytes()], &mut buffer) {
+        Ok([]) => None,
         Ok(size) => {
-            let mut object = reply.object();
             let size = parse_hex(trim(size)).unwrap_or(0);
+            let mut object = reply.object();
             object.uint(Name::Size, size);
             object.end();
-            Ok(())
+            return Ok(());
         }
-        Err(errno) => Err(cannot(reply, Phrase::CannotListMemory, errno)),
+        Err(errno) => Some(errno),
+    };
+    if let Some(errno) = errno
+        && root.has_at(&[directory]) != Ok(true)
+    {
+        return Err(cannot(reply, Phrase::CannotListMemory, errno));
     }
+    let step = match errno {
+        Some(Errno::NOENT | Errno::ACCESS) => Step::Open,
+        _ => Step::Read,
+    };
+    Err(fail(reply, &MEMORY, 0, BLOCK_SIZE, Fault { step, errno }))
 }
 
 fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut outcome = Ok(());
     let mut part = 0;
+    let memory = core::ptr::eq(kind, &MEMORY);
     let mut list = reply.list();
     let listed = kind.each(root, &mut |number| {
         part = number;
@@ -113,24 +131,37 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
         outcome.is_ok()
     });
     list.end();
-    if let Err(fault) = outcome {
-        return Err(fail(reply, kind, part, fault));
+    if let Err((file, fault)) = outcome {
+        return Err(fail(reply, kind, part, file, fault));
     }
     match listed {
         Ok(()) => Ok(0),
-        Err(Errno::NOENT) if core::ptr::eq(kind, &MEMORY) => Ok(0),
+        Err(Errno::NOENT) if memory => Ok(0),
         Err(errno) => {
-            let directory = [kind.directory.as_bytes()];
-            Err(reply.say(Phrase::CannotListParts, &directory, number(errno)))
+            let what = match memory {
+                true => Phrase::CannotListBlocks,
+                false => Phrase::CannotListParts,
+            };
+            Err(reply.say(what, &[kind.directory.as_bytes()], number(errno)))
         }
     }
 }
 
+/// Writes about one part, or gives the file that does not tell, and why.
 #[inline(never)]
-fn put(root: &Root, kind: &Kind, part: i64, value: Value<'_, '_>) -> Result<(), Fault> {
-    let online = kind.is_online(root, part)?;
+fn put(
+    root: &Root,
+    kind: &Kind,
+    part: i64,
+    value: Value<'_, '_>,
+) -> Result<(), (&'static str, Fault)> {
+    let online = kind.is_online(root, part);
+    let online = online.map_err(|fault| (kind.file, fault))?;
     let removable = match online {
-        Some(_) if core::ptr::eq(kind, &MEMORY) => kind.is_removable(root, part)?,
+        Some(_) if core::ptr::eq(kind, &MEMORY) => {
+            let removable = kind.is_removable(root, part);
+            removable.map_err(|fault| (REMOVABLE, fault))?
+        }
         online => online.is_some(),
     };
     let mut item = value.object();
@@ -156,22 +187,35 @@ fn wanted(value: Json<'_>) -> (i64, bool) {
     (number.cast_signed(), online)
 }
 
-/// The error of what could not be done.
+/// The error of what could not be done with a file of a part. Those of memory are named without
+/// their directory, as qemu-ga does.
 #[inline(never)]
-fn fail(reply: &mut Reply<'_>, kind: &Kind, part: i64, fault: Fault) -> Failed {
+fn fail(
+    reply: &mut Reply<'_>,
+    kind: &Kind,
+    part: i64,
+    mut file: &'static str,
+    fault: Fault,
+) -> Failed {
+    let memory = core::ptr::eq(kind, &MEMORY);
     let call = match fault.step {
         Step::TakeOut => return reply.say_number(Phrase::CannotTakeOut, part),
+        Step::Read if memory => Phrase::CannotReadSysfs,
+        Step::Open if memory => Phrase::CannotOpenSysfs,
         Step::Read => Phrase::CannotReadPart,
         Step::Write => Phrase::CannotWritePart,
         Step::Find | Step::Open => Phrase::CannotOpenPart,
     };
+    if fault.step == Step::Find {
+        file = "";
+    }
     let directory = kind.path(part, "");
+    let path = [directory.as_bytes(), file.as_bytes()];
     // The slash before the file is the second: to qemu-ga the first ends the directory's name.
-    let file = match fault.step {
-        Step::Find => "",
-        _ => kind.file,
+    let path = match call {
+        Phrase::CannotReadSysfs | Phrase::CannotOpenSysfs => &[&path[1][1..]],
+        _ => &path[..],
     };
-    let path = &[directory.as_bytes(), file.as_bytes()];
     let error = reply.fail().phrase(call, path);
     match fault.errno {
         None => error.text(": unexpected EOF").end(),
@@ -249,6 +293,90 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_done_is_said_in_qemu_ga_s_words() {
+        let fault = |step, number| Fault {
+            step,
+            errno: (number != 0).then(|| Errno::from_raw_os_error(number)),
+        };
+        let cpu = "/sys/devices/system/cpu/cpu7/";
+        for (kind, file, fault, desc) in [
+            (
+                &CPUS,
+                CPUS.file,
+                fault(Step::TakeOut, 2),
+                "logical processor #7 can't be offlined".to_owned(),
+            ),
+            (
+                &CPUS,
+                CPUS.file,
+                fault(Step::Find, 2),
+                format!("open(\"{cpu}\"): No such file or directory"),
+            ),
+            (
+                &CPUS,
+                CPUS.file,
+                fault(Step::Open, 13),
+                format!("open(\"{cpu}/online\"): Permission denied"),
+            ),
+            (
+                &CPUS,
+                CPUS.file,
+                fault(Step::Write, 16),
+                format!("pwrite(\"{cpu}/online\"): Device or resource busy"),
+            ),
+            (
+                &MEMORY,
+                MEMORY.file,
+                fault(Step::Open, 13),
+                "open sysfs file \"state\": Permission denied".to_owned(),
+            ),
+            (
+                &MEMORY,
+                REMOVABLE,
+                fault(Step::Read, 5),
+                "pread sysfs file \"removable\": Input/output error".to_owned(),
+            ),
+        ] {
+            let mut out = heapless::Vec::<u8, 256>::new();
+            let mut reply = Reply::new(&mut out);
+            let failed = fail(&mut reply, kind, 7, file, fault);
+            reply.finish(Err(failed));
+            assert_eq!(String::from_utf8(out.to_vec()).unwrap(), error(&desc));
+        }
+    }
+
+    #[test]
+    fn the_size_of_a_block_or_why_there_is_none() {
+        let path = std::env::temp_dir().join(format!("gaunt-size-{}", std::process::id()));
+        let blocks = path.join("sys/devices/system/memory");
+        fs::create_dir_all(&path).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        let says = || {
+            let mut out = heapless::Vec::<u8, 256>::new();
+            let mut reply = Reply::new(&mut out);
+            let outcome = block_size(&root, &mut reply);
+            reply.finish(outcome);
+            String::from_utf8(out.to_vec()).unwrap()
+        };
+        let missing = "open(\"/sys/devices/system/memory/\"): No such file or directory";
+        assert_eq!(says(), error(missing));
+        fs::create_dir_all(&blocks).unwrap();
+        let missing = "open sysfs file \"block_size_bytes\": No such file or directory";
+        assert_eq!(says(), error(missing));
+        let file = blocks.join("block_size_bytes");
+        fs::write(&file, "").unwrap();
+        let empty = "pread sysfs file \"block_size_bytes\": unexpected EOF";
+        assert_eq!(says(), error(empty));
+        fs::write(&file, "8000000\n").unwrap();
+        assert_eq!(says(), "{\"return\": {\"size\": 134217728}}\n");
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        let unreadable = "pread sysfs file \"block_size_bytes\": Is a directory";
+        assert_eq!(says(), error(unreadable));
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
     fn a_large_machine_s_parts_are_all_listed() {
         // In memory if possible: on a disk as many directories take half a minute.
         let memory = std::path::PathBuf::from("/dev/shm");
@@ -306,11 +434,14 @@ mod tests {
         fs::write(block.join("state"), "online\n").unwrap();
         is(true, true);
         fs::write(block.join("removable"), "").unwrap();
-        let empty = "pread(\"/sys/devices/system/memory/memory32//state\"): unexpected EOF";
+        let empty = "pread sysfs file \"removable\": unexpected EOF";
+        assert_eq!(reply(&root, &MEMORY), error(empty));
+        fs::write(block.join("state"), "").unwrap();
+        let empty = "pread sysfs file \"state\": unexpected EOF";
         assert_eq!(reply(&root, &MEMORY), error(empty));
         fs::remove_file(block.join("state")).unwrap();
         fs::create_dir(block.join("state")).unwrap();
-        let unreadable = "pread(\"/sys/devices/system/memory/memory32//state\"): Is a directory";
+        let unreadable = "pread sysfs file \"state\": Is a directory";
         assert_eq!(reply(&root, &MEMORY), error(unreadable));
         let set = |index: i64, online: bool| {
             let mut out = heapless::Vec::<u8, 256>::new();

@@ -23,6 +23,9 @@ pub struct Kind {
     pub file: &'static str,
     /// What that file says, and is told, of a part that is not in use and of one that is.
     words: [&'static [u8]; 2],
+    /// Which of the words has to be there: whatever else a processor's file says, it is in use, and
+    /// whatever else that of a memory block says, such as `going-offline`, it is not.
+    telling: usize,
 }
 
 /// Processors.
@@ -32,6 +35,7 @@ pub static CPUS: Kind = Kind {
     number: Name::LogicalId,
     file: "/online",
     words: [b"0", b"1"],
+    telling: 0,
 };
 
 /// Memory blocks.
@@ -41,11 +45,12 @@ pub static MEMORY: Kind = Kind {
     number: Name::PhysIndex,
     file: "/state",
     words: [b"offline", b"online"],
+    telling: 1,
 };
 
 /// The file that says whether a memory block can be taken out of use. A processor can if it has a
 /// file that says whether it is in use.
-const REMOVABLE: &str = "/removable";
+pub const REMOVABLE: &str = "/removable";
 
 /// What could not be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +59,7 @@ pub enum Step {
     Find,
     /// To take a part out of use that never can be.
     TakeOut,
-    /// To open the file for writing.
+    /// To open the file.
     Open,
     /// To read it.
     Read,
@@ -93,7 +98,8 @@ impl Kind {
 
     /// Whether a part is in use; `None` if it has no file to say so, because it always is.
     pub fn is_online(&self, root: &Root, part: i64) -> Result<Option<bool>, Fault> {
-        self.says(root, part, self.file, self.words[1])
+        let said = self.says(root, part, self.file, self.words[self.telling])?;
+        Ok(said.map(|said| said == (self.telling == 1)))
     }
 
     /// Whether a memory block can be taken out of use.
@@ -135,7 +141,12 @@ impl Kind {
                 step = Step::Find;
                 Some(Errno::NOENT)
             }
-            Err(errno) => Some(errno),
+            Err(errno) => {
+                if errno == Errno::ACCESS {
+                    step = Step::Open;
+                }
+                Some(errno)
+            }
         };
         Err(Fault { step, errno })
     }
@@ -204,13 +215,13 @@ mod tests {
     #[test]
     fn a_part_says_whether_it_is_in_use() {
         let (path, cpus, root) = machine("online", &CPUS);
-        for (number, online) in [(1, "1\n"), (2, "0\n"), (3, "")] {
+        for (number, online) in [(1, "1\n"), (2, "0\n"), (3, ""), (5, "x")] {
             fs::create_dir(cpus.join(format!("cpu{number}"))).unwrap();
             fs::write(cpus.join(format!("cpu{number}/online")), online).unwrap();
         }
         fs::create_dir(cpus.join("cpu0")).unwrap();
         fs::create_dir_all(cpus.join("cpu4/online")).unwrap();
-        let states: Vec<_> = (-1..6).map(|cpu| CPUS.is_online(&root, cpu)).collect();
+        let states: Vec<_> = (-1..7).map(|cpu| CPUS.is_online(&root, cpu)).collect();
         let expected = [
             fault(Step::Find, 2),
             Ok(None),
@@ -218,6 +229,7 @@ mod tests {
             Ok(Some(false)),
             fault(Step::Read, 0),
             fault(Step::Read, 21),
+            Ok(Some(true)),
             fault(Step::Find, 2),
         ];
         assert_eq!(states, expected);

@@ -109,9 +109,9 @@ impl Stream {
         self.buffer.bytes()
     }
 
-    /// Whether some of an output was dropped.
+    /// Whether some of an output was dropped, or may yet come from whoever still holds the pipe.
     pub fn is_cut(&self) -> bool {
-        self.gone != 0
+        self.gone != 0 || self.pipe.is_some()
     }
 
     /// Sends what the program takes now. One that takes no more, or has ended, has had enough.

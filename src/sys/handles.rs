@@ -196,8 +196,11 @@ impl OpenMode {
 ///
 /// One that is nothing but memory, so that it can be read without waiting, has O_NONBLOCK taken off:
 /// the flag means nothing for it, and can be asked for without asking the file system, which may hang.
-pub fn open(path: &CStr, mode: OpenMode) -> Result<OwnedFd, Errno> {
-    let opened = open_or_make(path, mode);
+///
+/// `unfinished` becomes true if the file was made, but could not be given its permissions; it is
+/// removed then.
+pub fn open(path: &CStr, mode: OpenMode, unfinished: &mut bool) -> Result<OwnedFd, Errno> {
+    let opened = open_or_make(path, mode, unfinished);
     if let Ok(file) = &opened
         // The numbers are of 32 bits wherever they are kept in more.
         && let Ok(kind) = rustix::fs::fstatfs(file).map(|stat| stat.f_type as u32)
@@ -212,11 +215,16 @@ pub fn open(path: &CStr, mode: OpenMode) -> Result<OwnedFd, Errno> {
 }
 
 #[inline(never)]
-fn open_or_make(path: &CStr, OpenMode(flags): OpenMode) -> Result<OwnedFd, Errno> {
+fn open_or_make(
+    path: &CStr,
+    OpenMode(flags): OpenMode,
+    unfinished: &mut bool,
+) -> Result<OwnedFd, Errno> {
     if flags.contains(OFlags::CREATE) {
         let made = rustix::fs::openat(CWD, path, flags | OFlags::EXCL, Mode::empty());
         if let Ok(file) = &made {
             rustix::fs::fchmod(file, Mode::from_bits_truncate(0o666)).inspect_err(|_| {
+                *unfinished = true;
                 let _ = rustix::fs::unlink(path);
             })?;
         }
@@ -384,7 +392,7 @@ mod tests {
     #[test]
     fn a_handle_is_there_from_its_file_to_its_close() {
         let mut handles = Handles::default();
-        let file = open(c"/proc/version", OpenMode::default()).unwrap();
+        let file = open(c"/proc/version", OpenMode::default(), &mut false).unwrap();
         let first = handles.reserve(&file).unwrap();
         let second = handles.reserve(&file).unwrap();
         assert!(FIRST < first && first < second && second < 1 << 53);

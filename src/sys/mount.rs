@@ -88,7 +88,7 @@ pub fn make_read_only(target: &CStr) -> Result<(), Errno> {
 }
 
 /// How full a file system is, in bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// In use.
     pub used: u64,
@@ -102,13 +102,21 @@ pub struct Usage {
 pub fn usage(root: &Root, path: &Path) -> Result<Usage, Errno> {
     let place = root.place_at(&[path.as_bytes()], OFlags::empty())?;
     let stat = fstatvfs(&place)?;
-    let used = stat.f_blocks.saturating_sub(stat.f_bfree);
-    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-    Ok(Usage {
-        used: bytes(used),
-        total: bytes(used.saturating_add(stat.f_bavail)),
-        total_privileged: bytes(stat.f_blocks),
-    })
+    let [blocks, free, available] = [stat.f_blocks, stat.f_bfree, stat.f_bavail];
+    Ok(Usage::of(blocks, free, available, stat.f_frsize))
+}
+
+impl Usage {
+    /// From the numbers of all blocks, of the free ones, and of those free for anybody.
+    fn of(blocks: u64, free: u64, available: u64, block_bytes: u64) -> Self {
+        let used = blocks.saturating_sub(free);
+        let bytes = |blocks: u64| blocks.saturating_mul(block_bytes);
+        Self {
+            used: bytes(used),
+            total: bytes(used.saturating_add(available)),
+            total_privileged: bytes(blocks),
+        }
+    }
 }
 
 /// Where the modules of the running kernel lie.
@@ -138,6 +146,20 @@ pub fn load_module(directory: &Root, file: &[u8], parameters: &[u8]) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_for_root_is_in_use_by_nobody_and_free_for_nobody() {
+        let usage = Usage::of(1000, 400, 350, 4096);
+        let expected = Usage {
+            used: 600 * 4096,
+            total: 950 * 4096,
+            total_privileged: 1000 * 4096,
+        };
+        assert_eq!(usage, expected);
+        // Whatever a file system says, there is a sum.
+        let odd = Usage::of(1, 2, u64::MAX, u64::MAX);
+        assert_eq!((odd.used, odd.total), (0, u64::MAX));
+    }
 
     #[test]
     fn a_mount_point_is_told_from_a_directory() {
