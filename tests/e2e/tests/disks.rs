@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use gaunt_e2e::checks::Checks;
-use gaunt_e2e::client::request;
+use gaunt_e2e::client::{Client, request};
 use gaunt_e2e::compare::{compare, differ};
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::disk::{self, Fs};
@@ -112,7 +112,8 @@ fn disks_of_every_kind_are_the_same() {
         )
         .disk_as(
             &image("3-2.raw", Fs::Ext4),
-            "scsi-hd,bus=scsi.0,scsi-id=3,lun=2,serial=two,wwn=0x5000c50015ea71ac",
+            // Takes no orders to forget what is not in use.
+            "scsi-hd,bus=scsi.0,scsi-id=3,lun=2,serial=two,wwn=0x5000c50015ea71ac,discard_granularity=0",
         )
         .qemu(&["-device", "piix3-ide,id=piix"])
         .disk_as(&image("ide0.raw", Fs::Ext4), "ide-hd,bus=piix.0,unit=1")
@@ -147,6 +148,29 @@ fn disks_of_every_kind_are_the_same() {
             format!("{count} elements")
         });
     }
+    checks.run("how full each file system is, to the byte", || {
+        // Nothing writes to them; the agent keeps numbers apart from what else is compared, because
+        // on a machine that is at work they change.
+        let sizes = |client: &mut Client| -> BTreeMap<String, [u64; 3]> {
+            let list = client.get("guest-get-fsinfo");
+            let list = list.as_array().expect("a list").iter();
+            list.map(|fs| {
+                let place = fs["mountpoint"].as_str().expect("a place").to_owned();
+                let bytes = ["used-bytes", "total-bytes", "total-bytes-privileged"]
+                    .map(|name| fs[name].as_u64().expect(name));
+                (place, bytes)
+            })
+            .collect()
+        };
+        let (here, there) = (sizes(&mut ours), sizes(&mut theirs));
+        assert_eq!(here, there);
+        let kept = here.values().filter(|[_, total, all]| total < all).count();
+        assert!(kept > 2, "no blocks are kept for root: {here:?}");
+        format!(
+            "{} file systems, {kept} of which keep some for root",
+            here.len()
+        )
+    });
     checks.run("each disk is where it was put", || {
         let disks = ours.get("guest-get-disks");
         let disks = disks.as_array().expect("a list");
@@ -236,6 +260,74 @@ fn disks_of_every_kind_are_the_same() {
         let bound = list.as_array().expect("a list").iter();
         assert!(!bound.clone().any(|fs| fs["mountpoint"] == "/mnt/i"));
         format!("{} file systems", bound.count())
+    });
+    checks.run("what cannot be trimmed says so and stops nothing", || {
+        let mut outcomes = [&mut ours, &mut theirs].map(|client| {
+            let reply = client.get("guest-fstrim");
+            let paths = reply["paths"].as_array().expect("a list").iter();
+            let by_path: BTreeMap<String, Value> = paths
+                .map(|path| {
+                    let name = path["path"].as_str().expect("a path").to_owned();
+                    (name, path["error"].clone())
+                })
+                .collect();
+            by_path
+        });
+        let [here, there] = &mut outcomes;
+        assert_eq!(here, there);
+        let refused = here.values().filter(|error| !error.is_null());
+        let refused: Vec<&Value> = refused.collect();
+        assert!(refused.contains(&&json!("trim not supported")), "{here:?}");
+        assert!(refused.len() < here.len(), "nothing was trimmed: {here:?}");
+        format!("{} of {} are not", refused.len(), here.len())
+    });
+    checks.run("a file system that cannot be frozen is named, and the rest is thawed", || {
+        // One whose disk has gone bad since it was mounted.
+        let shell = guest.shell();
+        let dm = format!("DM_DISABLE_UDEV=1 {}", dmsetup.display());
+        shell.run(&format!(
+            "umount /data; n=$(cat /sys/block/vda/size); \
+             echo 0 $n linear /dev/vda 0 | {dm} create bad; mount -t ext4 /dev/mapper/bad /mnt/e; \
+             umount /mnt/d; mount -t ext4 /dev/nvme0n1 /mnt/d; \
+             echo 0 $n error | {dm} reload bad; {dm} suspend --nolockfs --noflush bad; {dm} resume bad"
+        ));
+        shell.run("(echo x >/mnt/e/x; sync) 2>/dev/null; true");
+        let which = json!({ "mountpoints": ["/mnt/d", "/mnt/e"] });
+        for client in [&mut ours, &mut theirs] {
+            let refused = client.try_call("guest-fsfreeze-freeze-list", which.clone());
+            let said = refused.expect_err("one cannot be frozen").desc;
+            assert_eq!(said, "failed to freeze /mnt/e: Input/output error");
+            assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
+            guest.shell().run("echo x >/mnt/d/written; sync /mnt/d/written");
+        }
+        guest.shell().run("umount /mnt/e");
+        "failed to freeze /mnt/e: Input/output error".into()
+    });
+    checks.run("a freeze that fails half-way thaws what it froze", || {
+        // Frozen in the reverse order of mounting: the disk in the open first, then the one that
+        // another mount has covered since.
+        let shell = guest.shell();
+        shell.run(
+            "umount /mnt/d /mnt/c; mkdir -p /cover/sub; mount -t ext4 /dev/loop3 /cover/sub; \
+             mount -t ext4 /dev/nvme0n1 /mnt/d; mount -t tmpfs none /cover",
+        );
+        let which = json!({ "mountpoints": ["/mnt/d", "/cover/sub"] });
+        for client in [&mut ours, &mut theirs] {
+            let refused = client.try_call("guest-fsfreeze-freeze-list", which.clone());
+            let said = refused.expect_err("one cannot be opened").desc;
+            assert_eq!(said, "failed to open /cover/sub: No such file or directory");
+            assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
+            // It would hang if the disk were still frozen.
+            guest.shell().run("echo x >/mnt/d/written; sync");
+        }
+        guest.shell().run("umount /cover");
+        let [here, there] = [&mut ours, &mut theirs].map(|client| {
+            let frozen = client.call("guest-fsfreeze-freeze-list", which.clone());
+            (frozen, client.get("guest-fsfreeze-thaw"))
+        });
+        assert_eq!(here, (json!(2), json!(2)));
+        assert_eq!(here, there);
+        "failed to open /cover/sub; then 2 frozen and thawed".into()
     });
     checks.finish();
 }

@@ -1,0 +1,133 @@
+//! What the kernel refuses: system calls made to fail by strace, under both agents, which must say
+//! the same and go on as before.
+
+use gaunt_e2e::agent::Agent;
+use gaunt_e2e::client::Client;
+use gaunt_e2e::process::Process;
+use gaunt_e2e::scratch::Scratch;
+use gaunt_e2e::wait;
+use serde_json::{Value, json};
+
+/// Both agents, and a client of each.
+fn both() -> [(Agent, Client); 2] {
+    [Agent::gaunt(&[]), Agent::reference(&[])].map(|agent| {
+        let client = agent.client();
+        (agent, client)
+    })
+}
+
+/// Makes system calls of an agent and its children fail as long as what it gives is there.
+fn inject(agent: &Agent, calls: &str, error: &str) -> Process {
+    let log = agent.state().join("calls");
+    let fault = format!("inject={calls}:error={error}");
+    let trace = format!("trace={calls}");
+    agent.trace(&[
+        "-o",
+        log.to_str().expect("a plain path"),
+        "-e",
+        &trace,
+        "-e",
+        &fault,
+    ])
+}
+
+fn stop(mut tracer: Process, agent: &Agent) {
+    tracer.signal(libc::SIGINT);
+    assert!(tracer.wait(wait::ANSWER).is_some());
+    wait::expect("the tracer to let go", wait::ANSWER, || {
+        agent.status("TracerPid") == 0
+    });
+}
+
+/// The error of a command while calls fail.
+fn refused(
+    (agent, client): &mut (Agent, Client),
+    (calls, error): (&str, &str),
+    command: &str,
+    arguments: &Value,
+) -> String {
+    let tracer = inject(agent, calls, error);
+    let outcome = client.try_call(command, arguments.clone());
+    stop(tracer, agent);
+    let refusal = outcome.expect_err(command);
+    assert_eq!(refusal.class, "GenericError");
+    refusal.desc
+}
+
+#[test]
+fn a_new_file_without_its_permissions_is_taken_back() {
+    let scratch = Scratch::new();
+    scratch.give_away();
+    let path = scratch.join("new");
+    let expected = format!(
+        "failed to set permission 0666 on new file '{}' (mode: 'w+'): Operation not permitted",
+        path.display()
+    );
+    for mut pair in both() {
+        let arguments = json!({ "path": path, "mode": "w+" });
+        let said = refused(
+            &mut pair,
+            ("fchmod", "EPERM"),
+            "guest-file-open",
+            &arguments,
+        );
+        assert_eq!(said, expected);
+        assert!(!path.exists());
+        let (_, client) = &mut pair;
+        let handle = client.call("guest-file-open", arguments);
+        client.call("guest-file-close", json!({ "handle": handle }));
+        std::fs::remove_file(&path).expect("the file is there");
+    }
+}
+
+#[test]
+fn a_close_that_fails_is_said_once_and_leaves_nothing_behind() {
+    let [mut pair, _] = both();
+    let open = json!({ "path": "/dev/zero" });
+    let handle = pair.1.call("guest-file-open", open);
+    let arguments = json!({ "handle": handle });
+    let said = refused(&mut pair, ("close", "EIO"), "guest-file-close", &arguments);
+    assert_eq!(said, "failed to close handle: Input/output error");
+    // Q16: with qemu-ga the second one is the end of the agent.
+    let (_, client) = &mut pair;
+    let gone = client.try_call("guest-file-close", arguments);
+    let gone = gone.expect_err("it is closed").desc;
+    assert_eq!(gone, format!("handle '{handle}' has not been found"));
+    assert_eq!(client.get("guest-ping"), json!({}));
+}
+
+#[test]
+fn without_a_socket_both_say_why_there_are_no_interfaces() {
+    for mut pair in both() {
+        let said = refused(
+            &mut pair,
+            ("socket", "EMFILE"),
+            "guest-network-get-interfaces",
+            &json!({}),
+        );
+        assert_eq!(said, "getifaddrs failed: Too many open files");
+        let list = pair.1.get("guest-network-get-interfaces");
+        assert!(!list.as_array().expect("a list").is_empty());
+    }
+}
+
+#[test]
+fn without_a_process_both_say_why_nothing_runs() {
+    const FORKS: &str = "clone,clone3,fork,vfork";
+    let [mut pair, _] = both();
+    let program = json!({ "path": "/bin/true" });
+    let said = refused(&mut pair, (FORKS, "EAGAIN"), "guest-exec", &program);
+    assert!(
+        said.ends_with("Resource temporarily unavailable") || said.ends_with("unavailable)"),
+        "{said}"
+    );
+    // A command that has a child do its work, and one that has not.
+    let said = refused(&mut pair, (FORKS, "EAGAIN"), "guest-get-disks", &json!({}));
+    assert_eq!(
+        said,
+        "failed to create child process: Resource temporarily unavailable"
+    );
+    let (_, client) = &mut pair;
+    assert!(client.get("guest-get-disks").is_array());
+    assert!(client.call("guest-exec", program)["pid"].is_i64());
+}
