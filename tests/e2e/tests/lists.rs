@@ -50,6 +50,33 @@ fn long_lists_are_whole() {
         assert_eq!(list.len(), INTERFACES + 2);
         evidence
     });
+    checks.run("the order of interfaces and of their addresses", || {
+        // Given in the order that clients are least served by.
+        for address in ["169.254.7.7/16", "fe80::7/64", "fd00::7/64", "192.0.2.7/24"] {
+            let set = format!("ip addr add {address} dev dummy7");
+            guest.shell().run(&set);
+        }
+        let list = ours.get(INTERFACES_OF);
+        let list = list.as_array().expect("a list");
+        let names: Vec<&Value> = list.iter().map(|interface| &interface["name"]).collect();
+        // The one that is hardware, those that are not, and the one that leads nowhere.
+        assert_eq!(
+            (names[0], names.last()),
+            (&json!("eth0"), Some(&&json!("lo")))
+        );
+        let seventh = list.iter().find(|interface| interface["name"] == "dummy7");
+        let addresses = seventh.expect("it is listed")["ip-addresses"].as_array();
+        let addresses = addresses.expect("a list").iter();
+        let texts: Vec<&str> = addresses
+            .filter_map(|address| address["ip-address"].as_str())
+            .collect();
+        assert_eq!(texts[..3], ["192.0.2.7", "fd00::7", "169.254.7.7"]);
+        assert!(
+            texts[3..].iter().all(|text| text.starts_with("fe80:")),
+            "{texts:?}"
+        );
+        texts.join(", ")
+    });
     for hundred in 0..ADDRESSES / 100 {
         guest.shell().run(&format!(
             "for n in $(seq 100); do \
