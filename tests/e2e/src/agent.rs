@@ -31,7 +31,18 @@ impl Agent {
         Agent::start(&program("qemu-ga", "qemu-guest-agent"), arguments)
     }
 
+    /// Starts gaunt under callgrind, which counts its instructions.
+    pub fn counted() -> Agent {
+        let valgrind = program("valgrind", "valgrind");
+        let words = ["--tool=callgrind", "--callgrind-out-file=/dev/null"];
+        Agent::start_by(Some((&valgrind, &words)), &agent_binary(), &[])
+    }
+
     fn start(binary: &Path, arguments: &[&str]) -> Agent {
+        Agent::start_by(None, binary, arguments)
+    }
+
+    fn start_by(by: Option<(&Path, &[&str])>, binary: &Path, arguments: &[&str]) -> Agent {
         let scratch = Scratch::new();
         // A copy, because the account it will run as need not reach the source tree.
         let copy = scratch.join("agent");
@@ -40,7 +51,14 @@ impl Agent {
         std::fs::create_dir(&state).expect("a directory");
         let log = std::fs::File::create(scratch.join("log")).expect("a log file");
         scratch.give_away();
-        let mut command = Command::new(&copy);
+        let mut command = match by {
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(&copy);
+                command
+            }
+            None => Command::new(&copy),
+        };
         command
             .args(["-m", "unix-listen", "-p"])
             .arg(scratch.join("socket"));
@@ -78,6 +96,16 @@ impl Agent {
     /// Connects to it.
     pub fn client(&self) -> Client {
         Client::connect(&self.socket())
+    }
+
+    /// Ends one that is counted; gives its instructions, all of them.
+    pub fn instructions(mut self) -> u64 {
+        self.process.signal(libc::SIGTERM);
+        assert!(self.process.wait(wait::ANSWER).is_some());
+        let log = self.log();
+        let line = log.split("Collected : ").nth(1);
+        let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        number.unwrap_or_else(|| panic!("no count in:\n{log}"))
     }
 
     /// Its process.
