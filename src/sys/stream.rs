@@ -32,7 +32,8 @@ pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
     };
     let name = path.to_bytes();
     for (byte, given) in address.sun_path.iter_mut().zip(name) {
-        *byte = given.cast_signed();
+        // A character of C, which has a sign on some processors.
+        *byte = *given as _;
     }
     let len = core::mem::offset_of!(libc::sockaddr_un, sun_path) + name.len();
     if len > size_of_val(&address) {
