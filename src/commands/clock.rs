@@ -4,9 +4,9 @@
 //! second. Without a time the hardware clock is read instead; it tells no more than the second, of
 //! which the middle is taken, as the kernel does at its start.
 //!
-//! Differences from qemu-ga: no program is needed, and no second waited for. Where there is no
-//! hardware clock, or no node of it in /dev, a time that is given is set all the same. The years that
-//! can be set are those of UTC.
+//! Differences from qemu-ga: the time has nanoseconds, not microseconds; no program is needed, and no
+//! second waited for. Where there is no hardware clock, or no node of it in /dev, a time that is given
+//! is set all the same. The years that can be set are those of UTC.
 //!
 //! TZ means what it means to the C library (`probe::time_zone`); bare offsets such as `+05:30`,
 //! which GLib takes besides, are no names of a zone and thus UTC.

@@ -13,7 +13,7 @@
 //! Differences from qemu-ga: without `env`, variables that the agent itself has none of are added
 //! ([`DEFAULTS`]); a program that has ended is reported as such within half a second, with what it
 //! wrote, even if something it left in the background still holds its output (qemu-ga waits for
-//! that); the capture modes `stdout` and `stderr` work every time (Q26); a number nobody knows is
+//! that), which then counts as truncated and is read no further; the capture modes `stdout` and `stderr` work every time (Q26); a number nobody knows is
 //! named (Q27); there is an end to how many results are kept; arguments are never logged.
 
 use core::ffi::CStr;

@@ -401,6 +401,10 @@ fn what_is_left_in_the_background_holds_nothing_up() {
     let status = run(&mut client, arguments);
     let took = begun.elapsed();
     assert_eq!(decode(&status["out-data"]), b"before");
+    // More might have come of who still holds them.
+    for name in ["out-truncated", "err-truncated"] {
+        assert_eq!(status[name], true, "{name}");
+    }
     assert_eq!(status["exitcode"], 0);
     assert!(
         took > Duration::from_millis(400) && took < Duration::from_secs(5),
