@@ -276,6 +276,8 @@ impl Machine {
             directory,
             _scratch: scratch,
             reference: self.reference,
+            reset_ends: self.reset_ends,
+            heard: 0,
         }
     }
 }
@@ -296,7 +298,13 @@ pub struct Guest {
     directory: PathBuf,
     _scratch: Option<Scratch>,
     reference: Option<PathBuf>,
+    reset_ends: bool,
+    /// How much of the first serial port is of no account any more.
+    heard: usize,
 }
+
+/// How long a guest is waited for before it is looked at whether its kernel stalled.
+const TURN: Duration = Duration::from_secs(10);
 
 impl Guest {
     /// Where its sockets and logs are.
@@ -312,10 +320,37 @@ impl Guest {
     /// Connects to the agent's port and gets in step with the agent, waiting for the boot if need be.
     pub fn client(&mut self) -> Client {
         let mut client = Client::connect(&self.agent_socket());
-        if client.sync(wait::BOOT).is_none() {
+        if !self.comes_up(|_| client.sync(TURN).is_some()) {
             self.fail("the agent does not answer on its port");
         }
         client
+    }
+
+    /// Waits, a turn at a time, until the guest `is_up`. A kernel that stalled is started anew.
+    fn comes_up(&mut self, mut is_up: impl FnMut(&mut Guest) -> bool) -> bool {
+        let mut end = Instant::now() + wait::BOOT;
+        let mut boots = 1;
+        while Instant::now() < end && self.qemu.ended().is_none() {
+            if is_up(self) {
+                self.heard = self.serial().len();
+                if boots > 1 && self.reset_ends {
+                    self.qmp("set-action", json!({ "reboot": "shutdown" }));
+                }
+                return true;
+            }
+            let serial = self.serial();
+            let new = serial.get(self.heard..).unwrap_or_default();
+            if boots < wait::BOOTS && new.contains(wait::STALLED) {
+                eprintln!("the guest's kernel stalled at its start: once more");
+                self.heard = serial.len();
+                self.qmp("set-action", json!({ "reboot": "reset" }));
+                self.qmp("system_reset", json!({}));
+                self.event("RESET", wait::ANSWER);
+                boots += 1;
+                end = Instant::now() + wait::BOOT;
+            }
+        }
+        false
     }
 
     /// Starts qemu-ga in the guest and connects to it.
@@ -339,7 +374,7 @@ impl Guest {
 
     /// Waits until the guest's shell is served, as it is once after each boot.
     pub fn wait_shell(&mut self) {
-        if !self.shell.wait_boot(wait::BOOT) {
+        if !self.comes_up(|guest| guest.shell.wait_boot(TURN)) {
             self.fail("the guest serves no shell");
         }
     }

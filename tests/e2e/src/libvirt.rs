@@ -79,13 +79,23 @@ impl Libvirt {
 
     /// Starts the domain; gives its shell, and waits until libvirt sees the agent.
     pub fn boot(&self) -> GuestShell {
-        self.ok(&["start", DOMAIN]);
-        let mut shell = GuestShell::connect(&self.scratch.join("shell"));
-        if !shell.wait_boot(wait::BOOT) {
-            self.fail("the guest serves no shell");
+        for _ in 0..wait::BOOTS {
+            self.ok(&["start", DOMAIN]);
+            let mut shell = GuestShell::connect(&self.scratch.join("shell"));
+            if shell.wait_boot(wait::BOOT) {
+                self.wait_agent();
+                return shell;
+            }
+            let serial = std::fs::read_to_string(self.scratch.join("serial"));
+            if !serial.is_ok_and(|said| said.contains(wait::STALLED)) {
+                break;
+            }
+            eprintln!(
+                "the guest's kernel stalled at its start, which is not the agent's: once more"
+            );
+            self.ok(&["destroy", DOMAIN]);
         }
-        self.wait_agent();
-        shell
+        self.fail("the guest serves no shell")
     }
 
     /// Waits until libvirt sees the agent and has an answer from it.

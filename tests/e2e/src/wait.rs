@@ -5,6 +5,13 @@ use std::time::{Duration, Instant};
 /// What a guest under software emulation on a busy machine may need to boot and answer.
 pub const BOOT: Duration = Duration::from_secs(90);
 
+/// How often a guest is started whose kernel stalls before anything of ours runs in it.
+pub const BOOTS: usize = 3;
+
+/// What a kernel says that has lost the timer of a processor at its start. QEMU's software emulation
+/// of several processors does that to it now and then on a busy machine.
+pub const STALLED: &str = "rcu_preempt kthread timer wakeup didn't happen";
+
 /// What one answer may take, likewise.
 pub const ANSWER: Duration = Duration::from_secs(30);
 
