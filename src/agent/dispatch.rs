@@ -41,7 +41,7 @@ impl Context {
 /// Deals with what came from a client.
 #[inline(never)]
 pub(super) fn handle(event: Event, slot: &mut Slot, context: &mut Context) {
-    let owner = slot.owner();
+    let (owner, start) = (slot.owner(), slot.out.len());
     let (message, out) = (slot.message.bytes(), &mut slot.out);
     let busy = match event {
         Event::NeedMore => return,
@@ -55,7 +55,13 @@ pub(super) fn handle(event: Event, slot: &mut Slot, context: &mut Context) {
         Event::Nesting => refuse(out, Phrase::NestingLimit, b""),
     };
     match busy {
-        Busy::No => slot.message_done(),
+        Busy::No => {
+            // Whoever asked has left while this waited for its turn.
+            if slot.orphaned {
+                slot.out.truncate(start);
+            }
+            slot.message_done();
+        }
         _ => slot.wait(busy),
     }
     slot.reading = context.state.files.reading.take();
@@ -166,6 +172,8 @@ pub(super) fn reply(owner: Owner, whole: bool, started: Option<i32>, slots: &mut
         return;
     };
     slot.news = true;
+    // What there was no room for is not there.
+    let whole = whole && slot.out.whole().is_ok();
     if slot.busy == Busy::Fetch && slot.reading.is_some() {
         return reading::take_over(slot, whole);
     }

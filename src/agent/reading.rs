@@ -47,9 +47,6 @@ pub(super) fn go_on(slot: &mut Slot, context: &mut Context) {
     }
     let done = reading.done;
     slot.reading = None;
-    out.keep_mapping(false);
-    // Gives back memory.
-    out.truncate(out.len());
     let mut reply = dispatch::reopen(slot.message.bytes(), out);
     let outcome = match stop {
         Stop::Failed(errno) if done == 0 => {
@@ -64,8 +61,15 @@ pub(super) fn go_on(slot: &mut Slot, context: &mut Context) {
         }
     };
     reply.finish(outcome);
+    out.keep_mapping(false);
+    // Gives back memory.
+    out.truncate(out.len());
     slot.message_done();
 }
+
+/// Room for what follows the text of a reply: it is taken with each piece, because a reply that has
+/// begun to leave has to have an end.
+const END_BYTES: usize = 64;
 
 /// Adds the text of the next `most` bytes to `out`, behind the beginning of the reply if it is the
 /// first.
@@ -83,8 +87,10 @@ fn add_piece(
     }
     let text = out.len();
     let (mut len, mut stop, mut text_len) = (0, Stop::Failed(Errno::NOMEM), 0);
-    if let Ok(room) = out.extend(encoded_len(piece)) {
-        let from = room.len() / 4;
+    let most_text = encoded_len(piece);
+    if let Ok(room) = out.extend(most_text + END_BYTES) {
+        let room = &mut room[..most_text];
+        let from = most_text / 4;
         match state.files.handles.get(reading.handle) {
             Ok(file) => {
                 let room = &mut room[from..from + piece];

@@ -51,17 +51,22 @@ pub(super) const OPEN: Slow = Slow {
 };
 
 fn open(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let text = args.string(const { place(FILE_OPEN, "mode") });
-    let text = text.map_or(&b"r"[..], Str::raw);
+    let mode = args.string(const { place(FILE_OPEN, "mode") });
+    let given = args.string(const { place(FILE_OPEN, "path") });
+    let given = given.unwrap_or_default();
+    // All of both, though no mode or path is that long, because errors have them; decoded they are
+    // not longer.
+    let len = mode.unwrap_or_default().raw().len() + given.raw().len();
+    let mut room = Buffer::lasting(len);
+    let mut decoded = |string: Str<'_>| {
+        let _ = string.decode(&mut *room);
+        room.take()
+    };
+    let text = mode.map_or(&b"r"[..], &mut decoded);
     let Some(mode) = OpenMode::parse(text) else {
         return Err(reply.say(Phrase::InvalidOpenMode, &[text], 0));
     };
-    let given = args.string(const { place(FILE_OPEN, "path") });
-    // All of it, though no path is that long, because the error has it; decoded it is not longer.
-    let given = given.unwrap_or_default();
-    let mut room = Buffer::lasting(given.raw().len());
-    let _ = given.decode(&mut *room);
-    let given = room.take();
+    let given = decoded(given);
     let mut path = Path::of(&[given]);
     // The agent's, not that of this child, which will be gone when the file is read.
     if let Some(rest) = given.strip_prefix(b"/proc/self") {

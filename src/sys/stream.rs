@@ -31,6 +31,10 @@ pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
         sun_path: [0; 108],
     };
     let name = path.to_bytes();
+    if name.is_empty() {
+        // To the kernel that would be a name of its own choice.
+        return Err(Errno::NOENT);
+    }
     for (byte, given) in address.sun_path.iter_mut().zip(name) {
         // A character of C, which has a sign on some processors.
         *byte = *given as _;

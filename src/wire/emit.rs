@@ -427,9 +427,9 @@ impl Out<'_> {
         let mut run = heapless::Vec::<u8, 64>::new();
         while let Some(byte) = next() {
             // Runs are cut before a byte that begins a character, so never inside one; a character
-            // takes at most four bytes.
+            // takes at most four bytes, and what is none at most six.
             let begins = byte & 0xC0 != 0x80;
-            if (run.len() >= 60 && begins) || run.is_full() {
+            if (run.len() >= 58 && begins) || run.is_full() {
                 self.escape(&run);
                 run.clear();
             }

@@ -795,36 +795,37 @@ fn code_unit(text: &[u8]) -> u32 {
 /// Stands for ill-formed UTF-8.
 pub(super) const ILL_FORMED: u32 = u32::MAX;
 
-/// The character that `text` begins with, whose first byte is no ASCII, and its length: of what is ill
-/// formed, that of a maximal part. C0 80 is U+0000.
+/// The character that `text` begins with, whose first byte is no ASCII, and its length: that of what
+/// the first byte promises, or of what there is of it, whether it is well formed or not. C0 80 is
+/// U+0000.
 pub(super) fn utf8(text: &[u8]) -> (u32, usize) {
     let mut bytes = text.iter().copied();
     let lead = bytes.next().unwrap_or(0);
-    let (last, mut code) = match lead {
-        0xc0..=0xdf => (1usize, lead & 0x1f),
-        0xe0..=0xef => (2, lead & 0x0f),
-        0xf0..=0xf4 => (3, lead & 0x07),
+    // As UTF-8 was once meant to go on. The least that may be as long as that is of no use where
+    // nothing is well formed.
+    let (more, least) = match lead {
+        0xc0..=0xdf => (1, 0x80),
+        0xe0..=0xef => (2, 0x800),
+        0xf0..=0xf7 => (3, 0x1_0000),
+        0xf8..=0xfb => (4, u32::MAX),
+        0xfc..=0xfd => (5, u32::MAX),
         _ => return (ILL_FORMED, 1),
     };
-    let mut len = 1usize;
-    let mut value = u32::from(code);
-    while len <= last {
-        code = bytes.next().unwrap_or(0);
-        if code & 0xc0 != 0x80 {
+    // What the first byte has of the number: all below its first zero.
+    let mut value = u32::from(lead) & 0x3fu32.wrapping_shr(more);
+    let (mut len, mut left) = (1usize, more);
+    while left > 0 {
+        let byte = bytes.next().unwrap_or(0);
+        if byte & 0xc0 != 0x80 {
             return (ILL_FORMED, len);
         }
-        value = value << 6 | u32::from(code & 0x3f);
-        // The second byte already tells what is too long, a surrogate or beyond the last.
-        let is_right = len > 1
-            || match last {
-                1 => value == 0 || value >= 0x80,
-                2 => value >= 0x20 && value >> 5 != 0x1b,
-                _ => matches!(value, 0x10..0x110),
-            };
-        if !is_right {
-            return (ILL_FORMED, 1);
-        }
+        value = value.wrapping_shl(6) | u32::from(byte & 0x3f);
         len = len.wrapping_add(1);
+        left = left.wrapping_sub(1);
+    }
+    let is_long = value < least && (value, more) != (0, 1);
+    if is_long || !is_character(value) {
+        value = ILL_FORMED;
     }
     (value, len)
 }
