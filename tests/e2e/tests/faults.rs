@@ -131,3 +131,34 @@ fn without_a_process_both_say_why_nothing_runs() {
     assert!(client.get("guest-get-disks").is_array());
     assert!(client.call("guest-exec", program)["pid"].is_i64());
 }
+
+#[test]
+fn a_read_for_which_there_is_no_memory_has_an_end_all_the_same() {
+    let agent = Agent::gaunt(&[]);
+    let scratch = Scratch::new();
+    scratch.give_away();
+    let path = scratch.join("file");
+    std::fs::write(&path, [b'x'; 16_384]).expect("a file");
+    let mut client = agent.client();
+    let handle = client.call("guest-file-open", json!({ "path": path }));
+    let tracer = inject(&agent, "mmap,mremap", "ENOMEM");
+    let (mut refused, mut read) = (0, 0);
+    // Around what fits where replies rest: the text alone, the text and its end, and neither.
+    for count in (5_900..6_300).step_by(7) {
+        let from = json!({ "handle": handle, "offset": 0, "whence": 0 });
+        client.call("guest-file-seek", from);
+        let arguments = json!({ "handle": handle, "count": count });
+        match client.try_call("guest-file-read", arguments) {
+            Ok(reply) => {
+                assert_eq!(reply["count"], count);
+                read += 1;
+            }
+            Err(refusal) => {
+                assert_eq!(refusal.desc, "failed to read file: Cannot allocate memory");
+                refused += 1;
+            }
+        }
+    }
+    stop(tracer, &agent);
+    assert!(refused > 0 && read > 0, "{refused} refused, {read} read");
+}

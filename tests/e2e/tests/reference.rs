@@ -114,6 +114,27 @@ fn what_is_not_a_request_gets_the_same_errors() {
         b"\xe2\x82\xac",
     ];
     rows.extend(raw.iter().map(|row| row.to_vec()));
+    // What is no character, well formed or not, shown in an error: one replacement each.
+    let sequences: [&[u8]; 17] = [
+        b"\x80",
+        b"\xc1\x81",
+        b"\xc0\x80",
+        b"\xe0",
+        b"\xe0\x80\x80",
+        b"\xe2\x80\x28",
+        b"\xed\xa0",
+        b"\xed\xa0\x80\xed\xa0\x80",
+        b"\xef\xb7\x90",
+        b"\xef\xbf\xbf",
+        b"\xf0\x80\x80\x80",
+        b"\xf0\x9f\x98",
+        b"\xf0\x9f\xbf\xbf",
+        b"\xf4\x90\x80\x80",
+        b"\xf5\x80\x80\x80",
+        b"\xf8\x88\x80\x80\x80\xf8\x80\x41",
+        b"\xfc\x84\x80\x80\x80\x80",
+    ];
+    rows.extend(sequences.map(|bytes| [b"\"", bytes, b"\x01\n"].concat()));
     // Texts that are cut, and those that are not.
     rows.push("k".repeat(3000).into_bytes());
     rows.push(format!("\"{}\x01", "s".repeat(3000)).into_bytes());
@@ -188,7 +209,19 @@ fn arguments_that_are_wrong_get_the_same_errors() {
         ("guest-exec", "path"),
         ("guest-exec-status", "pid"),
     ];
-    let mut rows = Vec::new();
+    // Words that are spelled with escapes are words all the same.
+    let mut rows = [
+        r#"{"execute":"guest-file-open","arguments":{"path":"/no/such","mode":"r\u002B"}}"#,
+        r#"{"execute":"guest-file-open","arguments":{"path":"/no/\u0073uch","mode":"\u0077b\u002b"}}"#,
+        r#"{"execute":"guest-file-open","arguments":{"path":"/no/such","mode":"r\n\ud83d\ude00"}}"#,
+        r#"{"execute":"guest-shutdown","arguments":{"mode":"\u0068alt\u0020"}}"#,
+        r#"{"execute":"guest-exec","arguments":{"path":"/no/such","capture-output":"\u0073tdout"}}"#,
+        r#"{"execute":"guest-file-seek","arguments":{"handle":7,"offset":0,"whence":"\u0073et"}}"#,
+        r#"{"execute":"guest-ping","arguments":{"\u0078":1}}"#,
+        r#"{"\u0065xecute":"guest-p\u0069ng","arg\u0075ments":{}}"#,
+    ]
+    .map(str::to_owned)
+    .to_vec();
     let mut walked = BTreeSet::new();
     for command in common_commands() {
         // Reported after everything that is known has been accepted, and before anything is done.
