@@ -68,14 +68,16 @@ fn describe(root: &Root, mount: &Mount<'_>, object: &mut Object<'_, '_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::store::Store;
     use crate::probe::block::testing::Tree;
+    use crate::sys::mem::Buffer;
 
     fn reply(root: &Root) -> String {
-        let mut out = heapless::Vec::<u8, 65536>::new();
+        let mut out = Buffer::growing(1 << 22);
         let mut reply = Reply::new(&mut out);
         let outcome = list(root, &mut reply).map(|_| ());
         reply.finish(outcome);
-        String::from_utf8(out.to_vec()).unwrap()
+        String::from_utf8(out.bytes().to_vec()).unwrap()
     }
 
     /// The reply without its frame, an element a line.
@@ -142,6 +144,27 @@ mod tests {
         let no_link = ("sys/dev/block/254:1", "a file");
         let tree = Tree::new("fsinfo-no-link", &[table, no_link]);
         assert_eq!(elements(&tree.root), expected);
+    }
+
+    #[test]
+    fn thousands_of_file_systems_are_all_listed() {
+        // Each its own device, which sysfs does not know, so that nothing makes one of two.
+        let line = |n: u32| {
+            let (major, minor) = (259 + n / 256, n % 256);
+            format!(
+                "{} 1 {major}:{minor} / /mnt/{n} rw - ext4 /dev/x rw\n",
+                22 + n
+            )
+        };
+        let table: String = (0..2000).map(line).collect();
+        let tree = Tree::new("fsinfo-many", &[("proc/self/mountinfo", &table)]);
+        let reply = elements(&tree.root);
+        let places = reply.lines().map(|element| {
+            let (_, rest) = element.split_once("\"mountpoint\": \"/mnt/").unwrap();
+            let (number, _) = rest.split_once('"').unwrap();
+            number.parse::<u32>().unwrap()
+        });
+        assert!(places.eq((0..2000).rev()), "{reply}");
     }
 
     #[test]
