@@ -97,8 +97,11 @@ pub(super) fn get_memory_block_info(
 fn block_size(root: &Root, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let mut buffer = [0; 24];
     let directory = MEMORY.directory.as_bytes();
-    let errno = match root.read_at(&[directory, BLOCK_SIZE.as_bytes()], &mut buffer) {
-        Ok([]) => None,
+    let fault = match root.read_at(&[directory, BLOCK_SIZE.as_bytes()], &mut buffer) {
+        Ok([]) => Fault {
+            step: Step::Read,
+            errno: None,
+        },
         Ok(size) => {
             let size = parse_hex(trim(size)).unwrap_or(0);
             let mut object = reply.object();
@@ -106,24 +109,18 @@ fn block_size(root: &Root, reply: &mut Reply<'_>) -> Result<(), Failed> {
             object.end();
             return Ok(());
         }
-        Err(errno) => Some(errno),
+        Err(errno) if root.has_at(&[directory]) != Ok(true) => {
+            return Err(cannot(reply, Phrase::CannotListMemory, errno));
+        }
+        Err(Errno::NOENT) => Fault::new(Step::Open, Errno::NOENT),
+        Err(errno) => Fault::new(Step::Read, errno),
     };
-    if let Some(errno) = errno
-        && root.has_at(&[directory]) != Ok(true)
-    {
-        return Err(cannot(reply, Phrase::CannotListMemory, errno));
-    }
-    let step = match errno {
-        Some(Errno::NOENT | Errno::ACCESS) => Step::Open,
-        _ => Step::Read,
-    };
-    Err(fail(reply, &MEMORY, 0, BLOCK_SIZE, Fault { step, errno }))
+    Err(fail(reply, &MEMORY, 0, BLOCK_SIZE, fault))
 }
 
 fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut outcome = Ok(());
     let mut part = 0;
-    let memory = core::ptr::eq(kind, &MEMORY);
     let mut list = reply.list();
     let listed = kind.each(root, &mut |number| {
         part = number;
@@ -136,9 +133,9 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     }
     match listed {
         Ok(()) => Ok(0),
-        Err(Errno::NOENT) if memory => Ok(0),
+        Err(Errno::NOENT) if kind.is_memory() => Ok(0),
         Err(errno) => {
-            let what = match memory {
+            let what = match kind.is_memory() {
                 true => Phrase::CannotListBlocks,
                 false => Phrase::CannotListParts,
             };
@@ -158,7 +155,7 @@ fn put(
     let online = kind.is_online(root, part);
     let online = online.map_err(|fault| (kind.file, fault))?;
     let removable = match online {
-        Some(_) if core::ptr::eq(kind, &MEMORY) => {
+        Some(_) if kind.is_memory() => {
             let removable = kind.is_removable(root, part);
             removable.map_err(|fault| (REMOVABLE, fault))?
         }
@@ -197,7 +194,7 @@ fn fail(
     mut file: &'static str,
     fault: Fault,
 ) -> Failed {
-    let memory = core::ptr::eq(kind, &MEMORY);
+    let memory = kind.is_memory();
     let call = match fault.step {
         Step::TakeOut => return reply.say_number(Phrase::CannotTakeOut, part),
         Step::Read if memory => Phrase::CannotReadSysfs,

@@ -4,6 +4,7 @@ use super::{COUNT, PREFIX, SILENT, all, is_enabled};
 use crate::base::texts::Name;
 use crate::state::State;
 use crate::wire::args::Args;
+use crate::wire::emit::word;
 use crate::wire::reply::{Failed, Reply};
 
 /// The version clients see: the level of QEMU's protocol that is spoken, then the agent's own.
@@ -18,7 +19,6 @@ pub(super) fn info(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Re
     for command in all() {
         let _ = commands.push(command);
     }
-    let word = |value| -> &[u8] { if value { b"true" } else { b"false" } };
     // The longest of the frequent replies: what is the same in all items is put down in large pieces.
     for (place, command) in commands.iter().enumerate().rev() {
         list.item().known(&[

@@ -77,15 +77,25 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn new(step: Step, errno: Errno) -> Self {
-        Self {
-            step,
-            errno: Some(errno),
-        }
+    /// An error of a step. Who is not allowed something was, as far as that goes, not allowed to open
+    /// the file.
+    pub fn new(step: Step, errno: Errno) -> Self {
+        let step = if errno == Errno::ACCESS {
+            Step::Open
+        } else {
+            step
+        };
+        let errno = Some(errno);
+        Self { step, errno }
     }
 }
 
 impl Kind {
+    /// Whether these are memory blocks, which are told of in other words than processors.
+    pub fn is_memory(&self) -> bool {
+        core::ptr::eq(self, &MEMORY)
+    }
+
     /// Calls `each` with the number of every part until it returns false.
     pub fn each(&self, root: &Root, each: &mut dyn FnMut(i64) -> bool) -> Result<(), Errno> {
         let prefix = self.prefix.as_bytes();
@@ -117,11 +127,7 @@ impl Kind {
         }
         let word = self.words[usize::from(online)];
         let told = root.tell(&[self.path(part, self.file).as_bytes()], word);
-        told.map_err(|errno| match errno {
-            // Not allowed to open it, as far as that goes.
-            Errno::ACCESS => Fault::new(Step::Open, errno),
-            errno => Fault::new(Step::Write, errno),
-        })
+        told.map_err(|errno| Fault::new(Step::Write, errno))
     }
 
     /// Whether a file of a part begins with `word`; `None` if there is no such file.
@@ -129,26 +135,21 @@ impl Kind {
     fn says(&self, root: &Root, part: i64, file: &str, word: &[u8]) -> Result<Option<bool>, Fault> {
         let mut buffer = [0; 24];
         let mut path = self.path(part, file);
-        let mut step = Step::Read;
-        let errno = match root.read(&path, &mut buffer) {
-            Ok([]) => None,
-            Ok(text) => return Ok(Some(text.starts_with(word))),
+        match root.read(&path, &mut buffer) {
+            Ok([]) => Err(Fault {
+                step: Step::Read,
+                errno: None,
+            }),
+            Ok(text) => Ok(Some(text.starts_with(word))),
             Err(Errno::NOENT) => {
                 path.truncate(path.len() - file.len());
                 if root.has(&path) == Ok(true) {
                     return Ok(None);
                 }
-                step = Step::Find;
-                Some(Errno::NOENT)
+                Err(Fault::new(Step::Find, Errno::NOENT))
             }
-            Err(errno) => {
-                if errno == Errno::ACCESS {
-                    step = Step::Open;
-                }
-                Some(errno)
-            }
-        };
-        Err(Fault { step, errno })
+            Err(errno) => Err(Fault::new(Step::Read, errno)),
+        }
     }
 
     /// The path of a file of a part; of its directory, if the name is empty.

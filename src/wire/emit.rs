@@ -118,7 +118,7 @@ impl<'o, 's> Value<'o, 's> {
     /// A boolean.
     #[inline(never)]
     pub fn bool(self, value: bool) {
-        self.0.put(if value { b"true" } else { b"false" });
+        self.0.put(word(value));
     }
 
     /// A string.
@@ -460,6 +460,11 @@ impl Out<'_> {
         }
         self.put(&text);
     }
+}
+
+/// The keyword of a boolean.
+pub fn word(value: bool) -> &'static [u8] {
+    if value { b"true" } else { b"false" }
 }
 
 fn is_plain(byte: u8) -> bool {
