@@ -90,9 +90,7 @@ impl Libvirt {
             if !serial.is_ok_and(|said| said.contains(wait::STALLED)) {
                 break;
             }
-            eprintln!(
-                "the guest's kernel stalled at its start, which is not the agent's: once more"
-            );
+            eprintln!("the guest's kernel stalled at its start: once more");
             self.ok(&["destroy", DOMAIN]);
         }
         self.fail("the guest serves no shell")

@@ -13,7 +13,7 @@ use gaunt_e2e::client::{Client, request};
 use gaunt_e2e::compare::{compare, differ};
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::disk::{self, Fs};
-use gaunt_e2e::guest::{Image, Machine};
+use gaunt_e2e::guest::{Guest, Image, Machine};
 use gaunt_e2e::modules::Modules;
 use gaunt_e2e::process::{program, run};
 use gaunt_e2e::scratch::Scratch;
@@ -68,6 +68,17 @@ mount -t btrfs /dev/vdh /mnt/h
 mkdir /mnt/a/x; mount --bind /mnt/a/x /mnt/i
 echo E:ID_SERIAL=GAUNT >/run/udev/data/b$(cat /sys/block/vda/dev)
 printf 'E:DM_UUID=LVM\\nE:DM_NAME=named-by-udev\\n' >/run/udev/data/b$(cat /sys/block/dm-0/dev)";
+
+/// A freeze of /mnt/d, which comes first, and of one that fails: nothing stays frozen.
+fn freeze_fails(client: &mut Client, guest: &mut Guest, which: &[&str], said: &str) {
+    let which = json!({ "mountpoints": which });
+    let refused = client.try_call("guest-fsfreeze-freeze-list", which);
+    assert_eq!(refused.expect_err("one cannot be frozen").desc, said);
+    assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
+    // It would hang if the disk were still frozen.
+    let write = "echo x >/mnt/d/written; sync /mnt/d/written";
+    guest.shell().run(write);
+}
 
 #[test]
 fn disks_of_every_kind_are_the_same() {
@@ -292,16 +303,12 @@ fn disks_of_every_kind_are_the_same() {
              echo 0 $n error | {dm} reload bad; {dm} suspend --nolockfs --noflush bad; {dm} resume bad"
         ));
         shell.run("(echo x >/mnt/e/x; sync) 2>/dev/null; true");
-        let which = json!({ "mountpoints": ["/mnt/d", "/mnt/e"] });
+        let said = "failed to freeze /mnt/e: Input/output error";
         for client in [&mut ours, &mut theirs] {
-            let refused = client.try_call("guest-fsfreeze-freeze-list", which.clone());
-            let said = refused.expect_err("one cannot be frozen").desc;
-            assert_eq!(said, "failed to freeze /mnt/e: Input/output error");
-            assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
-            guest.shell().run("echo x >/mnt/d/written; sync /mnt/d/written");
+            freeze_fails(client, &mut guest, &["/mnt/d", "/mnt/e"], said);
         }
         guest.shell().run("umount /mnt/e");
-        "failed to freeze /mnt/e: Input/output error".into()
+        said.into()
     });
     checks.run("a freeze that fails half-way thaws what it froze", || {
         // Frozen in the reverse order of mounting: the disk in the open first, then the one that
@@ -312,13 +319,9 @@ fn disks_of_every_kind_are_the_same() {
              mount -t ext4 /dev/nvme0n1 /mnt/d; mount -t tmpfs none /cover",
         );
         let which = json!({ "mountpoints": ["/mnt/d", "/cover/sub"] });
+        let said = "failed to open /cover/sub: No such file or directory";
         for client in [&mut ours, &mut theirs] {
-            let refused = client.try_call("guest-fsfreeze-freeze-list", which.clone());
-            let said = refused.expect_err("one cannot be opened").desc;
-            assert_eq!(said, "failed to open /cover/sub: No such file or directory");
-            assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
-            // It would hang if the disk were still frozen.
-            guest.shell().run("echo x >/mnt/d/written; sync");
+            freeze_fails(client, &mut guest, &["/mnt/d", "/cover/sub"], said);
         }
         guest.shell().run("umount /cover");
         let [here, there] = [&mut ours, &mut theirs].map(|client| {
