@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use crate::agent_binary;
 use crate::client::Client;
 use crate::process::{Process, program};
+use crate::reference::reference;
 use crate::scratch::{NOBODY, Scratch, is_root};
 use crate::wait;
 
@@ -23,43 +24,49 @@ pub struct Agent {
 impl Agent {
     /// Starts gaunt with further arguments.
     pub fn gaunt(arguments: &[&str]) -> Agent {
-        Agent::start(&agent_binary(), arguments)
+        Agent::start(&[], &agent_binary(), arguments)
     }
 
     /// Starts the reference with further arguments.
     pub fn reference(arguments: &[&str]) -> Agent {
-        Agent::start(&program("qemu-ga", "qemu-guest-agent"), arguments)
+        let scratch = Scratch::new();
+        // All its files, and those of gaunt below, are copies: the account that the agent runs as
+        // need not reach the source tree.
+        reference().copy_to(scratch.path());
+        let words = reference().words(scratch.path());
+        Agent::start_in(scratch, &words, arguments)
     }
 
     /// Starts gaunt under callgrind, which counts its instructions.
     pub fn counted() -> Agent {
         let valgrind = program("valgrind", "valgrind");
-        let words = ["--tool=callgrind", "--callgrind-out-file=/dev/null"];
-        Agent::start_by(Some((&valgrind, &words)), &agent_binary(), &[])
+        let valgrind = valgrind.to_str().expect("a plain path");
+        let words = [
+            valgrind,
+            "--tool=callgrind",
+            "--callgrind-out-file=/dev/null",
+        ];
+        Agent::start(&words, &agent_binary(), &[])
     }
 
-    fn start(binary: &Path, arguments: &[&str]) -> Agent {
-        Agent::start_by(None, binary, arguments)
-    }
-
-    fn start_by(by: Option<(&Path, &[&str])>, binary: &Path, arguments: &[&str]) -> Agent {
+    /// Starts a copy of a program, by another program if `by` names one.
+    fn start(by: &[&str], binary: &Path, arguments: &[&str]) -> Agent {
         let scratch = Scratch::new();
-        // A copy, because the account it will run as need not reach the source tree.
         let copy = scratch.join("agent");
         std::fs::copy(binary, &copy).unwrap_or_else(|e| panic!("{}: {e}", binary.display()));
+        let mut words: Vec<String> = by.iter().map(|word| word.to_string()).collect();
+        words.push(copy.display().to_string());
+        Agent::start_in(scratch, &words, arguments)
+    }
+
+    fn start_in(scratch: Scratch, words: &[String], arguments: &[&str]) -> Agent {
         let state = scratch.join("state");
         std::fs::create_dir(&state).expect("a directory");
         let log = std::fs::File::create(scratch.join("log")).expect("a log file");
         scratch.give_away();
-        let mut command = match by {
-            Some((program, words)) => {
-                let mut command = Command::new(program);
-                command.args(words).arg(&copy);
-                command
-            }
-            None => Command::new(&copy),
-        };
+        let mut command = Command::new(&words[0]);
         command
+            .args(&words[1..])
             .args(["-m", "unix-listen", "-p"])
             .arg(scratch.join("socket"));
         command.arg("-t").arg(&state).args(arguments);

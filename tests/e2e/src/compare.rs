@@ -1,4 +1,4 @@
-//! The same requests to gaunt and to the installed qemu-ga; the replies must be equal.
+//! The same requests to gaunt and to the reference; the replies must be equal.
 //!
 //! Equal as JSON, that is whatever the order of members, after numbers that change by themselves
 //! have been checked for their type and taken out. Differences that are meant are listed with their

@@ -15,12 +15,16 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::cpio::Cpio;
 use crate::process::{Process, program};
+use crate::reference::reference;
 use crate::scratch::Scratch;
 use crate::shell::GuestShell;
 use crate::{image_file, wait};
 
 /// The port every client knows.
 pub const PORT: &str = "org.qemu.guest_agent.0";
+
+/// Where a guest has the files of the reference.
+const REFERENCE: &str = "/usr/lib/reference";
 
 /// Which image a guest boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +50,7 @@ pub struct Machine {
     directory: Option<PathBuf>,
     disks: usize,
     images: &'static str,
-    reference: Option<PathBuf>,
+    reference: bool,
 }
 
 impl Machine {
@@ -66,7 +70,7 @@ impl Machine {
             directory: None,
             disks: 0,
             images: "",
-            reference: None,
+            reference: false,
         }
     }
 
@@ -150,12 +154,12 @@ impl Machine {
         self
     }
 
-    /// Adds the installed qemu-ga and a port for it; [`Guest::reference`] starts it.
+    /// Adds the reference and a port for it; [`Guest::reference`] starts it.
     pub fn reference(mut self) -> Machine {
-        let qemu_ga = program("qemu-ga", "qemu-guest-agent");
         // Archives follow one another.
-        self.overlay.extend(Cpio::new().program(&qemu_ga).finish());
-        self.reference = Some(qemu_ga);
+        let archive = reference().pack(REFERENCE, Cpio::new());
+        self.overlay.extend(archive.finish());
+        self.reference = true;
         self
     }
 
@@ -229,7 +233,7 @@ impl Machine {
                 .arg("-device")
                 .arg(format!("virtserialport,{}", port_properties()));
         }
-        if self.reference.is_some() {
+        if self.reference {
             let second = at("reference");
             command
                 .arg("-chardev")
@@ -297,7 +301,7 @@ pub struct Guest {
     shell: GuestShell,
     directory: PathBuf,
     _scratch: Option<Scratch>,
-    reference: Option<PathBuf>,
+    reference: bool,
     reset_ends: bool,
     /// How much of the first serial port is of no account any more.
     heard: usize,
@@ -355,14 +359,14 @@ impl Guest {
 
     /// Starts qemu-ga in the guest and connects to it.
     pub fn reference(&mut self) -> Client {
-        let program = self.reference.clone().expect("a machine with qemu-ga");
+        assert!(self.reference, "the machine has no qemu-ga");
         let port = self.shell.run(
             "for p in /sys/class/virtio-ports/*; do \
              [ \"$(cat $p/name)\" = reference ] && echo /dev/${p##*/}; done",
         );
         self.shell.run(&format!(
             "{} -p {port} -t /run >/run/qemu-ga.log 2>&1 &",
-            program.display()
+            reference().words(Path::new(REFERENCE)).join(" ")
         ));
         let mut client = Client::connect(&self.directory.join("reference"));
         if client.sync(wait::BOOT).is_none() {

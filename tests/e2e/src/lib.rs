@@ -6,6 +6,7 @@
 //! | `guest` | a QEMU guest with one of the images of `image/` |
 //! | `shell` | commands on the guest's second serial port |
 //! | `client` | the protocol, line by line |
+//! | `reference` | the qemu-ga that gaunt is compared with |
 //! | `compare` | the same requests to gaunt and to qemu-ga |
 //! | `libvirt` | a libvirt daemon of our own, and domains in it |
 //! | `disk` | file systems made on the host |
@@ -27,6 +28,7 @@ pub mod guest;
 pub mod libvirt;
 pub mod modules;
 pub mod process;
+pub mod reference;
 pub mod scratch;
 pub mod shell;
 pub mod wait;

@@ -1,4 +1,4 @@
-//! Disks, file systems and statistics, beside the installed qemu-ga and in a guest with disks of
+//! Disks, file systems and statistics, beside the reference and in a guest with disks of
 //! every kind that QEMU and this kernel have.
 //!
 //! What QEMU cannot show (NVMe multipath, channel devices, virtio-mmio, USB with this kernel) is

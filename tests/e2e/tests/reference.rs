@@ -1,4 +1,4 @@
-//! The same requests to gaunt and to the installed qemu-ga, see `gaunt_e2e::compare`.
+//! The same requests to gaunt and to the reference, see `gaunt_e2e::compare`.
 //!
 //! On this machine both run without privileges, so nothing they are asked can harm it. What needs
 //! privileges, and disks of all kinds, is compared in a guest where both run at once.

@@ -1,0 +1,118 @@
+//! The qemu-ga that gaunt is compared with.
+//!
+//! `image/setup` unpacks the version that gaunt announces, with the libraries of its own release, into
+//! `image/cache/reference/`. Where it could not, the installed qemu-ga is the reference. Either is
+//! started by its own dynamic loader from one directory that holds all its files, so that it runs as
+//! well for a user who cannot reach the source tree, and in a guest that has no libraries.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::cpio::Cpio;
+use crate::process::{program, run};
+use crate::{top, wait};
+
+/// Names within the directory.
+const LOADER: &str = "loader";
+const PROGRAM: &str = "qemu-ga";
+
+/// The files of a qemu-ga.
+pub struct Reference {
+    /// Version, as in `11.1.3`.
+    pub version: String,
+    /// Each file, and its name in the directory that it is started from.
+    files: Vec<(PathBuf, String)>,
+}
+
+/// The reference of all comparisons. The first call prints which it is.
+pub fn reference() -> &'static Reference {
+    static REFERENCE: OnceLock<Reference> = OnceLock::new();
+    REFERENCE.get_or_init(|| {
+        let directory = top().join("image/cache/reference");
+        let (reference, remark) = if directory.join("version").exists() {
+            (Reference::fetched(&directory), "")
+        } else {
+            (
+                Reference::installed(),
+                " (installed; image/setup has no newer)",
+            )
+        };
+        eprintln!("reference: qemu-ga {}{remark}", reference.version);
+        reference
+    })
+}
+
+impl Reference {
+    fn fetched(directory: &Path) -> Reference {
+        let libraries = directory.join("usr/lib/x86_64-linux-gnu");
+        let loader = directory.join("usr/lib64/ld-linux-x86-64.so.2");
+        let program = directory.join("usr/sbin/qemu-ga");
+        let mut list = Command::new(&loader);
+        list.arg("--library-path").arg(libraries);
+        list.arg("--list").arg(&program);
+        Reference::of(program, &mut list)
+    }
+
+    fn installed() -> Reference {
+        let program = program("qemu-ga", "qemu-guest-agent");
+        let mut list = Command::new(crate::process::program("ldd", "libc-bin"));
+        list.arg(&program);
+        Reference::of(program, &mut list)
+    }
+
+    /// A program and the libraries that `list` prints, as ldd(1) does.
+    fn of(program: PathBuf, list: &mut Command) -> Reference {
+        let mut files = vec![(program, PROGRAM.to_owned())];
+        for line in run(list, wait::ANSWER).lines() {
+            // "NAME => FILE (ADDRESS)", or "FILE (ADDRESS)"; without a file it is the kernel's.
+            let mut words = line.split_whitespace().filter(|word| word.contains('/'));
+            if let Some(file) = words.next_back() {
+                let name = file.rsplit('/').next().unwrap_or_default();
+                let name = if name.starts_with("ld-") {
+                    LOADER
+                } else {
+                    name
+                };
+                files.push((PathBuf::from(file), name.to_owned()));
+            }
+        }
+        let mut reference = Reference {
+            version: String::new(),
+            files,
+        };
+        let scratch = crate::scratch::Scratch::new();
+        reference.copy_to(scratch.path());
+        let words = reference.words(scratch.path());
+        let said = run(
+            Command::new(&words[0]).args(&words[1..]).arg("--version"),
+            wait::ANSWER,
+        );
+        let version = said.split_whitespace().nth(3);
+        reference.version = version.expect("a version").to_owned();
+        reference
+    }
+
+    /// Copies all its files into a directory of this machine.
+    pub fn copy_to(&self, directory: &Path) {
+        for (file, name) in &self.files {
+            std::fs::copy(file, directory.join(name))
+                .unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        }
+    }
+
+    /// Puts all its files into a directory of a guest.
+    pub fn pack(&self, directory: &str, archive: Cpio) -> Cpio {
+        let directory = directory.trim_start_matches('/');
+        self.files.iter().fold(archive, |archive, (file, name)| {
+            archive.copy(&format!("{directory}/{name}"), file)
+        })
+    }
+
+    /// The words that start it from a directory with its files.
+    pub fn words(&self, directory: &Path) -> Vec<String> {
+        let at = |name: &str| directory.join(name).display().to_string();
+        let directory = directory.display().to_string();
+        vec![at(LOADER), "--library-path".into(), directory, at(PROGRAM)]
+    }
+}
