@@ -1,4 +1,5 @@
-//! The duties of PID 1, for a guest in which the agent is the only program.
+//! The duties of PID 1, for a guest in which the agent is the only program. As PID 1 of a container
+//! the agent has none of them: mounts, host name and Ctrl-Alt-Del are the machine's.
 //!
 //! Mounts /proc, /sys, /dev and /run, takes the console, loads the modules of /etc/modules, names
 //! the machine after /etc/hostname, brings up the loopback interface, and mounts what /etc/fstab

@@ -360,6 +360,7 @@ QEMU guest agent for guests that have nothing else in them.\n\
         InvalidMode = "mode is invalid (valid values are: halt|powerdown|reboot";
         FrozenNow = "file systems are frozen";
         CannotShutDown = "child process has failed to shutdown";
+        InContainer = "the agent runs in a container, which cannot shut down the machine";
         InvalidKey = "invalid OpenSSH public key: '@'";
         CannotLookUp = "failed to lookup user '@'";
         CannotCreate = "failed to create directory '@'";

@@ -14,8 +14,9 @@
 //!
 //! Differences from qemu-ga: no program of the guest is needed; the guest goes down at every stage of
 //! its boot; `halt` halts where qemu-ga's `/sbin/halt` may power off. Whether the agent may take the
-//! guest down at all is found out before anything is done, so that an error means a guest left as it
-//! is. Swap is not turned off: nothing in it outlives the guest.
+//! machine down is found out before anything is done, so that an error means a guest left as it is:
+//! an agent without `CAP_SYS_BOOT`, or in the PID namespace of a container, may not, and tells no
+//! init either. Swap is not turned off: nothing in it outlives the guest.
 
 use super::{Outcome, Own, Slow};
 use crate::base::limits::{INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, TERM_MS, WRITE_OUT_MS};
@@ -81,6 +82,8 @@ fn begin_as_told(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> R
             Some(place) => DOWNS[place],
         },
     };
+    // The init that would be told in a container is the container's.
+    check_right(reply)?;
     if init::way_down(&state.root, how).is_some_and(|way| tell(&state.root, way, how)) {
         note(state, b"init was told to shut down");
         state.going_down = Some(how);
@@ -110,15 +113,22 @@ fn begin_by_force(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Res
 /// Gets ready to do it all here; refuses while nothing has been done if it could not be finished.
 fn begin_past_init(state: &mut State, how: Down, reply: &mut Reply<'_>) -> Result<(), Failed> {
     state.down_ms = NEVER_MS;
-    if let Err(Errno::PERM) = power::soften_ctrl_alt_del() {
-        state.going_down = None;
-        return Err(refused(Errno::PERM, reply));
-    }
+    state.going_down = None;
+    check_right(reply)?;
     note(state, b"shutting down");
     state.going_down = Some(how);
     // A log in a file keeps its disk from becoming read-only.
     stdio::leave_files();
     Ok(())
+}
+
+/// Whether this process may take the machine down: refused without the privilege and in a container.
+fn check_right(reply: &mut Reply<'_>) -> Result<(), Failed> {
+    match power::soften_ctrl_alt_del() {
+        Ok(()) => Ok(()),
+        Err(Errno::INVAL) => Err(reply.say_only(Phrase::InContainer)),
+        Err(errno) => Err(refused(errno, reply)),
+    }
 }
 
 #[inline(never)]

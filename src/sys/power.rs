@@ -35,8 +35,12 @@ pub fn down(how: Down) -> Errno {
 
 /// Makes Ctrl-Alt-Del a signal to PID 1 instead of an instant reset.
 ///
-/// It is also the one use of reboot(2) that does no harm, so it tells whether this process may take
-/// the machine down: [`Errno::PERM`] if not.
+/// It is also the one use of reboot(2) that does no harm, so any error means that this process may
+/// not take the machine down.
+///
+/// # Errors
+/// [`Errno::PERM`] without the privilege, [`Errno::INVAL`] in the PID namespace of a container, where
+/// reboot(2) ends the container at most.
 pub fn soften_ctrl_alt_del() -> Result<(), Errno> {
     reboot(RebootCommand::CadOff)
 }

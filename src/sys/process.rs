@@ -6,6 +6,7 @@
 use core::ffi::{CStr, c_char};
 use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -13,7 +14,7 @@ use rustix::process::Pid;
 
 use super::args::{Strings, variable};
 use super::mem::Buffer;
-use super::signal;
+use super::{power, signal};
 use crate::base::limits::REQUEST_BYTES;
 use crate::base::path::Path;
 use crate::base::store::Store;
@@ -127,9 +128,25 @@ pub fn parent_pid() -> u32 {
     parent.map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
 }
 
-/// Whether this process is the init of its guest.
+/// Whether this process is the init of the machine. PID 1 of a container is not.
+///
+/// Only in the first PID namespace does the kernel allow changing what Ctrl-Alt-Del does; /proc may
+/// not be mounted yet. A process without the privilege (`CAP_SYS_BOOT`) could not do the work of an
+/// init either, so any error means no. The answer stays what it first was; children of the init get
+/// their own.
 pub fn is_init() -> bool {
-    rustix::process::getpid() == Pid::INIT
+    const UNKNOWN: u8 = 0;
+    const NO: u8 = 1;
+    const YES: u8 = 2;
+    static OF_MACHINE: AtomicU8 = AtomicU8::new(UNKNOWN);
+    if rustix::process::getpid() != Pid::INIT {
+        return false;
+    }
+    if OF_MACHINE.load(Ordering::Relaxed) == UNKNOWN {
+        let allowed = power::soften_ctrl_alt_del().is_ok();
+        OF_MACHINE.store(if allowed { YES } else { NO }, Ordering::Relaxed);
+    }
+    OF_MACHINE.load(Ordering::Relaxed) == YES
 }
 
 /// Sends a signal, by its number, to one process. Numbers are the kernel's: real-time signals

@@ -50,6 +50,7 @@ pub struct Machine {
     directory: Option<PathBuf>,
     disks: usize,
     images: &'static str,
+    second_port: bool,
     reference: bool,
 }
 
@@ -70,6 +71,7 @@ impl Machine {
             directory: None,
             disks: 0,
             images: "",
+            second_port: false,
             reference: false,
         }
     }
@@ -154,13 +156,19 @@ impl Machine {
         self
     }
 
+    /// Adds a second port, for another agent: [`Guest::second_port`].
+    pub fn second_port(mut self) -> Machine {
+        self.second_port = true;
+        self
+    }
+
     /// Adds the reference and a port for it; [`Guest::reference`] starts it.
     pub fn reference(mut self) -> Machine {
         // Archives follow one another.
         let archive = reference().pack(REFERENCE, Cpio::new());
         self.overlay.extend(archive.finish());
         self.reference = true;
-        self
+        self.second_port()
     }
 
     /// Starts QEMU.
@@ -233,13 +241,12 @@ impl Machine {
                 .arg("-device")
                 .arg(format!("virtserialport,{}", port_properties()));
         }
-        if self.reference {
-            let second = at("reference");
+        if self.second_port {
             command
                 .arg("-chardev")
-                .arg(socket("reference", &second))
+                .arg(socket("second", &at("second")))
                 .arg("-device")
-                .arg("virtserialport,bus=serial.0,chardev=reference,name=reference");
+                .arg("virtserialport,bus=serial.0,chardev=second,name=second");
         }
         if self.network {
             command.args(["-netdev", "user,id=net,restrict=on"]);
@@ -254,7 +261,7 @@ impl Machine {
         command
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log);
-        for stale in ["qmp", "agent", "reference", "shell", "serial"] {
+        for stale in ["qmp", "agent", "second", "shell", "serial"] {
             let _ = std::fs::remove_file(at(stale));
         }
         let mut qemu = Process::spawn(&mut command);
@@ -357,18 +364,28 @@ impl Guest {
         false
     }
 
+    /// The second port's device in the guest.
+    pub fn second_port(&mut self) -> String {
+        self.shell.run(
+            "for p in /sys/class/virtio-ports/*; do \
+             if [ \"$(cat $p/name)\" = second ]; then echo /dev/${p##*/}; fi; done",
+        )
+    }
+
+    /// The host's end of the second port.
+    pub fn second_socket(&self) -> PathBuf {
+        self.directory.join("second")
+    }
+
     /// Starts qemu-ga in the guest and connects to it.
     pub fn reference(&mut self) -> Client {
         assert!(self.reference, "the machine has no qemu-ga");
-        let port = self.shell.run(
-            "for p in /sys/class/virtio-ports/*; do \
-             [ \"$(cat $p/name)\" = reference ] && echo /dev/${p##*/}; done",
-        );
+        let port = self.second_port();
         self.shell.run(&format!(
             "{} -p {port} -t /run >/run/qemu-ga.log 2>&1 &",
             reference().words(Path::new(REFERENCE)).join(" ")
         ));
-        let mut client = Client::connect(&self.directory.join("reference"));
+        let mut client = Client::connect(&self.second_socket());
         if client.sync(wait::BOOT).is_none() {
             let log = self.shell.run("cat /run/qemu-ga.log");
             self.fail(&format!("qemu-ga does not answer: {log}"));

@@ -1,0 +1,105 @@
+//! Shutdown where something is in its way, and agents that may not shut down at all.
+
+use gaunt_e2e::checks::Checks;
+use gaunt_e2e::client::Client;
+use gaunt_e2e::disk::{self, Fs};
+use gaunt_e2e::guest::{Guest, Image, Machine};
+use gaunt_e2e::scratch::Scratch;
+use gaunt_e2e::wait;
+use serde_json::json;
+use std::time::Duration;
+
+/// Starts an agent on the second port by way of `wrapper`, and connects to it.
+fn start_second(guest: &mut Guest, wrapper: &str) -> Client {
+    let port = guest.second_port();
+    guest.shell().run(&format!(
+        "{wrapper} /usr/bin/gaunt -p {port} </dev/null >/run/second.log 2>&1 & echo $! >/run/second.pid"
+    ));
+    let mut client = Client::connect(&guest.second_socket());
+    assert!(client.sync(wait::ANSWER).is_some(), "no agent at {port}");
+    client
+}
+
+#[test]
+fn a_container_is_not_the_machine() {
+    let mut checks = Checks::new("container");
+    let scratch = Scratch::new();
+    let ext4 = scratch.join("ext4.raw");
+    disk::raw(&ext4, Fs::Ext4);
+    let mut guest = Machine::new(Image::Busybox)
+        .second_port()
+        .disk(&ext4)
+        .boot();
+    guest.wait_shell();
+    let mut machine = guest.client();
+    guest.shell().run("echo container >/etc/hostname");
+    let mut client = start_second(&mut guest, "unshare -p -f --mount-proc");
+    checks.run("PID 1 of a container has none of the duties", || {
+        let name = guest.shell().run("hostname");
+        assert_eq!(name, "gaunt-busybox");
+        name
+    });
+    for mode in ["powerdown", "halt", "reboot"] {
+        checks.run("its shutdown is an error, and nothing is done", || {
+            let refusal = client
+                .try_call("guest-shutdown", json!({ "mode": mode }))
+                .expect_err("the machine is not its own");
+            assert_eq!(refusal.class, "GenericError");
+            assert!(refusal.desc.contains("container"), "{}", refusal.desc);
+            guest.shell().run("echo x >/data/file && sync /data/file");
+            machine.get("guest-ping");
+            client.get("guest-ping");
+            refusal.desc
+        });
+    }
+    checks.run("it buries the orphans of its container", || {
+        let arguments = json!({ "path": "/bin/sh", "arg": ["-c", "sleep 0.1 & exit"] });
+        client.call("guest-exec", arguments);
+        std::thread::sleep(Duration::from_millis(300));
+        let zombies = "grep -l '^State:.Z' /proc/[0-9]*/status";
+        wait::expect("no zombies", wait::ANSWER, || !guest.shell().test(zombies));
+        "none left".into()
+    });
+    checks.run("SIGTERM ends it", || {
+        let agent = "pidof gaunt | tr ' ' '\\n' | grep -vx $(cat /run/agent.pid)";
+        let pid = guest.shell().run(agent);
+        guest.shell().run(&format!("kill -TERM {pid}"));
+        wait::expect("its end", wait::ANSWER, || !guest.shell().test(agent));
+        pid
+    });
+    drop(client);
+    checks.run("the init of a container is not told either", || {
+        let port = guest.second_port();
+        let prepare = format!(
+            "ln -s /bin/busybox /run/init; echo ::once:/usr/bin/gaunt -p {port} >/etc/inittab"
+        );
+        guest.shell().run(&prepare);
+        let container = "unshare -p -f --mount-proc /run/init >/dev/null 2>&1 &";
+        guest.shell().run(container);
+        let mut client = Client::connect(&guest.second_socket());
+        client.sync(wait::ANSWER).expect("the agent below the init");
+        let refusal = client
+            .try_call("guest-shutdown", json!({}))
+            .expect_err("the machine is not its own");
+        assert!(refusal.desc.contains("container"), "{}", refusal.desc);
+        let pids = guest.shell().run("pidof init");
+        // Signalled, the init would end all others of its container first.
+        std::thread::sleep(Duration::from_secs(1));
+        client.get("guest-ping");
+        assert_eq!(guest.shell().run("pidof init"), pids);
+        guest.shell().run(&format!("kill -KILL {pids}"));
+        "not told".into()
+    });
+    checks.run(
+        "with the machine's processes it shuts the machine down",
+        || {
+            let mut client = start_second(&mut guest, "unshare -m -u -n -i");
+            client.send("{\"execute\":\"guest-shutdown\"}\n");
+            assert_eq!(guest.shutdown_reason(), "guest-shutdown");
+            assert!(guest.wait_end(wait::ANSWER).success());
+            assert!(disk::ext4_is_at_rest(&ext4));
+            "powered off, disk at rest".into()
+        },
+    );
+    checks.finish();
+}
