@@ -103,16 +103,17 @@ pub const BLOCK_NAME_BYTES: usize = 64;
 /// Names of device-mapper, at most 127 bytes, fit too.
 pub const SERIAL_BYTES: usize = 288;
 
-/// Programs started by guest-exec that run, or whose end was not asked for. With three pipes each
-/// they take 384 of the 1,024 descriptors that the kernel lets a process have. qemu-ga keeps all for
-/// ever.
+/// Programs started by guest-exec that run, or whose result is kept until a client asks. With three
+/// pipes each they take 384 of the 1,024 descriptors that the kernel lets a process have. Results
+/// make room for new programs, oldest first; qemu-ga keeps all for ever.
 pub const PROGRAMS: usize = 128;
 
 /// What is kept of one output of a program, in bytes. qemu-ga's own limit.
 pub const EXEC_STREAM_BYTES: usize = 16 << 20;
 
 /// Input and output of all programs together, in bytes: both outputs of four programs to the full.
-/// Past that, output is dropped and no new program is started before something was asked for.
+/// Past that, results are dropped, oldest first; if that is not enough, output is dropped and input
+/// refused.
 pub const EXEC_HELD_BYTES: usize = 128 << 20;
 
 /// What udevd knows of a block device, in bytes: a handful of links and some forty properties, in all

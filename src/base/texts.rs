@@ -324,7 +324,7 @@ QEMU guest agent for guests that have nothing else in them.\n\
         CannotSetRtc = "child process has failed to set hardware clock to system time";
         CannotListDisks = "Can't open directory \"/sys/block\"";
         NoChild = "failed to create child process";
-        TooManyPrograms = "too many child processes whose status was not asked for";
+        TooManyPrograms = "too many child processes are running";
         CannotExecute = "Failed to execute child process @@@ (@)";
         NoSuchPid = "PID @ does not exist";
         InvalidOpenMode = "invalid file open mode '@'";

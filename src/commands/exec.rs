@@ -13,8 +13,11 @@
 //! Differences from qemu-ga: without `env`, variables that the agent itself has none of are added
 //! ([`DEFAULTS`]); a program that has ended is reported as such within half a second, with what it
 //! wrote, even if something it left in the background still holds its output (qemu-ga waits for
-//! that), which then counts as truncated and is read no further; the capture modes `stdout` and `stderr` work every time (Q26); a number nobody knows is
-//! named (Q27); there is an end to how many results are kept; arguments are never logged.
+//! that), which then counts as truncated and is read no further; the capture modes `stdout` and
+//! `stderr` work every time (Q26); a number nobody knows is named (Q27); of results that nobody asks
+//! for the newest are kept, [`PROGRAMS`](crate::base::limits::PROGRAMS) and
+//! [`EXEC_HELD_BYTES`](crate::base::limits::EXEC_HELD_BYTES) at most, and only so many programs run
+//! at once; arguments are never logged.
 
 use core::ffi::CStr;
 
@@ -85,10 +88,12 @@ fn begin(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<()
 }
 
 fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
-    let Some(buffer) = state.programs.add() else {
+    let input = args.string(const { place(EXEC_PARAMS, "input-data") });
+    // The text is decoded where it is put.
+    let bytes = input.map_or(0, |input| input.raw().len());
+    let Some(buffer) = state.programs.add(bytes) else {
         return Err(reply.say_only(Phrase::TooManyPrograms));
     };
-    let input = args.string(const { place(EXEC_PARAMS, "input-data") });
     if let Some(input) = input {
         decode(input, buffer, Phrase::NoChild, reply)?;
     }

@@ -2,11 +2,15 @@
 //!
 //! Everything here belongs to the agent, not to the client that asked. An entry is made before the
 //! fork, so that nothing is started that could not be kept; it counts only once the child has become
-//! its program, and stays until its end has been told. Whoever asks by number means the oldest.
+//! its program, and stays until a client was told how the program ended, or until a new program gets
+//! the same process number: a client that names it means the new one.
 //!
-//! Pipes never block the loop. What a program says past its share is read and dropped, so that it
-//! never waits for anybody to ask. Children of the agent let go of all pipes ([`Programs::in_child`]):
-//! a slow one must not keep the input of a program from ending.
+//! Many clients start programs and never ask how they ended. When the table or the memory for output
+//! is full, the result that has waited longest is dropped. A program that runs is never dropped.
+//!
+//! Pipes never block the loop. Output past the program's share is read and dropped, so that the
+//! program never waits for a client. Children of the agent close all pipes ([`Programs::in_child`]):
+//! a slow child must not keep the input of a program from ending.
 
 use static_assertions::const_assert;
 
@@ -127,6 +131,14 @@ impl Stream {
         }
     }
 
+    /// Bytes of output that one [`Stream::drain`] could add.
+    fn wanted(&self) -> usize {
+        match self.pipe {
+            Some(_) => (READS * READ_BYTES).min(EXEC_STREAM_BYTES - self.buffer.len()),
+            None => 0,
+        }
+    }
+
     /// Takes what the program has said; past `room` bytes it is dropped.
     #[inline(never)]
     fn drain(&mut self, room: usize) {
@@ -160,6 +172,11 @@ impl Program {
     pub fn outputs(&self) -> &[Stream] {
         self.streams.get(1..).unwrap_or_default()
     }
+
+    /// Bytes that are kept of its input and output.
+    fn held(&self) -> usize {
+        self.streams.iter().map(|stream| stream.buffer.len()).sum()
+    }
 }
 
 impl Programs {
@@ -176,29 +193,50 @@ impl Programs {
     /// Bytes that may still be kept, of all programs together.
     #[inline(never)]
     fn room(&self) -> usize {
-        let mut room = EXEC_HELD_BYTES;
-        for program in self.table.iter() {
-            for stream in &program.streams {
-                room = room.saturating_sub(stream.buffer.len());
-            }
-        }
-        room
+        let held = self.table.iter().map(Program::held).sum();
+        EXEC_HELD_BYTES.saturating_sub(held)
     }
 
-    /// Makes an entry for a program that is to be forked next; gives where its input belongs, or
-    /// nothing if no more can be kept. What comes of it is for [`Programs::settle`].
-    pub fn add(&mut self) -> Option<&mut Buffer> {
-        if self.room() == 0 {
-            return None;
+    /// Drops results of others than the program `serial` until this many bytes may be kept, or none
+    /// is left to be dropped. Returns how many may be kept.
+    #[inline(never)]
+    fn make_room(&mut self, bytes: usize, serial: u64) -> usize {
+        loop {
+            let room = self.room();
+            let helps = |program: &Program| program.serial != serial && program.held() != 0;
+            if room >= bytes || !self.drop_result(helps) {
+                return room;
+            }
+        }
+    }
+
+    /// Drops the result that has waited longest of those that `may_go`; false if there is none.
+    fn drop_result(&mut self, may_go: impl Fn(&Program) -> bool) -> bool {
+        let results = self.table.iter().enumerate();
+        let results = results.filter(|(_, program)| program.started && may_go(program));
+        let oldest = results.filter_map(|(place, program)| Some((program.ended?.1, place)));
+        let oldest = oldest.min();
+        oldest.map(|(_, place)| self.forget(place)).is_some()
+    }
+
+    /// Makes an entry for a program that is to be forked next. Returns the buffer for its input, which
+    /// takes `input_bytes` unless programs that run hold too much; `None` if too many programs run.
+    /// What comes of it is for [`Programs::settle`].
+    pub fn add(&mut self, input_bytes: usize) -> Option<&mut Buffer> {
+        if self.table.is_full() {
+            self.drop_result(|_| true);
         }
         self.serial = self.serial.wrapping_add(1);
-        let program = Program {
+        let mut program = Program {
             pid: 0,
             serial: self.serial,
             started: false,
             ended: None,
             streams: [const { Stream::new() }; 3],
         };
+        let room = self.make_room(input_bytes, self.serial);
+        let [input, ..] = &mut program.streams;
+        input.buffer = Buffer::growing(room.min(REQUEST_BYTES));
         self.table.push(program).ok()?;
         let program = self.table.last_mut()?;
         program.streams.first_mut().map(|input| &mut input.buffer)
@@ -281,15 +319,15 @@ impl Programs {
     /// never forked.
     pub fn settle(&mut self, pid: i32, started: bool) {
         self.close_ends();
-        let mut all = self.table.iter_mut();
-        let Some(place) = all.position(|one| one.pid == pid && !one.started) else {
-            return;
-        };
-        if let Some(program) = self.table.get_mut(place) {
-            program.started = started;
+        if started {
+            // The kernel gives a number anew only once its process has ended and was reaped.
+            while self.drop_result(|program| program.pid == pid) {}
         }
-        if !started {
-            self.forget(place);
+        let mut all = self.table.iter_mut().enumerate();
+        match all.find(|(_, one)| one.pid == pid && !one.started) {
+            Some((_, program)) if started => program.started = true,
+            Some((place, _)) => self.forget(place),
+            None => {}
         }
     }
 
@@ -304,30 +342,49 @@ impl Programs {
     /// Does what can be done now for the pipe of this token.
     pub fn pump(&mut self, token: u64) {
         let number = token.wrapping_sub(TOKENS);
-        let room = self.room();
-        let mut all = self.table.iter_mut();
-        if let Some(program) = all.find(|one| one.serial == number >> 2) {
-            let [input, out, err] = &mut program.streams;
-            match number & 3 {
-                0 => input.feed(),
-                1 => out.drain(room),
-                _ => err.drain(room),
+        let serial = number >> 2;
+        match number & 3 {
+            0 => {
+                if let Some(input) = self.stream(serial, 0) {
+                    input.feed();
+                }
             }
+            which => self.drain(serial, which as usize),
         }
     }
 
-    /// The oldest program of this number, with all it has said by now; and its place.
-    pub fn find(&mut self, pid: i64) -> Option<(usize, &Program)> {
-        let room = self.room();
-        let mut all = self.table.iter_mut().enumerate();
-        let (place, program) = all.find(|(_, one)| one.started && i64::from(one.pid) == pid)?;
-        let [_, out, err] = &mut program.streams;
-        out.drain(room);
-        err.drain(room);
-        Some((place, program))
+    /// One of the three streams of the program `serial`.
+    #[inline(never)]
+    fn stream(&mut self, serial: u64, which: usize) -> Option<&mut Stream> {
+        let mut all = self.table.iter_mut();
+        let program = all.find(|one| one.serial == serial)?;
+        program.streams.get_mut(which)
     }
 
-    /// Forgets the program at this place: its end has been told.
+    /// Takes what the program `serial` has said; older results make room for it.
+    #[inline(never)]
+    fn drain(&mut self, serial: u64, which: usize) {
+        let wanted = self
+            .stream(serial, which)
+            .map_or(0, |stream| stream.wanted());
+        let room = self.make_room(wanted, serial);
+        if let Some(stream) = self.stream(serial, which) {
+            stream.drain(room);
+        }
+    }
+
+    /// The program of this number, with all it has said by now; and its place.
+    pub fn find(&mut self, pid: i64) -> Option<(usize, &Program)> {
+        let mut all = self.table.iter();
+        let program = all.find(|one| one.started && i64::from(one.pid) == pid)?;
+        let serial = program.serial;
+        self.drain(serial, 1);
+        self.drain(serial, 2);
+        let mut all = self.table.iter().enumerate();
+        all.find(|(_, one)| one.serial == serial)
+    }
+
+    /// Forgets the program at this place.
     #[inline(never)]
     pub fn forget(&mut self, place: usize) {
         if place < self.table.len() {
@@ -350,7 +407,7 @@ mod tests {
     const PID: i32 = 4_000_000;
 
     fn started(programs: &mut Programs, input: &[u8], capture: Capture) -> [Option<OwnedFd>; 3] {
-        let buffer = programs.add().expect("room");
+        let buffer = programs.add(input.len()).expect("room");
         buffer.append(input).expect("room");
         programs.prepare(!input.is_empty(), capture).expect("pipes");
         let ends = core::mem::take(&mut programs.ends);
@@ -366,20 +423,16 @@ mod tests {
     }
 
     #[test]
-    fn of_one_number_the_oldest_answers_first() {
+    fn a_number_given_anew_means_the_new_program() {
         let mut programs = Programs::default();
         for status in 1..4 {
             started(&mut programs, b"", Capture::NONE);
             programs.note(PID, Ended::Exited(status));
-        }
-        for status in 1..4 {
             let (place, program) = programs.find(PID.into()).expect("a program");
-            assert_eq!(
-                program.ended(clock::boottime_ms()),
-                Some(Ended::Exited(status))
-            );
-            programs.forget(place);
+            let ended = program.ended(clock::boottime_ms());
+            assert_eq!((place, ended), (0, Some(Ended::Exited(status))));
         }
+        programs.forget(0);
         assert!(programs.find(PID.into()).is_none());
     }
 
@@ -424,11 +477,11 @@ mod tests {
     fn what_was_never_forked_or_did_not_become_a_program_is_forgotten() {
         let mut programs = Programs::default();
         assert!(!programs.forked(PID) && programs.table.is_empty());
-        programs.add().expect("room");
+        programs.add(0).expect("room");
         programs.prepare(false, Capture::SEPARATED).expect("pipes");
         programs.settle(0, false);
         assert!(programs.table.is_empty() && programs.ends.iter().all(Option::is_none));
-        programs.add().expect("room");
+        programs.add(0).expect("room");
         assert!(programs.forked(PID));
         assert!(programs.find(PID.into()).is_none(), "not a program yet");
         programs.note(PID, Ended::Exited(16));
@@ -436,14 +489,99 @@ mod tests {
         assert!(programs.table.is_empty());
     }
 
+    /// Starts a program of this number.
+    fn start(programs: &mut Programs, pid: i32) -> [Option<OwnedFd>; 3] {
+        let ends = started(programs, b"", Capture::MERGED);
+        programs.table.last_mut().expect("a program").pid = pid;
+        ends
+    }
+
+    /// Has the program of this number end, at a moment of its own.
+    fn end(programs: &mut Programs, pid: i32, at_ms: u64) {
+        programs.note(pid, Ended::Exited(0));
+        let mut all = programs.table.iter_mut();
+        let program = all.find(|one| one.pid == pid).expect("a program");
+        program.ended = Some((Ended::Exited(0), at_ms));
+    }
+
+    /// Numbers of the programs that are kept.
+    fn kept(programs: &Programs) -> Vec<i32> {
+        programs.table.iter().map(|program| program.pid).collect()
+    }
+
     #[test]
-    fn there_is_an_end_to_what_is_kept() {
+    fn a_full_table_drops_the_result_that_has_waited_longest() {
         let mut programs = Programs::default();
-        for _ in 0..PROGRAMS {
-            started(&mut programs, b"", Capture::NONE);
+        let count = i32::try_from(PROGRAMS).unwrap();
+        for pid in 1..=count {
+            start(&mut programs, pid);
         }
-        assert!(programs.add().is_none());
-        programs.forget(7);
-        assert!(programs.add().is_some());
+        assert!(programs.add(0).is_none(), "all run");
+        assert_eq!(kept(&programs), (1..=count).collect::<Vec<_>>());
+        for (pid, at_ms) in [(5, 300), (90, 100), (70, 200)] {
+            end(&mut programs, pid, at_ms);
+        }
+        for (new, dropped) in [(1000, 90), (1001, 70), (1002, 5)] {
+            start(&mut programs, new);
+            assert!(programs.find(dropped.into()).is_none(), "{dropped}");
+            assert!(programs.find(new.into()).is_some(), "{new}");
+            assert_eq!(programs.table.len(), PROGRAMS);
+        }
+        assert!(programs.add(0).is_none(), "all run again");
+    }
+
+    /// Has the program of this number say so many bytes; gives how many of them are kept.
+    fn say(programs: &mut Programs, pid: i32, out: &OwnedFd, bytes: usize) -> usize {
+        const PIPE: usize = 65536;
+        for start in (0..bytes).step_by(PIPE) {
+            let piece = vec![b'x'; PIPE.min(bytes - start)];
+            stream::write_all(out, &piece).expect("written");
+            programs.find(pid.into());
+        }
+        let (_, program) = programs.find(pid.into()).expect("a program");
+        program.held()
+    }
+
+    #[test]
+    fn old_results_make_room_for_output_and_input() {
+        let mut programs = Programs::default();
+        let many = i32::try_from(EXEC_HELD_BYTES / EXEC_STREAM_BYTES).unwrap();
+        let mut outs = Vec::new();
+        for pid in 1..=many {
+            let [_, out, _] = start(&mut programs, pid);
+            outs.push(out.expect("a pipe"));
+        }
+        for (pid, out) in (1..).zip(&outs) {
+            assert_eq!(
+                say(&mut programs, pid, out, EXEC_STREAM_BYTES),
+                EXEC_STREAM_BYTES
+            );
+        }
+        assert_eq!(programs.room(), 0);
+        // All of them run: the next program starts, but nothing it says is kept, nor its input.
+        let [_, last, _] = start(&mut programs, 100);
+        let last = last.expect("a pipe");
+        assert_eq!(say(&mut programs, 100, &last, 10), 0);
+        let (_, program) = programs.find(100).expect("a program");
+        assert!(program.outputs().first().is_some_and(Stream::is_cut));
+        assert!(programs.add(5).expect("an entry").append(b"input").is_err());
+        programs.settle(0, false);
+        // What has ended, oldest first, makes room; a program past its share takes none from others.
+        for pid in [3, 2] {
+            end(&mut programs, pid, u64::try_from(pid).unwrap());
+        }
+        let [_, new, _] = start(&mut programs, 101);
+        let new = new.expect("a pipe");
+        assert_eq!(
+            say(&mut programs, 101, &new, EXEC_STREAM_BYTES),
+            EXEC_STREAM_BYTES
+        );
+        assert_eq!(kept(&programs), [1, 3, 4, 5, 6, 7, 8, 100, 101]);
+        assert_eq!(say(&mut programs, 101, &new, 1 << 20), EXEC_STREAM_BYTES);
+        assert_eq!(kept(&programs), [1, 3, 4, 5, 6, 7, 8, 100, 101]);
+        let input = programs.add(EXEC_STREAM_BYTES).expect("an entry");
+        input.append(&vec![b'x'; EXEC_STREAM_BYTES]).expect("room");
+        assert_eq!(kept(&programs), [1, 4, 5, 6, 7, 8, 100, 101, 0]);
+        assert_eq!(programs.room(), 0);
     }
 }

@@ -471,21 +471,19 @@ fn two_hundred_programs_leave_nothing_behind() {
     );
 }
 
+/// What the agent says of a number that it knows no program of.
+fn unknown(client: &mut Client, pid: i64) {
+    let refused = client.try_call("guest-exec-status", json!({ "pid": pid }));
+    let refused = refused.expect_err("a refusal").desc;
+    assert_eq!(refused, format!("PID {pid} does not exist"));
+}
+
 #[test]
-fn results_are_kept_until_asked_for_and_not_without_end() {
+fn results_are_kept_until_asked_for() {
     let (mut agent, mut client) = ours();
-    let mut running = Vec::new();
-    let refused = loop {
-        match start(&mut client, json!({ "path": "true" })) {
-            Ok(pid) => running.push(pid),
-            Err(refused) => break refused,
-        }
-    };
-    assert_eq!(running.len(), 128);
-    assert_eq!(
-        refused.desc,
-        "too many child processes whose status was not asked for"
-    );
+    let running: Vec<i64> = (0..128)
+        .map(|_| start(&mut client, json!({ "path": "true" })).expect("a program"))
+        .collect();
     // Ended, and buried without anybody asking.
     wait::expect("no child left", wait::ANSWER, || {
         children(&mut agent).is_empty()
@@ -502,33 +500,104 @@ fn results_are_kept_until_asked_for_and_not_without_end() {
     assert_eq!(shell(&mut client, "echo again"), "again\n");
 }
 
+/// Fire and forget: nobody asks what became of the programs.
+#[test]
+fn ten_thousand_programs_in_a_row_leave_the_newest_results() {
+    const COUNT: usize = 10_000;
+    const KEPT: usize = 128;
+    let (mut agent, mut client) = ours();
+    let begun = Instant::now();
+    let (mut pids, mut before) = (Vec::new(), (0, 0));
+    for number in 0..COUNT {
+        // Not more at once than may run, however slow this machine is.
+        if number % 32 == 0 {
+            wait::expect("programs to end", wait::ANSWER, || {
+                children(&mut agent).len() < 32
+            });
+        }
+        if number == 1_000 {
+            before = (descriptors(&mut agent), agent.resident_kb());
+        }
+        let arguments = match COUNT - number <= KEPT {
+            true => json!({ "path": "sh", "arg": ["-c", format!("exit {}", number % 100)] }),
+            false => json!({ "path": "true", "capture-output": number % 2 == 0 }),
+        };
+        let started = start(&mut client, arguments);
+        pids.push(started.unwrap_or_else(|refused| panic!("{number}: {}", refused.desc)));
+    }
+    let took = begun.elapsed();
+    wait::expect("no child left", wait::ANSWER, || {
+        children(&mut agent).is_empty()
+    });
+    let (fds, resident) = before;
+    assert_eq!(descriptors(&mut agent), fds);
+    assert!(
+        agent.resident_kb() <= resident + 64,
+        "{resident} kB became {} kB",
+        agent.resident_kb()
+    );
+    let (old, newest) = pids.split_at(COUNT - KEPT);
+    for pid in old.iter().filter(|pid| !newest.contains(pid)).step_by(100) {
+        unknown(&mut client, *pid);
+    }
+    for (number, pid) in (old.len()..).zip(newest) {
+        let expected = json!({ "exited": true, "exitcode": number % 100 });
+        assert_eq!(finish(&mut client, *pid), expected, "{number}");
+        unknown(&mut client, *pid);
+    }
+    assert!(took < Duration::from_secs(300), "{took:?}");
+    eprintln!("{COUNT} programs: {took:?}, {} kB", agent.resident_kb());
+}
+
+#[test]
+fn programs_that_run_are_never_dropped() {
+    let (_agent, mut client) = ours();
+    let sleeper = json!({ "path": "sleep", "arg": ["1000"] });
+    let kill = |pid: i64| process::signal(u32::try_from(pid).expect("a number"), libc::SIGKILL);
+    let mut running: Vec<i64> = (0..128)
+        .map(|_| start(&mut client, sleeper.clone()).expect("a program"))
+        .collect();
+    let refused = start(&mut client, json!({ "path": "true" })).expect_err("all run");
+    assert_eq!(refused.desc, "too many child processes are running");
+    // The only one that ends makes room, wherever it stands.
+    let ended = running.remove(60);
+    kill(ended);
+    let new = wait::until(wait::ANSWER, || start(&mut client, sleeper.clone()).ok());
+    running.push(new.expect("room for one more"));
+    unknown(&mut client, ended);
+    start(&mut client, json!({ "path": "true" })).expect_err("all run");
+    for pid in running {
+        assert_eq!(status(&mut client, pid), json!({ "exited": false }));
+        kill(pid);
+    }
+}
+
 #[test]
 fn bytes_of_all_programs_together_have_an_end() {
-    let (_agent, mut client) = ours();
+    let (mut agent, mut client) = ours();
     let script = format!("yes | head -c {STREAM}; yes | head -c {STREAM} >&2");
     let arguments = json!({ "path": "sh", "arg": ["-c", script], "capture-output": true });
-    let mut running = Vec::new();
-    let refused = loop {
-        match start(&mut client, arguments.clone()) {
-            Ok(pid) => running.push(pid),
-            Err(refused) => break refused,
-        }
-        std::thread::sleep(Duration::from_millis(300));
-    };
-    assert_eq!(
-        refused.desc,
-        "too many child processes whose status was not asked for"
-    );
-    assert!((4..12).contains(&running.len()), "{}", running.len());
+    let pids: Vec<i64> = (0..10)
+        .map(|_| {
+            let pid = start(&mut client, arguments.clone()).expect("a program");
+            wait::expect("its end", wait::ANSWER, || children(&mut agent).is_empty());
+            pid
+        })
+        .collect();
+    let held = agent.resident_kb();
+    assert!(held < (128 << 10) + 2048, "{held} kB");
     client.limit = Duration::from_secs(60);
-    let mut total = 0;
-    for pid in running {
-        let status = finish(&mut client, pid);
-        for stream in ["out-data", "err-data"] {
-            total += status.get(stream).map_or(0, |data| decode(data).len());
+    let (old, newest) = pids.split_at(6);
+    for pid in newest {
+        let status = finish(&mut client, *pid);
+        for stream in ["out", "err"] {
+            assert_eq!(decode(&status[format!("{stream}-data")]).len(), STREAM);
+            assert_eq!(status[format!("{stream}-truncated")], false);
         }
     }
-    assert!(total <= (128 << 20) + (1 << 17), "{total}");
+    for pid in old {
+        unknown(&mut client, *pid);
+    }
     assert_eq!(shell(&mut client, "echo again"), "again\n");
 }
 
