@@ -46,6 +46,10 @@ pub const JOBS: usize = 2 * CLIENTS + 1;
 /// A path with its terminating NUL: the kernel's PATH_MAX.
 pub const PATH_BYTES: usize = 4096;
 
+/// The names in a directory, and an index of them, in bytes: half a million block devices. The
+/// longest that is read so has all of the machine's.
+pub const DIRECTORY_BYTES: usize = 16 << 20;
+
 /// The list of mounted file systems, in bytes: tens of thousands of them.
 pub const MOUNT_LIST_BYTES: usize = 16 << 20;
 

@@ -5,6 +5,7 @@ pub mod base64;
 pub mod civil;
 pub mod crypt;
 pub mod errno;
+pub mod index;
 pub mod limits;
 pub mod packed;
 pub mod path;

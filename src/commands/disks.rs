@@ -13,13 +13,13 @@ use super::{Work, cannot, put_address};
 use crate::base::path::Path;
 use crate::base::texts::{Name, Phrase};
 use crate::parse::nvme;
-use crate::probe::block::{self, Disk, virtual_name};
+use crate::probe::block::{self, Devices, Disk, Links, leave, virtual_name};
 use crate::state::State;
 use crate::sys::AsFd;
 use crate::sys::nvme::{HealthLog, health_log};
 use crate::sys::root::{Root, relative};
 use crate::wire::args::Args;
-use crate::wire::emit::Object;
+use crate::wire::emit::{List, Object};
 use crate::wire::reply::{Failed, Reply};
 
 /// Lists disks and partitions.
@@ -31,19 +31,23 @@ fn get_disks(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     // Here are partitions, too; where this is missing, so is the other.
-    let directory = Path::of(&[b"sys/class/block/"]);
-    if let Err(errno) = root.list(&directory, &mut |_, _| false) {
-        return Err(cannot(reply, Phrase::CannotListDisks, errno));
-    }
+    let links = match Links::read(root, Path::of(&[b"sys/class/block/"])) {
+        Ok(links) => links,
+        Err(errno) => return Err(cannot(reply, Phrase::CannotListDisks, errno)),
+    };
+    let mut devices = Devices::new(root);
     let mut list = reply.list();
-    block::links(root, &directory, &mut |path| {
+    links.backward(&mut |path| {
         let mut size = [0; 8];
-        let size = block::read(root, path, b"/size", &mut size);
+        let size = block::attribute(root, path, b"/size", &mut size);
+        if size.is_empty() || size == b"0\n" {
+            return;
+        }
         let mut disk = Disk::none();
-        disk.find(root, path);
-        if !size.is_empty() && size != b"0\n" && !disk.node.is_empty() {
+        disk.identify(root, path);
+        if !disk.node.is_empty() {
             let mut object = list.object();
-            describe(root, path, &disk, &mut object);
+            describe(root, &mut devices, path, &mut disk, &mut object);
             object.end();
         }
     });
@@ -51,35 +55,44 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     Ok(0)
 }
 
-/// Writes of what is at `path`, or of a partition of that.
-fn describe(root: &Root, path: &mut Path, disk: &Disk, object: &mut Object<'_, '_>) {
+/// Writes about the disk or partition identified at `path`.
+fn describe(
+    root: &Root,
+    devices: &mut Devices<'_>,
+    path: &mut Path,
+    disk: &mut Disk,
+    object: &mut Object<'_, '_>,
+) {
     object.text(Name::Name, &disk.node);
     object.bool(Name::Partition, disk.is_partition);
-    let slaves = Path::of(&[path.as_bytes(), b"/slaves/"]);
-    if disk.is_partition || root.has(&slaves) == Ok(true) {
-        let mut list = object.list(Name::Dependencies);
-        let put: &mut dyn FnMut(&mut Path) = &mut |path| {
-            let node = block::node(root, path);
-            if !node.is_empty() {
-                list.item().text(&node);
-            }
-        };
-        if disk.is_partition {
-            put(path);
-        } else {
-            block::links(root, &slaves, put);
+    let put_node = |list: &mut List<'_, '_>, path: &mut Path| {
+        let node = block::node(root, path);
+        if !node.is_empty() {
+            list.item().text(&node);
         }
-        list.end();
-    }
+    };
     if disk.is_partition {
+        leave(path);
+        let mut list = object.list(Name::Dependencies);
+        put_node(&mut list, path);
+        list.end();
         return;
     }
-    if virtual_name(path).is_none() {
-        put_address(object.member(Name::Address), disk);
+    if let Ok(slaves) = Links::read(root, Path::of(&[path.as_bytes(), b"/slaves/"])) {
+        let mut list = object.list(Name::Dependencies);
+        slaves.backward(&mut |slave| put_node(&mut list, slave));
+        list.end();
     }
-    if !disk.alias.is_empty() {
-        object.text(Name::Alias, &disk.alias);
+    if virtual_name(path).is_some() {
+        let mut buffer = [0; _];
+        let alias = disk.alias(root, path, &mut buffer);
+        if !alias.is_empty() {
+            object.text(Name::Alias, alias);
+        }
+        return;
     }
+    devices.find(disk, path);
+    put_address(object.member(Name::Address), disk);
     let mut log: HealthLog = [0; _];
     if disk.bus_type == Some("nvme")
         && let Ok(file) = root.file_at(&[relative(&disk.node)])

@@ -13,7 +13,7 @@
 use super::{Work, no_mount_table, put_address};
 use crate::base::path::Path;
 use crate::base::texts::Name;
-use crate::probe::block::{self, last_component};
+use crate::probe::block::{Devices, last_component, numbered};
 use crate::probe::mounts::{Mount, Mounts};
 use crate::state::State;
 use crate::sys::mount::usage;
@@ -34,10 +34,11 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     if mounts.read(root).is_err() {
         return Err(no_mount_table(reply));
     }
+    let mut devices = Devices::new(root);
     let mut list = reply.list();
     for mount in mounts.backward() {
         let mut object = list.object();
-        describe(root, &mount, &mut object);
+        describe(root, &mut devices, &mount, &mut object);
         object.end();
     }
     list.end();
@@ -45,9 +46,14 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
 }
 
 #[inline(never)]
-fn describe(root: &Root, mount: &Mount<'_>, object: &mut Object<'_, '_>) {
+fn describe(
+    root: &Root,
+    devices: &mut Devices<'_>,
+    mount: &Mount<'_>,
+    object: &mut Object<'_, '_>,
+) {
     let mut device = Path::new();
-    let is_known = block::numbered(root, mount.major, mount.minor, &mut device);
+    let is_known = numbered(root, mount.major, mount.minor, &mut device);
     object.text(Name::Name, last_component(&device));
     object.text(Name::Mountpoint, mount.mount_point);
     object.text(Name::Type, mount.kind);
@@ -58,9 +64,7 @@ fn describe(root: &Root, mount: &Mount<'_>, object: &mut Object<'_, '_>) {
     }
     let mut list = object.list(Name::Disk);
     if is_known {
-        block::disks(root, &mut device, &mut |disk| {
-            put_address(list.item(), disk)
-        });
+        devices.disks(&mut device, &mut |disk| put_address(list.item(), disk));
     }
     list.end();
 }

@@ -174,14 +174,16 @@ impl Place {
         Some(&self.found[1]).filter(|[.., device]| *device != u64::MAX)
     }
 
-    /// The adapter of the disk (`ata3` if there is one, else `host2`): where the directory it is in
-    /// ends in the path, slash included.
+    /// The adapter of an IDE or SATA disk (`ata3` if there is one, else `host2`): where the directory
+    /// it is in ends in the path, slash included. `None` for disks on other buses.
     ///
     /// Its rank, how many of its neighbours there have lower numbers ([`Place::follows`]), is the bus
-    /// or unit of IDE and SATA disks, for those two number their adapters through the whole machine.
+    /// or unit of the disk, for these two number their adapters through the whole machine. An AHCI
+    /// controller has at most 32 ports, so counting them costs every disk the same.
     pub fn neighbours(&self) -> Option<usize> {
         let [.., start] = *self.adapter().1;
-        (start != u64::MAX).then_some(start as usize)
+        let is_ranked = matches!(self.driver, Driver::AtaPiix | Driver::Ahci);
+        (is_ranked && start != u64::MAX).then_some(start as usize)
     }
 
     /// Whether `name` is a neighbour of the adapter and has a lower number.
@@ -334,8 +336,10 @@ block/vda";
             neighbours.iter().filter(|name| ata.follows(name)).count(),
             2
         );
+        let ide = place(b"0000:00:01.1/host1/target1:0:0/1:0:0:0", b"ata_piix");
+        assert_eq!(ide.neighbours(), Some(13));
         let scsi = place(VIRTIO_SCSI, b"");
-        assert!(VIRTIO_SCSI[..scsi.neighbours().unwrap()].ends_with(b"/virtio2/"));
+        assert_eq!(scsi.neighbours(), None);
         assert!(scsi.follows(b"host1") && !scsi.follows(b"host2") && !scsi.follows(b"ata1"));
         assert_eq!(place(VIRTIO, b"").neighbours(), None);
     }

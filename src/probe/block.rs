@@ -7,18 +7,19 @@
 //! Links are resolved as text, below the root: those of sysfs go some steps up and then straight down,
 //! and no directory they lead through is a link itself.
 //!
-//! Nothing here fails: what cannot be read makes a disk with less to tell, or none.
+//! A disk of which something cannot be read has less to tell; that is no error.
 //!
 //! Differences from qemu-ga: a partition of a RAID array lies on the array's disks; the head of an
 //! NVMe multipath has the address of its first controller; at most [`STACKED_DEVICES`] layers are
 //! followed; a device-mapper device that udev does not know has its name from the kernel. Serial
 //! numbers have their own rules, see `probe::serial`.
 
-use crate::base::limits::{BLOCK_NAME_BYTES, SERIAL_BYTES, STACKED_DEVICES, UDEV_ENTRY_BYTES};
+use crate::base::limits::{BLOCK_NAME_BYTES, STACKED_DEVICES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
 use crate::base::text::cut;
 use crate::parse::sysfs_disk::{Driver, Place};
 use crate::parse::udev::property;
+use crate::probe::names::Names;
 use crate::probe::serial::{self, Serial};
 use crate::sys::Errno;
 use crate::sys::root::Root;
@@ -29,6 +30,12 @@ const VIRTUAL: &[u8] = b"sys/devices/virtual/block/";
 /// Bytes read of a `uevent` file. What is looked for stands at its beginning.
 const UEVENT_BYTES: usize = 512;
 
+/// Room for major and minor number of a device, of at most 4 and 7 digits.
+const NUMBERS_BYTES: usize = 16;
+
+/// Room for what udevd knows about a device.
+pub type Entry = [u8; UDEV_ENTRY_BYTES];
+
 /// The name of a device, or the path of its node.
 pub type Name = heapless::Vec<u8, BLOCK_NAME_BYTES>;
 
@@ -36,18 +43,62 @@ pub type Name = heapless::Vec<u8, BLOCK_NAME_BYTES>;
 pub struct Disk {
     /// Whether it is a partition.
     pub is_partition: bool,
+    /// The path of its node, `/dev/vda1`; empty if there is none.
+    pub node: Name,
+    /// Its numbers as udev writes them, `254:1`.
+    device: heapless::Vec<u8, NUMBERS_BYTES>,
     /// What its path tells.
     pub place: Place,
     /// What kind of bus it is on, as the protocol names it, if that is known.
     pub bus_type: Option<&'static str>,
     /// Its bus (channel), target and unit.
     pub numbers: [u64; 3],
-    /// The path of its node, `/dev/vda1`; empty if there is none.
-    pub node: Name,
     /// What udev calls its serial number.
     pub serial: Serial,
-    /// What device-mapper calls it; empty if that did not make it.
-    pub alias: heapless::Vec<u8, SERIAL_BYTES>,
+}
+
+/// The block devices of a machine.
+pub struct Devices<'r> {
+    root: &'r Root,
+    /// The NVMe subsystem that was asked for last, and where its first controller is.
+    subsystem: Path,
+    controller: Path,
+}
+
+/// The symbolic links in a directory of sysfs.
+pub struct Links<'r> {
+    root: &'r Root,
+    directory: Path,
+    names: Names,
+}
+
+impl<'r> Links<'r> {
+    /// The links in a directory: its path, with the slash.
+    ///
+    /// # Errors
+    /// That of reading the directory.
+    pub fn read(root: &'r Root, directory: Path) -> Result<Self, Errno> {
+        let names = Names::read(root, &directory)?;
+        Ok(Self {
+            root,
+            directory,
+            names,
+        })
+    }
+
+    /// Calls `each` with where the links lead, in the reverse order of their names.
+    pub fn backward(&self, each: &mut dyn FnMut(&mut Path)) {
+        for name in self.names.sorted().rev() {
+            if let Some(mut target) = self.target(name) {
+                each(&mut target);
+            }
+        }
+    }
+
+    fn target(&self, name: &[u8]) -> Option<Path> {
+        let mut path = Path::of(&[self.directory.as_bytes(), name]);
+        follow(self.root, &mut path).ok().map(|()| path)
+    }
 }
 
 /// Puts into `path` the directory of the device with these numbers: `sys/devices/...`, no links in it.
@@ -78,63 +129,96 @@ pub fn virtual_name(path: &Path) -> Option<&[u8]> {
     Some(cut(&mut name, b'/'))
 }
 
-/// Calls `each` with the disks that the device at `path` lies on, itself if it is one or part of one,
-/// as far as anything is known of them.
-pub fn disks(root: &Root, path: &mut Path, each: &mut dyn FnMut(&Disk)) {
-    disks_below(root, path, STACKED_DEVICES, each);
-}
-
-fn disks_below(root: &Root, path: &mut Path, layers: usize, each: &mut dyn FnMut(&Disk)) {
-    // A partition has no slaves of its own, but its disk has.
-    if let Some(name) = virtual_name(path) {
-        // Deeper than the cap there is nothing to be found.
-        if let Some(layers) = layers.checked_sub(1) {
-            links(
-                root,
-                &Path::of(&[VIRTUAL, name, b"/slaves/"]),
-                &mut |slave| {
-                    disks_below(root, slave, layers, each);
-                },
-            );
-        }
-    } else {
-        let mut disk = Disk::none();
-        disk.find(root, path);
-        if disk.bus_type.is_some() || !disk.node.is_empty() || disk.serial.text().is_some() {
-            each(&disk);
+impl<'r> Devices<'r> {
+    /// Those below this root.
+    pub fn new(root: &'r Root) -> Self {
+        Self {
+            root,
+            subsystem: Path::new(),
+            controller: Path::new(),
         }
     }
-}
 
-/// Calls `each` with where the links in a directory (its path, with the slash) lead, in the reverse
-/// order of their names.
-///
-/// Looking anew for each name keeps neither a list nor a directory open.
-pub fn links(root: &Root, directory: &Path, each: &mut dyn FnMut(&mut Path)) {
-    let mut name = Name::new();
-    loop {
-        let mut next = Name::new();
-        let _ = root.list(directory, &mut |other, _| {
-            if other > &next[..] && (name.is_empty() || other < &name[..]) {
-                next.clear();
-                let _ = next.extend_from_slice(other);
+    /// Calls `each` with the disks that the device at `path` lies on, itself if it is one or part of
+    /// one, as far as anything is known of them.
+    pub fn disks(&mut self, path: &mut Path, each: &mut dyn FnMut(&Disk)) {
+        self.disks_below(path, STACKED_DEVICES, each);
+    }
+
+    fn disks_below(&mut self, path: &mut Path, layers: usize, each: &mut dyn FnMut(&Disk)) {
+        let Some(name) = virtual_name(path) else {
+            let mut disk = Disk::none();
+            disk.identify(self.root, path);
+            self.find(&mut disk, path);
+            if disk.bus_type.is_some() || !disk.node.is_empty() || disk.serial.text().is_some() {
+                each(&disk);
             }
-            true
-        });
-        if next.is_empty() {
-            break;
+            return;
+        };
+        // Past the cap nothing is found.
+        let Some(layers) = layers.checked_sub(1) else {
+            return;
+        };
+        // A partition has no slaves of its own, but its disk has.
+        let slaves = Path::of(&[VIRTUAL, name, b"/slaves/"]);
+        if let Ok(slaves) = Links::read(self.root, slaves) {
+            slaves.backward(&mut |slave| self.disks_below(slave, layers, each));
         }
-        let mut path = Path::of(&[directory.as_bytes(), &next]);
-        name = next;
-        if follow(root, &mut path).is_ok() {
-            each(&mut path);
+    }
+
+    /// Finds out where the disk identified at `path` is attached, and its serial number. Of a
+    /// partition `path` becomes that of its disk.
+    ///
+    /// In place: handed over as a result the disk would be copied.
+    #[inline(never)]
+    pub fn find(&mut self, disk: &mut Disk, path: &mut Path) {
+        if disk.is_partition {
+            leave(path);
+        }
+        disk.locate(self.root, path);
+        if disk.bus_type.is_none() {
+            self.locate_by_controller(disk, path);
+        }
+        let mut buffer = [0; UDEV_ENTRY_BYTES];
+        let known = disk.udev_entry(self.root, &mut buffer);
+        disk.serial.recall(property(known, b"E:ID_SERIAL"));
+        if known.is_empty() {
+            serial::read(self.root, path, &mut disk.serial);
+        }
+    }
+
+    /// The head of an NVMe multipath is in the directory of its subsystem, which has links to the
+    /// controllers: it is where the first of them is.
+    ///
+    /// The answer is kept, because all namespaces of a subsystem ask for it in a row.
+    fn locate_by_controller(&mut self, disk: &mut Disk, path: &Path) {
+        let directory = above(path.as_bytes());
+        let subsystem = last_of(directory.strip_suffix(b"/").unwrap_or_default());
+        if !subsystem.starts_with(b"nvme-subsys") {
+            return;
+        }
+        if directory == self.subsystem.as_bytes() {
+            disk.locate(self.root, &self.controller);
+            return;
+        }
+        self.subsystem = Path::of(&[directory]);
+        self.controller = Path::new();
+        let Ok(links) = Links::read(self.root, self.subsystem.clone()) else {
+            return;
+        };
+        for controller in links.names.sorted().filter_map(|name| links.target(name)) {
+            disk.locate(self.root, &controller);
+            if disk.bus_type.is_some() {
+                self.controller = controller;
+                break;
+            }
         }
     }
 }
 
 /// The path of a device's node; empty if it has none.
 pub fn node(root: &Root, path: &mut Path) -> Name {
-    node_of(read(root, path, b"/uevent", &mut [0; UEVENT_BYTES]))
+    node_of(attribute(root, path, b"/uevent", &mut [0; UEVENT_BYTES]))
 }
 
 fn node_of(facts: &[u8]) -> Name {
@@ -153,50 +237,44 @@ impl Disk {
     pub fn none() -> Self {
         Self {
             is_partition: false,
+            node: Name::new(),
+            device: heapless::Vec::new(),
             place: Place::none(),
             bus_type: None,
             numbers: [0; 3],
-            node: Name::new(),
             serial: Serial::none(),
-            alias: heapless::Vec::new(),
         }
     }
 
-    /// Becomes what is at `path`, which becomes that of the whole disk.
-    ///
-    /// In place: handed over as a result it would be copied.
+    /// Reads what the kernel says about the device at `path`.
     #[inline(never)]
-    pub fn find(&mut self, root: &Root, path: &mut Path) {
-        let mut buffer = [0; UDEV_ENTRY_BYTES];
-        let facts = read(root, path, b"/uevent", &mut buffer);
+    pub fn identify(&mut self, root: &Root, path: &mut Path) {
+        let mut buffer = [0; UEVENT_BYTES];
+        let facts = attribute(root, path, b"/uevent", &mut buffer);
         self.node = node_of(facts);
         self.is_partition = property(facts, b"DEVTYPE") == b"partition";
-        let mut other = Path::of(&[
-            b"run/udev/data/b",
-            property(facts, b"MAJOR"),
-            b":",
-            property(facts, b"MINOR"),
-        ]);
-        if self.is_partition {
-            leave(path);
+        self.device.clear();
+        for piece in [property(facts, b"MAJOR"), b":", property(facts, b"MINOR")] {
+            let _ = self.device.extend_from_slice(piece);
         }
-        self.locate(root, path);
-        let known = root.read(&other, &mut buffer).unwrap_or_default();
-        self.serial.recall(property(known, b"E:ID_SERIAL"));
-        let mut alias = property(known, b"E:DM_NAME");
-        if known.is_empty() {
-            serial::read(root, path, &mut self.serial);
-            alias = read(root, path, b"/dm/name", &mut buffer).trim_ascii_end();
+    }
+
+    /// What device-mapper calls the device identified at `path`; empty if it did not make it.
+    #[inline(never)]
+    pub fn alias<'b>(&self, root: &Root, path: &mut Path, buffer: &'b mut Entry) -> &'b [u8] {
+        if !last_component(path).starts_with(b"dm-") {
+            return b"";
         }
-        let _ = self.alias.extend_from_slice(alias);
-        if self.bus_type.is_none() {
-            // The head of an NVMe multipath is in a directory with links to its controllers.
-            other.truncate(0);
-            other.push(above(path.as_bytes()));
-            links(root, &other, &mut |controller| {
-                self.locate(root, controller)
-            });
+        match self.udev_entry(root, buffer).len() {
+            0 => attribute(root, path, b"/dm/name", buffer).trim_ascii_end(),
+            len => property(&buffer[..len], b"E:DM_NAME"),
         }
+    }
+
+    /// What udevd knows about the device; empty if it does not run.
+    fn udev_entry<'b>(&self, root: &Root, buffer: &'b mut Entry) -> &'b [u8] {
+        let entry = root.read_at(&[b"run/udev/data/b", &self.device], buffer);
+        entry.unwrap_or_default()
     }
 
     /// Finds out where the disk at `path` is.
@@ -243,16 +321,16 @@ fn follow(root: &Root, path: &mut Path) -> Result<(), Errno> {
 }
 
 /// Cuts the last component off.
-pub(super) fn leave(path: &mut Path) {
+pub fn leave(path: &mut Path) {
     let above = above(path.as_bytes()).len();
     path.truncate(above.saturating_sub(1));
 }
 
-/// Reads the file `name` below `path`; nothing if that does not work out.
-pub fn read<'b>(root: &Root, path: &mut Path, name: &[u8], buffer: &'b mut [u8]) -> &'b [u8] {
+/// Reads the attribute `name` of the device at `path`; empty if that fails.
+pub fn attribute<'b>(root: &Root, path: &mut Path, name: &[u8], buffer: &'b mut [u8]) -> &'b [u8] {
     let len = path.len();
     path.push(name);
-    let bytes = root.read(path, buffer).unwrap_or_default();
+    let bytes = root.attribute(path, buffer).unwrap_or_default();
     path.truncate(len);
     bytes
 }
@@ -368,10 +446,14 @@ mod tests {
 
     /// The node and address of each disk below a device.
     fn disks(root: &Root, major: u32, minor: u32) -> Vec<String> {
+        disks_of(&mut Devices::new(root), major, minor)
+    }
+
+    fn disks_of(devices: &mut Devices<'_>, major: u32, minor: u32) -> Vec<String> {
         let mut found = Vec::new();
         let mut path = Path::new();
-        assert!(numbered(root, major, minor, &mut path));
-        super::disks(root, &mut path, &mut |disk| {
+        assert!(numbered(devices.root, major, minor, &mut path));
+        devices.disks(&mut path, &mut |disk| {
             let node = String::from_utf8_lossy(&disk.node).into_owned();
             let slot = disk.place.pci()[2].cast_signed();
             let bus_type = disk.bus_type.unwrap_or("unknown");
@@ -547,6 +629,42 @@ mod tests {
         let tree = tree("nvme", files);
         assert_eq!(disks(&tree.root, 259, 1), ["/dev/nvme0n1 nvme 6 0:0:0"]);
         assert_eq!(disks(&tree.root, 259, 2), ["/dev/nvme0n1p1 nvme 6 0:0:0"]);
+    }
+
+    #[test]
+    fn heads_of_two_subsystems_have_the_controllers_of_their_own() {
+        let mut files = Vec::new();
+        for number in [0u32, 1] {
+            let subsystem = format!("virtual/nvme-subsystem/nvme-subsys{number}");
+            for namespace in [1, 2] {
+                let numbers = format!("259:{}", 2 * number + namespace);
+                let head = format!("{subsystem}/nvme{number}n{namespace}");
+                files.extend(device(&numbers, &head, "disk"));
+            }
+            let controller = format!("pci0000:00/0000:00:0{number}.0/nvme/nvme{number}");
+            files.push((
+                format!("sys/devices/{subsystem}/nvme{number}"),
+                format!("-> ../../../{controller}"),
+            ));
+            files.push(file(&format!("sys/devices/{controller}/state"), "live"));
+            files.push(driver_of(&format!("0000:00:0{number}.0"), "nvme"));
+        }
+        // A controller that is gone does not hide the next one.
+        files.push((
+            "sys/devices/virtual/nvme-subsystem/nvme-subsys1/nvme0".to_owned(),
+            "-> ../../../pci0000:00/0000:00:09.0/nvme/nvme0".to_owned(),
+        ));
+        let tree = tree("nvme-two", files);
+        let mut devices = Devices::new(&tree.root);
+        for (minor, expected) in [
+            (1, "/dev/nvme0n1 nvme 0 0:0:0"),
+            (2, "/dev/nvme0n2 nvme 0 0:0:0"),
+            (3, "/dev/nvme1n1 nvme 1 0:0:0"),
+            (4, "/dev/nvme1n2 nvme 1 0:0:0"),
+            (1, "/dev/nvme0n1 nvme 0 0:0:0"),
+        ] {
+            assert_eq!(disks_of(&mut devices, 259, minor), [expected]);
+        }
     }
 
     #[test]

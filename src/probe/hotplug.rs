@@ -135,7 +135,7 @@ impl Kind {
     fn says(&self, root: &Root, part: i64, file: &str, word: &[u8]) -> Result<Option<bool>, Fault> {
         let mut buffer = [0; 24];
         let mut path = self.path(part, file);
-        match root.read(&path, &mut buffer) {
+        match root.attribute(&path, &mut buffer) {
             Ok([]) => Err(Fault {
                 step: Step::Read,
                 errno: None,

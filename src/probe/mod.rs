@@ -7,6 +7,7 @@ pub mod ending;
 pub mod hotplug;
 pub mod init;
 pub mod mounts;
+pub mod names;
 pub mod network;
 pub mod os;
 pub mod rtc;

@@ -113,7 +113,7 @@ fn attributes(root: &Root, disk: &mut Path, names: &[u8], serial: &mut Serial) -
     while !rest.is_empty() {
         let name = cut(&mut rest, b' ');
         let mut buffer = [0; 64];
-        let attribute = block::read(root, disk, name, &mut buffer).trim_ascii_end();
+        let attribute = block::attribute(root, disk, name, &mut buffer).trim_ascii_end();
         attribute.first()?;
         serial.append(attribute)?;
         serial.gap = true;
@@ -129,8 +129,8 @@ const NAA: u8 = 3;
 
 fn scsi(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
     let (mut buffer, mut page) = ([0; 16], [0; 1024]);
-    let page = block::read(root, disk, b"/device/vpd_pg83", &mut page);
-    let vendor = block::read(root, disk, b"/device/vendor", &mut buffer);
+    let page = block::attribute(root, disk, b"/device/vpd_pg83", &mut page);
+    let vendor = block::attribute(root, disk, b"/device/vendor", &mut buffer);
     let is_ata = vendor.starts_with(b"ATA ");
     let (kind, is_text, mut value) = best_designator(page, is_ata)?;
     if is_ata {
@@ -143,7 +143,7 @@ fn scsi(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
         // What means something only to its vendor is told apart by vendor and model, each filled up
         // with blanks.
         serial.append(vendor)?;
-        let model = block::read(root, disk, b"/device/model", &mut buffer);
+        let model = block::attribute(root, disk, b"/device/model", &mut buffer);
         serial.append(model)?;
     }
     if is_text {
@@ -191,8 +191,9 @@ mod tests {
         let facts = format!("{disk}/uevent");
         files.push((&facts, "MAJOR=8\nMINOR=0\n"));
         let tree = Tree::new(&name, &files);
-        let mut found = block::Disk::none();
-        found.find(&tree.root, &mut Path::of(&[disk.as_bytes()]));
+        let (mut found, mut path) = (block::Disk::none(), Path::of(&[disk.as_bytes()]));
+        found.identify(&tree.root, &mut path);
+        block::Devices::new(&tree.root).find(&mut found, &mut path);
         let serial = found.serial.text();
         serial.map(|text| String::from_utf8(text.to_vec()).unwrap())
     }

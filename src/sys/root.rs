@@ -9,7 +9,7 @@ use core::ffi::{CStr, c_long};
 use core::mem::MaybeUninit;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use super::raw;
@@ -177,6 +177,19 @@ impl Root {
         self.read_at(&[path.as_bytes()], buffer)
     }
 
+    /// Reads a file of sysfs, or its beginning: with one call, because the kernel gives at once all
+    /// that fits into `buffer`.
+    #[inline(never)]
+    pub fn attribute<'b>(&self, path: &Path, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+        let file = self.file_at(&[path.as_bytes()])?;
+        loop {
+            match rustix::io::read(&file, &mut *buffer) {
+                Err(Errno::INTR) => {}
+                done => return done.map(|count| &buffer[..count]),
+            }
+        }
+    }
+
     /// Where a symbolic link points to.
     #[inline(never)]
     pub fn link_at<'b>(&self, name: &[&[u8]], buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
@@ -205,7 +218,9 @@ impl Root {
     /// Whether there is something, a dangling link included.
     #[inline(never)]
     pub fn has_at(&self, name: &[&[u8]]) -> Result<bool, Errno> {
-        match self.place_at(name, OFlags::NOFOLLOW) {
+        let path = Path::of(name);
+        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        match rustix::fs::statat(&self.0, path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(errno) => Err(errno),

@@ -1,0 +1,64 @@
+//! An index: the offsets of records in a text, four bytes each, sorted in place.
+//!
+//! The caller lends the memory, which may lie at any address. Sorting takes n log n comparisons
+//! whatever order the records have, and no further memory.
+
+use core::cmp::Ordering;
+
+use super::store::{Full, Store};
+
+/// Appends the offset of a record to an index; [`Full`] also for an offset past 4 GiB.
+pub fn push(index: &mut dyn Store, offset: usize) -> Result<(), Full> {
+    let offset = u32::try_from(offset).map_err(|_| Full)?;
+    index.append(&offset.to_ne_bytes())
+}
+
+/// Sorts an index. `order` compares the records at two offsets; records that it takes for the same
+/// come in any order.
+#[inline(never)]
+pub fn sort(index: &mut [u8], order: &mut dyn FnMut(usize, usize) -> Ordering) {
+    let (offsets, _) = index.as_chunks_mut();
+    offsets.sort_unstable_by(|one, other| order(number(*one), number(*other)));
+}
+
+/// The offsets in an index, in its order.
+pub fn offsets(index: &[u8]) -> impl DoubleEndedIterator<Item = usize> {
+    let (offsets, _) = index.as_chunks();
+    offsets.iter().map(|offset| number(*offset))
+}
+
+fn number(offset: [u8; 4]) -> usize {
+    u32::from_ne_bytes(offset) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_in_the_order_asked_for() {
+        let text = b"cherry apple banana apple ";
+        let mut index = heapless::Vec::<u8, 64>::new();
+        for (offset, byte) in text.iter().enumerate() {
+            if offset == 0 || text[offset - 1] == b' ' && byte.is_ascii_alphabetic() {
+                push(&mut index, offset).unwrap();
+            }
+        }
+        let word = |offset: usize| text[offset..].split(|byte| *byte == b' ').next();
+        sort(&mut index, &mut |a, b| {
+            word(a).cmp(&word(b)).then(b.cmp(&a))
+        });
+        assert_eq!(offsets(&index).collect::<Vec<_>>(), [20, 7, 13, 0]);
+        assert_eq!(offsets(&index).next_back(), Some(0));
+    }
+
+    #[test]
+    fn a_full_index_and_an_offset_past_4_gib_are_refused() {
+        let mut index = heapless::Vec::<u8, 8>::new();
+        assert_eq!(push(&mut index, 1), Ok(()));
+        assert_eq!(push(&mut index, 1 << 32), Err(Full));
+        assert_eq!(push(&mut index, usize::from(u16::MAX)), Ok(()));
+        assert_eq!(push(&mut index, 3), Err(Full));
+        assert_eq!(offsets(&index).collect::<Vec<_>>(), [1, 65_535]);
+    }
+}
