@@ -73,9 +73,9 @@ pub const OS_RELEASE_BYTES: usize = 8 << 10;
 /// leap seconds counted, stay below 5 KiB. A larger one counts as broken.
 pub const TIME_ZONE_BYTES: usize = 8 << 10;
 
-/// The list of logins, in bytes: ten thousand of them, which is also how many can be compared each
-/// with each without a noticeable delay. What is beyond is not seen.
-pub const LOGIN_LIST_BYTES: usize = 4 << 20;
+/// A utmp file, in bytes: 174,000 logins, several times what a reply has room for. A larger one is an
+/// error.
+pub const LOGIN_FILE_BYTES: usize = 64 << 20;
 
 /// /etc/passwd, /etc/shadow, /etc/group, or a file of ssh keys, as they are and as they become, all
 /// that one command needs of them together, in bytes: 12,000 keys, or 80,000 users. Small enough for

@@ -350,6 +350,7 @@ QEMU guest agent for guests that have nothing else in them.\n\
         CannotOpenPart = "open(\"/@/@\")";
         CannotListMemory = "open(\"/sys/devices/system/memory/\")";
         CannotListInterfaces = "getifaddrs failed";
+        CannotListUsers = "failed to read utmp (at most 64 MiB)";
         CannotReadRoutes = "open(\"/proc/net/route\")";
         CannotReadDiskStats = "open(\"/proc/diskstats\")";
         CannotReadProcessorStats = "open(\"/proc/stat\")";

@@ -1,30 +1,31 @@
 //! guest-get-users: everybody who is logged in, once, since the earliest login.
 //!
 //! Differences from qemu-ga: a user name of 32 bytes does not run into the name of the host (Q28);
-//! where there is no /var, /run/utmp is read.
+//! where there is no /var, /run/utmp is read; a utmp larger than [`LOGIN_FILE_BYTES`] is an error.
+//!
+//! The list may be long, so a child makes it.
+//!
+//! [`LOGIN_FILE_BYTES`]: crate::base::limits::LOGIN_FILE_BYTES
 
-use crate::base::texts::Name;
+use super::{Work, cannot};
+use crate::base::texts::{Name, Phrase};
 use crate::probe::users::Users;
-use crate::state::State;
+use crate::sys::Errno;
 use crate::sys::root::Root;
-use crate::wire::args::Args;
 use crate::wire::reply::{Failed, Reply};
 
 /// Lists users.
-pub(super) fn get_users(
-    state: &mut State,
-    _: &Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<(), Failed> {
-    list(&state.root, reply);
-    Ok(())
-}
+pub(super) const GET_USERS: Work = |state, _, reply| list(&state.root, reply);
 
-fn list(root: &Root, reply: &mut Reply<'_>) {
+fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    let mut users = Users::default();
+    let read = users.read(root);
+    if let Err(errno @ (Errno::FBIG | Errno::NOMEM)) = read {
+        return Err(cannot(reply, Phrase::CannotListUsers, errno));
+    }
     let mut list = reply.list();
     // A file that cannot be read is as good as none, to the C library and so to qemu-ga.
-    let mut users = Users::default();
-    if users.read(root).is_ok() {
+    if read.is_ok() {
         users.each(&mut |user| {
             let mut item = list.object();
             item.text(Name::User, user.name);
@@ -34,11 +35,13 @@ fn list(root: &Root, reply: &mut Reply<'_>) {
         });
     }
     list.end();
+    Ok(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::LOGIN_FILE_BYTES;
     use crate::parse::utmp::{Layout, USER_PROCESS};
     use std::ffi::CString;
     use std::fs;
@@ -46,8 +49,8 @@ mod tests {
     fn reply(root: &Root) -> String {
         let mut out = heapless::Vec::<u8, 4096>::new();
         let mut reply = Reply::new(&mut out);
-        list(root, &mut reply);
-        reply.finish(Ok(()));
+        let outcome = list(root, &mut reply).map(drop);
+        reply.finish(outcome);
         String::from_utf8(out.to_vec()).unwrap()
     }
 
@@ -83,6 +86,13 @@ mod tests {
             "{\"return\": [{\"user\": \"root\", \"login-time\": 1700000050.25}, \
              {\"user\": \"anna\", \"login-time\": 1700000200.000001}, \
              {\"user\": \"\", \"login-time\": 1700000300}]}\n"
+        );
+        let file = fs::File::create(path.join("var/run/utmp")).unwrap();
+        file.set_len(LOGIN_FILE_BYTES as u64 + 1).unwrap();
+        assert_eq!(
+            reply(&root),
+            "{\"error\": {\"class\": \"GenericError\", \"desc\": \
+             \"failed to read utmp (at most 64 MiB): File too large\"}}\n"
         );
         fs::remove_dir_all(path).unwrap();
     }

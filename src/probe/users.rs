@@ -1,8 +1,10 @@
 //! Who is logged in, from the records in /var/run/utmp, or /run/utmp where there is no /var.
 //!
-//! The file is read once, as it is at that moment, into borrowed memory; it may change any time.
+//! The file is read once, as it is at that moment, into borrowed memory; it may change any time. Sorting
+//! an index of its records by name brings the logins of a user together.
 
-use crate::base::limits::LOGIN_LIST_BYTES;
+use crate::base::index;
+use crate::base::limits::LOGIN_FILE_BYTES;
 use crate::base::store::Store;
 use crate::parse::utmp::{Layout, USER_PROCESS, parse};
 use crate::sys::Errno;
@@ -12,6 +14,9 @@ use crate::sys::stream::{self, Read};
 
 /// Where the records are: the first that can be opened counts.
 const PLACES: [&[u8]; 2] = [b"var/run/utmp", b"run/utmp"];
+
+/// Bytes of a record.
+const RECORD_BYTES: usize = Layout::NATIVE.record_bytes();
 
 /// Somebody who is logged in, once or several times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,28 +37,60 @@ pub struct Users {
 impl Default for Users {
     fn default() -> Self {
         Self {
-            records: Buffer::growing(LOGIN_LIST_BYTES),
+            records: Buffer::growing(LOGIN_FILE_BYTES),
         }
     }
 }
 
 impl Users {
-    /// Adds the records of this moment; none if there is no file.
+    /// Reads the records of this moment; none if there is no file.
     ///
     /// # Errors
-    /// What reading the file came to.
+    /// What reading the file came to; [`Errno::FBIG`] if it is larger than [`LOGIN_FILE_BYTES`],
+    /// [`Errno::NOMEM`] without memory for it.
     pub fn read(&mut self, root: &Root) -> Result<(), Errno> {
-        for place in &PLACES {
-            let Ok(file) = root.file_at(&[place]) else {
+        let Some(file) = PLACES.iter().find_map(|place| root.file_at(&[place]).ok()) else {
+            return Ok(());
+        };
+        let mut chunk = [0; 16 << 10];
+        while let Read::Bytes(len) = stream::read(&file, &mut chunk)? {
+            if self.records.len() + len > LOGIN_FILE_BYTES {
+                return Err(Errno::FBIG);
+            }
+            let appended = self.records.append(&chunk[..len]);
+            appended.map_err(|_| Errno::NOMEM)?;
+        }
+        self.unite()
+    }
+
+    /// Leaves one login of each user: the earliest, where the user's first record was.
+    fn unite(&mut self) -> Result<(), Errno> {
+        let mut logins = Buffer::growing(LOGIN_FILE_BYTES);
+        let records = self.records.bytes_mut();
+        for offset in (0..records.len()).step_by(RECORD_BYTES) {
+            if user_at(records, offset).is_some() {
+                index::push(&mut logins, offset).map_err(|_| Errno::NOMEM)?;
+            }
+        }
+        let name = |offset| user_at(records, offset).map(|user| user.name);
+        index::sort(logins.bytes_mut(), &mut |one, other| {
+            name(one).cmp(&name(other)).then(one.cmp(&other))
+        });
+        let mut first = usize::MAX;
+        for offset in index::offsets(logins.bytes()) {
+            let known = user_at(records, first);
+            let Some(login) = user_at(records, offset) else {
                 continue;
             };
-            let mut chunk = [0; 4096];
-            while let Read::Bytes(len) = stream::read(&file, &mut chunk)? {
-                if self.records.append(&chunk[..len]).is_err() {
-                    break;
-                }
+            let Some(known) = known.filter(|known| known.name == login.name) else {
+                first = offset;
+                continue;
+            };
+            if login.time() < known.time() {
+                records.copy_within(offset..offset + RECORD_BYTES, first);
             }
-            break;
+            // A record of no kind.
+            records[offset..offset + RECORD_BYTES].fill(0);
         }
         Ok(())
     }
@@ -61,43 +98,31 @@ impl Users {
     /// Calls `each` with everybody, in the order of their first records.
     pub fn each(&self, each: &mut dyn FnMut(User<'_>)) {
         let records = self.records.bytes();
-        let mut rest = records;
-        while let Some(mut user) = next(&mut rest) {
-            let (mut others, mut known) = (records, false);
-            while let Some(other) = next(&mut others) {
-                if other.name != user.name {
-                    continue;
-                }
-                // One that comes before this has more behind it.
-                known |= others.len() > rest.len();
-                if (other.seconds, other.microseconds) < (user.seconds, user.microseconds) {
-                    user = other;
-                }
-            }
-            if !known {
+        for offset in (0..records.len()).step_by(RECORD_BYTES) {
+            if let Some(user) = user_at(records, offset) {
                 each(user);
             }
         }
     }
 }
 
-/// The next login in these records, which are then those behind it.
-#[inline(never)]
-fn next<'a>(records: &mut &'a [u8]) -> Option<User<'a>> {
-    loop {
-        let login = parse(records, Layout::NATIVE)?;
-        *records = records.get(Layout::NATIVE.record_bytes()..)?;
-        if login.kind == USER_PROCESS {
-            // The microseconds may be any number.
-            return Some(User {
-                name: login.user,
-                seconds: login
-                    .seconds
-                    .saturating_add(login.microseconds.div_euclid(1_000_000)),
-                microseconds: login.microseconds.rem_euclid(1_000_000) as u32,
-            });
-        }
+impl User<'_> {
+    fn time(&self) -> (i64, u32) {
+        (self.seconds, self.microseconds)
     }
+}
+
+/// The login that the record at this offset tells of, if it tells of one.
+#[inline(never)]
+fn user_at(records: &[u8], offset: usize) -> Option<User<'_>> {
+    let login = parse(records.get(offset..)?, Layout::NATIVE)?;
+    // The microseconds may be any number.
+    let seconds = login.microseconds.div_euclid(1_000_000);
+    (login.kind == USER_PROCESS).then_some(User {
+        name: login.user,
+        seconds: login.seconds.saturating_add(seconds),
+        microseconds: login.microseconds.rem_euclid(1_000_000) as u32,
+    })
 }
 
 #[cfg(test)]
@@ -107,7 +132,7 @@ mod tests {
     use std::fs;
 
     fn record(kind: i16, user: &[u8], seconds: u32, microseconds: u32) -> Vec<u8> {
-        let mut bytes = vec![0; Layout::NATIVE.record_bytes()];
+        let mut bytes = vec![0; RECORD_BYTES];
         bytes[..2].copy_from_slice(&kind.to_ne_bytes());
         bytes[44..44 + user.len()].copy_from_slice(user);
         match Layout::NATIVE {
@@ -173,22 +198,33 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_users_come_whole() {
+    fn a_file_past_the_limit_is_an_error() {
+        let (path, root) = machine("large");
+        let file = fs::File::create(path.join("run/utmp")).unwrap();
+        file.set_len(LOGIN_FILE_BYTES as u64 + 1).unwrap();
+        assert_eq!(Users::default().read(&root), Err(Errno::FBIG));
+        file.set_len(LOGIN_FILE_BYTES as u64).unwrap();
+        assert_eq!(users(&root), []);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn thousands_of_logins_come_whole() {
         let (path, root) = machine("many");
         let one = |n: u32| {
             record(
                 USER_PROCESS,
-                format!("u{}", n % 1000).as_bytes(),
-                5000 - n,
+                format!("u{}", n % 20_000).as_bytes(),
+                50_000 - n,
                 0,
             )
         };
-        let file: Vec<u8> = (0..1500).flat_map(one).collect();
+        let file: Vec<u8> = (0..30_000).flat_map(one).collect();
         fs::write(path.join("run/utmp"), file).unwrap();
         let users = users(&root);
-        assert_eq!(users.len(), 1000);
-        assert_eq!(users[999], ("u999".to_owned(), 4001, 0));
-        assert_eq!(users[0], ("u0".to_owned(), 4000, 0));
+        assert_eq!(users.len(), 20_000);
+        assert_eq!(users[19_999], ("u19999".to_owned(), 30_001, 0));
+        assert_eq!(users[0], ("u0".to_owned(), 30_000, 0));
         fs::remove_dir_all(path).unwrap();
     }
 }
