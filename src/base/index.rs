@@ -27,6 +27,20 @@ pub fn offsets(index: &[u8]) -> impl DoubleEndedIterator<Item = usize> {
     offsets.iter().map(|offset| number(*offset))
 }
 
+/// Leaves in an index the offsets that `keep` wants.
+#[inline(never)]
+pub fn retain(index: &mut dyn Store, keep: &mut dyn FnMut(usize) -> bool) {
+    let (offsets, _) = index.bytes_mut().as_chunks_mut();
+    let mut kept = 0;
+    for at in 0..offsets.len() {
+        if keep(number(offsets[at])) {
+            offsets[kept] = offsets[at];
+            kept += 1;
+        }
+    }
+    index.truncate(kept * size_of::<u32>());
+}
+
 fn number(offset: [u8; 4]) -> usize {
     u32::from_ne_bytes(offset) as usize
 }
@@ -50,6 +64,8 @@ mod tests {
         });
         assert_eq!(offsets(&index).collect::<Vec<_>>(), [20, 7, 13, 0]);
         assert_eq!(offsets(&index).next_back(), Some(0));
+        retain(&mut index, &mut |offset| offset % 2 == 0);
+        assert_eq!(offsets(&index).collect::<Vec<_>>(), [20, 0]);
     }
 
     #[test]

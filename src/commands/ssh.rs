@@ -174,11 +174,13 @@ fn change(
         *lines = room.take();
         return Ok(());
     }
-    let mut others = None;
-    if work == Task::Remove {
-        others = Some(core::mem::replace(lines, room.take()));
-    }
-    accounts::add_lines(lines, others, room);
+    let file = room.take();
+    let mut index = Buffer::growing(ACCOUNTS_BYTES);
+    let changed = match work {
+        Task::Remove => accounts::remove_lines(file, lines, &mut index, room),
+        _ => accounts::add_lines(file, lines, &mut index, room),
+    };
+    changed.map_err(|_| Errno::NOMEM)?;
     about.phrase = Phrase::CannotWriteKeys;
     about.subjects = [path, b""];
     let new = room.take();

@@ -4,7 +4,8 @@
 //! A line that does not parse is nobody's. All but one line of a file stay as they are, byte for
 //! byte, when a password is set in it: lines of NIS (`+`), and whether the last line is ended.
 
-use crate::base::store::Store;
+use crate::base::index;
+use crate::base::store::{Full, Store};
 use crate::base::text::{self, parse_u32};
 
 /// What a field of passwd(5) says when the password is in shadow(5).
@@ -121,24 +122,82 @@ pub fn set_password(file: &[u8], new: &[&[u8]], out: &mut dyn Store) {
     let _ = out.append(after);
 }
 
-/// Appends to `out`, each with a line feed behind it, those lines that `others` does not have; without
-/// `others`, those that `out` does not have yet.
-#[inline(never)]
-pub fn add_lines(mut lines: &[u8], others: Option<&[u8]>, out: &mut dyn Store) {
-    while let Some(line) = cut(&mut lines, b'\n') {
-        let mut others = others.unwrap_or(out.bytes());
-        let is_there = loop {
-            match cut(&mut others, b'\n') {
-                Some(other) if other == line => break true,
-                Some(_) => {}
-                None => break false,
-            }
-        };
-        if !is_there {
-            let _ = out.append(line);
-            let _ = out.append(b"\n");
+/// Appends to `out` a file of lines, and of `more` lines each that is not there yet.
+///
+/// `index` is memory: four bytes for each line. [`Full`] if that is too little.
+pub fn add_lines(
+    file: &[u8],
+    more: &[u8],
+    index: &mut dyn Store,
+    out: &mut dyn Store,
+) -> Result<(), Full> {
+    let _ = out.append(file);
+    put_new_lines([file, more], true, index, out)
+}
+
+/// Appends to `out` the lines of a file that are not among `others`.
+///
+/// `index` is memory, as above.
+pub fn remove_lines(
+    file: &[u8],
+    others: &[u8],
+    index: &mut dyn Store,
+    out: &mut dyn Store,
+) -> Result<(), Full> {
+    put_new_lines([others, file], false, index, out)
+}
+
+/// Appends to `out`, each with a line feed behind it, the lines of the second text that the first does
+/// not have; if `once` says so, those that are the same only once.
+///
+/// Sorting brings lines that are the same together: the lines of both texts, as if one followed the
+/// other.
+fn put_new_lines(
+    texts: [&[u8]; 2],
+    once: bool,
+    index: &mut dyn Store,
+    out: &mut dyn Store,
+) -> Result<(), Full> {
+    let [known, _] = texts;
+    let mut start = 0usize;
+    for text in texts {
+        let mut rest = text;
+        while !rest.is_empty() {
+            index::push(
+                index,
+                start.wrapping_add(text.len().wrapping_sub(rest.len())),
+            )?;
+            cut(&mut rest, b'\n');
         }
+        start = start.wrapping_add(text.len());
     }
+    let line = |offset: usize| line_at(texts, offset);
+    index::sort(index.bytes_mut(), &mut |one, other| {
+        line(one).cmp(line(other)).then(one.cmp(&other))
+    });
+    let mut first = None;
+    index::retain(index, &mut |offset| match first {
+        Some(first) if line(first) == line(offset) => first >= known.len() && !once,
+        _ => {
+            first = Some(offset);
+            offset >= known.len()
+        }
+    });
+    index::sort(index.bytes_mut(), &mut |one, other| one.cmp(&other));
+    for offset in index::offsets(index.bytes()) {
+        let _ = out.append(line(offset));
+        let _ = out.append(b"\n");
+    }
+    Ok(())
+}
+
+/// The line at this offset of two texts, the second of which follows the first.
+fn line_at([first, second]: [&[u8]; 2], offset: usize) -> &[u8] {
+    let rest = match offset.checked_sub(first.len()) {
+        Some(offset) => second.get(offset..),
+        None => first.get(offset..),
+    };
+    text::cut(&mut rest.unwrap_or_default(), b'\n')
 }
 
 #[cfg(test)]
@@ -232,13 +291,30 @@ mod tests {
     }
 
     #[test]
-    fn each_line_counts_once() {
+    fn each_line_is_added_once() {
+        let add = |file: &[u8], more: &[u8]| {
+            let mut index = heapless::Vec::<u8, 1024>::new();
+            let mut out = heapless::Vec::<u8, 1024>::new();
+            add_lines(file, more, &mut index, &mut out).unwrap();
+            String::from_utf8(out.to_vec()).unwrap()
+        };
+        assert_eq!(add(b"a\n\n", b"b\na\nb\n\nc\n"), "a\n\nb\nc\n");
+        assert_eq!(add(b"", b"z\ny\nz"), "z\ny\n");
+        assert_eq!(add(b"z\nz\n", b"a\n"), "z\nz\na\n");
+        assert_eq!(add(b"ab\n", b"a\nabc\n"), "ab\na\nabc\n");
+    }
+
+    #[test]
+    fn lines_are_removed_wherever_they_are() {
+        let mut index = heapless::Vec::<u8, 64>::new();
         let mut out = heapless::Vec::<u8, 64>::new();
-        out.append(b"a\n\n").unwrap();
-        add_lines(b"b\na\nb\n\nc\n", None, &mut out);
-        assert_eq!(out, b"a\n\nb\nc\n");
-        let mut less = heapless::Vec::<u8, 64>::new();
-        add_lines(&out, Some(b"b\n\n"), &mut less);
-        assert_eq!(less, b"a\nc\n");
+        let file = b"c\na\n\nb\nc\nb\nbb";
+        remove_lines(file, b"b\n\n", &mut index, &mut out).unwrap();
+        assert_eq!(out, b"c\na\nc\nbb\n");
+        let mut small = heapless::Vec::<u8, 16>::new();
+        assert_eq!(
+            remove_lines(file, b"b\n\n", &mut small, &mut out),
+            Err(Full)
+        );
     }
 }
