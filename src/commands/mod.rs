@@ -185,6 +185,8 @@ const WHILE_FROZEN: u8 = 1;
 pub const SILENT: u8 = 2;
 /// Its successful reply begins with the delimiter.
 pub const DELIMITED: u8 = 4;
+/// It looks at no file of the guest, so the root directory need not be there.
+pub const WITHOUT_FILES: u8 = 8;
 /// It waits until no other such command runs: those that freeze, thaw and shut down.
 pub const EXCLUSIVE: u8 = 16;
 /// Its child shares the agent's descriptors: what it opens and closes is opened and closed in the agent.
@@ -282,6 +284,10 @@ impl Row {
         self.with(SILENT)
     }
 
+    const fn without_files(self) -> Self {
+        self.with(WITHOUT_FILES)
+    }
+
     const fn delimited(self) -> Self {
         self.with(DELIMITED)
     }
@@ -308,23 +314,34 @@ const NONE: &[Param] = &[];
 const ROWS: [Row; 43] = [
     Row::now("guest-sync-delimited", ID, sync::sync)
         .while_frozen()
+        .without_files()
         .delimited(),
-    Row::now("guest-sync", ID, sync::sync).while_frozen(),
-    Row::now("guest-ping", NONE, sync::ping).while_frozen(),
-    Row::now("guest-get-time", NONE, clock::get_time),
+    Row::now("guest-sync", ID, sync::sync)
+        .while_frozen()
+        .without_files(),
+    Row::now("guest-ping", NONE, sync::ping)
+        .while_frozen()
+        .without_files(),
+    Row::now("guest-get-time", NONE, clock::get_time).without_files(),
     Row::slow("guest-set-time", TIME, clock::SET_TIME),
-    Row::now("guest-info", NONE, info::info).while_frozen(),
+    Row::now("guest-info", NONE, info::info)
+        .while_frozen()
+        .without_files(),
     Row::slow("guest-shutdown", SHUTDOWN, shutdown::SHUTDOWN)
         .silent()
         .exclusive()
         .shares_files(),
     Row::slow("guest-file-open", FILE_OPEN, file::OPEN).shares_files(),
-    Row::slow("guest-file-close", HANDLE, file::CLOSE).shares_files(),
-    Row::now("guest-file-read", FILE_READ, file::read),
-    Row::slow("guest-file-write", FILE_WRITE, file::WRITE),
-    Row::slow("guest-file-seek", FILE_SEEK, file::SEEK),
-    Row::now("guest-file-flush", HANDLE, file::flush),
-    Row::now("guest-fsfreeze-status", NONE, freeze::status).while_frozen(),
+    Row::slow("guest-file-close", HANDLE, file::CLOSE)
+        .without_files()
+        .shares_files(),
+    Row::now("guest-file-read", FILE_READ, file::read).without_files(),
+    Row::slow("guest-file-write", FILE_WRITE, file::WRITE).without_files(),
+    Row::slow("guest-file-seek", FILE_SEEK, file::SEEK).without_files(),
+    Row::now("guest-file-flush", HANDLE, file::flush).without_files(),
+    Row::now("guest-fsfreeze-status", NONE, freeze::status)
+        .while_frozen()
+        .without_files(),
     Row::slow("guest-fsfreeze-freeze", NONE, freeze::FREEZE).exclusive(),
     Row::slow("guest-fsfreeze-freeze-list", MOUNT_POINTS, freeze::FREEZE).exclusive(),
     Row::slow("guest-fsfreeze-thaw", NONE, freeze::THAW)
@@ -365,7 +382,7 @@ const ROWS: [Row; 43] = [
         NONE,
         hotplug::get_memory_block_info,
     ),
-    Row::now("guest-exec-status", PID, exec::status),
+    Row::now("guest-exec-status", PID, exec::status).without_files(),
     Row::slow("guest-exec", exec::EXEC_PARAMS, exec::EXEC),
     Row::now("guest-get-host-name", NONE, os::get_host_name),
     Row::alone("guest-get-users", NONE, users::GET_USERS),

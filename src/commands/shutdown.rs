@@ -293,6 +293,7 @@ mod tests {
     use crate::state::filter::Filter;
     use crate::state::freeze::Freeze;
     use crate::state::programs::Programs;
+    use crate::sys::initramfs::Initramfs;
     use crate::sys::log::Log;
     use crate::wire::args::{Param, Params, Type, may};
     use crate::wire::json;
@@ -303,6 +304,7 @@ mod tests {
     fn a_mode_nobody_knows_is_refused_with_nothing_done() {
         let mut state = State {
             root: Root::open(c"/tmp").unwrap(),
+            initramfs: Initramfs::default(),
             log: Log::new(),
             filter: Filter::default(),
             freeze: Freeze::default(),
