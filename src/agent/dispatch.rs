@@ -7,8 +7,7 @@ use super::serve::JOB;
 use crate::base::store::Store;
 use crate::base::texts::{Name, Phrase};
 use crate::commands::{
-    self, Command, DELIMITED, EXCLUSIVE, Outcome, Own, REPLIED_ERROR, Run, SHARES_FILES, SILENT,
-    WITHOUT_FILES,
+    self, Command, DELIMITED, EXCLUSIVE, Outcome, Own, REPLIED_ERROR, Run, SILENT,
 };
 use crate::state::State;
 use crate::sys::mem::Buffer;
@@ -110,9 +109,6 @@ fn run(
     }
     let mut args = Args::none();
     args.check(request.arguments, row.params(), reply)?;
-    if !row.is(WITHOUT_FILES) {
-        context.state.find_root();
-    }
     let slow = match row.run() {
         Run::Now(handler) => {
             if row.is(DELIMITED) {
@@ -130,7 +126,7 @@ fn run(
     let own = Own {
         slow,
         exclusive,
-        shares_files: row.is(SHARES_FILES),
+        files: row.files(),
     };
     if let Err(errno) = context.start(&own, owner) {
         (slow.end)(&mut context.state, Outcome::Lost);

@@ -21,7 +21,6 @@ use crate::state::freeze::{Freeze, Phase};
 use crate::state::programs::{EMPTY, Programs, TOKENS, Table};
 use crate::sys::args::{Strings, variable};
 use crate::sys::clock::{self, NEVER_MS};
-use crate::sys::initramfs::Initramfs;
 use crate::sys::log::{Level, Log};
 use crate::sys::mem::Lent;
 use crate::sys::netlink::Uevents;
@@ -122,7 +121,6 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
         context: Context {
             state: State {
                 root,
-                initramfs: Initramfs::watch(),
                 log: Log::new(),
                 filter: options.filter,
                 freeze: Freeze::new(options.state_directory, options.freeze_timeout_s),
@@ -340,7 +338,6 @@ impl Server {
         }
         let complained = core::mem::take(&mut self.complained);
         let state = &mut self.context.state;
-        state.find_root();
         self.look_ms = NEVER_MS;
         match channel::open_port(&state.root, self.path) {
             Ok(port) => {
@@ -411,7 +408,6 @@ impl Server {
         if context.jobs.exclusive_runs() {
             return;
         }
-        context.state.find_root();
         let mut out = Nothing;
         let mut reply = Reply::new(&mut out);
         let args = Args::none();

@@ -77,10 +77,15 @@ pub const TIME_ZONE_BYTES: usize = 8 << 10;
 /// error.
 pub const LOGIN_FILE_BYTES: usize = 64 << 20;
 
-/// /etc/passwd, /etc/shadow, /etc/group, or a file of ssh keys, as they are and as they become, all
-/// that one command needs of them together, in bytes: 12,000 keys, or 80,000 users. Small enough for
-/// the kernel to promise it in any guest; what is larger is refused, never cut.
+/// /etc/passwd, /etc/shadow and /etc/group, as they are and as they become, all that one command
+/// needs of them together, in bytes: 80,000 users. Small enough for the kernel to promise it in any
+/// guest; what is larger is refused, never cut.
 pub const ACCOUNTS_BYTES: usize = 16 << 20;
+
+/// A file of ssh keys, and the keys of one request, in bytes: 460 keys of RSA with 3,072 bits. sshd
+/// looks at all of them at every login. The reply, of bytes that need six characters each, stays
+/// below 2 MiB.
+pub const KEYS_BYTES: usize = 256 << 10;
 
 /// A password, in bytes. What PAM, libxcrypt and most programs that ask for one have room for;
 /// nobody could log in with a longer one. The time a hash takes grows with the square of it.

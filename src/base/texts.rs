@@ -363,6 +363,7 @@ QEMU guest agent for guests that have nothing else in them.\n\
         CannotShutDown = "child process has failed to shutdown";
         InContainer = "the agent runs in a container, which cannot shut down the machine";
         InvalidKey = "invalid OpenSSH public key: '@'";
+        TooManyKeys = "more than 256 KiB of keys";
         CannotLookUp = "failed to lookup user '@'";
         CannotCreate = "failed to create directory '@'";
         CannotOpenKeys = "failed to read '@': Failed to open file @";

@@ -16,7 +16,7 @@
 //! shorter; the error is the next one's.
 
 use super::{
-    FILE_OPEN, FILE_READ, FILE_SEEK, FILE_WRITE, HANDLE, Outcome, Own, Slow, cannot, decode,
+    FILE_OPEN, FILE_READ, FILE_SEEK, FILE_WRITE, Files, HANDLE, Outcome, Own, Slow, cannot, decode,
     outcome,
 };
 use crate::base::limits::{READ_FILE_BYTES, REQUEST_BYTES};
@@ -170,7 +170,7 @@ pub const FETCH: Own = Own {
         ..Slow::alone(|_, _, _| Ok(0))
     },
     exclusive: false,
-    shares_files: false,
+    files: Files::Copied,
 };
 
 /// Moves a file's position. A child does it, because a file system of the network is asked for where

@@ -96,7 +96,7 @@ fn set(
     room: &mut Buffer,
     about: &mut [&'static [u8]; 2],
 ) -> Result<(), Option<Errno>> {
-    let etc = ManuallyDrop::new(root.enter(ETC, false)?);
+    let etc = ManuallyDrop::new(root.enter(ETC, Links::Follow)?);
     etc.read_named(PASSWD.0, Links::Follow, room)?;
     let Some(user) = user(room.take(), name) else {
         *about = [b"", b"no such user"];

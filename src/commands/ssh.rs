@@ -1,34 +1,45 @@
 //! guest-ssh-get-authorized-keys, -add- and -remove-: the lines of `~/.ssh/authorized_keys`.
 //!
-//! Which lines are reported and in which order, what counts as the same key, and that a file that
-//! ends in a line feed gets a blank line before the next key: all as qemu-ga has it.
+//! Which lines are reported and in which order, and what counts as the same key: as qemu-ga has it.
+//!
+//! Everything in the home directory is done with the user's own rights, by a child that has nothing
+//! of the agent's open but the root directory, /etc and the pipe for its reply. A user may thus put
+//! links in the way, of `.ssh` as well as of the file: they lead to nothing that the user cannot
+//! reach. Links of /proc to open files are refused all the same, and so is every file that is not
+//! regular: a FIFO would hang the child.
 //!
 //! Differences from qemu-ga:
-//! - The home directory is entered with the user's own rights, so a user who puts links there reaches
-//!   nothing new by them (Q30). Thus a home that is not the user's to write needs a `.ssh` directory
-//!   that is. An agent that may not become that user refuses.
+//! - The home directory is entered with the user's own rights (Q30). Thus a home that is not the
+//!   user's to write needs a `.ssh` directory that is; the error says who owns what is in the way. An
+//!   agent that may not become that user refuses.
+//! - A file that was changed ends in a line feed, and no blank line comes before a new key: qemu-ga
+//!   leaves the last line open, and loses the key that `echo` appends to it. An empty key is not
+//!   added.
 //! - A file that cannot be read is an error also where qemu-ga takes it for empty or for missing, and
 //!   replaces it or leaves it: its keys would be lost, or would stay.
 //! - A user without a home directory is an error, where qemu-ga uses `.ssh` below its own directory.
 //! - The second of two changes at the same moment is refused. A change reaches the disk before the
 //!   reply.
 //! - Users and their groups are those of /etc/passwd and /etc/group, no other data base's.
-//! - All that one command reads and writes takes at most [`ACCOUNTS_BYTES`].
+//! - A request, and a file before and after it, have at most [`KEYS_BYTES`] of keys. What the files of
+//!   accounts take is at most [`ACCOUNTS_BYTES`].
 
 use core::ffi::CStr;
 use core::mem::ManuallyDrop;
 
+use static_assertions::const_assert;
+
 use super::{ADD_KEYS, Work, user_name};
-use crate::base::limits::ACCOUNTS_BYTES;
+use crate::base::limits::{ACCOUNTS_BYTES, KEYS_BYTES};
 use crate::base::store::Store;
-use crate::base::text::trim;
+use crate::base::text::{Digits, trim};
 use crate::base::texts::{Name, Phrase};
 use crate::parse::{accounts, lines};
 use crate::state::State;
-use crate::sys::file::Links;
+use crate::sys::file::{self, Links};
 use crate::sys::mem::Buffer;
-use crate::sys::root::Root;
-use crate::sys::{Errno, number, process};
+use crate::sys::root::{Root, relative};
+use crate::sys::{Errno, OwnedFd, number, process};
 use crate::wire::args::{Args, place};
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
@@ -53,71 +64,167 @@ const DIRECTORY: usize = 5;
 const NAME: &CStr = c"authorized_keys";
 /// What stands before the path of the file where errors name it a second time.
 const QUOTE: &[u8] = b"\xE2\x80\x9C";
+/// What is wrong with a file of too many keys; [`Phrase::TooManyKeys`] says the same of a request.
+const TOO_MANY: &[u8] = b": more than 256 KiB of keys";
+const NOT_REGULAR: &[u8] = b": not a regular file";
+
+const_assert!(KEYS_BYTES == 256 << 10);
 
 /// What an error is about.
-struct About<'a> {
+struct About {
     /// What it says.
     phrase: Phrase,
-    /// The user, or path; and what comes behind it.
-    subjects: [&'a [u8]; 2],
+    /// The user or the path, and what comes behind it.
+    subjects: [&'static [u8]; 3],
+    /// Paths whose owner may be why the user is denied something, the likelier one first.
+    denied_by: [&'static [u8]; 2],
+    /// The user, and the file that has the names of others.
+    uid: u32,
+    passwd: &'static [u8],
+}
+
+/// Where a user's keys are.
+struct Paths {
+    home: &'static [u8],
+    directory: &'static [u8],
+    file: &'static [u8],
+    /// The file, in quotes.
+    quoted: &'static [u8],
 }
 
 fn work(
     state: &mut State,
     args: &Args<'_>,
     reply: &mut Reply<'_>,
-    work: Task,
+    task: Task,
 ) -> Result<u8, Failed> {
     let mut room = Buffer::lasting(ACCOUNTS_BYTES);
+    let keys = keys(args, task, &mut room, reply)?;
+    let mut about = About {
+        phrase: Phrase::CannotLookUp,
+        subjects: [user_name(args, &mut room), b"", b""],
+        denied_by: [b""; 2],
+        uid: 0,
+        passwd: b"",
+    };
+    let reset = args.bool(const { place(ADD_KEYS, "reset") }) == Some(true);
+    match change(&state.root, task, keys, reset, &mut room, &mut about) {
+        Ok(lines) => {
+            if task == Task::Get {
+                list(lines, reply);
+            }
+            Ok(0)
+        }
+        Err(errno) => {
+            if let Some(Errno::ACCESS | Errno::PERM) = errno {
+                name_owner(&state.root, &mut room, &mut about);
+            }
+            let errno = errno.map_or(0, number);
+            Err(reply.say(about.phrase, &about.subjects, errno))
+        }
+    }
+}
+
+/// The keys of the request, each with a line feed behind it.
+fn keys(
+    args: &Args<'_>,
+    task: Task,
+    room: &mut Buffer,
+    reply: &mut Reply<'_>,
+) -> Result<&'static [u8], Failed> {
     let given = args
         .value(const { place(ADD_KEYS, "keys") })
         .map(Json::items)
         .unwrap_or_default();
     for key in given.filter_map(Json::string) {
         let start = room.len();
-        let _ = key.decode(&mut *room);
+        let _ = key.decode(room);
         let key = room.bytes().get(start..).unwrap_or_default();
         if key.first() == Some(&b'#') || key.contains(&b'\n') {
             return Err(reply.say(Phrase::InvalidKey, &[key], 0));
         }
-        let _ = room.append(b"\n");
+        // Removed, it stands for blank lines; added, it would make one.
+        if !(key.is_empty() && task == Task::Add) {
+            let _ = room.append(b"\n");
+        }
     }
-    let mut lines = room.take();
-    let mut about = About {
-        phrase: Phrase::CannotLookUp,
-        subjects: [user_name(args, &mut room), b""],
-    };
-    let reset = args.bool(const { place(ADD_KEYS, "reset") }) == Some(true);
-    let done = change(&state.root, work, &mut lines, reset, &mut room, &mut about);
-    if let Err(errno) = done {
-        let errno = errno.map_or(0, number);
-        return Err(reply.say(about.phrase, &about.subjects, errno));
+    let keys = room.take();
+    if keys.len() > KEYS_BYTES || room.whole().is_err() {
+        return Err(reply.say_only(Phrase::TooManyKeys));
     }
-    if work == Task::Get {
-        list(lines, reply);
-    }
-    Ok(0)
+    Ok(keys)
 }
 
 /// Becomes the user that an error would be about, and gives the lines that there are, or changes them
-/// by those given. An error without a number is told by its subjects alone.
+/// by these keys. An error without a number is told by its subjects alone.
 #[inline(never)]
 fn change(
     root: &Root,
-    work: Task,
-    lines: &mut &'static [u8],
+    task: Task,
+    keys: &[u8],
     reset: bool,
     room: &mut Buffer,
-    about: &mut About<'_>,
-) -> Result<(), Option<Errno>> {
-    let etc = ManuallyDrop::new(root.enter(b"etc", false)?);
-    etc.read_named(c"passwd", Links::Follow, room)?;
-    let passwd = room.take();
-    let [name, _] = about.subjects;
-    let Some(user) = accounts::user(passwd, name) else {
-        about.subjects = [name, b": no such user"];
+    about: &mut About,
+) -> Result<&'static [u8], Option<Errno>> {
+    let paths = become_user(root, room, about)?;
+    let directory = match open_directory(root, task, &paths, about) {
+        Err(Errno::NOENT | Errno::NOTDIR) if task == Task::Remove => return Ok(b""),
+        directory => ManuallyDrop::new(directory?),
+    };
+    if task != Task::Get {
+        directory.lock()?;
+    }
+    let mut old: &'static [u8] = b"";
+    if !reset {
+        about.denied_by = [paths.file, paths.directory];
+        match directory.look(NAME, Links::NotMagic) {
+            Err(Errno::NOENT) if task == Task::Remove => return Ok(b""),
+            Err(Errno::NOENT) if task == Task::Add => {}
+            file => {
+                let file = file?;
+                about.subjects[2] = NOT_REGULAR;
+                if file::is_special(&file)? {
+                    return Err(None);
+                }
+                about.phrase = Phrase::CannotReadKeys;
+                old = read(&file, about)?;
+            }
+        }
+    }
+    if task == Task::Get {
+        return Ok(old);
+    }
+    let mut new = Buffer::lasting(2 * KEYS_BYTES + 1);
+    // Four bytes for each line, of which the shortest have one.
+    let mut index = Buffer::lasting(4 * 2 * KEYS_BYTES);
+    let changed = match task {
+        Task::Remove => accounts::remove_lines(old, keys, &mut *index, &mut *new),
+        _ => accounts::add_lines(old, keys, &mut *index, &mut *new),
+    };
+    changed.map_err(|_| Errno::NOMEM)?;
+    about.phrase = Phrase::CannotWriteKeys;
+    about.subjects = [paths.file, b"", b""];
+    about.denied_by = [paths.directory, b""];
+    let new = new.take();
+    if new.len() > KEYS_BYTES {
+        about.subjects[1] = TOO_MANY;
+        return Err(None);
+    }
+    directory.replace(NAME, new, None)?;
+    Ok(b"")
+}
+
+/// Becomes the user called as the first subject; gives where the user's keys are.
+fn become_user(root: &Root, room: &mut Buffer, about: &mut About) -> Result<Paths, Option<Errno>> {
+    let etc = root.enter(b"etc", Links::Follow)?;
+    ManuallyDrop::into_inner(etc.read_named(c"passwd", Links::Follow, room)?);
+    about.passwd = room.take();
+    let [name, ..] = about.subjects;
+    let Some(user) = accounts::user(about.passwd, name) else {
+        about.subjects = [name, b": no such user", b""];
         return Err(None);
     };
+    about.uid = user.uid;
     let mut home = user.home;
     if home.first() != Some(&b'/') {
         return Err(Some(Errno::NOTDIR));
@@ -126,7 +233,9 @@ fn change(
         home = shorter;
     }
     // Groups left out are only rights left out.
-    let _ = etc.read_named(c"group", Links::Follow, room);
+    let group = etc.read_named(c"group", Links::Follow, room);
+    drop(group.map(ManuallyDrop::into_inner));
+    drop(etc);
     let group = room.take();
     accounts::groups(group, name, room);
     process::act_as(user.uid, user.gid, room.take())?;
@@ -137,57 +246,89 @@ fn change(
     let quoted = room.take();
     room.whole()?;
     let (path, _) = quoted.split_at(quoted.len() - QUOTE.len());
-    let path = &path[QUOTE.len()..];
-    let above = &path[..home.len() + DIRECTORY];
-    about.phrase = Phrase::CannotCreate;
-    about.subjects = [above, b""];
-    let directory = root.enter(above, work == Task::Add);
-    if work != Task::Add || directory.is_ok() {
+    let file = &path[QUOTE.len()..];
+    Ok(Paths {
+        home: if home.is_empty() { b"/" } else { home },
+        directory: &file[..home.len() + DIRECTORY],
+        file,
+        quoted,
+    })
+}
+
+/// Opens the directory of the keys, and makes it if keys are to be added.
+fn open_directory(
+    root: &Root,
+    task: Task,
+    paths: &Paths,
+    about: &mut About,
+) -> Result<Root, Errno> {
+    if task == Task::Add {
+        about.phrase = Phrase::CannotWriteKeys;
+        about.subjects = [paths.file, b"", b""];
+    } else {
         about.phrase = Phrase::CannotOpenKeys;
-        about.subjects = [path, quoted];
+        about.subjects = [paths.file, paths.quoted, b""];
     }
-    let directory = match directory {
-        Err(Errno::NOENT | Errno::NOTDIR) if work == Task::Remove => return Ok(()),
-        directory => ManuallyDrop::new(directory?),
-    };
-    if work != Task::Get {
-        directory.lock()?;
-    }
-    let file = match reset {
-        true => Err(Errno::NOENT),
-        false => directory.look(NAME, Links::Follow),
-    };
-    match file {
-        Err(Errno::NOENT) if work == Task::Remove => return Ok(()),
-        Err(Errno::NOENT) if work == Task::Add => {}
-        file => {
-            let file = file?;
-            about.phrase = Phrase::CannotReadKeys;
-            room.read(&file)?;
-            // An empty file has no line at all, which is not the same as an empty one.
-            if !room.is_empty() {
-                let _ = room.append(b"\n");
-            }
+    about.denied_by = [paths.directory, paths.home];
+    let mut directory = root.enter(paths.directory, Links::NotMagic);
+    if task == Task::Add {
+        if matches!(directory, Err(Errno::NOENT | Errno::NOTDIR)) {
+            about.phrase = Phrase::CannotCreate;
+            about.subjects = [paths.directory, b"", b""];
+            about.denied_by = [paths.home, b""];
+            root.make_directory(relative(paths.directory), 0o700)?;
+            directory = root.enter(paths.directory, Links::NotMagic);
+        }
+        if directory.is_ok() {
+            about.phrase = Phrase::CannotOpenKeys;
+            about.subjects = [paths.file, paths.quoted, b""];
         }
     }
-    if work == Task::Get {
-        *lines = room.take();
-        return Ok(());
+    directory
+}
+
+/// The content of a file of keys.
+fn read(file: &OwnedFd, about: &mut About) -> Result<&'static [u8], Option<Errno>> {
+    // One byte more, so that it is not filled.
+    let mut room = Buffer::lasting(KEYS_BYTES + 1);
+    about.subjects[2] = b"";
+    match room.read(file) {
+        Err(Errno::FBIG) => {
+            about.subjects[2] = TOO_MANY;
+            Err(None)
+        }
+        done => {
+            done?;
+            Ok(room.take())
+        }
     }
-    let file = room.take();
-    let mut index = Buffer::growing(ACCOUNTS_BYTES);
-    let changed = match work {
-        Task::Remove => accounts::remove_lines(file, lines, &mut index, room),
-        _ => accounts::add_lines(file, lines, &mut index, room),
-    };
-    changed.map_err(|_| Errno::NOMEM)?;
-    about.phrase = Phrase::CannotWriteKeys;
-    about.subjects = [path, b""];
-    let new = room.take();
-    room.whole()?;
-    // Without the line feed at its end.
-    let new = new.split_last().map_or(&b""[..], |(_, new)| new);
-    Ok(directory.replace(NAME, new, None)?)
+}
+
+/// Adds to what an error is about whose the file or directory is that denied the user something.
+fn name_owner(root: &Root, room: &mut Buffer, about: &mut About) {
+    let denied_by = about.denied_by.into_iter().filter(|path| !path.is_empty());
+    for path in denied_by {
+        if let Ok(owner) = root.owner(relative(path))
+            && owner != about.uid
+        {
+            let number = Digits::unsigned(owner.into());
+            let name = accounts::name_of(about.passwd, owner).unwrap_or(b"nobody known");
+            let pieces: [&[u8]; 7] = [
+                b": ",
+                path,
+                b" belongs to ",
+                name,
+                b" (uid ",
+                number.as_bytes(),
+                b")",
+            ];
+            for piece in pieces {
+                let _ = room.append(piece);
+            }
+            about.subjects[2] = room.take();
+            return;
+        }
+    }
 }
 
 fn list(file: &[u8], reply: &mut Reply<'_>) {

@@ -11,6 +11,9 @@ use crate::base::text::{self, parse_u32};
 /// What a field of passwd(5) says when the password is in shadow(5).
 pub const IN_SHADOW: &[u8] = b"x";
 
+/// The number that no group has: -1, which the kernel refuses.
+const NO_GROUP: u32 = u32::MAX;
+
 /// A user, as passwd(5) has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User<'a> {
@@ -77,8 +80,21 @@ pub fn user<'a>(passwd: &'a [u8], name: &[u8]) -> Option<User<'a>> {
     })
 }
 
+/// The name of the first user with this number.
+pub fn name_of(mut passwd: &[u8], uid: u32) -> Option<&[u8]> {
+    while let Some(mut line) = cut(&mut passwd, b'\n') {
+        let name = cut(&mut line, b':').unwrap_or_default();
+        cut(&mut line, b':');
+        let number = cut(&mut line, b':').and_then(parse_u32);
+        if number == Some(uid) && !matches!(name, [] | [b'+' | b'-', ..]) {
+            return Some(name);
+        }
+    }
+    None
+}
+
 /// Appends to `out` the number of every group that lists `name` as a member, four bytes each, in the
-/// machine's order.
+/// machine's order. [`NO_GROUP`] is left out.
 #[inline(never)]
 pub fn groups(mut group: &[u8], name: &[u8], out: &mut dyn Store) {
     while let Some(mut line) = cut(&mut group, b'\n') {
@@ -88,6 +104,7 @@ pub fn groups(mut group: &[u8], name: &[u8], out: &mut dyn Store) {
         while let Some(member) = cut(&mut line, b',') {
             if member == name
                 && let Some(gid) = gid
+                && gid != NO_GROUP
             {
                 let _ = out.append(&gid.to_ne_bytes());
             }
@@ -122,7 +139,8 @@ pub fn set_password(file: &[u8], new: &[&[u8]], out: &mut dyn Store) {
     let _ = out.append(after);
 }
 
-/// Appends to `out` a file of lines, and of `more` lines each that is not there yet.
+/// Appends to `out` a file of lines, and of `more` lines each that is not there yet. The last line of
+/// the file is ended if it was not.
 ///
 /// `index` is memory: four bytes for each line. [`Full`] if that is too little.
 pub fn add_lines(
@@ -132,6 +150,9 @@ pub fn add_lines(
     out: &mut dyn Store,
 ) -> Result<(), Full> {
     let _ = out.append(file);
+    if !matches!(file, [] | [.., b'\n']) {
+        let _ = out.append(b"\n");
+    }
     put_new_lines([file, more], true, index, out)
 }
 
@@ -223,14 +244,22 @@ mod tests {
         ] {
             assert_eq!(user(PASSWD, nobody.as_bytes()), None, "{nobody}");
         }
+        for (uid, name) in [(0, "root"), (1000, "bob"), (1001, "ann")] {
+            assert_eq!(name_of(PASSWD, uid), Some(name.as_bytes()));
+        }
+        for uid in [5, 7, u32::MAX] {
+            assert_eq!(name_of(PASSWD, uid), None, "{uid}");
+        }
         torture(PASSWD, |file| {
             user(file, b"bob");
+            name_of(file, 1001);
         });
     }
 
     #[test]
     fn groups_are_those_that_list_the_name() {
-        let file = b"root:x:0:\nwheel:x:10:bob,ann\nbroken\nbobs:x:11:bobby\nbad:x:y:bob\nlast:x:12:ann,bob";
+        let file = b"root:x:0:\nwheel:x:10:bob,ann\nbroken\nbobs:x:11:bobby\nbad:x:y:bob\n\
+            none:x:4294967295:bob\nlast:x:12:ann,bob";
         let mut out = heapless::Vec::<u8, 64>::new();
         groups(file, b"bob", &mut out);
         assert_eq!(
@@ -300,6 +329,8 @@ mod tests {
         };
         assert_eq!(add(b"a\n\n", b"b\na\nb\n\nc\n"), "a\n\nb\nc\n");
         assert_eq!(add(b"", b"z\ny\nz"), "z\ny\n");
+        assert_eq!(add(b"a\nb", b"b\nc\n"), "a\nb\nc\n");
+        assert_eq!(add(b"a\nb", b""), "a\nb\n");
         assert_eq!(add(b"z\nz\n", b"a\n"), "z\nz\na\n");
         assert_eq!(add(b"ab\n", b"a\nabc\n"), "ab\na\nabc\n");
     }

@@ -16,8 +16,9 @@
 use core::ffi::CStr;
 use core::mem::ManuallyDrop;
 
+use linux_raw_sys::general::PROC_SUPER_MAGIC;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
 use super::mem::Buffer;
@@ -25,23 +26,27 @@ use super::root::{Root, relative};
 use super::stream;
 use super::{clock, process, raw};
 use crate::base::limits::{LOCK_POLL_MS, LOCK_WAIT_MS};
+use crate::base::path::Path;
 use crate::base::text::{Digits, parse_u32};
 
 /// The name of what is not finished.
 const UNFINISHED: &CStr = c".gaunt";
 
 impl Root {
-    /// Opens a directory, written from the root, whose files then go by their names in it. If there
-    /// is none it may be made, as one that is its owner's alone.
-    #[inline(never)]
-    pub fn enter(&self, path: &[u8], make: bool) -> Result<Self, Errno> {
-        let name = relative(path);
-        let entered = self.directory_at(&[name]);
-        if !make || !matches!(entered, Err(Errno::NOENT | Errno::NOTDIR)) {
-            return entered;
-        }
-        self.make_directory(name, 0o700)?;
-        self.directory_at(&[name])
+    /// Opens a directory, written from the root, whose files then go by their names in it.
+    pub fn enter(&self, path: &[u8], links: Links) -> Result<Self, Errno> {
+        let path = Path::of(&[relative(path)]);
+        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        let entered = self.named(path, OFlags::DIRECTORY, links)?;
+        Ok(Self::from(ManuallyDrop::into_inner(entered)))
+    }
+
+    /// The owner of what is at this path.
+    pub fn owner(&self, path: &[u8]) -> Result<u32, Errno> {
+        let path = Path::of(&[path]);
+        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        let stat = rustix::fs::statat(self, path, AtFlags::empty())?;
+        Ok(stat.st_uid)
     }
 
     /// Appends a file of this directory to `room`.
@@ -62,18 +67,40 @@ impl Root {
     /// Opens a file of this directory to read, never waiting on it.
     #[inline(never)]
     pub fn look(&self, name: &CStr, links: Links) -> Result<ManuallyDrop<OwnedFd>, Errno> {
-        let links = match links {
-            Links::Follow => OFlags::empty(),
-            Links::Refuse => OFlags::NOFOLLOW,
-        };
-        self.named(name, OFlags::RDONLY | links)
+        self.named(name, OFlags::RDONLY, links)
     }
 
     #[inline(never)]
-    fn named(&self, name: &CStr, flags: OFlags) -> Result<ManuallyDrop<OwnedFd>, Errno> {
+    fn named(
+        &self,
+        name: &CStr,
+        flags: OFlags,
+        links: Links,
+    ) -> Result<ManuallyDrop<OwnedFd>, Errno> {
         let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let flags = match links {
+            Links::Refuse => flags | OFlags::NOFOLLOW,
+            Links::Follow => flags,
+            Links::NotMagic => return self.without_magic(name, flags).map(ManuallyDrop::new),
+        };
         let file = rustix::fs::openat(self, name, flags, Mode::RUSR | Mode::WUSR);
         file.map(ManuallyDrop::new)
+    }
+
+    /// Opens for [`Links::NotMagic`].
+    fn without_magic(&self, name: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::NO_MAGICLINKS;
+        let file = match rustix::fs::openat2(self, name, flags, Mode::empty(), resolve) {
+            // Before Linux 5.6, and where a filter of system calls knows no such call. The process has
+            // closed whatever such a link could lead to.
+            Err(Errno::NOSYS | Errno::PERM) => rustix::fs::openat(self, name, flags, Mode::empty()),
+            opened => opened,
+        }?;
+        // /proc/self is an ordinary link, and what is below it is about this process.
+        match rustix::fs::fstatfs(&file)?.f_type as u32 {
+            PROC_SUPER_MAGIC => Err(Errno::LOOP),
+            _ => Ok(file),
+        }
     }
 
     /// Takes the lock of flock(2) on the directory, until this process ends; [`Errno::AGAIN`] if
@@ -86,8 +113,8 @@ impl Root {
     /// `lock`. [`Errno::NOLCK`] if that takes too long.
     #[inline(never)]
     pub fn lock_accounts(&self, lock: &CStr) -> Result<(), Errno> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW;
-        let all = self.named(c".pwd.lock", flags)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE;
+        let all = self.named(c".pwd.lock", flags, Links::Refuse)?;
         for _ in 0..LOCK_WAIT_MS / LOCK_POLL_MS {
             let locked = rustix::fs::fcntl_lock(&*all, FlockOperation::NonBlockingLockExclusive);
             match locked.and_then(|()| self.hold(lock)) {
@@ -153,7 +180,7 @@ impl Root {
     fn make(&self, content: &[u8]) -> Result<ManuallyDrop<OwnedFd>, Errno> {
         self.remove_named(UNFINISHED);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let made = self.named(UNFINISHED, flags);
+        let made = self.named(UNFINISHED, flags, Links::Refuse);
         if let Ok(file) = &made {
             stream::write_all(&**file, content)?;
         }
@@ -185,6 +212,16 @@ pub enum Links {
     Follow,
     /// It is [`Errno::LOOP`].
     Refuse,
+    /// As [`Links::Follow`], for a process that acts as a user whose links they are: those of /proc
+    /// that lead to a process's open files and directories, and all files of /proc, are
+    /// [`Errno::LOOP`]. Only to open what exists.
+    NotMagic,
+}
+
+/// Whether a file is neither regular nor a directory, but a pipe, socket or device.
+pub fn is_special(file: &OwnedFd) -> Result<bool, Errno> {
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode);
+    Ok(!matches!(kind, FileType::RegularFile | FileType::Directory))
 }
 
 /// Gives a new file owner, mode and label of the old one.
@@ -223,7 +260,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("gaunt-file-{}-{name}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        let entered = root.enter(b"/", false).unwrap();
+        let entered = root.enter(b"/", Links::Follow).unwrap();
         (path, entered)
     }
 
@@ -273,6 +310,22 @@ mod tests {
         symlink("x", path.join("y")).unwrap();
         assert_eq!(root.look(c"y", Links::Refuse).err(), Some(Errno::LOOP));
         assert!(root.look(c"y", Links::Follow).is_ok());
+        assert!(root.look(c"y", Links::NotMagic).is_ok());
+        for (name, target) in [
+            ("open", "/proc/self/fd/0"),
+            ("maps", "/proc/self/maps"),
+            ("thread", "/proc/thread-self/status"),
+            ("above", "/proc/self/cwd/Cargo.toml"),
+        ] {
+            symlink(target, path.join(name)).unwrap();
+            let name = CString::new(name).unwrap();
+            assert!(root.look(&name, Links::Follow).is_ok(), "{target}");
+            let refused = root.look(&name, Links::NotMagic).err();
+            assert_eq!(refused, Some(Errno::LOOP), "{target}");
+        }
+        symlink("/proc/self/root", path.join("d")).unwrap();
+        assert!(root.enter(b"d", Links::Follow).is_ok());
+        assert_eq!(root.enter(b"d", Links::NotMagic).err(), Some(Errno::LOOP));
         fs::remove_dir_all(path).unwrap();
     }
 
@@ -312,7 +365,7 @@ mod tests {
     #[test]
     fn the_lock_of_a_directory_is_one_s_alone() {
         let (path, root) = directory("flock");
-        let again = root.enter(b".", false).unwrap();
+        let again = root.enter(b".", Links::Follow).unwrap();
         root.lock().unwrap();
         assert_eq!(again.lock(), Err(Errno::AGAIN));
         drop(root);

@@ -11,11 +11,12 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
+use rustix::thread::CapabilitySet;
 
 use super::args::{Strings, variable};
 use super::mem::Buffer;
-use super::{power, signal};
-use crate::base::limits::REQUEST_BYTES;
+use super::{power, signal, stdio};
+use crate::base::limits::{OPEN_FILES, PROGRAMS, REQUEST_BYTES};
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::text::cut;
@@ -291,13 +292,7 @@ impl Vectors {
     /// Becomes the program at `path`, or the shell running the script at `path`. Returns only if that
     /// failed, with the reason. The environment has ended.
     fn execute(&mut self, path: &CStr) -> Errno {
-        // SAFETY: with this flag close_range closes nothing now, but when another program is executed,
-        // which uses none of the values that descriptors above 2 belong to. A kernel without it leaves
-        // open what was not marked so before, and the agent marks all of its own.
-        let _ = unsafe {
-            let marked = libc::CLOSE_RANGE_CLOEXEC as usize;
-            raw::call(libc::SYS_close_range, [3, u32::MAX as usize, marked, 0, 0])
-        };
+        mark_all();
         let list = self.list.bytes_mut().as_mut_ptr();
         let path = path.as_ptr();
         // SAFETY: the list has two addresses at least, and is aligned for them, because a mapping
@@ -344,52 +339,115 @@ pub fn set_umask(mask: u32) {
     rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask));
 }
 
-/// Closes every descriptor from 3 to [`FIRST_LASTING`] but these two.
+/// Closes every descriptor above 2 but these two and, if the child `keeps_files`, those that clients
+/// have open.
 ///
-/// A child of the agent that hangs must not hold a client or a port open.
-pub fn close_all_but(one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
+/// A child of the agent that hangs must not hold a client, a port or a file open, and one that acts
+/// as a user must not give the user a way to them.
+pub fn close_all_but(one: BorrowedFd<'_>, other: BorrowedFd<'_>, keeps_files: bool) {
     let (one, other) = (one.as_raw_fd(), other.as_raw_fd());
     let (low, high) = (one.min(other), one.max(other));
     close_range(3, low - 1);
     close_range(low + 1, high - 1);
-    close_range(high + 1, FIRST_LASTING - 1);
+    let last = if keeps_files {
+        FIRST_LASTING - 1
+    } else {
+        i32::MAX
+    };
+    close_range(high + 1, last);
 }
 
-/// Closes descriptors, if `first` is not beyond `last`: with these the kernel refuses.
+/// Closes these descriptors, if there are any.
 #[inline(never)]
 fn close_range(first: i32, last: i32) {
+    if first > last {
+        return;
+    }
     // SAFETY: the descriptors closed belong to values of the agent, none of which the child uses: it
-    // runs its work, which holds only two that are not among them and lasting ones, and exits
-    // without dropping anything. A kernel without close_range leaves them open, which is only less
-    // tidy.
-    let _ = unsafe {
+    // runs its work, which holds only two that are not among them and, if it keeps those, files of
+    // clients, and exits without dropping anything.
+    unsafe {
         let range = [first as usize, last as usize, 0, 0, 0];
-        raw::call(libc::SYS_close_range, range)
-    };
+        if raw::call(libc::SYS_close_range, range).is_err() {
+            // Before Linux 5.9.
+            for fd in first..=last.min(HIGHEST) {
+                let _ = raw::call(libc::SYS_close, [fd as usize, 0, 0, 0, 0]);
+            }
+        }
+    }
 }
 
-/// Where descriptors begin that children of the agent keep: open files and what belongs to programs
-/// that run. All others, clients and ports among them, are fewer than this.
+/// Has the kernel close every descriptor above 2 when this process becomes another program.
+fn mark_all() {
+    // SAFETY: nothing is closed now, but when another program is executed, which uses none of the
+    // values that descriptors above 2 belong to.
+    unsafe {
+        let marked = libc::CLOSE_RANGE_CLOEXEC as usize;
+        let range = [3, u32::MAX as usize, marked, 0, 0];
+        if raw::call(libc::SYS_close_range, range).is_err() {
+            // Before Linux 5.11. The agent's own are marked already; others it may have inherited.
+            for fd in 3..=HIGHEST {
+                let mark = [
+                    fd as usize,
+                    libc::F_SETFD as usize,
+                    libc::FD_CLOEXEC as usize,
+                ];
+                let [fd, set, marked] = mark;
+                let _ = raw::call(libc::SYS_fcntl, [fd, set, marked, 0, 0]);
+            }
+        }
+    }
+}
+
+/// Where descriptors begin that children of the agent may keep: open files and what belongs to
+/// programs that run. All others, clients and ports among them, are fewer than this.
 pub(super) const FIRST_LASTING: i32 = 64;
 
-/// Moves a descriptor to where children of the agent keep it.
+/// The agent has no descriptor above this: a new one has the lowest number that is free, and there
+/// are at most this many files and pipes.
+const HIGHEST: i32 = FIRST_LASTING + (OPEN_FILES + 3 * PROGRAMS) as i32;
+
+/// Moves a descriptor to where children of the agent may keep it.
 #[inline(never)]
 pub fn make_lasting(fd: impl AsFd) -> Result<OwnedFd, Errno> {
     rustix::io::fcntl_dupfd_cloexec(fd, FIRST_LASTING)
 }
 
 /// Has this process reach files as this user, with this first group and `groups`, four bytes each in
-/// the machine's order. Only for children of the agent, as there is no way back.
+/// the machine's order, and with no rights beyond that. Only for children of the agent, as there is
+/// no way back.
 ///
 /// Real numbers stay, so that the user cannot send signals to this process. It is nobody's to trace
-/// either: the kernel sees to that when the effective ones change. Whoever is that user already
-/// stays as it is.
+/// either: the kernel sees to that when the effective ones change. A process that is that user
+/// already keeps its groups.
+///
+/// # Errors
+/// [`Errno::INVAL`]: -1 is nobody's number; to the kernel it means that a number stays as it is.
 #[inline(never)]
 pub fn act_as(uid: u32, gid: u32, groups: &[u8]) -> Result<(), Errno> {
-    const SAME: usize = usize::MAX;
-    if rustix::process::geteuid().as_raw() == uid {
-        return Ok(());
+    if uid == u32::MAX || gid == u32::MAX {
+        return Err(Errno::INVAL);
     }
+    // The log may be a file that the user could reach as an open one.
+    stdio::detach();
+    if rustix::process::geteuid().as_raw() != uid {
+        switch(uid, gid, groups)?;
+        let (now, group) = (rustix::process::geteuid(), rustix::process::getegid());
+        if (now.as_raw(), group.as_raw()) != (uid, gid) {
+            return Err(Errno::PERM);
+        }
+    }
+    // With the number of root they go, unless whoever started the agent has said otherwise.
+    if uid != 0 {
+        let mut sets = rustix::thread::capabilities(None)?;
+        sets.effective = CapabilitySet::empty();
+        rustix::thread::set_capabilities(None, sets)?;
+    }
+    Ok(())
+}
+
+fn switch(uid: u32, gid: u32, groups: &[u8]) -> Result<(), Errno> {
+    const SAME: usize = usize::MAX;
     // SAFETY: setgroups reads as many numbers of four bytes, at any alignment, as `groups` holds,
     // and `groups` outlives the call. The other two take numbers only. These are the bare system
     // calls, which act on this thread alone: there are no others.

@@ -59,6 +59,16 @@ fn put(number: i32, fd: &OwnedFd) {
     };
 }
 
+/// Points descriptors 0 to 2 at nothing, in a child of the agent: what is written to them is lost.
+pub fn detach() {
+    // As in `secure`: there may be no /dev/null.
+    if let Ok(nothing) = create(CreateFlags::CLOEXEC) {
+        for number in 0..3 {
+            put(number, &nothing);
+        }
+    }
+}
+
 /// Replaces descriptors 0 to 2 by these; one that is missing becomes the same as that before it.
 /// Without any they stay.
 pub fn replace(ends: &[Option<OwnedFd>; 3]) {
