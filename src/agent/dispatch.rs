@@ -7,7 +7,8 @@ use super::serve::JOB;
 use crate::base::store::Store;
 use crate::base::texts::{Name, Phrase};
 use crate::commands::{
-    self, Command, DELIMITED, EXCLUSIVE, Outcome, Own, REPLIED_ERROR, Run, SILENT,
+    self, Command, DELIMITED, EXCLUSIVE, Outcome, Own, REPLIED_ERROR, Run, SHARES_FILES, SILENT,
+    WITHOUT_FILES,
 };
 use crate::state::State;
 use crate::sys::mem::Buffer;
@@ -109,6 +110,9 @@ fn run(
     }
     let mut args = Args::none();
     args.check(request.arguments, row.params(), reply)?;
+    if !row.is(WITHOUT_FILES) {
+        context.state.find_root();
+    }
     let slow = match row.run() {
         Run::Now(handler) => {
             if row.is(DELIMITED) {
@@ -126,7 +130,7 @@ fn run(
     let own = Own {
         slow,
         exclusive,
-        files: row.files(),
+        shares_files: row.is(SHARES_FILES),
     };
     if let Err(errno) = context.start(&own, owner) {
         (slow.end)(&mut context.state, Outcome::Lost);

@@ -15,7 +15,7 @@ use super::client::Slot;
 use super::dispatch;
 use crate::base::limits::JOBS;
 use crate::base::store::Store;
-use crate::commands::{Files, Outcome, Own, REPLIED_ERROR};
+use crate::commands::{Outcome, Own, REPLIED_ERROR};
 use crate::state::State;
 use crate::sys::fault;
 use crate::sys::poll::{Interest, Poll};
@@ -103,11 +103,10 @@ impl Jobs {
         let (reader, writer) = stream::pipe()?;
         poll.add(&reader, token, Interest::Read)?;
         state.programs.watch(poll)?;
-        let shares = own.files == Files::Shared;
-        let Fork::Parent(pid) = process::fork(shares)? else {
-            if !shares {
+        let Fork::Parent(pid) = process::fork(own.shares_files)? else {
+            if !own.shares_files {
                 state.programs.in_child();
-                let keeps_files = own.files == Files::Copied;
+                let keeps_files = state.files.at_hand != 0;
                 process::close_all_but(state.root.as_fd(), writer.as_fd(), keeps_files);
             }
             // The agent's, which closes it where descriptors are shared.
@@ -123,8 +122,8 @@ impl Jobs {
             exclusive: own.exclusive,
             program: state.programs.forked(pid),
             spoke: false,
-            at_hand: state.files.at_hand,
-            _writer: shares.then_some(writer),
+            at_hand: core::mem::take(&mut state.files.at_hand),
+            _writer: own.shares_files.then_some(writer),
             ended: None,
         });
         Ok(())

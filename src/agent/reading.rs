@@ -120,6 +120,7 @@ fn have_fetched(reading: &mut Reading, owner: Owner, context: &mut Context) -> R
         return Ok(());
     }
     context.state.files.handles.give_back(handle);
+    context.state.files.at_hand = 0;
     if started.is_ok() {
         let before = reading.done;
         let mut text = Buffer::lasting(2 * FETCH_BYTES);

@@ -21,6 +21,7 @@ use crate::state::freeze::{Freeze, Phase};
 use crate::state::programs::{EMPTY, Programs, TOKENS, Table};
 use crate::sys::args::{Strings, variable};
 use crate::sys::clock::{self, NEVER_MS};
+use crate::sys::initramfs::Initramfs;
 use crate::sys::log::{Level, Log};
 use crate::sys::mem::Lent;
 use crate::sys::netlink::Uevents;
@@ -121,6 +122,7 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
         context: Context {
             state: State {
                 root,
+                initramfs: Initramfs::watch(),
                 log: Log::new(),
                 filter: options.filter,
                 freeze: Freeze::new(options.state_directory, options.freeze_timeout_s),
@@ -338,6 +340,7 @@ impl Server {
         }
         let complained = core::mem::take(&mut self.complained);
         let state = &mut self.context.state;
+        state.find_root();
         self.look_ms = NEVER_MS;
         match channel::open_port(&state.root, self.path) {
             Ok(port) => {
@@ -408,6 +411,7 @@ impl Server {
         if context.jobs.exclusive_runs() {
             return;
         }
+        context.state.find_root();
         let mut out = Nothing;
         let mut reply = Reply::new(&mut out);
         let args = Args::none();

@@ -16,7 +16,7 @@
 //! shorter; the error is the next one's.
 
 use super::{
-    FILE_OPEN, FILE_READ, FILE_SEEK, FILE_WRITE, Files, HANDLE, Outcome, Own, Slow, cannot, decode,
+    FILE_OPEN, FILE_READ, FILE_SEEK, FILE_WRITE, HANDLE, Outcome, Own, Slow, cannot, decode,
     outcome,
 };
 use crate::base::limits::{READ_FILE_BYTES, REQUEST_BYTES};
@@ -41,7 +41,7 @@ pub(super) const OPEN: Slow = Slow {
     },
     work: open,
     end: |state, outcome| {
-        let handle = state.files.at_hand;
+        let handle = core::mem::take(&mut state.files.at_hand);
         if matches!(outcome, Outcome::Replied(_)) {
             state.files.handles.publish(handle);
         } else {
@@ -135,15 +135,17 @@ fn seize(
     what: Phrase,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    state.files.at_hand = handle(args);
-    let seized = state.files.handles.seize(state.files.at_hand);
-    seized.map_err(|errno| failed(args, what, errno, reply))
+    let handle = handle(args);
+    let seized = state.files.handles.seize(handle);
+    seized.map_err(|errno| failed(args, what, errno, reply))?;
+    state.files.at_hand = handle;
+    Ok(())
 }
 
 /// Ends what [`seize`] began; in the child right away, which has the handle for itself and nobody to
 /// keep off.
 fn give_back(state: &mut State, _: Outcome) {
-    let handle = state.files.at_hand;
+    let handle = core::mem::take(&mut state.files.at_hand);
     state.files.handles.give_back(handle);
 }
 
@@ -170,7 +172,7 @@ pub const FETCH: Own = Own {
         ..Slow::alone(|_, _, _| Ok(0))
     },
     exclusive: false,
-    files: Files::Copied,
+    shares_files: false,
 };
 
 /// Moves a file's position. A child does it, because a file system of the network is asked for where

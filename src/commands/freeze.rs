@@ -8,7 +8,7 @@
 //! Differences from qemu-ga: a freeze that nobody thaws is thawed by the agent at its deadline, and
 //! the thaw that comes late answers 0; a freeze that takes longer than that is given up.
 
-use super::{Files, MOUNT_POINTS, Outcome, Own, Slow, no_mount_table};
+use super::{MOUNT_POINTS, Outcome, Own, Slow, no_mount_table};
 use crate::base::texts::Phrase;
 use crate::probe::mounts::{self, Mounts};
 use crate::state::State;
@@ -42,7 +42,7 @@ pub const LATE_THAW: Own = Own {
         end: end_late_thaw,
     },
     exclusive: true,
-    files: Files::Closed,
+    shares_files: false,
 };
 
 /// What a freezing child has frozen.

@@ -170,19 +170,8 @@ pub struct Own {
     pub slow: Slow,
     /// Whether it waits for its turn alone.
     pub exclusive: bool,
-    /// What its child has of the files that clients have open.
-    pub files: Files,
-}
-
-/// What the child of a slow command has of the files that clients have open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Files {
-    /// Nothing.
-    Closed,
-    /// Copies of their descriptors.
-    Copied,
-    /// The agent's own descriptors: what it opens and closes is opened and closed in the agent.
-    Shared,
+    /// Whether its child shares the agent's descriptors.
+    pub shares_files: bool,
 }
 
 /// The exit status of a child that replied with an error; below are the numbers of success, above
@@ -196,12 +185,12 @@ const WHILE_FROZEN: u8 = 1;
 pub const SILENT: u8 = 2;
 /// Its successful reply begins with the delimiter.
 pub const DELIMITED: u8 = 4;
+/// It looks at no file of the guest, so the root directory need not be there.
+pub const WITHOUT_FILES: u8 = 8;
 /// It waits until no other such command runs: those that freeze, thaw and shut down.
 pub const EXCLUSIVE: u8 = 16;
-/// Its child has [`Files::Copied`].
-const COPIES_FILES: u8 = 8;
-/// Its child has [`Files::Shared`].
-const SHARES_FILES: u8 = 32;
+/// Its child shares the agent's descriptors: what it opens and closes is opened and closed in the agent.
+pub const SHARES_FILES: u8 = 32;
 /// It runs in a child.
 const SLOW: u8 = 64;
 /// The agent itself has no part in it.
@@ -235,17 +224,6 @@ impl Command {
     /// Whether this is special about it.
     pub fn is(&self, flag: u8) -> bool {
         self.item.tag() & flag != 0
-    }
-
-    /// What its child has of the files that clients have open.
-    pub fn files(&self) -> Files {
-        if self.is(SHARES_FILES) {
-            Files::Shared
-        } else if self.is(COPIES_FILES) {
-            Files::Copied
-        } else {
-            Files::Closed
-        }
     }
 
     /// Its parameters, in the order of the schema.
@@ -306,12 +284,12 @@ impl Row {
         self.with(SILENT)
     }
 
-    const fn delimited(self) -> Self {
-        self.with(DELIMITED)
+    const fn without_files(self) -> Self {
+        self.with(WITHOUT_FILES)
     }
 
-    const fn copies_files(self) -> Self {
-        self.with(COPIES_FILES)
+    const fn delimited(self) -> Self {
+        self.with(DELIMITED)
     }
 
     const fn shares_files(self) -> Self {
@@ -336,23 +314,34 @@ const NONE: &[Param] = &[];
 const ROWS: [Row; 43] = [
     Row::now("guest-sync-delimited", ID, sync::sync)
         .while_frozen()
+        .without_files()
         .delimited(),
-    Row::now("guest-sync", ID, sync::sync).while_frozen(),
-    Row::now("guest-ping", NONE, sync::ping).while_frozen(),
-    Row::now("guest-get-time", NONE, clock::get_time),
+    Row::now("guest-sync", ID, sync::sync)
+        .while_frozen()
+        .without_files(),
+    Row::now("guest-ping", NONE, sync::ping)
+        .while_frozen()
+        .without_files(),
+    Row::now("guest-get-time", NONE, clock::get_time).without_files(),
     Row::slow("guest-set-time", TIME, clock::SET_TIME),
-    Row::now("guest-info", NONE, info::info).while_frozen(),
+    Row::now("guest-info", NONE, info::info)
+        .while_frozen()
+        .without_files(),
     Row::slow("guest-shutdown", SHUTDOWN, shutdown::SHUTDOWN)
         .silent()
         .exclusive()
         .shares_files(),
     Row::slow("guest-file-open", FILE_OPEN, file::OPEN).shares_files(),
-    Row::slow("guest-file-close", HANDLE, file::CLOSE).shares_files(),
-    Row::now("guest-file-read", FILE_READ, file::read),
-    Row::slow("guest-file-write", FILE_WRITE, file::WRITE).copies_files(),
-    Row::slow("guest-file-seek", FILE_SEEK, file::SEEK).copies_files(),
-    Row::now("guest-file-flush", HANDLE, file::flush),
-    Row::now("guest-fsfreeze-status", NONE, freeze::status).while_frozen(),
+    Row::slow("guest-file-close", HANDLE, file::CLOSE)
+        .without_files()
+        .shares_files(),
+    Row::now("guest-file-read", FILE_READ, file::read).without_files(),
+    Row::slow("guest-file-write", FILE_WRITE, file::WRITE).without_files(),
+    Row::slow("guest-file-seek", FILE_SEEK, file::SEEK).without_files(),
+    Row::now("guest-file-flush", HANDLE, file::flush).without_files(),
+    Row::now("guest-fsfreeze-status", NONE, freeze::status)
+        .while_frozen()
+        .without_files(),
     Row::slow("guest-fsfreeze-freeze", NONE, freeze::FREEZE).exclusive(),
     Row::slow("guest-fsfreeze-freeze-list", MOUNT_POINTS, freeze::FREEZE).exclusive(),
     Row::slow("guest-fsfreeze-thaw", NONE, freeze::THAW)
@@ -393,7 +382,7 @@ const ROWS: [Row; 43] = [
         NONE,
         hotplug::get_memory_block_info,
     ),
-    Row::now("guest-exec-status", PID, exec::status),
+    Row::now("guest-exec-status", PID, exec::status).without_files(),
     Row::slow("guest-exec", exec::EXEC_PARAMS, exec::EXEC),
     Row::now("guest-get-host-name", NONE, os::get_host_name),
     Row::alone("guest-get-users", NONE, users::GET_USERS),

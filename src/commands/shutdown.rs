@@ -18,7 +18,7 @@
 //! an agent without `CAP_SYS_BOOT`, or in the PID namespace of a container, may not, and tells no
 //! init either. Swap is not turned off: nothing in it outlives the guest.
 
-use super::{Files, Outcome, Own, Slow};
+use super::{Outcome, Own, Slow};
 use crate::base::limits::{INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, TERM_MS, WRITE_OUT_MS};
 use crate::base::texts::Phrase;
 use crate::parse::words;
@@ -51,7 +51,7 @@ pub const REBOOT: Own = Own {
         end,
     },
     exclusive: true,
-    files: Files::Shared,
+    shares_files: true,
 };
 
 /// Takes the guest down past its init, which was told and did nothing.
@@ -62,7 +62,7 @@ pub const BY_FORCE: Own = Own {
         end,
     },
     exclusive: true,
-    files: Files::Shared,
+    shares_files: true,
 };
 
 /// The modes.
@@ -293,6 +293,7 @@ mod tests {
     use crate::state::filter::Filter;
     use crate::state::freeze::Freeze;
     use crate::state::programs::Programs;
+    use crate::sys::initramfs::Initramfs;
     use crate::sys::log::Log;
     use crate::wire::args::{Param, Params, Type, may};
     use crate::wire::json;
@@ -303,6 +304,7 @@ mod tests {
     fn a_mode_nobody_knows_is_refused_with_nothing_done() {
         let mut state = State {
             root: Root::open(c"/tmp").unwrap(),
+            initramfs: Initramfs::default(),
             log: Log::new(),
             filter: Filter::default(),
             freeze: Freeze::default(),

@@ -7,8 +7,8 @@ use crate::sys::handles::{Handles, Stop};
 pub struct Files {
     /// The files.
     pub handles: Handles,
-    /// The handle that the command at hand is about. What `begin` of a slow command puts here is here
-    /// for its `work` and its `end`, too.
+    /// The handle that a slow command works with, or 0. `begin` puts it here for `work` and for `end`,
+    /// which takes it away. Without one the child has no file open that a client opened.
     pub at_hand: i64,
     /// What guest-file-read has found to be right, for the agent to do.
     pub reading: Option<Reading>,

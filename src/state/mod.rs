@@ -6,6 +6,7 @@ pub mod filter;
 pub mod freeze;
 pub mod programs;
 
+use crate::sys::initramfs::Initramfs;
 use crate::sys::log::Log;
 use crate::sys::power::Down;
 use crate::sys::root::Root;
@@ -21,6 +22,8 @@ use programs::Programs;
 pub struct State {
     /// The guest's files.
     pub root: Root,
+    /// Whether the root directory may be left for another.
+    pub initramfs: Initramfs,
     /// Which commands are allowed.
     pub filter: Filter,
     /// Whether file systems are frozen.
@@ -40,4 +43,11 @@ pub struct State {
     pub time_zone: Option<&'static [u8]>,
     /// The log.
     pub log: Log,
+}
+
+impl State {
+    /// Looks for the guest's files where they are now: an initramfs may have been left.
+    pub fn find_root(&mut self) {
+        self.initramfs.leave(&mut self.root);
+    }
 }

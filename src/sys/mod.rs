@@ -9,6 +9,7 @@ pub mod fault;
 pub mod file;
 pub mod fsctl;
 pub mod handles;
+pub mod initramfs;
 pub mod link;
 pub mod log;
 pub mod mem;

@@ -10,7 +10,7 @@ use core::mem::MaybeUninit;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
-use rustix::io::Errno;
+use rustix::io::{DupFlags, Errno};
 
 use super::raw;
 
@@ -45,6 +45,13 @@ impl Root {
     pub fn open(path: &CStr) -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat(CWD, path, flags, Mode::empty()).map(Self)
+    }
+
+    /// Becomes the root at `path`. The descriptor keeps its number, which children that share the
+    /// agent's descriptors use.
+    pub(super) fn reopen(&mut self, path: &CStr) -> Result<(), Errno> {
+        let new = Self::open(path)?;
+        rustix::io::dup3(&new.0, &mut self.0, DupFlags::CLOEXEC)
     }
 
     /// Makes a system call that takes a directory, a name in it, and two numbers more, and gives a

@@ -50,6 +50,28 @@ pub fn raw(path: &Path, fs: Fs) {
     };
 }
 
+/// Makes a raw disk image with ext4, as [`raw`] does, that holds a copy of what is in `directory`.
+pub fn ext4_of(path: &Path, directory: &Path) {
+    let file = File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    file.set_len(64 << 20).expect("a sparse file");
+    run(
+        Command::new(program("mkfs.ext4", "e2fsprogs"))
+            .args(["-q", "-F", "-E", "nodiscard,root_owner=0:0", "-d"])
+            .args([directory, path]),
+        ANSWER,
+    );
+}
+
+/// The content of a file on an ext4 image that nobody has mounted.
+pub fn ext4_file(path: &Path, name: &str) -> String {
+    run(
+        Command::new(program("debugfs", "e2fsprogs"))
+            .args(["-R", &format!("cat {name}")])
+            .arg(path),
+        ANSWER,
+    )
+}
+
 /// Makes a qcow2 disk image with a file system on the whole disk.
 pub fn qcow2(path: &Path, fs: Fs) {
     let plain = path.with_extension("raw");

@@ -1,0 +1,177 @@
+//! An agent that is started in an initramfs and outlives it.
+//!
+//! The guest goes through every way there is to leave a root directory: switch_root from the
+//! initramfs to a tmpfs, pivot_root from there to another, switch_root to a disk with busybox's init.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use gaunt_e2e::checks::Checks;
+use gaunt_e2e::client::{Client, Refusal};
+use gaunt_e2e::cpio::Cpio;
+use gaunt_e2e::guest::{Image, Machine};
+use gaunt_e2e::process::program;
+use gaunt_e2e::scratch::Scratch;
+use gaunt_e2e::{disk, wait};
+use serde_json::{Value, json};
+
+/// PID 1 of the initramfs. The agent is started before anything is mounted.
+const INIT: &str = r#"#!/bin/sh
+b=/bin/busybox
+$b mknod /dev/null c 1 3
+/usr/bin/gaunt >/gaunt.log 2>&1 &
+$b mount -t proc proc /proc
+$b mount -t sysfs sys /sys
+$b mount -t devtmpfs dev /dev
+$b mount -t tmpfs run /run
+$b modprobe -a $($b grep -E 'virtio_(pci|console|blk)|ext4' /etc/modules)
+$b mkdir /new
+$b mount -t tmpfs none /new
+$b mkdir -p /new/bin /new/etc /new/proc /new/sys /new/dev /new/run
+$b cp $b /new/bin/busybox
+$b cp /first /second /new
+echo first >/new/etc/name
+for name in proc sys dev run; do $b mount --move /$name /new/$name; done
+exec $b switch_root /new $b sh /first
+"#;
+
+/// PID 1 of the first root directory in memory.
+const FIRST: &str = r#"
+b=/bin/busybox
+until [ -e /run/leave-first ]; do $b sleep 0.1; done
+$b mkdir /new
+$b mount -t tmpfs none /new
+$b mkdir -p /new/bin /new/etc /new/proc /new/sys /new/dev /new/run /new/old
+$b cp $b /new/bin/busybox
+$b cp /second /new
+echo second >/new/etc/name
+for name in proc sys dev run; do $b mount --move /$name /new/$name; done
+cd /new
+$b pivot_root . old
+exec $b chroot . $b sh /second
+"#;
+
+/// PID 1 of the second.
+const SECOND: &str = r#"
+b=/bin/busybox
+until [ -e /run/leave-second ]; do $b sleep 0.1; done
+$b umount -l /old
+$b mkdir /new
+$b mount -t ext4 /dev/vda /new
+for name in proc sys dev run; do $b mount --move /$name /new/$name; done
+echo >/init
+exec $b switch_root /new /sbin/init
+"#;
+
+/// What busybox's init does on the disk.
+const INITTAB: &str = "::sysinit:/bin/busybox touch /run/booted\n\
+                       ::shutdown:/bin/busybox cp /etc/name /trace\n\
+                       ::shutdown:/bin/busybox umount -a -r\n";
+
+fn make_disk(path: &Path, directory: &Path) {
+    for name in ["bin", "sbin", "etc", "proc", "sys", "dev", "run"] {
+        fs::create_dir_all(directory.join(name)).expect("a directory");
+    }
+    let busybox = program("busybox", "busybox-static");
+    fs::copy(busybox, directory.join("bin/busybox")).expect("a copy of busybox");
+    symlink("../bin/busybox", directory.join("sbin/init")).expect("a link");
+    fs::write(directory.join("etc/inittab"), INITTAB).expect("a file");
+    fs::write(directory.join("etc/name"), "disk\n").expect("a file");
+    disk::ext4_of(path, directory);
+}
+
+/// Runs busybox in the guest; gives its exit status, or why it could not be started.
+fn busybox(client: &mut Client, words: &[&str]) -> Result<Value, Refusal> {
+    let arguments = json!({ "path": "/bin/busybox", "arg": words });
+    let pid = client.try_call("guest-exec", arguments)?["pid"].clone();
+    let mut status = Value::Null;
+    wait::expect("a program's end", wait::ANSWER, || {
+        status = client.call("guest-exec-status", json!({ "pid": pid }));
+        status["exited"] == true
+    });
+    Ok(status["exitcode"].clone())
+}
+
+/// Waits until programs find this name in /etc/name of the root directory. While it changes, nothing
+/// can be started because /dev is away.
+fn wait_root(client: &mut Client, name: &str) -> String {
+    let words = ["grep", "-qx", name, "/etc/name"];
+    let mut found = || busybox(client, &words).is_ok_and(|status| status == 0);
+    wait::expect(name, wait::ANSWER, &mut found);
+    let pwd = ["sh", "-c", "[ \"$(pwd)\" = / ]"];
+    assert_eq!(busybox(client, &pwd).expect("a program"), 0);
+    let processors = client.get("guest-get-cpustats");
+    assert_eq!(processors.as_array().map(Vec::len), Some(2));
+    name.into()
+}
+
+/// Makes a file in the guest.
+fn touch(client: &mut Client, path: &str) {
+    let status = busybox(client, &["touch", path]);
+    assert_eq!(status.expect("a program"), 0);
+}
+
+#[test]
+fn an_agent_outlives_its_initramfs() {
+    let mut checks = Checks::new("initramfs");
+    let scratch = Scratch::new();
+    let ext4 = scratch.join("root.raw");
+    make_disk(&ext4, &scratch.join("root"));
+    let scripts = Cpio::new()
+        .file("init", 0o755, INIT.as_bytes())
+        .file("first", 0o644, FIRST.as_bytes())
+        .file("second", 0o644, SECOND.as_bytes());
+    let mut guest = Machine::new(Image::Busybox)
+        .disk(&ext4)
+        .overlay(&scripts.finish())
+        .boot();
+    let mut client = guest.client();
+    checks.run("finds the first file system that replaced it", || {
+        wait_root(&mut client, "first")
+    });
+    checks.run("and the one that pivot_root changed that for", || {
+        touch(&mut client, "/run/leave-first");
+        wait_root(&mut client, "second")
+    });
+    checks.run("and the disk", || {
+        touch(&mut client, "/run/leave-second");
+        wait_root(&mut client, "disk")
+    });
+    checks.run("lists and freezes what is mounted there", || {
+        let list = client.get("guest-get-fsinfo");
+        assert_eq!(list[0]["mountpoint"], "/", "{list}");
+        assert_eq!(list[0]["disk"][0]["dev"], "/dev/vda", "{list}");
+        assert_eq!(client.get("guest-get-disks")[0]["name"], "/dev/vda");
+        assert_eq!(client.get("guest-fsfreeze-freeze"), 1);
+        assert!(disk::ext4_is_at_rest(&ext4));
+        assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
+        "/ on /dev/vda, frozen and thawed".into()
+    });
+    checks.run("opens its files", || {
+        let handle = client.call("guest-file-open", json!({ "path": "/etc/inittab" }));
+        let read = client.call("guest-file-read", json!({ "handle": handle }));
+        assert_eq!(read["count"], INITTAB.len());
+        read["count"].to_string()
+    });
+    checks.run("finds its port again when that is plugged anew", || {
+        guest.unplug_port();
+        guest.plug_port();
+        client.sync(wait::ANSWER).expect("in step again");
+        "in step".into()
+    });
+    checks.run("shuts down by way of the init", || {
+        wait::expect("the init", wait::ANSWER, || {
+            let words = ["test", "-e", "/run/booted"];
+            busybox(&mut client, &words).is_ok_and(|status| status == 0)
+        });
+        client.send("{\"execute\":\"guest-shutdown\"}\n");
+        assert_eq!(guest.shutdown_reason(), "guest-shutdown");
+        assert!(guest.wait_end(wait::ANSWER).success());
+        assert!(disk::ext4_is_at_rest(&ext4));
+        let trace = disk::ext4_file(&ext4, "/trace");
+        assert_eq!(trace, "disk\n");
+        "its shutdown actions ran".into()
+    });
+    checks.finish();
+}
