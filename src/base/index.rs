@@ -13,6 +13,11 @@ pub fn push(index: &mut dyn Store, offset: usize) -> Result<(), Full> {
     index.append(&offset.to_ne_bytes())
 }
 
+/// Bytes of an index of so many records.
+pub const fn bytes_for(records: usize) -> usize {
+    records * size_of::<u32>()
+}
+
 /// Sorts an index. `order` compares the records at two offsets; records that it takes for the same
 /// come in any order.
 #[inline(never)]
@@ -27,6 +32,14 @@ pub fn offsets(index: &[u8]) -> impl DoubleEndedIterator<Item = usize> {
     offsets.iter().map(|offset| number(*offset))
 }
 
+/// A sorted index from the first record on that does not come `before`.
+#[inline(never)]
+pub fn from<'i>(index: &'i [u8], before: &mut dyn FnMut(usize) -> bool) -> &'i [u8] {
+    let (offsets, _) = index.as_chunks();
+    let start = offsets.partition_point(|offset| before(number(*offset)));
+    index.get(bytes_for(start)..).unwrap_or_default()
+}
+
 /// Leaves in an index the offsets that `keep` wants.
 #[inline(never)]
 pub fn retain(index: &mut dyn Store, keep: &mut dyn FnMut(usize) -> bool) {
@@ -38,7 +51,7 @@ pub fn retain(index: &mut dyn Store, keep: &mut dyn FnMut(usize) -> bool) {
             kept += 1;
         }
     }
-    index.truncate(kept * size_of::<u32>());
+    index.truncate(bytes_for(kept));
 }
 
 fn number(offset: [u8; 4]) -> usize {
@@ -64,6 +77,8 @@ mod tests {
         });
         assert_eq!(offsets(&index).collect::<Vec<_>>(), [20, 7, 13, 0]);
         assert_eq!(offsets(&index).next_back(), Some(0));
+        let rest = from(&index, &mut |offset| word(offset) < word(13));
+        assert_eq!(offsets(rest).collect::<Vec<_>>(), [13, 0]);
         retain(&mut index, &mut |offset| offset % 2 == 0);
         assert_eq!(offsets(&index).collect::<Vec<_>>(), [20, 0]);
     }

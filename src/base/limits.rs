@@ -53,18 +53,18 @@ pub const DIRECTORY_BYTES: usize = 16 << 20;
 /// The list of mounted file systems, in bytes: tens of thousands of them.
 pub const MOUNT_LIST_BYTES: usize = 16 << 20;
 
-/// A part of the kernel's list of network interfaces, in bytes. The kernel fits a part to the buffer
-/// it is read into, but makes none larger than 32 KiB unless virtual functions are asked for too. The
-/// room counts, because the description of one interface is never divided.
-pub const LINK_DUMP_BYTES: usize = 32 << 10;
+/// A part of the kernel's list of network interfaces or addresses, in bytes. The kernel fits a part to
+/// the buffer it is read into, but makes none larger than 32 KiB unless virtual functions are asked for
+/// too. The room counts, because the description of one interface is never divided.
+pub const DUMP_BYTES: usize = 32 << 10;
 
-/// A part of the kernel's list of addresses, in bytes. The kernel's smallest part is a page, at most
-/// 8 KiB, whatever the buffer; an address takes about a hundred bytes.
-pub const ADDRESS_DUMP_BYTES: usize = 8 << 10;
+/// What is kept of all interfaces and addresses, in bytes: 170,000 interfaces, or 600,000 addresses, of
+/// either more than a reply has room for.
+pub const NETWORK_BYTES: usize = 16 << 20;
 
 /// The list of interfaces is made at most this often, if it changes while it is made. What changes
 /// faster has no state that could be reported; the last list stands.
-pub const LINK_DUMP_ATTEMPTS: usize = 3;
+pub const DUMP_ATTEMPTS: usize = 3;
 
 /// An os-release file, in bytes: ten times what distributions fill. What is beyond is not seen.
 pub const OS_RELEASE_BYTES: usize = 8 << 10;

@@ -9,11 +9,10 @@
 //! a link that changes its name or goes away meanwhile does not fail the command.
 
 use super::cannot;
-use crate::base::limits::{ADDRESS_DUMP_BYTES, LINK_DUMP_ATTEMPTS, LINK_DUMP_BYTES};
+use crate::base::limits::DUMP_ATTEMPTS;
 use crate::base::texts::{Name, Phrase};
 use crate::parse::inet::{self, Text, put_hardware};
-use crate::parse::netlink::Message;
-use crate::probe::network::{Dump, addresses, links};
+use crate::probe::network::{Address, Interface, Network};
 use crate::state::State;
 use crate::sys::Errno;
 use crate::sys::root::Root;
@@ -31,68 +30,58 @@ pub(super) fn get_interfaces(
 }
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<(), Errno> {
-    let mut for_links = [0; LINK_DUMP_BYTES];
-    let mut for_addresses = [0; ADDRESS_DUMP_BYTES];
-    let mut link_dump = Dump::new(&mut for_links)?;
-    let mut address_dump = Dump::new(&mut for_addresses)?;
-    for _ in 0..LINK_DUMP_ATTEMPTS {
-        link_dump.changed = false;
-        address_dump.changed = false;
-        let mut list = reply.list();
-        links(&mut link_dump, root, &mut |link| {
-            interface(list.item(), link, &mut address_dump)
-        })?;
-        list.end();
-        if !link_dump.changed && !address_dump.changed {
+    let mut network = Network::default();
+    for _ in 0..DUMP_ATTEMPTS {
+        if !network.read(root)? {
             break;
         }
     }
+    let mut list = reply.list();
+    for interface in network.interfaces() {
+        put_interface(list.item(), &interface, &network);
+    }
+    list.end();
     Ok(())
 }
 
-fn interface(value: Value<'_, '_>, link: &Message<'_>, dump: &mut Dump<'_>) -> Result<(), Errno> {
-    let mut interface = value.object();
-    interface.text(Name::Name, link.name());
+fn put_interface(value: Value<'_, '_>, interface: &Interface<'_>, network: &Network) {
+    let mut object = value.object();
+    object.text(Name::Name, interface.name);
     let mut hardware = Text::default();
-    put_hardware(link.hardware(), &mut hardware);
-    interface.text(Name::HardwareAddress, hardware.as_bytes());
+    put_hardware(interface.hardware, &mut hardware);
+    object.text(Name::HardwareAddress, hardware.as_bytes());
     let mut is_first = true;
-    addresses(dump, link.index(), &mut |address| {
-        put_address(interface.item(Name::IpAddresses, is_first), address);
+    for address in network.addresses(interface) {
+        put_address(object.item(Name::IpAddresses, is_first), &address);
         is_first = false;
-        Ok(())
-    })?;
+    }
     if !is_first {
-        interface.end_items();
-        let mut counters = [0; 8];
-        if link.statistics(&mut counters).is_some() {
+        object.end_items();
+        if let Some(counters) = &interface.counters {
             const NAMES: Name = Name::Counters;
-            let mut statistics = interface.object(Name::Statistics);
-            statistics.numbers(NAMES, &counters);
+            let mut statistics = object.object(Name::Statistics);
+            statistics.numbers(NAMES, counters);
             statistics.end();
         }
     }
-    interface.end();
-    Ok(())
+    object.end();
 }
 
-fn put_address(value: Value<'_, '_>, address: &Message<'_>) {
-    let own = address.own_address().unwrap_or_default();
+fn put_address(value: Value<'_, '_>, address: &Address<'_>) {
     let mut text = Text::default();
-    inet::put_address(own, &mut text);
-    let kind: &[u8] = if own.len() > 4 { b"ipv6" } else { b"ipv4" };
+    inet::put_address(address.own, &mut text);
+    let is_long = address.own.len() > 4;
+    let kind: &[u8] = if is_long { b"ipv6" } else { b"ipv4" };
     let mut object = value.object();
     object.text(Name::IpAddressType, kind);
     object.text(Name::IpAddress, text.as_bytes());
-    let [_, prefix] = address.family_and_prefix();
-    object.uint(Name::Prefix, prefix.into());
+    object.uint(Name::Prefix, address.prefix.into());
     object.end();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::netlink::RTM_NEWADDR;
     use std::ffi::CString;
     use std::fs;
 
@@ -147,41 +136,25 @@ mod tests {
         fs::remove_dir_all(path).unwrap();
     }
 
-    fn address_text(family: u8, own: &[u8], peer: &[u8], prefix: u8) -> String {
+    fn address_text(own: &[u8], prefix: u8) -> String {
         let mut out = heapless::Vec::<u8, 256>::new();
         let mut reply = Reply::new(&mut out);
-        let attribute = |kind: u16, value: &[u8]| {
-            let len = u16::try_from(value.len() + 4).unwrap().to_ne_bytes();
-            [&len, &kind.to_ne_bytes(), value].concat()
-        };
-        let body = [
-            vec![family, prefix, 0, 0, 2, 0, 0, 0],
-            attribute(1, peer),
-            attribute(2, own),
-            attribute(3, b"eth0:1"),
-        ];
-        let address = Message {
-            kind: RTM_NEWADDR,
-            flags: 0,
-            sequence: 0,
-            body: &body.concat(),
-        };
-        put_address(reply.value(), &address);
+        put_address(reply.value(), &Address { own, prefix });
         reply.finish(Ok(()));
         String::from_utf8(out.to_vec()).unwrap()
     }
 
     #[test]
-    fn an_address_is_the_interface_s_own_and_has_no_zone() {
+    fn an_address_has_its_type_and_no_zone() {
         assert_eq!(
-            address_text(2, &[10, 0, 0, 1], &[10, 0, 0, 2], 30),
+            address_text(&[10, 0, 0, 1], 30),
             "{\"return\": {\"ip-address-type\": \"ipv4\", \"ip-address\": \"10.0.0.1\", \
              \"prefix\": 30}}\n"
         );
         let mut own = [0; 16];
         (own[0], own[1], own[15]) = (0xFE, 0x80, 1);
         assert_eq!(
-            address_text(10, &own, &own, 64),
+            address_text(&own, 64),
             "{\"return\": {\"ip-address-type\": \"ipv6\", \"ip-address\": \"fe80::1\", \
              \"prefix\": 64}}\n"
         );

@@ -159,25 +159,21 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Puts a request for all interfaces, or, if `index` is given, all addresses of that one, into `words`,
-/// which are zero. Gives how many bytes of it that is.
+/// Puts a request for all interfaces or all addresses into `words`, which are zero: that whose answer
+/// is messages of this kind. Gives how many bytes of it that is.
 ///
-/// `index` counts only on a socket that has `NETLINK_GET_STRICT_CHK` set (Linux 4.20); without it, the
-/// answer holds the addresses of all interfaces. Of addresses, all families are asked for: one of them
-/// alone is an error where the kernel lacks it.
-pub fn dump(words: &mut [[u8; 4]; 8], sequence: u32, index: Option<u32>) -> usize {
-    // `struct ifinfomsg` and `struct ifaddrmsg` both begin with four bytes, of which the first is the
-    // family, and the number of the interface.
-    let (kind, len) = match index {
-        Some(_) => (RTM_GETADDR, HEADER_BYTES + ADDRESS_BYTES),
-        None => (RTM_GETLINK, HEADER_BYTES + LINK_BYTES),
+/// Addresses of all families are asked for: one of them alone is an error where the kernel lacks it.
+pub fn dump(words: &mut [[u8; 4]; 8], sequence: u32, answer: u16) -> usize {
+    // What follows the header, a `struct ifinfomsg` or `struct ifaddrmsg`, is zero.
+    let (kind, len) = match answer {
+        RTM_NEWADDR => (RTM_GETADDR, HEADER_BYTES + ADDRESS_BYTES),
+        _ => (RTM_GETLINK, HEADER_BYTES + LINK_BYTES),
     };
     let [k0, k1] = kind.to_ne_bytes();
     let [f0, f1] = (NLM_F_DUMP | NLM_F_REQUEST).to_ne_bytes();
     words[0] = (len as u32).to_ne_bytes();
     words[1] = [k0, k1, f0, f1];
     words[2] = sequence.to_ne_bytes();
-    words[5] = index.unwrap_or(0).to_ne_bytes();
     len
 }
 
@@ -317,34 +313,34 @@ mod tests {
         assert_eq!(end(NLMSG_DONE, &i32::MIN.to_ne_bytes()), Some(i32::MIN));
     }
 
-    fn request(sequence: u32, index: Option<u32>) -> ([[u8; 4]; 8], usize) {
+    fn request(sequence: u32, answer: u16) -> ([[u8; 4]; 8], usize) {
         let mut words = [[0; 4]; 8];
-        let len = dump(&mut words, sequence, index);
+        let len = dump(&mut words, sequence, answer);
         (words, len)
     }
 
     #[test]
     fn requests_read_back_as_they_were_meant() {
-        let (words, len) = request(7, None);
+        let (words, len) = request(7, RTM_NEWLINK);
         let message = messages(&words.as_flattened()[..len])[0];
         assert_eq!(
             (message.kind, message.flags, message.sequence),
             (18, 0x301, 7)
         );
         assert_eq!(message.body, [0; 16]);
-        let (words, len) = request(9, Some(4));
+        let (words, len) = request(9, RTM_NEWADDR);
         let message = messages(&words.as_flattened()[..len])[0];
         assert_eq!(
-            (message.kind, message.flags, message.body.len()),
-            (22, 0x301, 8)
+            (message.kind, message.flags, message.sequence),
+            (22, 0x301, 9)
         );
-        assert_eq!((message.body[0], message.index()), (0, 4));
+        assert_eq!(message.body, [0; 8]);
     }
 
     #[test]
     fn lengths_that_lie_end_the_iteration() {
         for len in [0u32, 15, 33, u32::MAX] {
-            let (mut words, _) = request(1, None);
+            let (mut words, _) = request(1, RTM_NEWLINK);
             words[0] = len.to_ne_bytes();
             assert_eq!(messages(words.as_flattened()).len(), 0, "{len}");
         }

@@ -5,16 +5,20 @@
 //! then the loopback; by number among their like. Addresses of an interface: IPv4, then IPv6, then
 //! link-local ones. An address belongs to the interface with its number, whatever its label.
 //!
-//! Nothing is collected. The kernel is asked again for every kind of interface and, where its order
-//! is not that of the numbers, for every window of [`WINDOW`] of them; for the addresses of each
-//! interface; and again for link-local ones, where there are any. Kernels before 4.20 do not filter
-//! by interface and answer all addresses every time, which costs time alone.
+//! The kernel is asked once for all interfaces and once for all addresses, in whatever order it has
+//! them. What is reported of each becomes a record in borrowed memory, and an index of the records is
+//! sorted.
 //!
-//! A list that changes while the kernel goes through it may lack something; [`Dump::changed`] tells,
+//! A list that changes while the kernel goes through it may lack something; [`Network::read`] tells,
 //! and it is up to the caller to begin again.
 
+use crate::base::index;
+use crate::base::limits::{DUMP_BYTES, NETWORK_BYTES};
+use crate::base::store::Store;
+use crate::base::text::cut;
 use crate::parse::netlink::{Message, RTM_NEWADDR, RTM_NEWLINK, dump};
 use crate::sys::Errno;
+use crate::sys::mem::Buffer;
 use crate::sys::netlink::Route;
 use crate::sys::root::Root;
 
@@ -24,137 +28,206 @@ const IFF_LOOPBACK: u32 = 8;
 const AF_INET: u8 = 2;
 /// `AF_INET6`, linux/socket.h.
 const AF_INET6: u8 = 10;
+/// `IFNAMSIZ`, linux/if.h: the room for a name and a NUL.
+const IFNAMSIZ: usize = 16;
 
-/// Kernels before 6.9 go through 256 buckets, of which number `n` is in bucket `n % 256`
-/// (`NETDEV_HASHENTRIES`): within an aligned window of that size they answer in order.
-const WINDOW: u32 = 256;
-
-/// Which interfaces come together.
+/// An interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Group {
-    Devices,
-    Software,
-    Loopback,
+pub struct Interface<'a> {
+    /// Its number.
+    index: u32,
+    /// Its name.
+    pub name: &'a [u8],
+    /// The first six bytes of its hardware address, zeros for those it does not have.
+    pub hardware: &'a [u8; 6],
+    /// Its counters, as [`Message::statistics`] has them.
+    pub counters: Option<[u64; 8]>,
 }
 
-/// What takes a link or an address.
-pub type Each<'e> = dyn FnMut(&Message<'_>) -> Result<(), Errno> + 'e;
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address<'a> {
+    /// The address: 4 bytes of IPv4, or 16 of IPv6.
+    pub own: &'a [u8],
+    /// The bits of its network part.
+    pub prefix: u8,
+}
 
-/// Calls `each` with all interfaces, in order, whose devices are looked for below `root`.
-///
-/// # Errors
-/// What the kernel said instead of an answer, or `each`.
-pub fn links(dump: &mut Dump<'_>, root: &Root, each: &mut Each<'_>) -> Result<(), Errno> {
-    let mut due = Due {
-        group: Group::Devices,
-        first: 0,
-        end: WINDOW,
-        beyond: u32::MAX,
-        greatest: 0,
-        ordered: true,
-    };
-    loop {
-        dump.ask(None, &mut |link| {
-            if due.has(root, link) {
-                return each(link);
-            }
-            Ok(())
-        })?;
-        due.first = due.beyond;
-        if due.first == u32::MAX {
-            due.first = 0;
-            due.group = match due.group {
-                Group::Devices => Group::Software,
-                Group::Software => Group::Loopback,
-                Group::Loopback => return Ok(()),
-            };
+/// The interfaces and addresses of a moment.
+pub struct Network {
+    /// Records of interfaces, then of addresses, then an index of either.
+    bytes: Buffer,
+    /// Where the records of addresses begin, and where they end.
+    interfaces: usize,
+    records: usize,
+}
+
+/// How a record begins, by which it is sorted: group and number of an interface; of an address, the
+/// number of its interface, and whether it is link-local.
+type Key = [u8; 5];
+
+/// What the record of an interface has behind its key: name, hardware address, whether there are
+/// counters, and these.
+const INTERFACE_BYTES: usize = size_of::<Key>() + IFNAMSIZ + 6 + 1 + 8 * 8;
+/// What the record of an address has behind its key: prefix, length, address.
+const ADDRESS_BYTES: usize = size_of::<Key>() + 1 + 1 + 16;
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            bytes: Buffer::growing(NETWORK_BYTES),
+            interfaces: 0,
+            records: 0,
         }
-        due.end = match due.ordered {
-            true => u32::MAX,
-            false => (due.first | (WINDOW - 1)).saturating_add(1),
+    }
+}
+
+impl Network {
+    /// Reads all interfaces and addresses; devices are looked for below `root`. Gives whether anything
+    /// changed meanwhile.
+    ///
+    /// # Errors
+    /// What the kernel said instead of an answer; [`Errno::FBIG`] if there are more than
+    /// [`NETWORK_BYTES`] have room for.
+    pub fn read(&mut self, root: &Root) -> Result<bool, Errno> {
+        let bytes = &mut self.bytes;
+        bytes.truncate(0);
+        let mut answers = Answers {
+            route: Route::open()?,
+            sequence: 0,
+            changed: false,
         };
-        due.beyond = u32::MAX;
-        due.greatest = 0;
-        due.ordered = true;
+        answers.ask(RTM_NEWLINK, &mut |link| put_interface(root, link, bytes))?;
+        self.interfaces = bytes.len();
+        answers.ask(RTM_NEWADDR, &mut |address| put_address(address, bytes))?;
+        self.records = bytes.len();
+        let interfaces = (0..self.interfaces).step_by(INTERFACE_BYTES);
+        let addresses = (self.interfaces..self.records).step_by(ADDRESS_BYTES);
+        for offset in interfaces.chain(addresses) {
+            let _ = index::push(bytes, offset);
+        }
+        bytes.whole()?;
+        let (records, indexes) = bytes.bytes_mut().split_at_mut(self.records);
+        let of_interfaces = index::bytes_for(self.interfaces / INTERFACE_BYTES);
+        let (of_interfaces, of_addresses) = indexes.split_at_mut(of_interfaces);
+        for index in [of_interfaces, of_addresses] {
+            // Addresses of the same kind stay in the order of the kernel.
+            index::sort(index, &mut |one, other| {
+                let keys = key(records, one).cmp(&key(records, other));
+                keys.then(one.cmp(&other))
+            });
+        }
+        Ok(answers.changed)
+    }
+
+    /// The records, the index of interfaces, and that of addresses.
+    fn parts(&self) -> [&[u8]; 3] {
+        let (records, indexes) = self.bytes.bytes().split_at(self.records);
+        let of_interfaces = index::bytes_for(self.interfaces / INTERFACE_BYTES);
+        let (of_interfaces, of_addresses) = indexes.split_at(of_interfaces);
+        [records, of_interfaces, of_addresses]
+    }
+
+    /// All interfaces, in order.
+    pub fn interfaces(&self) -> impl Iterator<Item = Interface<'_>> {
+        let [records, index, _] = self.parts();
+        index::offsets(index).filter_map(|offset| interface_at(records, offset))
+    }
+
+    /// The addresses of an interface, in order.
+    pub fn addresses(&self, interface: &Interface<'_>) -> impl Iterator<Item = Address<'_>> {
+        let number = interface.index.to_be_bytes();
+        let [records, _, index] = self.parts();
+        let first = [number[0], number[1], number[2], number[3], 0];
+        let index = index::from(index, &mut |offset| key(records, offset) < first);
+        index::offsets(index)
+            .take_while(move |offset| key(records, *offset).starts_with(&number))
+            .filter_map(|offset| address_at(records, offset))
     }
 }
 
-/// Which links are due in one answer.
-struct Due {
-    group: Group,
-    /// The numbers that are due begin here, and end there.
-    first: u32,
-    end: u32,
-    /// The least number of the group that is beyond them.
-    beyond: u32,
-    /// The greatest number so far, and whether none came before a lesser one.
-    greatest: u32,
-    ordered: bool,
+fn key(records: &[u8], offset: usize) -> Key {
+    let key = records
+        .get(offset..)
+        .and_then(|record| record.first_chunk());
+    key.copied().unwrap_or_default()
 }
 
-impl Due {
-    /// Whether the next link of the answer is due.
-    fn has(&mut self, root: &Root, link: &Message<'_>) -> bool {
-        let index = link.index();
-        self.ordered &= index >= self.greatest;
-        self.greatest = self.greatest.max(index);
-        // The group is looked at last, for that may take a look at a file.
-        if index < self.first || index >= self.beyond || group(root, link) != self.group {
-            return false;
-        }
-        if index >= self.end {
-            self.beyond = index;
-        }
-        index < self.end
+fn put_interface(root: &Root, link: &Message<'_>, records: &mut Buffer) {
+    let group = if link.link_flags() & IFF_LOOPBACK != 0 {
+        2
+    } else {
+        let device = root.has_at(&[b"sys/class/net/", link.name(), b"/device"]);
+        u8::from(device != Ok(true))
+    };
+    let mut name = [0; IFNAMSIZ];
+    let mut hardware = [0; 6];
+    for (room, bytes) in [
+        (&mut name[..], link.name()),
+        (&mut hardware, link.hardware()),
+    ] {
+        room.iter_mut()
+            .zip(bytes)
+            .for_each(|(to, from)| *to = *from);
+    }
+    let mut counters = [0; 8];
+    let counted = link.statistics(&mut counters).is_some();
+    for piece in [
+        &[group][..],
+        &link.index().to_be_bytes(),
+        &name,
+        &hardware,
+        &[u8::from(counted)],
+        counters.map(u64::to_ne_bytes).as_flattened(),
+    ] {
+        let _ = records.append(piece);
     }
 }
 
-fn group(root: &Root, link: &Message<'_>) -> Group {
-    if link.link_flags() & IFF_LOOPBACK != 0 {
-        return Group::Loopback;
-    }
-    match root.has_at(&[b"sys/class/net/", link.name(), b"/device"]) {
-        Ok(true) => Group::Devices,
-        _ => Group::Software,
+fn interface_at(records: &[u8], offset: usize) -> Option<Interface<'_>> {
+    let ([_, index @ ..], rest) = records.get(offset..)?.split_first_chunk::<5>()?;
+    let (mut name, rest) = rest.split_at_checked(IFNAMSIZ)?;
+    let (hardware, rest) = rest.split_first_chunk()?;
+    let ([counted], rest) = rest.split_first_chunk()?;
+    let (counters, _) = rest.as_chunks().0.split_first_chunk::<8>()?;
+    Some(Interface {
+        index: u32::from_be_bytes(*index),
+        name: cut(&mut name, 0),
+        hardware,
+        counters: (*counted != 0).then(|| counters.map(u64::from_ne_bytes)),
+    })
+}
+
+fn put_address(address: &Message<'_>, records: &mut Buffer) {
+    let own = address.own_address().unwrap_or_default();
+    let [family, prefix] = address.family_and_prefix();
+    let Some(is_link_local) = is_link_local(family, own) else {
+        return;
+    };
+    let mut room = [0; 16];
+    room[..own.len()].copy_from_slice(own);
+    for piece in [
+        &address.index().to_be_bytes()[..],
+        &[u8::from(is_link_local), prefix, own.len() as u8],
+        &room,
+    ] {
+        let _ = records.append(piece);
     }
 }
 
-/// Calls `each` with the addresses of the interface with this number, in order. One that is gone has
-/// none.
-///
-/// # Errors
-/// What the kernel said instead of an answer, or `each`.
-pub fn addresses(dump: &mut Dump<'_>, index: u32, each: &mut Each<'_>) -> Result<(), Errno> {
-    for due in [false, true] {
-        let mut others = false;
-        let asked = dump.ask(Some(index), &mut |address| {
-            if address.index() == index
-                && let Some(link_local) = is_link_local(address)
-            {
-                if link_local == due {
-                    return each(address);
-                }
-                others = true;
-            }
-            Ok(())
-        });
-        match asked {
-            Err(Errno::NODEV) => break,
-            other => other?,
-        }
-        if !others {
-            break;
-        }
-    }
-    Ok(())
+fn address_at(records: &[u8], offset: usize) -> Option<Address<'_>> {
+    let ([.., prefix, len], rest) = records.get(offset..)?.split_first_chunk::<7>()?;
+    Some(Address {
+        own: rest.get(..usize::from(*len))?,
+        prefix: *prefix,
+    })
 }
 
 /// Whether an address is of use on its own link only; `None` if it is no internet address.
-fn is_link_local(address: &Message<'_>) -> Option<bool> {
-    let [family, _] = address.family_and_prefix();
-    match (family, address.own_address()?) {
+fn is_link_local(family: u8, own: &[u8]) -> Option<bool> {
+    match (family, own) {
         (AF_INET, [first, second, _, _]) => Some((*first, *second) == (169, 254)),
-        (AF_INET6, own @ [first, second, ..]) if own.len() == 16 => {
+        (AF_INET6, [first, second, ..]) if own.len() == 16 => {
             Some(*first == 0xFE && *second & 0xC0 == 0x80)
         }
         _ => None,
@@ -162,43 +235,25 @@ fn is_link_local(address: &Message<'_>) -> Option<bool> {
 }
 
 /// Questions to the kernel.
-pub struct Dump<'b> {
+struct Answers {
     route: Route,
-    buffer: &'b mut [u8],
     /// The number of the question before.
     sequence: u32,
-    /// Whether anything changed, so that something may be missing, since this was last set.
-    pub changed: bool,
+    /// Whether anything changed during an answer, so that something may be missing.
+    changed: bool,
 }
 
-impl<'b> Dump<'b> {
-    /// `buffer` is for answers.
-    ///
-    /// # Errors
-    /// That of making a socket.
-    pub fn new(buffer: &'b mut [u8]) -> Result<Self, Errno> {
-        Ok(Self {
-            route: Route::open()?,
-            buffer,
-            sequence: 0,
-            changed: false,
-        })
-    }
-
-    /// Asks for all links, or the addresses of the one with this number.
-    fn ask(&mut self, index: Option<u32>, each: &mut Each<'_>) -> Result<(), Errno> {
-        self.sequence = self.sequence.wrapping_add(1);
+impl Answers {
+    /// Asks for all messages of this kind.
+    fn ask(&mut self, kind: u16, each: &mut dyn FnMut(&Message<'_>)) -> Result<(), Errno> {
+        self.sequence += 1;
         let mut words = [[0; 4]; 8];
-        let len = dump(&mut words, self.sequence, index);
-        let kind = match index {
-            Some(_) => RTM_NEWADDR,
-            None => RTM_NEWLINK,
-        };
+        let len = dump(&mut words, self.sequence, kind);
         self.route.ask(&words.as_flattened()[..len])?;
+        let mut part = [0; DUMP_BYTES];
         loop {
-            let mut rest = self.route.receive(self.buffer)?;
+            let mut rest = self.route.receive(&mut part)?;
             while let Some(message) = Message::take(&mut rest) {
-                // What is left of an answer that failed is not part of this one.
                 if message.sequence != self.sequence {
                     continue;
                 }
@@ -206,7 +261,7 @@ impl<'b> Dump<'b> {
                 match message.end() {
                     Some(0) => return Ok(()),
                     Some(errno) => return Err(Errno::from_raw_os_error(errno)),
-                    None if message.kind == kind => each(&message)?,
+                    None if message.kind == kind => each(&message),
                     None => {}
                 }
             }
@@ -218,63 +273,52 @@ impl<'b> Dump<'b> {
 mod tests {
     use super::*;
 
-    fn link_local(family: u8, own: &[u8]) -> Option<bool> {
-        let len = u16::try_from(own.len() + 4).unwrap().to_ne_bytes();
-        let attribute = [&len, &1u16.to_ne_bytes(), own].concat();
-        is_link_local(&Message {
-            kind: RTM_NEWADDR,
-            flags: 0,
-            sequence: 0,
-            body: &[&[family, 0, 0, 0, 1, 0, 0, 0], &attribute[..]].concat(),
-        })
-    }
-
     #[test]
     fn link_local_addresses_are_told_by_their_first_bits() {
         let v6 = |first, second| {
             let mut bytes = [1; 16];
             (bytes[0], bytes[1]) = (first, second);
-            link_local(AF_INET6, &bytes)
+            is_link_local(AF_INET6, &bytes)
         };
-        assert_eq!(link_local(AF_INET, &[169, 254, 0, 1]), Some(true));
-        assert_eq!(link_local(AF_INET, &[169, 253, 0, 1]), Some(false));
+        assert_eq!(is_link_local(AF_INET, &[169, 254, 0, 1]), Some(true));
+        assert_eq!(is_link_local(AF_INET, &[169, 253, 0, 1]), Some(false));
         assert_eq!(v6(0xFE, 0x80), Some(true));
         assert_eq!(v6(0xFE, 0xBF), Some(true));
         assert_eq!(v6(0xFE, 0xC0), Some(false));
         assert_eq!(v6(0xFD, 0x80), Some(false));
-        assert_eq!(link_local(AF_INET, &[169, 254, 0]), None);
-        assert_eq!(link_local(AF_INET6, &[0xFE, 0x80]), None);
-        assert_eq!(link_local(35, &[1]), None);
+        assert_eq!(is_link_local(AF_INET, &[169, 254, 0]), None);
+        assert_eq!(is_link_local(AF_INET6, &[0xFE, 0x80]), None);
+        assert_eq!(is_link_local(35, &[1]), None);
     }
 
     #[test]
     fn the_loopback_has_its_addresses_and_nothing_else_has_them() {
-        let (mut links, mut addresses) = (vec![0; 32 << 10], vec![0; 8 << 10]);
         let root = Root::open(c"/").unwrap();
-        let mut dump = Dump::new(&mut links).unwrap();
-        let mut of_links = Dump::new(&mut addresses).unwrap();
-        let mut count = 0;
-        // A second time round it is the same.
+        let mut network = Network::default();
+        let mut lists = Vec::new();
+        // A second time it is the same.
         for _ in 0..2 {
-            super::links(&mut dump, &root, &mut |link| {
-                count += 1;
-                let index = link.index();
-                let is_loopback = link.link_flags() & IFF_LOOPBACK != 0;
+            network.read(&root).unwrap();
+            for interface in network.interfaces() {
                 let mut was_link_local = false;
-                super::addresses(&mut of_links, index, &mut |address| {
-                    assert_eq!(address.index(), index);
-                    let is_loopback_address = address.own_address() == Some(&[127, 0, 0, 1]);
-                    assert!(is_loopback || !is_loopback_address);
-                    let is_link_local = is_link_local(address).unwrap();
+                for address in network.addresses(&interface) {
+                    assert!(interface.name == b"lo" || address.own != [127, 0, 0, 1]);
+                    let family = [AF_INET, AF_INET6][usize::from(address.own.len() == 16)];
+                    let is_link_local = is_link_local(family, address.own).unwrap();
                     assert!(is_link_local || !was_link_local);
                     was_link_local = is_link_local;
-                    Ok(())
-                })
-            })
-            .unwrap();
+                }
+                lists.push(interface.name.to_vec());
+            }
         }
-        assert!(count > 0 && count % 2 == 0);
-        let none = super::addresses(&mut of_links, u32::MAX >> 1, &mut |_| unreachable!());
-        assert_eq!(none, Ok(()));
+        let (first, second) = lists.split_at(lists.len() / 2);
+        assert!(!first.is_empty() && first == second);
+        let last = network.interfaces().last().unwrap();
+        assert_eq!((last.name, last.index), (&b"lo"[..], 1));
+        let nowhere = Interface {
+            index: u32::MAX,
+            ..last
+        };
+        assert_eq!(network.addresses(&nowhere).next(), None);
     }
 }

@@ -1,8 +1,4 @@
 //! Netlink sockets: questions to the routing table's owner, and news of devices.
-#![allow(unsafe_code)]
-
-use core::ffi::c_int;
-use core::ptr;
 
 use rustix::fd::{AsRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
@@ -11,21 +7,16 @@ use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send,
     socket_with,
 };
-use static_assertions::const_assert_eq;
-
-use super::raw;
 
 /// A socket for rtnetlink dumps.
 pub struct Route(OwnedFd);
 
 impl Route {
     /// A new socket, which never waits: the kernel has the next part of an answer ready before it
-    /// hands out the one before. It filters as asked, where the kernel can (Linux 4.20).
+    /// hands out the one before.
     pub fn open() -> Result<Self, Errno> {
         // Protocol 0 is NETLINK_ROUTE.
-        let socket = open(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None, 0)?;
-        be_strict(&socket);
-        Ok(Self(socket))
+        open(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None, 0).map(Self)
     }
 
     /// Asks; the answer is read with [`Route::receive`] until it says it is done.
@@ -81,26 +72,4 @@ fn open(flags: SocketFlags, protocol: Option<Protocol>, groups: u32) -> Result<O
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
     bind(&socket, &SocketAddrNetlink::new(0, groups))?;
     Ok(socket)
-}
-
-/// Has the kernel take the filters of a dump request seriously. Old ones know no such option and
-/// ignore filters, with which whoever asks has to reckon.
-fn be_strict(socket: &OwnedFd) {
-    /// `SOL_NETLINK`, linux/socket.h.
-    const SOL_NETLINK: usize = 270;
-    /// `NETLINK_GET_STRICT_CHK`, linux/netlink.h.
-    const NETLINK_GET_STRICT_CHK: usize = 12;
-    const LEN: usize = 4;
-    const_assert_eq!(size_of::<c_int>(), 4);
-    let on: c_int = 1;
-    // SAFETY: the kernel reads `LEN` bytes at the pointer, which are those of `on`, and keeps no
-    // pointer to them.
-    let _ = unsafe {
-        let on = ptr::from_ref(&on).expose_provenance();
-        let socket = socket.as_raw_fd() as usize;
-        raw::call(
-            libc::SYS_setsockopt,
-            [socket, SOL_NETLINK, NETLINK_GET_STRICT_CHK, on, LEN],
-        )
-    };
 }
