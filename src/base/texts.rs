@@ -306,7 +306,8 @@ QEMU guest agent for guests that have nothing else in them.\n\
         NotFound = "The command @ has not been found";
         Disabled = "Command @ has been disabled: the command is not allowed";
         EndedAbnormally = "child process has terminated abnormally";
-        ReplyTooLong = "the reply is too long";
+        ReplyTooLong = "the reply is larger than 64 MiB, or there is no memory for it";
+        ListTooLong = "the reply is larger than 10 MiB";
         UnknownNumber = ": Unknown error @";
         NotObject = "QMP input must be a JSON object";
         ExecuteNotString = "QMP input member 'execute' must be a string";

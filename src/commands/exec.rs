@@ -167,6 +167,8 @@ pub(super) fn status(
         return Err(reply.say_number(Phrase::NoSuchPid, pid));
     };
     let ended = program.ended(clock::boottime_ms());
+    // Its streams have their own.
+    reply.lift_limit();
     let mut object = reply.object();
     object.bool(Name::Exited, ended.is_some());
     if let Some(ended) = ended {

@@ -1,8 +1,8 @@
 //! JSON values as qemu-ga prints them, written one after the other into a [`Store`].
 //!
 //! A [`Value`] is a place where exactly one value belongs. Lists of any length are written element by
-//! element, objects member by member. A store that is full swallows the rest; whoever owns the reply
-//! finds that out at its end.
+//! element, objects member by member. A store that is full swallows the rest, and so does [`Out`] past
+//! its limit; whoever owns the reply finds that out at its end.
 //!
 //! What members are called is a [`Name`], packed with all other texts in `base::texts`; a new one is a
 //! line there.
@@ -22,6 +22,8 @@ pub(super) struct Out<'s> {
     pub(super) store: &'s mut dyn Store,
     /// Whether what is innermost was just begun, so that no comma comes before what is next in it.
     is_fresh: bool,
+    /// How many bytes more may be written; `None` once there was no room for all.
+    pub(super) room: Option<usize>,
 }
 
 /// A place for one value.
@@ -38,14 +40,25 @@ pub struct List<'o, 's>(&'o mut Out<'s>);
 
 impl<'s> Out<'s> {
     pub(super) fn new(store: &'s mut dyn Store) -> Self {
-        let is_fresh = false;
-        Self { store, is_fresh }
+        Self {
+            store,
+            is_fresh: false,
+            room: Some(usize::MAX),
+        }
     }
 
     #[inline(never)]
     pub(super) fn put(&mut self, text: &[u8]) {
-        // A full store is found out at the end of the reply.
-        let _ = self.store.append(text);
+        if self.takes(text.len()) {
+            // A full store is found out at the end of the reply.
+            let _ = self.store.append(text);
+        }
+    }
+
+    /// Whether there is room for so many bytes more, which are then taken as written.
+    fn takes(&mut self, len: usize) -> bool {
+        self.room = self.room.and_then(|room| room.checked_sub(len));
+        self.room.is_some()
     }
 
     #[inline(never)]
@@ -147,7 +160,9 @@ impl<'o, 's> Value<'o, 's> {
     /// A string that is bytes in base64.
     pub fn base64(self, bytes: &[u8]) {
         self.0.put(b"\"");
-        let _ = base64::encode(bytes, self.0.store);
+        if self.0.takes(base64::encoded_len(bytes.len())) {
+            let _ = base64::encode(bytes, self.0.store);
+        }
         self.0.put(b"\"");
     }
 

@@ -4,12 +4,17 @@
 //! failing rewinds to where the reply began, so half a reply can never leave. [`Failed`] is the proof
 //! that an error was written; nothing else makes one.
 //!
+//! A value has a limit ([`REPLY_LIST_BYTES`] unless the command has another), past which the reply is an
+//! error that names it. Errors and the `id` that is echoed have none but the store's: they are as long as
+//! the client made them.
+//!
 //! Text is what qemu-ga sends: `, ` and `: ` between tokens, ASCII only, one LF at the end. Members
 //! come in the order they are written, not in qemu-ga's hash order.
 
 use super::emit::{List, Object, Out, Value};
 use super::json::{Json, Str};
 use crate::base::errno;
+use crate::base::limits::REPLY_LIST_BYTES;
 use crate::base::store::Store;
 use crate::base::text::{Digits, cut};
 use crate::base::texts::{self, Phrase};
@@ -36,6 +41,8 @@ pub struct Reply<'a> {
     start: usize,
     /// Whether the value was begun.
     begun: bool,
+    /// How many bytes a successful reply may have, up to its `id`.
+    most: usize,
     delimited: bool,
     id: Option<Json<'a>>,
 }
@@ -47,6 +54,7 @@ impl<'a> Reply<'a> {
             start: out.bytes().len(),
             out: Out::new(out),
             begun: false,
+            most: REPLY_LIST_BYTES,
             delimited: false,
             id: None,
         }
@@ -60,6 +68,11 @@ impl<'a> Reply<'a> {
     /// Has a successful reply begin with the delimiter.
     pub fn delimit(&mut self) {
         self.delimited = true;
+    }
+
+    /// Lets a successful reply be as long as there is memory for.
+    pub fn lift_limit(&mut self) {
+        self.most = usize::MAX;
     }
 
     /// Begins the successful reply, whose value is then written.
@@ -83,12 +96,18 @@ impl<'a> Reply<'a> {
 
     #[inline(never)]
     fn begin(&mut self, text: &[u8]) {
-        self.out.store.truncate(self.start);
+        self.rewind(self.most);
         if self.delimited {
             self.out.put(DELIMITER);
         }
         self.out.put(text);
         self.begun = true;
+    }
+
+    /// Takes back what was written; from here on there may be so many bytes.
+    fn rewind(&mut self, most: usize) {
+        self.out.store.truncate(self.start);
+        self.out.room = Some(most);
     }
 
     /// Goes on with a value whose beginning may have left already: an object, in whose last member
@@ -106,7 +125,7 @@ impl<'a> Reply<'a> {
 
     /// As [`Reply::fail`], of a given class.
     pub fn fail_as(&mut self, class: Class) -> Failure<'_, 'a> {
-        self.out.store.truncate(self.start);
+        self.rewind(usize::MAX);
         let class: &[u8] = match class {
             Class::Generic => b"GenericError",
             Class::CommandNotFound => b"CommandNotFound",
@@ -157,6 +176,10 @@ impl<'a> Reply<'a> {
         if outcome.is_ok() && !self.begun {
             self.begin(br#"{"return": {}"#);
         }
+        if self.out.room.is_none() {
+            self.say_only(Phrase::ListTooLong);
+        }
+        self.out.room = Some(usize::MAX);
         if let Some(id) = self.id {
             self.out.put(br#", "id": "#);
             Value::new(&mut self.out).json(id);
@@ -171,7 +194,7 @@ impl<'a> Reply<'a> {
         self.out.store.truncate(self.start);
     }
 
-    /// The reply outgrew its cap: says so instead, without the id, which may be what is too long.
+    /// The reply outgrew its store: says so instead, without the id, which may be what is too long.
     fn give_up(&mut self) {
         self.say_only(Phrase::ReplyTooLong);
         self.out.put(b"}\n");
@@ -251,5 +274,88 @@ impl Failure<'_, '_> {
     pub fn end(self) -> Failed {
         self.0.put(br#""}"#);
         Failed(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::store::Full;
+    use crate::wire::json;
+
+    /// A store of any size.
+    struct Heap(Vec<u8>);
+
+    impl Store for Heap {
+        fn bytes(&self) -> &[u8] {
+            &self.0
+        }
+
+        fn append(&mut self, more: &[u8]) -> Result<(), Full> {
+            self.0.extend_from_slice(more);
+            Ok(())
+        }
+
+        fn truncate(&mut self, len: usize) {
+            self.0.truncate(len);
+        }
+    }
+
+    /// A reply that is as long as the limit allows.
+    fn longest(id: Option<Json<'_>>) -> Vec<u8> {
+        let mut out = Heap(b"before".to_vec());
+        let mut reply = Reply::new(&mut out);
+        reply.echo(id);
+        let frame = br#"{"return": """#.len();
+        reply.value().text(&vec![b'x'; REPLY_LIST_BYTES - frame]);
+        reply.finish(Ok(()));
+        out.0.split_off(b"before".len())
+    }
+
+    const TOO_LONG: &[u8] =
+        b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"the reply is larger than 10 MiB\"}";
+
+    #[test]
+    fn a_reply_past_the_limit_is_an_error_that_names_it() {
+        let whole = longest(None);
+        assert!(whole.ends_with(b"xx\"}\n"));
+        assert_eq!(whole.len(), REPLY_LIST_BYTES + 2);
+        let mut out = Heap(Vec::new());
+        let mut reply = Reply::new(&mut out);
+        let mut list = reply.list();
+        for _ in 0..REPLY_LIST_BYTES / 8 {
+            list.item().text(b"12345678");
+        }
+        list.end();
+        reply.finish(Ok(()));
+        assert_eq!(out.0, [TOO_LONG, b"}\n"].concat());
+    }
+
+    #[test]
+    fn what_came_before_and_the_id_stay() {
+        let id = json::check(b"[7]").unwrap();
+        let mut out = Heap(b"before".to_vec());
+        let mut reply = Reply::new(&mut out);
+        reply.echo(Some(id));
+        reply.value().base64(&[0; REPLY_LIST_BYTES]);
+        reply.finish(Ok(()));
+        assert_eq!(out.0, [b"before", TOO_LONG, b", \"id\": [7]}\n"].concat());
+        let whole = longest(Some(id));
+        assert!(whole.ends_with(b"xx\", \"id\": [7]}\n"));
+    }
+
+    #[test]
+    fn a_limit_can_be_lifted_and_errors_have_none() {
+        let mut out = Heap(Vec::new());
+        let mut reply = Reply::new(&mut out);
+        reply.lift_limit();
+        reply.value().base64(&[0; REPLY_LIST_BYTES]);
+        reply.finish(Ok(()));
+        assert!(out.0.len() > REPLY_LIST_BYTES && out.0.ends_with(b"A\"}\n"));
+        let mut out = Heap(Vec::new());
+        let mut reply = Reply::new(&mut out);
+        let failed = reply.say(Phrase::NotFound, &[&[b'x'; REPLY_LIST_BYTES]], 0);
+        reply.finish(Err(failed));
+        assert!(out.0.len() > REPLY_LIST_BYTES && out.0.ends_with(b"not been found\"}}\n"));
     }
 }
