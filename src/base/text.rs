@@ -1,5 +1,7 @@
 //! Numbers and bytes as text, without `core::fmt`, whose machinery would outweigh the agent.
 
+use core::cmp::Ordering;
+
 /// Decimal digits of a number, held in place.
 pub struct Digits {
     bytes: [u8; 20],
@@ -84,6 +86,14 @@ pub fn cut<'a>(rest: &mut &'a [u8], byte: u8) -> &'a [u8] {
     part
 }
 
+/// Compares what stands in two texts before the first `end`, reading no further than they are the
+/// same.
+#[inline(never)]
+pub fn compare(one: &[u8], other: &[u8], end: u8) -> Ordering {
+    let [one, other] = [one, other].map(|text| text.iter().take_while(|byte| **byte != end));
+    one.cmp(other)
+}
+
 /// The lower-case hexadecimal digit of a number below 16.
 pub fn hex_digit(value: u8) -> u8 {
     if value < 10 {
@@ -110,6 +120,15 @@ mod tests {
             b"18446744073709551615"
         );
         assert_eq!(Digits::signed(i64::MIN).as_bytes(), b"-9223372036854775808");
+    }
+
+    #[test]
+    fn texts_are_compared_up_to_their_ends() {
+        let compare = |one: &str, other: &str| compare(one.as_bytes(), other.as_bytes(), b'\n');
+        assert_eq!(compare("a\nb", "a\nc"), Ordering::Equal);
+        assert_eq!(compare("a", "a\nc"), Ordering::Equal);
+        assert_eq!(compare("\nz", "a"), Ordering::Less);
+        assert_eq!(compare("ab\n", "a\nz"), Ordering::Greater);
     }
 
     #[test]

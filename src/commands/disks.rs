@@ -31,7 +31,8 @@ fn get_disks(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     // Here are partitions, too; where this is missing, so is the other.
-    let links = match Links::read(root, Path::of(&[b"sys/class/block/"])) {
+    let directory = Path::of(&[b"sys/class/block/"]);
+    let links = match Links::read(root, &directory) {
         Ok(links) => links,
         Err(errno) => return Err(cannot(reply, Phrase::CannotListDisks, errno)),
     };
@@ -78,16 +79,16 @@ fn describe(
         list.end();
         return;
     }
-    if let Ok(slaves) = Links::read(root, Path::of(&[path.as_bytes(), b"/slaves/"])) {
+    let slaves = Path::of(&[path.as_bytes(), b"/slaves/"]);
+    if let Ok(slaves) = Links::read(root, &slaves) {
         let mut list = object.list(Name::Dependencies);
         slaves.backward(&mut |slave| put_node(&mut list, slave));
         list.end();
     }
     if virtual_name(path).is_some() {
-        let mut buffer = [0; _];
-        let alias = disk.alias(root, path, &mut buffer);
+        let alias = disk.alias(root, path);
         if !alias.is_empty() {
-            object.text(Name::Alias, alias);
+            object.text(Name::Alias, &alias);
         }
         return;
     }

@@ -194,7 +194,7 @@ fn put_new_lines(
     }
     let line = |offset: usize| line_at(texts, offset);
     index::sort(index.bytes_mut(), &mut |one, other| {
-        line(one).cmp(line(other)).then(one.cmp(&other))
+        text::compare(from(texts, one), from(texts, other), b'\n').then(one.cmp(&other))
     });
     let mut first = None;
     index::retain(index, &mut |offset| match first {
@@ -212,13 +212,18 @@ fn put_new_lines(
     Ok(())
 }
 
-/// The line at this offset of two texts, the second of which follows the first.
-fn line_at([first, second]: [&[u8]; 2], offset: usize) -> &[u8] {
+/// What follows an offset in two texts, the second of which follows the first.
+fn from([first, second]: [&[u8]; 2], offset: usize) -> &[u8] {
     let rest = match offset.checked_sub(first.len()) {
         Some(offset) => second.get(offset..),
         None => first.get(offset..),
     };
-    text::cut(&mut rest.unwrap_or_default(), b'\n')
+    rest.unwrap_or_default()
+}
+
+/// The line at this offset of two texts.
+fn line_at(texts: [&[u8]; 2], offset: usize) -> &[u8] {
+    text::cut(&mut from(texts, offset), b'\n')
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@
 //! followed; a device-mapper device that udev does not know has its name from the kernel. Serial
 //! numbers have their own rules, see `probe::serial`.
 
-use crate::base::limits::{BLOCK_NAME_BYTES, STACKED_DEVICES, UDEV_ENTRY_BYTES};
+use crate::base::limits::{BLOCK_NAME_BYTES, SERIAL_BYTES, STACKED_DEVICES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
 use crate::base::text::cut;
 use crate::parse::sysfs_disk::{Driver, Place};
@@ -32,9 +32,6 @@ const UEVENT_BYTES: usize = 512;
 
 /// Room for major and minor number of a device, of at most 4 and 7 digits.
 const NUMBERS_BYTES: usize = 16;
-
-/// Room for what udevd knows about a device.
-pub type Entry = [u8; UDEV_ENTRY_BYTES];
 
 /// The name of a device, or the path of its node.
 pub type Name = heapless::Vec<u8, BLOCK_NAME_BYTES>;
@@ -68,7 +65,7 @@ pub struct Devices<'r> {
 /// The symbolic links in a directory of sysfs.
 pub struct Links<'r> {
     root: &'r Root,
-    directory: Path,
+    directory: &'r Path,
     names: Names,
 }
 
@@ -77,8 +74,8 @@ impl<'r> Links<'r> {
     ///
     /// # Errors
     /// That of reading the directory.
-    pub fn read(root: &'r Root, directory: Path) -> Result<Self, Errno> {
-        let names = Names::read(root, &directory)?;
+    pub fn read(root: &'r Root, directory: &'r Path) -> Result<Self, Errno> {
+        let names = Names::read(root, directory)?;
         Ok(Self {
             root,
             directory,
@@ -88,16 +85,20 @@ impl<'r> Links<'r> {
 
     /// Calls `each` with where the links lead, in the reverse order of their names.
     pub fn backward(&self, each: &mut dyn FnMut(&mut Path)) {
+        let mut path = Path::new();
         for name in self.names.sorted().rev() {
-            if let Some(mut target) = self.target(name) {
-                each(&mut target);
+            if self.follow(name, &mut path) {
+                each(&mut path);
             }
         }
     }
 
-    fn target(&self, name: &[u8]) -> Option<Path> {
-        let mut path = Path::of(&[self.directory.as_bytes(), name]);
-        follow(self.root, &mut path).ok().map(|()| path)
+    /// Puts into `path` where a link leads; false if it is none.
+    fn follow(&self, name: &[u8], path: &mut Path) -> bool {
+        path.truncate(0);
+        path.push(self.directory.as_bytes());
+        path.push(name);
+        follow(self.root, path).is_ok()
     }
 }
 
@@ -161,7 +162,7 @@ impl<'r> Devices<'r> {
         };
         // A partition has no slaves of its own, but its disk has.
         let slaves = Path::of(&[VIRTUAL, name, b"/slaves/"]);
-        if let Ok(slaves) = Links::read(self.root, slaves) {
+        if let Ok(slaves) = Links::read(self.root, &slaves) {
             slaves.backward(&mut |slave| self.disks_below(slave, layers, each));
         }
     }
@@ -202,17 +203,18 @@ impl<'r> Devices<'r> {
             return;
         }
         self.subsystem = Path::of(&[directory]);
-        self.controller = Path::new();
-        let Ok(links) = Links::read(self.root, self.subsystem.clone()) else {
-            return;
-        };
-        for controller in links.names.sorted().filter_map(|name| links.target(name)) {
-            disk.locate(self.root, &controller);
-            if disk.bus_type.is_some() {
-                self.controller = controller;
-                break;
+        let mut controller = Path::new();
+        if let Ok(links) = Links::read(self.root, &self.subsystem) {
+            for name in links.names.sorted() {
+                if links.follow(name, &mut controller) {
+                    disk.locate(self.root, &controller);
+                }
+                if disk.bus_type.is_some() {
+                    break;
+                }
             }
         }
+        self.controller = controller;
     }
 }
 
@@ -261,18 +263,21 @@ impl Disk {
 
     /// What device-mapper calls the device identified at `path`; empty if it did not make it.
     #[inline(never)]
-    pub fn alias<'b>(&self, root: &Root, path: &mut Path, buffer: &'b mut Entry) -> &'b [u8] {
-        if !last_component(path).starts_with(b"dm-") {
-            return b"";
+    pub fn alias(&self, root: &Root, path: &mut Path) -> heapless::Vec<u8, SERIAL_BYTES> {
+        let mut alias = heapless::Vec::new();
+        if last_component(path).starts_with(b"dm-") {
+            let mut buffer = [0; UDEV_ENTRY_BYTES];
+            let name = match self.udev_entry(root, &mut buffer) {
+                [] => attribute(root, path, b"/dm/name", &mut buffer).trim_ascii_end(),
+                known => property(known, b"E:DM_NAME"),
+            };
+            let _ = alias.extend_from_slice(name);
         }
-        match self.udev_entry(root, buffer).len() {
-            0 => attribute(root, path, b"/dm/name", buffer).trim_ascii_end(),
-            len => property(&buffer[..len], b"E:DM_NAME"),
-        }
+        alias
     }
 
     /// What udevd knows about the device; empty if it does not run.
-    fn udev_entry<'b>(&self, root: &Root, buffer: &'b mut Entry) -> &'b [u8] {
+    fn udev_entry<'b>(&self, root: &Root, buffer: &'b mut [u8]) -> &'b [u8] {
         let entry = root.read_at(&[b"run/udev/data/b", &self.device], buffer);
         entry.unwrap_or_default()
     }

@@ -7,7 +7,7 @@ use crate::base::index;
 use crate::base::limits::DIRECTORY_BYTES;
 use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::base::text::cut;
+use crate::base::text::{compare, cut};
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Entry, Root};
@@ -48,7 +48,7 @@ impl Names {
         bytes.whole()?;
         let (names, offsets) = bytes.bytes_mut().split_at_mut(index);
         index::sort(offsets, &mut |one, other| {
-            name_at(names, one).cmp(name_at(names, other))
+            compare(&names[one..], &names[other..], 0)
         });
         Ok(Self { bytes, index })
     }

@@ -10,9 +10,10 @@ use std::process::{Command, Stdio};
 
 use crate::agent_binary;
 use crate::client::Client;
-use crate::process::{Process, program};
+use crate::process::{Process, program, run};
 use crate::reference::reference;
 use crate::scratch::{NOBODY, Scratch, is_root};
+use crate::tree::Tree;
 use crate::wait;
 
 /// A running agent.
@@ -30,8 +31,7 @@ impl Agent {
     /// Starts the reference with further arguments.
     pub fn reference(arguments: &[&str]) -> Agent {
         let scratch = Scratch::new();
-        // All its files, and those of gaunt below, are copies: the account that the agent runs as
-        // need not reach the source tree.
+        // All its files are copies: the account that the agent runs as need not reach the source tree.
         reference().copy_to(scratch.path());
         let words = reference().words(scratch.path());
         Agent::start_in(scratch, &words, arguments)
@@ -39,27 +39,74 @@ impl Agent {
 
     /// Starts gaunt under callgrind, which counts its instructions.
     pub fn counted() -> Agent {
-        let valgrind = program("valgrind", "valgrind");
-        let valgrind = valgrind.to_str().expect("a plain path");
-        let words = [
-            valgrind,
-            "--tool=callgrind",
-            "--callgrind-out-file=/dev/null",
+        Agent::start(&counter(), &agent_binary(), &[])
+    }
+
+    /// Starts gaunt where the directories of `tree` are those of the machine, and the interfaces those
+    /// that these lines for `ip -batch` make; as root only.
+    ///
+    /// It has a mount namespace and a network of its own. The directories are put in place once it
+    /// runs, because callgrind needs the real /proc to start.
+    pub fn in_tree(tree: &Tree, interfaces: &str) -> Agent {
+        Agent::start_in_tree(&[], tree, interfaces)
+    }
+
+    /// As [`Agent::in_tree`], under callgrind.
+    pub fn counted_in_tree(tree: &Tree, interfaces: &str) -> Agent {
+        Agent::start_in_tree(&counter(), tree, interfaces)
+    }
+
+    fn start_in_tree(by: &[String], tree: &Tree, interfaces: &str) -> Agent {
+        assert!(is_root(), "only root can make an agent see a made-up tree");
+        let scratch = Scratch::new();
+        let batch = scratch.join("interfaces");
+        std::fs::write(&batch, interfaces).expect("a file");
+        let words = |words: &[&str]| {
+            words
+                .iter()
+                .map(|word| word.to_string())
+                .collect::<Vec<_>>()
+        };
+        let ip = program("ip", "iproute2");
+        let set_up = format!("{} -batch {} && exec \"$@\"", ip.display(), batch.display());
+        let user = NOBODY.to_string();
+        let all = [
+            words(&["unshare", "--mount", "--net", "sh", "-c", &set_up, "sh"]),
+            words(&["setpriv", "--reuid", &user, "--regid", &user]),
+            words(&["--clear-groups", "--pdeathsig", "KILL", "--"]),
+            by.to_vec(),
+            vec![copy(&agent_binary(), &scratch)],
         ];
-        Agent::start(&words, &agent_binary(), &[])
+        let mut command = Agent::command(&scratch, &all.concat(), &[]);
+        let agent = Agent::run(&mut command, scratch);
+        let namespace = format!("--mount=/proc/{}/ns/mnt", agent.process.id());
+        for name in tree.top() {
+            let from = tree.path().join(&name);
+            let mut bind = Command::new(program("nsenter", "util-linux"));
+            bind.args([&namespace, "mount", "--bind"]);
+            bind.arg(from).arg(format!("/{name}"));
+            run(&mut bind, wait::ANSWER);
+        }
+        agent
     }
 
     /// Starts a copy of a program, by another program if `by` names one.
-    fn start(by: &[&str], binary: &Path, arguments: &[&str]) -> Agent {
+    fn start(by: &[String], binary: &Path, arguments: &[&str]) -> Agent {
         let scratch = Scratch::new();
-        let copy = scratch.join("agent");
-        std::fs::copy(binary, &copy).unwrap_or_else(|e| panic!("{}: {e}", binary.display()));
-        let mut words: Vec<String> = by.iter().map(|word| word.to_string()).collect();
-        words.push(copy.display().to_string());
+        let words = [by, &[copy(binary, &scratch)]].concat();
         Agent::start_in(scratch, &words, arguments)
     }
 
     fn start_in(scratch: Scratch, words: &[String], arguments: &[&str]) -> Agent {
+        let mut command = Agent::command(&scratch, words, arguments);
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        Agent::run(&mut command, scratch)
+    }
+
+    /// The command that starts an agent, whose files are in `scratch`.
+    fn command(scratch: &Scratch, words: &[String], arguments: &[&str]) -> Command {
         let state = scratch.join("state");
         std::fs::create_dir(&state).expect("a directory");
         let log = std::fs::File::create(scratch.join("log")).expect("a log file");
@@ -78,11 +125,12 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log);
-        if is_root() {
-            command.uid(NOBODY).gid(NOBODY);
-        }
+        command
+    }
+
+    fn run(command: &mut Command, scratch: Scratch) -> Agent {
         let agent = Agent {
-            process: Process::spawn(&mut command),
+            process: Process::spawn(command),
             scratch,
         };
         let socket = agent.socket();
@@ -105,14 +153,17 @@ impl Agent {
         Client::connect(&self.socket())
     }
 
-    /// Ends one that is counted; gives its instructions, all of them.
+    /// Ends one that is counted; gives its instructions and those of its children, all of them.
     pub fn instructions(mut self) -> u64 {
         self.process.signal(libc::SIGTERM);
         assert!(self.process.wait(wait::ANSWER).is_some());
         let log = self.log();
-        let line = log.split("Collected : ").nth(1);
-        let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-        number.unwrap_or_else(|| panic!("no count in:\n{log}"))
+        // Each process tells its own when it ends.
+        let counts = log.split("Collected : ").skip(1);
+        let number = |rest: &str| rest.split_whitespace().next()?.parse::<u64>().ok();
+        let counts: Vec<u64> = counts.filter_map(number).collect();
+        assert!(!counts.is_empty(), "no count in:\n{log}");
+        counts.iter().sum()
     }
 
     /// Its process.
@@ -157,4 +208,20 @@ impl Agent {
     pub fn peak_kb(&self) -> u64 {
         self.status("VmHWM")
     }
+}
+
+/// What starts a program under callgrind.
+fn counter() -> Vec<String> {
+    vec![
+        program("valgrind", "valgrind").display().to_string(),
+        "--tool=callgrind".to_owned(),
+        "--callgrind-out-file=/dev/null".to_owned(),
+    ]
+}
+
+/// Copies a program, because the account it will run as need not reach the source tree.
+fn copy(binary: &Path, scratch: &Scratch) -> String {
+    let copy = scratch.join("agent");
+    std::fs::copy(binary, &copy).unwrap_or_else(|e| panic!("{}: {e}", binary.display()));
+    copy.display().to_string()
 }

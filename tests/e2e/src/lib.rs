@@ -10,6 +10,7 @@
 //! | `compare` | the same requests to gaunt and to qemu-ga |
 //! | `libvirt` | a libvirt daemon of our own, and domains in it |
 //! | `disk` | file systems made on the host |
+//! | `tree` | made-up directories that an agent takes for its machine's |
 //! | `cpio`, `modules` | files and kernel modules added to an image for one test |
 //! | `checks` | many checks on one guest, each reported |
 //! | `process`, `scratch`, `wait` | children that never outlive us, directories, time limits |
@@ -31,6 +32,7 @@ pub mod process;
 pub mod reference;
 pub mod scratch;
 pub mod shell;
+pub mod tree;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,68 @@
+//! Made-up directories that an agent takes for those of its machine: see [`Agent::in_tree`].
+//!
+//! [`Agent::in_tree`]: crate::agent::Agent::in_tree
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use crate::scratch::Scratch;
+
+/// A tree of files, removed when dropped. Its top is `/`; paths are written from there, without the
+/// slash.
+#[derive(Default)]
+pub struct Tree {
+    scratch: Scratch,
+}
+
+impl Tree {
+    /// An empty one.
+    pub fn new() -> Tree {
+        Tree::default()
+    }
+
+    /// Adds a directory.
+    pub fn directory(&self, path: &str) {
+        let path = self.scratch.join(path);
+        std::fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+
+    /// Adds a file, and the directories it is in.
+    pub fn file(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.place(path);
+        std::fs::write(&path, content).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+
+    /// Adds a symbolic link, and the directories it is in.
+    pub fn link(&self, path: &str, target: &str) {
+        let path = self.place(path);
+        symlink(target, &path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+
+    fn place(&self, path: &str) -> PathBuf {
+        if let Some((directory, _)) = path.rsplit_once('/') {
+            self.directory(directory);
+        }
+        self.scratch.join(path)
+    }
+
+    /// Gives everything to the account that agents run as.
+    pub fn give_away(&self) {
+        self.scratch.give_away();
+    }
+
+    /// Where the tree is.
+    pub fn path(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// What is at its top.
+    pub fn top(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path()).expect("a directory of ours");
+        entries
+            .map(|entry| {
+                let name = entry.expect("an entry").file_name();
+                name.into_string().expect("a plain name")
+            })
+            .collect()
+    }
+}
