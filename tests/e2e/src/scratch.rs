@@ -23,7 +23,21 @@ pub struct Scratch {
 impl Scratch {
     /// Makes one.
     pub fn new() -> Scratch {
-        let mut template = *b"/tmp/gaunt.XXXXXX\0";
+        Scratch::at("/tmp")
+    }
+
+    /// Makes one in memory if possible, for thousands of files.
+    pub fn in_memory() -> Scratch {
+        let memory = "/dev/shm";
+        Scratch::at(if Path::new(memory).is_dir() {
+            memory
+        } else {
+            "/tmp"
+        })
+    }
+
+    fn at(directory: &str) -> Scratch {
+        let mut template = format!("{directory}/gaunt.XXXXXX\0").into_bytes();
         // SAFETY: mkdtemp reads and rewrites a terminated string in place; `template` is one, ours,
         // and outlives the call.
         let made = unsafe { libc::mkdtemp(template.as_mut_ptr().cast()) };

@@ -9,15 +9,22 @@ use crate::scratch::Scratch;
 
 /// A tree of files, removed when dropped. Its top is `/`; paths are written from there, without the
 /// slash.
-#[derive(Default)]
 pub struct Tree {
     scratch: Scratch,
+}
+
+impl Default for Tree {
+    fn default() -> Tree {
+        Tree::new()
+    }
 }
 
 impl Tree {
     /// An empty one.
     pub fn new() -> Tree {
-        Tree::default()
+        Tree {
+            scratch: Scratch::in_memory(),
+        }
     }
 
     /// Adds a directory.

@@ -1,7 +1,7 @@
 //! Lists as long as machines make them: no reply is cut short, and none needs memory that stays.
 //!
-//! What no guest here can have (100,000 memory blocks, 1,024 processors, 500 disks) is tested on
-//! made-up trees beside the code.
+//! What no guest here can have (100,000 memory blocks, 1,024 processors, 1,000 disks) is tested on
+//! made-up trees beside the code, and what more entries cost in `growth`.
 
 use std::time::Instant;
 
@@ -19,6 +19,7 @@ const INTERFACES: usize = 800;
 /// Besides those that the interfaces have of themselves.
 const ADDRESSES: usize = 1000;
 const MOUNTS: usize = 2000;
+const LOOP_DEVICES: usize = 400;
 /// What the agent may take for a while, as for a read of 48 MiB.
 const PEAK_KB: u64 = 1024;
 
@@ -28,7 +29,7 @@ fn long_lists_are_whole() {
     let scratch = Scratch::new();
     let path = scratch.join("ext4.raw");
     disk::raw(&path, Fs::Ext4);
-    let modules = Modules::of(&["dummy"]);
+    let modules = Modules::of(&["dummy", "loop"]);
     let mut guest = Machine::new(Image::Busybox)
         .overlay(&modules.put(Cpio::new()).finish())
         .disk(&path)
@@ -42,7 +43,7 @@ fn long_lists_are_whole() {
     ));
     // Busybox tries each interface of its own, and is not fast: the scripts are kept short.
     shell.run(&format!(
-        "mkdir /data/from; for n in $(seq {MOUNTS}); do mkdir -p /run/m/$n; done"
+        "mkdir -p /data/from /run/m; (cd /run/m && mkdir $(seq {MOUNTS}))"
     ));
 
     checks.run("interfaces", || {
@@ -107,6 +108,38 @@ fn long_lists_are_whole() {
         assert_eq!(list.len() + 1, lines.parse::<usize>().expect("a number"));
         assert!(list.len() > ADDRESSES);
         format!("{} in {took:.0?}", list.len())
+    });
+    checks.run("loop devices", || {
+        let shell = guest.shell();
+        shell.run(&format!(
+            "rmmod loop; insmod /root/modules/*-loop.ko max_loop={LOOP_DEVICES}; \
+             dd if=/dev/zero of=/run/loop bs=4096 count=1"
+        ));
+        for first in (0..LOOP_DEVICES).step_by(100) {
+            let last = first + 99;
+            shell.run(&format!(
+                "for n in $(seq {first} {last}); do losetup /dev/loop$n /run/loop; done"
+            ));
+        }
+        let mut lists = Vec::new();
+        let mut took = Vec::new();
+        for client in [&mut ours, &mut theirs] {
+            let start = Instant::now();
+            let list = client.get("guest-get-disks");
+            took.push(start.elapsed());
+            // Each agent has an order of its own.
+            let mut disks = list.as_array().expect("a list").clone();
+            disks.sort_by_key(|disk| disk["name"].to_string());
+            lists.push(disks);
+        }
+        let loops = |disk: &&Value| disk["name"].as_str().is_some_and(|n| n.contains("/loop"));
+        assert_eq!(lists[0].iter().filter(loops).count(), LOOP_DEVICES);
+        assert_eq!(lists[0].len(), lists[1].len());
+        for (one, other) in lists[0].iter().zip(&lists[1]).filter(|(one, _)| loops(one)) {
+            assert_eq!(one, other);
+        }
+        assert!(took[0] < 10 * took[1], "{took:?}");
+        format!("{LOOP_DEVICES} in {:.0?}, qemu-ga {:.0?}", took[0], took[1])
     });
     checks.run("bind mounts", || {
         for quarter in 0..4 {
