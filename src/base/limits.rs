@@ -169,8 +169,22 @@ pub const TERM_MS: u64 = 5_000;
 /// more, and those never go.
 pub const KILL_MS: u64 = 2_000;
 
-/// Milliseconds that writing out and unmounting disks may take, with what [`TERM_MS`] and
-/// [`KILL_MS`] add: some GiB of dirty pages on a slow disk. Only a disk that is gone takes longer.
+/// Milliseconds that the kernel has to answer what may have to be read from a server: the name that a
+/// process was called by. In memory, where it always is, that takes less than one.
+pub const ANSWER_MS: u64 = 200;
+
+/// Such questions that may stay without an answer before no more are asked. Each is of a process of
+/// root's that hangs for good.
+pub const UNANSWERED: u32 = 10;
+
+/// Milliseconds that ending all processes may take: both times above, the questions asked before each
+/// of them, and as much again for a machine that has thousands of processes.
+pub const ENDING_MS: u64 = 2 * (TERM_MS + KILL_MS + 2 * UNANSWERED as u64 * ANSWER_MS);
+
+/// A list of processes, in bytes: as many as the kernel can number (2^22), four bytes each.
+pub const PROCESS_LIST_BYTES: usize = 16 << 20;
+
+/// Milliseconds that writing out and unmounting disks may take: some GiB of dirty pages on a slow disk. Only a disk that is gone takes longer.
 pub const WRITE_OUT_MS: u64 = 300_000;
 
 /// Milliseconds that the last sync may take. Disks are clean by then; what is left is file systems
@@ -186,7 +200,7 @@ pub const DEVICE_WAIT_MS: u64 = 10_000;
 /// shells between them.
 pub const ANCESTORS: usize = 16;
 
-const_assert!(TERM_MS + KILL_MS < WRITE_OUT_MS);
+const_assert!(ENDING_MS < WRITE_OUT_MS);
 const_assert!(REPLY_LOW_WATER < REPLY_AT_REST);
 const_assert!(REPLY_LIST_BYTES < REPLY_BYTES);
 const_assert!(2 * EXEC_STREAM_BYTES.div_ceil(3) * 4 < REPLY_BYTES);

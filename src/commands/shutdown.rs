@@ -5,12 +5,13 @@
 //! Without one the agent does it: every process ends, every disk is made read-only and unmounted,
 //! then reboot(2). That is done by children of the agent. The agent itself lives on and does not
 //! heed SIGTERM, because a script that is PID 1 may be waiting for it, and the end of PID 1 would be
-//! the end of the kernel. Ancestors of the agent are spared for the same reason.
+//! the end of the kernel. Ancestors of the agent are spared for the same reason, and storage daemons of
+//! root's because disks need them (`probe::ending`).
 //!
 //! The disks are clean in the end, whatever happens before: what cannot be unmounted is read-only,
 //! what somebody still writes to is made so by the kernel. A disk or server that never answers delays
-//! the end, but does not prevent it: each step is done by a child that is left behind when its time
-//! is over.
+//! the end, but does not prevent it: each step (closing files, ending processes, closing disks, the last
+//! sync) has a time limit of its own, and is done by a child that is left behind when that is over.
 //!
 //! Differences from qemu-ga: no program of the guest is needed; the guest goes down at every stage of
 //! its boot; `halt` halts where qemu-ga's `/sbin/halt` may power off. Whether the agent may take the
@@ -19,15 +20,19 @@
 //! init either. Swap is not turned off: nothing in it outlives the guest.
 
 use super::{Outcome, Own, Slow};
-use crate::base::limits::{INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, TERM_MS, WRITE_OUT_MS};
+use crate::base::limits::{
+    ENDING_MS, INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, PROCESS_LIST_BYTES, TERM_MS, WRITE_OUT_MS,
+};
+use crate::base::store::Store;
 use crate::base::texts::Phrase;
 use crate::parse::words;
-use crate::probe::ending::{self, MountPoints};
+use crate::probe::ending::{MountPoints, Process, Spared};
 use crate::probe::init::{self, Way};
 use crate::state::State;
 use crate::sys::clock::NEVER_MS;
 use crate::sys::handles::Handles;
 use crate::sys::log::Level;
+use crate::sys::mem::Buffer;
 use crate::sys::mount;
 use crate::sys::power::{self, Down};
 use crate::sys::process::{self, Fork};
@@ -142,7 +147,8 @@ fn work(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Fa
     };
     // Disks are not clean with files open on them, which are the agent's own as well as this child's.
     within(KILL_MS, &state.root, |_| Handles::default().close_all());
-    within(WRITE_OUT_MS, &state.root, close_all);
+    within(ENDING_MS, &state.root, end_all);
+    within(WRITE_OUT_MS, &state.root, close_all_disks);
     within(LAST_SYNC_MS, &state.root, |_| power::sync());
     Err(refused(power::down(how), reply))
 }
@@ -220,14 +226,60 @@ fn within(limit_ms: u64, root: &Root, step: fn(&Root)) {
 /// How often is looked whether something has ended.
 const PAUSE_MS: u32 = 20;
 
-/// Ends all processes and closes all disks.
-fn close_all(root: &Root) {
+/// Ends all processes: asks them to, then insists.
+fn end_all(root: &Root) {
     if root.has_at(&[b"proc/self/status"]) != Ok(true) {
         let _ = root.make_directory(b"proc", 0o555);
         let _ = mount::mount(&[b"proc", b"/proc", b"proc", b""], 0);
     }
     end_processes(root, process::TERM, TERM_MS);
     end_processes(root, process::KILL, KILL_MS);
+}
+
+/// Sends `signal` to all processes and waits until they are gone. Those that are started meanwhile,
+/// by PID 1, are not waited for.
+fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
+    let is_request = signal == process::TERM;
+    let Ok(spared) = Spared::find(root) else {
+        // Without /proc no process can be spared, so none is killed.
+        if is_request {
+            process::kill_all(signal);
+            clock::sleep_ms(FORCE_MS);
+        }
+        return;
+    };
+    // A process that forks faster than this child looks could otherwise stay ahead of it. Those that
+    // are spared go on at once; ancestors only after their children, so that they see none stopped.
+    process::kill_all(process::STOP);
+    for pid in spared.numbers() {
+        let _ = process::kill(pid, process::CONT);
+    }
+    let mut signalled = Buffer::growing(PROCESS_LIST_BYTES);
+    let _ = spared.others(root, &mut |pid| {
+        if process::kill(pid, signal).is_ok() {
+            let _ = signalled.append(&pid.to_ne_bytes());
+        }
+        true
+    });
+    process::kill_all(process::CONT);
+
+    let deadline_ms = clock::in_ms(limit_ms);
+    let (signalled, _) = signalled.bytes().as_chunks();
+    for pid in signalled {
+        let pid = i32::from_ne_bytes(*pid);
+        while Process::find(root, pid)
+            .is_some_and(|one| one.alive && !(is_request && one.ignores_term))
+        {
+            if clock::boottime_ms() >= deadline_ms {
+                return;
+            }
+            clock::sleep_ms(PAUSE_MS);
+        }
+    }
+}
+
+/// Closes all disks.
+fn close_all_disks(root: &Root) {
     if !close_disks(root) && power::force_read_only(root).is_ok() {
         // There is no telling when the kernel is through; the sync that follows waits for writes.
         clock::sleep_ms(FORCE_MS);
@@ -236,38 +288,6 @@ fn close_all(root: &Root) {
 
 /// How long the kernel has to make disks read-only by force, where nothing is left to be written.
 const FORCE_MS: u32 = 1_000;
-
-/// Sends `signal` to all processes and waits until they are gone.
-///
-/// Those that PID 1 starts anew are not waited for: their numbers are past this process's own.
-fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
-    let deadline_ms = clock::in_ms(limit_ms);
-    let newest = process::own_pid();
-    let asks = signal == process::TERM;
-    let mut asked = false;
-    loop {
-        let mut anybody = false;
-        let looked = ending::processes(root, &mut |other| {
-            if !(asks && asked) {
-                let _ = process::kill(other.pid, signal);
-                // One that is stopped hears nothing else.
-                let _ = process::kill(other.pid, process::CONT);
-            }
-            let would_wait = other.pid < newest && !(asks && other.ignores_term);
-            anybody |= other.alive && would_wait;
-        });
-        // Without /proc nobody can be spared, so nobody is killed either.
-        if looked.is_err() && asks && !asked {
-            process::kill_all(signal);
-            clock::sleep_ms(FORCE_MS);
-        }
-        asked = true;
-        if !anybody || clock::boottime_ms() >= deadline_ms {
-            return;
-        }
-        clock::sleep_ms(PAUSE_MS);
-    }
-}
 
 /// Makes all disks read-only and unmounts them; gives whether all are clean.
 fn close_disks(root: &Root) -> bool {

@@ -1,87 +1,136 @@
 //! What stands in the way of an orderly end: processes that run, and disks that are written to.
+//!
+//! Processes are judged by /proc/PID/status, which the kernel fills in from what it knows itself. Most
+//! other files of a process (cmdline, environ, maps) need its memory: whoever reads them waits with a
+//! process whose memory hangs, because it is a file of a server that does not answer. Any user can
+//! have such a process. Only cmdline of root's processes is read, and with a time limit
+//! (`sys::asking`).
 
 use core::ffi::CStr;
 
-use crate::base::limits::{ANCESTORS, MOUNT_LIST_BYTES};
+use crate::base::limits::{ANCESTORS, MOUNT_LIST_BYTES, PROCESS_LIST_BYTES};
+use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::text::{Digits, parse_u32};
 use crate::parse::proc::{has_signal, value};
-use crate::parse::{mountinfo, place};
+use crate::parse::{mountinfo, place, words};
 use crate::probe::mounts::unescaped;
-use crate::sys::Errno;
 use crate::sys::mem::Buffer;
-use crate::sys::process;
 use crate::sys::root::Root;
+use crate::sys::{Errno, asking, process};
 
-/// A process that must end before the guest does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A process, as its status file describes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Process {
-    /// Its number.
-    pub pid: i32,
-    /// Whether it still has memory of its own: the kernel's threads never had, and the dead whom
-    /// nobody has buried yet have none any more.
+    /// Whether it has memory of its own: threads of the kernel never have any, and zombies none any
+    /// more.
     pub alive: bool,
-    /// Whether it does not listen to SIGTERM. Interactive shells do not.
+    /// Whether it ignores SIGTERM, as interactive shells do.
     pub ignores_term: bool,
+    /// Whether all its user ids are root's.
+    is_root: bool,
+    parent: i32,
 }
 
-/// Calls `each` with every process but PID 1, this one, its ancestors, and those that ask to be left
-/// alone because a disk needs them (their name begins with `@`, which systemd made the custom).
-///
-/// # Errors
-/// What looking into /proc came to.
-pub fn processes(root: &Root, each: &mut dyn FnMut(Process)) -> Result<(), Errno> {
-    let spared = kin(root);
-    root.list_at(&[b"proc"], &mut |name, _| {
-        if let Some(pid) = number(name).filter(|pid| spared.iter().all(|one| one != pid))
-            && let Some(process) = look_at(root, pid)
-        {
-            each(process);
-        }
-        true
-    })
-}
-
-/// PID 1, this process and its ancestors.
-fn kin(root: &Root) -> heapless::Vec<i32, ANCESTORS> {
-    let mut kin = heapless::Vec::new();
-    let _ = kin.push(1);
-    let mut pid = process::own_pid();
-    while pid > 1 && kin.push(pid).is_ok() {
-        let mut buffer = [0; STATUS_BYTES];
-        let parent =
-            read(root, pid, b"/status", &mut buffer).and_then(|status| value(status, b"PPid"));
-        pid = parent.and_then(number).unwrap_or(0);
+impl Process {
+    /// The process of this number; `None` if there is none.
+    pub fn find(root: &Root, pid: i32) -> Option<Self> {
+        let mut found = Self::default();
+        let each = &mut |line: &[u8]| {
+            if let Some(ids) = value(line, b"Uid") {
+                found.is_root = words(ids).all(|id| id == b"0");
+            } else if let Some(parent) = value(line, b"PPid").and_then(number) {
+                found.parent = parent;
+            } else if value(line, b"VmSize").is_some() {
+                found.alive = true;
+            } else if let Some(ignores) = has_signal(line, b"SigIgn", process::TERM.unsigned_abs())
+            {
+                found.ignores_term = ignores;
+            }
+            true
+        };
+        // By lines, because that of the groups may be longer than any buffer.
+        root.lines(&file_of(pid, b"/status"), each).ok()?;
+        Some(found)
     }
-    kin
+}
+
+fn file_of(pid: i32, file: &[u8]) -> Path {
+    Path::of(&[b"proc/", Digits::signed(pid.into()).as_bytes(), file])
 }
 
 fn number(digits: &[u8]) -> Option<i32> {
     parse_u32(digits).and_then(|number| i32::try_from(number).ok())
 }
 
-/// What is read of a status file: all of it, but for a process with hundreds of groups.
-const STATUS_BYTES: usize = 2048;
-
-fn look_at(root: &Root, pid: i32) -> Option<Process> {
-    let mut buffer = [0; STATUS_BYTES];
-    if read(root, pid, b"/cmdline", &mut buffer)?.starts_with(b"@") {
-        return None;
-    }
-    let status = read(root, pid, b"/status", &mut buffer)?;
-    Some(Process {
-        pid,
-        alive: value(status, b"VmSize").is_some(),
-        ignores_term: has_signal(status, b"SigIgn", process::TERM.unsigned_abs()) == Some(true),
-    })
+/// The processes that go on when all others end: PID 1, this one, its ancestors, and the storage
+/// daemons of root's, which disks need. Their name begins with `@`: a custom of systemd's.
+pub struct Spared {
+    /// From the parent up.
+    ancestors: heapless::Vec<i32, ANCESTORS>,
+    /// Numbers of four bytes.
+    storage: Buffer,
 }
 
-/// Reads a file of a process.
-#[inline(never)]
-fn read<'b>(root: &Root, pid: i32, file: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
-    let digits = Digits::signed(pid.into());
-    let name: &[&[u8]] = &[b"proc/", digits.as_bytes(), file];
-    root.read_at(name, buffer).ok()
+impl Spared {
+    /// Those of this moment.
+    ///
+    /// # Errors
+    /// What looking into /proc came to.
+    pub fn find(root: &Root) -> Result<Self, Errno> {
+        let mut spared = Self {
+            ancestors: heapless::Vec::new(),
+            storage: Buffer::growing(PROCESS_LIST_BYTES),
+        };
+        let mut pid = process::own_pid();
+        while let Some(found) = Process::find(root, pid)
+            && found.parent > 1
+            && spared.ancestors.push(found.parent).is_ok()
+        {
+            pid = found.parent;
+        }
+        let mut asked = Buffer::growing(PROCESS_LIST_BYTES);
+        spared.others(root, &mut |pid| {
+            if Process::find(root, pid).is_some_and(|one| one.alive && one.is_root) {
+                let _ = asked.append(&pid.to_ne_bytes());
+            }
+            true
+        })?;
+        let (asked, _) = asked.bytes().as_chunks();
+        let is_storage = |place: usize| {
+            let name = asked
+                .get(place)
+                .map(|pid| file_of(i32::from_ne_bytes(*pid), b"/cmdline"));
+            let mut first = [0];
+            name.is_some_and(|name| root.read(&name, &mut first) == Ok(b"@"))
+        };
+        asking::ask_each(asked.len(), &is_storage, &mut |place, yes| {
+            if yes && let Some(pid) = asked.get(place) {
+                let _ = spared.storage.append(pid);
+            }
+        });
+        Ok(spared)
+    }
+
+    /// Calls `each` with the numbers of all other processes, the kernel's threads included, until it
+    /// returns false. Reads nothing of them.
+    ///
+    /// # Errors
+    /// What looking into /proc came to.
+    pub fn others(&self, root: &Root, each: &mut dyn FnMut(i32) -> bool) -> Result<(), Errno> {
+        let own = process::own_pid();
+        root.list_at(&[b"proc"], &mut |name, _| match number(name) {
+            Some(pid) if pid > 1 && pid != own && self.numbers().all(|one| one != pid) => each(pid),
+            _ => true,
+        })
+    }
+
+    /// All but PID 1 and this one, parents before their parents.
+    pub fn numbers(&self) -> impl Iterator<Item = i32> {
+        let (storage, _) = self.storage.bytes().as_chunks();
+        let storage = storage.iter().map(|pid| i32::from_ne_bytes(*pid));
+        self.ancestors.iter().copied().chain(storage)
+    }
 }
 
 /// The mount points to close so that disks are clean, as they were when asked.
@@ -148,6 +197,9 @@ mod tests {
         (path, root)
     }
 
+    const ALIVE: &str = "VmSize:\t    4096 kB\nSigIgn:\t0000000000000000\n";
+    const ROOT: &str = "Uid:\t0\t0\t0\t0\n";
+
     fn add(path: &std::path::Path, pid: u32, parent: u32, command_line: &str, more: &str) {
         let process = path.join(format!("proc/{pid}"));
         std::fs::create_dir_all(&process).unwrap();
@@ -157,43 +209,58 @@ mod tests {
     }
 
     #[test]
-    fn kin_and_storage_daemons_are_spared() {
-        const ALIVE: &str = "VmSize:\t    4096 kB\nSigIgn:\t0000000000000000\n";
+    fn ancestors_and_storage_daemons_of_root_are_spared() {
         let (path, root) = machine("processes");
         let own = std::process::id();
-        add(&path, 1, 0, "init\0", ALIVE);
-        add(&path, 2, 0, "", "SigIgn:\tffffffffffffffff\n");
+        let of_root = format!("{ROOT}{ALIVE}");
+        let of_user = format!("Uid:\t1000\t1000\t1000\t1000\n{ALIVE}");
+        let set_uid = format!("Uid:\t1000\t0\t0\t0\n{ALIVE}");
+        add(&path, 1, 0, "init\0", &of_root);
+        add(&path, 2, 0, "", ROOT);
         // The line of ancestors: own, 300001, 300000, 1.
-        add(&path, 300_000, 1, "supervisor\0", ALIVE);
-        add(&path, 300_001, 300_000, "sh\0", ALIVE);
-        add(&path, own, 300_001, "gaunt\0", ALIVE);
-        add(&path, 300_002, 300_001, "sibling\0", ALIVE);
-        add(&path, 300_003, 1, "@nbd-client\0", ALIVE);
-        add(&path, 300_004, 1, "", "State:\tZ (zombie)\n");
+        add(&path, 300_000, 1, "supervisor\0", &of_root);
+        add(&path, 300_001, 300_000, "sh\0", &of_root);
+        add(&path, own, 300_001, "gaunt\0", &of_root);
+        add(&path, 300_002, 300_001, "sibling\0", &of_root);
+        add(&path, 300_003, 1, "@nbd-client\0", &of_root);
+        add(&path, 300_004, 1, "@user\0", &of_user);
+        add(&path, 300_005, 1, "@set-uid\0", &set_uid);
+        add(&path, 300_006, 1, "@zombie\0", ROOT);
+        let spared = Spared::find(&root).unwrap();
+        let numbers: Vec<_> = spared.numbers().collect();
+        assert_eq!(numbers, [300_001, 300_000, 300_003]);
+        let mut others = Vec::new();
+        let each = &mut |pid| {
+            others.push(pid);
+            true
+        };
+        spared.others(&root, each).unwrap();
+        others.sort_unstable();
+        assert_eq!(others, [2, 300_002, 300_004, 300_005, 300_006]);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_process_is_judged_by_its_status() {
+        let (path, root) = machine("status");
+        let groups = format!("Groups:\t{}\n", "1000 ".repeat(10_000));
+        let ignores = "SigIgn:\t0000000000384004\n";
         add(
             &path,
-            300_005,
+            5,
             1,
             "sh\0",
-            "VmSize:\t1 kB\nSigIgn:\t0000000000384004\n",
+            &format!("{ROOT}{groups}VmSize:\t1 kB\n{ignores}"),
         );
-        let mut seen = Vec::new();
-        processes(&root, &mut |process| seen.push(process)).unwrap();
-        seen.sort_by_key(|process| process.pid);
-        let process = |pid, alive, ignores_term| Process {
-            pid,
-            alive,
-            ignores_term,
+        add(&path, 6, 1, "", "State:\tZ (zombie)\n");
+        let found = |pid| Process::find(&root, pid);
+        let shell = found(5).unwrap();
+        assert!(shell.alive && shell.ignores_term && shell.is_root);
+        let zombie = Process {
+            parent: 1,
+            ..Process::default()
         };
-        assert_eq!(
-            seen,
-            [
-                process(2, false, true),
-                process(300_002, true, false),
-                process(300_004, false, false),
-                process(300_005, true, true)
-            ]
-        );
+        assert_eq!((found(6), found(7)), (Some(zombie), None));
         std::fs::remove_dir_all(path).unwrap();
     }
 
@@ -201,7 +268,7 @@ mod tests {
     fn without_proc_there_is_an_error() {
         let (path, root) = machine("nothing");
         std::fs::remove_dir_all(path.join("proc")).unwrap();
-        assert!(processes(&root, &mut |_| {}).is_err());
+        assert!(Spared::find(&root).is_err());
         assert!(MountPoints::default().read(&root).is_err());
         std::fs::remove_dir_all(path).unwrap();
     }

@@ -4,6 +4,7 @@
 //! kernel refused. No other folder names rustix or libc.
 
 pub mod args;
+pub mod asking;
 pub mod clock;
 pub mod fault;
 pub mod file;

@@ -467,6 +467,8 @@ pub fn set_host_name(name: &[u8]) -> Result<(), Errno> {
 
 /// SIGCONT: go on, if stopped.
 pub const CONT: i32 = libc::SIGCONT;
+/// SIGSTOP: stand still.
+pub const STOP: i32 = libc::SIGSTOP;
 /// SIGTERM: please end.
 pub const TERM: i32 = libc::SIGTERM;
 /// SIGKILL: end.

@@ -1,13 +1,17 @@
 //! Shutdown where something is in its way, and agents that may not shut down at all.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::Client;
+use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Guest, Image, Machine};
+use gaunt_e2e::modules::Modules;
 use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::wait;
 use serde_json::json;
-use std::time::Duration;
 
 /// Starts an agent on the second port by way of `wrapper`, and connects to it.
 fn start_second(guest: &mut Guest, wrapper: &str) -> Client {
@@ -101,5 +105,86 @@ fn a_container_is_not_the_machine() {
             "powered off, disk at rest".into()
         },
     );
+    checks.finish();
+}
+
+/// Processes that are in the way.
+const STUCK: &str = env!("CARGO_BIN_EXE_stuck");
+
+/// Starts a process that is in the way, called `name`, and waits until it is.
+fn start_stuck(guest: &mut Guest, name: &str, words: &str) {
+    let shell = guest.shell();
+    shell.run(&format!(
+        "rm -f /run/stuck; ln -s /root/stuck /bin/{name}; {name} {words} </dev/null >>/run/stuck.log 2>&1 &"
+    ));
+    let ready = wait::until(wait::ANSWER, || {
+        shell.test("test -s /run/stuck").then_some(())
+    });
+    assert!(
+        ready.is_some(),
+        "{name}: {}",
+        shell.run("cat /run/stuck.log")
+    );
+}
+
+#[test]
+fn no_user_is_in_the_way_of_a_shutdown() {
+    let mut checks = Checks::new("in the way");
+    let scratch = Scratch::new();
+    let ext4 = scratch.join("ext4.raw");
+    disk::raw(&ext4, Fs::Ext4);
+    // For its libraries; the program itself is hidden where the guest mounts something over it.
+    let archive = Cpio::new().program(Path::new(STUCK));
+    let archive = archive.copy("root/stuck", Path::new(STUCK));
+    let archive = Modules::of(&["fuse"]).put(archive);
+    let mut guest = Machine::new(Image::Busybox)
+        .disk(&ext4)
+        .overlay(&archive.finish())
+        .boot();
+    guest.wait_shell();
+    let mut client = guest.client();
+    let shell = guest.shell();
+    shell.run("for m in /root/modules/*.ko; do insmod $m; done; mkdir -m 777 /data/d /tmp/fuse");
+    // Numbers that are higher than that of the child which ends them, as in a guest whose numbers have
+    // begun anew.
+    guest
+        .shell()
+        .run("echo 30000 >/proc/sys/kernel/ns_last_pid");
+    start_stuck(&mut guest, "told", "told 0");
+    start_stuck(&mut guest, "@storage", "told 0");
+    start_stuck(&mut guest, "@user", "told 1000");
+    guest.shell().run("echo 1000 >/proc/sys/kernel/ns_last_pid");
+    start_stuck(&mut guest, "forks", "fork /data/d");
+    start_stuck(&mut guest, "memory", "memory /tmp/fuse");
+    checks.run("the command line of a process cannot be read", || {
+        let shell = guest.shell();
+        let pid = shell.run("cat /run/stuck");
+        let read = format!("cat /proc/{pid}/cmdline >/run/read 2>&1");
+        shell.run(&format!("({read}; touch /run/was-read) >/dev/null 2>&1 &"));
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(!shell.test("test -e /run/was-read"));
+        assert!(shell.test("test -s /data/d/forked"));
+        let status = shell.run(&format!("grep -E '^(Uid|VmSize):' /proc/{pid}/status"));
+        assert!(status.contains("1000") && status.contains("kB"), "{status}");
+        "never answers".into()
+    });
+    checks.run("powers off within seconds, the disk clean", || {
+        let start = Instant::now();
+        client.send("{\"execute\":\"guest-shutdown\"}\n");
+        assert!(guest.wait_end(wait::ANSWER).success());
+        assert!(disk::ext4_is_at_rest(&ext4));
+        format!("{:.1} s", start.elapsed().as_secs_f32())
+    });
+    checks.run("only storage daemons of root's were spared", || {
+        let serial = guest.serial();
+        let told: Vec<_> = serial
+            .lines()
+            .filter(|line| line.contains("told to end"))
+            .collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(serial.contains("told to end: told of 0"), "{told:?}");
+        assert!(serial.contains("told to end: @user of 1000"), "{told:?}");
+        told.join(", ")
+    });
     checks.finish();
 }

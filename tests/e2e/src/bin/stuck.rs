@@ -1,0 +1,239 @@
+//! Processes that are in the way of a shutdown. Runs in guests only.
+//!
+//! | words | |
+//! | --- | --- |
+//! | `memory DIRECTORY` | as a user, waits for a FUSE server of her own, which never answers, with its memory map locked |
+//! | `fork DIRECTORY` | as a user, forks without end, each child writing a file |
+//! | `told UID` | says on the console that it was told to end, and by which name it was called |
+//!
+//! Each writes its number into `/run/stuck` when it is ready.
+
+use std::ffi::CString;
+use std::fs::{File, Permissions};
+use std::io::{Error, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::thread;
+use std::time::Duration;
+
+/// The user of the image.
+const USER: u32 = 1000;
+
+fn main() {
+    // Nothing here is for the machine that the tests run on.
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    assert!(release.contains("ID=gaunt"), "not a guest of the tests");
+    let words: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let ready = File::options().append(true).create(true).open("/run/stuck");
+    let ready = ready.expect("/run/stuck");
+    match words[1..] {
+        ["memory", directory] => memory(ready, directory),
+        ["fork", directory] => fork(ready, directory),
+        ["told", user] => told(ready, words[0], user.parse().expect("a number")),
+        _ => panic!("memory, fork or told"),
+    }
+}
+
+fn say_ready(mut ready: &File) {
+    writeln!(ready, "{}", std::process::id()).expect("/run/stuck");
+}
+
+fn check(done: i32) {
+    assert!(done >= 0, "{}", Error::last_os_error());
+}
+
+fn become_user(user: u32) {
+    // SAFETY: these take numbers.
+    unsafe {
+        check(libc::setgid(user));
+        check(libc::setuid(user));
+        // So that /proc/self is hers.
+        check(libc::prctl(libc::PR_SET_DUMPABLE, 1));
+    }
+}
+
+// Memory.
+
+fn memory(ready: File, directory: &str) {
+    // As distributions have it.
+    let everybody = Permissions::from_mode(0o666);
+    std::fs::set_permissions("/dev/fuse", everybody).expect("a kernel with FUSE");
+    become_user(USER);
+    // SAFETY: unshare takes a number.
+    check(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) });
+    for (file, content) in [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("0 {USER} 1")),
+        ("gid_map", format!("0 {USER} 1")),
+    ] {
+        std::fs::write(format!("/proc/self/{file}"), content).expect(file);
+    }
+    let fuse = File::options().read(true).write(true).open("/dev/fuse");
+    let fuse = fuse.expect("everybody may open it");
+    let data = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0",
+        fuse.as_raw_fd()
+    );
+    let [source, target, kind, data] =
+        ["stuck", directory, "fuse", &data].map(|text| CString::new(text).expect("no NUL"));
+    // SAFETY: mount takes strings that end in a NUL and outlive the call; fork takes nothing, and
+    // there is no other thread yet.
+    let child = unsafe {
+        check(libc::mount(
+            source.as_ptr(),
+            target.as_ptr(),
+            kind.as_ptr(),
+            libc::MS_NOSUID | libc::MS_NODEV,
+            data.as_ptr().cast(),
+        ));
+        libc::fork()
+    };
+    check(child);
+    if child == 0 {
+        serve(fuse);
+    }
+    drop(fuse);
+    let file = File::open(format!("{directory}/file")).expect("the server answers that");
+    let mapped = map(Some(&file));
+    // What it waits for it waits for with its memory map locked.
+    thread::spawn(move || {
+        // SAFETY: a page was mapped there to be read.
+        unsafe { std::ptr::with_exposed_provenance::<u8>(mapped).read_volatile() }
+    });
+    thread::sleep(Duration::from_millis(300));
+    say_ready(&ready);
+    // A change of the map waits for that lock, and from then on all readers of the map wait behind it.
+    map(None);
+    panic!("the server answered");
+}
+
+/// Maps a page of a file, or of nothing.
+fn map(file: Option<&File>) -> usize {
+    let anonymous = if file.is_some() {
+        0
+    } else {
+        libc::MAP_ANONYMOUS
+    };
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let mapped = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE | anonymous,
+            file.map_or(-1, AsRawFd::as_raw_fd),
+            0,
+        )
+    };
+    assert!(mapped != libc::MAP_FAILED, "{}", Error::last_os_error());
+    mapped.expose_provenance()
+}
+
+/// Answers what leads to a file that can be opened and mapped. Two attempts to read it fail: one ahead
+/// of the fault, and one that the kernel makes with the memory map unlocked. Others are never answered.
+fn serve(mut fuse: File) -> ! {
+    const LOOKUP: u32 = 1;
+    const GETATTR: u32 = 3;
+    const OPEN: u32 = 14;
+    const READ: u32 = 15;
+    const INIT: u32 = 26;
+    const FORGET: u32 = 2;
+    const IO_ERROR: i32 = -5;
+    let mut request = vec![0; 1 << 20];
+    let mut reads = 0;
+    loop {
+        let Ok(len) = fuse.read(&mut request) else {
+            std::process::exit(0);
+        };
+        let number = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().expect("four"));
+        assert!(len >= 40, "a whole header");
+        let (operation, node) = (number(4), number(16));
+        let mut error = 0;
+        let body = match operation {
+            READ if reads < 2 => {
+                reads += 1;
+                error = IO_ERROR;
+                Vec::new()
+            }
+            READ | FORGET => continue,
+            // Version, readahead, flags, requests at once, largest write; the rest is zeros.
+            INIT => pack(&[(7, 4), (31, 4), (4096, 4), (0, 4), (0, 4), (4096, 4)], 64),
+            LOOKUP => [pack(&[(2, 8)], 40), attributes(2)].concat(),
+            GETATTR => [pack(&[], 16), attributes(node)].concat(),
+            OPEN => pack(&[], 16),
+            _ => Vec::new(),
+        };
+        let mut reply = pack(&[(16 + body.len() as u64, 4)], 4);
+        reply.extend_from_slice(&i32::to_ne_bytes(error));
+        reply.extend_from_slice(&request[8..16]);
+        reply.extend(body);
+        let _ = fuse.write(&reply);
+    }
+}
+
+/// Numbers of so many bytes each, then zeros up to `len`.
+fn pack(numbers: &[(u64, usize)], len: usize) -> Vec<u8> {
+    let mut packed = Vec::new();
+    for (number, width) in numbers {
+        packed.extend_from_slice(&number.to_le_bytes()[..*width]);
+    }
+    packed.resize(len, 0);
+    packed
+}
+
+/// `struct fuse_attr`: of the root directory, or of the one file.
+fn attributes(node: u32) -> Vec<u8> {
+    let mode = if node == 1 { 0o040_755 } else { 0o100_644 };
+    let times = [(0, 8); 3];
+    let head = [(node.into(), 8), (1 << 20, 8), (2048, 8)];
+    let numbers = [
+        &head[..],
+        &times,
+        &[(0, 4), (0, 4), (0, 4), (mode, 4), (1, 4)],
+    ]
+    .concat();
+    pack(&numbers, 88)
+}
+
+// Forking.
+
+fn fork(ready: File, directory: &str) {
+    become_user(USER);
+    say_ready(&ready);
+    for count in 0_u64.. {
+        // SAFETY: fork takes nothing, and there is no other thread.
+        let child = unsafe { libc::fork() };
+        if child != 0 {
+            // The parent's number is free again at once: PID 1 does not wait for it.
+            std::process::exit(0);
+        }
+        // SAFETY: signal takes two numbers here.
+        unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+        let _ = std::fs::write(format!("{directory}/forked"), count.to_string());
+    }
+}
+
+// Being told.
+
+fn told(ready: File, name: &str, user: u32) {
+    let mut console = File::options()
+        .write(true)
+        .open("/dev/console")
+        .expect("a console");
+    become_user(user);
+    // SAFETY: a signal set is plain numbers, which these calls fill in and read; it outlives them.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGTERM);
+        libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        say_ready(&ready);
+        let mut signal = 0;
+        libc::sigwait(&set, &mut signal);
+    }
+    // Who is killed meanwhile says nothing.
+    thread::sleep(Duration::from_secs(1));
+    let line = format!("told to end: {name} of {user}\n");
+    console.write_all(line.as_bytes()).expect("a console");
+}
