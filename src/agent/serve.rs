@@ -14,6 +14,7 @@ use super::options::{Method, Options};
 use super::reading;
 use crate::base::limits::CLIENTS;
 use crate::base::store::Nothing;
+use crate::base::text::Digits;
 use crate::commands::{self, Outcome, Own, REPLIED_ERROR};
 use crate::state::State;
 use crate::state::files::Files;
@@ -53,6 +54,9 @@ const READS: usize = 16;
 /// holds it says nothing when it ends.
 const RETRY_MS: u64 = 10_000;
 
+/// How long nothing more is said of strangers that are turned away.
+const STRANGERS_MS: u64 = 60_000;
+
 /// How long after a port broke it is looked for again.
 const REOPEN_MS: u64 = 200;
 
@@ -87,6 +91,8 @@ struct Server {
     listening: bool,
     /// Whether it was said that the port does not work.
     complained: bool,
+    /// When the log may say again that a stranger was turned away.
+    strangers_ms: u64,
     /// The socket that clients come from, if it is not the port.
     listener: Option<OwnedFd>,
     /// While the port is not there: the kernel tells when to look again.
@@ -147,6 +153,7 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
         look_ms: 0,
         uevents: None,
         complained: false,
+        strangers_ms: 0,
     };
     let state = &mut server.context.state;
     if options.verbose {
@@ -160,7 +167,12 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
                 server.look_ms = NEVER_MS;
             }
             Err(errno) => {
-                log::last_failure(b"error opening channel", errno);
+                let why = words(errno);
+                let why: &[u8] = match errno {
+                    Errno::NOTSOCK => b"a file that is not a socket is there",
+                    _ => &why,
+                };
+                log::last_words(&[b"error opening channel '", server.path, b"': ", why]);
                 if !process::is_init() {
                     end(1);
                 }
@@ -248,12 +260,20 @@ impl Server {
     // Clients.
 
     fn accept(&mut self) {
-        while let Some(listener) = &self.listener {
+        // The kernel tells again of those that are left, so that a flood of them does not hold up
+        // anybody else.
+        for _ in 0..CLIENTS {
+            let Some(listener) = &self.listener else {
+                return;
+            };
             let Some(place) = self.slots.iter().position(Slot::is_free) else {
                 return self.listen_for(Interest::Nothing);
             };
             match stream::accept(listener) {
-                Ok(fd) => self.take_in(place, fd, Kind::Connection),
+                Ok(fd) => match stream::stranger(&fd) {
+                    None => self.take_in(place, fd, Kind::Connection),
+                    Some(uid) => self.turn_away(uid),
+                },
                 // None waits, or it gave up before its turn, which is no failure of the channel.
                 Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return,
                 Err(errno) => {
@@ -262,6 +282,17 @@ impl Server {
                     return self.listen_for(Interest::Change);
                 }
             }
+        }
+    }
+
+    /// Takes note of a stranger, whose connection is closed: whoever may ask the agent is root.
+    fn turn_away(&mut self, uid: u32) {
+        let now_ms = clock::boottime_ms();
+        if now_ms >= self.strangers_ms {
+            self.strangers_ms = now_ms.saturating_add(STRANGERS_MS);
+            let uid = Digits::unsigned(uid.into());
+            let line: &[&[u8]] = &[b"a connection of uid ", uid.as_bytes(), b" was refused"];
+            self.context.state.log.line(Level::Error, line);
         }
     }
 

@@ -330,7 +330,6 @@ QEMU guest agent for guests that have nothing else in them.\n\
         NoSuchPid = "PID @ does not exist";
         InvalidOpenMode = "invalid file open mode '@'";
         CannotOpenFile = "failed to open file '@' (mode: '@')";
-        CannotPermitFile = "failed to set permission 0666 on new file '@' (mode: '@')";
         CannotCloseFile = "failed to close handle";
         CannotReadFile = "failed to read file";
         CannotWriteFile = "failed to write to file";

@@ -13,7 +13,11 @@
 //! not of a later flush, seek or close (Q35). A read of a pipe or terminal that brought less than it
 //! asked for succeeds (Q17), as does a write to a full one. A handle is gone after a close that failed
 //! (Q16). Handles are microseconds, not a counter in a state file. A read that fails in its middle is
-//! shorter; the error is the next one's.
+//! shorter; the error is the next one's. New files have permissions 0666 less the umask: with 0666,
+//! which qemu-ga gives them, any user of the guest can write to a script that the host makes for root.
+//! The memory of a process (/proc/PID/mem) or of the machine (/dev/mem, /dev/kmem, /dev/port) is not
+//! opened. That keeps nobody from running programs: whoever may write files as root can make one that
+//! root runs.
 
 use super::{
     FILE_OPEN, FILE_READ, FILE_SEEK, FILE_WRITE, HANDLE, Outcome, Own, Slow, cannot, decode,
@@ -75,19 +79,12 @@ fn open(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
         path.push(rest);
     }
     let path = path.as_c_str().filter(|_| room.whole().is_ok());
-    let mut unfinished = false;
     let opened = path.ok_or(Errno::NAMETOOLONG).and_then(|path| {
-        let file = handles::open(path, mode, &mut unfinished)?;
+        let file = handles::open(path, mode)?;
         state.files.handles.fill(state.files.at_hand, &file)
     });
     match opened {
-        Err(errno) => {
-            let what = match unfinished {
-                true => Phrase::CannotPermitFile,
-                false => Phrase::CannotOpenFile,
-            };
-            Err(reply.say(what, &[given, text], number(errno)))
-        }
+        Err(errno) => Err(reply.say(Phrase::CannotOpenFile, &[given, text], number(errno))),
         Ok(()) => {
             reply.value().int(state.files.at_hand);
             Ok(0)

@@ -17,7 +17,7 @@ use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicI64, Ordering};
 
 use linux_raw_sys::general::{
-    __NR_cachestat, RAMFS_MAGIC, TMPFS_MAGIC, cachestat, cachestat_range,
+    __NR_cachestat, PROC_SUPER_MAGIC, RAMFS_MAGIC, TMPFS_MAGIC, cachestat, cachestat_range,
 };
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -191,48 +191,66 @@ impl OpenMode {
     }
 }
 
-/// Opens a file as qemu-ga does: one that is made has permissions 0666 whatever the umask, and is
-/// never made through a dangling link. One that cannot be given them is removed again.
+/// Opens a file. One that is made has permissions 0666 less the umask, and is never made through a
+/// dangling link.
 ///
-/// One that is nothing but memory, so that it can be read without waiting, has O_NONBLOCK taken off:
-/// the flag means nothing for it, and can be asked for without asking the file system, which may hang.
+/// On tmpfs and ramfs O_NONBLOCK is cleared: it means nothing there, and a read can then ask the
+/// descriptor alone whether it may wait, not the file system, which may hang.
 ///
-/// `unfinished` becomes true if the file was made, but could not be given its permissions; it is
-/// removed then.
-pub fn open(path: &CStr, mode: OpenMode, unfinished: &mut bool) -> Result<OwnedFd, Errno> {
-    let opened = open_or_make(path, mode, unfinished);
-    if let Ok(file) = &opened
-        // The numbers are of 32 bits wherever they are kept in more.
-        && let Ok(kind) = rustix::fs::fstatfs(file).map(|stat| stat.f_type as u32)
-        && (kind == TMPFS_MAGIC || kind == RAMFS_MAGIC)
-        && let Ok(stat) = rustix::fs::fstat(file)
-        && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-    {
-        let OpenMode(flags) = mode;
-        let _ = rustix::fs::fcntl_setfl(file, flags - OFlags::NONBLOCK);
+/// # Errors
+/// [`Errno::PERM`] for the memory of a process or of the machine, however the path leads to it.
+pub fn open(path: &CStr, mode: OpenMode) -> Result<OwnedFd, Errno> {
+    let file = open_or_make(path, mode)?;
+    let stat = rustix::fs::fstat(&file)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    // The numbers are of 32 bits wherever they are kept in more.
+    let fs = rustix::fs::fstatfs(&file).map_or(0, |stat| stat.f_type as u32);
+    let is_memory = match kind {
+        FileType::RegularFile => {
+            fs == PROC_SUPER_MAGIC && stat.st_mode & WRITABLE != 0 && takes_addresses(&file)
+        }
+        FileType::CharacterDevice => {
+            let device = (
+                rustix::fs::major(stat.st_rdev),
+                rustix::fs::minor(stat.st_rdev),
+            );
+            MEMORY_DEVICES.contains(&device)
+        }
+        _ => false,
+    };
+    if is_memory {
+        return Err(Errno::PERM);
     }
-    opened
+    if kind == FileType::RegularFile && matches!(fs, TMPFS_MAGIC | RAMFS_MAGIC) {
+        let OpenMode(flags) = mode;
+        let _ = rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK);
+    }
+    Ok(file)
 }
 
 #[inline(never)]
-fn open_or_make(
-    path: &CStr,
-    OpenMode(flags): OpenMode,
-    unfinished: &mut bool,
-) -> Result<OwnedFd, Errno> {
+fn open_or_make(path: &CStr, OpenMode(flags): OpenMode) -> Result<OwnedFd, Errno> {
     if flags.contains(OFlags::CREATE) {
-        let made = rustix::fs::openat(CWD, path, flags | OFlags::EXCL, Mode::empty());
-        if let Ok(file) = &made {
-            rustix::fs::fchmod(file, Mode::from_bits_truncate(0o666)).inspect_err(|_| {
-                *unfinished = true;
-                let _ = rustix::fs::unlink(path);
-            })?;
-        }
+        let mode = Mode::from_bits_truncate(0o666);
+        let made = rustix::fs::openat(CWD, path, flags | OFlags::EXCL, mode);
         if !matches!(made, Err(Errno::EXIST)) {
             return made;
         }
     }
     rustix::fs::openat(CWD, path, flags - OFlags::CREATE, Mode::empty())
+}
+
+/// `S_IWUSR`.
+const WRITABLE: u32 = 0o200;
+
+/// /dev/mem, /dev/kmem and /dev/port, by major and minor number (Documentation/admin-guide/devices.txt).
+const MEMORY_DEVICES: [(u32, u32); 3] = [(1, 1), (1, 2), (1, 4)];
+
+/// Whether the positions of a file are addresses: any 64 bits. Of the files in /proc that can be
+/// written to, this is true of a process's `mem` alone, whatever name or mount led to it.
+fn takes_addresses(file: &OwnedFd) -> bool {
+    // Everywhere else a negative position is refused, or not taken.
+    seek(file.as_fd(), i64::MIN, libc::SEEK_SET) == Ok(i64::MIN)
 }
 
 /// How a read came to its end.
@@ -390,9 +408,48 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_no_file() {
+        let pid = std::process::id();
+        let directory = std::env::temp_dir().join(format!("gaunt-memory-{pid}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        let link = directory.join("link");
+        std::os::unix::fs::symlink("/proc/self/mem", &link).unwrap();
+        let open = |path: &str, mode: &str| {
+            let path = std::ffi::CString::new(path).unwrap();
+            open(&path, OpenMode::parse(mode.as_bytes()).unwrap())
+        };
+        for mode in ["r", "r+", "w", "a+"] {
+            for path in [
+                "/proc/self/mem",
+                "/proc/thread-self/mem",
+                "/proc/self/../self/root/proc/self/mem",
+                &format!("/proc/{pid}/mem"),
+                &format!("/proc/{pid}/task/{pid}/mem"),
+                link.to_str().unwrap(),
+            ] {
+                assert_eq!(open(path, mode).err(), Some(Errno::PERM), "{path} {mode}");
+            }
+        }
+        for (path, mode) in [
+            ("/proc/self/maps", "r"),
+            ("/proc/self/environ", "r"),
+            ("/proc/self/pagemap", "r"),
+            ("/proc/self/comm", "r+"),
+            ("/proc/self/coredump_filter", "w"),
+            ("/dev/null", "r+"),
+            ("/dev/zero", "r+"),
+            ("/proc/self/fd/0", "r"),
+        ] {
+            let opened = open(path, mode);
+            assert!(opened.is_ok(), "{path}: {:?}", opened.err());
+        }
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
     fn a_handle_is_there_from_its_file_to_its_close() {
         let mut handles = Handles::default();
-        let file = open(c"/proc/version", OpenMode::default(), &mut false).unwrap();
+        let file = open(c"/proc/version", OpenMode::default()).unwrap();
         let first = handles.reserve(&file).unwrap();
         let second = handles.reserve(&file).unwrap();
         assert!(FIRST < first && first < second && second < 1 << 53);

@@ -4,7 +4,7 @@
 use core::ptr;
 
 use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
@@ -12,14 +12,14 @@ use rustix::pipe::PipeFlags;
 use super::raw;
 use crate::base::path::Path;
 
-/// A unix socket listening at `path`; a file already there is removed first, as qemu-ga does.
+/// A unix socket listening at `path`, which its owner alone may connect to. A socket already there is
+/// removed first, as qemu-ga does.
+///
+/// # Errors
+/// [`Errno::NOTSOCK`] if another file is there.
 pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
     let path = Path::of(&[path]);
     let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-    match rustix::fs::unlink(path) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(errno) => return Err(errno),
-    }
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -43,13 +43,26 @@ pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
     if len > size_of_val(&address) {
         return Err(Errno::NAMETOOLONG);
     }
+    match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
+            rustix::fs::unlink(path)?;
+        }
+        Ok(_) => return Err(Errno::NOTSOCK),
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
+    }
+    // Nobody can connect before listen, but a mode set after bind would be too late for whoever has
+    // opened the file by then.
+    let mask = rustix::process::umask(Mode::from_bits_truncate(0o177));
     // SAFETY: bind reads `len` bytes of an address, which is ours, has the kernel's layout, is no
     // shorter than that, and outlives the call.
-    unsafe {
+    let bound = unsafe {
         let address = ptr::from_ref(&address).expose_provenance();
         let args = [socket.as_raw_fd() as usize, address, len, 0, 0];
         raw::call(libc::SYS_bind, args)
-    }?;
+    };
+    rustix::process::umask(mask);
+    bound?;
     rustix::net::listen(&socket, 1)?;
     Ok(socket)
 }
@@ -64,6 +77,28 @@ pub fn accept(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
     }?;
     // SAFETY: accept4 just made this descriptor and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The user at the other end of a connection, unless it is root or the user of this process.
+pub fn stranger(connection: &OwnedFd) -> Option<u32> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
+    let mut len = size_of_val(&peer) as u32;
+    // SAFETY: getsockopt writes at most `len` bytes of a ucred, which is ours and outlives the call,
+    // and how many those are. It stays as it is if the call fails.
+    let _ = unsafe {
+        let level = libc::SOL_SOCKET as usize;
+        let option = libc::SO_PEERCRED as usize;
+        let place = ptr::from_mut(&mut peer).expose_provenance();
+        let len = ptr::from_mut(&mut len).expose_provenance();
+        let args = [connection.as_raw_fd() as usize, level, option, place, len];
+        raw::call(libc::SYS_getsockopt, args)
+    };
+    let own = rustix::process::geteuid().as_raw();
+    (peer.uid != 0 && peer.uid != own).then_some(peer.uid)
 }
 
 /// A pipe: the end to read, which never waits, and the end to write, which does.
