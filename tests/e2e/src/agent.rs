@@ -37,6 +37,12 @@ impl Agent {
         Agent::start_in(scratch, &words, arguments)
     }
 
+    /// Starts gaunt with an umask of its own, in octal.
+    pub fn with_umask(mask: &str) -> Agent {
+        let script = format!("umask {mask}; exec \"$@\"");
+        Agent::start(&["/bin/sh", "-c", &script, "sh"], &agent_binary(), &[])
+    }
+
     /// Starts gaunt under callgrind, which counts its instructions.
     pub fn counted() -> Agent {
         Agent::start(&counter(), &agent_binary(), &[])

@@ -56,32 +56,6 @@ fn refused(
 }
 
 #[test]
-fn a_new_file_without_its_permissions_is_taken_back() {
-    let scratch = Scratch::new();
-    scratch.give_away();
-    let path = scratch.join("new");
-    let expected = format!(
-        "failed to set permission 0666 on new file '{}' (mode: 'w+'): Operation not permitted",
-        path.display()
-    );
-    for mut pair in both() {
-        let arguments = json!({ "path": path, "mode": "w+" });
-        let said = refused(
-            &mut pair,
-            ("fchmod", "EPERM"),
-            "guest-file-open",
-            &arguments,
-        );
-        assert_eq!(said, expected);
-        assert!(!path.exists());
-        let (_, client) = &mut pair;
-        let handle = client.call("guest-file-open", arguments);
-        client.call("guest-file-close", json!({ "handle": handle }));
-        std::fs::remove_file(&path).expect("the file is there");
-    }
-}
-
-#[test]
 fn a_close_that_fails_is_said_once_and_leaves_nothing_behind() {
     let mut pair = ours();
     let open = json!({ "path": "/dev/zero" });

@@ -193,8 +193,66 @@ fn files_are_opened_as_qemu_ga_opens_them() {
             let _ = session.ask("guest-file-open", json!({ "path": "proc/version" }));
             let _ = session.ask("guest-file-open", json!({ "path": "/root/x", "mode": "w" }));
         },
-        &[],
+        // New files: 0666 whatever the umask, and 0666 less the umask, which is 022 here.
+        &[("Ok(33206)", "Ok(33188)")],
     );
+}
+
+#[test]
+fn new_files_keep_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    for (mask, expected) in [("000", 0o666), ("022", 0o644), ("077", 0o600)] {
+        let agent = Agent::with_umask(mask);
+        let mut client = agent.client();
+        let scratch = Scratch::new();
+        std::fs::write(scratch.join("old"), "").unwrap();
+        std::fs::set_permissions(scratch.join("old"), PermissionsExt::from_mode(0o606)).unwrap();
+        scratch.give_away();
+        let mut mode = |name: &str, mode: &str| {
+            let path = scratch.join(name);
+            client.call("guest-file-open", json!({ "path": path, "mode": mode }));
+            std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+        };
+        for (name, how) in [("w", "w"), ("a", "a"), ("wp", "w+"), ("ap", "a+")] {
+            assert_eq!(mode(name, how), expected, "{mask} {how}");
+        }
+        assert_eq!(mode("old", "w"), 0o606, "{mask}");
+    }
+}
+
+/// Bytes of the agent's memory, which the host could read, or put its own code into.
+#[test]
+fn memory_is_no_file_for_the_host() {
+    let mut agent = Agent::gaunt(&["-b", "guest-exec"]);
+    let id = agent.process().id();
+    let mut client = agent.client();
+    let scratch = Scratch::new();
+    let link = scratch.join("link");
+    std::os::unix::fs::symlink("/proc/self/mem", &link).unwrap();
+    scratch.give_away();
+    for path in [
+        "/proc/self/mem",
+        "/proc/thread-self/mem",
+        "//proc/self/mem",
+        "proc/self/mem",
+        "/proc/self/cwd/proc/self/mem",
+        &format!("/proc/{id}/mem"),
+        &format!("/proc/{id}/task/{id}/mem"),
+        link.to_str().unwrap(),
+    ] {
+        for mode in ["r", "r+", "w", "a"] {
+            let open = json!({ "path": path, "mode": mode });
+            let refused = client.try_call("guest-file-open", open);
+            let refused = refused.expect_err(path).desc;
+            let expected =
+                format!("failed to open file '{path}' (mode: '{mode}'): Operation not permitted");
+            assert_eq!(refused, expected);
+        }
+    }
+    // Nothing else there is refused.
+    for (path, mode) in [("/proc/self/maps", "r"), ("/proc/self/comm", "r+")] {
+        client.call("guest-file-open", json!({ "path": path, "mode": mode }));
+    }
 }
 
 #[test]
@@ -613,6 +671,38 @@ fn files_in_a_guest_stuck_full_and_closed_in_the_end() {
     let open = |client: &mut Client, path: &str, mode: &str| {
         client.call("guest-file-open", json!({ "path": path, "mode": mode }))
     };
+
+    // Memory, by whatever name: that of PID 1, of the agent, and of the machine.
+    guest.shell().run(
+        "touch /tmp/one /tmp/own; mount --bind /proc/1/mem /tmp/one; \
+         mount --bind /proc/$(cat /run/agent.pid)/mem /tmp/own; mkdir /tmp/proc; mount -t proc proc /tmp/proc; \
+         mknod /tmp/mem c 1 1; mknod /tmp/kmem c 1 2; mknod /tmp/port c 1 4; mknod /tmp/null c 1 3",
+    );
+    for path in [
+        "/proc/1/mem",
+        "/tmp/one",
+        "/tmp/own",
+        "/tmp/proc/1/mem",
+        "/tmp/proc/self/mem",
+    ]
+    .iter()
+    .chain(&["/tmp/mem", "/tmp/kmem", "/tmp/port"])
+    {
+        for mode in ["r", "r+"] {
+            let open = json!({ "path": path, "mode": mode });
+            let refused = client
+                .try_call("guest-file-open", open)
+                .expect_err(path)
+                .desc;
+            let why = refused.rsplit(": ").next().unwrap_or_default();
+            // Without the device in the kernel there is nothing to open.
+            let none = why == "No such device or address" && path.starts_with("/tmp/");
+            assert!(why == "Operation not permitted" || none, "{refused}");
+        }
+    }
+    let device = open(&mut client, "/tmp/null", "r+");
+    client.call("guest-file-close", json!({ "handle": device }));
+    guest.shell().run("umount /tmp/one /tmp/own /tmp/proc");
 
     // A disk that is full.
     guest

@@ -4,11 +4,15 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::time::Duration;
 
 use gaunt_e2e::agent::Agent;
 use gaunt_e2e::client::{Client, parse, request};
+use gaunt_e2e::scratch::{NOBODY, Scratch, is_root};
 use gaunt_e2e::wait;
 use qapi::Qga;
 use qapi::qga;
@@ -454,6 +458,125 @@ fn it_ends_on_sigterm_and_takes_its_socket_name_again() {
     agent.process().signal(libc::SIGTERM);
     let status = agent.process().wait(wait::ANSWER).expect("its end");
     assert!(status.success(), "{status}");
+}
+
+/// Runs `work` as another user. The system call acts on the thread that makes it, and on no other.
+fn as_user<T: Send>(uid: u32, work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: setresuid takes three numbers and no memory.
+            let done = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+            assert_eq!(done, 0, "setresuid: {}", std::io::Error::last_os_error());
+            work()
+        });
+        thread.join().expect("the thread's end")
+    })
+}
+
+#[test]
+fn the_socket_is_its_owners_and_roots_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| {
+        std::fs::metadata(path)
+            .expect("a file")
+            .permissions()
+            .mode()
+    };
+    for mask in ["000", "022", "0177"] {
+        let agent = Agent::with_umask(mask);
+        assert_eq!(mode(&agent.socket()) & 0o7777, 0o600, "{mask}");
+        assert_eq!(agent.client().get("guest-ping"), json!({}));
+    }
+    if !is_root() {
+        eprintln!("other users: not tested, as only root can become them");
+        return;
+    }
+    const STRANGER: u32 = 4711;
+    let agent = Agent::gaunt(&[]);
+    let path = agent.socket();
+    let directory = path.parent().expect("a directory");
+    std::fs::set_permissions(directory, PermissionsExt::from_mode(0o755)).expect("a mode");
+    let connect = |uid: u32| as_user(uid, || UnixStream::connect(&path));
+    let refused = connect(STRANGER).expect_err("no permission");
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    // Whoever gets past that is asked for.
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).expect("a mode");
+    let mut buffer = [0; 64];
+    for _ in 0..50 {
+        let mut stream = connect(STRANGER).expect("a connection");
+        let _ = stream.write_all(request("guest-ping", &json!({})).as_bytes());
+        stream
+            .set_read_timeout(Some(wait::ANSWER))
+            .expect("a limit");
+        let read = stream.read(&mut buffer);
+        // A request that was never read makes it a reset.
+        let reset = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+        assert!(read.as_ref().is_ok_and(|count| *count == 0) || read.is_err_and(|e| reset(&e)));
+    }
+    for uid in [NOBODY, 0] {
+        let mut stream = connect(uid).expect("a connection");
+        stream
+            .set_read_timeout(Some(wait::ANSWER))
+            .expect("a limit");
+        stream
+            .write_all(request("guest-ping", &json!({})).as_bytes())
+            .expect("written");
+        let count = stream.read(&mut buffer).expect("a reply");
+        assert_eq!(&buffer[..count], b"{\"return\": {}}\n", "{uid}");
+    }
+    let said = agent
+        .log()
+        .matches("a connection of uid 4711 was refused")
+        .count();
+    assert_eq!(said, 1, "{}", agent.log());
+}
+
+#[test]
+fn only_a_socket_makes_room_for_the_socket() {
+    let scratch = Scratch::new();
+    let path = scratch.join("there");
+    let copy = scratch.join("agent");
+    std::fs::copy(gaunt_e2e::agent_binary(), &copy).expect("a copy");
+    let start = |path: &Path| {
+        scratch.give_away();
+        let mut command = std::process::Command::new(&copy);
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+            .args(["-m", "unix-listen", "-t"])
+            .arg(scratch.path());
+        command.arg("-p").arg(path);
+        gaunt_e2e::process::output(&mut command, wait::ANSWER)
+    };
+    let make: [fn(&Path); 3] = [
+        |path| std::fs::write(path, "content").expect("a file"),
+        |path| std::os::unix::fs::symlink("/etc/hostname", path).expect("a link"),
+        |path| std::fs::create_dir(path).expect("a directory"),
+    ];
+    for make in make {
+        make(&path);
+        let before = std::fs::symlink_metadata(&path).expect("it is there").ino();
+        let output = start(&path);
+        assert_eq!(output.status.code(), Some(1));
+        let said = gaunt_e2e::process::text(&output);
+        let expected = format!(
+            "error opening channel '{}': a file that is not a socket is there",
+            path.display()
+        );
+        assert!(said.contains(&expected), "{said}");
+        let after = std::fs::symlink_metadata(&path).expect("it is there").ino();
+        assert_eq!(before, after);
+        let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path));
+    }
+    // Also if there will be no socket, because its name is too long.
+    let long = scratch.join(&"n".repeat(100));
+    drop(UnixListener::bind(&path).expect("a socket"));
+    std::fs::rename(&path, &long).expect("another name");
+    let output = start(&long);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(gaunt_e2e::process::text(&output).contains("File name too long"));
+    assert!(long.exists());
 }
 
 #[test]
