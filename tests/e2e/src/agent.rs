@@ -40,7 +40,8 @@ impl Agent {
     /// Starts gaunt with an umask of its own, in octal.
     pub fn with_umask(mask: &str) -> Agent {
         let script = format!("umask {mask}; exec \"$@\"");
-        Agent::start(&["/bin/sh", "-c", &script, "sh"], &agent_binary(), &[])
+        let by = ["/bin/sh", "-c", &script, "sh"].map(str::to_owned);
+        Agent::start(&by, &agent_binary(), &[])
     }
 
     /// Starts gaunt under callgrind, which counts its instructions.
