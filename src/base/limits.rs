@@ -59,6 +59,28 @@ pub const DIRECTORY_BYTES: usize = 16 << 20;
 /// The list of mounted file systems, in bytes: tens of thousands of them.
 pub const MOUNT_LIST_BYTES: usize = 16 << 20;
 
+/// How often a path of the mount table is tried, one try after the other, for a file system that no
+/// mount led to. A user who exchanges the names of directories on the path, as fast as the kernel
+/// does that, has half of all tries come at a wrong moment, and no moment lasts for ten.
+pub const PATH_TRIES: u32 = 32;
+
+/// How often paths of one such file system are tried in all. Then the table has been read anew 32
+/// times, if it is mounted once. Of ten thousand freezes one fails if the directory gets another of a
+/// thousand names each time, and none was seen to fail with a hundred.
+pub const SEARCH_TRIES: u32 = 32 * PATH_TRIES;
+
+/// How often the table is read anew while the paths of such a file system stay the same. They are then
+/// covered for good: a user who exchanges two names has the path differ every other time.
+pub const SAME_PATHS: u32 = 4;
+
+/// File systems that one command searches for like that. A guest has few that are hidden for good;
+/// without a limit a thousand of them would take seconds.
+pub const MOUNT_SEARCHES: u32 = 8;
+
+/// File systems that a thaw remembers it has thawed, so that it does not open each of thousands of
+/// bind mounts. It borrows no memory, so they are few; what it forgets it only thaws again.
+pub const REACHED_DEVICES: usize = 64;
+
 /// A part of the kernel's list of network interfaces or addresses, in bytes. The kernel fits a part to
 /// the buffer it is read into, but makes none larger than 32 KiB unless virtual functions are asked for
 /// too. The room counts, because the description of one interface is never divided.

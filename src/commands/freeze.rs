@@ -5,17 +5,26 @@
 //! `state::freeze`; here is what the children do. From before the first freeze on they borrow no
 //! memory and write nothing: the list is made first, pages are locked (a fork does not inherit that).
 //!
+//! What is counted as frozen is frozen: `probe::mounts` proves that what is opened lies on the file
+//! system meant, and finds another mount of it where the first one is covered. A file system that no
+//! mount leads to is an error, and whatever was frozen before it is thawed.
+//!
+//! A thaw goes by the mounts, too. If one leads nowhere while something is frozen, that may be what is
+//! frozen, covered since: the kernel is then told to thaw all there is (SysRq-J), and the log says so.
+//!
 //! Differences from qemu-ga: a freeze that nobody thaws is thawed by the agent at its deadline, and
-//! the thaw that comes late answers 0; a freeze that takes longer than that is given up.
+//! the thaw that comes late answers 0; a freeze that takes longer than that is given up; a covered
+//! mount point is not taken for what lies below, nor passed over.
 
-use super::{MOUNT_POINTS, Outcome, Own, Slow, no_mount_table};
+use super::{ELSEWHERE, MOUNT_POINTS, Outcome, Own, Slow, no_mount_table};
+use crate::base::path::Path;
 use crate::base::texts::Phrase;
-use crate::probe::mounts::{self, Mounts};
+use crate::probe::mounts::{self, FileSystem, Miss, Mounts, Searches};
 use crate::state::State;
 use crate::state::freeze::Event;
 use crate::sys::log::Level;
 use crate::sys::root::Root;
-use crate::sys::{AsFd, Errno, OwnedFd, fsctl, mem, number};
+use crate::sys::{AsFd, Errno, fsctl, mem, number, power};
 use crate::wire::args::{Args, place};
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
@@ -49,6 +58,12 @@ pub const LATE_THAW: Own = Own {
 const SOMETHING: u8 = 1;
 const NOTHING: u8 = 0;
 
+/// Whether a thawing child has reached every file system; if not, whether the kernel took the order
+/// to thaw them all.
+const ALL_REACHED: u8 = 0;
+const KERNEL_TOLD: u8 = 1;
+const SOME_MISSED: u8 = 2;
+
 /// Says what the agent knows; the kernel has no way to ask.
 pub(super) fn status(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let frozen = state.freeze.is_frozen();
@@ -66,29 +81,34 @@ fn begin_freeze(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<()
 fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     // Without the privilege to lock, a freeze is better than none.
     let _ = mem::lock_pages();
-    let mut mounts = Mounts::default();
-    if mounts.read(&state.root).is_err() {
+    let Ok(mounts) = Mounts::read(&state.root) else {
         return Err(no_mount_table(reply));
-    }
+    };
     let chosen = args.value(const { place(MOUNT_POINTS, "mountpoints") });
     state.freeze.make_marker();
+    let mut searches = Searches::new();
     let mut count = 0;
-    for mount in mounts.backward() {
-        if !chosen.is_none_or(|chosen| names(chosen, mount.mount_point)) {
+    for fs in mounts.backward() {
+        let mut room = Path::new();
+        let mount_point = fs.mount_point(&mut room);
+        if !chosen.is_none_or(|chosen| names(chosen, mount_point)) {
             continue;
         }
-        let (what, done) = match state.root.mount_point(mount.mount_point) {
-            Ok(inside) => (Phrase::CannotFreeze, freeze_one(&inside)),
-            Err(errno) => (Phrase::CannotOpen, Err(errno)),
-        };
-        match done {
-            Ok(frozen) => count += frozen,
-            Err(errno) => {
-                // Whatever is frozen by now must not stay so; that fails like the freeze did.
-                if thaw_all(&state.root).is_ok() {
-                    state.freeze.remove_marker();
-                }
-                return Err(reply.say(what, &[mount.mount_point], number(errno)));
+        match freeze_one(&state.root, &fs, &mut searches) {
+            Ok(frozen) => count += i64::from(frozen),
+            Err(why) => {
+                undo(state, count);
+                return Err(match why {
+                    Why::Hidden => {
+                        reply.refuse(&[b"failed to open ", mount_point, b": ", ELSEWHERE], 0)
+                    }
+                    Why::Open(errno) => {
+                        reply.say(Phrase::CannotOpen, &[mount_point], number(errno))
+                    }
+                    Why::Freeze(errno) => {
+                        reply.say(Phrase::CannotFreeze, &[mount_point], number(errno))
+                    }
+                });
             }
         }
     }
@@ -106,12 +126,40 @@ fn names(chosen: Json<'_>, mount_point: &[u8]) -> bool {
     names.any(|name| name.bytes().eq(mount_point.iter().copied()))
 }
 
-/// Freezes one file system; gives how many that were: none if it cannot be, or is already.
-fn freeze_one(inside: &OwnedFd) -> Result<i64, Errno> {
+/// Why a file system could not be frozen.
+enum Why {
+    /// No mount of it could be opened.
+    Open(Errno),
+    /// All paths to it lead elsewhere.
+    Hidden,
+    /// The kernel refused.
+    Freeze(Errno),
+}
+
+/// Freezes one file system. Gives whether that was done: not if its type cannot be frozen, if it is
+/// frozen already, or if it is not mounted any more.
+fn freeze_one(root: &Root, fs: &FileSystem<'_>, searches: &mut Searches) -> Result<bool, Why> {
+    let opened = fs.open(root, searches).map_err(|miss| match miss {
+        Miss::Errno(errno) => Why::Open(errno),
+        Miss::Elsewhere => Why::Hidden,
+    })?;
+    let Some(inside) = opened else {
+        return Ok(false);
+    };
     match fsctl::freeze(inside.as_fd()) {
-        Ok(()) => Ok(1),
-        Err(Errno::OPNOTSUPP | Errno::BUSY) => Ok(0),
-        Err(errno) => Err(errno),
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::BUSY) => Ok(false),
+        Err(errno) => Err(Why::Freeze(errno)),
+    }
+}
+
+/// Thaws what a freeze that fails has frozen so far: so many file systems.
+fn undo(state: &State, count: i64) {
+    if let Ok(thawed) = thaw_all(&state.root) {
+        if thawed.count < count {
+            let _ = power::thaw_all(&state.root);
+        }
+        state.freeze.remove_marker();
     }
 }
 
@@ -131,31 +179,44 @@ fn begin_thaw(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), 
 
 fn thaw(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let _ = mem::lock_pages();
-    match thaw_all(&state.root) {
-        Ok(count) => {
-            state.freeze.remove_marker();
-            reply.value().int(count);
-            Ok(0)
-        }
-        Err(_) => Err(no_mount_table(reply)),
+    let Ok(thawed) = thaw_all(&state.root) else {
+        return Err(no_mount_table(reply));
+    };
+    // What cannot be reached may be frozen, if anything is.
+    let mut found = ALL_REACHED;
+    if thawed.missed != 0 && state.freeze.is_frozen() {
+        found = match power::thaw_all(&state.root) {
+            Ok(()) => KERNEL_TOLD,
+            Err(_) => SOME_MISSED,
+        };
     }
+    state.freeze.remove_marker();
+    reply.value().int(thawed.count);
+    Ok(found)
 }
 
-/// Thaws every file system, however often it was frozen; gives how many there were.
-fn thaw_all(root: &Root) -> Result<i64, Errno> {
+/// What a thaw came to.
+struct Thawed {
+    /// How many file systems it thawed.
+    count: i64,
+    /// How many mounts it could not reach.
+    missed: u32,
+}
+
+/// Thaws every file system that can be reached, however often it was frozen.
+fn thaw_all(root: &Root) -> Result<Thawed, Errno> {
     let mut count = 0;
-    mounts::each(root, &mut |mount| {
-        if let Ok(inside) = root.mount_point(mount.mount_point) {
-            let mut thawed = false;
-            while fsctl::thaw(inside.as_fd()).is_ok() {
-                thawed = true;
-            }
-            // A second mount of the same file system finds it thawed already.
-            count += i64::from(thawed);
+    let missed = mounts::reach_all(root, &mut Searches::new(), &mut |place| {
+        let inside = place.open(root)?;
+        let mut thawed = false;
+        while fsctl::thaw(inside.as_fd()).is_ok() {
+            thawed = true;
         }
-        true
+        // By a second mount the same file system is found thawed already.
+        count += i64::from(thawed);
+        Ok(())
     })?;
-    Ok(count)
+    Ok(Thawed { count, missed })
 }
 
 fn end_thaw(state: &mut State, outcome: Outcome) {
@@ -165,6 +226,16 @@ fn end_thaw(state: &mut State, outcome: Outcome) {
         Outcome::Lost => Event::Lost,
     };
     state.freeze.note(event, &mut state.log);
+    let said: &[u8] = match outcome {
+        Outcome::Replied(KERNEL_TOLD) => {
+            b"a mounted file system could not be reached to thaw it: the kernel was told to thaw all"
+        }
+        Outcome::Replied(SOME_MISSED) => {
+            b"a mounted file system could not be reached to thaw it, and may still be frozen"
+        }
+        _ => return,
+    };
+    state.log.line(Level::Error, &[said]);
 }
 
 fn end_late_thaw(state: &mut State, outcome: Outcome) {

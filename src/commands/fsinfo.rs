@@ -3,7 +3,8 @@
 //! Listed are the file systems of `probe::mounts`, in the reverse order of the mount table, as
 //! libvirt expects them. A device that is not in sysfs (in a container) goes by its numbers.
 //!
-//! Differences from qemu-ga: what cannot be found out about one device leaves its list of disks
+//! Differences from qemu-ga: a file system whose mount points all lead elsewhere has no sizes, where
+//! qemu-ga has those of what covers it; what cannot be found out about one device leaves its list of disks
 //! empty or shorter and fails nothing; disks of one file system come in the reverse order of their names;
 //! those of `parse::sysfs_disk`, `probe::block` (arrays with partitions, NVMe multipath) and
 //! `probe::serial` (serial numbers without udev).
@@ -14,10 +15,10 @@ use super::{Work, no_mount_table, put_address};
 use crate::base::path::Path;
 use crate::base::texts::Name;
 use crate::probe::block::{Devices, last_component, numbered};
-use crate::probe::mounts::{Mount, Mounts};
+use crate::probe::mounts::{FileSystem, Mounts, Searches};
 use crate::state::State;
 use crate::sys::mount::usage;
-use crate::sys::root::{Root, relative};
+use crate::sys::root::Root;
 use crate::wire::args::Args;
 use crate::wire::emit::Object;
 use crate::wire::reply::{Failed, Reply};
@@ -30,15 +31,15 @@ fn get_fsinfo(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<
 }
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let mut mounts = Mounts::default();
-    if mounts.read(root).is_err() {
+    let Ok(mounts) = Mounts::read(root) else {
         return Err(no_mount_table(reply));
-    }
+    };
     let mut devices = Devices::new(root);
+    let mut searches = Searches::new();
     let mut list = reply.list();
-    for mount in mounts.backward() {
+    for fs in mounts.backward() {
         let mut object = list.object();
-        describe(root, &mut devices, &mount, &mut object);
+        describe(root, &mut devices, &fs, &mut searches, &mut object);
         object.end();
     }
     list.end();
@@ -49,15 +50,23 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
 fn describe(
     root: &Root,
     devices: &mut Devices<'_>,
-    mount: &Mount<'_>,
+    fs: &FileSystem<'_>,
+    searches: &mut Searches,
     object: &mut Object<'_, '_>,
 ) {
+    let (major, minor) = fs.device(root);
     let mut device = Path::new();
-    let is_known = numbered(root, mount.major, mount.minor, &mut device);
+    let is_known = numbered(root, major, minor, &mut device);
     object.text(Name::Name, last_component(&device));
-    object.text(Name::Mountpoint, mount.mount_point);
-    object.text(Name::Type, mount.kind);
-    if let Ok(usage) = usage(root, &Path::of(&[relative(mount.mount_point)])) {
+    object.text(Name::Mountpoint, fs.mount_point(&mut Path::new()));
+    object.text(Name::Type, fs.kind());
+    // A mount point that leads elsewhere must not be taken for this file system: no sizes then.
+    let mut found = None;
+    let _ = fs.reach(root, searches, &mut |place| {
+        found = Some(usage(place)?);
+        Ok(())
+    });
+    if let Some(usage) = found {
         const NAMES: Name = Name::Sizes;
         let sizes = [usage.used, usage.total, usage.total_privileged];
         object.numbers(NAMES, &sizes);
@@ -75,6 +84,7 @@ mod tests {
     use crate::base::store::Store;
     use crate::probe::block::testing::Tree;
     use crate::sys::mem::Buffer;
+    use crate::sys::place::Place;
 
     fn reply(root: &Root) -> String {
         let mut out = Buffer::growing(1 << 22);
@@ -172,20 +182,35 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_told_together_where_the_mount_point_can_be_reached() {
-        let table = one_mount("254:1", "ext4");
+    fn sizes_are_told_together_where_the_file_system_can_be_reached() {
         let tree = Tree::new(
             "fsinfo-sizes",
-            &[("proc/self/mountinfo", &table), ("a/b/file", "")],
+            &[("proc/self/mountinfo", ""), ("a/b/x", "")],
         );
-        let usage = usage(&tree.root, &Path::of(&[b"a/b"])).unwrap();
-        let reply = elements(&tree.root);
+        let here = Place::find(&tree.root, b"a/b", &mut |_| true).unwrap();
+        let (major, minor) = here.device;
+        if major == 0 {
+            eprintln!("untested: the temporary directory is on no block device");
+            return;
+        }
+        let set = |device: &str| {
+            tree.write("proc/self/mountinfo", &one_mount(device, "ext4"));
+            elements(&tree.root)
+        };
+        let reply = set(&format!("{major}:{minor}"));
         // Others use the disk this is on meanwhile; its size stays.
-        let total = format!(r#""total-bytes-privileged": {}, "#, usage.total_privileged);
+        let total = usage(&here).unwrap().total_privileged;
+        let total = format!(r#""total-bytes-privileged": {total}, "#);
         assert!(reply.contains(&total), "{reply}");
         for member in ["\"used-bytes\": ", "\"total-bytes\": "] {
             assert!(reply.contains(member), "{reply}");
         }
+        // Another file system is mounted there.
+        let reply = set("254:77");
+        assert!(
+            reply.contains("254:77") && !reply.contains("-bytes"),
+            "{reply}"
+        );
     }
 
     #[test]

@@ -1,58 +1,76 @@
 //! guest-fstrim: tells devices which blocks are unused.
 //!
 //! Each file system succeeds or fails by itself; the command as a whole fails only without a mount
-//! table. Difference from qemu-ga: file systems are trimmed in the order they are reported in, the
-//! reverse of the mount table's.
+//! table. Differences from qemu-ga: file systems are trimmed in the order they are reported in, the
+//! reverse of the mount table's; a mount point that leads elsewhere is not trimmed for what it hides.
 
-use super::{MINIMUM, Work, no_mount_table};
-use crate::base::errno;
+use super::{ELSEWHERE, MINIMUM, Work, no_mount_table};
+use crate::base::errno::{self, Text};
+use crate::base::path::Path;
 use crate::base::texts::Name;
-use crate::probe::mounts::Mounts;
+use crate::probe::mounts::{FileSystem, Miss, Mounts, Searches};
 use crate::state::State;
-use crate::sys::{AsFd, Errno, fsctl, number};
+use crate::sys::fsctl::{self, Trimmed};
+use crate::sys::root::Root;
+use crate::sys::{AsFd, Errno, number};
 use crate::wire::args::{Args, place};
 use crate::wire::reply::{Failed, Reply};
-
-/// No error number: one without a text.
-const NO_WORDS: i32 = -1;
 
 /// Trims all file systems.
 pub(super) const FSTRIM: Work = fstrim;
 
 fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let mut mounts = Mounts::default();
-    if mounts.read(&state.root).is_err() {
+    let Ok(mounts) = Mounts::read(&state.root) else {
         return Err(no_mount_table(reply));
-    }
+    };
     // A negative minimum wraps, as it does on its way through qemu-ga.
     let minimum = args
         .int(const { place(MINIMUM, "minimum") })
         .unwrap_or(0)
         .cast_unsigned();
+    let mut searches = Searches::new();
     let mut object = reply.object();
     let mut list = object.list(Name::Paths);
-    for mount in mounts.backward() {
+    for fs in mounts.backward() {
         let mut path = list.object();
-        path.text(Name::Path, mount.mount_point);
-        let done = match state.root.mount_point(mount.mount_point) {
-            Ok(inside) => match fsctl::trim(inside.as_fd(), minimum) {
-                Ok(trimmed) => {
-                    let trimmed = [trimmed.bytes, trimmed.minimum];
-                    path.numbers_as(Name::TrimmedMinimum, "", true, &trimmed);
-                    Ok(())
-                }
-                Err(Errno::NOTTY | Errno::OPNOTSUPP) => Err(("trim not supported", NO_WORDS)),
-                Err(errno) => Err(("failed to trim: ", number(errno))),
-            },
-            Err(errno) => Err(("failed to open: ", number(errno))),
-        };
-        if let Err((what, errno)) = done {
-            let error = path.member(Name::Error);
-            error.text_in(&[what.as_bytes(), &errno::text(errno)]);
+        path.text(Name::Path, fs.mount_point(&mut Path::new()));
+        match trim(&state.root, &fs, &mut searches, minimum) {
+            Ok(trimmed) => {
+                let trimmed = [trimmed.bytes, trimmed.minimum];
+                path.numbers_as(Name::TrimmedMinimum, "", true, &trimmed);
+            }
+            Err((what, why)) => {
+                let error = path.member(Name::Error);
+                let why = why.map_or_else(Text::new, said_of);
+                error.text_in(&[what.as_bytes(), &why]);
+            }
         }
         path.end();
     }
     list.end();
     object.end();
     Ok(0)
+}
+
+/// Trims one file system; an error is what failed and why.
+fn trim(
+    root: &Root,
+    fs: &FileSystem<'_>,
+    searches: &mut Searches,
+    minimum: u64,
+) -> Result<Trimmed, (&'static str, Option<Miss>)> {
+    let opened = fs.open(root, searches);
+    let inside = opened.and_then(|inside| inside.ok_or(Miss::Errno(Errno::NOENT)));
+    let inside = inside.map_err(|miss| ("failed to open: ", Some(miss)))?;
+    fsctl::trim(inside.as_fd(), minimum).map_err(|errno| match errno {
+        Errno::NOTTY | Errno::OPNOTSUPP => ("trim not supported", None),
+        errno => ("failed to trim: ", Some(Miss::Errno(errno))),
+    })
+}
+
+fn said_of(miss: Miss) -> Text {
+    match miss {
+        Miss::Errno(errno) => errno::text(number(errno)),
+        Miss::Elsewhere => Text::from_slice(ELSEWHERE).unwrap_or_default(),
+    }
 }

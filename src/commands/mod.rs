@@ -89,6 +89,9 @@ fn no_mount_table(reply: &mut Reply<'_>) -> Failed {
     reply.say_only(Phrase::NoMountTable)
 }
 
+/// Why a mount could not be reached whose path leads to another file system.
+const ELSEWHERE: &[u8] = b"the path leads to another file system";
+
 /// An error of this phrase and the words for an error number.
 #[inline(never)]
 fn cannot(reply: &mut Reply<'_>, what: Phrase, errno: Errno) -> Failed {

@@ -8,11 +8,15 @@
 //! Choosing local file systems is `probe::mounts`.
 
 use super::split_once;
-use crate::base::text::{cut, parse_u32};
+use crate::base::text::{cut, parse_u32, parse_u64};
 
 /// One mount: what of its line anybody asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mount<'a> {
+    /// The number of the mount. It goes to another mount once this one is gone.
+    pub number: u64,
+    /// That of the mount it lies in.
+    pub parent: u64,
     /// Major device number (0: no block device).
     pub major: u32,
     /// Minor device number.
@@ -30,8 +34,8 @@ pub fn parse(line: &[u8]) -> Option<Mount<'_>> {
     let mut rest = line;
     // The numbers of the mount and of its parent, the device, what of it is mounted, where, its options,
     // and any number of fields up to a dash.
-    cut(&mut rest, b' ');
-    cut(&mut rest, b' ');
+    let number = parse_u64(cut(&mut rest, b' '))?;
+    let parent = parse_u64(cut(&mut rest, b' '))?;
     let (major, minor) = device(cut(&mut rest, b' '))?;
     cut(&mut rest, b' ');
     let mount_point = cut(&mut rest, b' ');
@@ -48,6 +52,8 @@ pub fn parse(line: &[u8]) -> Option<Mount<'_>> {
         return None;
     }
     Some(Mount {
+        number,
+        parent,
         major,
         minor,
         mount_point,
@@ -109,6 +115,7 @@ mod tests {
         let line =
             b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
         let mount = parse(line).unwrap();
+        assert_eq!((mount.number, mount.parent), (36, 35));
         assert_eq!((mount.major, mount.minor), (98, 0));
         assert_eq!(mount.mount_point, b"/mnt2");
         assert_eq!(mount.kind, b"ext3");
@@ -154,6 +161,8 @@ mod tests {
         for line in [
             &b""[..],
             b"1",
+            b"x 2 8:1 / / rw - ext4 /dev/sda1 rw",
+            b"1  8:1 / / rw - ext4 /dev/sda1 rw",
             b"1 2 x8:1 / / rw - ext4 /dev/sda1 rw",
             b"1 2 8 / / rw - ext4 /dev/sda1 rw",
             b"1 2 8: / / rw - ext4 /dev/sda1 rw",

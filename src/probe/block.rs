@@ -413,6 +413,11 @@ pub(crate) mod testing {
             let root = Root::open(&root).unwrap();
             Self { path, root }
         }
+
+        /// Replaces a file.
+        pub(crate) fn write(&self, file: &str, content: &str) {
+            std::fs::write(self.path.join(file), content).unwrap();
+        }
     }
 
     /// Undoes `\n`, `\t`, `\xNN` and `\\`.

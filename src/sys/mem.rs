@@ -107,12 +107,16 @@ impl Buffer {
     /// Appends the rest of a file; [`Errno::FBIG`] if that fills the buffer.
     #[inline(never)]
     pub fn read(&mut self, file: &OwnedFd) -> Result<(), Errno> {
-        // Reading into no room at all looks like the end of the file.
-        while let Read::Bytes(count) = stream::read(file, self.free())? {
+        loop {
+            if self.free().is_empty() && self.reserve(1).is_err() {
+                self.full = true;
+                return self.whole();
+            }
+            let Read::Bytes(count) = stream::read(file, self.free())? else {
+                return self.whole();
+            };
             self.end += count;
         }
-        self.full |= self.end == self.cap;
-        self.whole()
     }
 
     /// [`Errno::FBIG`] if something did not fit.
@@ -177,13 +181,14 @@ impl Buffer {
         }
     }
 
-    /// The room behind what is stored.
+    /// The room behind what is stored, as far as the cap allows.
     fn free(&mut self) -> &mut [u8] {
+        let len = self.room.len.min(self.cap).saturating_sub(self.end);
         // SAFETY: the room is readable and writable over its whole length, what is stored ends within
         // it, and `&mut self` makes this the only reference to it.
         unsafe {
             let start = self.room.start.add(self.end);
-            core::slice::from_raw_parts_mut(start.as_ptr(), self.room.len - self.end)
+            core::slice::from_raw_parts_mut(start.as_ptr(), len)
         }
     }
 
@@ -429,6 +434,29 @@ mod tests {
         };
         assert_eq!(read(10), Ok(&[b'x'; 9][..]));
         assert_eq!(read(9), Err(Errno::FBIG));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_read_into_a_buffer_that_grows() {
+        let path = std::env::temp_dir().join(format!("gaunt-grow-{}", std::process::id()));
+        let content: Vec<u8> = (0..200_000u32).map(|number| number as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let read = |cap| {
+            let flags = rustix::fs::OFlags::RDONLY;
+            let file =
+                rustix::fs::open(path.to_str().unwrap(), flags, rustix::fs::Mode::empty()).unwrap();
+            let mut buffer = Buffer::growing(cap);
+            buffer.append(b"before").unwrap();
+            let done = buffer.read(&file);
+            (
+                done,
+                buffer.bytes().strip_prefix(b"before") == Some(&content),
+            )
+        };
+        assert_eq!(read(1 << 20), (Ok(()), true));
+        assert_eq!(read(200_007), (Ok(()), true));
+        assert_eq!(read(200_005).0, Err(Errno::FBIG));
         std::fs::remove_file(path).unwrap();
     }
 

@@ -17,6 +17,7 @@ pub mod mem;
 pub mod mount;
 pub mod netlink;
 pub mod nvme;
+pub mod place;
 pub mod poll;
 pub mod power;
 pub mod process;

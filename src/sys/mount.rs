@@ -2,14 +2,12 @@
 #![allow(unsafe_code)]
 
 use core::ffi::CStr;
-use core::mem::MaybeUninit;
 
-use linux_raw_sys::general::{AT_EMPTY_PATH, STATX_ATTR_MOUNT_ROOT, statx};
-use rustix::fd::AsRawFd;
 use rustix::fs::{OFlags, fstatvfs};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use super::place::Place;
 use super::raw;
 use super::root::Root;
 use crate::base::limits::PATH_BYTES;
@@ -56,25 +54,8 @@ pub fn mount(strings: &Strings<'_>, flags: u32) -> Result<(), Errno> {
 /// Whether something is mounted at this name itself. Kernels before 5.8 do not tell.
 pub fn is_mount_point(root: &Root, name: &[u8]) -> bool {
     let place = root.place_at(&[name], OFlags::empty());
-    place.is_ok_and(|place| {
-        // By the bare call: rustix first finds out whether there is statx at all. Here it tells by
-        // filling nothing in.
-        let mut found = MaybeUninit::<statx>::zeroed();
-        // SAFETY: statx reads the empty string and writes one struct statx, which is ours and
-        // outlives the call, or nothing.
-        let _ = unsafe {
-            let name = c"".as_ptr().expose_provenance();
-            let found = found.as_mut_ptr().expose_provenance();
-            let place = place.as_raw_fd() as usize;
-            raw::call(
-                libc::SYS_statx,
-                [place, name, AT_EMPTY_PATH as usize, 0, found],
-            )
-        };
-        // SAFETY: the kernel filled it in, or it is all zeros; either is valid for plain numbers.
-        let found = unsafe { found.assume_init() };
-        found.stx_attributes & u64::from(STATX_ATTR_MOUNT_ROOT) != 0
-    })
+    let place = place.and_then(|place| Place::of(root, place));
+    place.is_ok_and(|place| place.is_mount_point)
 }
 
 /// Unmounts what is mounted at `target`, if nobody uses it.
@@ -98,10 +79,9 @@ pub struct Usage {
     pub total_privileged: u64,
 }
 
-/// How full the file system at `path` below `root` is. May wait for the file system.
-pub fn usage(root: &Root, path: &Path) -> Result<Usage, Errno> {
-    let place = root.place_at(&[path.as_bytes()], OFlags::empty())?;
-    let stat = fstatvfs(&place)?;
+/// How full the file system is that a place lies on. May wait for the file system.
+pub fn usage(place: &Place) -> Result<Usage, Errno> {
+    let stat = fstatvfs(place)?;
     let [blocks, free, available] = [stat.f_blocks, stat.f_bfree, stat.f_bavail];
     Ok(Usage::of(blocks, free, available, stat.f_frsize))
 }

@@ -48,9 +48,17 @@ pub fn soften_ctrl_alt_del() -> Result<(), Errno> {
 /// Has the kernel make all file systems on disks read-only, whoever writes to them; it goes on with
 /// that after this has returned. Kernels without SysRq cannot.
 pub fn force_read_only(root: &Root) -> Result<(), Errno> {
-    let trigger = root.for_writing(&[b"proc/sysrq-trigger"])?;
-    rustix::io::write(trigger, b"u").map(|_| ())
+    root.tell(SYSRQ, b"u")
 }
+
+/// Has the kernel thaw all file systems, mounted where nobody can reach them or not at all; it goes on
+/// with that after this has returned. It also thaws the device of a file system, which device-mapper
+/// may have frozen to take a snapshot. Kernels without SysRq cannot.
+pub fn thaw_all(root: &Root) -> Result<(), Errno> {
+    root.tell(SYSRQ, b"j")
+}
+
+const SYSRQ: &[&[u8]] = &[b"proc/sysrq-trigger"];
 
 /// Writes `text` at once into the FIFO at `path`, never waiting.
 ///

@@ -102,12 +102,6 @@ impl Root {
         self.with_at(name, OFlags::DIRECTORY, 0).map(Self)
     }
 
-    /// Opens a mount point, written from the root, as qemu-ga does: O_RDONLY and O_CLOEXEC alone.
-    #[inline(never)]
-    pub fn mount_point(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
-        self.with_at(&[relative(path)], OFlags::RDONLY, 0)
-    }
-
     /// Opens a character device for both directions, never waiting on it.
     #[inline(never)]
     pub fn open_port(&self, name: &[&[u8]]) -> Result<OwnedFd, Errno> {
@@ -299,6 +293,17 @@ impl Root {
         name: &[&[u8]],
         each: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<(), Errno> {
+        self.beginnings_at(name, &mut |line, is_whole| !is_whole || each(line))
+    }
+
+    /// As [`Root::lines_at`], but of what is longer than [`LINE_BYTES`] `each` gets so many bytes, and
+    /// false for not being whole.
+    #[inline(never)]
+    pub fn beginnings_at(
+        &self,
+        name: &[&[u8]],
+        each: &mut dyn FnMut(&[u8], bool) -> bool,
+    ) -> Result<(), Errno> {
         let file = self.file_at(name)?;
         let mut buffer = [0; LINE_BYTES];
         let (mut held, mut too_long) = (0, false);
@@ -311,13 +316,13 @@ impl Root {
             while let Some(len) = rest.iter().position(|byte| *byte == b'\n') {
                 let (line, behind) = rest.split_at(len);
                 rest = behind.get(1..).unwrap_or_default();
-                if !core::mem::take(&mut too_long) && !each(line) {
+                if !core::mem::take(&mut too_long) && !each(line, true) {
                     return Ok(());
                 }
             }
             if count == 0 {
                 if !rest.is_empty() && !too_long {
-                    each(rest);
+                    each(rest, true);
                 }
                 return Ok(());
             }
@@ -325,7 +330,10 @@ impl Root {
             held = rest.len();
             buffer.copy_within(end - held..end, 0);
             if held == LINE_BYTES {
-                (held, too_long) = (0, true);
+                if !core::mem::replace(&mut too_long, true) && !each(&buffer, false) {
+                    return Ok(());
+                }
+                held = 0;
             }
         }
     }
@@ -379,6 +387,13 @@ mod tests {
             true
         };
         root.lines(&Path::of(&[b"f"]), each).unwrap();
+        let mut cut = Vec::new();
+        let each = &mut |line: &[u8], is_whole: bool| {
+            cut.extend((!is_whole).then(|| line.to_vec()));
+            true
+        };
+        root.beginnings_at(&[b"f"], each).unwrap();
+        assert_eq!(cut, [[b'x'; LINE_BYTES]]);
         assert_eq!(
             seen.len(),
             5,

@@ -14,6 +14,8 @@ pub enum Fs {
     Ext4,
     /// XFS, of 320 MiB: it refuses to be smaller than 300.
     Xfs,
+    /// btrfs, of 128 MiB: it refuses to be smaller than 109.
+    Btrfs,
     /// None: 16 MiB of zeros.
     None,
 }
@@ -23,6 +25,7 @@ pub fn raw(path: &Path, fs: Fs) {
     let mib: u64 = match fs {
         Fs::Ext4 => 64,
         Fs::Xfs => 320,
+        Fs::Btrfs => 128,
         Fs::None => 16,
     };
     let file = File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -43,6 +46,12 @@ pub fn raw(path: &Path, fs: Fs) {
         Fs::Xfs => run(
             Command::new(program("mkfs.xfs", "xfsprogs"))
                 .args(["-q", "-f", "-K"])
+                .arg(path),
+            ANSWER,
+        ),
+        Fs::Btrfs => run(
+            Command::new(program("mkfs.btrfs", "btrfs-progs"))
+                .args(["-q", "-K"])
                 .arg(path),
             ANSWER,
         ),

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{Client, request};
@@ -15,9 +14,8 @@ use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Guest, Image, Machine};
 use gaunt_e2e::modules::Modules;
-use gaunt_e2e::process::{program, run};
+use gaunt_e2e::process::program;
 use gaunt_e2e::scratch::Scratch;
-use gaunt_e2e::wait;
 use serde_json::{Value, json};
 
 const COMMANDS: [&str; 4] = [
@@ -94,11 +92,6 @@ fn disks_of_every_kind_are_the_same() {
     let modules = Modules::of(&["ata_piix", "raid1", "btrfs"]);
     let four = scratch.join("four.raw");
     four_partitions(&four);
-    let btrfs = scratch.join("btrfs.raw");
-    let file = std::fs::File::create(&btrfs).expect("an image");
-    file.set_len(128 << 20).expect("a sparse file");
-    let mkfs = program("mkfs.btrfs", "btrfs-progs");
-    run(Command::new(mkfs).arg("-q").arg(&btrfs), wait::ANSWER);
     let mut guest = Machine::new(Image::Busybox)
         .overlay(&modules.put(archive).finish())
         .reference()
@@ -111,7 +104,7 @@ fn disks_of_every_kind_are_the_same() {
         .disk(&four)
         .disk(&image("f.raw", Fs::None))
         .disk(&image("g.raw", Fs::None))
-        .disk(&btrfs)
+        .disk(&image("btrfs.raw", Fs::Btrfs))
         .qemu(&["-device", "virtio-scsi-pci,id=scsi"])
         .disk_as(
             &image("0-0.raw", Fs::Ext4),
