@@ -8,13 +8,18 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gaunt_e2e::checks::Checks;
+use gaunt_e2e::client::request;
 use gaunt_e2e::disk;
 use gaunt_e2e::guest::{Image, Machine};
 use gaunt_e2e::libvirt::{DOMAIN, Libvirt};
-use gaunt_e2e::process::{output, program, run};
+use gaunt_e2e::process::{output, program, run, text};
 use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::shell::GuestShell;
 use gaunt_e2e::wait;
+use serde_json::{Value, json};
+
+/// What the agent's replies that are lists may have at most, `REPLY_LIST_BYTES` in its sources.
+const REPLY_LIST_BYTES: usize = (10 << 20) - 4096;
 
 /// Long enough for a write that is not blocked to get through.
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -87,6 +92,34 @@ fn every_command_of_virsh_that_needs_an_agent() {
             "{said}"
         );
         "replies and errors arrive".into()
+    });
+    checks.run("a reply as long as that of a list may be", || {
+        let ask = |request: &str| {
+            libvirt.virsh(&["qemu-agent-command", DOMAIN, "--timeout", "60", request])
+        };
+        // What stands around the text of the bytes takes less than 200.
+        let count = (REPLY_LIST_BYTES - 200) / 4 * 3;
+        let program = json!({
+            "path": "/bin/busybox", "capture-output": "stdout",
+            "arg": ["dd", "if=/dev/zero", format!("bs={count}"), "count=1"],
+        });
+        let started = ask(&request("guest-exec", &program));
+        let started: Value = serde_json::from_slice(&started.stdout).expect("JSON");
+        let status = json!({ "pid": started["return"]["pid"] });
+        let status = request("guest-exec-status", &status);
+        let ended = wait::until(wait::ANSWER, || {
+            let ended = ask(&status);
+            let runs = String::from_utf8_lossy(&ended.stdout).contains(r#""exited":false"#);
+            (!runs).then_some(ended)
+        });
+        // libvirt's daemon takes it, though virsh has no room for it: 4 MiB in libvirt 9.
+        let said = text(&ended.expect("dd ends"));
+        assert!(
+            said.contains(r#""exited":true"#) || said.contains("encode message payload"),
+            "{said:.500}"
+        );
+        libvirt.ok(&["qemu-agent-command", DOMAIN, r#"{"execute":"guest-ping"}"#]);
+        format!("{count} bytes in base64")
     });
     checks.run("domfsinfo", || {
         let text = libvirt.ok(&["domfsinfo", DOMAIN]);
