@@ -62,3 +62,27 @@ impl Store for Nothing {
 
     fn truncate(&mut self, _: usize) {}
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A store without a cap.
+    #[derive(Default)]
+    pub(crate) struct Heap(pub(crate) Vec<u8>);
+
+    impl Store for Heap {
+        fn bytes(&self) -> &[u8] {
+            &self.0
+        }
+
+        fn append(&mut self, more: &[u8]) -> Result<(), Full> {
+            self.0.extend_from_slice(more);
+            Ok(())
+        }
+
+        fn truncate(&mut self, len: usize) {
+            self.0.truncate(len);
+        }
+    }
+}

@@ -279,16 +279,16 @@ mod tests {
     }
 
     #[test]
-    fn five_hundred_disks_are_all_listed() {
+    fn a_thousand_disks_are_all_listed() {
         let mut files = Vec::new();
-        for disk in 0..500 {
+        for disk in 0..1000 {
             let path = format!("pci0000:00/0000:00:05.0/virtio2/block/vd{disk}");
             files.extend(device(&path, (252, disk), "disk", "8\n"));
         }
         let tree = tree("many", &files);
         let reply = reply(&tree.root);
-        assert_eq!(reply.matches("\"partition\": false").count(), 500);
-        for disk in 0..500 {
+        assert_eq!(reply.matches("\"partition\": false").count(), 1000);
+        for disk in 0..1000 {
             assert!(reply.contains(&format!("\"name\": \"/dev/vd{disk}\"")));
         }
     }

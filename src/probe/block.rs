@@ -57,7 +57,7 @@ pub struct Disk {
 /// The block devices of a machine.
 pub struct Devices<'r> {
     root: &'r Root,
-    /// The NVMe subsystem that was asked for last, and where its first controller is.
+    /// The NVMe subsystem that was asked for last, and its first controller on a bus that is known.
     subsystem: Path,
     controller: Path,
 }

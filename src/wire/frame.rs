@@ -416,26 +416,8 @@ pub(super) fn plain_end(bytes: &[u8], from: usize, quote: u8) -> usize {
 mod tests {
     use super::super::json::{self, Kind, ParseError};
     use super::*;
-    use crate::base::store::Full;
+    use crate::base::store::testing::Heap;
     use crate::base::texts::Phrase;
-
-    #[derive(Default)]
-    struct Heap(Vec<u8>);
-
-    impl Store for Heap {
-        fn bytes(&self) -> &[u8] {
-            &self.0
-        }
-
-        fn append(&mut self, more: &[u8]) -> Result<(), Full> {
-            self.0.extend_from_slice(more);
-            Ok(())
-        }
-
-        fn truncate(&mut self, len: usize) {
-            self.0.truncate(len);
-        }
-    }
 
     /// What a client would be told, a line an event; a good object is shown as it is.
     fn tell(event: Event, text: &[u8], told: &mut Vec<String>) {

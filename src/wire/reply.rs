@@ -280,26 +280,8 @@ impl Failure<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::store::Full;
+    use crate::base::store::testing::Heap;
     use crate::wire::json;
-
-    /// A store of any size.
-    struct Heap(Vec<u8>);
-
-    impl Store for Heap {
-        fn bytes(&self) -> &[u8] {
-            &self.0
-        }
-
-        fn append(&mut self, more: &[u8]) -> Result<(), Full> {
-            self.0.extend_from_slice(more);
-            Ok(())
-        }
-
-        fn truncate(&mut self, len: usize) {
-            self.0.truncate(len);
-        }
-    }
 
     /// A reply that is as long as the limit allows.
     fn longest(id: Option<Json<'_>>) -> Vec<u8> {
