@@ -19,7 +19,7 @@
 use crate::base::limits::DEVICE_WAIT_MS;
 use crate::base::path::Path;
 use crate::parse::fstab::{self, Entry, Flags};
-use crate::parse::{modules, words};
+use crate::parse::{hostname, modules, words};
 use crate::probe::mounts::unescaped;
 use crate::sys::log::{Level, Log};
 use crate::sys::mount;
@@ -54,10 +54,7 @@ pub(super) fn set_up(root: &Root, verbose: bool) {
     stdio::adopt_console();
     let _ = power::soften_ctrl_alt_del();
     load_modules(root, log);
-    let mut buffer = [0; 64];
-    if let Ok(name) = root.read_at(&[b"etc/hostname"], &mut buffer) {
-        let _ = process::set_host_name(name.trim_ascii());
-    }
+    name_machine(root, log);
     let _ = link::loopback_up();
     mount_all(root, log);
 }
@@ -68,21 +65,40 @@ fn complain(log: &mut Log, what: &[u8], name: &[u8], done: Result<(), Errno>) {
     }
 }
 
+/// Names the machine after /etc/hostname, if there is a name in it.
+fn name_machine(root: &Root, log: &mut Log) {
+    let _ = root.lines_at(&[b"etc/hostname"], &mut |line| {
+        let Some(name) = hostname::parse(line) else {
+            return true;
+        };
+        let named = match name.is_empty() {
+            true => Err(Errno::INVAL),
+            false => process::set_host_name(&name),
+        };
+        complain(log, b"cannot use the name in ", b"/etc/hostname", named);
+        false
+    });
+}
+
 // Mounting.
 
-/// Mounts unless something is mounted there already; makes the mount point.
+/// Mounts unless something is mounted there already, and makes the mount point; or changes the options
+/// of what is mounted.
 #[inline(never)]
 fn mount_at(root: &Root, strings: &mount::Strings<'_>, flags: u32) -> Result<(), Errno> {
     let [source, target, ..] = *strings;
     let below = relative(target);
-    if flags & mount::REMOUNT == 0 && mount::is_mount_point(root, below) {
-        return Ok(());
+    // A remount does not look at the source: for the root it is often one that nobody finds.
+    if flags & mount::REMOUNT == 0 {
+        if mount::is_mount_point(root, below) {
+            return Ok(());
+        }
+        // Asked first: the kernel has a line in its own log for every device it does not find.
+        if source.starts_with(b"/") && !root.has_at(&[relative(source)])? {
+            return Err(Errno::NOENT);
+        }
+        let _ = root.make_directory(below, 0o755);
     }
-    // Asked first: the kernel has a line in its own log for every device it does not find.
-    if source.starts_with(b"/") && !root.has_at(&[relative(source)])? {
-        return Err(Errno::NOENT);
-    }
-    let _ = root.make_directory(below, 0o755);
     match mount::mount(strings, flags) {
         // Mounted already, as far as the kernel is concerned.
         Err(Errno::BUSY) => Ok(()),
@@ -174,6 +190,10 @@ fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: Flags, data: &[u8]) -> Re
     if done.is_ok() && flags & mount::BIND != 0 && flags & mount::READ_ONLY != 0 {
         strings[3] = b"";
         done = mount_at(root, strings, flags | mount::REMOUNT);
+    }
+    let propagation = wanted.propagation();
+    if done.is_ok() && propagation != 0 {
+        done = mount::mount(&[b"none", strings[1], b"", b""], propagation);
     }
     done
 }

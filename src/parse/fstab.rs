@@ -3,6 +3,7 @@
 //! Fields are borrowed and still octal-escaped ([`unescape`](super::mountinfo::unescape) undoes it).
 //! Options are parted into flags, which mean the same for every file system, and data, which is
 //! passed to the file system as it stands. Among options that contradict each other the last wins.
+//! How mounts propagate is set by a second call of mount(2), which takes no other option.
 //! A line that does not parse is skipped.
 //! Finding the device of a tag (`UUID=...`) is not done here.
 
@@ -71,9 +72,9 @@ pub fn options(list: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// A set of the options that mean the same for every file system. Those that the kernel knows have
-/// its bits, linux/mount.h.
+/// its bits, linux/mount.h; those for its second call are in the upper half.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flags(u32);
+pub struct Flags(u64);
 
 impl Flags {
     /// `ro`.
@@ -118,11 +119,16 @@ impl Flags {
     /// `_netdev`: needs the network.
     pub const NETWORK: Self = Self(1 << 19);
 
+    /// `runbindable`, `rprivate`, `rslave` or `rshared`, and below what is mounted there already.
+    const ALL_BELOW: Self = Self(1 << (UPPER + 14));
+    /// `unbindable`, `private`, `slave` and `shared`, of which one holds.
+    const PROPAGATION: Self = Self(0xF << (UPPER + 17) | Self::ALL_BELOW.0);
+
     /// What is not to be mounted here and now.
     pub const NOT_NOW: Self = Self(Self::NO_AUTO.0 | Self::NETWORK.0);
 
     /// Those that the kernel knows.
-    const KERNEL: u32 = 0x0320_DDBF;
+    const KERNEL: u32 = 0x03A0_DDBF;
 
     const NONE: Self = Self(0);
     const ATIMES: Self = Self(Self::NO_ATIME.0 | Self::REL_ATIME.0 | Self::STRICT_ATIME.0);
@@ -150,7 +156,12 @@ impl Flags {
 
     /// What the kernel is told.
     pub fn for_kernel(self) -> u32 {
-        self.0 & Self::KERNEL
+        self.0 as u32 & Self::KERNEL
+    }
+
+    /// What it is told then by a call of its own; 0 if nothing.
+    pub fn propagation(self) -> u32 {
+        (self.0 >> UPPER) as u32
     }
 
     /// Whether any of `flags` is in this set.
@@ -164,6 +175,9 @@ impl Flags {
     }
 }
 
+/// Bits of the flags below those for the second call.
+const UPPER: u32 = 32;
+
 /// What an option does to the flags. Clearing comes first.
 #[derive(Clone, Copy)]
 struct Change {
@@ -173,23 +187,26 @@ struct Change {
 
 /// The options that set one flag, in the order of the flags' bits; `-` where there is none.
 const SETTING: &[u8] = b"ro nosuid nodev noexec sync remount - dirsync nosymfollow - noatime \
-nodiratime bind - rbind silent loop noauto nofail _netdev - relatime - - strictatime lazytime";
+nodiratime bind - rbind silent loop noauto nofail _netdev - relatime - iversion strictatime lazytime";
 
 /// The options that clear one flag, in the same order.
 const CLEARING: &[u8] =
     b"rw suid dev exec async - - - symfollow - atime diratime - - - loud - auto \
-- - - norelatime - - nostrictatime nolazytime";
+- - - norelatime - noiversion nostrictatime nolazytime";
 
 /// Options that no file system is to see: four that change nothing, four that set several flags, and
 /// one that clears several.
 const OTHERS: &[u8] = b"nouser nousers noowner nogroup user users owner group defaults";
 
+/// How mounts propagate, in the order of the kernel's bits.
+const PROPAGATION: &[u8] = b"unbindable private slave shared";
+
 /// What notes to mount(8), systemd and others begin with; no file system knows them.
-const NOTES: &[u8] = b"x- X- comment=";
+const NOTES: &[u8] = b"x- X- comment= helper= uhelper=";
 
 /// What `option` does to the flags, or `None` if it is the file system's own.
 fn meaning(option: &[u8]) -> Option<Change> {
-    let among = |names| Some(Flags(1u32.unbounded_shl(place(names, option)? as u32)));
+    let among = |names| Some(Flags(1u64.unbounded_shl(place(names, option)? as u32)));
     let mut change = Change {
         clear: Flags::NONE,
         set: Flags::NONE,
@@ -211,12 +228,32 @@ fn meaning(option: &[u8]) -> Option<Change> {
             6..8 => change.set = Flags::NO_SUID_DEV,
             _ => change.clear = Flags::DEFAULTS,
         }
+    } else if let Some(set) = propagation(option) {
+        change = Change {
+            clear: Flags::PROPAGATION,
+            set,
+        };
     } else if option.starts_with(b"loop=") {
         change.set = Flags::LOOP;
     } else if !words(NOTES).any(|note| option.starts_with(note)) {
         return None;
     }
     Some(change)
+}
+
+/// The flags of an option that says how mounts propagate.
+fn propagation(option: &[u8]) -> Option<Flags> {
+    let bit = |option| {
+        Some(
+            1u64.unbounded_shl(
+                UPPER
+                    .saturating_add(17)
+                    .saturating_add(place(PROPAGATION, option)? as u32),
+            ),
+        )
+    };
+    let all = || Some(bit(option.strip_prefix(b"r")?)? | Flags::ALL_BELOW.0);
+    bit(option).or_else(all).map(Flags)
 }
 
 #[cfg(test)]
@@ -242,7 +279,7 @@ mod tests {
         assert_eq!(data.as_bytes(), b"a=1,b,c");
         assert_eq!(flags.for_kernel(), 1);
         assert!(flags.has_any(Flags::NETWORK) && !flags.has_any(Flags::NO_AUTO));
-        assert_eq!(Flags(u32::MAX).for_kernel(), Flags::KERNEL);
+        assert_eq!(Flags(u64::MAX).for_kernel(), Flags::KERNEL);
     }
 
     const SAMPLE: &[u8] = b"\
@@ -292,6 +329,24 @@ proc /proc proc ro,rw,suid 0 0";
     }
 
     #[test]
+    fn how_mounts_propagate_is_no_data() {
+        let mut data = Path::new();
+        let flags = Flags::read(b"mode=1777,rshared,nosuid", &mut data);
+        assert_eq!(data.as_bytes(), b"mode=1777");
+        assert_eq!(flags.for_kernel(), Flags::NO_SUID.for_kernel());
+        // MS_REC, then MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE and MS_SHARED of linux/mount.h.
+        assert_eq!(flags.propagation(), 1 << 14 | 1 << 20);
+        let propagation = |list| Flags::of(list).propagation();
+        assert_eq!(propagation(b"unbindable"), 1 << 17);
+        assert_eq!(propagation(b"rshared,private"), 1 << 18);
+        assert_eq!(propagation(b"private,rslave,ro"), 1 << 14 | 1 << 19);
+        assert_eq!(propagation(b"defaults"), 0);
+        for word in ["", "r", "rr", "rro", "rrshared", "sharedr"] {
+            assert!(super::propagation(word.as_bytes()).is_none(), "{word}");
+        }
+    }
+
+    #[test]
     fn every_flag_stands_where_its_names_do() {
         for (name, flag) in [
             (&b"ro"[..], Flags::READ_ONLY),
@@ -314,12 +369,13 @@ proc /proc proc ro,rw,suid 0 0";
             (b"noauto", Flags::NO_AUTO),
             (b"nofail", Flags::NO_FAIL),
             (b"_netdev", Flags::NETWORK),
+            (b"iversion", Flags(1 << 23)),
         ] {
             assert_eq!(Flags::of(name), flag, "{}", name.escape_ascii());
         }
         let undone = b"nosuid,suid,nodev,dev,noexec,exec,sync,async,noatime,atime,nodiratime,\
 diratime,relatime,norelatime,strictatime,nostrictatime,lazytime,nolazytime,nosymfollow,symfollow,\
-silent,loud,noauto,auto,ro,rw,nouser,x-a,X-b,comment=c";
+silent,loud,noauto,auto,iversion,noiversion,ro,rw,nouser,helper=h,x-a,X-b,comment=c";
         assert_eq!(Flags::of(undone), Flags::default());
         assert_eq!(data(undone).count(), 0);
         assert!(data(b"x,loopy,r").eq([&b"x"[..], b"loopy", b"r"]));

@@ -16,6 +16,7 @@
 
 pub mod accounts;
 pub mod fstab;
+pub mod hostname;
 pub mod inet;
 pub mod modules;
 pub mod mountinfo;

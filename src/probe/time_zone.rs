@@ -1,4 +1,5 @@
-//! The time zone, as tzset(3) finds it: what TZ says, else /etc/localtime, else UTC.
+//! The time zone, as tzset(3) finds it: what TZ says, else /etc/localtime, else UTC. Without
+//! /etc/localtime it is what /etc/TZ says, as for uClibc and in OpenWrt.
 //!
 //! TZ names a file (from the root, or below /usr/share/zoneinfo) or is a rule in itself. What is
 //! neither, and a file that cannot be read or makes no sense, is UTC.
@@ -17,6 +18,9 @@ const LOCALTIME: &[u8] = b"etc/localtime";
 /// longest that leads to a zone.
 const LINK_BYTES: usize = 128;
 
+/// The longest /etc/TZ that is understood, in bytes: ten times a rule with both changes of the year.
+const RULE_BYTES: usize = 512;
+
 /// Seconds east of UTC, and the abbreviation, in force at `unix_seconds`. `told` is what TZ says;
 /// `buffer` is for the zone's file.
 pub fn at<'b>(
@@ -25,21 +29,21 @@ pub fn at<'b>(
     unix_seconds: i64,
     buffer: &'b mut [u8],
 ) -> Zone<'b> {
+    let (rule, buffer) = buffer.split_at_mut(RULE_BYTES.min(buffer.len()));
+    let mut path = local_time(root, &mut buffer[..LINK_BYTES]);
+    let mut told = told;
+    if told.is_none() && root.file_at(&[path.as_bytes()]).is_err() {
+        told = written(root, rule);
+    }
     let told = told.map(|told| told.strip_prefix(b":").unwrap_or(told));
-    let room = &mut buffer[..LINK_BYTES];
-    let mut path = Path::of(&[LOCALTIME]);
-    let (folder, name): (&[u8], &[u8]) = match told {
-        Some(name) if name.starts_with(b"/") => (b"", name),
-        Some(name) => (b"usr/share/zoneinfo/", name),
-        None => match root.link(&path, room) {
-            // A link that begins at the root means this root.
-            Ok(target) if target.starts_with(b"/") => (b"", target),
-            _ => (b"", LOCALTIME),
-        },
-    };
-    path.truncate(0);
-    path.push(folder);
-    path.push(relative(name));
+    if let Some(name) = told {
+        let folder: &[u8] = if name.starts_with(b"/") {
+            b""
+        } else {
+            b"usr/share/zoneinfo/"
+        };
+        path = Path::of(&[folder, relative(name)]);
+    }
     let mut zone = UTC;
     let room = buffer.len();
     let file = root.read(&path, buffer).unwrap_or_default();
@@ -49,6 +53,21 @@ pub fn at<'b>(
         let _ = posix_tz::at(rule, unix_seconds, &mut zone);
     }
     zone
+}
+
+/// The file of this machine's zone. A link to it that begins at the root means this root.
+fn local_time(root: &Root, room: &mut [u8]) -> Path {
+    match root.link_at(&[LOCALTIME], room) {
+        Ok(target) if target.starts_with(b"/") => Path::of(&[relative(target)]),
+        _ => Path::of(&[LOCALTIME]),
+    }
+}
+
+/// What /etc/TZ says.
+fn written<'b>(root: &Root, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let text = root.read_at(&[b"etc/TZ"], buffer).ok()?;
+    // One that fills the buffer may be cut short.
+    (text.len() < RULE_BYTES).then(|| text.trim_ascii())
 }
 
 #[cfg(test)]
@@ -104,6 +123,35 @@ mod tests {
         let large = [NEW_YORK, &[b' '; 4096]].concat();
         fs::write(&localtime, large).unwrap();
         assert_eq!(zone(&root, None), (0, "UTC".into()));
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn without_localtime_the_zone_is_what_is_written_in_tz() {
+        let (path, root) = machine("written");
+        let file = path.join("etc/TZ");
+        for (text, offset, name) in [
+            ("<-03>3\n", -10_800, "-03"),
+            (" EST5EDT,M3.2.0,M11.1.0 \n\n", -14_400, "EDT"),
+            (":Made/Up\n", 20_700, "+0545"),
+            ("nonsense\n", 0, "UTC"),
+            ("\n", 0, "UTC"),
+        ] {
+            fs::write(&file, text).unwrap();
+            assert_eq!(zone(&root, None), (offset, name.into()), "{text}");
+        }
+        fs::write(&file, [b"XXX3\n", &[b' '; RULE_BYTES][..]].concat()).unwrap();
+        assert_eq!(zone(&root, None), (0, "UTC".into()));
+        fs::write(&file, "XXX3\n").unwrap();
+        // In OpenWrt the link is there whether or not its target is.
+        for target in ["/tmp/no-localtime", "../tmp/no-localtime"] {
+            symlink(target, path.join("etc/localtime")).unwrap();
+            assert_eq!(zone(&root, None), (-10_800, "XXX".into()), "{target}");
+            assert_eq!(zone(&root, Some("UTC0")), (0, "UTC".into()));
+            fs::remove_file(path.join("etc/localtime")).unwrap();
+        }
+        fs::write(path.join("etc/localtime"), NEW_YORK).unwrap();
+        assert_eq!(zone(&root, None), (-14_400, "EDT".into()));
         fs::remove_dir_all(path).unwrap();
     }
 

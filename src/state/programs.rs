@@ -16,7 +16,7 @@ use static_assertions::const_assert;
 
 use crate::base::limits::{EXEC_HELD_BYTES, EXEC_STREAM_BYTES, PROGRAMS, REQUEST_BYTES};
 use crate::base::store::Store;
-use crate::sys::args::Strings;
+use crate::sys::args::{Strings, variable};
 use crate::sys::mem::Buffer;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Ended};
@@ -93,6 +93,8 @@ pub struct Programs {
     table: &'static mut Table,
     /// The environment of programs that get none of their own.
     pub environment: Strings,
+    /// Whether HOME in there is the `/` that the kernel gives its init, which is nobody's choice.
+    pub home_of_kernel: bool,
     serial: u64,
     /// From making an entry to the fork: what the program's descriptors 0 to 2 will be; one that is
     /// not there is the same as that before it.
@@ -185,6 +187,7 @@ impl Programs {
         Self {
             table,
             environment,
+            home_of_kernel: process::is_init() && variable(environment, b"HOME") == Some(b"/"),
             serial: 0,
             ends: [None, None, None],
         }
@@ -337,6 +340,12 @@ impl Programs {
         if let Some(program) = all.find(|one| one.pid == pid && one.ended.is_none()) {
             program.ended = Some((ended, clock::boottime_ms()));
         }
+    }
+
+    /// The programs whose end is not known yet.
+    pub fn running(&self) -> impl Iterator<Item = i32> {
+        let running = self.table.iter().filter(|one| one.ended.is_none());
+        running.map(|one| one.pid)
     }
 
     /// Does what can be done now for the pipe of this token.

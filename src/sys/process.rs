@@ -227,11 +227,13 @@ impl Vectors {
         self.add_address(string.as_ptr().cast());
     }
 
-    /// Adds all of these.
-    pub fn add_all(&mut self, strings: Strings) {
+    /// Adds all strings that `is_wanted` is true of.
+    pub fn add_all(&mut self, strings: Strings, is_wanted: impl Fn(&[u8]) -> bool) {
         for string in strings {
-            // Each of them ends in a NUL.
-            self.add_address(string.as_ptr());
+            if is_wanted(string) {
+                // Each of them ends in a NUL.
+                self.add_address(string.as_ptr());
+            }
         }
     }
 
