@@ -8,7 +8,8 @@
 //!
 //! Whatever fails here is one line in the log and never the end: an agent that answers is worth more
 //! than one that gives up. All of it may be done twice, because an agent that found a fault in itself
-//! starts anew as the same process: what is mounted or loaded already is left alone.
+//! starts anew as the same process: what is mounted or loaded already is left alone. While file systems
+//! are frozen nothing of it is done, since making a directory would wait for the thaw.
 //!
 //! A device that is not there yet is waited for by a child, so that the agent answers meanwhile.
 //!
@@ -36,11 +37,7 @@ const SYSTEM: &[u8] = b"proc /proc sysfs /sys devtmpfs /dev tmpfs /run";
 // Kept out of the frame of its caller, which lasts as long as the agent: what is on the stack here
 // would stay resident.
 #[inline(never)]
-pub(super) fn set_up(root: &Root, verbose: bool) {
-    let log = &mut Log::new();
-    if verbose {
-        log.be_verbose();
-    }
+pub(super) fn set_up(root: &Root, log: &mut Log) {
     process::set_umask(0o022);
     let mut names = words(SYSTEM);
     while let (Some(kind), Some(target)) = (names.next(), names.next()) {

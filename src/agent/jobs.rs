@@ -17,6 +17,7 @@ use crate::base::limits::JOBS;
 use crate::base::store::Store;
 use crate::commands::{Outcome, Own, REPLIED_ERROR};
 use crate::state::State;
+use crate::sys::clock::NEVER_MS;
 use crate::sys::fault;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Ended, Fork};
@@ -85,23 +86,16 @@ impl Jobs {
         &mut self,
         own: &Own,
         owner: Owner,
-        (poll, mut token): (&Poll, u64),
+        (poll, token): (&Poll, u64),
         state: &mut State,
     ) -> Result<(), Errno> {
         // The last place is the agent's own.
-        let mut jobs = self
-            .jobs
-            .iter_mut()
-            .take(JOBS - usize::from(owner != Owner::AGENT));
-        let place = loop {
-            match jobs.next() {
-                Some(place @ None) => break place,
-                Some(_) => token += 1,
-                None => return Err(Errno::AGAIN),
-            }
-        };
+        let most = JOBS - usize::from(owner != Owner::AGENT);
+        let mut jobs = self.jobs.iter_mut().take(most).enumerate();
+        let free = jobs.find(|(_, job)| job.is_none());
+        let (place, free) = free.ok_or(Errno::AGAIN)?;
         let (reader, writer) = stream::pipe()?;
-        poll.add(&reader, token, Interest::Read)?;
+        poll.add(&reader, token + place as u64, Interest::Read)?;
         state.programs.watch(poll)?;
         let Fork::Parent(pid) = process::fork(own.shares_files)? else {
             if !own.shares_files {
@@ -114,7 +108,9 @@ impl Jobs {
             self.reply_to = Some(writer);
             return Ok(());
         };
-        *place = Some(Job {
+        let down_by_hand = state.going_down.is_some() && state.down_ms == NEVER_MS;
+        process::worker_began(place, pid, own.exclusive && down_by_hand);
+        *free = Some(Job {
             pid,
             pipe: Some(reader),
             owner,
@@ -144,14 +140,21 @@ impl Jobs {
         }
     }
 
+    /// The children whose end is not known yet.
+    pub(super) fn running(&self) -> impl Iterator<Item = i32> {
+        let jobs = self.jobs.iter().flatten();
+        jobs.filter(|job| job.ended.is_none()).map(|job| job.pid)
+    }
+
     /// Deals with the jobs that are over: their replies may leave now.
     pub(super) fn settle(&mut self, slots: &mut [Slot], state: &mut State) {
-        for place in &mut self.jobs {
-            if let Some(job) = place
-                && let Some(outcome) = job.ended
+        for (place, job) in self.jobs.iter_mut().enumerate() {
+            if let Some(over) = job
+                && let Some(outcome) = over.ended
             {
-                job.settle(outcome, slots, state);
-                *place = None;
+                process::worker_ended(place, over.pid);
+                over.settle(outcome, slots, state);
+                *job = None;
             }
         }
     }

@@ -3,6 +3,7 @@
 
 mod channel;
 mod client;
+mod config;
 mod dispatch;
 mod host;
 mod init;
@@ -13,28 +14,27 @@ mod serve;
 
 use crate::base::texts::{ADVICE, COMPLAINTS, HELP, LINES, line};
 use crate::commands::{PREFIX, all, info::VERSION};
-use crate::sys::args::Strings;
+use crate::sys::args::Start;
 use crate::sys::{fault, log, process, stdio, stream};
 use options::{Options, Stop};
 
-/// Runs the agent, given its command line, its own name included, and its environment; gives its
-/// exit status, which for a command line that makes no sense is 1, as qemu-ga has it.
-pub fn main(mut words: Strings, environment: Strings) -> i32 {
+/// Runs the agent; gives its exit status, which for a command line that makes no sense is 1, as
+/// qemu-ga has it. PID 1 serves whatever its command line says.
+pub fn main(start: Start) -> i32 {
     stdio::secure();
     fault::catch();
-    words.next();
+    let words = start.words.skip(1);
     let mut options = Options::new();
-    while let Err(stop) = options::read(&mut words, &mut options) {
+    if process::is_init() {
+        options.read_as_init(words, start.environment);
+    } else if let Err((stop, about)) = options.read(words) {
         if stop < Stop::Help {
-            log::last_words(&[&line(COMPLAINTS + stop as usize), options.about]);
+            log::last_words(&[&line(COMPLAINTS + stop as usize), about]);
             log::last_words(&[&line(ADVICE)]);
         }
-        // PID 1 serves whatever it is told.
-        if !process::is_init() {
-            return print(stop);
-        }
+        return print(stop);
     }
-    serve::run(&options, environment)
+    serve::run(options, start.environment)
 }
 
 /// Prints what is asked for instead of serving; gives the exit status.

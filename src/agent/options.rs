@@ -3,13 +3,26 @@
 //! Short options bundle (`-vp x`), long ones may be shortened while unambiguous and take their value
 //! behind `=` or as the next argument; operands are ignored (the kernel hands PID 1 words of its
 //! command line that it does not know). Options of qemu-ga that are not here yet are errors.
+//!
+//! PID 1 has nobody who could ask it for help and must not end: it serves whatever it is told, reads
+//! on after an error, and then fails closed: only what tells something stays allowed
+//! ([`commands::FAIL_CLOSED`]). It reads the kernel's own words too: the kernel puts a word such as
+//! `--block-rpcs=guest-exec`, unless it stands behind `--`, into the environment of its init. Of
+//! those that share a name it keeps the last alone, so [`check_kernel_words`] counts.
+//!
+//! Differences from qemu-ga: `--blacklist`, its name until 9.0, is read as `--block-rpcs`; a short
+//! option takes `-b=x` as `-b x`; blanks around the names of a list do not count; names that no
+//! command has are named in the log.
 
 use crate::agent::channel::DEFAULT_PORT;
-use crate::base::limits::FREEZE_TIMEOUT_S;
+use crate::base::limits::{COMPLAINTS_SAID, FREEZE_TIMEOUT_S, UNKNOWN_NAMES};
 use crate::base::text;
+use crate::base::texts::{self, line};
 use crate::commands;
-use crate::parse::{self, words};
+use crate::parse::{self, cmdline};
 use crate::state::filter::{Filter, List};
+use crate::sys::log::{Level, Log};
+use crate::sys::root::Root;
 
 /// Where clients come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,18 +34,22 @@ pub(super) enum Method {
 }
 
 /// What the command line asks for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Options {
     pub(super) method: Method,
     pub(super) path: &'static [u8],
     pub(super) state_directory: &'static [u8],
-    /// Whether `path` was told.
+    /// Whether `path` was given.
     has_path: bool,
     pub(super) verbose: bool,
     pub(super) freeze_timeout_s: u32,
     pub(super) filter: Filter,
-    /// The word that made no sense, if there was one.
-    pub(super) about: &'static [u8],
+    /// What was not understood and yet must not end the agent, and the word.
+    complaints: heapless::Vec<(Stop, &'static [u8]), COMPLAINTS_SAID>,
+    /// Names in lists that no command has.
+    unknown_names: heapless::Vec<&'static [u8], UNKNOWN_NAMES>,
+    /// The last word that was read.
+    about: &'static [u8],
 }
 
 /// Why there is nothing to serve: first what makes no sense, in the order of the lines in
@@ -53,6 +70,8 @@ pub(super) enum Stop {
     Seconds,
     /// The method needs a path.
     NoPath,
+    /// A word of the kernel's command line that the kernel did not hand on.
+    Dropped,
     /// How to use it.
     Help,
     /// The version.
@@ -61,31 +80,41 @@ pub(super) enum Stop {
     Commands,
 }
 
-/// The long names, those that take a value first. None is the beginning of another.
-const LONG: &[u8] =
-    b"block-rpcs allow-rpcs method path statedir freeze-timeout verbose help version";
-/// The short names in the same order; a blank where there is none.
-const SHORT: &[u8] = b"bampt vhV";
-/// How many take a value.
-const WITH_VALUE: usize = 6;
+/// What an option is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Block,
+    Allow,
+    Method,
+    Path,
+    StateDirectory,
+    FreezeTimeout,
+    Verbose,
+    Help,
+    Version,
+}
 
-/// Reads the command line into `options`.
-///
-/// Whoever must serve whatever the words are, as PID 1 must, which has nobody to ask it for help and
-/// may not end, reads on after an error: what made no sense is left out then, and what does make
-/// sense around it counts, above all what is not allowed.
-pub(super) fn read<I: Iterator<Item = &'static [u8]>>(
-    args: &mut I,
-    options: &mut Options,
-) -> Result<(), Stop> {
-    let mut reader = Reader { args, options };
-    reader.all()?;
-    if options.method == Method::UnixListen && !options.has_path {
-        options.method = Method::VirtioSerial;
-        options.about = b"";
-        return Err(Stop::NoPath);
+/// An option: its long name, its letter (0 if it has none), what it is for.
+struct Known(&'static [u8], u8, Meaning);
+
+/// All options. No long name is the beginning of another.
+static KNOWN: [Known; 10] = [
+    Known(b"block-rpcs", b'b', Meaning::Block),
+    Known(b"blacklist", 0, Meaning::Block),
+    Known(b"allow-rpcs", b'a', Meaning::Allow),
+    Known(b"method", b'm', Meaning::Method),
+    Known(b"path", b'p', Meaning::Path),
+    Known(b"statedir", b't', Meaning::StateDirectory),
+    Known(b"freeze-timeout", 0, Meaning::FreezeTimeout),
+    Known(b"verbose", b'v', Meaning::Verbose),
+    Known(b"help", b'h', Meaning::Help),
+    Known(b"version", b'V', Meaning::Version),
+];
+
+impl Meaning {
+    fn takes_value(self) -> bool {
+        !matches!(self, Self::Verbose | Self::Help | Self::Version)
     }
-    Ok(())
 }
 
 impl Options {
@@ -99,134 +128,260 @@ impl Options {
             verbose: false,
             freeze_timeout_s: FREEZE_TIMEOUT_S,
             filter: Filter::default(),
+            complaints: heapless::Vec::new(),
+            unknown_names: heapless::Vec::new(),
             about: b"",
         }
     }
-}
 
-struct Reader<'a, I> {
-    args: &'a mut I,
-    options: &'a mut Options,
-}
+    /// Reads the command line, as a program does that ends if it makes no sense. The error comes with
+    /// the word it is about.
+    pub(super) fn read(
+        &mut self,
+        args: impl Iterator<Item = &'static [u8]>,
+    ) -> Result<(), (Stop, &'static [u8])> {
+        let mut args = args;
+        let read = self.read_on(&mut args).and_then(|()| self.check_path());
+        read.map_err(|stop| (stop, self.about))
+    }
 
-impl<I: Iterator<Item = &'static [u8]>> Reader<'_, I> {
-    fn all(&mut self) -> Result<(), Stop> {
-        while let Some(arg) = self.args.next() {
-            self.options.about = arg;
+    /// Reads the command line and the environment of PID 1.
+    pub(super) fn read_as_init(
+        &mut self,
+        args: impl Iterator<Item = &'static [u8]>,
+        environment: impl Iterator<Item = &'static [u8]>,
+    ) {
+        // Each is an option with its value, whatever follows it.
+        for entry in environment.filter(|entry| entry.starts_with(b"-")) {
+            self.read_all(&mut core::iter::once(entry));
+        }
+        // The kernel has taken its own `--` off: what stands behind another is meant as well.
+        self.read_all(&mut args.filter(|arg| *arg != b"--"));
+        if let Err(stop) = self.check_path() {
+            self.complain(stop);
+        }
+    }
+
+    /// Checks that every option among the kernel's own words was handed on to this process. The
+    /// kernel keeps one word of each name: of two block lists the first is lost.
+    pub(super) fn check_kernel_words(
+        &mut self,
+        root: &Root,
+        environment: impl Iterator<Item = &'static [u8]> + Clone,
+    ) {
+        let mut lost = false;
+        // Without /proc nothing can be checked.
+        let _ = root.lines_at(&[b"proc/cmdline"], &mut |line| {
+            let mut words = cmdline::environment_words(line);
+            lost |= words.any(|word| {
+                word.starts_with(b"-")
+                    && !environment
+                        .clone()
+                        .any(|entry| cmdline::is_same(word, entry))
+            });
+            !lost
+        });
+        if lost {
+            self.about = b"";
+            self.complain(Stop::Dropped);
+        }
+    }
+
+    /// Writes into the log what was not understood.
+    pub(super) fn report(&self, log: &mut Log) {
+        for (stop, about) in &self.complaints {
+            let what = line(texts::COMPLAINTS + *stop as usize);
+            let closed = b"; only commands that change nothing, and guest-shutdown, are allowed";
+            log.line(Level::Error, &[&what, about, closed]);
+        }
+        for name in &self.unknown_names {
+            log.line(Level::Error, &[b"no command has this name: ", name]);
+        }
+    }
+
+    /// Reads all arguments, whatever they are.
+    fn read_all(&mut self, args: &mut dyn Iterator<Item = &'static [u8]>) {
+        while let Err(stop) = self.read_on(args) {
+            // Nobody reads what would be printed instead.
+            if stop < Stop::Help {
+                self.complain(stop);
+            }
+        }
+    }
+
+    fn complain(&mut self, stop: Stop) {
+        self.filter.restrict(commands::FAIL_CLOSED);
+        // What is said of the first is enough to find the others.
+        let _ = self.complaints.push((stop, self.about));
+    }
+
+    fn check_path(&mut self) -> Result<(), Stop> {
+        if self.method == Method::UnixListen && !self.has_path {
+            self.method = Method::VirtioSerial;
+            self.about = b"";
+            return Err(Stop::NoPath);
+        }
+        Ok(())
+    }
+
+    /// Reads arguments until there is an error, which may be read on after.
+    fn read_on(&mut self, args: &mut dyn Iterator<Item = &'static [u8]>) -> Result<(), Stop> {
+        while let Some(arg) = args.next() {
+            self.about = arg;
             match arg {
-                // Nothing is left for whoever reads on.
-                b"--" => while self.args.next().is_some() {},
-                [b'-', b'-', long @ ..] => self.long(long)?,
-                [b'-', letters @ ..] => self.short(letters)?,
+                // Consumes all arguments, so that reading on stops.
+                b"--" => while args.next().is_some() {},
+                [b'-', b'-', long @ ..] => self.long(long, args)?,
+                [b'-', letters @ ..] => self.short(letters, args)?,
                 _ => {}
             }
         }
         Ok(())
     }
 
-    fn long(&mut self, long: &'static [u8]) -> Result<(), Stop> {
+    fn long(
+        &mut self,
+        long: &'static [u8],
+        args: &mut dyn Iterator<Item = &'static [u8]>,
+    ) -> Result<(), Stop> {
         let mut value = long;
         let name = text::cut(&mut value, b'=');
         let given = (name.len() != long.len()).then_some(value);
-        let (mut at, mut place, mut meant) = (0, 0, 0);
-        for option in words(LONG) {
-            if option.starts_with(name) {
-                place = at;
-                meant += 1;
+        let mut meant = None;
+        for Known(long, _, meaning) in &KNOWN {
+            if long.starts_with(name) {
+                if meant.is_some_and(|meant| meant != *meaning) {
+                    return Err(Stop::Ambiguous);
+                }
+                meant = Some(*meaning);
             }
-            at += 1;
         }
-        match meant {
-            0 => return Err(Stop::Unknown),
-            1 => {}
-            _ => return Err(Stop::Ambiguous),
-        }
-        if place >= WITH_VALUE && given.is_some() {
+        let meant = meant.ok_or(Stop::Unknown)?;
+        if given.is_some() && !meant.takes_value() {
             return Err(Stop::Value);
         }
-        self.apply(place, given)
+        self.apply(meant, given, args)
     }
 
-    fn short(&mut self, mut letters: &'static [u8]) -> Result<(), Stop> {
+    fn short(
+        &mut self,
+        mut letters: &'static [u8],
+        args: &mut dyn Iterator<Item = &'static [u8]>,
+    ) -> Result<(), Stop> {
         while let Some((letter, rest)) = letters.split_first() {
-            self.options.about = letters;
-            let place = SHORT.iter().position(|option| option == letter);
-            let place = place.filter(|_| *letter != b' ').ok_or(Stop::Unknown)?;
+            self.about = letters;
+            let mut known = KNOWN.iter();
+            let known = known.find(|Known(_, short, _)| short == letter && *short != 0);
+            let Known(_, _, meant) = known.ok_or(Stop::Unknown)?;
             letters = rest;
-            if place < WITH_VALUE {
+            let mut given = None;
+            if meant.takes_value() {
                 letters = b"";
+                let value = rest.strip_prefix(b"=").unwrap_or(rest);
+                given = (!rest.is_empty()).then_some(value);
             }
-            self.apply(place, Some(rest).filter(|rest| !rest.is_empty()))?;
+            self.apply(*meant, given, args)?;
         }
         Ok(())
     }
 
-    /// Does what the option at `place` says; a value that is not given is the next argument.
-    #[inline(never)]
-    fn apply(&mut self, place: usize, given: Option<&'static [u8]>) -> Result<(), Stop> {
-        let options = &mut *self.options;
-        if place >= WITH_VALUE {
-            return match place {
-                WITH_VALUE => {
-                    options.verbose = true;
-                    Ok(())
-                }
-                7 => Err(Stop::Help),
-                _ => Err(Stop::Version),
-            };
+    /// Does what an option says; a value that is not given is the next argument.
+    fn apply(
+        &mut self,
+        meant: Meaning,
+        given: Option<&'static [u8]>,
+        args: &mut dyn Iterator<Item = &'static [u8]>,
+    ) -> Result<(), Stop> {
+        let mut value: &'static [u8] = b"";
+        if meant.takes_value() {
+            value = given.or_else(|| args.next()).ok_or(Stop::NoValue)?;
+            self.about = value;
         }
-        let value = given.or_else(|| self.args.next()).ok_or(Stop::NoValue)?;
-        options.about = value;
-        match place {
-            0 | 1 => {
-                if parse::place(b"help ?", value).is_some() {
-                    return Err(Stop::Commands);
-                }
-                let lists = [List::Blocked, List::Allowed];
-                list(&mut options.filter, lists[place], value);
-            }
-            2 => {
-                options.method = match parse::place(b"virtio-serial unix-listen", value) {
+        match meant {
+            Meaning::Block => self.list(List::Blocked, value)?,
+            Meaning::Allow => self.list(List::Allowed, value)?,
+            Meaning::Method => {
+                self.method = match parse::place(b"virtio-serial unix-listen", value) {
                     Some(0) => Method::VirtioSerial,
                     Some(_) => Method::UnixListen,
                     None => return Err(Stop::Method),
                 }
             }
-            3 => (options.path, options.has_path) = (value, true),
-            4 => options.state_directory = value,
-            _ => options.freeze_timeout_s = text::parse_u32(value).ok_or(Stop::Seconds)?,
+            Meaning::Path => (self.path, self.has_path) = (value, true),
+            Meaning::StateDirectory => self.state_directory = value,
+            Meaning::FreezeTimeout => {
+                self.freeze_timeout_s = text::parse_u32(value).ok_or(Stop::Seconds)?;
+            }
+            Meaning::Verbose => self.verbose = true,
+            Meaning::Help => return Err(Stop::Help),
+            Meaning::Version => return Err(Stop::Version),
         }
         Ok(())
     }
-}
 
-/// Adds the commands of a comma-separated list to the filter. Names nobody knows are ignored, as
-/// qemu-ga does: lists are written for agents of several versions.
-fn list(filter: &mut Filter, list: List, mut names: &[u8]) {
-    while !names.is_empty() {
-        let name = text::cut(&mut names, b',');
-        if !name.is_empty() {
-            let known = |name| commands::all().position(|command| command.name() == name);
-            filter.add(list, name.strip_prefix(commands::PREFIX).and_then(known));
+    /// Adds the commands of a comma-separated list to the filter. Names that no command has are
+    /// otherwise ignored, as qemu-ga does: lists are written for agents of several versions.
+    fn list(&mut self, list: List, value: &'static [u8]) -> Result<(), Stop> {
+        if parse::place(b"help ?", value).is_some() {
+            return Err(Stop::Commands);
         }
+        // An empty list is none. One without a name, such as `,`, allows nothing.
+        if !value.is_empty() {
+            self.filter.add(list, None);
+        }
+        let mut names = value;
+        while !names.is_empty() {
+            let name = text::cut(&mut names, b',').trim_ascii();
+            let known = |name| commands::all().position(|command| command.name() == name);
+            let place = name.strip_prefix(commands::PREFIX).and_then(known);
+            self.filter.add(list, place);
+            if place.is_none() && !name.is_empty() && !self.unknown_names.contains(&name) {
+                // Past the first few a list is for another program.
+                let _ = self.unknown_names.push(name);
+            }
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::CString;
+
+    fn words(args: &[&'static str]) -> impl Iterator<Item = &'static [u8]> + Clone {
+        let args: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
+        args.into_iter()
+    }
 
     fn stop(args: &[&'static str]) -> (Stop, &'static [u8]) {
-        let mut args = args.iter().map(|arg| arg.as_bytes());
-        let mut options = Options::new();
-        let stop = read(&mut args, &mut options).unwrap_err();
-        (stop, options.about)
+        Options::new().read(words(args)).unwrap_err()
     }
 
     fn options(args: &[&'static str]) -> Options {
         let mut options = Options::new();
-        read(&mut args.iter().map(|arg| arg.as_bytes()), &mut options).unwrap();
+        options.read(words(args)).unwrap();
         options
+    }
+
+    fn of_init(args: &[&'static str], environment: &[&'static str]) -> Options {
+        let mut options = Options::new();
+        options.read_as_init(words(args), words(environment));
+        options
+    }
+
+    fn allows(options: &Options, name: &str) -> bool {
+        let name = name.as_bytes();
+        let place = commands::all().position(|row| row.name() == name);
+        options.filter.allows(place.unwrap())
+    }
+
+    /// Whether only what changes nothing is allowed.
+    fn is_closed(options: &Options) -> bool {
+        let closed = !allows(options, "exec");
+        assert_eq!(closed, !allows(options, "file-read"));
+        assert_eq!(closed, !options.complaints.is_empty());
+        closed
     }
 
     #[test]
@@ -244,16 +399,18 @@ mod tests {
         assert!(read.verbose);
         assert_eq!(read.freeze_timeout_s, 0);
         assert_eq!(options(&["-p/y", "--", "-q"]).path, b"/y");
+        assert_eq!(options(&["-vp=/z"]).path, b"/z");
         assert_eq!(options(&[]).path, DEFAULT_PORT);
     }
 
     #[test]
     fn no_long_name_is_the_beginning_of_another() {
-        for name in words(LONG) {
-            let alike = words(LONG).filter(|other| other.starts_with(name));
+        for Known(name, ..) in &KNOWN {
+            let alike = KNOWN
+                .iter()
+                .filter(|Known(other, ..)| other.starts_with(name));
             assert_eq!(alike.count(), 1);
         }
-        assert_eq!(words(LONG).count(), SHORT.len());
     }
 
     #[test]
@@ -262,8 +419,10 @@ mod tests {
         for (args, what, about) in [
             (&["-q"][..], Unknown, "q"),
             (&["--frob"], Unknown, "--frob"),
+            (&["--config=x"], Unknown, "--config=x"),
             (&["--ver"], Ambiguous, "--ver"),
             (&["--path"], NoValue, "--path"),
+            (&["-b"], NoValue, "b"),
             (&["--help=x"], Value, "--help=x"),
             (&["-m", "carrier-pigeon"], Method, "carrier-pigeon"),
             (&["--freeze-timeout=soon"], Seconds, "soon"),
@@ -282,47 +441,125 @@ mod tests {
     }
 
     #[test]
-    fn pid_1_serves_whatever_it_is_told() {
-        let words: [&'static [u8]; 10] = [
-            b"-V",
-            b"--bogus",
-            b"-b",
-            b"guest-ping",
-            b"--help",
-            b"-m",
-            b"unix-listen",
-            b"--freeze-timeout=x",
-            b"--",
-            b"-v",
-        ];
-        let (mut words, mut options) = (words.into_iter(), Options::new());
-        let mut complaints = 0;
-        while let Err(stop) = read(&mut words, &mut options) {
-            complaints += usize::from(stop < Stop::Help);
+    fn pid_1_serves_whatever_it_is_told_and_fails_closed() {
+        let read = of_init(
+            &[
+                "-V",
+                "--bogus",
+                "-b",
+                "guest-ping",
+                "--help",
+                "-m",
+                "unix-listen",
+                "--freeze-timeout=x",
+                "-a",
+                "guest-ping,guest-info,guest-exec",
+                "--",
+                "-v",
+            ],
+            &[],
+        );
+        assert!(read.verbose);
+        assert_eq!(read.method, Method::VirtioSerial);
+        assert_eq!(read.path, DEFAULT_PORT);
+        let complaints: Vec<_> = read.complaints.iter().map(|(stop, _)| *stop).collect();
+        assert_eq!(complaints, [Stop::Unknown, Stop::Seconds, Stop::NoPath]);
+        assert!(is_closed(&read) && allows(&read, "info"));
+        // What was understood holds too, before the complaint and after it.
+        assert!(!allows(&read, "ping") && !allows(&read, "get-osinfo"));
+    }
+
+    #[test]
+    fn pid_1_allows_little_if_it_does_not_understand_one_word() {
+        for args in [
+            &["-b"][..],
+            &["-a"],
+            &["--block-rpcs"],
+            &["--blocked=guest-exec"],
+            &["-c", "/etc/qemu/qemu-ga.conf"],
+            &["-v=1"],
+            &["--verbose=1"],
+            &["-m", "isa-serial"],
+        ] {
+            let read = of_init(args, &[]);
+            assert!(is_closed(&read), "{args:?}");
+            for name in ["ping", "sync", "info", "shutdown", "get-fsinfo"] {
+                assert!(allows(&read, name), "{args:?}: {name}");
+            }
         }
-        assert!(!options.verbose);
-        assert_eq!(complaints, 3);
-        assert_eq!(options.method, Method::VirtioSerial);
-        assert_eq!(options.path, DEFAULT_PORT);
-        let ping = commands::all().position(|row| row.name() == b"ping");
-        assert!(!options.filter.allows(ping.unwrap()));
+        // Operands and what would be printed are no policy.
+        for args in [&["-V", "quiet", "root=/dev/vda"][..], &["-b", "help"], &[]] {
+            assert!(
+                !is_closed(&of_init(args, &["HOME=/", "TERM=linux"])),
+                "{args:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn pid_1_finds_options_in_its_environment() {
+        let read = of_init(
+            &["-b", "guest-get-load", "--path=/b"],
+            &["HOME=/", "--block-rpcs=guest-exec", "-p=/a", "b=guest-ping"],
+        );
+        assert!(!allows(&read, "exec") && !allows(&read, "get-load") && allows(&read, "ping"));
+        assert_eq!(read.path, b"/b");
+        assert!(read.complaints.is_empty());
+        assert!(is_closed(&of_init(&[], &["--blocked=guest-exec"])));
+        // An entry never takes another for its value.
+        assert!(is_closed(&of_init(&["guest-ping"], &["-vq=", "-v="])));
+    }
+
+    #[test]
+    fn pid_1_misses_options_that_the_kernel_dropped() {
+        let path = std::env::temp_dir().join(format!("gaunt-words-{}", std::process::id()));
+        std::fs::create_dir_all(path.join("proc")).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        let kept = ["HOME=/", "x=y", "--block-rpcs=b", "-p=/a b"];
+        for (line, is_whole) in [
+            ("quiet x=y --block-rpcs=b -v -p=\"/a b\"\n", true),
+            ("other=x \"-p=/a b\" -- --block-rpcs=c", true),
+            ("--block-rpcs=a --block-rpcs=b", false),
+            ("-p=\"/a  b\"", false),
+        ] {
+            std::fs::write(path.join("proc/cmdline"), line).unwrap();
+            let mut read = of_init(&[], &kept);
+            read.check_kernel_words(&root, words(&kept));
+            assert_eq!(is_closed(&read), !is_whole, "{line}");
+        }
+        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn lists_allow_and_block() {
-        let place = |name: &str| {
-            let name = name.strip_prefix("guest-").unwrap().as_bytes();
-            let mut commands = commands::all();
-            commands.position(|command| command.name() == name).unwrap()
-        };
-        let filter = options(&["-b", "guest-ping,nonsense", "-bguest-info"]).filter;
-        assert!(!filter.allows(place("guest-ping")) && !filter.allows(place("guest-info")));
-        assert!(filter.allows(place("guest-sync")));
-        let filter = options(&["-a", "guest-ping"]).filter;
-        assert!(filter.allows(place("guest-ping")) && !filter.allows(place("guest-info")));
-        let filter = options(&["-a", ""]).filter;
-        assert!(filter.allows(place("guest-info")));
-        let filter = options(&["-a", "nonsense"]).filter;
-        assert!(!filter.allows(place("guest-info")));
+        let read = options(&["-b", "guest-ping,nonsense", "-bguest-info"]);
+        assert!(!allows(&read, "ping") && !allows(&read, "info") && allows(&read, "sync"));
+        for option in [
+            "--blacklist=",
+            "--black=",
+            "--bl=",
+            "--block=",
+            "--b=",
+            "-b=",
+            "-b",
+        ] {
+            let option: &'static str = String::leak(format!("{option}guest-ping"));
+            assert!(!allows(&options(&[option]), "ping"), "{option}");
+        }
+        let read = options(&["-a", "guest-ping"]);
+        assert!(allows(&read, "ping") && !allows(&read, "info"));
+        let read = options(&["--allow-rpcs", " guest-ping, guest-sync"]);
+        assert!(allows(&read, "ping") && allows(&read, "sync") && !allows(&read, "info"));
+        assert!(allows(&options(&["-a", ""]), "info"));
+        for list in ["nonsense", ",", " ", "ping", "guest-Ping"] {
+            assert!(!allows(&options(&["-a", list]), "ping"), "{list}");
+        }
+    }
+
+    #[test]
+    fn names_that_no_command_has_are_kept_once() {
+        let read = options(&["-b", "guest-x,guest-ping,,guest-y", "-aguest-x, guest-z"]);
+        let expected: [&[u8]; 3] = [b"guest-x", b"guest-y", b"guest-z"];
+        assert_eq!(read.unknown_names, expected);
     }
 }

@@ -7,12 +7,13 @@
 
 use super::channel;
 use super::client::{AT_REST, Busy, Filled, Kind, Slot};
+use super::config::{self, Found};
 use super::dispatch::{self, Context};
 use super::init;
 use super::jobs::{Jobs, Owner};
 use super::options::{Method, Options};
 use super::reading;
-use crate::base::limits::CLIENTS;
+use crate::base::limits::{BURY_TURN_US, CLIENTS, JOBS, PROGRAMS as MOST_PROGRAMS};
 use crate::base::store::Nothing;
 use crate::base::text::Digits;
 use crate::commands::{self, Outcome, Own, REPLIED_ERROR};
@@ -60,22 +61,10 @@ const STRANGERS_MS: u64 = 60_000;
 /// How long after a port broke it is looked for again.
 const REOPEN_MS: u64 = 200;
 
-/// How long PID 1 waits before it starts anew, so that a fault that stays does not fill the console.
-const RESTART_MS: u32 = 1_000;
-
-/// Ends the agent. PID 1 may not end: that would be the end of the guest. It starts anew instead.
-fn end(status: i32) -> ! {
-    if process::is_init() {
-        clock::sleep_ms(RESTART_MS);
-        process::start_anew();
-    }
-    process::exit(status)
-}
-
 /// Ends the agent, which cannot go on.
 fn give_up(what: &[u8], errno: Errno) -> ! {
     log::last_failure(what, errno);
-    end(1)
+    process::end(1)
 }
 
 /// What there is if `result` is well; otherwise the end.
@@ -87,6 +76,8 @@ fn essential<T>(what: &[u8], result: Result<T, Errno>) -> T {
 #[repr(C)]
 struct Server {
     signals: Signals,
+    /// Whether children may have ended that are not buried yet.
+    burying: bool,
     /// Whether the listener is waited for: not while all places are taken.
     listening: bool,
     /// Whether it was said that the port does not work.
@@ -113,10 +104,30 @@ fn listener(poll: &Poll, path: &'static [u8]) -> Result<OwnedFd, Errno> {
 }
 
 /// Serves until told to end.
-pub(super) fn run(options: &Options, environment: Strings) -> ! {
+pub(super) fn run(mut options: Options, environment: Strings) -> ! {
     let root = essential(b"cannot open /", Root::open(c"/"));
-    if process::is_init() {
-        init::set_up(&root, options.verbose);
+    let mut log = Log::new();
+    if options.verbose {
+        log.be_verbose();
+    }
+    let mut freeze = Freeze::new(options.state_directory, options.freeze_timeout_s);
+    // Before anything is written, be it into the log: it could land on a file system that is frozen.
+    let frozen = freeze.take_over(&mut log);
+    let is_init = process::is_init();
+    if is_init {
+        // A run that froze something has mounted everything before.
+        if !frozen {
+            init::set_up(&root, &mut log);
+        }
+        options.check_kernel_words(&root, environment);
+    }
+    options.report(&mut log);
+    if config::look(&root, environment, &mut log) == Found::Policy {
+        // Frozen file systems must be thawed by somebody.
+        if !(is_init || frozen) {
+            process::end(1);
+        }
+        options.filter.restrict(commands::FAIL_CLOSED);
     }
     let signals = essential(b"cannot read signals", Signals::new());
     let poll = essential(b"cannot poll", Poll::new());
@@ -129,9 +140,9 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
             state: State {
                 root,
                 initramfs: Initramfs::watch(),
-                log: Log::new(),
+                log,
                 filter: options.filter,
-                freeze: Freeze::new(options.state_directory, options.freeze_timeout_s),
+                freeze,
                 files: Files::default(),
                 going_down: None,
                 down_ms: NEVER_MS,
@@ -144,6 +155,8 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
             worked: None,
         },
         signals,
+        // PID 1 may have children of an earlier run.
+        burying: is_init,
         slots: core::array::from_fn(|place| {
             Slot::new(place as u32, memory.next().unwrap_or_default())
         }),
@@ -155,11 +168,6 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
         complained: false,
         strangers_ms: 0,
     };
-    let state = &mut server.context.state;
-    if options.verbose {
-        state.log.be_verbose();
-    }
-    state.freeze.take_over(&mut state.log);
     if options.method == Method::UnixListen {
         match listener(&server.context.poll, server.path) {
             Ok(socket) => {
@@ -173,8 +181,8 @@ pub(super) fn run(options: &Options, environment: Strings) -> ! {
                     _ => &why,
                 };
                 log::last_words(&[b"error opening channel '", server.path, b"': ", why]);
-                if !process::is_init() {
-                    end(1);
+                if !is_init {
+                    process::end(1);
                 }
                 server.path = channel::DEFAULT_PORT;
             }
@@ -193,11 +201,16 @@ impl Server {
             jobs.settle(&mut self.slots, state);
             self.pump();
             let mut left_ms = self.deadline_ms();
-            if left_ms != NEVER_MS {
+            if self.burying {
+                left_ms = 0;
+            } else if left_ms != NEVER_MS {
                 left_ms = left_ms.saturating_sub(clock::boottime_ms());
             }
             essential(b"cannot wait", self.context.poll.wait(&mut news, left_ms));
             news.each().for_each(|ready| self.react(ready));
+            if self.burying {
+                self.burying = self.bury();
+            }
         }
     }
 
@@ -229,15 +242,10 @@ impl Server {
 
     #[inline(never)]
     fn hear_signals(&mut self) {
-        let Context { jobs, state, .. } = &mut self.context;
+        let state = &self.context.state;
         match self.signals.read() {
             Told::Nothing => {}
-            Told::Child => {
-                while let Some((pid, ended, executed)) = process::reap() {
-                    jobs.note(pid, ended, executed);
-                    state.programs.note(pid, ended);
-                }
-            }
+            Told::Child => self.burying = true,
             Told::CtrlAltDel => self.start_own(&commands::shutdown::REBOOT),
             // PID 1 is not to be ended, and a frozen guest needs its agent: killed now, it could thaw
             // the guest only in its next life. An agent that takes the guest down by its own hand
@@ -246,10 +254,42 @@ impl Server {
             Told::End => {
                 let going_down = state.going_down.is_some() && state.down_ms == NEVER_MS;
                 if !(process::is_init() || state.freeze.is_frozen() || going_down) {
-                    end(0);
+                    process::end(0);
                 }
             }
         }
+    }
+
+    /// Buries children that have ended, for one turn of the loop; gives whether more may have ended.
+    ///
+    /// PID 1 has the orphans of all others, which may end faster than they are buried. When the turn is
+    /// over, the agent's own children, which clients wait for, are asked for by their numbers.
+    fn bury(&mut self) -> bool {
+        let Context { jobs, state, .. } = &mut self.context;
+        let mut end_us = None;
+        for buried in 1.. {
+            let Some((pid, ended, executed)) = process::reap() else {
+                return false;
+            };
+            jobs.note(pid, ended, executed);
+            state.programs.note(pid, ended);
+            // Most turns bury one child and need no clock.
+            if buried > 1 {
+                let now_us = clock::boottime_us();
+                if now_us >= *end_us.get_or_insert(now_us + BURY_TURN_US) {
+                    break;
+                }
+            }
+        }
+        let mut own = heapless::Vec::<i32, { JOBS + MOST_PROGRAMS }>::new();
+        own.extend(jobs.running().chain(state.programs.running()));
+        for pid in own {
+            if let Some((ended, executed)) = process::reap_child(pid) {
+                jobs.note(pid, ended, executed);
+                state.programs.note(pid, ended);
+            }
+        }
+        true
     }
 
     fn complain(&mut self, level: Level, what: &[u8], errno: Errno) {

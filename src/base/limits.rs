@@ -218,6 +218,26 @@ pub const LAST_SYNC_MS: u64 = 10_000;
 /// emulated machine takes a few.
 pub const DEVICE_WAIT_MS: u64 = 10_000;
 
+/// Complaints about the command line that PID 1 writes into its log: it fails closed at the first.
+pub const COMPLAINTS_SAID: usize = 4;
+
+/// Names in lists that no command has, which are named in the log. With the complaints they are as
+/// many lines as the log holds while file systems are frozen.
+pub const UNKNOWN_NAMES: usize = 8;
+
+/// A configuration file, in bytes: ten times what one fills that names all commands twice. A larger
+/// one counts as one with a policy.
+pub const CONFIG_BYTES: usize = 32 << 10;
+
+/// Microseconds of one turn of the loop in which children are buried: some thousand of them, or one of
+/// very many that still run, which the kernel walks past each time.
+pub const BURY_TURN_US: i64 = 2_000;
+
+/// Milliseconds that PID 1 waits before it starts anew after a fault, so that a fault that stays neither
+/// fills the console nor keeps a processor busy. A host that asks again after a second is not kept
+/// waiting longer than by a busy guest.
+pub const RESTART_MS: u32 = 1_000;
+
 /// Ancestors of the agent that are spared when all else is killed: a supervisor, its supervisor, and
 /// shells between them.
 pub const ANCESTORS: usize = 16;

@@ -199,6 +199,29 @@ const SLOW: u8 = 64;
 /// The agent itself has no part in it.
 const ALONE: u8 = 128;
 
+use Group::{Accounts, Exec, Files, Freeze, Hardware, Info, Lifecycle, Protocol};
+
+/// What a command is for, so that policies need not name them one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    /// Keeps host and agent in step.
+    Protocol,
+    /// Tells something about the guest, nothing of its files and programs, and changes nothing.
+    Info,
+    /// Takes the guest down or has it sleep.
+    Lifecycle,
+    /// Freezes, thaws and trims file systems.
+    Freeze,
+    /// Sets the clock and adds or takes away processors and memory.
+    Hardware,
+    /// Reads and writes files.
+    Files,
+    /// Runs programs, and tells what they wrote.
+    Exec,
+    /// Passwords and keys of users.
+    Accounts,
+}
+
 /// A command as it is written down.
 #[derive(Clone, Copy)]
 struct Row {
@@ -210,6 +233,8 @@ struct Row {
     run: Run,
     /// What is special about it.
     flags: u8,
+    /// What it is for.
+    group: Group,
 }
 
 /// A command.
@@ -257,26 +282,33 @@ pub fn all() -> impl Iterator<Item = Command> {
 }
 
 impl Row {
-    const fn now(name: &'static str, params: &'static [Param], handler: Handler) -> Self {
+    const fn now(
+        group: Group,
+        name: &'static str,
+        params: &'static [Param],
+        handler: Handler,
+    ) -> Self {
         Self {
             name,
             params,
             run: Run::Now(handler),
             flags: 0,
+            group,
         }
     }
 
-    const fn slow(name: &'static str, params: &'static [Param], slow: Slow) -> Self {
+    const fn slow(group: Group, name: &'static str, params: &'static [Param], slow: Slow) -> Self {
         Self {
             name,
             params,
             run: Run::Slow(slow),
             flags: SLOW,
+            group,
         }
     }
 
-    const fn alone(name: &'static str, params: &'static [Param], work: Work) -> Self {
-        Self::slow(name, params, Slow::alone(work)).with(ALONE)
+    const fn alone(group: Group, name: &'static str, params: &'static [Param], work: Work) -> Self {
+        Self::slow(group, name, params, Slow::alone(work)).with(ALONE)
     }
 
     const fn while_frozen(self) -> Self {
@@ -315,90 +347,132 @@ const NONE: &[Param] = &[];
 
 /// The rows, in the order of QEMU's schema.
 const ROWS: [Row; 43] = [
-    Row::now("guest-sync-delimited", ID, sync::sync)
+    Row::now(Protocol, "guest-sync-delimited", ID, sync::sync)
         .while_frozen()
         .without_files()
         .delimited(),
-    Row::now("guest-sync", ID, sync::sync)
+    Row::now(Protocol, "guest-sync", ID, sync::sync)
         .while_frozen()
         .without_files(),
-    Row::now("guest-ping", NONE, sync::ping)
+    Row::now(Protocol, "guest-ping", NONE, sync::ping)
         .while_frozen()
         .without_files(),
-    Row::now("guest-get-time", NONE, clock::get_time).without_files(),
-    Row::slow("guest-set-time", TIME, clock::SET_TIME),
-    Row::now("guest-info", NONE, info::info)
+    Row::now(Info, "guest-get-time", NONE, clock::get_time).without_files(),
+    Row::slow(Hardware, "guest-set-time", TIME, clock::SET_TIME),
+    Row::now(Protocol, "guest-info", NONE, info::info)
         .while_frozen()
         .without_files(),
-    Row::slow("guest-shutdown", SHUTDOWN, shutdown::SHUTDOWN)
+    Row::slow(Lifecycle, "guest-shutdown", SHUTDOWN, shutdown::SHUTDOWN)
         .silent()
         .exclusive()
         .shares_files(),
-    Row::slow("guest-file-open", FILE_OPEN, file::OPEN).shares_files(),
-    Row::slow("guest-file-close", HANDLE, file::CLOSE)
+    Row::slow(Files, "guest-file-open", FILE_OPEN, file::OPEN).shares_files(),
+    Row::slow(Files, "guest-file-close", HANDLE, file::CLOSE)
         .without_files()
         .shares_files(),
-    Row::now("guest-file-read", FILE_READ, file::read).without_files(),
-    Row::slow("guest-file-write", FILE_WRITE, file::WRITE).without_files(),
-    Row::slow("guest-file-seek", FILE_SEEK, file::SEEK).without_files(),
-    Row::now("guest-file-flush", HANDLE, file::flush).without_files(),
-    Row::now("guest-fsfreeze-status", NONE, freeze::status)
+    Row::now(Files, "guest-file-read", FILE_READ, file::read).without_files(),
+    Row::slow(Files, "guest-file-write", FILE_WRITE, file::WRITE).without_files(),
+    Row::slow(Files, "guest-file-seek", FILE_SEEK, file::SEEK).without_files(),
+    Row::now(Files, "guest-file-flush", HANDLE, file::flush).without_files(),
+    Row::now(Info, "guest-fsfreeze-status", NONE, freeze::status)
         .while_frozen()
         .without_files(),
-    Row::slow("guest-fsfreeze-freeze", NONE, freeze::FREEZE).exclusive(),
-    Row::slow("guest-fsfreeze-freeze-list", MOUNT_POINTS, freeze::FREEZE).exclusive(),
-    Row::slow("guest-fsfreeze-thaw", NONE, freeze::THAW)
+    Row::slow(Freeze, "guest-fsfreeze-freeze", NONE, freeze::FREEZE).exclusive(),
+    Row::slow(
+        Freeze,
+        "guest-fsfreeze-freeze-list",
+        MOUNT_POINTS,
+        freeze::FREEZE,
+    )
+    .exclusive(),
+    Row::slow(Freeze, "guest-fsfreeze-thaw", NONE, freeze::THAW)
         .while_frozen()
         .exclusive(),
-    Row::alone("guest-fstrim", MINIMUM, fstrim::FSTRIM),
-    Row::alone("guest-suspend-disk", NONE, suspend::DISK)
+    Row::alone(Freeze, "guest-fstrim", MINIMUM, fstrim::FSTRIM),
+    Row::alone(Lifecycle, "guest-suspend-disk", NONE, suspend::DISK)
         .silent()
         .exclusive(),
-    Row::alone("guest-suspend-ram", NONE, suspend::RAM)
+    Row::alone(Lifecycle, "guest-suspend-ram", NONE, suspend::RAM)
         .silent()
         .exclusive(),
-    Row::alone("guest-suspend-hybrid", NONE, suspend::HYBRID)
+    Row::alone(Lifecycle, "guest-suspend-hybrid", NONE, suspend::HYBRID)
         .silent()
         .exclusive(),
     Row::now(
+        Info,
         "guest-network-get-interfaces",
         NONE,
         network::get_interfaces,
     ),
-    Row::now("guest-get-vcpus", NONE, hotplug::get_vcpus),
-    Row::alone("guest-set-vcpus", SET_VCPUS, hotplug::SET_VCPUS),
-    Row::alone("guest-get-disks", NONE, disks::GET_DISKS),
-    Row::alone("guest-get-fsinfo", NONE, fsinfo::GET_FSINFO),
+    Row::now(Info, "guest-get-vcpus", NONE, hotplug::get_vcpus),
+    Row::alone(Hardware, "guest-set-vcpus", SET_VCPUS, hotplug::SET_VCPUS),
+    Row::alone(Info, "guest-get-disks", NONE, disks::GET_DISKS),
+    Row::alone(Info, "guest-get-fsinfo", NONE, fsinfo::GET_FSINFO),
     Row::alone(
+        Accounts,
         "guest-set-user-password",
         PASSWORD,
         password::SET_USER_PASSWORD,
     ),
-    Row::alone("guest-get-memory-blocks", NONE, hotplug::GET_MEMORY_BLOCKS),
     Row::alone(
+        Info,
+        "guest-get-memory-blocks",
+        NONE,
+        hotplug::GET_MEMORY_BLOCKS,
+    ),
+    Row::alone(
+        Hardware,
         "guest-set-memory-blocks",
         SET_MEMORY_BLOCKS,
         hotplug::SET_MEMORY_BLOCKS,
     ),
     Row::now(
+        Info,
         "guest-get-memory-block-info",
         NONE,
         hotplug::get_memory_block_info,
     ),
-    Row::now("guest-exec-status", PID, exec::status).without_files(),
-    Row::slow("guest-exec", exec::EXEC_PARAMS, exec::EXEC),
-    Row::now("guest-get-host-name", NONE, os::get_host_name),
-    Row::alone("guest-get-users", NONE, users::GET_USERS),
-    Row::now("guest-get-timezone", NONE, clock::get_timezone),
-    Row::now("guest-get-osinfo", NONE, os::get_osinfo),
-    Row::alone("guest-ssh-get-authorized-keys", USER, ssh::GET),
-    Row::alone("guest-ssh-add-authorized-keys", ADD_KEYS, ssh::ADD),
-    Row::alone("guest-ssh-remove-authorized-keys", REMOVE_KEYS, ssh::REMOVE),
-    Row::now("guest-get-diskstats", NONE, stats::get_diskstats),
-    Row::now("guest-get-cpustats", NONE, stats::get_cpustats),
-    Row::now("guest-get-load", NONE, os::get_load),
-    Row::alone("guest-network-get-route", NONE, route::GET_ROUTE),
+    Row::now(Exec, "guest-exec-status", PID, exec::status).without_files(),
+    Row::slow(Exec, "guest-exec", exec::EXEC_PARAMS, exec::EXEC),
+    Row::now(Info, "guest-get-host-name", NONE, os::get_host_name),
+    Row::alone(Info, "guest-get-users", NONE, users::GET_USERS),
+    Row::now(Info, "guest-get-timezone", NONE, clock::get_timezone),
+    Row::now(Info, "guest-get-osinfo", NONE, os::get_osinfo),
+    Row::alone(Accounts, "guest-ssh-get-authorized-keys", USER, ssh::GET),
+    Row::alone(
+        Accounts,
+        "guest-ssh-add-authorized-keys",
+        ADD_KEYS,
+        ssh::ADD,
+    ),
+    Row::alone(
+        Accounts,
+        "guest-ssh-remove-authorized-keys",
+        REMOVE_KEYS,
+        ssh::REMOVE,
+    ),
+    Row::now(Info, "guest-get-diskstats", NONE, stats::get_diskstats),
+    Row::now(Info, "guest-get-cpustats", NONE, stats::get_cpustats),
+    Row::now(Info, "guest-get-load", NONE, os::get_load),
+    Row::alone(Info, "guest-network-get-route", NONE, route::GET_ROUTE),
 ];
+
+/// The commands that stay allowed, one bit a place of the table, where what is allowed is not known:
+/// those that change nothing, and what a host needs to take the guest down. A guest that is frozen can
+/// be thawed besides, as it can under every policy.
+pub const FAIL_CLOSED: u64 = {
+    let (mut row, mut set) = (0, 0);
+    while row < COUNT {
+        let stays = match ROWS[row].group {
+            Protocol | Info => true,
+            Lifecycle => same(ROWS[row].name, "guest-shutdown"),
+            Freeze | Hardware | Files | Exec | Accounts => false,
+        };
+        set |= (stays as u64) << row;
+        row += 1;
+    }
+    set
+};
 
 /// How many there are.
 pub const COUNT: usize = ROWS.len();
@@ -609,3 +683,42 @@ const_assert!(is_sound(&ROWS));
 const_assert!(ROWS.len() <= crate::state::filter::MOST_COMMANDS);
 // guest-sync, -sync-delimited, -ping, -info, -fsfreeze-status and -fsfreeze-thaw.
 const_assert!(having(WHILE_FROZEN) == 6);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_allowed_changes_nothing_and_shows_nothing_of_users() {
+        let names = all()
+            .enumerate()
+            .filter(|(place, _)| FAIL_CLOSED & 1 << place != 0);
+        let names: Vec<_> = names
+            .map(|(_, row)| str::from_utf8(row.name()).unwrap())
+            .collect();
+        let expected = [
+            "sync-delimited",
+            "sync",
+            "ping",
+            "get-time",
+            "info",
+            "shutdown",
+            "fsfreeze-status",
+            "network-get-interfaces",
+            "get-vcpus",
+            "get-disks",
+            "get-fsinfo",
+            "get-memory-blocks",
+            "get-memory-block-info",
+            "get-host-name",
+            "get-users",
+            "get-timezone",
+            "get-osinfo",
+            "get-diskstats",
+            "get-cpustats",
+            "get-load",
+            "network-get-route",
+        ];
+        assert_eq!(names, expected);
+    }
+}

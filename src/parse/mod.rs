@@ -15,6 +15,8 @@
 )]
 
 pub mod accounts;
+pub mod cmdline;
+pub mod config;
 pub mod fstab;
 pub mod hostname;
 pub mod inet;

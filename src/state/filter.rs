@@ -38,6 +38,11 @@ impl Filter {
         }
     }
 
+    /// Blocks all commands but those of this set, one bit a place of the table.
+    pub fn restrict(&mut self, to: u64) {
+        self.blocked |= !to;
+    }
+
     /// Whether the command at this place of the table is allowed.
     pub fn allows(&self, place: usize) -> bool {
         let bit = bit(place);
@@ -64,5 +69,22 @@ mod tests {
         filter.add(List::Allowed, Some(4));
         filter.add(List::Allowed, Some(3));
         assert!(filter.allows(4) && !filter.allows(3));
+    }
+
+    #[test]
+    fn a_restriction_holds_whatever_else_is_said_before_or_after() {
+        let mut filter = Filter::default();
+        filter.restrict(0b110);
+        assert!(!filter.allows(0) && filter.allows(1) && filter.allows(2));
+        for restrict_first in [true, false] {
+            let mut filter = Filter::default();
+            if restrict_first {
+                filter.restrict(0b110);
+            }
+            filter.add(List::Allowed, Some(0));
+            filter.add(List::Allowed, Some(1));
+            filter.restrict(0b110);
+            assert!(!filter.allows(0) && filter.allows(1) && !filter.allows(2));
+        }
     }
 }

@@ -2,6 +2,47 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+/// What this process was started with.
+#[derive(Clone, Copy)]
+pub struct Start {
+    /// Its command line, its own name included.
+    pub words: Strings,
+    /// Its environment.
+    pub environment: Strings,
+}
+
+/// The number of words that the kernel laid out at the start of this process, with the words and the
+/// environment behind it; null until [`Start::at`].
+static LAID_OUT: AtomicPtr<usize> = AtomicPtr::new(ptr::null_mut());
+
+impl Start {
+    /// What the kernel laid out for this process, which is remembered for [`Start::remembered`].
+    ///
+    /// # Safety
+    /// `stack` must be what the kernel hands a program: the number of words, as many pointers to
+    /// words and a null, pointers to the environment and a null. Nobody may ever write to any of it.
+    pub unsafe fn at(stack: *const usize) -> Self {
+        LAID_OUT.store(stack.cast_mut(), Ordering::Relaxed);
+        // SAFETY: the words begin behind their number; the caller answers for them.
+        let words = unsafe { stack.add(1) }.cast::<*const c_char>();
+        // SAFETY: as many words as the number says, and their null, come before the environment.
+        let environment = unsafe { words.add(*stack).add(1) };
+        Self {
+            words: Strings(words),
+            environment: Strings(environment),
+        }
+    }
+
+    /// The same, as this process was started; `None` in a test, which the kernel did not start here.
+    pub(super) fn remembered() -> Option<Self> {
+        let stack = LAID_OUT.load(Ordering::Relaxed);
+        // SAFETY: `at` alone stores an address, and was promised what is there.
+        (!stack.is_null()).then(|| unsafe { Self::at(stack) })
+    }
+}
 
 /// Strings of this process, as many as there are before the null that ends them.
 #[derive(Clone, Copy)]
@@ -15,6 +56,11 @@ impl Strings {
     /// strings that live as long as the process and that nobody writes to, ended by a null.
     pub unsafe fn new(vector: *const *const c_char) -> Self {
         Self(vector)
+    }
+
+    /// Where the vector is that execve(2) takes.
+    pub(super) fn address(self) -> usize {
+        self.0.expose_provenance()
     }
 
     /// No strings.

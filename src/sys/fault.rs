@@ -1,5 +1,9 @@
 //! The end after a fault in the agent itself: one line, then out of the way, so that whoever started
-//! the agent can start it again. PID 1, whose end would be the end of the guest, starts itself anew.
+//! the agent can start it again. PID 1, whose end would be the end of the guest, starts itself anew
+//! ([`process::end`]); a child of it ends as any other.
+//!
+//! The handler has a stack of its own, for the fault may be that the other one is used up. It makes
+//! only system calls, and nothing of what was interrupted matters to it.
 //!
 //! A panic of the release build is an illegal instruction (see `targets/`); the address in the line
 //! tells which, against an unstripped build. Builds with messages come by [`panicked`].
@@ -11,7 +15,8 @@ use core::ptr;
 
 use static_assertions::const_assert_eq;
 
-use super::{log, process, raw};
+use super::mem::Lent;
+use super::{log, process, raw, signal};
 use crate::base::text::Digits;
 
 /// Exit status after a fault, as s6 uses it: try again.
@@ -43,23 +48,46 @@ const_assert_eq!(offset_of!(Action, mask), 3 * size_of::<usize>());
 /// `SA_RESTORER` of asm/signal.h; x86-64 insists on it.
 const SA_RESTORER: usize = 0x0400_0000;
 
-/// Has faults of this process end in the line and the exit described above.
+/// The signals of a fault.
+const SIGNALS: [c_int; 5] = [
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGSEGV,
+];
+
+/// Bytes of the handler's stack. It needs 4 KiB at most, on top of what the kernel puts there: the
+/// registers, some 3 KiB of them with AVX-512 and 11 KiB with AMX.
+const STACK_BYTES: usize = 32 << 10;
+/// The handler's stack: no memory as long as there is no fault.
+static STACK: Lent<[u8; STACK_BYTES]> = Lent::new([0; STACK_BYTES]);
+
+/// Has faults of this process end in the line and the exit described above. To be called once.
 pub fn catch() {
-    let flags = libc::SA_SIGINFO as usize | SA_RESTORER;
+    let stack = libc::stack_t {
+        ss_sp: ptr::from_mut(STACK.take()).cast(),
+        ss_flags: 0,
+        ss_size: STACK_BYTES,
+    };
+    // SAFETY: sigaltstack reads one stack_t, which is ours and outlives the call. The memory it names
+    // was lent for good, and nobody but the kernel and the handler ever uses it.
+    let _ = unsafe {
+        let stack = ptr::from_ref(&stack).expose_provenance();
+        raw::call(libc::SYS_sigaltstack, [stack, 0, 0, 0, 0])
+    };
+    // Faults within the handler are not caught: one that waits comes to the next run or to nobody.
+    let mask = SIGNALS
+        .iter()
+        .fold(0, |mask, number| mask | signal::bit(*number));
     // The handler never returns, so nothing is ever restored.
     let action = Action {
         handler: on_signal,
-        flags,
+        flags: (libc::SA_SIGINFO | libc::SA_ONSTACK) as usize | SA_RESTORER,
         restorer: on_signal,
-        mask: 0,
+        mask,
     };
-    for signal in &[
-        libc::SIGILL,
-        libc::SIGTRAP,
-        libc::SIGBUS,
-        libc::SIGFPE,
-        libc::SIGSEGV,
-    ] {
+    for signal in &SIGNALS {
         // SAFETY: rt_sigaction reads one action of the kernel's layout (asserted above), which is
         // ours and outlives the call. The handler uses nothing of what was interrupted: it writes
         // one line from its own stack and does not return.
@@ -85,7 +113,7 @@ extern "C" fn on_signal(signal: c_int, info: *const Info, _: *const c_void) -> !
     end(&[b"fault: signal ", signal.as_bytes(), b" at ", &hex])
 }
 
-/// The end after a panic with a message, which stays unsaid, at this place of the source.
+/// The end after a panic, at this place of the source; its message is dropped.
 pub fn panicked(file: &str, line: u32) -> ! {
     let line = Digits::unsigned(line.into());
     end(&[b"fault: ", file.as_bytes(), b":", line.as_bytes()])
@@ -93,8 +121,5 @@ pub fn panicked(file: &str, line: u32) -> ! {
 
 fn end(line: &[&[u8]]) -> ! {
     log::last_words(line);
-    if process::is_init() {
-        process::start_anew();
-    }
-    process::exit(STATUS.into())
+    process::end(STATUS.into())
 }

@@ -6,17 +6,17 @@
 use core::ffi::{CStr, c_char};
 use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::thread::CapabilitySet;
 
-use super::args::{Strings, variable};
+use super::args::{Start, Strings, variable};
 use super::mem::Buffer;
-use super::{power, signal, stdio};
-use crate::base::limits::{OPEN_FILES, PROGRAMS, REQUEST_BYTES};
+use super::{clock, log, power, signal, stdio};
+use crate::base::limits::{JOBS, OPEN_FILES, PROGRAMS, REQUEST_BYTES, RESTART_MS};
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::text::cut;
@@ -71,26 +71,42 @@ pub enum Ended {
     Killed(i32),
 }
 
-/// A child that has ended and is hereby buried, and whether it had become another program; `None` if
-/// there is none just now.
+/// Buries a child that has ended: its number, how it ended, and whether it had become another
+/// program. `None` if no child has ended.
+///
+/// The kernel walks the list of all children to find one, those that run first.
 pub fn reap() -> Option<(i32, Ended, bool)> {
+    let (pid, ended) = look(libc::P_ALL, 0)?;
+    Some((pid, ended, bury(pid)))
+}
+
+/// Buries the child `pid` if it has ended, as [`reap`] does.
+pub fn reap_child(pid: i32) -> Option<(Ended, bool)> {
+    let (_, ended) = look(libc::P_PID, pid)?;
+    Some((ended, bury(pid)))
+}
+
+/// A child that has ended, and how; it stays what it is.
+fn look(kind: libc::idtype_t, pid: i32) -> Option<(i32, Ended)> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    // Looked at first, because what it was can be told only until it is buried.
-    wait(libc::P_ALL, 0, Some(&mut info), libc::WNOWAIT);
+    wait(kind, pid, Some(&mut info), libc::WNOWAIT);
     // SAFETY: the kernel filled it in, or it is all zeros; either is valid for plain numbers.
     let info = unsafe { info.assume_init() };
     // SAFETY: both are numbers of the part that waitid fills in, or zeros.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-    if pid <= 0 {
-        return None;
-    }
-    let executed = has_executed(pid);
-    wait(libc::P_PID, pid, None, 0);
     let ended = match info.si_code {
         libc::CLD_EXITED => Ended::Exited(status),
         _ => Ended::Killed(status),
     };
-    Some((pid, ended, executed))
+    (pid > 0).then_some((pid, ended))
+}
+
+/// Buries a child that has ended; tells whether it had become another program, which can be told
+/// only before it is buried.
+fn bury(pid: i32) -> bool {
+    let executed = has_executed(pid);
+    wait(libc::P_PID, pid, None, 0);
+    executed
 }
 
 fn wait(
@@ -166,18 +182,90 @@ pub fn kill_all(signal: i32) {
     let _ = unsafe { raw::call(libc::SYS_kill, [usize::MAX, signal as usize, 0, 0, 0]) };
 }
 
-/// Starts this program anew in this process, with no arguments and no environment. Returns only if
-/// that failed.
-pub fn start_anew() {
-    let path = c"/proc/self/exe";
-    let argv = [path.as_ptr(), ptr::null()];
-    let envp = [ptr::null()];
-    // SAFETY: the path and the vectors end in NUL and null as execve wants, and outlive the call.
+/// The children that work for the agent, by their places among its jobs; 0 where there is none.
+static WORKERS: [AtomicI32; JOBS] = [const { AtomicI32::new(0) }; JOBS];
+/// The one of them that takes the guest down, or 0.
+static LAST_WORKER: AtomicI32 = AtomicI32::new(0);
+
+/// Takes note that the child `pid` works for the agent, at this place among its jobs.
+pub fn worker_began(place: usize, pid: i32, takes_guest_down: bool) {
+    if let Some(worker) = WORKERS.get(place) {
+        worker.store(pid, Ordering::Relaxed);
+    }
+    if takes_guest_down {
+        LAST_WORKER.store(pid, Ordering::Relaxed);
+    }
+}
+
+/// Takes note that the child `pid` does not work for the agent any more.
+pub fn worker_ended(place: usize, pid: i32) {
+    if let Some(worker) = WORKERS.get(place) {
+        worker.store(0, Ordering::Relaxed);
+    }
+    if LAST_WORKER.load(Ordering::Relaxed) == pid {
+        LAST_WORKER.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Ends the agent, because it cannot go on. The init of the machine must not end, which would be the
+/// end of the guest: it starts anew. Runs in signal handlers too.
+pub fn end(status: i32) -> ! {
+    if is_init() {
+        log::last_words(&[b"starting anew, without open files and the results of programs"]);
+        start_anew()
+    }
+    exit(status)
+}
+
+/// Starts this program anew in this process, with the words and the environment that this run was
+/// started with: what is not allowed stays so.
+///
+/// Tried until it succeeds, with a pause each time, so that a fault that stays does not fill the
+/// console. The program is found through /proc or, without that, where the kernel found it. No other
+/// program is tried: it would not know what is allowed.
+fn start_anew() -> ! {
+    // The guest goes down without the agent; a new run would mount again what is unmounted.
+    while is_running(LAST_WORKER.load(Ordering::Relaxed)) {
+        clock::sleep_ms(RESTART_MS);
+    }
+    // What a host sends from here on waits for the new run. Workers that share descriptors must not
+    // keep the port open either.
+    close_range(3, i32::MAX);
+    for worker in &WORKERS {
+        let pid = worker.load(Ordering::Relaxed);
+        if pid != 0 && !has_executed(pid) {
+            let _ = kill(pid, KILL);
+        }
+    }
+    loop {
+        clock::sleep_ms(RESTART_MS);
+        signal::restore_for_agent();
+        let Some(Start { words, environment }) = Start::remembered() else {
+            continue;
+        };
+        execute(c"/proc/self/exe".as_ptr(), words, environment);
+        if let Some(name) = { words }.next()
+            && name.contains(&b'/')
+        {
+            execute(name.as_ptr().cast(), words, environment);
+        }
+    }
+}
+
+/// Becomes the program at `path`, a string of the kernel's or a constant. Returns if that failed.
+fn execute(path: *const c_char, words: Strings, environment: Strings) {
+    // SAFETY: the path ends in a NUL. The vectors end in a null and their strings in a NUL, as the
+    // kernel laid them out at the start of this process, and nobody writes to them.
     let _ = unsafe {
-        let [argv, envp] = [&argv[..], &envp].map(|vector| vector.as_ptr().expose_provenance());
-        let path = path.as_ptr().expose_provenance();
-        raw::call(libc::SYS_execve, [path, argv, envp, 0, 0])
+        let path = path.expose_provenance();
+        let args = [path, words.address(), environment.address(), 0, 0];
+        raw::call(libc::SYS_execve, args)
     };
+}
+
+/// Whether the process `pid`, a child, has not ended. Process 0 has.
+fn is_running(pid: i32) -> bool {
+    kill(pid, 0).is_ok() && look(libc::P_PID, pid).is_none()
 }
 
 /// What runs a script that does not say what runs it.
@@ -365,9 +453,9 @@ fn close_range(first: i32, last: i32) {
     if first > last {
         return;
     }
-    // SAFETY: the descriptors closed belong to values of the agent, none of which the child uses: it
+    // SAFETY: the descriptors closed belong to values of the agent that are not used any more: a child
     // runs its work, which holds only two that are not among them and, if it keeps those, files of
-    // clients, and exits without dropping anything.
+    // clients, and an agent that starts anew uses none. Both end without dropping anything.
     unsafe {
         let range = [first as usize, last as usize, 0, 0, 0];
         if raw::call(libc::SYS_close_range, range).is_err() {

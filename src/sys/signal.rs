@@ -33,7 +33,8 @@ const READ: u64 = bit(libc::SIGCHLD) | bit(libc::SIGTERM) | bit(libc::SIGINT);
 /// What is blocked.
 const BLOCKED: u64 = READ | bit(libc::SIGPIPE);
 
-const fn bit(signal: i32) -> u64 {
+/// The set of this signal alone.
+pub(super) const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
@@ -86,6 +87,22 @@ impl AsRawFd for Signals {
 /// Undoes what the agent, and whoever started it, did to the signals of this process, in a child of
 /// the agent that becomes another program: none is handled, ignored or blocked.
 pub fn restore() {
+    default_actions();
+    change_mask(libc::SIG_SETMASK, 0);
+}
+
+/// Undoes what a fault did to the signals of this process, before the agent starts anew in it: those
+/// that a fault sends are neither handled nor blocked. Those that the agent reads stay blocked, so
+/// that one that comes meanwhile is read by the new run.
+///
+/// A second signal of a fault that waits is dropped here: by default the init of the machine ignores
+/// what other processes send it.
+pub fn restore_for_agent() {
+    default_actions();
+    change_mask(libc::SIG_SETMASK, BLOCKED);
+}
+
+fn default_actions() {
     /// Words of `struct sigaction`, asm/signal.h: handler, flags, restorer, mask. All zero is
     /// SIG_DFL.
     const DEFAULT: [usize; 4] = [0; 4];
@@ -98,7 +115,6 @@ pub fn restore() {
             raw::call(libc::SYS_rt_sigaction, args)
         };
     }
-    change_mask(libc::SIG_SETMASK, 0);
 }
 
 fn change_mask(how: i32, set: u64) {

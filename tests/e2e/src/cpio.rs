@@ -42,7 +42,13 @@ impl Cpio {
     }
 
     /// Adds an installed program at its own place, with the libraries it asks for.
-    pub fn program(mut self, path: &Path) -> Cpio {
+    pub fn program(self, path: &Path) -> Cpio {
+        let name = path.to_str().expect("a plain path");
+        self.program_as(name.trim_start_matches('/'), path)
+    }
+
+    /// Adds a program under another name, with the libraries it asks for.
+    pub fn program_as(mut self, name: &str, path: &Path) -> Cpio {
         let place = |path: &str| path.trim_start_matches('/').to_owned();
         let listed = run(
             Command::new(program("ldd", "libc-bin")).arg(path),
@@ -55,8 +61,7 @@ impl Cpio {
                 self = self.copy(&place(library), Path::new(library));
             }
         }
-        let name = path.to_str().expect("a plain path");
-        self.copy(&place(name), path)
+        self.copy(name, path)
     }
 
     /// Adds a directory.

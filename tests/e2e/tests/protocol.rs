@@ -13,7 +13,7 @@ use std::time::Duration;
 use gaunt_e2e::agent::Agent;
 use gaunt_e2e::client::{Client, parse, request};
 use gaunt_e2e::scratch::{NOBODY, Scratch, is_root};
-use gaunt_e2e::wait;
+use gaunt_e2e::{process, wait};
 use qapi::Qga;
 use qapi::qga;
 use serde_json::{Value, json};
@@ -602,8 +602,40 @@ fn replies_of_the_command_line_are_those_of_a_qemu_ga() {
 }
 
 #[test]
+fn a_policy_in_a_file_that_is_not_read_ends_it() {
+    let scratch = Scratch::new();
+    let config = scratch.join("qemu-ga.conf");
+    let run = |text: &str| {
+        std::fs::write(&config, text).expect("a file");
+        let mut command = std::process::Command::new(gaunt_e2e::agent_binary());
+        // Where there is no room for a socket, so that it ends in any case.
+        command.args(["-m", "unix-listen", "-p", "/proc/socket"]);
+        let output = process::output(command.env("QGA_CONF", &config), wait::ANSWER);
+        assert_eq!(output.status.code(), Some(1));
+        process::text(&output)
+    };
+    let served = "error opening channel";
+    let said = run("[general]\nverbose=true\n# block-rpcs=guest-exec\n");
+    assert!(
+        said.contains(" is not read: ") && said.contains(served),
+        "{said}"
+    );
+    for policy in ["[general]\nblock-rpcs = guest-exec\n", "allow-rpcs"] {
+        let said = run(policy);
+        assert!(said.contains("may restrict commands"), "{said}");
+        assert!(!said.contains(served), "{said}");
+    }
+}
+
+#[test]
 fn filters_hold_and_are_shown() {
-    let agent = Agent::gaunt(&["-b", "guest-get-users,guest-get-load"]);
+    let lists = [
+        "-b",
+        "guest-get-users,guest-nonsense",
+        "--blacklist=guest-nonsense,guest-get-load",
+    ];
+    let agent = Agent::gaunt(&lists);
+    assert_eq!(agent.log().matches("guest-nonsense").count(), 1);
     let mut client = agent.client();
     let refusal = client
         .try_call("guest-get-users", json!({}))
@@ -630,4 +662,9 @@ fn filters_hold_and_are_shown() {
     assert_eq!(client.sync(wait::ANSWER), Some(0));
     client.get("guest-ping");
     assert!(client.try_call("guest-info", json!({})).is_err());
+
+    // A list without a name is one: qemu-ga allows nothing either.
+    for agent in [Agent::gaunt(&["-a", ","]), Agent::reference(&["-a", ","])] {
+        assert!(agent.client().try_call("guest-ping", json!({})).is_err());
+    }
 }

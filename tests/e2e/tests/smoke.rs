@@ -188,9 +188,12 @@ fn bare_image() {
 #[test]
 fn bare_image_that_restarts_and_one_that_has_no_port() {
     let mut checks = Checks::new("bare, restarting");
-    // No disk, no port: it must wait for one. And words for which another program would end.
+    // No disk, no port: it must wait for one. Words for which another program would end; and of two
+    // words of one name that are not behind the dashes the kernel keeps the last.
     let mut guest = Machine::new(Image::Bare)
         .without_port()
+        .kernel("--block-rpcs=guest-get-users")
+        .kernel("--block-rpcs=guest-get-cpustats")
         .agent("-V")
         .agent("--nonsense")
         .agent("--block-rpcs=guest-get-load")
@@ -211,6 +214,36 @@ fn bare_image_that_restarts_and_one_that_has_no_port() {
             .expect_err("blocked");
         assert_eq!(refusal.class, "CommandNotFound");
         refusal.desc
+    });
+    checks.run("allows little beyond that, and says why", || {
+        let mut client = guest.client();
+        for command in [
+            "guest-get-osinfo",
+            "guest-get-users",
+            "guest-fsfreeze-status",
+        ] {
+            client.get(command);
+        }
+        let shell = json!({ "path": "/init" });
+        let key = json!({ "username": "root" });
+        for (command, arguments) in [
+            ("guest-exec", shell.clone()),
+            ("guest-file-open", shell),
+            ("guest-ssh-get-authorized-keys", key),
+            ("guest-fsfreeze-freeze", json!({})),
+            ("guest-get-cpustats", json!({})),
+        ] {
+            let refusal = client.try_call(command, arguments).expect_err(command);
+            assert_eq!(refusal.class, "CommandNotFound", "{command}");
+        }
+        let serial = guest.serial();
+        for why in [
+            "gaunt: unknown option: --nonsense; only commands that change nothing",
+            "gaunt: the kernel kept only the last of several options of one name; only",
+        ] {
+            assert_eq!(serial.matches(why).count(), 1, "{serial}");
+        }
+        "two lines".into()
     });
     checks.run("reboots", || {
         let mut client = guest.client();

@@ -1,0 +1,89 @@
+//! qemu-ga's configuration file, which is not read: it must not go unnoticed.
+//!
+//! It is the file that `QGA_CONF` names, else /etc/qemu/qemu-ga.conf. The agent says in its log that
+//! the file is not read. One that restricts the commands, or might, is a policy that would be lost:
+//! then PID 1 fails closed, and any other agent ends.
+//!
+//! An empty `QGA_CONF` means no file at all, as with qemu-ga.
+
+use crate::base::limits::CONFIG_BYTES;
+use crate::base::store::Store;
+use crate::parse::config::may_restrict;
+use crate::sys::Errno;
+use crate::sys::args::{Strings, variable};
+use crate::sys::log::{Level, Log};
+use crate::sys::mem::Buffer;
+use crate::sys::root::{Root, relative};
+use crate::sys::stream::{self, Read};
+
+/// Where the file is unless told.
+const PATH: &[u8] = b"/etc/qemu/qemu-ga.conf";
+
+/// Whether nothing restricts the commands that the agent does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// No file, or one that restricts nothing.
+    NoPolicy,
+    /// A file that restricts the commands or cannot be understood.
+    Policy,
+}
+
+/// Looks for a configuration file, and says so if there is one.
+pub(super) fn look(root: &Root, environment: Strings, log: &mut Log) -> Found {
+    let path = variable(environment, b"QGA_CONF").unwrap_or(PATH);
+    if path.is_empty() {
+        return Found::NoPolicy;
+    }
+    let found = match read(root, path) {
+        Err(Errno::NOENT | Errno::NOTDIR) if path == PATH => return Found::NoPolicy,
+        Ok(false) | Err(Errno::NOENT | Errno::NOTDIR) => Found::NoPolicy,
+        Ok(true) | Err(_) => Found::Policy,
+    };
+    let what: &[u8] = match found {
+        Found::NoPolicy => b" is not read: options are given on the command line",
+        Found::Policy => {
+            b" is not read, and may restrict commands: use --block-rpcs and --allow-rpcs"
+        }
+    };
+    log.line(Level::Error, &[b"configuration file ", path, what]);
+    found
+}
+
+/// Whether the file may restrict commands.
+// Not inlined: what is on the stack here must not stay resident.
+#[inline(never)]
+fn read(root: &Root, path: &[u8]) -> Result<bool, Errno> {
+    let opened = root.file_at(&[relative(path)])?;
+    let mut file = Buffer::growing(CONFIG_BYTES);
+    let mut chunk = [0; 4096];
+    while let Read::Bytes(len) = stream::read(&opened, &mut chunk)? {
+        file.append(&chunk[..len]).map_err(|_| Errno::FBIG)?;
+    }
+    Ok(may_restrict(file.bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+
+    #[test]
+    fn a_file_that_restricts_or_cannot_be_read_is_a_policy() {
+        let path = std::env::temp_dir().join(format!("gaunt-config-{}", std::process::id()));
+        let file = path.join("etc/qemu/qemu-ga.conf");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        let found = || look(&root, Strings::none(), &mut Log::new());
+        assert_eq!(found(), Found::NoPolicy);
+        std::fs::write(&file, "# nothing\n[general]\nverbose=1\n").unwrap();
+        assert_eq!(found(), Found::NoPolicy);
+        std::fs::write(&file, "[general]\nblock-rpcs=guest-exec\n").unwrap();
+        assert_eq!(found(), Found::Policy);
+        std::fs::write(&file, vec![b'\n'; CONFIG_BYTES + 1]).unwrap();
+        assert_eq!(found(), Found::Policy);
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        assert_eq!(found(), Found::Policy);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}

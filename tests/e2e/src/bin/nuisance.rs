@@ -1,0 +1,137 @@
+//! What a guest's processes can do to its PID 1, in one program for a test to put into the image.
+//!
+//! ```text
+//! nuisance orphans COUNT        leaves COUNT children of PID 1 that sleep
+//! nuisance storm COUNT SECONDS  COUNT processes leave orphans that end at once, one after the other
+//! nuisance overflow PID         has PID go on with a stack that is used up
+//! nuisance hang DIRECTORY       mounts a FUSE file system that never answers
+//! ```
+
+use std::ffi::CString;
+use std::time::{Duration, Instant};
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let number = |word: &str| word.parse().expect("a number");
+    match words[..] {
+        ["orphans", count] => orphans(number(count)),
+        ["storm", count, seconds] => storm(number(count), number(seconds)),
+        ["overflow", pid] => overflow(number(pid) as i32),
+        ["hang", directory] => hang(directory),
+        _ => panic!("what is {words:?}?"),
+    }
+}
+
+/// Runs `child` in a child; gives its number.
+fn fork(child: impl FnOnce()) -> i32 {
+    // SAFETY: this process has one thread, so the child may go on with ordinary code.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    if pid == 0 {
+        child();
+        // SAFETY: nothing is run on the way out.
+        unsafe { libc::_exit(0) };
+    }
+    pid
+}
+
+fn sleep() -> ! {
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+fn orphans(count: u64) {
+    for _ in 0..count {
+        fork(|| sleep());
+    }
+}
+
+/// Leaves orphans as fast as one process can: they share its memory, so none has to be copied.
+fn storm(count: u64, seconds: u64) {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    for _ in 0..count {
+        fork(|| {
+            let mut stack = vec![[0u128; 1024]; 2];
+            while Instant::now() < end {
+                let [outer, inner] = &mut stack[..] else {
+                    return;
+                };
+                let inner = inner.as_mut_ptr_range().end.cast();
+                let middle = spawn(leave_orphan, outer.as_mut_ptr_range().end.cast(), inner);
+                // SAFETY: waitpid may be told not to write the status.
+                unsafe { libc::waitpid(middle, std::ptr::null_mut(), 0) };
+            }
+        });
+    }
+}
+
+type Body = extern "C" fn(*mut libc::c_void) -> libc::c_int;
+
+/// Runs `body` in a child that shares this process's memory, on a stack that ends at `stack`.
+fn spawn(body: Body, stack: *mut libc::c_void, given: *mut libc::c_void) -> i32 {
+    // SAFETY: the stack is the child's until it has ended, or shared with those who do the same.
+    unsafe { libc::clone(body, stack, libc::CLONE_VM | libc::SIGCHLD, given) }
+}
+
+extern "C" fn leave_orphan(stack: *mut libc::c_void) -> libc::c_int {
+    spawn(end_at_once, stack, std::ptr::null_mut());
+    0
+}
+
+extern "C" fn end_at_once(_: *mut libc::c_void) -> libc::c_int {
+    0
+}
+
+#[cfg(target_arch = "x86_64")]
+fn overflow(pid: i32) {
+    let none = std::ptr::null_mut::<libc::c_void>();
+    let trace = |request, data: *mut libc::c_void| {
+        // SAFETY: each request below writes or reads what `data` leads to, or nothing.
+        let result = unsafe { libc::ptrace(request, pid, none, data) };
+        assert!(result == 0, "ptrace: {}", std::io::Error::last_os_error());
+    };
+    trace(libc::PTRACE_ATTACH, none);
+    // SAFETY: waitpid may be told not to write the status.
+    let stopped = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
+    assert_eq!(stopped, pid);
+    // SAFETY: all of it are plain numbers.
+    let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
+    trace(
+        libc::PTRACE_GETREGS,
+        std::ptr::from_mut(&mut registers).cast(),
+    );
+    // Nothing is ever mapped there, nor below it.
+    registers.rsp = 4096;
+    trace(
+        libc::PTRACE_SETREGS,
+        std::ptr::from_mut(&mut registers).cast(),
+    );
+    trace(libc::PTRACE_DETACH, none);
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn overflow(_: i32) {
+    panic!("not for this processor");
+}
+
+fn hang(directory: &str) {
+    let text = |text: &str| CString::new(text).expect("no NUL");
+    let (directory, kind) = (text(directory), text("fuse"));
+    // SAFETY: open and mount read strings that outlive the calls.
+    unsafe {
+        let fuse = libc::open(text("/dev/fuse").as_ptr(), libc::O_RDWR);
+        let data = text(&format!("fd={fuse},rootmode=40000,user_id=0,group_id=0"));
+        let mounted = libc::mount(
+            kind.as_ptr(),
+            directory.as_ptr(),
+            kind.as_ptr(),
+            0,
+            data.as_ptr().cast(),
+        );
+        assert!(mounted == 0, "mount: {}", std::io::Error::last_os_error());
+    }
+    // Nobody ever reads what the kernel asks.
+    sleep()
+}

@@ -1,0 +1,274 @@
+//! The agent as PID 1: what it is told, what it sets up, faults, and other processes' orphans.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use gaunt_e2e::checks::Checks;
+use gaunt_e2e::client::{Client, request};
+use gaunt_e2e::cpio::Cpio;
+use gaunt_e2e::disk::{self, Fs};
+use gaunt_e2e::guest::{Guest, Image, Machine};
+use gaunt_e2e::scratch::Scratch;
+use gaunt_e2e::wait;
+use serde_json::{Value, json};
+
+/// Where a program of ours is in the guest.
+const NUISANCE: &str = "/usr/bin/nuisance";
+
+const FSTAB: &str = "\
+/dev/root / auto defaults 1 1
+tmpfs /tmp tmpfs mode=1777,rshared
+/dev/vda /data ext4 nofail
+tmpfs /data/inner tmpfs size=1m
+";
+
+/// How long PID 1 waits before it starts anew.
+const PAUSE: f32 = 1.0;
+
+fn image() -> Vec<u8> {
+    let program = Path::new(env!("CARGO_BIN_EXE_nuisance"));
+    Cpio::new()
+        .program_as("usr/bin/nuisance", program)
+        .file("etc/hostname", 0o644, b"# not this\n\n  pid1-guest \n")
+        .file("etc/fstab", 0o644, FSTAB.as_bytes())
+        .file("etc/TZ", 0o644, b"<-03>3\n")
+        .directory("hung")
+        .finish()
+}
+
+/// Serves a shell where the busybox image's own init would.
+fn serve_shell(guest: &mut Guest, client: &mut Client) {
+    let script = "stty -F /dev/ttyS1 raw -echo; while :; do (echo shell: ready 1; exec sh) \
+                  </dev/ttyS1 2>&1 | cat >/dev/ttyS1; done";
+    let script = format!("/bin/busybox --install -s /bin; {script}");
+    client.call(
+        "guest-exec",
+        json!({ "path": "/bin/sh", "arg": ["-c", script] }),
+    );
+    guest.wait_shell();
+}
+
+fn disabled(client: &mut Client) -> BTreeSet<String> {
+    let info = client.get("guest-info");
+    let rows = info["supported_commands"].as_array().expect("a list");
+    let rows = rows
+        .iter()
+        .filter(|row| row["enabled"] == Value::Bool(false));
+    rows.filter_map(|row| Some(row["name"].as_str()?.to_owned()))
+        .collect()
+}
+
+/// What must be the same before and after a fault.
+fn state(guest: &mut Guest, client: &mut Client) -> Vec<String> {
+    let mut facts = vec![format!("{:?}", disabled(client))];
+    for command in [
+        "grep -E '^(Sig(Blk|Ign|Cgt)|SigPnd|ShdPnd|Umask)' /proc/1/status",
+        "tr '\\0' ' ' </proc/1/cmdline",
+        "tr '\\0' '\\n' </proc/1/environ | sort",
+        "ls /proc/1/fd | wc -l",
+        "readlink /proc/1/fd/2",
+    ] {
+        facts.push(guest.shell().run(command));
+    }
+    facts
+}
+
+fn uptime(guest: &mut Guest) -> f32 {
+    let text = guest.shell().run("cut -d' ' -f1 /proc/uptime");
+    text.parse().expect("seconds")
+}
+
+/// Waits until the agent answers again: what it had been sent when it found its fault is lost.
+fn wait_answer(client: &mut Client) {
+    wait::until(wait::ANSWER, || client.sync(Duration::from_secs(3)))
+        .expect("an answer after the fault");
+}
+
+/// Has PID 1 find a fault in itself by this command; it must answer again, and be what it was.
+fn fault(guest: &mut Guest, client: &mut Client, command: &str) -> String {
+    let before = state(guest, client);
+    let start = uptime(guest);
+    guest.shell().run(command);
+    wait_answer(client);
+    let took = uptime(guest) - start;
+    assert_eq!(state(guest, client), before);
+    assert!(took > PAUSE, "no pause: {took} s");
+    let lines = guest.serial();
+    let line = lines.lines().rfind(|line| line.contains("gaunt: fault: "));
+    format!("{}, {took:.1} s", line.expect("a line in the log"))
+}
+
+#[test]
+fn pid_1_survives_what_is_done_to_it() {
+    let mut checks = Checks::new("PID 1");
+    let scratch = Scratch::new();
+    let disk = scratch.join("ext4.raw");
+    disk::raw(&disk, Fs::Ext4);
+    let mut guest = Machine::new(Image::Busybox)
+        .kernel("rdinit=/usr/bin/gaunt")
+        .kernel("--block-rpcs=guest-get-load")
+        .agent("-b")
+        .agent("guest-get-users,guest-frobnicate")
+        .agent("--blacklist=guest-set-time,guest-frobnicate")
+        .overlay(&image())
+        .disk(&disk)
+        .boot();
+    let mut client = guest.client();
+    checks.run("blocks what the kernel's own words say", || {
+        let expected = ["guest-get-load", "guest-get-users", "guest-set-time"];
+        assert_eq!(disabled(&mut client), expected.map(str::to_owned).into());
+        "three lists".into()
+    });
+    checks.run("names a command that nobody knows, once", || {
+        let serial = guest.serial();
+        assert_eq!(serial.matches("frobnicate").count(), 1, "{serial}");
+        let line = serial.lines().find(|line| line.contains("frobnicate"));
+        line.unwrap_or_default().into()
+    });
+    serve_shell(&mut guest, &mut client);
+    checks.run("names the machine past comments and blanks", || {
+        assert_eq!(client.get("guest-get-host-name")["host-name"], "pid1-guest");
+        guest.shell().run("hostname")
+    });
+    checks.run("finds its zone in /etc/TZ", || {
+        let zone = client.get("guest-get-timezone");
+        assert_eq!(zone, json!({ "zone": "-03", "offset": -10_800 }));
+        zone.to_string()
+    });
+    checks.run("mounts with words about propagation", || {
+        let line = guest.shell().run("grep ' /tmp ' /proc/self/mountinfo");
+        assert!(line.contains(" shared:"), "{line}");
+        assert_eq!(guest.shell().run("stat -c %a /tmp"), "1777");
+        line
+    });
+    for (name, command) in [
+        ("survives SIGILL", "kill -ILL 1".to_owned()),
+        ("survives SIGSEGV", "kill -SEGV 1".into()),
+        (
+            "survives SIGILL once more, and others meanwhile",
+            "kill -ILL 1; kill -SEGV 1; kill -ILL 1; kill -BUS 1".into(),
+        ),
+        (
+            "survives a stack that is used up",
+            format!("{NUISANCE} overflow 1"),
+        ),
+    ] {
+        checks.run(name, || fault(&mut guest, &mut client, &command));
+    }
+    checks.run("makes its root writable without its device", || {
+        guest.shell().run("mount -o remount,ro /");
+        assert!(!guest.shell().test("touch /x"));
+        fault(&mut guest, &mut client, "kill -ILL 1");
+        assert!(guest.shell().test("touch /x"));
+        "writable".into()
+    });
+    checks.run("frozen, it comes back frozen and touches no disk", || {
+        // What would be made anew on the frozen disk.
+        guest.shell().run("umount /data/inner && rmdir /data/inner");
+        assert_eq!(client.get("guest-fsfreeze-freeze"), 1);
+        let said = fault(&mut guest, &mut client, "kill -ILL 1");
+        assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
+        assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
+        assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
+        said
+    });
+    checks.run("a command that hangs does not keep the port", || {
+        guest
+            .shell()
+            .run(&format!("{NUISANCE} hang /hung >/dev/null 2>&1 &"));
+        wait::expect("the mount", wait::ANSWER, || {
+            guest.shell().test("grep -q ' /hung ' /proc/mounts")
+        });
+        client.send(request("guest-file-open", &json!({ "path": "/hung/x" })));
+        std::thread::sleep(Duration::from_millis(500));
+        let children = guest
+            .shell()
+            .run("grep -l '^PPid:.1$' /proc/[0-9]*/status | wc -l");
+        guest.shell().run("kill -ILL 1");
+        let start = Instant::now();
+        wait_answer(&mut client);
+        guest.shell().run("umount -l /hung");
+        format!(
+            "{children} children, {:.1} s",
+            start.elapsed().as_secs_f32()
+        )
+    });
+    checks.run("a fault of a child is the end of the child alone", || {
+        // A lock that somebody holds keeps the child waiting for a while.
+        guest
+            .shell()
+            .run("sleep 60 >/dev/null 2>&1 & echo $! >/etc/passwd.lock");
+        let password = json!({ "username": "user", "password": "eA==", "crypted": false });
+        client.send(request("guest-set-user-password", &password));
+        // Started anew from /proc/self/exe, PID 1 and its children are called `exe`.
+        let child = r"sed -nE 's/^([0-9]+) \((gaunt|exe)\) . 1 .*/\1/p' /proc/[0-9]*/stat";
+        let child = wait::until(wait::ANSWER, || {
+            Some(guest.shell().run(child)).filter(|pid| !pid.is_empty())
+        });
+        let child = child.expect("a child");
+        let before = guest.serial().matches("starting anew").count();
+        guest.shell().run(&format!("kill -ILL {child}"));
+        let reply = client.reply();
+        let said = reply["error"]["desc"].as_str().unwrap_or_default();
+        assert_eq!(said, "child process has terminated abnormally");
+        client.get("guest-ping");
+        assert_eq!(guest.serial().matches("starting anew").count(), before);
+        said.into()
+    });
+    checks.run("orphans without end do not keep it from answering", || {
+        // The limit is by memory; what fails past it is the shell.
+        guest
+            .shell()
+            .run("echo 20000 >/proc/sys/kernel/threads-max");
+        let count = "sed -n 's/^processes //p' /proc/stat";
+        let before: u64 = guest.shell().run(count).parse().expect("a number");
+        guest.shell().run(&format!("{NUISANCE} orphans 1000"));
+        guest.shell().run(&format!("{NUISANCE} storm 4 12"));
+        let mut longest = Duration::ZERO;
+        let mut pings = 0;
+        let end = Instant::now() + Duration::from_secs(8);
+        while Instant::now() < end {
+            let start = Instant::now();
+            client.get("guest-ping");
+            longest = longest.max(start.elapsed());
+            pings += 1;
+        }
+        let start = Instant::now();
+        let pid = client.call("guest-exec", json!({ "path": "/bin/true" }))["pid"].clone();
+        wait::expect("the program's end", wait::ANSWER, || {
+            client.call("guest-exec-status", json!({ "pid": pid }))["exited"] == true
+        });
+        let took = start.elapsed();
+        let after: u64 = guest.shell().run(count).parse().expect("a number");
+        assert!(longest < Duration::from_secs(3), "{longest:?}");
+        format!(
+            "{pings} pings, the longest {} ms; a program {} ms; {} processes",
+            longest.as_millis(),
+            took.as_millis(),
+            after - before
+        )
+    });
+    checks.run("buries them all in the end", || {
+        guest.shell().run("killall -q -KILL nuisance || true");
+        wait::expect("no zombie", wait::ANSWER, || {
+            !guest
+                .shell()
+                .test("grep -qs '^State:.Z' /proc/[0-9]*/status")
+        });
+        "no zombies".into()
+    });
+    checks.run("powers off with a fault on the way, the disk clean", || {
+        // A fault while the agent's child waits for this process to end.
+        guest
+            .shell()
+            .run("(trap 'kill -ILL 1' TERM; while :; do sleep 1; done) >/dev/null 2>&1 &");
+        client.send("{\"execute\":\"guest-shutdown\"}\n");
+        assert_eq!(guest.shutdown_reason(), "guest-shutdown");
+        assert!(disk::ext4_is_at_rest(&disk));
+        let serial = guest.serial();
+        let line = serial.lines().rfind(|line| line.contains("gaunt: fault: "));
+        line.unwrap_or_default().into()
+    });
+    checks.finish();
+}
