@@ -209,6 +209,14 @@ pub const PROCESS_LIST_BYTES: usize = 16 << 20;
 /// Milliseconds that writing out and unmounting disks may take: some GiB of dirty pages on a slow disk. Only a disk that is gone takes longer.
 pub const WRITE_OUT_MS: u64 = 300_000;
 
+/// Milliseconds that unmounting what covers disks may take. It is all in memory; a server that is asked
+/// and does not answer must not keep disks from being made read-only by force.
+pub const UNCOVER_MS: u64 = 5_000;
+
+/// Milliseconds that the kernel has to make disks read-only by force. They have been written out as far
+/// as they could be reached; what never becomes read-only must not keep the guest up for long.
+pub const FORCE_MS: u64 = 30_000;
+
 /// Milliseconds that the last sync may take. Disks are clean by then; what is left is file systems
 /// of the network, whose server may be gone.
 pub const LAST_SYNC_MS: u64 = 10_000;
@@ -243,6 +251,7 @@ pub const RESTART_MS: u32 = 1_000;
 pub const ANCESTORS: usize = 16;
 
 const_assert!(ENDING_MS < WRITE_OUT_MS);
+const_assert!(UNCOVER_MS + FORCE_MS < WRITE_OUT_MS);
 const_assert!(REPLY_LOW_WATER < REPLY_AT_REST);
 const_assert!(REPLY_LIST_BYTES < REPLY_BYTES);
 const_assert!(2 * EXEC_STREAM_BYTES.div_ceil(3) * 4 < REPLY_BYTES);

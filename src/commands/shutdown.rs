@@ -8,10 +8,15 @@
 //! the end of the kernel. Ancestors of the agent are spared for the same reason, and storage daemons of
 //! root's because disks need them (`probe::ending`).
 //!
-//! The disks are clean in the end, whatever happens before: what cannot be unmounted is read-only,
-//! what somebody still writes to is made so by the kernel. A disk or server that never answers delays
-//! the end, but does not prevent it: each step (closing files, ending processes, closing disks, the last
-//! sync) has a time limit of its own, and is done by a child that is left behind when that is over.
+//! The disks are clean in the end, whatever happens before. A path of the mount table is not believed:
+//! what is made read-only is the mount that has this number, and what lies under another mount is
+//! uncovered. Whether a disk can still be written to is what the table says, not what a call returned.
+//! In the end the kernel makes read-only (SysRq) what is still in use, or mounted where no table shows
+//! it.
+//!
+//! A disk or server that never answers delays the end, but does not prevent it: each step (closing
+//! files, ending processes, closing disks, the last sync) has a time limit of its own, and is done by a
+//! child that is left behind when that is over.
 //!
 //! Differences from qemu-ga: no program of the guest is needed; the guest goes down at every stage of
 //! its boot; `halt` halts where qemu-ga's `/sbin/halt` may power off. Whether the agent may take the
@@ -21,22 +26,26 @@
 
 use super::{Outcome, Own, Slow};
 use crate::base::limits::{
-    ENDING_MS, INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, PROCESS_LIST_BYTES, TERM_MS, WRITE_OUT_MS,
+    ENDING_MS, FORCE_MS, INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, PROCESS_LIST_BYTES, TERM_MS,
+    UNCOVER_MS, WRITE_OUT_MS,
 };
 use crate::base::store::Store;
 use crate::base::texts::Phrase;
+use crate::parse::mountinfo::Mount;
 use crate::parse::words;
-use crate::probe::ending::{MountPoints, Process, Spared};
+use crate::probe::ending::{self, Process, Spared, Table};
 use crate::probe::init::{self, Way};
+use crate::probe::mounts::unescaped;
 use crate::state::State;
 use crate::sys::clock::NEVER_MS;
 use crate::sys::handles::Handles;
 use crate::sys::log::Level;
 use crate::sys::mem::Buffer;
 use crate::sys::mount;
+use crate::sys::place::Place;
 use crate::sys::power::{self, Down};
 use crate::sys::process::{self, Fork};
-use crate::sys::root::Root;
+use crate::sys::root::{Root, relative};
 use crate::sys::{Errno, clock, number, stdio};
 use crate::wire::args::{Args, place};
 use crate::wire::reply::{Failed, Reply};
@@ -223,6 +232,9 @@ fn within(limit_ms: u64, root: &Root, step: fn(&Root)) {
     }
 }
 
+/// How long processes have to end where nobody can tell whether they have.
+const BLIND_MS: u32 = 1_000;
+
 /// How often is looked whether something has ended.
 const PAUSE_MS: u32 = 20;
 
@@ -244,7 +256,7 @@ fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
         // Without /proc no process can be spared, so none is killed.
         if is_request {
             process::kill_all(signal);
-            clock::sleep_ms(FORCE_MS);
+            clock::sleep_ms(BLIND_MS);
         }
         return;
     };
@@ -278,32 +290,73 @@ fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
     }
 }
 
-/// Closes all disks.
+/// Closes all disks: those that can be reached, those that come to light when what covers them is
+/// unmounted, and by force whatever the kernel still has mounted elsewhere.
 fn close_all_disks(root: &Root) {
-    if !close_disks(root) && power::force_read_only(root).is_ok() {
-        // There is no telling when the kernel is through; the sync that follows waits for writes.
-        clock::sleep_ms(FORCE_MS);
+    close_disks(root);
+    if ending::any_writable(root) {
+        within(UNCOVER_MS, root, uncover_disks);
+        close_disks(root);
+    }
+    if power::force_read_only(root).is_ok() {
+        // The kernel does not tell when it is through, but the mount table does, for what is in it.
+        clock::sleep_ms(FORCE_BEGINS_MS);
+        let deadline_ms = clock::in_ms(FORCE_MS);
+        while ending::any_writable(root) && clock::boottime_ms() < deadline_ms {
+            clock::sleep_ms(PAUSE_MS);
+        }
     }
 }
 
-/// How long the kernel has to make disks read-only by force, where nothing is left to be written.
-const FORCE_MS: u32 = 1_000;
+/// How long the kernel may take until it begins to make disks read-only by force: a worker of its own
+/// does that, when it is its turn.
+const FORCE_BEGINS_MS: u32 = 100;
 
-/// Makes all disks read-only and unmounts them; gives whether all are clean.
-fn close_disks(root: &Root) -> bool {
-    let mut points = MountPoints::default();
-    if points.read(root).is_err() {
+/// Makes the disks read-only that the mount table leads to, and unmounts them, until that changes
+/// nothing any more: each may have been in the way of another.
+fn close_disks(root: &Root) {
+    let mut unmounted = true;
+    while unmounted && let Ok(table) = Table::read(root) {
+        unmounted = false;
+        for mount in table.backward().filter(ending::is_on_disk) {
+            unmounted |= close_disk(root, &mount);
+        }
+    }
+}
+
+/// Gives whether the disk was unmounted.
+fn close_disk(root: &Root, mount: &Mount<'_>) -> bool {
+    let path = unescaped(mount.mount_point);
+    let Some(target) = path.as_c_str() else {
+        return false;
+    };
+    // The path may lead to another mount, which covers this one.
+    let Ok(place) = Place::find_cached(root, relative(target.to_bytes())) else {
+        return false;
+    };
+    let same_disk = place.device == (mount.major, mount.minor);
+    let same_mount = place
+        .mount
+        .map_or(same_disk, |number| number == mount.number);
+    if !(same_disk || same_mount) {
         return false;
     }
-    let mut clean = true;
-    for path in points.backward() {
-        // Read-only first: what is unmounted lives on if an overlay or another namespace holds it.
-        // Unmounting is what frees the disk below, be it a loop device's file.
-        let read_only = mount::make_read_only(path);
-        let unmounted = mount::unmount(path);
-        clean &= read_only.is_ok() || unmounted.is_ok();
+    // Read-only first: what is unmounted lives on if an overlay or another namespace holds it.
+    // Unmounting is what frees the disk below, be it a loop device's file.
+    let _ = mount::make_read_only(&place);
+    drop(place);
+    same_mount && mount::unmount(target).is_ok()
+}
+
+/// Unmounts whatever may cover a disk.
+fn uncover_disks(root: &Root) {
+    if let Ok(table) = Table::read(root) {
+        for mount in table.backward().filter(ending::may_cover) {
+            if let Some(target) = unescaped(mount.mount_point).as_c_str() {
+                let _ = mount::unmount(target);
+            }
+        }
     }
-    clean
 }
 
 #[cfg(test)]

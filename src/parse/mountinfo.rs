@@ -27,6 +27,8 @@ pub struct Mount<'a> {
     pub kind: &'a [u8],
     /// What is mounted, escaped; may be empty.
     pub source: &'a [u8],
+    /// Whether the file system can be written to by some mount, if not by this one.
+    pub is_writable: bool,
 }
 
 /// The mount that `line` (without line feed) tells of.
@@ -59,6 +61,7 @@ pub fn parse(line: &[u8]) -> Option<Mount<'_>> {
         mount_point,
         kind,
         source: cut(&mut behind, b' '),
+        is_writable: cut(&mut cut(&mut behind, b' '), b',') == b"rw",
     })
 }
 
@@ -120,6 +123,31 @@ mod tests {
         assert_eq!(mount.mount_point, b"/mnt2");
         assert_eq!(mount.kind, b"ext3");
         assert_eq!(mount.source, b"/dev/root");
+        assert!(mount.is_writable);
+    }
+
+    #[test]
+    fn a_file_system_is_writable_by_its_own_options() {
+        for (options, expected) in [
+            ("rw", true),
+            ("rw,errors=continue", true),
+            ("ro", false),
+            ("ro,rw", false),
+            ("rwx", false),
+            ("", false),
+        ] {
+            let line = format!("1 2 8:1 / / ro - ext4 /dev/sda1 {options}");
+            assert_eq!(
+                parse(line.as_bytes()).unwrap().is_writable,
+                expected,
+                "{options}"
+            );
+        }
+        assert!(
+            !parse(b"1 2 8:1 / / rw - ext4 /dev/sda1")
+                .unwrap()
+                .is_writable
+        );
     }
 
     #[test]

@@ -6,15 +6,13 @@
 //! have such a process. Only cmdline of root's processes is read, and with a time limit
 //! (`sys::asking`).
 
-use core::ffi::CStr;
-
 use crate::base::limits::{ANCESTORS, MOUNT_LIST_BYTES, PROCESS_LIST_BYTES};
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::text::{Digits, parse_u32};
+use crate::parse::mountinfo::{self, Mount};
 use crate::parse::proc::{has_signal, value};
-use crate::parse::{mountinfo, place, words};
-use crate::probe::mounts::unescaped;
+use crate::parse::{place, words};
 use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 use crate::sys::{Errno, asking, process};
@@ -133,55 +131,60 @@ impl Spared {
     }
 }
 
-/// The mount points to close so that disks are clean, as they were when asked.
-///
-/// What has no block device does not count (all of the network, whose servers may be gone and who
-/// would be waited for then; all that lives in memory), but for the file systems that manage their
-/// disks themselves, and for overlays, which keep the one they write to from being closed.
-pub struct MountPoints {
-    /// Each ended by a NUL.
-    names: Buffer,
+/// The mount table of a moment.
+pub struct Table {
+    text: Buffer,
+}
+
+impl Table {
+    /// That of this process.
+    ///
+    /// # Errors
+    /// What reading it came to. One that is beyond all measure is cut short.
+    pub fn read(root: &Root) -> Result<Self, Errno> {
+        let mut text = Buffer::growing(MOUNT_LIST_BYTES);
+        match text.read(&root.file_at(&[b"proc/self/mountinfo"])?) {
+            Ok(()) | Err(Errno::FBIG) => Ok(Self { text }),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Its mounts, the last mounted first.
+    pub fn backward(&self) -> impl Iterator<Item = Mount<'_>> {
+        let lines = self.text.bytes().rsplit(|byte| *byte == b'\n');
+        lines.filter_map(mountinfo::parse)
+    }
 }
 
 /// File systems that lie on disks, or on one that does, and have a device number of their own.
 const ON_DISKS: &[u8] = b"btrfs bcachefs zfs ubifs overlay";
 
-impl Default for MountPoints {
-    fn default() -> Self {
-        Self {
-            names: Buffer::growing(MOUNT_LIST_BYTES),
-        }
-    }
+/// File systems whose server may be gone; unmounting them would wait for it.
+const OF_SERVERS: &[u8] = b"nfs nfs4 cifs smb3 ceph afs 9p";
+
+/// Whether a mount must be closed so that disks are clean: it has a block device, manages its disks
+/// itself, or is an overlay, which keeps the file system that it writes to from being closed.
+pub fn is_on_disk(mount: &Mount<'_>) -> bool {
+    mount.major != 0 || place(ON_DISKS, mount.kind).is_some()
 }
 
-impl MountPoints {
-    /// Adds the mount points of this moment.
-    ///
-    /// # Errors
-    /// What reading the mount table came to. One that is beyond all measure is cut short.
-    pub fn read(&mut self, root: &Root) -> Result<(), Errno> {
-        root.lines_at(&[b"proc/self/mountinfo"], &mut |line| {
-            if let Some(mount) = mountinfo::parse(line)
-                && (mount.major != 0 || place(ON_DISKS, mount.kind).is_some())
-                && let Some(point) = unescaped(mount.mount_point).as_c_str()
-            {
-                let _ = self.names.append(point.to_bytes_with_nul());
-            }
-            true
-        })
-    }
+/// Whether a mount may be in the way of one that is on a disk, and need not be waited for.
+pub fn may_cover(mount: &Mount<'_>) -> bool {
+    let needed = mount.mount_point == b"/" || mount.mount_point == b"/proc";
+    !needed && !is_on_disk(mount) && place(OF_SERVERS, mount.kind).is_none()
+}
 
-    /// Those, the last mounted first.
-    pub fn backward(&self) -> impl Iterator<Item = &CStr> {
-        let mut rest = self.names.bytes();
-        core::iter::from_fn(move || {
-            let ended = rest.get(..rest.len().checked_sub(1)?)?;
-            let before = ended.iter().rposition(|byte| *byte == 0);
-            let (others, name) = rest.split_at_checked(before.map_or(0, |at| at + 1))?;
-            rest = others;
-            CStr::from_bytes_with_nul(name).ok()
-        })
+/// Whether a file system on a block device can still be written to. Tables of this process and of
+/// PID 1 are asked: they differ if the agent runs in a container.
+pub fn any_writable(root: &Root) -> bool {
+    let mut found = false;
+    for owner in words(b"self 1") {
+        let _ = root.lines_at(&[b"proc/", owner, b"/mountinfo"], &mut |line| {
+            found |= mountinfo::parse(line).is_some_and(|one| one.major != 0 && one.is_writable);
+            !found
+        });
     }
+    found
 }
 
 #[cfg(test)]
@@ -269,7 +272,7 @@ mod tests {
         let (path, root) = machine("nothing");
         std::fs::remove_dir_all(path.join("proc")).unwrap();
         assert!(Spared::find(&root).is_err());
-        assert!(MountPoints::default().read(&root).is_err());
+        assert!(Table::read(&root).is_err());
         std::fs::remove_dir_all(path).unwrap();
     }
 
@@ -278,21 +281,29 @@ mod tests {
         let (path, root) = machine("mounts");
         let table = "21 1 0:2 / / rw - rootfs none rw\n\
                      22 21 0:5 / /proc rw - proc proc rw\n\
-                     23 21 254:1 / /data rw - ext4 /dev/vda1 rw\n\
-                     24 21 254:1 /sub /bind rw - ext4 /dev/vda1 rw\n\
+                     23 21 254:1 / /data rw - ext4 /dev/vda1 ro\n\
+                     24 21 254:1 /sub /bind rw - ext4 /dev/vda1 ro\n\
                      nonsense\n\
                      25 21 0:40 / /far rw - nfs4 server:/x rw\n\
-                     26 25 7:0 / /far/a\\040b rw - xfs /dev/loop0 rw\n\
+                     26 25 7:0 / /far/a\\040b rw - xfs /dev/loop0 ro\n\
                      27 21 0:41 / /pool rw - btrfs /dev/vdb rw\n\
-                     28 21 0:42 / /over rw - overlay none rw\n";
+                     28 21 0:42 / /over rw - overlay none rw\n\
+                     29 26 0:43 / /far/a\\040b rw - tmpfs none rw\n\
+                     30 21 0:44 / /home rw - fuse.sshfs none rw\n";
         std::fs::write(path.join("proc/self/mountinfo"), table).unwrap();
-        let mut points = MountPoints::default();
-        points.read(&root).unwrap();
-        let expected = [&b"/over"[..], b"/pool", b"/far/a b", b"/bind", b"/data"];
-        assert_eq!(
-            points.backward().map(CStr::to_bytes).collect::<Vec<_>>(),
-            expected
-        );
+        let table = Table::read(&root).unwrap();
+        let numbers = |chosen: fn(&Mount<'_>) -> bool| -> Vec<u64> {
+            let mounts = table.backward().filter(chosen);
+            mounts.map(|mount| mount.number).collect()
+        };
+        assert_eq!(numbers(is_on_disk), [28, 27, 26, 24, 23]);
+        assert_eq!(numbers(may_cover), [30, 29]);
+        // What has no block device is not waited for.
+        assert!(!any_writable(&root));
+        std::fs::create_dir(path.join("proc/1")).unwrap();
+        let of_init = "9 1 8:1 / / ro - ext4 /dev/sda1 rw\n";
+        std::fs::write(path.join("proc/1/mountinfo"), of_init).unwrap();
+        assert!(any_writable(&root));
         std::fs::remove_dir_all(path).unwrap();
     }
 }

@@ -63,9 +63,12 @@ pub fn unmount(target: &CStr) -> Result<(), Errno> {
     rustix::mount::unmount(target, UnmountFlags::NOFOLLOW)
 }
 
-/// Makes what is mounted at `target` read-only, for all who have it mounted.
-pub fn make_read_only(target: &CStr) -> Result<(), Errno> {
-    rustix::mount::mount_remount(target, MountFlags::RDONLY, c"")
+/// Makes the file system that is mounted at a place read-only, for all who have it mounted.
+pub fn make_read_only(place: &Place) -> Result<(), Errno> {
+    // A link that leads to the very mount, whatever covers it.
+    let path = Path::of(&[b"/proc/self/fd/", &place.number()]);
+    let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+    rustix::mount::mount_remount(path, MountFlags::RDONLY, c"")
 }
 
 /// How full a file system is, in bytes.

@@ -124,7 +124,7 @@ impl Place {
         None
     }
 
-    fn number(&self) -> heapless::Vec<u8, 20> {
+    pub(super) fn number(&self) -> heapless::Vec<u8, 20> {
         let digits = Digits::signed(self.descriptor.as_raw_fd().into());
         heapless::Vec::from_slice(digits.as_bytes()).unwrap_or_default()
     }

@@ -110,12 +110,16 @@ fn a_container_is_not_the_machine() {
 
 /// Processes that are in the way.
 const STUCK: &str = env!("CARGO_BIN_EXE_stuck");
+const HOSTILE: &str = env!("CARGO_BIN_EXE_hostile");
+
+/// Inserts the modules that a test has added, if the kernel does not have them built in.
+const INSERT: &str = "for m in /root/modules/*.ko; do if [ -e $m ]; then insmod $m; fi; done";
 
 /// Starts a process that is in the way, called `name`, and waits until it is.
 fn start_stuck(guest: &mut Guest, name: &str, words: &str) {
     let shell = guest.shell();
     shell.run(&format!(
-        "rm -f /run/stuck; ln -s /root/stuck /bin/{name}; {name} {words} </dev/null >>/run/stuck.log 2>&1 &"
+        "rm -f /run/stuck; ln -s /root/stuck /bin/{name}; {name} </dev/null {words} >>/run/stuck.log 2>&1 &"
     ));
     let ready = wait::until(wait::ANSWER, || {
         shell.test("test -s /run/stuck").then_some(())
@@ -144,7 +148,8 @@ fn no_user_is_in_the_way_of_a_shutdown() {
     guest.wait_shell();
     let mut client = guest.client();
     let shell = guest.shell();
-    shell.run("for m in /root/modules/*.ko; do insmod $m; done; mkdir -m 777 /data/d /tmp/fuse");
+    shell.run(INSERT);
+    shell.run("mkdir -m 777 /data/d /tmp/fuse");
     // Numbers that are higher than that of the child which ends them, as in a guest whose numbers have
     // begun anew.
     guest
@@ -186,5 +191,116 @@ fn no_user_is_in_the_way_of_a_shutdown() {
         assert!(serial.contains("told to end: @user of 1000"), "{told:?}");
         told.join(", ")
     });
+    checks.finish();
+}
+
+/// How a disk is hidden, by a script that is given the device and a directory of its own.
+type Hidden = (&'static str, &'static str);
+
+/// Disks that can be found again.
+const COVERED: &[Hidden] = &[
+    ("under a tmpfs", "mount $1 $2; mount -t tmpfs none $2"),
+    (
+        "under two, which hold others",
+        "mount $1 $2; mount -t tmpfs none $2; mount -t tmpfs none $2; mkdir $2/a
+         mount -t tmpfs none $2/a",
+    ),
+    (
+        "in a directory under a tmpfs",
+        "mkdir $2/a; mount $1 $2/a; mount -t tmpfs none $2",
+    ),
+    (
+        "under a tmpfs, with a directory bound elsewhere",
+        "mkdir $2/a $2/b; mount $1 $2/a; mkdir $2/a/c; mount --bind $2/a/c $2/b
+         mount -t tmpfs none $2/a",
+    ),
+    (
+        "under another disk's directory",
+        "mount $1 $2; mount --bind /data $2",
+    ),
+    (
+        "under a FUSE server's",
+        "mount $1 $2; /root/hostile mute $2 >/dev/null 2>&1 & sleep 1",
+    ),
+];
+
+/// Disks that only the kernel finds.
+const OUT_OF_REACH: &[Hidden] = &[
+    (
+        "mounted nowhere, but in use",
+        "mount $1 $2; dd if=/dev/zero of=$2/image bs=1M count=1; losetup /dev/loop7 $2/image
+         umount -l $2",
+    ),
+    (
+        "under a tmpfs in use",
+        "mount $1 $2; mount -t tmpfs none $2; cd $2; ln -s /root/stuck /bin/@inside
+         @inside told 0 </dev/null >/dev/null 2>&1 & sleep 1",
+    ),
+    (
+        "in a mount namespace without processes",
+        "mkdir $2/m; mount -t tmpfs none $2/m; mount --make-private $2/m; touch $2/m/ns
+         unshare --mount=$2/m/ns mount $1 $2",
+    ),
+];
+
+/// Has a guest hide disks, prepares it by a last command, and shuts it down.
+fn check_hidden(checks: &mut Checks, hidden: &[Hidden], last: impl FnOnce(&mut Guest)) {
+    let scratch = Scratch::new();
+    let image = |place: usize| scratch.join(&format!("{place}.raw"));
+    let archive = Cpio::new().program(Path::new(STUCK));
+    let archive = archive
+        .copy("root/stuck", Path::new(STUCK))
+        .copy("root/hostile", Path::new(HOSTILE));
+    let archive = Modules::of(&["fuse"]).put(archive);
+    let mut machine = Machine::new(Image::Busybox).overlay(&archive.finish());
+    for place in 0..=hidden.len() {
+        disk::raw(&image(place), Fs::Ext4);
+        machine = machine.disk(&image(place));
+    }
+    let mut guest = machine.boot();
+    guest.wait_shell();
+    let mut client = guest.client();
+    guest.shell().run(INSERT);
+    // The first disk is mounted on /data.
+    for (place, (how, script)) in hidden.iter().enumerate() {
+        let shell = guest.shell();
+        shell.run(&format!(
+            "mkdir -p /mnt/{place}; cat >/run/hide <<'END'\n{script}\nEND"
+        ));
+        let device = char::from(b'b' + place as u8);
+        shell.run(&format!("sh -e /run/hide /dev/vd{device} /mnt/{place}"));
+        assert!(!disk::ext4_is_at_rest(&image(place + 1)), "{how}");
+    }
+    last(&mut guest);
+    let start = Instant::now();
+    client.send("{\"execute\":\"guest-shutdown\"}\n");
+    checks.run("powers off", || {
+        assert!(guest.wait_end(wait::ANSWER).success());
+        format!("{:.1} s", start.elapsed().as_secs_f32())
+    });
+    for (place, (how, _)) in hidden.iter().enumerate() {
+        checks.run(how, || {
+            assert!(disk::ext4_is_at_rest(&image(place + 1)));
+            "clean".into()
+        });
+    }
+}
+
+#[test]
+fn covered_disks_end_clean() {
+    let mut checks = Checks::new("covered disks");
+    check_hidden(&mut checks, COVERED, |guest| {
+        // So that the kernel cannot be asked to make all disks read-only.
+        let shell = guest.shell();
+        shell.run("touch /run/trigger; mount --bind /run/trigger /proc/sysrq-trigger");
+        start_stuck(guest, "@holder", "told 0 </proc/sysrq-trigger");
+    });
+    checks.finish();
+}
+
+#[test]
+fn disks_out_of_reach_end_clean() {
+    let mut checks = Checks::new("disks out of reach");
+    check_hidden(&mut checks, OUT_OF_REACH, |_| ());
     checks.finish();
 }
