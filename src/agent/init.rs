@@ -7,9 +7,10 @@
 //! signal is passed on to anybody.
 //!
 //! Whatever fails here is one line in the log and never the end: an agent that answers is worth more
-//! than one that gives up. All of it may be done twice, because an agent that found a fault in itself
-//! starts anew as the same process: what is mounted or loaded already is left alone. While file systems
-//! are frozen nothing of it is done, since making a directory would wait for the thaw.
+//! than one that gives up. An agent that found a fault in itself and starts anew as the same process
+//! leaves all of it as it is now: others may have changed it, and what is frozen must not be touched.
+//! Only if the fault came before all was done, it is done again, and what is mounted or loaded already
+//! is left alone.
 //!
 //! A device that is not there yet is waited for by a child, so that the agent answers meanwhile.
 //!

@@ -110,17 +110,18 @@ pub(super) fn run(mut options: Options, environment: Strings) -> ! {
     if options.verbose {
         log.be_verbose();
     }
-    let mut freeze = Freeze::new(options.state_directory, options.freeze_timeout_s);
-    // Before anything is written, be it into the log: it could land on a file system that is frozen.
-    let frozen = freeze.take_over(&mut log);
     let is_init = process::is_init();
     if is_init {
-        // A run that froze something has mounted everything before.
-        if !frozen {
+        if Signals::were_taken() {
+            process::restore_name();
+        } else {
             init::set_up(&root, &mut log);
         }
         options.check_kernel_words(&root, environment);
     }
+    let mut freeze = Freeze::new(options.state_directory, options.freeze_timeout_s);
+    // What is said from here on may have to wait for a thaw.
+    let frozen = freeze.take_over(&mut log);
     options.report(&mut log);
     if config::look(&root, environment, &mut log) == Found::Policy {
         // Frozen file systems must be thawed by somebody.

@@ -252,6 +252,21 @@ fn start_anew() -> ! {
     }
 }
 
+/// Gives this process the name of its program again, which was `exe` for the kernel after it started
+/// anew through /proc.
+pub fn restore_name() {
+    let name = Start::remembered().and_then(|start| { start.words }.next());
+    let Some(name) = name else { return };
+    let start = name.iter().rposition(|byte| *byte == b'/');
+    let name = &name[start.map_or(0, |slash| slash + 1)..];
+    // SAFETY: PR_SET_NAME reads a string up to its NUL, or 16 bytes; the words of the command line end
+    // in a NUL, and nobody writes to them.
+    let _ = unsafe {
+        let name = name.as_ptr().expose_provenance();
+        raw::call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, name, 0, 0, 0])
+    };
+}
+
 /// Becomes the program at `path`, a string of the kernel's or a constant. Returns if that failed.
 fn execute(path: *const c_char, words: Strings, environment: Strings) {
     // SAFETY: the path ends in a NUL. The vectors end in a null and their strings in a NUL, as the

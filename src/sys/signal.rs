@@ -54,6 +54,20 @@ impl Signals {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
     }
 
+    /// Whether an earlier run of the agent in this process had taken over the signals, and another
+    /// program has not been run since. To be asked before [`Signals::new`].
+    pub fn were_taken() -> bool {
+        let mut mask = 0u64;
+        // SAFETY: rt_sigprocmask writes one signal set of the given size, which is ours and outlives
+        // the call; without a new set it changes nothing.
+        let _ = unsafe {
+            let mask = ptr::from_mut(&mut mask).expose_provenance();
+            let args = [0, 0, mask, size_of::<u64>(), 0];
+            raw::call(libc::SYS_rt_sigprocmask, args)
+        };
+        mask == BLOCKED
+    }
+
     /// The next of what has come.
     pub fn read(&self) -> Told {
         let mut record = MaybeUninit::<libc::signalfd_siginfo>::uninit();
@@ -91,15 +105,15 @@ pub fn restore() {
     change_mask(libc::SIG_SETMASK, 0);
 }
 
-/// Undoes what a fault did to the signals of this process, before the agent starts anew in it: those
-/// that a fault sends are neither handled nor blocked. Those that the agent reads stay blocked, so
-/// that one that comes meanwhile is read by the new run.
+/// Undoes what a fault did to the signals of this process, before the agent starts anew in it: none is
+/// handled, and of those blocked only what the agent reads stays so. One that comes meanwhile is then
+/// read by the new run, which also sees by it that it is not the first ([`Signals::were_taken`]).
 ///
 /// A second signal of a fault that waits is dropped here: by default the init of the machine ignores
 /// what other processes send it.
 pub fn restore_for_agent() {
     default_actions();
-    change_mask(libc::SIG_SETMASK, BLOCKED);
+    change_mask(libc::SIG_UNBLOCK, !BLOCKED);
 }
 
 fn default_actions() {

@@ -6,11 +6,17 @@
 //! nuisance overflow PID         has PID go on with a stack that is used up
 //! nuisance hang DIRECTORY       mounts a FUSE file system that never answers
 //! ```
+//! As PID 1 it makes the root read-only, as kernels mount it, and becomes the agent.
 
 use std::ffi::CString;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 fn main() {
+    if std::process::id() == 1 {
+        start_agent();
+    }
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let number = |word: &str| word.parse().expect("a number");
@@ -21,6 +27,18 @@ fn main() {
         ["hang", directory] => hang(directory),
         _ => panic!("what is {words:?}?"),
     }
+}
+
+fn start_agent() -> ! {
+    let root = CString::new("/").expect("no NUL");
+    let flags = libc::MS_REMOUNT | libc::MS_RDONLY;
+    let none = std::ptr::null();
+    // SAFETY: mount reads a string that outlives the call; a remount needs no other.
+    let mounted = unsafe { libc::mount(none, root.as_ptr(), none, flags, none.cast()) };
+    assert!(mounted == 0, "mount: {}", std::io::Error::last_os_error());
+    let mut agent = Command::new("/usr/bin/gaunt");
+    let error = agent.args(std::env::args_os().skip(1)).exec();
+    panic!("the agent: {error}");
 }
 
 /// Runs `child` in a child; gives its number.
