@@ -162,9 +162,11 @@ impl Jobs {
     /// Gives up on the job that has its turn alone: kills it, and gives its owner, who need not wait
     /// for it any more. A process stuck in the kernel dies only when it comes out of it, and until
     /// then nobody else has the turn: what it does may still take effect.
+    ///
+    /// One that has ended was reaped, and its number may be another process's by now.
     pub(super) fn give_up_exclusive(&mut self) -> Owner {
         let mut jobs = self.jobs.iter_mut().flatten();
-        let Some(job) = jobs.find(|job| job.exclusive) else {
+        let Some(job) = jobs.find(|job| job.exclusive && job.ended.is_none()) else {
             return Owner::AGENT;
         };
         let _ = process::kill(job.pid, process::KILL);
@@ -252,5 +254,43 @@ fn outcome(ended: Ended) -> Outcome {
         Ended::Exited(REFUSED) => Outcome::Refused,
         // Among them `sys::fault`'s.
         Ended::Exited(_) | Ended::Killed(_) => Outcome::Lost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn only_a_process_that_was_not_reaped_is_killed() {
+        for (ended, killed) in [(None, true), (Some(Outcome::Lost), false)] {
+            let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+            let owner = Owner {
+                place: 1,
+                generation: 7,
+            };
+            let mut jobs = Jobs::new();
+            jobs.jobs[3] = Some(Job {
+                pid: child.id().cast_signed(),
+                pipe: None,
+                owner,
+                end: |_, _| {},
+                exclusive: true,
+                at_hand: 0,
+                _writer: None,
+                program: false,
+                spoke: false,
+                ended,
+            });
+            let given_up = jobs.give_up_exclusive();
+            assert_eq!(given_up == owner, killed);
+            if !killed {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                assert!(child.try_wait().unwrap().is_none(), "killed");
+                child.kill().unwrap();
+            }
+            child.wait().unwrap();
+        }
     }
 }

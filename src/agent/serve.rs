@@ -197,9 +197,10 @@ impl Server {
     fn serve(&mut self) -> ! {
         let mut news = News::none();
         loop {
-            self.keep_deadlines();
             let Context { jobs, state, .. } = &mut self.context;
             jobs.settle(&mut self.slots, state);
+            // After that: what has ended in time is not given up.
+            self.keep_deadlines();
             self.pump();
             let mut left_ms = self.deadline_ms();
             if self.burying {

@@ -2,7 +2,7 @@
 //!
 //! What shadow-utils' chpasswd does is done here, without it: the same locks, the day of the change,
 //! and a new line of shadow where one is missing. The file is that in which a login looks: shadow if
-//! there is one and passwd says `x`, passwd if not. Plain passwords are hashed here, see
+//! there is one and passwd says `x`, passwd if not. That is decided while passwd is locked. Plain passwords are hashed here, see
 //! `base::crypt`. Order of checks and their texts are qemu-ga's.
 //!
 //! Differences from qemu-ga:
@@ -25,6 +25,7 @@ use super::{PASSWORD, Work, user_name};
 use crate::base::base64::Fault;
 use crate::base::crypt::{SALT_BYTES, sha512_crypt};
 use crate::base::limits::{ACCOUNTS_BYTES, PASSWORD_BYTES};
+use crate::base::store::Store;
 use crate::base::text::Digits;
 use crate::base::texts::Phrase;
 use crate::parse::accounts::{IN_SHADOW, set_password, user};
@@ -96,21 +97,14 @@ fn set(
     room: &mut Buffer,
     about: &mut [&'static [u8]; 2],
 ) -> Result<(), Option<Errno>> {
+    room.whole()?;
     let etc = ManuallyDrop::new(root.enter(ETC, Links::Follow)?);
-    etc.read_named(PASSWD.0, Links::Follow, room)?;
-    let Some(user) = user(room.take(), name) else {
-        *about = [b"", b"no such user"];
-        return Err(None);
-    };
-    let mut file = &PASSWD;
-    if user.password == IN_SHADOW && etc.look(SHADOW.0, Links::Refuse).err() != Some(Errno::NOENT) {
-        file = &SHADOW;
-        about[1] = SHADOW.0.to_bytes();
-    }
+    // Nobody is kept waiting for a user that does not exist, nor for the hash.
+    file_of(&etc, name, room, about)?;
     let mut hash = password;
     if !crypted {
         let mut salt = [0; SALT_BYTES];
-        random(&mut salt)?;
+        random(&mut salt).inspect_err(|_| *about = [b"/dev/", b"urandom"])?;
         sha512_crypt(password, &salt, room);
         hash = room.take();
     }
@@ -118,10 +112,55 @@ fn set(
     let digits = Digits::signed(day);
     let day = if day > 0 { digits.as_bytes() } else { b"" };
     let new = [name, hash, day];
-    etc.lock_accounts(file.1)?;
-    let done = rewrite(&etc, file, &new, room);
-    etc.remove_named(file.1);
-    Ok(done?)
+    let locked = etc.lock_accounts(PASSWD.1);
+    if locked == Err(Errno::NOLCK) {
+        about[1] = PASSWD.0.to_bytes();
+    }
+    locked?;
+    let done = set_locked(&etc, &new, room, about);
+    etc.remove_named(PASSWD.1);
+    done
+}
+
+/// Sets the password while passwd is locked, so that the file that has it stays the same.
+fn set_locked(
+    etc: &Root,
+    new: &[&[u8]; 3],
+    room: &mut Buffer,
+    about: &mut [&'static [u8]; 2],
+) -> Result<(), Option<Errno>> {
+    let [name, ..] = *new;
+    let file = file_of(etc, name, room, about)?;
+    if core::ptr::eq(file, &SHADOW) {
+        // After passwd, as shadow-utils does.
+        etc.lock_accounts(SHADOW.1)?;
+        let done = rewrite(etc, file, new, room);
+        etc.remove_named(SHADOW.1);
+        return Ok(done?);
+    }
+    Ok(rewrite(etc, file, new, room)?)
+}
+
+/// The file that has the password of a user, which errors are then about.
+fn file_of(
+    etc: &Root,
+    name: &[u8],
+    room: &mut Buffer,
+    about: &mut [&'static [u8]; 2],
+) -> Result<&'static File, Option<Errno>> {
+    *about = [b"/etc/", PASSWD.0.to_bytes()];
+    etc.read_named(PASSWD.0, Links::Follow, room)?;
+    let in_shadow = user(room.bytes(), name).map(|user| user.password == IN_SHADOW);
+    room.truncate(0);
+    let Some(in_shadow) = in_shadow else {
+        *about = [b"", b"no such user"];
+        return Err(None);
+    };
+    if in_shadow && etc.look(SHADOW.0, Links::Refuse).err() != Some(Errno::NOENT) {
+        about[1] = SHADOW.0.to_bytes();
+        return Ok(&SHADOW);
+    }
+    Ok(&PASSWD)
 }
 
 fn rewrite(etc: &Root, file: &File, new: &[&[u8]; 3], room: &mut Buffer) -> Result<(), Errno> {

@@ -17,7 +17,7 @@ use core::ffi::CStr;
 use core::mem::ManuallyDrop;
 
 use linux_raw_sys::general::PROC_SUPER_MAGIC;
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
@@ -131,7 +131,8 @@ impl Root {
     fn hold(&self, lock: &CStr) -> Result<(), Errno> {
         let digits = Digits::unsigned(process::own_pid().cast_unsigned().into());
         let made = self.make(digits.as_bytes());
-        let linked = made.and_then(|_| self.place(libc::SYS_linkat, lock));
+        let linked =
+            made.and_then(|_| rustix::fs::linkat(self, UNFINISHED, self, lock, AtFlags::empty()));
         self.remove_named(UNFINISHED);
         linked
     }
@@ -164,7 +165,7 @@ impl Root {
                 keep(&file, old)?;
             }
             rustix::fs::fsync(&*file)?;
-            self.place(libc::SYS_renameat2, name)
+            rustix::fs::renameat(self, UNFINISHED, self, name)
         });
         self.remove_named(UNFINISHED);
         done?;
@@ -191,17 +192,6 @@ impl Root {
     #[inline(never)]
     pub fn remove_named(&self, name: &CStr) {
         let _ = rustix::fs::unlinkat(self, name, AtFlags::empty());
-    }
-
-    /// Has `name` stand for what is not finished, by linkat(2) or renameat2(2).
-    #[inline(never)]
-    fn place(&self, call: libc::c_long, name: &CStr) -> Result<(), Errno> {
-        let here = self.as_fd().as_raw_fd() as usize;
-        let from = UNFINISHED.as_ptr().expose_provenance();
-        let to = name.as_ptr().expose_provenance();
-        // SAFETY: both calls take two pairs of a directory and a string that ends in NUL, which
-        // outlive the call, and flags, of which there are none.
-        unsafe { raw::call(call, [here, from, here, to, 0]) }.map(|_| ())
     }
 }
 

@@ -51,11 +51,23 @@ pub fn mount(strings: &Strings<'_>, flags: u32) -> Result<(), Errno> {
     .map(|_| ())
 }
 
-/// Whether something is mounted at this name itself. Kernels before 5.8 do not tell.
+/// Whether something is mounted at this name itself.
 pub fn is_mount_point(root: &Root, name: &[u8]) -> bool {
-    let place = root.place_at(&[name], OFlags::empty());
-    let place = place.and_then(|place| Place::of(root, place));
-    place.is_ok_and(|place| place.is_mount_point)
+    let Ok(place) = place(root, &[name]) else {
+        return false;
+    };
+    place.is_mount_point || is_in_another_mount(root, name, &place)
+}
+
+fn place(root: &Root, name: &[&[u8]]) -> Result<Place, Errno> {
+    let found = root.place_at(name, OFlags::empty())?;
+    Place::of(root, found)
+}
+
+/// Whether a directory is in another mount than the one above it: what kernels before 5.8 tell.
+fn is_in_another_mount(root: &Root, name: &[u8], directory: &Place) -> bool {
+    let above = place(root, &[name, b"/.."]);
+    above.is_ok_and(|above| above.mount != directory.mount)
 }
 
 /// Unmounts what is mounted at `target`, if nobody uses it.
@@ -147,8 +159,17 @@ mod tests {
     #[test]
     fn a_mount_point_is_told_from_a_directory() {
         let root = Root::open(c"/").unwrap();
-        let is_mount_point = |path: &[u8]| is_mount_point(&root, path);
-        assert!(is_mount_point(b"proc"));
-        assert!(!is_mount_point(b"proc/self") && !is_mount_point(b"nonexistent"));
+        let by_number = |path: &[u8]| {
+            place(&root, &[path]).is_ok_and(|place| is_in_another_mount(&root, path, &place))
+        };
+        for (path, expected) in [
+            (&b"proc"[..], true),
+            (b"proc/self", false),
+            (b"proc/version", false),
+            (b"nonexistent", false),
+        ] {
+            assert_eq!(is_mount_point(&root, path), expected);
+            assert_eq!(by_number(path), expected);
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! What the kernel says about itself, uname(2) and sysinfo(2), and its random numbers. The first two
 //! cannot fail here: both fail only for memory that is not there.
 
+use core::ffi::CStr;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 use rustix::system::{Uname, sysinfo, uname};
@@ -45,16 +49,53 @@ pub fn loads() -> [u64; 3] {
 
 /// Fills `bytes`, at most 256, with random ones; waits for the kernel to have gathered enough of them
 /// after its start, so only children of the agent do that.
+///
+/// # Errors
+/// What opening or reading /dev/urandom came to, on a kernel that has no getrandom.
 pub fn random(bytes: &mut [u8]) -> Result<(), Errno> {
-    match rustix::rand::getrandom(&mut *bytes, GetRandomFlags::empty())? {
+    let len = match rustix::rand::getrandom(&mut *bytes, GetRandomFlags::empty()) {
+        // Before Linux 3.17, and where a filter of system calls knows no such call.
+        Err(Errno::NOSYS | Errno::PERM) => rustix::io::read(urandom(c"/dev/urandom")?, &mut *bytes),
+        filled => filled,
+    }?;
+    match len {
         len if len == bytes.len() => Ok(()),
         _ => Err(Errno::IO),
     }
 }
 
+/// Opens the device of random bytes, and nothing else that may have its name.
+fn urandom(path: &CStr) -> Result<OwnedFd, Errno> {
+    /// Major and minor number (Documentation/admin-guide/devices.txt).
+    const URANDOM: (u32, u32) = (1, 9);
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&file)?;
+    let device = (
+        rustix::fs::major(stat.st_rdev),
+        rustix::fs::minor(stat.st_rdev),
+    );
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || device != URANDOM {
+        return Err(Errno::NODEV);
+    }
+    Ok(file)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn random_bytes_come_from_the_kernel_alone() {
+        let mut bytes = [0; 64];
+        random(&mut bytes).unwrap();
+        assert_ne!(bytes, [0; 64]);
+        assert!(urandom(c"/dev/urandom").is_ok());
+        for other in [c"/dev/zero", c"/proc/version", c"/dev"] {
+            assert_eq!(urandom(other).err(), Some(Errno::NODEV));
+        }
+        assert_eq!(urandom(c"/dev/none").err(), Some(Errno::NOENT));
+    }
 
     #[test]
     fn the_kernel_has_names_and_loads() {

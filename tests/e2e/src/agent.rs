@@ -44,6 +44,14 @@ impl Agent {
         Agent::start(&by, &agent_binary(), &[])
     }
 
+    /// Starts gaunt by another program, which it does not outlive.
+    pub fn started_by(words: &[&str]) -> Agent {
+        let tie = ["setpriv", "--pdeathsig", "KILL"];
+        let words = words.iter().chain(&tie).map(|word| word.to_string());
+        let words: Vec<String> = words.collect();
+        Agent::start(&words, &agent_binary(), &[])
+    }
+
     /// Starts gaunt under callgrind, which counts its instructions.
     pub fn counted() -> Agent {
         Agent::start(&counter(), &agent_binary(), &[])

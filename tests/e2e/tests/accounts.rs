@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gaunt_e2e::checks::Checks;
-use gaunt_e2e::client::Client;
+use gaunt_e2e::client::{Client, request};
 use gaunt_e2e::compare::{compare, lines};
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::guest::{Image, Machine};
@@ -173,10 +173,7 @@ fn a_child_that_acts_as_a_user_has_nothing_of_the_agents() {
         list.retain(|pid| *pid != sleeper);
         list
     };
-    client.send(gaunt_e2e::client::request(
-        GET,
-        &json!({ "username": "nobody" }),
-    ));
+    client.send(request(GET, &json!({ "username": "nobody" })));
     wait::expect("a child", wait::ANSWER, || !children().is_empty());
     let child = children().remove(0);
     let open = || {
@@ -411,6 +408,53 @@ fn passwords_are_set_in_a_guest() {
         assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
         said
     });
+    checks.run(
+        "which file has the password is decided under the lock",
+        || {
+            // Somebody holds both locks, and moves alice's password to passwd meanwhile.
+            reset(shell);
+            shell.run(
+                "sleep 1000 >/dev/null 2>&1 & for file in passwd shadow; do \
+             printf '%d\\0' $! >/etc/$file.lock; done",
+            );
+            client.send(request(PASSWORD, &set("alice", "x", true)));
+            std::thread::sleep(Duration::from_secs(1));
+            shell.run("sed 's/^alice:x:/alice:moved:/' /root/passwd >/etc/passwd");
+            shell
+                .run("kill $(tr -d '\\0' </etc/shadow.lock); rm /etc/passwd.lock /etc/shadow.lock");
+            assert_eq!(client.reply(), json!({ "return": {} }));
+            assert_eq!(field(&read(shell, "passwd"), "alice", 1), "x");
+            assert_eq!(read(shell, "shadow").trim_end(), SHADOW.trim_end());
+            assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
+            "passwd, where it was moved to".into()
+        },
+    );
+    checks.run("a kernel without getrandom and other newer calls", || {
+        reset(shell);
+        shell.run("mkdir -p /home/alice; chown 1000:1000 /home/alice");
+        let calls = "getrandom,openat2,preadv2,renameat2,statx";
+        let tracer = format!(
+            "{} -f -o /dev/null -e trace={calls} -e inject={calls}:error=ENOSYS \
+             -p $(cat /run/agent.pid) >/dev/null 2>&1 & echo $! >/run/strace.pid; sleep 1",
+            strace.display()
+        );
+        shell.run(&tracer);
+        client.call(PASSWORD, set("alice", "x", false));
+        let hash = field(&read(shell, "shadow"), "alice", 1);
+        assert_hash(&hash, "x");
+        client.call(ADD, json!({ "username": "alice", "keys": ["k"] }));
+        let keys = client.call(GET, json!({ "username": "alice" }));
+        assert_eq!(keys, json!({ "keys": ["k"] }));
+        shell.run("mv /dev/urandom /dev/away");
+        let said = failure(&mut client, set("alice", "y", false));
+        assert_eq!(said, "/dev/urandom: No such file or directory");
+        shell.run("echo no random bytes >/dev/urandom");
+        let wrong = failure(&mut client, set("alice", "y", false));
+        assert_eq!(wrong, "/dev/urandom: No such device");
+        shell.run("mv -f /dev/away /dev/urandom; kill $(cat /run/strace.pid); sleep 1");
+        assert_eq!(field(&read(shell, "shadow"), "alice", 1), hash);
+        said
+    });
     checks.run("a link is refused", || {
         reset(shell);
         shell.run("mv /etc/shadow /root/there; ln -s /root/there /etc/shadow");
@@ -444,9 +488,10 @@ fn passwords_are_set_in_a_guest() {
         let mut seen = Vec::new();
         for call in [
             // Calls that the agent itself does not make meanwhile.
-            "linkat:when=1", "unlinkat:when=1",
-            "unlinkat:when=2", "unlinkat:when=3", "fchown:when=1", "fchmod:when=1",
-            "fgetxattr:when=1", "fsync:when=1", "renameat2:when=1", "fsync:when=2",
+            "linkat:when=1", "linkat:when=2", "unlinkat:when=1", "unlinkat:when=3",
+            "unlinkat:when=5", "unlinkat:when=6", "unlinkat:when=7", "unlinkat:when=8",
+            "fchown:when=1", "fchmod:when=1", "fgetxattr:when=1", "fsync:when=1",
+            "renameat:when=1", "fsync:when=2",
         ] {
             reset(shell);
             let (name, when) = call.split_once(':').expect("a call and a count");

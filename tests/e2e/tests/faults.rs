@@ -131,3 +131,136 @@ fn a_read_for_which_there_is_no_memory_has_an_end_all_the_same() {
     stop(tracer, &agent);
     assert!(refused > 0 && read > 0, "{refused} refused, {read} read");
 }
+
+/// System calls that the agent makes and that not every kernel from Linux 3.12 on has; README.md says
+/// since when each exists, and what is done without it. Not every release of strace knows cachestat.
+const NEWER: &str = "close_range,getrandom,openat2,preadv2,statx,?cachestat";
+
+/// The last system call that Linux 3.12 has on x86-64 (finit_module); numbers are given in the order of
+/// time.
+const LAST_OF_3_12: u32 = 313;
+
+/// Newer calls that are not the agent's, but made by programs that it runs or is run by; and cachestat
+/// for a strace that does not know it.
+const OTHERS: &str = "rseq clone3 faccessat2 syscall_0x1c3";
+
+/// What every command says that can be asked without effect on this machine.
+fn say_all(client: &mut Client, directory: &std::path::Path) -> Vec<(String, Value)> {
+    let mut said = Vec::new();
+    let mut ask = |client: &mut Client, command: &str, arguments: Value| {
+        let value = match client.try_call(command, arguments) {
+            Ok(value) => value,
+            Err(refusal) => json!({ "error": refusal.desc }),
+        };
+        // Numbers of files and processes are new each time.
+        let shown = match command {
+            "guest-file-open" => json!(value.is_i64()),
+            "guest-exec" => json!(value["pid"].is_i64()),
+            _ => value.clone(),
+        };
+        if value != json!({ "exited": false }) {
+            said.push((command.to_owned(), shown));
+        }
+        value
+    };
+    let info = ask(client, "guest-info", json!({}));
+    for row in info["supported_commands"].as_array().expect("a list") {
+        let name = row["name"].as_str().expect("a name");
+        if name.contains("-get-") && !name.contains("ssh") {
+            ask(client, name, json!({}));
+        }
+    }
+    let file = directory.join("file");
+    let open = json!({ "path": file, "mode": "w+" });
+    let handle = ask(client, "guest-file-open", open);
+    let text = "eHh4".repeat(1 << 18);
+    let write = json!({ "handle": handle, "buf-b64": text });
+    ask(client, "guest-file-write", write);
+    let seek = json!({ "handle": handle, "offset": 0, "whence": 0 });
+    ask(client, "guest-file-seek", seek);
+    ask(
+        client,
+        "guest-file-read",
+        json!({ "handle": handle, "count": 1 << 20 }),
+    );
+    ask(client, "guest-file-flush", json!({ "handle": handle }));
+    ask(client, "guest-file-close", json!({ "handle": handle }));
+    let program =
+        json!({ "path": "sh", "arg": ["-c", "echo /proc/self/fd/*"], "capture-output": true });
+    let pid = ask(client, "guest-exec", program)["pid"].clone();
+    wait::expect("its end", wait::ANSWER, || {
+        let status = json!({ "pid": pid });
+        ask(client, "guest-exec-status", status)["exited"] == true
+    });
+    ask(client, "guest-fstrim", json!({}));
+    ask(client, "guest-fsfreeze-thaw", json!({}));
+    for command in ["get", "add", "remove"] {
+        let mut arguments = json!({ "username": "nobody" });
+        if command != "get" {
+            arguments["keys"] = json!(["k"]);
+        }
+        ask(
+            client,
+            &format!("guest-ssh-{command}-authorized-keys"),
+            arguments,
+        );
+    }
+    let password = json!({ "username": "nobody", "password": "eA==", "crypted": false });
+    ask(client, "guest-set-user-password", password);
+    said
+}
+
+#[test]
+fn an_old_kernel_is_no_reason_to_fail() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.join("files")).expect("a directory");
+    scratch.give_away();
+    let log = scratch.join("calls");
+    let fault = format!("inject={NEWER}:error=ENOSYS");
+    let strace = gaunt_e2e::process::program("strace", "strace");
+    let agent = Agent::started_by(&[
+        strace.to_str().expect("a plain path"),
+        "-f",
+        "-qq",
+        "-n",
+        "-o",
+        log.to_str().expect("a plain path"),
+        "-e",
+        &fault,
+    ]);
+    let mut client = agent.client();
+    let old = say_all(&mut client, &scratch.join("files"));
+    let (_new_agent, mut client) = ours();
+    let new = say_all(&mut client, &scratch.join("files"));
+    let mut different = Vec::new();
+    for ((command, mut old), (_, mut new)) in old.into_iter().zip(new) {
+        for value in [&mut old, &mut new] {
+            gaunt_e2e::compare::settle(&command, value);
+        }
+        let text = old.to_string();
+        if old != new || text.contains("not implemented") {
+            different.push(format!("{command}: {old}\n    {new}"));
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+    // `PID [NUMBER] NAME(...`
+    let calls = std::fs::read_to_string(&log).expect("what strace saw");
+    let calls: std::collections::BTreeSet<&str> = calls
+        .lines()
+        .filter_map(|line| {
+            let (number, call) = line.split_once('[')?.1.split_once("] ")?;
+            let newer = number.trim().parse::<u32>().ok()? > LAST_OF_3_12;
+            // What was interrupted is listed once more: `<... NAME resumed>`.
+            let name = call.split('(').next().unwrap_or_default();
+            (newer && !name.starts_with('<')).then_some(name)
+        })
+        .collect();
+    assert!(calls.contains("openat2"), "strace saw nothing: {calls:?}");
+    for call in calls {
+        let mut known = NEWER.split(',').chain(OTHERS.split(' '));
+        assert!(
+            known.any(|one| one.trim_start_matches('?') == call),
+            "{call} is new"
+        );
+    }
+}
