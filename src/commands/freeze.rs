@@ -54,9 +54,10 @@ pub const LATE_THAW: Own = Own {
     shares_files: false,
 };
 
-/// What a freezing child has frozen.
-const SOMETHING: u8 = 1;
+/// What a freezing child has frozen, and if so, whether it left a mark of that.
 const NOTHING: u8 = 0;
+const SOMETHING: u8 = 1;
+const UNMARKED: u8 = 2;
 
 /// Whether a thawing child has reached every file system; if not, whether the kernel took the order
 /// to thaw them all.
@@ -85,7 +86,12 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
         return Err(no_mount_table(reply));
     };
     let chosen = args.value(const { place(MOUNT_POINTS, "mountpoints") });
-    state.freeze.make_marker();
+    // Failure is no reason not to freeze; qemu-ga does not check either.
+    let frozen = if state.freeze.make_marker() {
+        SOMETHING
+    } else {
+        UNMARKED
+    };
     let mut searches = Searches::new();
     let mut count = 0;
     for fs in mounts.backward() {
@@ -117,7 +123,7 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
         state.freeze.remove_marker();
         return Ok(NOTHING);
     }
-    Ok(SOMETHING)
+    Ok(frozen)
 }
 
 /// Whether a mount point is among those chosen.
@@ -165,11 +171,15 @@ fn undo(state: &State, count: i64) {
 
 fn end_freeze(state: &mut State, outcome: Outcome) {
     let event = match outcome {
-        Outcome::Replied(SOMETHING) => Event::Froze,
+        Outcome::Replied(SOMETHING | UNMARKED) => Event::Froze,
         Outcome::Replied(_) | Outcome::Refused => Event::FrozeNothing,
         Outcome::Lost => Event::Lost,
     };
     state.freeze.note(event, &mut state.log);
+    if outcome == Outcome::Replied(UNMARKED) {
+        let said = b"the state directory has no mark of the freeze: it would not outlive the agent";
+        state.log.line(Level::Error, &[said]);
+    }
 }
 
 fn begin_thaw(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), Failed> {

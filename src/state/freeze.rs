@@ -5,8 +5,13 @@
 //! removed after the last thaw, tells the next run what a killed one left behind. It has the name of
 //! qemu-ga's marker, so either agent can follow the other.
 //!
+//! In a state directory where others may make files, what has that name counts only if it is as the
+//! agents make it: an empty regular file, owned by root or the agent's user and nobody else's to read.
+//! Anything else is removed to make room for the marker. It is never opened: a FIFO would hang the
+//! agent, a link would lead it elsewhere.
+//!
 //! Differences from qemu-ga: a freeze has a deadline, after which the agent thaws by itself; a marker
-//! that cannot be looked at does not count as frozen (Q12).
+//! that cannot be looked at does not count as frozen (Q12), nor does one that another user made.
 //!
 //! The work itself, the ioctls, is done by children of the agent (`commands::freeze`); here is only
 //! what the agent knows of it. [`next`] is the whole of it as a pure function.
@@ -15,8 +20,8 @@ use crate::base::limits::FREEZE_TIMEOUT_S;
 use crate::base::path::Path;
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::log::{Level, Log};
-use crate::sys::mem;
 use crate::sys::root::Root;
+use crate::sys::{Errno, mem};
 
 /// The file in the state directory that exists while anything is frozen.
 const MARKER: &[u8] = b"qga.state.isfrozen";
@@ -108,8 +113,18 @@ impl Freeze {
     /// Takes over what an earlier run left frozen. Gives whether there was anything.
     #[inline(never)]
     pub fn take_over(&mut self, log: &mut Log) -> bool {
-        let marked = self.open_directory();
-        if marked.is_none_or(|directory| directory.has_at(&[MARKER]) != Ok(true)) {
+        let Some(directory) = self.open_directory() else {
+            return false;
+        };
+        if directory.has_at(&[MARKER]) != Ok(true) {
+            return false;
+        }
+        if directory.is_shared() && !directory.has_own(MARKER) {
+            let line: &[&[u8]] = &[
+                MARKER,
+                b" in the state directory is not the agent's: ignored",
+            ];
+            log.line(Level::Error, line);
             return false;
         }
         self.phase = Phase::Frozen;
@@ -122,14 +137,21 @@ impl Freeze {
         true
     }
 
-    /// Makes the marker. Only children of the agent do that and the next: the directory may be on a
-    /// file system that somebody else has frozen, and then this does not end.
-    ///
-    /// Failure is no reason not to freeze; qemu-ga does not check either.
-    pub fn make_marker(&self) {
-        if let Some(directory) = self.open_directory() {
-            let _ = directory.create(MARKER, 0o600);
+    /// Makes the marker; gives whether it is there. Only children of the agent do that and the next:
+    /// the directory may be on a file system that somebody else has frozen, and then this does not end.
+    pub fn make_marker(&self) -> bool {
+        let Some(directory) = self.open_directory() else {
+            return false;
+        };
+        let mut made = directory.create(MARKER);
+        if made == Err(Errno::EXIST) {
+            if directory.has_own(MARKER) {
+                return true;
+            }
+            let _ = directory.remove_at(&[MARKER]);
+            made = directory.create(MARKER);
         }
+        made.is_ok()
     }
 
     /// Removes the marker.
@@ -282,7 +304,7 @@ mod tests {
         let mut freeze = Freeze::new(name, 60);
         assert!(!freeze.take_over(&mut log));
         freeze.note(Event::Freeze, &mut log);
-        freeze.make_marker();
+        assert!(freeze.make_marker());
         assert!(marker.exists() && freeze.is_frozen() && freeze.deadline_ms() != NEVER_MS);
 
         let mut freeze = Freeze::new(name, 0);
@@ -295,6 +317,77 @@ mod tests {
         freeze.remove_marker();
         freeze.note(Event::Thawed, &mut log);
         assert!(!marker.exists() && !freeze.is_frozen());
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn only_a_marker_of_our_own_counts_where_others_may_make_files() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+        let path = std::env::temp_dir().join(format!("gaunt-marker-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let name: &'static [u8] = Box::leak(path.to_str().unwrap().to_owned().into_bytes().into());
+        let marker = path.join("qga.state.isfrozen");
+        let mode = |path: &std::path::Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let counts = || {
+            let mut log = Log::new();
+            let mut freeze = Freeze::new(name, 0);
+            let counts = freeze.take_over(&mut log);
+            freeze.note(Event::Thaw, &mut log);
+            freeze.note(Event::Thawed, &mut log);
+            counts
+        };
+        let freeze = Freeze::new(name, 0);
+        let fifo = || {
+            let mut command = std::process::Command::new("mkfifo");
+            assert!(command.arg(&marker).status().unwrap().success());
+        };
+        let own = || {
+            std::fs::write(&marker, "").unwrap();
+            mode(&marker, 0o600);
+        };
+        type Make<'a> = (&'a str, bool, &'a dyn Fn());
+        let strangers: [Make<'_>; 6] = [
+            ("a FIFO", false, &fifo),
+            ("a link", false, &|| symlink("/dev/null", &marker).unwrap()),
+            ("one that others may write", false, &|| {
+                own();
+                mode(&marker, 0o620);
+            }),
+            ("one with content", false, &|| {
+                own();
+                std::fs::write(&marker, "x").unwrap();
+            }),
+            ("one with another name", false, &|| {
+                own();
+                std::fs::hard_link(&marker, path.join("other")).unwrap();
+            }),
+            ("our own", true, &own),
+        ];
+        for (what, is_own, make) in strangers {
+            make();
+            // Where nobody else can have made it, the name is enough, as with qemu-ga.
+            mode(&path, 0o755);
+            assert!(counts(), "{what}");
+            mode(&path, 0o1777);
+            assert_eq!(counts(), is_own, "{what}");
+            // It gives way to our own.
+            assert!(freeze.make_marker(), "{what}");
+            assert!(counts(), "{what}");
+            freeze.remove_marker();
+            assert!(!counts() && !marker.exists(), "{what}");
+        }
+        // Only root can give files away.
+        if std::fs::metadata(&path).unwrap().uid() == 0 {
+            own();
+            chown(&marker, Some(65_534), None).unwrap();
+            assert!(!counts());
+            freeze.remove_marker();
+        }
+        // One that cannot be removed is not taken for a marker either.
+        std::fs::create_dir(&marker).unwrap();
+        assert!(!counts() && !freeze.make_marker());
         std::fs::remove_dir_all(path).unwrap();
     }
 

@@ -114,10 +114,30 @@ impl Root {
         self.with_at(name, flags, 0)
     }
 
-    /// Makes an empty file with these permissions, or leaves the one that is there.
-    pub fn create(&self, name: &[u8], mode: u32) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW;
-        self.with_at(&[name], flags, mode)
+    /// Makes an empty file that is its owner's alone. What has the name already is not touched:
+    /// [`Errno::EXIST`].
+    pub fn create(&self, name: &[u8]) -> Result<(), Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        self.with_at(&[name], flags, 0o600).map(|_| ())
+    }
+
+    /// Whether users other than root and the agent's own may make and rename files in this directory.
+    pub fn is_shared(&self) -> bool {
+        let found = rustix::fs::fstat(&self.0);
+        found.is_ok_and(|found| !is_ours(found.st_uid) || found.st_mode & 0o022 != 0)
+    }
+
+    /// Whether a name stands for a file as [`Root::create`] makes it: empty, regular, with no other
+    /// name, and nobody's but the agent's or root's.
+    pub fn has_own(&self, name: &[u8]) -> bool {
+        let place = self.place_at(&[name], OFlags::NOFOLLOW);
+        let found = place.and_then(rustix::fs::fstat);
+        found.is_ok_and(|found| {
+            FileType::from_raw_mode(found.st_mode) == FileType::RegularFile
+                && found.st_mode & 0o077 == 0
+                && (found.st_nlink, found.st_size) == (1, 0)
+                && is_ours(found.st_uid)
+        })
     }
 
     /// Removes a file.
@@ -352,6 +372,11 @@ impl From<OwnedFd> for Root {
     fn from(directory: OwnedFd) -> Self {
         Self(directory)
     }
+}
+
+/// Whether this is root, or the user that the agent runs as.
+fn is_ours(user: u32) -> bool {
+    user == 0 || user == rustix::process::geteuid().as_raw()
 }
 
 impl AsFd for Root {

@@ -1,5 +1,6 @@
 //! Mount points that do not lead to what is mounted there: covered, diverted by a user while they are
-//! looked up, or longer than any path may be. One guest, in which each disk is hidden in its own way.
+//! looked up, or longer than any path may be; and a mark of a freeze that is not the agent's. One guest,
+//! in which each disk is hidden in its own way.
 //!
 //! What a freeze says is held against the disks: whether they are at rest as seen from outside, and
 //! whether writes to them wait.
@@ -130,11 +131,10 @@ fn start(shell: &mut GuestShell, words: &str) {
 /// nothing frozen, one disk mounted, on /data.
 fn begin(guest: &mut Guest, client: &mut Client) {
     guest.shell().run(
-        "for pid in $(cat /run/agent.pid /run/strangers 2>/dev/null); do kill -KILL $pid; done; \
-         rm -f /run/strangers; \
-         /usr/bin/gaunt </dev/null >/run/agent.log 2>&1 & echo $! >/run/agent.pid",
+        "for pid in $(cat /run/strangers 2>/dev/null); do kill -KILL $pid; done; \
+         rm -f /run/strangers",
     );
-    client.sync(wait::ANSWER).expect("in step");
+    start_agent(guest, client, "");
     let _ = client.try_call("guest-fsfreeze-thaw", json!({}));
     guest.shell().run(
         "for place in /a /a /t /hidden /hidden/s /whole /h /h/disk /h /f/file; do \
@@ -142,6 +142,17 @@ fn begin(guest: &mut Guest, client: &mut Client) {
          umount -l /home/user/*/e/disk /home/user/*/disk /home/user/*/e 2>/dev/null; \
          mv /dev/moved /dev/vdc 2>/dev/null; rm -rf /home/user/* /h/*; true",
     );
+}
+
+/// Kills the agent and starts another.
+fn start_agent(guest: &mut Guest, client: &mut Client, arguments: &str) {
+    guest.shell().run(&format!(
+        "kill -KILL $(cat /run/agent.pid); sleep 0.3; \
+         /usr/bin/gaunt {arguments} </dev/null >/run/agent.log 2>&1 & echo $! >/run/agent.pid"
+    ));
+    // What is sent while nobody has the port open may be lost.
+    let turn = Duration::from_secs(3);
+    wait::until(wait::ANSWER, || client.sync(turn)).expect("in step");
 }
 
 /// The disks of the guest, besides one on /data that everybody can reach.
@@ -212,6 +223,7 @@ fn a_path_is_not_believed() {
         "a disk that was covered while frozen is thawed",
         &covered_while_frozen,
     );
+    run("a mark that a user made does not count", &marked_by_a_user);
     run("no path is too long to be in the list", &too_long);
     checks.finish();
 }
@@ -363,6 +375,23 @@ fn covered_while_frozen(guest: &mut Guest, client: &mut Client) -> String {
     let mut lines = log.lines();
     let line = lines.find(|line| line.contains("could not be reached"));
     line.expect("the log says so").into()
+}
+
+fn marked_by_a_user(guest: &mut Guest, client: &mut Client) -> String {
+    const MARK: &str = "/run/shared/qga.state.isfrozen";
+    let shell = guest.shell();
+    shell.run(&format!(
+        "mkdir -p -m 1777 /run/shared; mkfifo {MARK}; chown 1000:1000 {MARK}"
+    ));
+    start_agent(guest, client, "-t /run/shared");
+    assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
+    assert_eq!(client.get("guest-fsfreeze-freeze"), 1);
+    // The agent's own counts for the next one.
+    start_agent(guest, client, "-t /run/shared");
+    assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
+    assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
+    assert!(!guest.shell().test(&format!("test -e {MARK}")));
+    "ignored and replaced".into()
 }
 
 fn too_long(guest: &mut Guest, client: &mut Client) -> String {
