@@ -52,12 +52,16 @@ pub const JOBS: usize = 2 * CLIENTS + 1;
 /// A path with its terminating NUL: the kernel's PATH_MAX.
 pub const PATH_BYTES: usize = 4096;
 
-/// The names in a directory, and an index of them, in bytes: half a million block devices. The
-/// longest that is read so has all of the machine's.
+/// The names in a directory, and an index of them, in bytes. The longest such directory names all block
+/// devices of the machine; this is room for half a million.
 pub const DIRECTORY_BYTES: usize = 16 << 20;
 
 /// The list of mounted file systems, in bytes: tens of thousands of them.
 pub const MOUNT_LIST_BYTES: usize = 16 << 20;
+
+/// Mount points that a request chooses, and an index of them, in bytes: as many as a request has room
+/// for, each of which takes two quotes and a comma there, and here a NUL and four bytes.
+pub const CHOSEN_BYTES: usize = 2 * REQUEST_BYTES;
 
 /// How often a path of the mount table is tried, one try after the other, for a file system that no
 /// mount led to. A user who exchanges the names of directories on the path, as fast as the kernel

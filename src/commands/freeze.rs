@@ -16,13 +16,17 @@
 //! the thaw that comes late answers 0; a freeze that takes longer than that is given up; a covered
 //! mount point is not taken for what lies below, nor passed over.
 
-use super::{ELSEWHERE, MOUNT_POINTS, Outcome, Own, Slow, no_mount_table};
+use super::{ELSEWHERE, MOUNT_POINTS, Outcome, Own, Slow, cannot, no_mount_table};
+use crate::base::limits::CHOSEN_BYTES;
 use crate::base::path::Path;
+use crate::base::store::Store;
 use crate::base::texts::Phrase;
 use crate::probe::mounts::{self, FileSystem, Miss, Mounts, Searches};
+use crate::probe::names::Names;
 use crate::state::State;
 use crate::state::freeze::Event;
 use crate::sys::log::Level;
+use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, fsctl, mem, number, power};
 use crate::wire::args::{Args, place};
@@ -86,6 +90,9 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
         return Err(no_mount_table(reply));
     };
     let chosen = args.value(const { place(MOUNT_POINTS, "mountpoints") });
+    let Ok(chosen) = chosen.map(names).transpose() else {
+        return Err(cannot(reply, Phrase::NoChild, Errno::NOMEM));
+    };
     // Failure is no reason not to freeze; qemu-ga does not check either.
     let frozen = if state.freeze.make_marker() {
         SOMETHING
@@ -97,7 +104,7 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
     for fs in mounts.backward() {
         let mut room = Path::new();
         let mount_point = fs.mount_point(&mut room);
-        if !chosen.is_none_or(|chosen| names(chosen, mount_point)) {
+        if !chosen.as_ref().is_none_or(|chosen| chosen.has(mount_point)) {
             continue;
         }
         match freeze_one(&state.root, &fs, &mut searches) {
@@ -126,10 +133,14 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
     Ok(frozen)
 }
 
-/// Whether a mount point is among those chosen.
-fn names(chosen: Json<'_>, mount_point: &[u8]) -> bool {
-    let mut names = chosen.items().filter_map(|name| name.string());
-    names.any(|name| name.bytes().eq(mount_point.iter().copied()))
+/// The mount points in a list of the request.
+fn names(list: Json<'_>) -> Result<Names, Errno> {
+    let mut names = Buffer::growing(CHOSEN_BYTES);
+    for name in list.items().filter_map(Json::string) {
+        let _ = name.decode(&mut names);
+        let _ = names.append(b"\0");
+    }
+    Names::sort(names)
 }
 
 /// Why a file system could not be frozen.

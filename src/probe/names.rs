@@ -1,7 +1,9 @@
-//! The names in a directory, read once into borrowed memory and sorted.
+//! Names, gathered once into borrowed memory and sorted: those in a directory, or others.
 //!
 //! A kernel lists a directory in whatever order it likes. Where a list promises one, its names come
 //! from here.
+
+use core::cmp::Ordering;
 
 use crate::base::index;
 use crate::base::limits::DIRECTORY_BYTES;
@@ -12,7 +14,7 @@ use crate::sys::Errno;
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Entry, Root};
 
-/// The names in a directory.
+/// Names without NUL.
 pub struct Names {
     /// The names, each ended by a NUL, then the index of them.
     bytes: Buffer,
@@ -26,24 +28,28 @@ impl Names {
     /// # Errors
     /// That of reading the directory; [`Errno::FBIG`] if it has more names than
     /// [`DIRECTORY_BYTES`] have room for.
-    #[inline(never)]
     pub fn read(root: &Root, directory: &Path) -> Result<Self, Errno> {
         let mut bytes = Buffer::growing(DIRECTORY_BYTES);
-        let mut count = 0;
         root.list(directory, &mut |name, kind| {
             if kind != Entry::Directory {
                 let _ = bytes.append(name);
                 let _ = bytes.append(b"\0");
-                count += 1;
             }
             true
         })?;
-        let index = bytes.len();
-        let mut start = 0;
-        for _ in 0..count {
-            let len = name_at(bytes.bytes(), start).len();
+        Self::sort(bytes)
+    }
+
+    /// The names in `bytes`, each of which is ended by a NUL.
+    ///
+    /// # Errors
+    /// [`Errno::FBIG`] if `bytes` is full, or has no room for the index.
+    #[inline(never)]
+    pub fn sort(mut bytes: Buffer) -> Result<Self, Errno> {
+        let (index, mut start) = (bytes.len(), 0);
+        while start < index {
             let _ = index::push(&mut bytes, start);
-            start += len + 1;
+            start += name_at(bytes.bytes(), start).len() + 1;
         }
         bytes.whole()?;
         let (names, offsets) = bytes.bytes_mut().split_at_mut(index);
@@ -57,6 +63,17 @@ impl Names {
     pub fn sorted(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         let (names, offsets) = self.bytes.bytes().split_at(self.index);
         index::offsets(offsets).map(|offset| name_at(names, offset))
+    }
+
+    /// Whether a name is among them.
+    #[inline(never)]
+    pub fn has(&self, name: &[u8]) -> bool {
+        let (names, offsets) = self.bytes.bytes().split_at(self.index);
+        let rest = index::from(offsets, &mut |offset| {
+            compare(&names[offset..], name, 0) == Ordering::Less
+        });
+        let found = index::offsets(rest).next();
+        found.is_some_and(|offset| name_at(names, offset) == name)
     }
 }
 
@@ -103,5 +120,35 @@ mod tests {
         let mut expected: Vec<String> = (0..3000).map(|number| number.to_string()).collect();
         expected.sort();
         assert_eq!(sorted(&names), expected);
+        assert!(expected.iter().all(|name| names.has(name.as_bytes())));
+    }
+
+    #[test]
+    fn names_are_found_among_others() {
+        let mut bytes = Buffer::growing(1 << 16);
+        for name in ["/b", "", "/a/b", "/a", "/b"] {
+            bytes.append(name.as_bytes()).unwrap();
+            bytes.append(b"\0").unwrap();
+        }
+        let names = Names::sort(bytes).unwrap();
+        assert_eq!(sorted(&names), ["", "/a", "/a/b", "/b", "/b"]);
+        for (name, is_there) in [
+            ("", true),
+            ("/a", true),
+            ("/b", true),
+            ("/", false),
+            ("/c", false),
+        ] {
+            assert_eq!(names.has(name.as_bytes()), is_there, "{name}");
+        }
+        let none = Names::sort(Buffer::growing(1)).unwrap();
+        assert!(!none.has(b"") && none.sorted().next().is_none());
+    }
+
+    #[test]
+    fn a_store_without_room_for_the_index_is_an_error() {
+        let mut bytes = Buffer::growing(4);
+        bytes.append(b"a\0").unwrap();
+        assert_eq!(Names::sort(bytes).err(), Some(Errno::FBIG));
     }
 }
