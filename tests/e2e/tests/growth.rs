@@ -32,14 +32,15 @@ struct Case {
     interfaces: String,
     requests: Vec<String>,
     /// How many entries a reply has, of all requests together.
-    count: fn(&Value) -> usize,
+    count: Box<dyn Fn(&Value) -> usize>,
 }
 
 /// Makes a machine with so many entries.
 type Make = fn(usize) -> Case;
 
 impl Case {
-    fn new(tree: Tree, command: &str, count: fn(&Value) -> usize) -> Case {
+    fn new(tree: Tree, command: &str, count: impl Fn(&Value) -> usize + 'static) -> Case {
+        let count = Box::new(count);
         Case {
             tree,
             interfaces: String::new(),
@@ -48,7 +49,12 @@ impl Case {
         }
     }
 
-    fn with(tree: Tree, command: &str, arguments: Value, count: fn(&Value) -> usize) -> Case {
+    fn with(
+        tree: Tree,
+        command: &str,
+        arguments: Value,
+        count: impl Fn(&Value) -> usize + 'static,
+    ) -> Case {
         let requests = vec![request(command, &arguments)];
         Case {
             requests,
@@ -277,6 +283,24 @@ fn trimmed(mounts: usize) -> Case {
     })
 }
 
+/// None of them is that of a file system, so that nothing is frozen.
+fn mount_points(chosen: usize) -> Case {
+    let list: Vec<String> = (0..chosen)
+        .map(|number| format!("/elsewhere/{number}"))
+        .collect();
+    let arguments = json!({ "mountpoints": list });
+    let tree = file_systems(chosen).tree;
+    Case::with(
+        tree,
+        "guest-fsfreeze-freeze-list",
+        arguments,
+        move |value| {
+            assert_eq!(value, &json!(0));
+            chosen
+        },
+    )
+}
+
 fn processors(processors: usize) -> Case {
     let tree = Tree::new();
     for number in 0..processors {
@@ -480,7 +504,7 @@ fn ten_times_as_many_entries_cost_at_most_15_times_as_much() {
     }
     let mut checks = Checks::new("growth");
     let at_rest = at_rest();
-    let cases: [(&'static str, usize, Make); 22] = [
+    let cases: [(&'static str, usize, Make); 23] = [
         ("disks", 60, disks),
         ("loop devices", 60, loops),
         ("partitions", 60, partitions),
@@ -489,6 +513,7 @@ fn ten_times_as_many_entries_cost_at_most_15_times_as_much() {
         ("disks of a file system", 60, disks_of_a_file_system),
         ("file systems", 400, file_systems),
         ("file systems trimmed", 400, trimmed),
+        ("mount points chosen", 200, mount_points),
         ("processors", 100, processors),
         ("memory blocks", 100, memory_blocks),
         ("memory blocks set", 100, memory_blocks_set),
