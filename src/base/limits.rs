@@ -219,7 +219,7 @@ pub const UNCOVER_MS: u64 = 5_000;
 
 /// Milliseconds that the kernel has to make disks read-only by force. They have been written out as far
 /// as they could be reached; what never becomes read-only must not keep the guest up for long.
-pub const FORCE_MS: u64 = 30_000;
+pub const FORCE_MS: u64 = 10_000;
 
 /// Milliseconds that the last sync may take. Disks are clean by then; what is left is file systems
 /// of the network, whose server may be gone.

@@ -137,6 +137,7 @@ fn begin_past_init(state: &mut State, how: Down, reply: &mut Reply<'_>) -> Resul
 }
 
 /// Whether this process may take the machine down: refused without the privilege and in a container.
+/// To ask makes Ctrl-Alt-Del a signal to PID 1, as every init has it anyway.
 fn check_right(reply: &mut Reply<'_>) -> Result<(), Failed> {
     match power::soften_ctrl_alt_del() {
         Ok(()) => Ok(()),

@@ -23,15 +23,17 @@ pub struct Initramfs {
     known: Option<(u64, u64)>,
 }
 
-/// What is mounted on the root directory of this process; the root directory itself if nothing is.
+/// The root directory of this process.
+const ROOT: &CStr = c"/";
+/// What is mounted on it; the root directory itself if nothing is.
 const TOP: &CStr = c"/..";
 
 impl Initramfs {
     /// Watches the root directory of this process, if it is in memory.
     pub fn watch() -> Self {
-        let kind = rustix::fs::statfs(TOP).map(|stat| stat.f_type as u32);
+        let kind = rustix::fs::statfs(ROOT).map(|stat| stat.f_type as u32);
         let in_memory = matches!(kind, Ok(TMPFS_MAGIC | RAMFS_MAGIC));
-        let known = if in_memory { identity() } else { None };
+        let known = if in_memory { identity(ROOT) } else { None };
         Self { known }
     }
 
@@ -39,12 +41,16 @@ impl Initramfs {
     /// One system call if it has not, none if it is not watched.
     #[inline(never)]
     pub fn leave(&mut self, root: &mut Root) {
-        if self.known.is_none() || self.known == identity() {
+        if self.known.is_none() {
+            return;
+        }
+        let now = identity(TOP);
+        if now.is_none() || now == self.known {
             return;
         }
         // Without the privilege to change the root directory, files are found all the same.
         if rustix::process::chroot(TOP).is_ok() {
-            let _ = rustix::process::chdir(c"/");
+            let _ = rustix::process::chdir(ROOT);
         }
         if root.reopen(TOP).is_ok() {
             *self = Self::watch();
@@ -52,7 +58,7 @@ impl Initramfs {
     }
 }
 
-fn identity() -> Option<(u64, u64)> {
-    let stat = rustix::fs::statat(CWD, TOP, AtFlags::empty()).ok()?;
+fn identity(path: &CStr) -> Option<(u64, u64)> {
+    let stat = rustix::fs::statat(CWD, path, AtFlags::empty()).ok()?;
     Some((stat.st_dev, stat.st_ino))
 }

@@ -149,7 +149,7 @@ fn no_user_is_in_the_way_of_a_shutdown() {
     let mut client = guest.client();
     let shell = guest.shell();
     shell.run(INSERT);
-    shell.run("mkdir -m 777 /data/d /tmp/fuse");
+    shell.run("mkdir -m 777 /data/d /tmp/fuse /tmp/silent");
     // Numbers that are higher than that of the child which ends them, as in a guest whose numbers have
     // begun anew.
     guest
@@ -160,7 +160,9 @@ fn no_user_is_in_the_way_of_a_shutdown() {
     start_stuck(&mut guest, "@user", "told 1000");
     guest.shell().run("echo 1000 >/proc/sys/kernel/ns_last_pid");
     start_stuck(&mut guest, "forks", "fork /data/d");
-    start_stuck(&mut guest, "memory", "memory /tmp/fuse");
+    // Of root's, before those whose name must be asked for.
+    start_stuck(&mut guest, "silent", "memory 0 /tmp/silent");
+    start_stuck(&mut guest, "memory", "memory 1000 /tmp/fuse");
     checks.run("the command line of a process cannot be read", || {
         let shell = guest.shell();
         let pid = shell.run("cat /run/stuck");

@@ -2,7 +2,7 @@
 //!
 //! | words | |
 //! | --- | --- |
-//! | `memory DIRECTORY` | as a user, waits for a FUSE server of her own, which never answers, with its memory map locked |
+//! | `memory UID DIRECTORY` | waits for a FUSE server of its own, which never answers, with its memory map locked |
 //! | `fork DIRECTORY` | as a user, forks without end, each child writing a file |
 //! | `told UID` | says on the console that it was told to end, and by which name it was called |
 //!
@@ -28,7 +28,7 @@ fn main() {
     let ready = File::options().append(true).create(true).open("/run/stuck");
     let ready = ready.expect("/run/stuck");
     match words[1..] {
-        ["memory", directory] => memory(ready, directory),
+        ["memory", user, directory] => memory(ready, user.parse().expect("a number"), directory),
         ["fork", directory] => fork(ready, directory),
         ["told", user] => told(ready, words[0], user.parse().expect("a number")),
         _ => panic!("memory, fork or told"),
@@ -55,17 +55,17 @@ fn become_user(user: u32) {
 
 // Memory.
 
-fn memory(ready: File, directory: &str) {
+fn memory(ready: File, user: u32, directory: &str) {
     // As distributions have it.
     let everybody = Permissions::from_mode(0o666);
     std::fs::set_permissions("/dev/fuse", everybody).expect("a kernel with FUSE");
-    become_user(USER);
+    become_user(user);
     // SAFETY: unshare takes a number.
     check(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) });
     for (file, content) in [
         ("setgroups", "deny".to_owned()),
-        ("uid_map", format!("0 {USER} 1")),
-        ("gid_map", format!("0 {USER} 1")),
+        ("uid_map", format!("0 {user} 1")),
+        ("gid_map", format!("0 {user} 1")),
     ] {
         std::fs::write(format!("/proc/self/{file}"), content).expect(file);
     }
