@@ -17,7 +17,7 @@ use crate::probe::block::{self, Devices, Disk, Links, leave, virtual_name};
 use crate::state::State;
 use crate::sys::AsFd;
 use crate::sys::nvme::{HealthLog, health_log};
-use crate::sys::root::{Root, relative};
+use crate::sys::root::Root;
 use crate::wire::args::Args;
 use crate::wire::emit::{List, Object};
 use crate::wire::reply::{Failed, Reply};
@@ -96,7 +96,7 @@ fn describe(
     put_address(object.member(Name::Address), disk);
     let mut log: HealthLog = [0; _];
     if disk.bus_type == Some("nvme")
-        && let Ok(file) = root.file_at(&[relative(&disk.node)])
+        && let Ok(file) = disk.open(root)
         && health_log(file.as_fd(), &mut log)
     {
         put_health(object, &log);

@@ -17,12 +17,13 @@
 use crate::base::limits::{BLOCK_NAME_BYTES, SERIAL_BYTES, STACKED_DEVICES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
 use crate::base::text::cut;
+use crate::parse::mountinfo;
 use crate::parse::sysfs_disk::{Driver, Place};
 use crate::parse::udev::property;
 use crate::probe::names::Names;
 use crate::probe::serial::{self, Serial};
-use crate::sys::Errno;
-use crate::sys::root::Root;
+use crate::sys::root::{Root, block_device, relative};
+use crate::sys::{Errno, OwnedFd};
 
 /// Where devices without hardware of their own are, as seen from the root.
 const VIRTUAL: &[u8] = b"sys/devices/virtual/block/";
@@ -261,6 +262,19 @@ impl Disk {
         }
     }
 
+    /// Opens its node to read.
+    ///
+    /// # Errors
+    /// [`Errno::NODEV`] if what has the node's name is not this device, as in a container, or when the
+    /// name has gone to another one.
+    pub fn open(&self, root: &Root) -> Result<OwnedFd, Errno> {
+        let opened = root.file_at(&[relative(&self.node)])?;
+        match block_device(&opened)? {
+            Some(device) if Some(device) == mountinfo::device(&self.device) => Ok(opened),
+            _ => Err(Errno::NODEV),
+        }
+    }
+
     /// What device-mapper calls the device identified at `path`; empty if it did not make it.
     #[inline(never)]
     pub fn alias(&self, root: &Root, path: &mut Path) -> heapless::Vec<u8, SERIAL_BYTES> {
@@ -453,6 +467,23 @@ mod tests {
     use super::testing::Tree;
     use super::*;
     use crate::sys::root::relative;
+
+    #[test]
+    fn a_node_that_is_not_the_device_s_is_not_opened() {
+        let [uevent, link] = device("259:0", "pci0000:00/block/nvme0n1", "disk");
+        let files = [
+            (&uevent.0[..], &uevent.1[..]),
+            (&link.0, &link.1),
+            ("dev/nvme0n1", "a file"),
+        ];
+        let tree = Tree::new("node", &files);
+        let mut disk = Disk::none();
+        let mut path = Path::new();
+        assert!(numbered(&tree.root, 259, 0, &mut path));
+        disk.identify(&tree.root, &mut path);
+        assert_eq!(&disk.node[..], b"/dev/nvme0n1");
+        assert_eq!(disk.open(&tree.root).err(), Some(Errno::NODEV));
+    }
 
     /// The node and address of each disk below a device.
     fn disks(root: &Root, major: u32, minor: u32) -> Vec<String> {

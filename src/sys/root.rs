@@ -253,17 +253,9 @@ impl Root {
         self.has_at(&[path.as_bytes()])
     }
 
-    /// Major and minor number of the block device at `path`, if it is one.
-    pub fn block_device(&self, path: &Path) -> Result<Option<(u32, u32)>, Errno> {
-        self.block_device_at(path.as_bytes())
-    }
-
     /// Major and minor number of the block device of this name, if it is one.
     pub fn block_device_at(&self, name: &[u8]) -> Result<Option<(u32, u32)>, Errno> {
-        let stat = rustix::fs::fstat(self.place_at(&[name], OFlags::empty())?)?;
-        let is_block = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
-        let device = stat.st_rdev;
-        Ok(is_block.then(|| (rustix::fs::major(device), rustix::fs::minor(device))))
+        block_device(&self.place_at(&[name], OFlags::empty())?)
     }
 
     /// Calls `each` with every name in a directory but `.` and `..`, in the directory's own order,
@@ -372,6 +364,14 @@ impl From<OwnedFd> for Root {
     fn from(directory: OwnedFd) -> Self {
         Self(directory)
     }
+}
+
+/// Major and minor number of the block device that a descriptor refers to, if it is one.
+pub fn block_device(opened: &OwnedFd) -> Result<Option<(u32, u32)>, Errno> {
+    let found = rustix::fs::fstat(opened)?;
+    let is_block = FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice;
+    let device = found.st_rdev;
+    Ok(is_block.then(|| (rustix::fs::major(device), rustix::fs::minor(device))))
 }
 
 /// Whether this is root, or the user that the agent runs as.
