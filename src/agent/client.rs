@@ -16,10 +16,25 @@ use crate::sys::mem::Buffer;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::stream::{self, Read};
 use crate::sys::{Errno, OwnedFd, clock};
+use crate::wire::check::Keys;
 use crate::wire::frame::{Event, Framer};
 
 /// Memory at rest of one client.
-pub(super) const AT_REST: usize = READ_BYTES + REQUEST_AT_REST + REPLY_AT_REST;
+pub(super) struct Memory {
+    input: [u8; READ_BYTES],
+    message: [u8; REQUEST_AT_REST],
+    out: [u8; REPLY_AT_REST],
+    keys: Keys,
+}
+
+impl Memory {
+    pub(super) const EMPTY: Self = Self {
+        input: [0; _],
+        message: [0; _],
+        out: [0; _],
+        keys: Keys::new(),
+    };
+}
 
 /// What a client's descriptor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,14 +95,12 @@ pub(super) struct Slot {
     pub(super) reading: Option<Reading>,
     /// The message at hand.
     pub(super) message: Buffer,
-    framer: Framer,
+    pub(super) framer: Framer<'static>,
 }
 
 impl Slot {
-    /// An empty place, with [`AT_REST`] bytes for its client.
-    pub(super) fn new(place: u32, memory: &'static mut [u8]) -> Self {
-        let (input, memory) = memory.split_at_mut(READ_BYTES);
-        let (message, out) = memory.split_at_mut(REQUEST_AT_REST);
+    /// An empty place, with memory for its client.
+    pub(super) fn new(place: u32, memory: &'static mut Memory) -> Self {
         Self {
             place,
             generation: 0,
@@ -100,10 +113,10 @@ impl Slot {
             interest: Interest::Read,
             sendable: ALL,
             reading: None,
-            framer: Framer::new(),
-            message: Buffer::new(message, REQUEST_BYTES),
-            out: Buffer::new(out, REPLY_BYTES),
-            input,
+            framer: Framer::new(&mut memory.keys),
+            message: Buffer::new(&mut memory.message, REQUEST_BYTES),
+            out: Buffer::new(&mut memory.out, REPLY_BYTES),
+            input: &mut memory.input,
             unread: 0..0,
         }
     }

@@ -47,13 +47,12 @@ pub(super) fn handle(event: Event, slot: &mut Slot, context: &mut Context) {
     let busy = match event {
         Event::NeedMore => return,
         Event::Message => answer(message, out, owner, context),
-        Event::Stray { from } => {
-            let token = message.get(from..).unwrap_or_default();
-            refuse(out, Phrase::Stray, token)
+        Event::Error => {
+            let mut reply = Reply::new(out);
+            let failed = reply.not_json(slot.framer.error(), message);
+            reply.finish(Err(failed));
+            Busy::No
         }
-        Event::TokenSize => refuse(out, Phrase::TokenSizeLimit, b""),
-        Event::TokenCount => refuse(out, Phrase::TokenLimit, b""),
-        Event::Nesting => refuse(out, Phrase::NestingLimit, b""),
     };
     match busy {
         Busy::No => {
@@ -66,13 +65,6 @@ pub(super) fn handle(event: Event, slot: &mut Slot, context: &mut Context) {
         _ => slot.wait(busy),
     }
     slot.reading = context.state.files.reading.take();
-}
-
-fn refuse(out: &mut Buffer, what: Phrase, shown: &[u8]) -> Busy {
-    let mut reply = Reply::new(out);
-    let failed = reply.say(what, &[shown], 0);
-    reply.finish(Err(failed));
-    Busy::No
 }
 
 fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context) -> Busy {

@@ -6,7 +6,7 @@
 //! for good.
 
 use super::channel;
-use super::client::{AT_REST, Busy, Filled, Kind, Slot};
+use super::client::{Busy, Filled, Kind, Memory, Slot};
 use super::config::{self, Found};
 use super::dispatch::{self, Context};
 use super::init;
@@ -36,7 +36,7 @@ use crate::wire::frame::Event;
 use crate::wire::reply::Reply;
 
 /// What all clients rest in.
-static MEMORY: Lent<[u8; CLIENTS * AT_REST]> = Lent::new([0; CLIENTS * AT_REST]);
+static MEMORY: Lent<[Memory; CLIENTS]> = Lent::new([Memory::EMPTY; CLIENTS]);
 /// What all programs that were started are kept in.
 static PROGRAMS: Lent<Table> = Lent::new(EMPTY);
 
@@ -134,7 +134,7 @@ pub(super) fn run(mut options: Options, environment: Strings) -> ! {
     let poll = essential(b"cannot poll", Poll::new());
     let added = poll.add(&signals, SIGNALS, Interest::Read);
     essential(b"cannot poll signals", added);
-    let mut memory = MEMORY.take().chunks_exact_mut(AT_REST);
+    let mut place = 0;
 
     let mut server = Server {
         context: Context {
@@ -158,8 +158,9 @@ pub(super) fn run(mut options: Options, environment: Strings) -> ! {
         signals,
         // PID 1 may have children of an earlier run.
         burying: is_init,
-        slots: core::array::from_fn(|place| {
-            Slot::new(place as u32, memory.next().unwrap_or_default())
+        slots: MEMORY.take().each_mut().map(|memory| {
+            place += 1;
+            Slot::new(place - 1, memory)
         }),
         listener: None,
         listening: true,

@@ -12,10 +12,11 @@ pub const REQUEST_TOKENS: usize = 2 << 20;
 /// Objects and arrays open at once in one request. qemu-ga's own limit.
 pub const REQUEST_DEPTH: usize = 1024;
 
-/// Members of all objects open at once in one request, where duplicates are looked for. No command
-/// takes more than five members; what is left is room for an `id` that is an object. A key is compared
-/// with all before it in its object, so this also bounds what a member costs.
-pub const REQUEST_OPEN_MEMBERS: usize = 1024;
+/// Members of all objects open at once in one request, where duplicates are looked for: one in each
+/// object that may be open, and as many again. No command takes more than five members; what is left
+/// is room for an `id` that is an object. A key is compared with all before it in its object, so this
+/// also bounds what a member costs.
+pub const REQUEST_OPEN_MEMBERS: usize = 2 * REQUEST_DEPTH;
 
 /// Bytes of a request held without borrowing memory: every request of an ordinary client but file
 /// writes, exec input and key lists.

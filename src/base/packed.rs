@@ -6,7 +6,7 @@
 
 /// Bytes from this one on stand for pairs, and behind the last those from 0 on, as far as they print
 /// nothing: all but [`LINE_END`]. No text has what prints from here on.
-const FIRST: u8 = b'}';
+const FIRST: u8 = b'~';
 const PAIRS: usize = 256 - FIRST as usize + 32;
 /// Where among the pairs the line end is, which stands for itself.
 const LINE_END: usize = 256 - FIRST as usize + b'\n' as usize;

@@ -287,19 +287,19 @@ QEMU guest agent for guests that have nothing else in them.\n\
 \x20 -h, --help            print this"
 
     phrases {
-        ExpectingValue = "JSON parse error, expecting value";
-        NoSeparatorInDict = "JSON parse error, expected separator in dict";
-        NoSeparatorInList = "JSON parse error, expected separator in list";
-        MissingColon = "JSON parse error, missing : in object pair";
-        KeyNotString = "JSON parse error, key is not a string in object";
-        DuplicateKey = "JSON parse error, duplicate key";
-        InvalidKeyword = "JSON parse error, invalid keyword '@'";
-        InvalidKeywordCut = "JSON parse error, invalid keyword '@";
-        InvalidEscape = "JSON parse error, invalid escape sequence in string";
-        NotUnicode = "JSON parse error, @ is not a valid Unicode character";
-        InvalidUtf8 = "JSON parse error, invalid UTF-8 sequence in string";
-        PrematureEnd = "JSON parse error, premature EOI";
-        Stray = "JSON parse error, stray '@'";
+        ExpectingValue = "@:@: JSON parse error, expecting value";
+        ExpectingKey = "@:@: JSON parse error, expecting key";
+        ExpectingColon = "@:@: JSON parse error, expecting ':'";
+        ExpectedInObject = "@:@: JSON parse error, expected ',' or '}'";
+        ExpectedInArray = "@:@: JSON parse error, expected ',' or ']'";
+        DuplicateKey = "@:@: JSON parse error, duplicate key";
+        InvalidKeyword = "@:@: JSON parse error, invalid keyword '@'";
+        InvalidKeywordCut = "@:@: JSON parse error, invalid keyword '@";
+        InvalidEscape = "@:@: JSON parse error, invalid escape sequence in string";
+        NotUnicode = "@:@: JSON parse error, @ is not a valid Unicode character";
+        InvalidUtf8 = "@:@: JSON parse error, invalid UTF-8 sequence in string";
+        Stray = "@:@: JSON parse error, stray '@'";
+        StrayCut = "@:@: JSON parse error, stray '@";
         TokenSizeLimit = "JSON token size limit exceeded";
         TokenLimit = "JSON token count limit exceeded";
         NestingLimit = "JSON nesting depth limit exceeded";
@@ -348,13 +348,14 @@ QEMU guest agent for guests that have nothing else in them.\n\
         CannotTakeOut = "logical processor #@ can't be offlined";
         CannotReadPart = "pread(\"/@/@\")";
         CannotWritePart = "pwrite(\"/@/@\")";
-        CannotOpenPart = "open(\"/@/@\")";
+        CannotFindPart = "Could not open '/@/'";
+        CannotOpenPart = "could not open /@/@";
         CannotListMemory = "open(\"/sys/devices/system/memory/\")";
         CannotListInterfaces = "getifaddrs failed";
         CannotListUsers = "failed to read utmp (at most 64 MiB)";
         CannotReadRoutes = "open(\"/proc/net/route\")";
-        CannotReadDiskStats = "open(\"/proc/diskstats\")";
-        CannotReadProcessorStats = "open(\"/proc/stat\")";
+        CannotReadDiskStats = "Could not open '/proc/diskstats'";
+        CannotReadProcessorStats = "Could not open '/proc/stat'";
         InvalidPassword = "forbidden characters in raw password";
         InvalidUserName = "forbidden characters in username";
         PasswordTooLong = "the password is too long";
@@ -366,6 +367,8 @@ QEMU guest agent for guests that have nothing else in them.\n\
         InvalidKey = "invalid OpenSSH public key: '@'";
         TooManyKeys = "more than 256 KiB of keys";
         CannotLookUp = "failed to lookup user '@'";
+        CannotSetGroup = "failed to set group for user '@'";
+        CannotSetUser = "failed to set effective user ID for user '@'";
         CannotCreate = "failed to create directory '@'";
         CannotOpenKeys = "failed to read '@': Failed to open file @";
         CannotReadKeys = "failed to read '@': Error reading file @";

@@ -6,7 +6,8 @@
 //!
 //! Differences from qemu-ga: the time has nanoseconds, not microseconds; no program is needed, and no
 //! second waited for. Where there is no hardware clock, or no node of it in /dev, a time that is given
-//! is set all the same. The years that can be set are those of UTC.
+//! is set all the same. The years that can be set are those of UTC; others are an `Invalid time`, to
+//! which qemu-ga adds the words for an error of an earlier call.
 //!
 //! TZ means what it means to the C library (`probe::time_zone`); bare offsets such as `+05:30`,
 //! which GLib takes besides, are no names of a zone and thus UTC.
@@ -42,7 +43,8 @@ fn set_clock(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<()
     let Some(unix_ns) = args.int(const { place(TIME, "time") }) else {
         return Ok(());
     };
-    if !(0..END_S * NS_PER_S).contains(&unix_ns) {
+    // qemu-ga counts seconds, so that the last one before 1970 is refused by the kernel.
+    if !(1 - NS_PER_S..END_S * NS_PER_S).contains(&unix_ns) {
         return Err(reply.say_only(Phrase::InvalidTime));
     }
     clock::set_realtime_ns(unix_ns).map_err(|errno| cannot(reply, Phrase::CannotSetClock, errno))

@@ -187,13 +187,7 @@ fn wanted(value: Json<'_>) -> (i64, bool) {
 /// The error of what could not be done with a file of a part. Those of memory are named without
 /// their directory, as qemu-ga does.
 #[inline(never)]
-fn fail(
-    reply: &mut Reply<'_>,
-    kind: &Kind,
-    part: i64,
-    mut file: &'static str,
-    fault: Fault,
-) -> Failed {
+fn fail(reply: &mut Reply<'_>, kind: &Kind, part: i64, file: &'static str, fault: Fault) -> Failed {
     let memory = kind.is_memory();
     let call = match fault.step {
         Step::TakeOut => return reply.say_number(Phrase::CannotTakeOut, part),
@@ -201,16 +195,15 @@ fn fail(
         Step::Open if memory => Phrase::CannotOpenSysfs,
         Step::Read => Phrase::CannotReadPart,
         Step::Write => Phrase::CannotWritePart,
-        Step::Find | Step::Open => Phrase::CannotOpenPart,
+        Step::Open => Phrase::CannotOpenPart,
+        Step::Find => Phrase::CannotFindPart,
     };
-    if fault.step == Step::Find {
-        file = "";
-    }
     let directory = kind.path(part, "");
     let path = [directory.as_bytes(), file.as_bytes()];
     // The slash before the file is the second: to qemu-ga the first ends the directory's name.
     let path = match call {
         Phrase::CannotReadSysfs | Phrase::CannotOpenSysfs => &[&path[1][1..]],
+        Phrase::CannotFindPart => &path[..1],
         _ => &path[..],
     };
     let error = reply.fail().phrase(call, path);
@@ -307,13 +300,13 @@ mod tests {
                 &CPUS,
                 CPUS.file,
                 fault(Step::Find, 2),
-                format!("open(\"{cpu}\"): No such file or directory"),
+                format!("Could not open '{cpu}': No such file or directory"),
             ),
             (
                 &CPUS,
                 CPUS.file,
                 fault(Step::Open, 13),
-                format!("open(\"{cpu}/online\"): Permission denied"),
+                format!("could not open {cpu}/online: Permission denied"),
             ),
             (
                 &CPUS,

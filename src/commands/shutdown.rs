@@ -370,7 +370,7 @@ mod tests {
     use crate::sys::initramfs::Initramfs;
     use crate::sys::log::Log;
     use crate::wire::args::{Param, Params, Type, may};
-    use crate::wire::json;
+    use crate::wire::receive::receive;
 
     const PARAMS: &[Param] = &[may("mode", Type::Str)];
 
@@ -393,7 +393,7 @@ mod tests {
             let text = format!("{{\"mode\": \"{mode}\"}}");
             let mut out = heapless::Vec::<u8, 512>::new();
             let mut reply = Reply::new(&mut out);
-            let arguments = json::check(text.as_bytes()).unwrap();
+            let arguments = receive(text.as_bytes()).unwrap();
             let mut args = Args::none();
             args.check(Some(arguments), Params::of(PARAMS), &mut reply)
                 .unwrap();

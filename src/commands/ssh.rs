@@ -11,7 +11,7 @@
 //! Differences from qemu-ga:
 //! - The home directory is entered with the user's own rights (Q30). Thus a home that is not the
 //!   user's to write needs a `.ssh` directory that is; the error says who owns what is in the way. An
-//!   agent that may not become that user refuses.
+//!   agent that is that user already need not become it.
 //! - A file that was changed ends in a line feed, and no blank line comes before a new key: qemu-ga
 //!   leaves the last line open, and loses the key that `echo` appends to it. An empty key is not
 //!   added.
@@ -38,8 +38,9 @@ use crate::parse::{accounts, lines};
 use crate::state::State;
 use crate::sys::file::{self, Links};
 use crate::sys::mem::Buffer;
+use crate::sys::process::{self, Identity};
 use crate::sys::root::{Root, relative};
-use crate::sys::{Errno, OwnedFd, number, process};
+use crate::sys::{Errno, OwnedFd, number};
 use crate::wire::args::{Args, place};
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
@@ -238,7 +239,13 @@ fn become_user(root: &Root, room: &mut Buffer, about: &mut About) -> Result<Path
     drop(etc);
     let group = room.take();
     accounts::groups(group, name, room);
-    process::act_as(user.uid, user.gid, room.take())?;
+    process::act_as(user.uid, user.gid, room.take()).map_err(|(identity, errno)| {
+        about.phrase = match identity {
+            Identity::Group => Phrase::CannotSetGroup,
+            Identity::User => Phrase::CannotSetUser,
+        };
+        errno
+    })?;
 
     let _ = room.append(QUOTE);
     let _ = room.append(home);

@@ -98,7 +98,7 @@ mod tests {
                 reply(&tree.root, files, processors),
                 format!(
                     "{{\"error\": {{\"class\": \"GenericError\", \"desc\": \
-                     \"open(\\\"/{file}\\\"): No such file or directory\"}}}}\n"
+                     \"Could not open '/{file}': No such file or directory\"}}}}\n"
                 )
             );
         }

@@ -40,7 +40,8 @@ pub fn realtime_s() -> i64 {
     read(libc::CLOCK_REALTIME).0
 }
 
-/// Sets CLOCK_REALTIME to this many nanoseconds since 1970, which must not be negative.
+/// Sets CLOCK_REALTIME to this many nanoseconds since 1970. The kernel refuses what is earlier than
+/// that, or than the guest has been up.
 pub fn set_realtime_ns(unix_ns: i64) -> Result<(), Errno> {
     let time = Timespec {
         tv_sec: unix_ns / NS_PER_S,

@@ -518,6 +518,15 @@ pub fn make_lasting(fd: impl AsFd) -> Result<OwnedFd, Errno> {
     rustix::io::fcntl_dupfd_cloexec(fd, FIRST_LASTING)
 }
 
+/// What a process reaches files as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// A group, and further ones.
+    Group,
+    /// A user.
+    User,
+}
+
 /// Has this process reach files as this user, with this first group and `groups`, four bytes each in
 /// the machine's order, and with no rights beyond that. Only for children of the agent, as there is
 /// no way back.
@@ -527,11 +536,13 @@ pub fn make_lasting(fd: impl AsFd) -> Result<OwnedFd, Errno> {
 /// already keeps its groups.
 ///
 /// # Errors
-/// [`Errno::INVAL`]: -1 is nobody's number; to the kernel it means that a number stays as it is.
+/// What could not be set, and why. [`Errno::INVAL`]: -1 is nobody's number; to the kernel it means
+/// that a number stays as it is.
 #[inline(never)]
-pub fn act_as(uid: u32, gid: u32, groups: &[u8]) -> Result<(), Errno> {
+pub fn act_as(uid: u32, gid: u32, groups: &[u8]) -> Result<(), (Identity, Errno)> {
+    let user = |errno| (Identity::User, errno);
     if uid == u32::MAX || gid == u32::MAX {
-        return Err(Errno::INVAL);
+        return Err(user(Errno::INVAL));
     }
     // The log may be a file that the user could reach as an open one.
     stdio::detach();
@@ -539,29 +550,40 @@ pub fn act_as(uid: u32, gid: u32, groups: &[u8]) -> Result<(), Errno> {
         switch(uid, gid, groups)?;
         let (now, group) = (rustix::process::geteuid(), rustix::process::getegid());
         if (now.as_raw(), group.as_raw()) != (uid, gid) {
-            return Err(Errno::PERM);
+            return Err(user(Errno::PERM));
         }
     }
     // With the number of root they go, unless whoever started the agent has said otherwise.
     if uid != 0 {
-        let mut sets = rustix::thread::capabilities(None)?;
+        let mut sets = rustix::thread::capabilities(None).map_err(user)?;
         sets.effective = CapabilitySet::empty();
-        rustix::thread::set_capabilities(None, sets)?;
+        rustix::thread::set_capabilities(None, sets).map_err(user)?;
     }
     Ok(())
 }
 
-fn switch(uid: u32, gid: u32, groups: &[u8]) -> Result<(), Errno> {
+fn switch(uid: u32, gid: u32, groups: &[u8]) -> Result<(), (Identity, Errno)> {
     const SAME: usize = usize::MAX;
-    // SAFETY: setgroups reads as many numbers of four bytes, at any alignment, as `groups` holds,
-    // and `groups` outlives the call. The other two take numbers only. These are the bare system
-    // calls, which act on this thread alone: there are no others.
-    unsafe {
-        let numbers = groups.as_ptr().expose_provenance();
-        raw::call(libc::SYS_setgroups, [groups.len() / 4, numbers, 0, 0, 0])?;
-        raw::call(libc::SYS_setresgid, [SAME, gid as usize, SAME, 0, 0])?;
-        raw::call(libc::SYS_setresuid, [SAME, uid as usize, SAME, 0, 0])?;
-    }
+    let set = |identity, call, args| {
+        // SAFETY: setgroups reads as many numbers of four bytes, at any alignment, as `groups` holds,
+        // and `groups` outlives the call. The other two take numbers only. These are the bare system
+        // calls, which act on this thread alone: there are no others.
+        let done = unsafe { raw::call(call, args) };
+        done.map_err(|errno| (identity, errno))
+    };
+    let numbers = groups.as_ptr().expose_provenance();
+    let group = Identity::Group;
+    set(
+        group,
+        libc::SYS_setgroups,
+        [groups.len() / 4, numbers, 0, 0, 0],
+    )?;
+    set(group, libc::SYS_setresgid, [SAME, gid as usize, SAME, 0, 0])?;
+    set(
+        Identity::User,
+        libc::SYS_setresuid,
+        [SAME, uid as usize, SAME, 0, 0],
+    )?;
     Ok(())
 }
 

@@ -4,8 +4,8 @@
 //! presence, type and what is inside it; then members that nobody expects. Names inside messages are
 //! full paths, `mem-blks[0].phys-index`, but for enumerations, which go by their last part.
 
-use super::frame::between;
 use super::json::{Json, Kind, Str};
+use super::lex::between;
 use super::reply::{Failed, Failure, Reply};
 use crate::base::limits::PARAMETERS;
 use crate::base::text::cut;
@@ -495,8 +495,8 @@ fn name_of(names: &[u8], place: u8) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::receive::receive;
     use super::*;
-    use crate::wire::json;
 
     static BLOCK: Members = Members(&[
         must("phys-index", Type::Uint64),
@@ -524,7 +524,7 @@ mod tests {
 
     /// The error for these arguments; empty if there is none.
     fn told(arguments: &str) -> String {
-        let arguments = json::check(arguments.as_bytes()).unwrap();
+        let arguments = receive(arguments.as_bytes()).unwrap();
         let mut out = heapless::Vec::<u8, 512>::new();
         let mut reply = Reply::new(&mut out);
         let outcome = Args::none().check(Some(arguments), Params::of(PARAMS), &mut reply);

@@ -12,6 +12,7 @@
 //! come in the order they are written, not in qemu-ga's hash order.
 
 use super::emit::{List, Object, Out, Value};
+use super::frame::{Error, Position};
 use super::json::{Json, Str};
 use crate::base::errno;
 use crate::base::limits::REPLY_LIST_BYTES;
@@ -140,6 +141,20 @@ impl<'a> Reply<'a> {
     #[inline(never)]
     pub fn say(&mut self, phrase: Phrase, pieces: &[&[u8]], errno: i32) -> Failed {
         self.fail().phrase(phrase, pieces).end_with(errno)
+    }
+
+    /// Fails because of what is wrong with a message, of which `text` is stored.
+    #[inline(never)]
+    pub fn not_json(&mut self, error: &Error, text: &[u8]) -> Failed {
+        // As with qemu-ga, limits have no position.
+        if let Phrase::TokenSizeLimit | Phrase::TokenLimit | Phrase::NestingLimit = error.what {
+            return self.say_only(error.what);
+        }
+        let Position { line, column } = error.position;
+        let [line, column] = [line, column].map(|number| Digits::unsigned(number as u64));
+        let shown = text.get(error.from..error.to).unwrap_or_default();
+        let pieces = [line.as_bytes(), column.as_bytes(), shown];
+        self.say(error.what, &pieces, 0)
     }
 
     /// Fails with a phrase that is about nothing in particular.
@@ -281,7 +296,7 @@ impl Failure<'_, '_> {
 mod tests {
     use super::*;
     use crate::base::store::testing::Heap;
-    use crate::wire::json;
+    use crate::wire::receive::receive;
 
     /// A reply that is as long as the limit allows.
     fn longest(id: Option<Json<'_>>) -> Vec<u8> {
@@ -315,7 +330,7 @@ mod tests {
 
     #[test]
     fn what_came_before_and_the_id_stay() {
-        let id = json::check(b"[7]").unwrap();
+        let id = receive(b"[7]").unwrap();
         let mut out = Heap(b"before".to_vec());
         let mut reply = Reply::new(&mut out);
         reply.echo(Some(id));

@@ -4,7 +4,7 @@
 //! members are wrong qemu-ga reports whichever its hash table gives first; here it is `execute`,
 //! `arguments`, then whatever should not be there, in the order of the request.
 
-use super::json::{self, Json, Str};
+use super::json::{Json, Str};
 use super::reply::{Failed, Reply};
 use crate::base::texts::Phrase;
 
@@ -17,26 +17,22 @@ pub struct Request<'a> {
     pub arguments: Option<Json<'a>>,
 }
 
-/// What a message has, in the order of [`open`].
-const MEMBERS: &[u8] = b"execute arguments id";
-
-/// Takes the text of a message apart and has its reply echo the `id`, even if the rest of the envelope is
-/// wrong.
+/// Takes a message apart, as the framer has stored it, and has its reply echo the `id`, even if the rest
+/// of the envelope is wrong.
 pub fn open<'a>(text: &'a [u8], reply: &mut Reply<'a>) -> Result<Request<'a>, Failed> {
-    let mut found = [None; 3];
-    let mut unexpected = None;
-    let checked = json::check_with(text, &mut |name, value| match name
-        .place_in(MEMBERS)
-        .and_then(|place| found.get_mut(place))
-    {
-        Some(slot) => *slot = Some(value),
-        None => unexpected = unexpected.or(Some(name)),
-    });
-    let message = match checked {
-        Ok(message) => message,
-        Err(error) => return Err(reply.say(error.what, &[error.shown], 0)),
-    };
-    let [execute, arguments, id] = found;
+    let (mut execute, mut arguments, mut id, mut unexpected) = (None, None, None, None);
+    let message = Json::of_message(text);
+    for (name, value) in message.members() {
+        if name.is("execute") {
+            execute = Some(value);
+        } else if name.is("arguments") {
+            arguments = Some(value);
+        } else if name.is("id") {
+            id = Some(value);
+        } else {
+            unexpected = unexpected.or(Some(name));
+        }
+    }
     reply.echo(id);
     let command = execute.and_then(Json::string);
     let is_object = |json: Json<'_>| json.text().starts_with(b"{");
