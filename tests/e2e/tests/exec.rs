@@ -15,6 +15,7 @@ use gaunt_e2e::client::{Client, Refusal, request};
 use gaunt_e2e::compare::{ForComparison, compare, lines};
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Image, Machine};
+use gaunt_e2e::reference::reference;
 use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::{process, wait};
 use serde_json::{Value, json};
@@ -102,6 +103,15 @@ fn ours() -> (Agent, Client) {
 
 fn theirs() -> (Agent, Client) {
     Agent::reference(&[]).client_for_comparison()
+}
+
+/// Takes out what a qemu-ga before 11.1 says only if something was cut off.
+fn forgive_older(result: &mut Value) {
+    if reference().is_older()
+        && let Some(members) = result.as_object_mut()
+    {
+        members.retain(|name, _| !name.ends_with("-truncated"));
+    }
 }
 
 #[test]
@@ -261,14 +271,7 @@ fn programs_start_fail_and_end_as_with_qemu_ga() {
     let mut differences = Vec::new();
     for case in &cases {
         let mut mine = outcome(&mut ours, case);
-        // 10.0 has no such member unless something was cut; newer ones say false like this.
-        if let Some(members) = mine.as_object_mut() {
-            for stream in ["out", "err"] {
-                let data = members.contains_key(&format!("{stream}-data"));
-                let cut = members.remove(&format!("{stream}-truncated"));
-                assert_eq!(cut, data.then_some(json!(false)), "{case}");
-            }
-        }
+        forgive_older(&mut mine);
         let reference = outcome(&mut theirs, case);
         if mine != reference {
             differences.push(format!(
@@ -300,8 +303,7 @@ fn one_stream_alone_is_kept_every_time() {
         let reference = run(&mut theirs, arguments(mode));
         for _ in 0..3 {
             let mut mine = run(&mut ours, arguments(mode));
-            let members = mine.as_object_mut().expect("an object");
-            members.retain(|name, _| !name.ends_with("-truncated"));
+            forgive_older(&mut mine);
             assert_eq!(mine, reference, "{mode}");
         }
     }

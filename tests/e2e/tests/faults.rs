@@ -5,9 +5,11 @@ use gaunt_e2e::agent::Agent;
 use gaunt_e2e::client::Client;
 use gaunt_e2e::compare::ForComparison;
 use gaunt_e2e::process::Process;
+use gaunt_e2e::reference::reference;
 use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::wait;
 use serde_json::{Value, json};
+use std::path::Path;
 
 fn ours() -> (Agent, Client) {
     Agent::gaunt(&[]).client_for_comparison()
@@ -19,17 +21,18 @@ fn both() -> [(Agent, Client); 2] {
 
 /// Makes system calls of an agent and its children fail as long as what it gives is there.
 fn inject(agent: &Agent, calls: &str, error: &str) -> Process {
+    inject_at(agent, &[], calls, error)
+}
+
+/// Likewise, if `paths` has any `-P PATH`, only calls that have to do with one of them.
+fn inject_at(agent: &Agent, paths: &[&str], calls: &str, error: &str) -> Process {
     let log = agent.state().join("calls");
     let fault = format!("inject={calls}:error={error}");
     let trace = format!("trace={calls}");
-    agent.trace(&[
-        "-o",
-        log.to_str().expect("a plain path"),
-        "-e",
-        &trace,
-        "-e",
-        &fault,
-    ])
+    let log = log.to_str().expect("a plain path");
+    let mut words = vec!["-o", log, "-e", &trace, "-e", &fault];
+    words.extend(paths);
+    agent.trace(&words)
 }
 
 fn stop(mut tracer: Process, agent: &Agent) {
@@ -69,6 +72,35 @@ fn a_close_that_fails_is_said_once_and_leaves_nothing_behind() {
     let gone = gone.expect_err("it is closed").desc;
     assert_eq!(gone, format!("handle '{handle}' has not been found"));
     assert_eq!(client.get("guest-ping"), json!({}));
+}
+
+/// What is not to be opened, and which command then says so.
+#[test]
+fn what_cannot_be_opened_is_named_as_qemu_ga_names_it() {
+    if reference().is_older() {
+        return eprintln!("left out: before 11.1 the texts were others");
+    }
+    for (path, command) in [
+        ("/sys/devices/system/cpu/cpu1/online", "guest-get-vcpus"),
+        ("/proc/stat", "guest-get-cpustats"),
+        ("/proc/diskstats", "guest-get-diskstats"),
+    ] {
+        if !Path::new(path).exists() {
+            eprintln!("left out: this machine has no {path}");
+            continue;
+        }
+        // As it may be given: from the root of the file system, or in its directory.
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let paths = ["-P", path, "-P", &path[1..], "-P", name];
+        let said = both().map(|mut pair| {
+            let tracer = inject_at(&pair.0, &paths, "openat", "EACCES");
+            let refusal = pair.1.try_call(command, json!({})).expect_err(command);
+            stop(tracer, &pair.0);
+            refusal.desc
+        });
+        assert_eq!(said[0], said[1]);
+        eprintln!("{}", said[0]);
+    }
 }
 
 #[test]

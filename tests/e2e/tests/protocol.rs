@@ -420,6 +420,30 @@ fn fifty_thousand_requests_leave_memory_as_it_was() {
 }
 
 #[test]
+fn lines_are_counted_for_each_client() {
+    let agent = Agent::gaunt(&[]);
+    let told = |client: &mut Client, request: &str| {
+        let reply = client.ask(request);
+        let desc = reply["error"]["desc"].as_str().expect("an error");
+        desc.split(": JSON").next().unwrap_or_default().to_owned()
+    };
+    let (mut one, mut other) = (agent.client(), agent.client());
+    assert_eq!(told(&mut one, "\n\n  ]"), "3:3");
+    assert_eq!(told(&mut other, "]"), "1:1");
+    assert_eq!(told(&mut one, "]\n"), "3:4");
+    one.send(request("guest-ping", &json!({})));
+    assert_eq!(one.reply(), json!({ "return": {} }));
+    assert_eq!(told(&mut one, " {]"), "5:3");
+    // Half a line, and half a message that is wrong already.
+    other.send("\n [1 2");
+    assert_eq!(told(&mut other, " "), "2:5");
+    drop((one, other));
+    for _ in 0..4 {
+        assert_eq!(told(&mut agent.client(), " ]"), "1:2");
+    }
+}
+
+#[test]
 fn clients_come_and_go_and_leave_nothing_behind() {
     let mut agent = Agent::gaunt(&[]);
     let descriptors = format!("/proc/{}/fd", agent.process().id());
