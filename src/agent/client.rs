@@ -204,7 +204,7 @@ impl Slot {
     }
 
     /// How many bytes may leave: all, or those before where the reply of the running job begins.
-    #[inline(never)]
+    #[inline]
     pub(super) fn sendable(&self) -> usize {
         self.sendable.min(self.out.len())
     }
@@ -218,7 +218,7 @@ impl Slot {
     }
 
     /// Whether the next piece of a file is to be read.
-    #[inline(never)]
+    #[inline]
     pub(super) fn reads_file(&self) -> bool {
         self.busy == Busy::Reading && self.out.len() < REPLY_LOW_WATER
     }
@@ -236,7 +236,7 @@ impl Slot {
     }
 
     /// Whether there is something to look at that nothing stands in the way of.
-    #[inline(never)]
+    #[inline]
     pub(super) fn can_go_on(&self) -> bool {
         !self.unread.is_empty() && self.busy == Busy::No && self.out.len() < REPLY_LOW_WATER
     }

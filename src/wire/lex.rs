@@ -79,7 +79,7 @@ pub(super) fn scalar_end(text: &[u8], from: usize) -> usize {
 }
 
 /// The bytes of `text` in these bounds, which are in it.
-#[inline(never)]
+#[inline]
 pub(super) fn between(text: &[u8], from: usize, to: usize) -> &[u8] {
     text.get(from..to).unwrap_or_default()
 }
