@@ -4,7 +4,7 @@
 //! it to read, nothing more of what it sent is looked at. What it sends meanwhile stays in the
 //! kernel, so a client that never reads costs a fixed amount of memory.
 
-use super::host::Host;
+use super::host::{Host, Left};
 use super::jobs::Owner;
 use super::serve::CLIENT;
 use crate::base::limits::{
@@ -258,9 +258,9 @@ impl Slot {
             Read::End if self.kind == Kind::Connection => return Err(Errno::PIPE),
             Read::End => self.host.end(clock::boottime_ms()),
             Read::Bytes(count) => {
-                if away && self.host.hear(clock::boottime_ms()) {
-                    self.framer.reset();
-                    self.message.truncate(0);
+                if away {
+                    let left = self.host.hear(clock::boottime_ms());
+                    self.drop_left(left);
                 }
                 self.unread = 0..count;
                 return Ok(if count == self.input.len() {
@@ -301,8 +301,23 @@ impl Slot {
     /// Takes note that the other side is there.
     #[inline(never)]
     pub(super) fn arrive(&mut self) {
-        if self.is_away() && self.host.arrive(clock::boottime_ms()) {
-            self.forget();
+        if self.is_away() {
+            let left = self.host.arrive(clock::boottime_ms());
+            self.drop_left(left);
+        }
+    }
+
+    /// Drops what is left of a host that has gone.
+    fn drop_left(&mut self, left: Left) {
+        match left {
+            Left::Nothing => {}
+            // There is none while a command runs or waits: nothing was read then.
+            Left::Request if self.busy != Busy::No => {}
+            Left::Request => {
+                self.framer.reset();
+                self.message.truncate(0);
+            }
+            Left::All => self.forget(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Both images in QEMU: the agent as PID 1 and alone, and the agent beside a shell.
 
+use std::net::Shutdown;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -160,6 +161,26 @@ fn bare_image() {
             std::thread::sleep(Duration::from_millis([0, 5, 50][round % 3]));
         }
         "60 of 60".into()
+    });
+    checks.run("half a request ends with its host", || {
+        let pauses = [50, 100, 300, 900, 1500];
+        for pause in pauses {
+            // On a line that is none of the next host's.
+            client.sync(wait::ANSWER).expect("in step");
+            client.send("{\"execute\":\"guest-pi");
+            // Read before the host leaves: a busy guest may else take both hosts for one.
+            std::thread::sleep(Duration::from_millis(50));
+            let gone = client.stream().shutdown(Shutdown::Both);
+            gone.expect("a connection");
+            std::thread::sleep(Duration::from_millis(pause));
+            client = Client::connect(&guest.agent_socket());
+            let answer = client.ask("{\"execute\":\"guest-ping\"}\n");
+            assert_eq!(answer, json!({ "return": {} }), "{pause} ms");
+            let answer = client.ask(" ]");
+            let desc = &answer["error"]["desc"];
+            assert_eq!(desc, "2:2: JSON parse error, expecting value", "{pause} ms");
+        }
+        format!("after {pauses:?} ms")
     });
     checks.run("survives losing its port", || {
         guest.unplug_port();
