@@ -218,6 +218,11 @@ pub const WRITE_OUT_MS: u64 = 300_000;
 /// and does not answer must not keep disks from being made read-only by force.
 pub const UNCOVER_MS: u64 = 5_000;
 
+/// Milliseconds that closing the disks may take that are covered, or whose path leads through the file
+/// system of a server. They have to be written out, which may take a while; a server that does not
+/// answer is waited for in vain.
+pub const SECOND_LOOK_MS: u64 = 60_000;
+
 /// Milliseconds that the kernel has to make disks read-only by force. They have been written out as far
 /// as they could be reached; what never becomes read-only must not keep the guest up for long.
 pub const FORCE_MS: u64 = 10_000;
@@ -256,7 +261,8 @@ pub const RESTART_MS: u32 = 1_000;
 pub const ANCESTORS: usize = 16;
 
 const_assert!(ENDING_MS < WRITE_OUT_MS);
-const_assert!(UNCOVER_MS + FORCE_MS < WRITE_OUT_MS);
+const_assert!(UNCOVER_MS < SECOND_LOOK_MS);
+const_assert!(SECOND_LOOK_MS + FORCE_MS < WRITE_OUT_MS);
 const_assert!(REPLY_LOW_WATER < REPLY_AT_REST);
 const_assert!(REPLY_LIST_BYTES < REPLY_BYTES);
 const_assert!(2 * EXEC_STREAM_BYTES.div_ceil(3) * 4 < REPLY_BYTES);

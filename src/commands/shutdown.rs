@@ -26,8 +26,8 @@
 
 use super::{Outcome, Own, Slow};
 use crate::base::limits::{
-    ENDING_MS, FORCE_MS, INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, PROCESS_LIST_BYTES, TERM_MS,
-    UNCOVER_MS, WRITE_OUT_MS,
+    ENDING_MS, FORCE_MS, INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, PROCESS_LIST_BYTES, SECOND_LOOK_MS,
+    TERM_MS, UNCOVER_MS, WRITE_OUT_MS,
 };
 use crate::base::store::Store;
 use crate::base::texts::Phrase;
@@ -42,7 +42,7 @@ use crate::sys::handles::Handles;
 use crate::sys::log::Level;
 use crate::sys::mem::Buffer;
 use crate::sys::mount;
-use crate::sys::place::Place;
+use crate::sys::place::{MayAsk, Place};
 use crate::sys::power::{self, Down};
 use crate::sys::process::{self, Fork};
 use crate::sys::root::{Root, relative};
@@ -291,22 +291,28 @@ fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
     }
 }
 
-/// Closes all disks: those that can be reached, those that come to light when what covers them is
-/// unmounted, and by force whatever the kernel still has mounted elsewhere.
+/// Closes all disks: those that can be reached, those that can be uncovered, and by force whatever the
+/// kernel still has mounted elsewhere.
 fn close_all_disks(root: &Root) {
-    close_disks(root);
-    if ending::any_writable(root) {
-        within(UNCOVER_MS, root, uncover_disks);
-        close_disks(root);
+    close_disks(root, &mut |_| false);
+    if ending::any_writable(root, ending::is_on_disk) {
+        within(SECOND_LOOK_MS, root, look_again);
     }
     if power::force_read_only(root).is_ok() {
         // The kernel does not tell when it is through, but the mount table does, for what is in it.
         clock::sleep_ms(FORCE_BEGINS_MS);
         let deadline_ms = clock::in_ms(FORCE_MS);
-        while ending::any_writable(root) && clock::boottime_ms() < deadline_ms {
+        while ending::any_writable(root, ending::is_on_device) && clock::boottime_ms() < deadline_ms
+        {
             clock::sleep_ms(PAUSE_MS);
         }
     }
+}
+
+/// Closes disks that something covers, or whose path leads through the file system of a server.
+fn look_again(root: &Root) {
+    within(UNCOVER_MS, root, uncover_disks);
+    close_disks(root, &mut |_| true);
 }
 
 /// How long the kernel may take until it begins to make disks read-only by force: a worker of its own
@@ -315,24 +321,24 @@ const FORCE_BEGINS_MS: u32 = 100;
 
 /// Makes the disks read-only that the mount table leads to, and unmounts them, until that changes
 /// nothing any more: each may have been in the way of another.
-fn close_disks(root: &Root) {
+fn close_disks(root: &Root, may_ask: MayAsk<'_>) {
     let mut unmounted = true;
     while unmounted && let Ok(table) = Table::read(root) {
         unmounted = false;
         for mount in table.backward().filter(ending::is_on_disk) {
-            unmounted |= close_disk(root, &mount);
+            unmounted |= close_disk(root, &mount, may_ask);
         }
     }
 }
 
 /// Gives whether the disk was unmounted.
-fn close_disk(root: &Root, mount: &Mount<'_>) -> bool {
+fn close_disk(root: &Root, mount: &Mount<'_>, may_ask: MayAsk<'_>) -> bool {
     let path = unescaped(mount.mount_point);
     let Some(target) = path.as_c_str() else {
         return false;
     };
     // The path may lead to another mount, which covers this one.
-    let Ok(place) = Place::find_cached(root, relative(target.to_bytes())) else {
+    let Ok(place) = Place::find(root, relative(target.to_bytes()), may_ask) else {
         return false;
     };
     let same_disk = place.device == (mount.major, mount.minor);

@@ -36,7 +36,8 @@ impl Process {
         let mut found = Self::default();
         let each = &mut |line: &[u8]| {
             if let Some(ids) = value(line, b"Uid") {
-                found.is_root = words(ids).all(|id| id == b"0");
+                // Real, effective, saved, and that for files.
+                found.is_root = words(ids).filter(|id| *id == b"0").count() == 4;
             } else if let Some(parent) = value(line, b"PPid").and_then(number) {
                 found.parent = parent;
             } else if value(line, b"VmSize").is_some() {
@@ -123,7 +124,7 @@ impl Spared {
         })
     }
 
-    /// All but PID 1 and this one, parents before their parents.
+    /// All but PID 1 and this one; ancestors come after their children.
     pub fn numbers(&self) -> impl Iterator<Item = i32> {
         let (storage, _) = self.storage.bytes().as_chunks();
         let storage = storage.iter().map(|pid| i32::from_ne_bytes(*pid));
@@ -162,10 +163,15 @@ const ON_DISKS: &[u8] = b"btrfs bcachefs zfs ubifs overlay";
 /// File systems whose server may be gone; unmounting them would wait for it.
 const OF_SERVERS: &[u8] = b"nfs nfs4 cifs smb3 ceph afs 9p";
 
+/// Whether a mount is of a block device, which is what the kernel can make read-only by force.
+pub fn is_on_device(mount: &Mount<'_>) -> bool {
+    mount.major != 0
+}
+
 /// Whether a mount must be closed so that disks are clean: it has a block device, manages its disks
 /// itself, or is an overlay, which keeps the file system that it writes to from being closed.
 pub fn is_on_disk(mount: &Mount<'_>) -> bool {
-    mount.major != 0 || place(ON_DISKS, mount.kind).is_some()
+    is_on_device(mount) || place(ON_DISKS, mount.kind).is_some()
 }
 
 /// Whether a mount may be in the way of one that is on a disk, and need not be waited for.
@@ -174,13 +180,13 @@ pub fn may_cover(mount: &Mount<'_>) -> bool {
     !needed && !is_on_disk(mount) && place(OF_SERVERS, mount.kind).is_none()
 }
 
-/// Whether a file system on a block device can still be written to. Tables of this process and of
+/// Whether one of these mounts is of a file system that can be written to. Tables of this process and of
 /// PID 1 are asked: they differ if the agent runs in a container.
-pub fn any_writable(root: &Root) -> bool {
+pub fn any_writable(root: &Root, chosen: fn(&Mount<'_>) -> bool) -> bool {
     let mut found = false;
     for owner in words(b"self 1") {
         let _ = root.lines_at(&[b"proc/", owner, b"/mountinfo"], &mut |line| {
-            found |= mountinfo::parse(line).is_some_and(|one| one.major != 0 && one.is_writable);
+            found |= mountinfo::parse(line).is_some_and(|one| one.is_writable && chosen(&one));
             !found
         });
     }
@@ -298,12 +304,12 @@ mod tests {
         };
         assert_eq!(numbers(is_on_disk), [28, 27, 26, 24, 23]);
         assert_eq!(numbers(may_cover), [30, 29]);
-        // What has no block device is not waited for.
-        assert!(!any_writable(&root));
+        let writable = || [is_on_disk, is_on_device].map(|chosen| any_writable(&root, chosen));
+        assert_eq!(writable(), [true, false]);
         std::fs::create_dir(path.join("proc/1")).unwrap();
         let of_init = "9 1 8:1 / / ro - ext4 /dev/sda1 rw\n";
         std::fs::write(path.join("proc/1/mountinfo"), of_init).unwrap();
-        assert!(any_writable(&root));
+        assert_eq!(writable(), [true, true]);
         std::fs::remove_dir_all(path).unwrap();
     }
 }
