@@ -4,13 +4,16 @@
 //! the file is not read. One that restricts the commands, or might, is a policy that would be lost:
 //! then PID 1 fails closed, and any other agent ends.
 //!
-//! An empty `QGA_CONF` means no file at all, as with qemu-ga.
+//! An empty `QGA_CONF`, or /dev/null, means no file at all, and one that names a missing file is no error, as with
+//! qemu-ga. A name that is not absolute counts as a policy: where qemu-ga would look for it depends
+//! on who started the agent. So does a pipe or device, which nothing is read from.
 
 use crate::base::limits::CONFIG_BYTES;
 use crate::base::store::Store;
 use crate::parse::config::may_restrict;
 use crate::sys::Errno;
 use crate::sys::args::{Strings, variable};
+use crate::sys::file;
 use crate::sys::log::{Level, Log};
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
@@ -30,20 +33,28 @@ pub(super) enum Found {
 
 /// Looks for a configuration file, and says so if there is one.
 pub(super) fn look(root: &Root, environment: Strings, log: &mut Log) -> Found {
-    let path = variable(environment, b"QGA_CONF").unwrap_or(PATH);
-    if path.is_empty() {
+    look_at(
+        root,
+        variable(environment, b"QGA_CONF").unwrap_or(PATH),
+        log,
+    )
+}
+
+fn look_at(root: &Root, path: &[u8], log: &mut Log) -> Found {
+    if path.is_empty() || path == b"/dev/null" {
         return Found::NoPolicy;
     }
-    let found = match read(root, path) {
+    let (found, what): (_, &[u8]) = match read(root, path) {
         Err(Errno::NOENT | Errno::NOTDIR) if path == PATH => return Found::NoPolicy,
-        Ok(false) | Err(Errno::NOENT | Errno::NOTDIR) => Found::NoPolicy,
-        Ok(true) | Err(_) => Found::Policy,
-    };
-    let what: &[u8] = match found {
-        Found::NoPolicy => b" is not read: options are given on the command line",
-        Found::Policy => {
-            b" is not read, and may restrict commands: use --block-rpcs and --allow-rpcs"
-        }
+        Err(Errno::NOENT) => (Found::NoPolicy, b" does not exist"),
+        Ok(false) => (
+            Found::NoPolicy,
+            b" is not read: options are given on the command line",
+        ),
+        Ok(true) | Err(_) => (
+            Found::Policy,
+            b" is not read, and may restrict commands: use --block-rpcs and --allow-rpcs",
+        ),
     };
     log.line(Level::Error, &[b"configuration file ", path, what]);
     found
@@ -53,13 +64,19 @@ pub(super) fn look(root: &Root, environment: Strings, log: &mut Log) -> Found {
 // Not inlined: what is on the stack here must not stay resident.
 #[inline(never)]
 fn read(root: &Root, path: &[u8]) -> Result<bool, Errno> {
+    if !path.starts_with(b"/") {
+        return Err(Errno::INVAL);
+    }
     let opened = root.file_at(&[relative(path)])?;
-    let mut file = Buffer::growing(CONFIG_BYTES);
+    if file::is_special(&opened)? {
+        return Err(Errno::INVAL);
+    }
+    let mut text = Buffer::growing(CONFIG_BYTES);
     let mut chunk = [0; 4096];
     while let Read::Bytes(len) = stream::read(&opened, &mut chunk)? {
-        file.append(&chunk[..len]).map_err(|_| Errno::FBIG)?;
+        text.append(&chunk[..len]).map_err(|_| Errno::FBIG)?;
     }
-    Ok(may_restrict(file.bytes()))
+    Ok(may_restrict(text.bytes()))
 }
 
 #[cfg(test)]
@@ -85,5 +102,25 @@ mod tests {
         std::fs::create_dir(&file).unwrap();
         assert_eq!(found(), Found::Policy);
         std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_leads_to_no_file_is_a_policy_unless_nothing_is_there() {
+        let root = Root::open(c"/").unwrap();
+        for (name, found) in [
+            ("", Found::NoPolicy),
+            ("/etc/none/qemu-ga.conf", Found::NoPolicy),
+            ("etc/passwd", Found::Policy),
+            ("etc/none", Found::Policy),
+            ("/etc/passwd/qemu-ga.conf", Found::Policy),
+            ("/dev/null", Found::NoPolicy),
+            ("/dev/zero", Found::Policy),
+        ] {
+            assert_eq!(
+                look_at(&root, name.as_bytes(), &mut Log::new()),
+                found,
+                "{name}"
+            );
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Short options bundle (`-vp x`), long ones may be shortened while unambiguous and take their value
 //! behind `=` or as the next argument; operands are ignored (the kernel hands PID 1 words of its
-//! command line that it does not know). Options of qemu-ga that are not here yet are errors.
+//! command line that it does not know), but not the name of a command: that is a list torn apart by a
+//! blank. A list that begins with a dash is an option whose value was left out. Options of qemu-ga that are not here yet are errors.
 //!
 //! PID 1 has nobody who could ask it for help and must not end: it serves whatever it is told, reads
 //! on after an error, and then fails closed: only what tells something stays allowed
@@ -44,6 +45,8 @@ pub(super) struct Options {
     pub(super) verbose: bool,
     pub(super) freeze_timeout_s: u32,
     pub(super) filter: Filter,
+    /// Whether a list was empty, which PID 1 takes for one that was lost.
+    has_empty_list: bool,
     /// What was not understood and yet must not end the agent, and the word.
     complaints: heapless::Vec<(Stop, &'static [u8]), COMPLAINTS_SAID>,
     /// Names in lists that no command has.
@@ -72,6 +75,8 @@ pub(super) enum Stop {
     NoPath,
     /// A word of the kernel's command line that the kernel did not hand on.
     Dropped,
+    /// A command's name that is the value of no option: a list with a blank in it.
+    Operand,
     /// How to use it.
     Help,
     /// The version.
@@ -128,6 +133,7 @@ impl Options {
             verbose: false,
             freeze_timeout_s: FREEZE_TIMEOUT_S,
             filter: Filter::default(),
+            has_empty_list: false,
             complaints: heapless::Vec::new(),
             unknown_names: heapless::Vec::new(),
             about: b"",
@@ -159,6 +165,10 @@ impl Options {
         self.read_all(&mut args.filter(|arg| *arg != b"--"));
         if let Err(stop) = self.check_path() {
             self.complain(stop);
+        }
+        if self.has_empty_list {
+            self.about = b"--block-rpcs or --allow-rpcs";
+            self.complain(Stop::NoValue);
         }
     }
 
@@ -233,6 +243,7 @@ impl Options {
                 b"--" => while args.next().is_some() {},
                 [b'-', b'-', long @ ..] => self.long(long, args)?,
                 [b'-', letters @ ..] => self.short(letters, args)?,
+                operand if operand.starts_with(commands::PREFIX) => return Err(Stop::Operand),
                 _ => {}
             }
         }
@@ -325,9 +336,14 @@ impl Options {
         if parse::place(b"help ?", value).is_some() {
             return Err(Stop::Commands);
         }
+        // An option in place of a list; no command has such a name.
+        if value.starts_with(b"-") {
+            return Err(Stop::NoValue);
+        }
         // An empty list is none. One without a name, such as `,`, allows nothing.
-        if !value.is_empty() {
-            self.filter.add(list, None);
+        match value {
+            [] => self.has_empty_list = true,
+            _ => self.filter.add(list, None),
         }
         let mut names = value;
         while !names.is_empty() {
@@ -423,6 +439,8 @@ mod tests {
             (&["--ver"], Ambiguous, "--ver"),
             (&["--path"], NoValue, "--path"),
             (&["-b"], NoValue, "b"),
+            (&["-b", "-v"], NoValue, "-v"),
+            (&["-b", "guest-exec,", "guest-ping"], Operand, "guest-ping"),
             (&["--help=x"], Value, "--help=x"),
             (&["-m", "carrier-pigeon"], Method, "carrier-pigeon"),
             (&["--freeze-timeout=soon"], Seconds, "soon"),
@@ -480,6 +498,10 @@ mod tests {
             &["-v=1"],
             &["--verbose=1"],
             &["-m", "isa-serial"],
+            &["-b", "--verbose"],
+            &["-b", "guest-exec,", "guest-set-user-password"],
+            &["-a", ""],
+            &["--allow-rpcs="],
         ] {
             let read = of_init(args, &[]);
             assert!(is_closed(&read), "{args:?}");

@@ -268,6 +268,7 @@ unsupported channel method/type: \n\
 not a number of seconds: \n\
 must specify a path for this channel\n\
 the kernel kept only the last of several options of one name\n\
+the name of a command that no option takes: \n\
 try 'gaunt --help' for more information\n\
 Usage: gaunt [-m <method> -p <path>] [<options>]\n\
 QEMU guest agent for guests that have nothing else in them.\n\
@@ -383,7 +384,7 @@ pub const UNKNOWN: usize = ERRORS + 134;
 /// The first of the lines on what is wrong with a command line.
 pub const COMPLAINTS: usize = UNKNOWN + 1;
 /// The line on what to do about it.
-pub const ADVICE: usize = COMPLAINTS + 8;
+pub const ADVICE: usize = COMPLAINTS + 9;
 /// The first of the lines that `--help` prints.
 pub const HELP: usize = ADVICE + 1;
 /// How many lines there are before the phrases.

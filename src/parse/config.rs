@@ -14,10 +14,16 @@ pub fn may_restrict(file: &[u8]) -> bool {
     lines(file).any(|line| match line.trim_ascii() {
         [] | [b'#', ..] | [b'[', .., b']'] => false,
         line => split_once(line, b'=').is_none_or(|(key, value)| {
-            let is_list = place(LISTS, key.trim_ascii()).is_some();
-            is_list && !value.trim_ascii().is_empty()
+            let key = key.trim_ascii();
+            let is_list = place(LISTS, key).is_some();
+            is_list && !value.trim_ascii().is_empty() || !key.iter().all(|byte| is_of_key(*byte))
         }),
     })
+}
+
+/// Whether the keys that qemu-ga reads, or any with a language behind it (`path[de]`), have such bytes.
+fn is_of_key(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.@[]".contains(&byte)
 }
 
 #[cfg(test)]
@@ -39,6 +45,8 @@ mod tests {
             "block-rpcs guest-exec",
             "; block-rpcs",
             "[general] # comment",
+            "block-rpcs\0=guest-exec",
+            "block rpcs=guest-exec",
         ] {
             let file = [SAMPLE, b"\n", line.as_bytes()].concat();
             assert!(may_restrict(&file), "{line}");
