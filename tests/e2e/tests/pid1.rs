@@ -111,6 +111,8 @@ fn pid_1_survives_what_is_done_to_it() {
     let disk = scratch.join("ext4.raw");
     disk::raw(&disk, Fs::Ext4);
     let mut guest = Machine::new(Image::Busybox)
+        // Room for as many zombies as there may be processes.
+        .qemu(&["-m", "1024"])
         .kernel("rdinit=/usr/bin/nuisance")
         .kernel("--block-rpcs=guest-get-load")
         .agent("-b")
