@@ -13,8 +13,8 @@
 //! what precedes it: a number, a keyword, or skipped garbage.
 //!
 //! Differences from qemu-ga:
-//! - Lines are counted for each client. qemu-ga counts on from one client to the next, so that none
-//!   can know which of its lines is meant.
+//! - Lines are counted for each client. qemu-ga counts on from one client to the next, whose line 1 it
+//!   then calls by another number.
 //! - A token that is both stray and too long to hold is reported as too long.
 //! - A store that cannot grow is a limit like any other: the token that did not fit is too long.
 //! - What follows a token that was given up as too long has a position of its own; with qemu-ga, that

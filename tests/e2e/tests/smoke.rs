@@ -144,7 +144,7 @@ fn bare_image() {
             &mut client,
             Client::connect(&guest.agent_socket()),
         ));
-        // The half request of the client before is still open: a port knows no connections.
+        // Half a request of the host before is dropped; a stray byte costs one error at most.
         client.send("\u{0}\n");
         client.sync(wait::ANSWER).expect("in step");
         "in step".into()
