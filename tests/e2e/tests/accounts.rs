@@ -462,6 +462,21 @@ fn passwords_are_set_in_a_guest() {
         assert_eq!(field(&read(shell, "shadow"), "alice", 1), hash);
         said
     });
+    checks.run("a user that the agent cannot act as", || {
+        reset(shell);
+        let tracer = format!(
+            "{} -f -o /dev/null -e trace=setresuid -e inject=setresuid:error=EPERM \
+             -p $(cat /run/agent.pid) >/dev/null 2>&1 & echo $! >/run/strace.pid; sleep 1",
+            strace.display()
+        );
+        shell.run(&tracer);
+        let refused = client.try_call(GET, json!({ "username": "alice" }));
+        shell.run("kill $(cat /run/strace.pid); sleep 1");
+        let said = refused.expect_err("not as root").desc;
+        let expected = "failed to set effective user ID for user 'alice': Operation not permitted";
+        assert_eq!(said, expected);
+        said
+    });
     checks.run("a link is refused", || {
         reset(shell);
         shell.run("mv /etc/shadow /root/there; ln -s /root/there /etc/shadow");
