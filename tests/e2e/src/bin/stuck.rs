@@ -12,7 +12,7 @@ use std::ffi::CString;
 use std::fs::{File, Permissions};
 use std::io::{Error, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::thread;
 use std::time::Duration;
 
@@ -200,8 +200,11 @@ fn attributes(node: u32) -> Vec<u8> {
 
 fn fork(ready: File, directory: &str) {
     become_user(USER);
+    // Written over and never emptied: who looks at the file finds a number in it at any moment.
+    let forked = File::create(format!("{directory}/forked")).expect("a file of the user's");
+    forked.write_all_at(b"0", 0).expect("a disk with room");
     say_ready(&ready);
-    for count in 0_u64.. {
+    for count in 1_u64.. {
         // SAFETY: fork takes nothing, and there is no other thread.
         let child = unsafe { libc::fork() };
         if child != 0 {
@@ -210,7 +213,7 @@ fn fork(ready: File, directory: &str) {
         }
         // SAFETY: signal takes two numbers here.
         unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
-        let _ = std::fs::write(format!("{directory}/forked"), count.to_string());
+        let _ = forked.write_all_at(count.to_string().as_bytes(), 0);
     }
 }
 
