@@ -12,10 +12,15 @@ DAEMON_FLAGS := --release --target $(TARGET) --features daemon
 AGENT := target/$(TARGET)/release/gaunt
 E2E := --manifest-path tests/e2e/Cargo.toml
 
-.PHONY: help build image run tour test check size clean setup-build setup-run setup-test
+DESTDIR ?=
+PREFIX ?= /usr
+
+.PHONY: help build install uninstall image run tour test check size clean setup-build setup-run setup-test
 
 help:
 	@echo 'make build           the agent, $(AGENT)'
+	@echo 'make install         what was built, with unit, udev rule, settings and hooks (DESTDIR=, PREFIX=)'
+	@echo 'make uninstall       takes all of that back'
 	@echo 'make run             boots a guest that has nothing else in it, and talks to it'
 	@echo 'make run ATTACH=1    boots it and leaves it up for you to talk to'
 	@echo 'make test            everything below, then the agent in QEMU and under libvirt'
@@ -30,6 +35,10 @@ help:
 build: setup-build
 	$(DAEMON) build $(DAEMON_FLAGS)
 	@stat -c 'build: %s bytes, %n' $(AGENT)
+
+# Of what is built already, so that root builds nothing.
+install uninstall:
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' image/package/install $@
 
 # Each installs only what is missing, and only what its caller needs.
 setup-build setup-run setup-test: setup-%:

@@ -1,0 +1,21 @@
+#!/bin/busybox sh
+# PID 1 of the Debian guest's initramfs: makes the first disk the root, with what lies in /install
+# copied onto it, and starts its init.
+export PATH=/bin
+busybox=/bin/busybox
+$busybox mount -t proc proc /proc
+$busybox mount -t sysfs sys /sys
+$busybox mount -t devtmpfs dev /dev
+$busybox modprobe -a $($busybox cat /etc/modules)
+$busybox mkdir -p /disk
+tries=0
+until $busybox mount -t ext4 /dev/vda /disk; do
+    tries=$((tries + 1))
+    [ $tries -lt 50 ] || exec $busybox sh
+    $busybox sleep 0.1
+done
+[ ! -d /install ] || $busybox cp -a /install/. /disk/
+for directory in proc sys dev; do
+    $busybox mount --move /$directory /disk/$directory
+done
+exec $busybox switch_root /disk /sbin/init
