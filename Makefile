@@ -47,6 +47,7 @@ setup-build setup-run setup-test: setup-%:
 image: setup-test build
 	image/build bare busybox
 	@KERNEL=image/cache/kernel-release OUT=target/image/release image/build busybox
+	@image/debian
 
 # The agent and the tour are compiled side by side: neither keeps two cores busy.
 run: setup-run

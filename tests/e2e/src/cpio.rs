@@ -41,6 +41,24 @@ impl Cpio {
         self.file(name, metadata.permissions().mode() & 0o777, &content)
     }
 
+    /// Adds all that is below a directory of this machine, as files of root's, below `name`.
+    pub fn tree(mut self, name: &str, from: &Path) -> Cpio {
+        let entries = std::fs::read_dir(from).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+        for entry in entries {
+            let path = entry.expect("an entry").path();
+            let last = path.file_name().and_then(|last| last.to_str());
+            let name = format!("{name}/{}", last.expect("a plain name"));
+            self = if let Ok(target) = path.read_link() {
+                self.link(&name, target.to_str().expect("a plain path"))
+            } else if path.is_dir() {
+                self.directory(&name).tree(&name, &path)
+            } else {
+                self.copy(&name, &path)
+            };
+        }
+        self
+    }
+
     /// Adds an installed program at its own place, with the libraries it asks for.
     pub fn program(self, path: &Path) -> Cpio {
         let name = path.to_str().expect("a plain path");

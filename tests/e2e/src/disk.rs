@@ -12,6 +12,8 @@ use std::process::Command;
 pub enum Fs {
     /// ext4, of 64 MiB.
     Ext4,
+    /// ext4, of 512 MiB: room for a database.
+    LargeExt4,
     /// XFS, of 320 MiB: it refuses to be smaller than 300.
     Xfs,
     /// btrfs, of 128 MiB: it refuses to be smaller than 109.
@@ -24,6 +26,7 @@ pub enum Fs {
 pub fn raw(path: &Path, fs: Fs) {
     let mib: u64 = match fs {
         Fs::Ext4 => 64,
+        Fs::LargeExt4 => 512,
         Fs::Xfs => 320,
         Fs::Btrfs => 128,
         Fs::None => 16,
@@ -32,7 +35,7 @@ pub fn raw(path: &Path, fs: Fs) {
     file.set_len(mib << 20).expect("a sparse file");
     match fs {
         // Without the lazy part, so that nothing but the test writes to the disk later.
-        Fs::Ext4 => run(
+        Fs::Ext4 | Fs::LargeExt4 => run(
             Command::new(program("mkfs.ext4", "e2fsprogs"))
                 .args([
                     "-q",

@@ -126,6 +126,12 @@ impl Machine {
         self
     }
 
+    /// Sets how much memory it has.
+    pub fn memory(mut self, mib: u32) -> Machine {
+        self.memory_mib = mib;
+        self
+    }
+
     /// Sets the number of CPUs.
     pub fn cpus(mut self, count: u32) -> Machine {
         self.cpus = count;

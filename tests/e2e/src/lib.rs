@@ -10,6 +10,7 @@
 //! | `compare` | the same requests to gaunt and to qemu-ga |
 //! | `damage` | requests that were damaged on the way |
 //! | `libvirt` | a libvirt daemon of our own, and domains in it |
+//! | `debian` | a Debian guest with systemd, udev and databases |
 //! | `disk` | file systems made on the host |
 //! | `tree` | made-up directories that an agent takes for its machine's |
 //! | `cpio`, `modules` | files and kernel modules added to an image for one test |
@@ -26,6 +27,7 @@ pub mod client;
 pub mod compare;
 pub mod cpio;
 pub mod damage;
+pub mod debian;
 pub mod disk;
 pub mod guest;
 pub mod libvirt;

@@ -20,6 +20,11 @@ use crate::wait;
 /// The name of the domain.
 pub const DOMAIN: &str = "gaunt";
 
+/// The kernel, in the domain's directory.
+pub const KERNEL: &str = "vmlinuz";
+/// The initramfs, in the domain's directory.
+pub const INITRAMFS: &str = "initramfs";
+
 /// A running libvirt daemon with one domain defined; all of it ends when this is dropped.
 pub struct Libvirt {
     // Dropped last, after the daemon that lives in it.
@@ -32,6 +37,19 @@ impl Libvirt {
     /// and an XFS disk, a network card, the agent's channel. The kernel is the release's own: newer
     /// ones take no processors while they run under an emulator that they do not know.
     pub fn start() -> Libvirt {
+        Libvirt::with(256, &["ext4.qcow2", "xfs.qcow2"], |scratch| {
+            for (from, name) in [("vmlinuz", KERNEL), ("busybox.cpio.gz", INITRAMFS)] {
+                let from = image_file(&format!("release/{from}"));
+                std::fs::copy(from, scratch.join(name)).expect("a copy");
+            }
+            disk::qcow2(&scratch.join("ext4.qcow2"), Fs::Ext4);
+            disk::qcow2(&scratch.join("xfs.qcow2"), Fs::Xfs);
+        })
+    }
+
+    /// Starts the daemon and defines a domain with so much memory and these disks; `fill` puts them,
+    /// [`KERNEL`] and [`INITRAMFS`] into the domain's directory.
+    pub fn with(memory_mib: u32, disks: &[&str], fill: impl FnOnce(&Scratch)) -> Libvirt {
         let scratch = Scratch::new();
         for directory in ["run", "c/libvirt", "cache", "home"] {
             std::fs::create_dir_all(scratch.join(directory)).expect("a directory");
@@ -50,13 +68,9 @@ impl Libvirt {
             ),
         )
         .expect("a file");
-        for name in ["vmlinuz", "busybox.cpio.gz"] {
-            let from = image_file(&format!("release/{name}"));
-            std::fs::copy(from, scratch.join(name)).expect("a copy");
-        }
-        disk::qcow2(&scratch.join("ext4.qcow2"), Fs::Ext4);
-        disk::qcow2(&scratch.join("xfs.qcow2"), Fs::Xfs);
-        std::fs::write(scratch.join("domain.xml"), domain(scratch.path())).expect("a file");
+        fill(&scratch);
+        let domain = domain(scratch.path(), memory_mib, disks);
+        std::fs::write(scratch.join("domain.xml"), domain).expect("a file");
         scratch.give_away();
 
         let mut command = Command::new(program("libvirtd", "libvirt-daemon"));
@@ -198,27 +212,28 @@ fn prepare(command: &mut Command, scratch: &Scratch) {
     }
 }
 
-fn domain(directory: &Path) -> String {
+fn domain(directory: &Path, memory_mib: u32, disks: &[&str]) -> String {
     let at = directory.display();
     let emulator = program("qemu-system-x86_64", "qemu-system-x86");
     let emulator = emulator.display();
-    let disk = |file: &str, target: &str| {
+    let disk = |(file, letter): (&&str, char)| {
         format!(
             "<disk type='file' device='disk'>
                <driver name='qemu' type='qcow2' discard='unmap' detect_zeroes='unmap'/>
-               <source file='{at}/{file}'/><target dev='{target}' bus='virtio'/>
+               <source file='{at}/{file}'/><target dev='vd{letter}' bus='virtio'/>
              </disk>"
         )
     };
+    let disks: String = disks.iter().zip('a'..).map(disk).collect();
     format!(
         "<domain type='qemu'>
            <name>{DOMAIN}</name>
-           <memory unit='MiB'>256</memory>
+           <memory unit='MiB'>{memory_mib}</memory>
            <vcpu current='2'>4</vcpu>
            <os>
              <type arch='x86_64' machine='q35'>hvm</type>
-             <kernel>{at}/vmlinuz</kernel>
-             <initrd>{at}/busybox.cpio.gz</initrd>
+             <kernel>{at}/{KERNEL}</kernel>
+             <initrd>{at}/{INITRAMFS}</initrd>
              <cmdline>console=ttyS0 quiet panic=-1 possible_cpus=4</cmdline>
            </os>
            <features><acpi/></features>
@@ -228,8 +243,7 @@ fn domain(directory: &Path) -> String {
            <on_crash>destroy</on_crash>
            <devices>
              <emulator>{emulator}</emulator>
-             {ext4}
-             {xfs}
+             {disks}
              <controller type='usb' model='none'/>
              <interface type='user'><model type='virtio'/><rom enabled='no'/></interface>
              <serial type='file'><source path='{at}/serial'/><target port='0'/></serial>
@@ -240,8 +254,6 @@ fn domain(directory: &Path) -> String {
              <video><model type='none'/></video>
              <memballoon model='none'/>
            </devices>
-         </domain>",
-        ext4 = disk("ext4.qcow2", "vda"),
-        xfs = disk("xfs.qcow2", "vdb"),
+         </domain>"
     )
 }

@@ -1,0 +1,383 @@
+//! What `make install` lays out, on this machine below a directory, and in a Debian guest: started by
+//! udev, and snapshots of databases under load through the sample hooks.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use gaunt_e2e::checks::Checks;
+use gaunt_e2e::debian;
+use gaunt_e2e::disk::{self, Fs};
+use gaunt_e2e::libvirt::{DOMAIN, INITRAMFS, KERNEL, Libvirt};
+use gaunt_e2e::process::{output, text};
+use gaunt_e2e::scratch::{NOBODY, Scratch, is_root};
+use gaunt_e2e::shell::GuestShell;
+use gaunt_e2e::{agent_binary, image_file, top, wait};
+
+/// What a database under emulation may take to start.
+const START: Duration = Duration::from_secs(120);
+
+/// Runs `make install` or `make uninstall` below a directory, as an ordinary account.
+fn make(target: &str, directory: &Path, prefix: &str) -> Output {
+    let mut command = Command::new(top().join("image/package/install"));
+    command
+        .arg(target)
+        .env("DESTDIR", directory)
+        .env("PREFIX", prefix)
+        .env("AGENT", directory.with_extension("agent"));
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    output(&mut command, wait::ANSWER)
+}
+
+/// A directory to install into, and the program beside it.
+struct Place {
+    scratch: Scratch,
+}
+
+impl Place {
+    fn new() -> Place {
+        let scratch = Scratch::new();
+        std::fs::create_dir(scratch.join("tree")).expect("a directory");
+        std::fs::copy(agent_binary(), scratch.join("tree.agent")).expect("a copy");
+        scratch.give_away();
+        Place { scratch }
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.scratch.join("tree")
+    }
+
+    fn install(&self, prefix: &str) -> String {
+        let done = make("install", &self.tree(), prefix);
+        assert!(done.status.success(), "{}", text(&done));
+        text(&done)
+    }
+
+    /// Everything that is there: mode, path, and where links lead.
+    fn listed(&self) -> Vec<String> {
+        let mut listed = Vec::new();
+        list(&self.tree(), "", &mut listed);
+        listed.sort();
+        listed
+    }
+}
+
+fn list(top: &Path, below: &str, listed: &mut Vec<String>) {
+    for entry in std::fs::read_dir(top.join(below)).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let name = entry.file_name().into_string().expect("a plain name");
+        let path = if below.is_empty() {
+            name
+        } else {
+            format!("{below}/{name}")
+        };
+        let metadata = entry.metadata().expect("it is there");
+        let mode = metadata.permissions().mode() & 0o7777;
+        if let Ok(target) = entry.path().read_link() {
+            listed.push(format!("{path} -> {}", target.display()));
+        } else if metadata.is_dir() {
+            listed.push(format!("{path}/ {mode:o}"));
+            list(top, &path, listed);
+        } else {
+            listed.push(format!("{path} {mode:o}"));
+        }
+    }
+}
+
+#[test]
+fn everything_is_where_administrators_look_for_it() {
+    let place = Place::new();
+    place.install("/usr");
+    let expected = [
+        "etc/ 755",
+        "etc/qemu-ga/ 755",
+        "etc/qemu-ga/fsfreeze-hook -> /usr/bin/gaunt",
+        "etc/qemu-ga/fsfreeze-hook.d/ 755",
+        "etc/sysconfig/ 755",
+        "etc/sysconfig/qemu-ga 644",
+        "usr/ 755",
+        "usr/bin/ 755",
+        "usr/bin/gaunt 755",
+        "usr/bin/qemu-ga -> gaunt",
+        "usr/lib/ 755",
+        "usr/lib/systemd/ 755",
+        "usr/lib/systemd/system/ 755",
+        "usr/lib/systemd/system/qemu-guest-agent.service 644",
+        "usr/lib/udev/ 755",
+        "usr/lib/udev/rules.d/ 755",
+        "usr/lib/udev/rules.d/99-qemu-guest-agent.rules 644",
+        "usr/share/ 755",
+        "usr/share/qemu-kvm/ 755",
+        "usr/share/qemu-kvm/qemu-ga/ 755",
+        "usr/share/qemu-kvm/qemu-ga/fsfreeze-hook.d/ 755",
+        "usr/share/qemu-kvm/qemu-ga/fsfreeze-hook.d/README 644",
+        "usr/share/qemu-kvm/qemu-ga/fsfreeze-hook.d/mariadb.sh.sample 644",
+        "usr/share/qemu-kvm/qemu-ga/fsfreeze-hook.d/postgresql.sh.sample 644",
+        "usr/share/qemu-kvm/qemu-ga/fsfreeze-hook.d/redis.sh.sample 644",
+        "usr/share/qemu-kvm/qemu-ga/fsfreeze-hook.d/sync.sh.sample 644",
+        "var/ 755",
+        "var/log/ 755",
+        "var/log/qemu-ga/ 755",
+    ];
+    assert_eq!(place.listed(), expected);
+    // Again is no different.
+    assert_eq!(place.install("/usr"), "");
+    assert_eq!(place.listed(), expected);
+}
+
+#[test]
+fn the_unit_names_the_program_of_its_prefix() {
+    let place = Place::new();
+    place.install("/opt/agent");
+    let unit = "opt/agent/lib/systemd/system/qemu-guest-agent.service";
+    let unit = std::fs::read_to_string(place.tree().join(unit)).expect("the unit");
+    let starts = "\nExecStart=/opt/agent/bin/qemu-ga $TRANSPORT_ARGS $FILTER_RPC_ARGS -F${FSFREEZE_HOOK_PATHNAME}\n";
+    assert!(unit.contains(starts) && !unit.contains('@'), "{unit}");
+    let hook = place.tree().join("etc/qemu-ga/fsfreeze-hook");
+    assert_eq!(
+        hook.read_link().expect("a link"),
+        Path::new("/opt/agent/bin/gaunt")
+    );
+    let done = make("install", &place.tree(), "opt");
+    assert!(!done.status.success(), "a prefix without a slash");
+    std::fs::remove_file(place.scratch.join("tree.agent")).expect("it was there");
+    let done = make("install", &place.tree(), "/usr");
+    assert!(
+        !done.status.success() && text(&done).contains("make build"),
+        "{}",
+        text(&done)
+    );
+}
+
+#[test]
+fn uninstall_takes_back_all_but_what_was_changed() {
+    let place = Place::new();
+    let tree = place.tree();
+    place.install("/usr");
+    let taken = make("uninstall", &tree, "/usr");
+    assert!(
+        taken.status.success() && text(&taken).is_empty(),
+        "{}",
+        text(&taken)
+    );
+    // What other packages use too.
+    let shared = [
+        "etc/ 755",
+        "usr/ 755",
+        "usr/bin/ 755",
+        "usr/lib/ 755",
+        "usr/lib/systemd/ 755",
+        "usr/lib/systemd/system/ 755",
+        "usr/lib/udev/ 755",
+        "usr/lib/udev/rules.d/ 755",
+        "usr/share/ 755",
+        "var/ 755",
+        "var/log/ 755",
+    ];
+    assert_eq!(place.listed(), shared);
+
+    place.install("/usr");
+    let settings = tree.join("etc/sysconfig/qemu-ga");
+    let main_hook = tree.join("etc/qemu-ga/fsfreeze-hook");
+    let own_hook = tree.join("etc/qemu-ga/fsfreeze-hook.d/10-own");
+    std::fs::write(&settings, "FILTER_RPC_ARGS=--allow-rpcs=guest-ping\n").expect("a change");
+    std::fs::remove_file(&main_hook).expect("a link");
+    std::fs::write(&main_hook, "#!/bin/sh\n").expect("a script");
+    std::fs::write(&own_hook, "#!/bin/sh\n").expect("a script");
+    let said = place.install("/usr");
+    assert!(
+        said.contains("qemu-ga.new") && said.contains("fsfreeze-hook is not ours"),
+        "{said}"
+    );
+    let taken = make("uninstall", &tree, "/usr");
+    assert!(taken.status.success(), "{}", text(&taken));
+    let changed = std::fs::read_to_string(&settings).expect("the settings stay");
+    assert_eq!(changed, "FILTER_RPC_ARGS=--allow-rpcs=guest-ping\n");
+    assert!(main_hook.exists() && own_hook.exists());
+    assert!(!settings.with_extension("new").exists());
+    // Another's program of that name.
+    std::fs::write(tree.join("usr/bin/qemu-ga"), "another's").expect("a file");
+    symlink("elsewhere", tree.join("usr/bin/other")).expect("a link");
+    make("uninstall", &tree, "/usr");
+    assert!(tree.join("usr/bin/qemu-ga").exists());
+}
+
+/// Writes all the time to three databases, and keeps in memory what was acknowledged.
+const LOAD: &str = r#"
+n=0
+while :; do n=$((n + 1)); echo "insert into t values ($n) returning n;"; done |
+    runuser -u postgres -- psql -X -q -At -d postgres >/run/postgresql.acked 2>&1 &
+n=0
+while :; do n=$((n + 1)); echo "insert into t.t values ($n); insert into t.m values ($n); select $n;"; done |
+    mariadb --no-defaults -N -B --unbuffered >/run/mariadb.acked 2>&1 &
+while :; do redis-cli incr n >>/run/redis.acked; done &
+"#;
+
+/// The number acknowledged last.
+fn acknowledged(shell: &mut GuestShell, database: &str) -> u64 {
+    let last = shell.run(&format!("tail -n 2 /run/{database}.acked | head -n 1"));
+    last.trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("{database} said {last:?}"))
+}
+
+const DATABASES: [&str; 3] = ["postgresql", "mariadb", "redis"];
+
+#[test]
+fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
+    let mut checks = Checks::new("debian");
+    let place = Place::new();
+    place.install("/usr");
+    let disks = ["root.qcow2", "data.qcow2"];
+    let libvirt = Libvirt::with(debian::MEMORY_MIB, &disks, |scratch| {
+        std::fs::copy(image_file("vmlinuz"), scratch.join(KERNEL)).expect("a copy");
+        let initramfs = debian::initramfs(Some(&place.tree()));
+        std::fs::write(scratch.join(INITRAMFS), initramfs).expect("a file");
+        debian::disk(scratch.path(), "root.qcow2");
+        disk::qcow2(&scratch.join("data.qcow2"), Fs::LargeExt4);
+    });
+    let mut shell = libvirt.boot();
+    let shell = &mut shell;
+    checks.run("udev has started the service", || {
+        let state = shell.run("systemctl is-active qemu-guest-agent.service");
+        assert_eq!(state, "active");
+        let words =
+            shell.run("tr '\\0' ' ' </proc/$(systemctl show -P MainPID qemu-guest-agent)/cmdline");
+        assert_eq!(
+            words.trim(),
+            "/usr/bin/qemu-ga -F/etc/qemu-ga/fsfreeze-hook"
+        );
+        let enabled = shell.try_run(
+            "systemctl is-enabled qemu-guest-agent.service",
+            wait::ANSWER,
+        );
+        format!(
+            "{state}, started by its rule alone (it is {})",
+            enabled.output
+        )
+    });
+    checks.run("the samples are hooks once they are copied", || {
+        for (number, name) in [
+            (10, "sync"),
+            (50, "postgresql"),
+            (51, "mariadb"),
+            (52, "redis"),
+        ] {
+            shell.run(&format!(
+                "install -m 755 /usr/share/qemu-kvm/qemu-ga/fsfreeze-hook.d/{name}.sh.sample \
+                 /etc/qemu-ga/fsfreeze-hook.d/{number}-{name}.sh"
+            ));
+        }
+        // No database runs yet, which is no error.
+        let ran = shell.try_run(
+            "/etc/qemu-ga/fsfreeze-hook freeze && /etc/qemu-ga/fsfreeze-hook thaw",
+            START,
+        );
+        assert_eq!(ran.status, 0, "{}", ran.output);
+        shell.run("cat /var/log/qemu-ga/fsfreeze-hook.log")
+    });
+    checks.run("databases run, PostgreSQL on a disk of its own", || {
+        shell.run("mount /dev/vdb /mnt && cp -a /var/lib/postgresql/. /mnt && umount /mnt");
+        shell.run("chown postgres: /var/lib/postgresql && mount /dev/vdb /var/lib/postgresql");
+        shell.run("chown postgres: /var/lib/postgresql");
+        let start = "systemctl start postgresql@15-main mariadb redis-server";
+        let ran = shell.try_run(start, START);
+        assert_eq!(ran.status, 0, "{}", ran.output);
+        shell.run("runuser -u postgres -- psql -X -q -c 'create table t (n int primary key)'");
+        shell.run(
+            "mariadb -e 'create database t; create table t.t (n int primary key) engine=innodb; \
+             create table t.m (n int primary key) engine=myisam'",
+        );
+        shell.run("df /var/lib/postgresql | tail -n 1")
+    });
+    let mut before = [0; DATABASES.len()];
+    checks.run("a snapshot under load, through virsh", || {
+        shell.run(&format!(
+            "cat >/run/load <<'END'\n{LOAD}\nEND\nsetsid sh /run/load </dev/null >/dev/null 2>&1 &"
+        ));
+        wait::expect("all databases to be written to", START, || {
+            DATABASES
+                .iter()
+                .all(|name| shell.test(&format!("test $(wc -l </run/{name}.acked) -ge 200")))
+        });
+        before = DATABASES.map(|name| acknowledged(shell, name));
+        libvirt.ok(&[
+            "snapshot-create-as",
+            DOMAIN,
+            "one",
+            "--quiesce",
+            "--disk-only",
+            "--no-metadata",
+        ]);
+        // They go on.
+        let after = DATABASES.map(|name| acknowledged(shell, name));
+        wait::expect("all databases to go on", START, || {
+            (0..after.len()).all(|n| acknowledged(shell, DATABASES[n]) > after[n] + 20)
+        });
+        let log = shell.run("cat /var/log/qemu-ga/fsfreeze-hook.log");
+        format!("acknowledged before: {before:?}; the log:\n{log}")
+    });
+    checks.run("an error of a hook is the snapshot's", || {
+        shell.run("printf '#!/bin/sh\\necho no rest >&2; exit 3\\n' >/etc/qemu-ga/fsfreeze-hook.d/90-bad; \
+                   chmod 755 /etc/qemu-ga/fsfreeze-hook.d/90-bad");
+        let words = ["snapshot-create-as", DOMAIN, "two", "--quiesce", "--disk-only", "--no-metadata"];
+        let refused = libvirt.virsh(&words);
+        assert!(!refused.status.success());
+        let said = text(&refused);
+        assert!(said.contains("90-bad") && said.contains("no rest"), "{said}");
+        shell.run("rm /etc/qemu-ga/fsfreeze-hook.d/90-bad");
+        assert_eq!(libvirt.ok(&["qemu-agent-command", DOMAIN, r#"{"execute":"guest-fsfreeze-status"}"#]), r#"{"return":"thawed"}"#);
+        said
+    });
+    libvirt.ok(&["destroy", DOMAIN]);
+
+    checks.run(
+        "what the snapshot holds starts, with every acknowledged row",
+        || {
+            let mut guest = debian::machine(&libvirt.file("root.qcow2"))
+                .disk(&libvirt.file("data.qcow2"))
+                .boot();
+            guest.wait_shell();
+            let shell = guest.shell();
+            shell.run("mount /dev/vdb /var/lib/postgresql");
+            let start = "systemctl start postgresql@15-main mariadb redis-server";
+            let ran = shell.try_run(start, START);
+            assert_eq!(ran.status, 0, "{}", ran.output);
+            let query = "select count(*), max(n) from t";
+            let rows = [
+                shell.run(&format!(
+                    "runuser -u postgres -- psql -X -At -F ' ' -c '{query}'"
+                )),
+                shell.run(&format!("mariadb -N -B -e '{query}' t | tr '\\t' ' '")),
+                shell.run("n=$(redis-cli get n); echo $n $n"),
+            ];
+            for ((rows, before), name) in rows.iter().zip(before).zip(DATABASES) {
+                let (count, last) = rows.split_once(' ').expect("two numbers");
+                // From the first to the last, none missing.
+                assert_eq!(count, last, "{name}");
+                let last: u64 = last.parse().expect("a number");
+                assert!(
+                    last >= before,
+                    "{name}: {last} of {before} that were acknowledged"
+                );
+            }
+            // Tables without a log of their own were closed, not repaired.
+            let checked =
+                shell.run("mariadb -N -B -e 'check table t.m fast quick; check table t.m' ");
+            assert!(
+                checked
+                    .lines()
+                    .all(|line| line.ends_with("OK") || line.contains("up to date")),
+                "{checked}"
+            );
+            let log = shell.run("cat /var/log/postgresql/postgresql-15-main.log | tail -n 20");
+            assert!(!log.contains("PANIC") && !log.contains("ERROR"), "{log}");
+            format!("{rows:?}")
+        },
+    );
+    checks.finish();
+}
