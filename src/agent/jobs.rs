@@ -15,7 +15,7 @@ use super::client::Slot;
 use super::dispatch;
 use crate::base::limits::JOBS;
 use crate::base::store::Store;
-use crate::commands::{Outcome, Own, REPLIED_ERROR};
+use crate::commands::{LOST, Outcome, Own, REPLIED_ERROR};
 use crate::state::State;
 use crate::sys::clock::NEVER_MS;
 use crate::sys::fault;
@@ -177,7 +177,7 @@ impl Jobs {
     pub(super) fn hand_over(&self, reply: &[u8], status: u8) -> ! {
         let pipe = self.reply_to.as_ref();
         let sent = pipe.is_some_and(|pipe| stream::write_all(pipe, reply).is_ok());
-        process::exit(if sent { status.into() } else { LOST })
+        process::exit(if sent { status } else { LOST }.into())
     }
 }
 
@@ -241,10 +241,7 @@ impl Owner {
     }
 }
 
-/// The exit status of a child that could not hand over its reply.
-const LOST: i32 = 254;
-
-const_assert!(LOST > REPLIED_ERROR as i32);
+const_assert!(LOST > REPLIED_ERROR);
 const_assert!(fault::STATUS > REPLIED_ERROR);
 
 fn outcome(ended: Ended) -> Outcome {

@@ -1,6 +1,7 @@
 //! The daemon: what it is asked on its command line, and the loop that serves.
 #![forbid(unsafe_code)]
 
+mod by_hand;
 mod channel;
 mod client;
 mod config;
@@ -23,7 +24,11 @@ use options::{Options, Stop};
 pub fn main(start: Start) -> i32 {
     stdio::secure();
     fault::catch();
-    let words = start.words.skip(1);
+    let mut words = start.words;
+    let name = words.next().unwrap_or_default();
+    if by_hand::is_called(name) && !process::is_init() {
+        return by_hand::run(name, words);
+    }
     let mut options = Options::new();
     if process::is_init() {
         options.read_as_init(words, start.environment);

@@ -11,6 +11,9 @@
 //! `--block-rpcs=guest-exec`, unless it stands behind `--`, into the environment of its init. Of
 //! those that share a name it keeps the last alone, so [`check_kernel_words`] counts.
 //!
+//! As with qemu-ga, a path belongs to `-F` only if it is attached: `-F x` takes the default, and `x` is
+//! an operand.
+//!
 //! Differences from qemu-ga: `--blacklist`, its name until 9.0, is read as `--block-rpcs`; a short
 //! option takes `-b=x` as `-b x`; blanks around the names of a list do not count; names that no
 //! command has are named in the log.
@@ -22,6 +25,7 @@ use crate::base::texts::{self, line};
 use crate::commands;
 use crate::parse::{self, cmdline};
 use crate::state::filter::{Filter, List};
+use crate::state::hooks::{Main, Settings};
 use crate::sys::log::{Level, Log};
 use crate::sys::root::Root;
 
@@ -44,6 +48,7 @@ pub(super) struct Options {
     has_path: bool,
     pub(super) verbose: bool,
     pub(super) freeze_timeout_s: u32,
+    pub(super) hooks: Settings,
     pub(super) filter: Filter,
     /// Whether a list was empty, which PID 1 takes for one that was lost.
     has_empty_list: bool,
@@ -71,6 +76,12 @@ pub(super) enum Stop {
     Method,
     /// Not a number of seconds.
     Seconds,
+    /// A hook without a time limit could hold up a freeze, or the thaw, for ever.
+    NoLimit,
+    /// Not what is to be done about a hook that fails.
+    Failures,
+    /// The path of the main hook is not absolute.
+    HookPath,
     /// The method needs a path.
     NoPath,
     /// A word of the kernel's command line that the kernel did not hand on.
@@ -94,6 +105,9 @@ enum Meaning {
     Path,
     StateDirectory,
     FreezeTimeout,
+    Hook,
+    HookTimeout,
+    HookFailures,
     Verbose,
     Help,
     Version,
@@ -103,7 +117,7 @@ enum Meaning {
 struct Known(&'static [u8], u8, Meaning);
 
 /// All options. No long name is the beginning of another.
-static KNOWN: [Known; 10] = [
+static KNOWN: [Known; 13] = [
     Known(b"block-rpcs", b'b', Meaning::Block),
     Known(b"blacklist", 0, Meaning::Block),
     Known(b"allow-rpcs", b'a', Meaning::Allow),
@@ -111,14 +125,32 @@ static KNOWN: [Known; 10] = [
     Known(b"path", b'p', Meaning::Path),
     Known(b"statedir", b't', Meaning::StateDirectory),
     Known(b"freeze-timeout", 0, Meaning::FreezeTimeout),
+    Known(b"fsfreeze-hook", b'F', Meaning::Hook),
+    Known(b"hook-timeout", 0, Meaning::HookTimeout),
+    Known(b"hook-failures", 0, Meaning::HookFailures),
     Known(b"verbose", b'v', Meaning::Verbose),
     Known(b"help", b'h', Meaning::Help),
     Known(b"version", b'V', Meaning::Version),
 ];
 
+/// Whether an option has a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    /// None.
+    Nothing,
+    /// One that is attached to it or the next argument.
+    Value,
+    /// One that is attached to it, or none.
+    Attached,
+}
+
 impl Meaning {
-    fn takes_value(self) -> bool {
-        !matches!(self, Self::Verbose | Self::Help | Self::Version)
+    fn takes(self) -> Takes {
+        match self {
+            Self::Verbose | Self::Help | Self::Version => Takes::Nothing,
+            Self::Hook => Takes::Attached,
+            _ => Takes::Value,
+        }
     }
 }
 
@@ -132,6 +164,7 @@ impl Options {
             state_directory: b"/run",
             verbose: false,
             freeze_timeout_s: FREEZE_TIMEOUT_S,
+            hooks: Settings::none(),
             filter: Filter::default(),
             has_empty_list: false,
             complaints: heapless::Vec::new(),
@@ -268,7 +301,7 @@ impl Options {
             }
         }
         let meant = meant.ok_or(Stop::Unknown)?;
-        if given.is_some() && !meant.takes_value() {
+        if given.is_some() && meant.takes() == Takes::Nothing {
             return Err(Stop::Value);
         }
         self.apply(meant, given, args)
@@ -286,7 +319,7 @@ impl Options {
             let Known(_, _, meant) = known.ok_or(Stop::Unknown)?;
             letters = rest;
             let mut given = None;
-            if meant.takes_value() {
+            if meant.takes() != Takes::Nothing {
                 letters = b"";
                 let value = rest.strip_prefix(b"=").unwrap_or(rest);
                 given = (!rest.is_empty()).then_some(value);
@@ -303,11 +336,12 @@ impl Options {
         given: Option<&'static [u8]>,
         args: &mut dyn Iterator<Item = &'static [u8]>,
     ) -> Result<(), Stop> {
-        let mut value: &'static [u8] = b"";
-        if meant.takes_value() {
-            value = given.or_else(|| args.next()).ok_or(Stop::NoValue)?;
-            self.about = value;
+        let mut value = given;
+        if meant.takes() == Takes::Value {
+            value = Some(given.or_else(|| args.next()).ok_or(Stop::NoValue)?);
         }
+        self.about = value.unwrap_or(self.about);
+        let value = value.unwrap_or_default();
         match meant {
             Meaning::Block => self.list(List::Blocked, value)?,
             Meaning::Allow => self.list(List::Allowed, value)?,
@@ -322,6 +356,18 @@ impl Options {
             Meaning::StateDirectory => self.state_directory = value,
             Meaning::FreezeTimeout => {
                 self.freeze_timeout_s = text::parse_u32(value).ok_or(Stop::Seconds)?;
+            }
+            Meaning::Hook => self.hooks.main = main_hook(given.unwrap_or_default())?,
+            Meaning::HookTimeout => {
+                let limit_s = text::parse_u32(value).ok_or(Stop::Seconds)?;
+                if limit_s == 0 {
+                    return Err(Stop::NoLimit);
+                }
+                self.hooks.timeout_s = limit_s;
+            }
+            Meaning::HookFailures => {
+                let place = parse::place(b"stop ignore", value);
+                self.hooks.ignore_failures = place.ok_or(Stop::Failures)? == 1;
             }
             Meaning::Verbose => self.verbose = true,
             Meaning::Help => return Err(Stop::Help),
@@ -357,6 +403,18 @@ impl Options {
             }
         }
         Ok(())
+    }
+}
+
+/// Where the main hook is, by the value of its option. Without a value, or with an empty one, it is
+/// where distributions have it; /dev/null says that there is none, as settings files of Red Hat's
+/// package have it.
+fn main_hook(path: &'static [u8]) -> Result<Main, Stop> {
+    match path {
+        b"" => Ok(Main::Default),
+        b"/dev/null" => Ok(Main::None),
+        [b'/', ..] => Ok(Main::At(path)),
+        _ => Err(Stop::HookPath),
     }
 }
 
@@ -420,6 +478,34 @@ mod tests {
     }
 
     #[test]
+    fn hooks_are_told_as_qemu_ga_is_told() {
+        let hooks = |args| options(args).hooks;
+        assert_eq!(hooks(&[]).main, Main::None);
+        assert_eq!(hooks(&[]).timeout_s, 60);
+        for args in [
+            &["-F"][..],
+            &["-F", "/x"],
+            &["-vF"],
+            &["--fsfreeze-hook"],
+            &["--fsfreeze-hook="],
+        ] {
+            assert_eq!(hooks(args).main, Main::Default, "{args:?}");
+        }
+        for args in [
+            &["-F/x"][..],
+            &["-F=/x"],
+            &["--fsfreeze-hook=/x"],
+            &["-vF/x", "/y"],
+        ] {
+            assert_eq!(hooks(args).main, Main::At(b"/x"), "{args:?}");
+        }
+        assert_eq!(hooks(&["-F/dev/null"]).main, Main::None);
+        let told = hooks(&["--hook-timeout=5", "--hook-failures", "ignore"]);
+        assert_eq!((told.timeout_s, told.ignore_failures), (5, true));
+        assert!(!hooks(&["--hook-failures=stop"]).ignore_failures);
+    }
+
+    #[test]
     fn no_long_name_is_the_beginning_of_another() {
         for Known(name, ..) in &KNOWN {
             let alike = KNOWN
@@ -444,6 +530,11 @@ mod tests {
             (&["--help=x"], Value, "--help=x"),
             (&["-m", "carrier-pigeon"], Method, "carrier-pigeon"),
             (&["--freeze-timeout=soon"], Seconds, "soon"),
+            (&["--hook-timeout", "0"], NoLimit, "0"),
+            (&["--hook-timeout=-1"], Seconds, "-1"),
+            (&["--hook-failures=maybe"], Failures, "maybe"),
+            (&["-Fhook"], HookPath, "hook"),
+            (&["--fsfreeze-hook=./hook"], HookPath, "./hook"),
             (&["-m", "unix-listen"], NoPath, ""),
         ] {
             assert_eq!(stop(args), (what, about.as_bytes()));

@@ -144,6 +144,7 @@ pub(super) fn run(mut options: Options, environment: Strings) -> ! {
                 log,
                 filter: options.filter,
                 freeze,
+                hooks: options.hooks,
                 files: Files::default(),
                 going_down: None,
                 down_ms: NEVER_MS,
@@ -459,6 +460,9 @@ impl Server {
         let Context { jobs, state, .. } = &mut self.context;
         if state.freeze.deadline_ms() <= now_ms {
             match state.freeze.phase() {
+                Phase::Freezing | Phase::Thawing if state.freeze.runs_hooks() => {
+                    state.freeze.wait_longer();
+                }
                 // When it has ended, the freeze or thaw is lost, and that makes a thaw due.
                 Phase::Freezing | Phase::Thawing => {
                     state.freeze.wait_for_child();

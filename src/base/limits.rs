@@ -53,6 +53,9 @@ pub const JOBS: usize = 2 * CLIENTS + 1;
 /// A path with its terminating NUL: the kernel's PATH_MAX.
 pub const PATH_BYTES: usize = 4096;
 
+/// Symbolic links on the way to a hook. The kernel's own limit for a path (path_resolution(7)).
+pub const LINKS: usize = 40;
+
 /// The names in a directory, and an index of them, in bytes. The longest such directory names all block
 /// devices of the machine; this is room for half a million.
 pub const DIRECTORY_BYTES: usize = 16 << 20;
@@ -183,6 +186,40 @@ pub const PARAMETERS: usize = 5;
 /// Seconds after which an unthawed freeze ends by itself, unless `--freeze-timeout` says otherwise.
 pub const FREEZE_TIMEOUT_S: u32 = 600;
 
+/// Seconds that one hook has, unless `--hook-timeout` says otherwise: a checkpoint of a database that
+/// is written to takes some.
+pub const HOOK_TIMEOUT_S: u32 = 60;
+
+/// What a hook says in one run is logged up to so many bytes of the log; the rest is read and dropped.
+pub const HOOK_OUTPUT_BYTES: usize = 64 << 10;
+
+/// The longest line of what a hook says, in bytes: four times as many, escaped, fit into a line of the
+/// log. A longer one becomes several.
+pub const HOOK_LINE_BYTES: usize = 400;
+
+/// The end of what a hook says that is part of an error, in bytes: two or three lines.
+pub const HOOK_TAIL_BYTES: usize = 256;
+
+/// An error about a hook, in bytes.
+pub const HOOK_FAILURE_BYTES: usize = 1024;
+
+/// Milliseconds after the end of a hook that processes it has left in the background may keep its
+/// output open. What the hook itself wrote is there by then.
+pub const HOOK_DRAIN_MS: u64 = 200;
+
+/// Milliseconds that a hook has to be gone after SIGKILL. One that is stuck in the kernel needs longer.
+pub const HOOK_KILL_MS: u64 = 1_000;
+
+/// Milliseconds before the end of its time in which a freeze is not begun any more, once its hooks have
+/// run: the agent would give it up half way.
+pub const HOOK_MARGIN_MS: u64 = 500;
+
+/// The list of hooks that are to be thawed, in bytes: a thousand of them and more.
+pub const HOOK_LIST_BYTES: usize = 128 << 10;
+
+/// The log of hooks is begun anew when it has so many bytes: a year of daily snapshots with ten hooks.
+pub const HOOK_LOG_BYTES: u64 = 1 << 20;
+
 /// Milliseconds after which an init that was told to take the guest down, and has not even ended the
 /// agent, is taken to be stuck. systemd gives a unit 90 s to stop; whoever is in the way longer than
 /// that and a margin never goes.
@@ -269,4 +306,5 @@ const_assert!(2 * EXEC_STREAM_BYTES.div_ceil(3) * 4 < REPLY_BYTES);
 const_assert!(REQUEST_AT_REST <= REQUEST_BYTES);
 const_assert!(READ_PIECE_BYTES.is_multiple_of(3));
 const_assert!(JOBS > CLIENTS);
+const_assert!(2 * HOOK_TAIL_BYTES < HOOK_FAILURE_BYTES);
 const_assert!(REQUEST_BYTES < EXEC_HELD_BYTES);

@@ -266,6 +266,9 @@ option needs a value: \n\
 option takes no value: \n\
 unsupported channel method/type: \n\
 not a number of seconds: \n\
+a hook needs a time limit: \n\
+neither stop nor ignore: \n\
+not an absolute path: \n\
 must specify a path for this channel\n\
 the kernel kept only the last of several options of one name\n\
 the name of a command that no option takes: \n\
@@ -283,6 +286,14 @@ QEMU guest agent for guests that have nothing else in them.\n\
 \x20 -a, --allow-rpcs      comma-separated commands to allow, all others are refused\n\
 \x20     --freeze-timeout  seconds after which a freeze ends by itself, 0 for never\n\
 \x20                       (default: 600)\n\
+\x20 -F, --fsfreeze-hook   run hooks before a freeze and after the thaw; the path of the\n\
+\x20                       main hook follows directly (-F/path, --fsfreeze-hook=/path),\n\
+\x20                       default: /etc/qemu-ga/fsfreeze-hook or\n\
+\x20                       /etc/qemu/fsfreeze-hook; what is in its .d is run if there is\n\
+\x20                       no such program\n\
+\x20     --hook-timeout    seconds that one hook has (default: 60)\n\
+\x20     --hook-failures   stop (default): a hook that fails stops the freeze; ignore:\n\
+\x20                       it is only logged\n\
 \x20 -v, --verbose         log more\n\
 \x20 -V, --version         print the version\n\
 \x20 -h, --help            print this"
@@ -342,6 +353,8 @@ QEMU guest agent for guests that have nothing else in them.\n\
         NoSuchHandle = "handle '@' has not been found";
         CannotFreeze = "failed to freeze @";
         CannotOpen = "failed to open @";
+        StillFreezes = "a child of an earlier run still freezes";
+        HookFailed = "child process has failed to execute fsfreeze hook: @";
         CannotListBlocks = "Can't open directory\"/@/\"";
         CannotOpenSysfs = "open sysfs file \"@\"";
         CannotReadSysfs = "pread sysfs file \"@\"";
@@ -384,11 +397,11 @@ pub const UNKNOWN: usize = ERRORS + 134;
 /// The first of the lines on what is wrong with a command line.
 pub const COMPLAINTS: usize = UNKNOWN + 1;
 /// The line on what to do about it.
-pub const ADVICE: usize = COMPLAINTS + 9;
+pub const ADVICE: usize = COMPLAINTS + 12;
 /// The first of the lines that `--help` prints.
 pub const HELP: usize = ADVICE + 1;
 /// How many lines there are before the phrases.
-pub const LINES: usize = HELP + 16;
+pub const LINES: usize = HELP + 24;
 
 const PACKED: Packed<{ TEXTS.len() }> = pack(TEXTS);
 /// The texts as the program holds them.

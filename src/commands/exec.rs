@@ -11,8 +11,7 @@
 //! blocked or ignored.
 //!
 //! Differences from qemu-ga: without `env`, variables that the agent itself has none of are added
-//! ([`DEFAULTS`]), and HOME is root's home where the agent runs as root and has no HOME or only the
-//! `/` that the kernel gives its init; a program that has ended is reported as such within half a second, with what it
+//! (`state::environment`); a program that has ended is reported as such within half a second, with what it
 //! wrote, even if something it left in the background still holds its output (qemu-ga waits for
 //! that), which then counts as truncated and is read no further; the capture modes `stdout` and
 //! `stderr` work every time (Q26); a number nobody knows is named (Q27); of results that nobody asks
@@ -20,21 +19,13 @@
 //! [`EXEC_HELD_BYTES`](crate::base::limits::EXEC_HELD_BYTES) at most, and only so many programs run
 //! at once; arguments are never logged.
 
-use core::ffi::CStr;
-
 use super::{PID, Slow, cannot, decode};
 use crate::base::limits::PATH_BYTES;
-use crate::base::path::Path;
-use crate::base::store::Store;
-use crate::base::text::cut;
 use crate::base::texts::{Name, Phrase};
-use crate::parse::accounts;
 use crate::state::State;
 use crate::state::programs::{Capture, Stream};
-use crate::sys::args::variable;
 use crate::sys::log::Level;
-use crate::sys::process::{self, Ended, Vectors};
-use crate::sys::root::{Root, relative};
+use crate::sys::process::{Ended, Vectors};
 use crate::sys::{clock, words};
 use crate::wire::args::{Alternate, Args, Other, Param, Type, may, must, place};
 use crate::wire::emit::Object;
@@ -72,17 +63,6 @@ pub(super) const EXEC: Slow = Slow {
     work,
     end: |state, _| state.programs.settle(0, false),
 };
-
-/// What programs find set if the agent itself has no such variable: an agent started by the kernel
-/// or by a bare init has few. The last is true of root only. Without LANG all is as with `C`.
-static DEFAULTS: [&CStr; 3] = [
-    c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    c"SHELL=/bin/sh",
-    c"USER=root",
-];
-
-/// Root's home where /etc/passwd does not say.
-const HOME: &[u8] = b"/root";
 
 fn begin(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let path = args.string(const { place(EXEC_PARAMS, "path") });
@@ -131,58 +111,14 @@ fn work(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
     put_all(env, &mut vectors);
     let own = state.programs.environment;
     if env.text().is_empty() {
-        put_own(state, &mut vectors);
+        own.put(&state.root, &mut vectors);
     }
-    let path = variable(own, b"PATH").unwrap_or(&DEFAULTS[0].to_bytes()[5..]);
-    let errno = vectors.run(name, path);
+    let errno = vectors.run(name, own.path());
     Err(reply.say(
         Phrase::CannotExecute,
         &[b"\xE2\x80\x9C", name, b"\xE2\x80\x9D", &words(errno)],
         0,
     ))
-}
-
-/// Adds the agent's own environment and what is missing in it.
-fn put_own(state: &State, vectors: &mut Vectors) {
-    let own = state.programs.environment;
-    let count = if process::is_root() { 3 } else { 2 };
-    let mut home = None;
-    if process::is_root() && (state.programs.home_of_kernel || variable(own, b"HOME").is_none()) {
-        home = home_of_root(&state.root, state.programs.home_of_kernel);
-    }
-    vectors.add_all(own, |entry| home.is_none() || !entry.starts_with(b"HOME="));
-    if let Some(home) = home {
-        let text = vectors.text();
-        // What does not fit is found out at the end.
-        let _ = text.append(b"HOME=");
-        let _ = text.append(home.as_bytes());
-        vectors.push();
-    }
-    for entry in &DEFAULTS[..count] {
-        if variable(own, cut(&mut entry.to_bytes(), b'=')).is_none() {
-            vectors.add(entry);
-        }
-    }
-}
-
-/// The home of root: what /etc/passwd says, else [`HOME`], which `must_exist` if there is another
-/// choice.
-fn home_of_root(root: &Root, must_exist: bool) -> Option<Path> {
-    home_in_passwd(root).or_else(|| {
-        let is_there = !must_exist || root.directory_at(&[relative(HOME)]).is_ok();
-        is_there.then(|| Path::of(&[HOME]))
-    })
-}
-
-/// The home of root that /etc/passwd says.
-fn home_in_passwd(root: &Root) -> Option<Path> {
-    let mut home = None;
-    let _ = root.lines_at(&[b"etc/passwd"], &mut |line| {
-        let user = accounts::user(line, b"root");
-        home = user.map(|user| Path::of(&[user.home]));
-        home.is_none()
-    });
-    home.filter(|home| !home.is_empty())
 }
 
 /// Adds a string of the request.
@@ -240,32 +176,5 @@ fn put_output(object: &mut Object<'_, '_>, output: &Stream, data: Name, truncate
     if !output.bytes().is_empty() {
         object.member(data).base64(output.bytes());
         object.bool(truncated, output.is_cut());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::ffi::CString;
-
-    #[test]
-    fn the_home_of_root_is_what_its_account_says() {
-        let path = std::env::temp_dir().join(format!("gaunt-home-{}", std::process::id()));
-        std::fs::create_dir_all(path.join("etc")).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        let home = |must_exist| {
-            let home = home_of_root(&root, must_exist)?;
-            Some(String::from_utf8(home.as_bytes().to_vec()).unwrap())
-        };
-        let passwd = path.join("etc/passwd");
-        assert_eq!(home(false).as_deref(), Some("/root"));
-        assert_eq!(home(true), None);
-        std::fs::create_dir(path.join("root")).unwrap();
-        assert_eq!(home(true).as_deref(), Some("/root"));
-        std::fs::write(&passwd, "a:x:1:1::/a:\nroot:x:0:0::/var/home:/bin/sh\n").unwrap();
-        assert_eq!(home(true).as_deref(), Some("/var/home"));
-        std::fs::write(&passwd, "root:x:0:0:::\n").unwrap();
-        assert_eq!(home(true).as_deref(), Some("/root"));
-        std::fs::remove_dir_all(path).unwrap();
     }
 }

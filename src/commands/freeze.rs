@@ -12,21 +12,30 @@
 //! A thaw goes by the mounts, too. If one leads nowhere while something is frozen, that may be what is
 //! frozen, covered since: the kernel is then told to thaw all there is (SysRq-J), and the log says so.
 //!
-//! Differences from qemu-ga: a freeze that nobody thaws is thawed by the agent at its deadline, and
+//! Hooks (`state::hooks`) are run before the marker is made and after it is removed, so nothing is
+//! written while it is there. They have the time of a freeze together with the freeze; thaw hooks have
+//! their own limits only, and the agent does not give up a child that runs them. A child ends with the
+//! agent. One that the kernel holds in a freeze at that moment holds the lock of the marker, and the
+//! next run does not take the guest for thawed before it is gone.
+//!
+//! Differences from qemu-ga: those of hooks; a freeze that nobody thaws is thawed by the agent at its deadline, and
 //! the thaw that comes late answers 0; a freeze that takes longer than that is given up; a covered
 //! mount point is not taken for what lies below, nor passed over.
 
-use super::{ELSEWHERE, MOUNT_POINTS, Outcome, Own, Slow, cannot, no_mount_table};
+use super::{ELSEWHERE, LOST, MOUNT_POINTS, Outcome, Own, Slow, cannot, no_mount_table};
 use crate::base::limits::CHOSEN_BYTES;
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::texts::Phrase;
+use crate::probe::hooks::Hooks;
 use crate::probe::mounts::{self, FileSystem, Miss, Mounts, Searches};
 use crate::probe::names::Names;
 use crate::state::State;
 use crate::state::freeze::Event;
+use crate::state::hooks::{Failure, Main, Session, Stop};
 use crate::sys::log::Level;
 use crate::sys::mem::Buffer;
+use crate::sys::process::{self, Tie};
 use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, fsctl, mem, number, power};
 use crate::wire::args::{Args, place};
@@ -69,6 +78,9 @@ const ALL_REACHED: u8 = 0;
 const KERNEL_TOLD: u8 = 1;
 const SOME_MISSED: u8 = 2;
 
+/// What an error is about if the list of hooks cannot be read.
+const LIST: &[u8] = b"cannot read the list of hooks";
+
 /// Says what the agent knows; the kernel has no way to ask.
 pub(super) fn status(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let frozen = state.freeze.is_frozen();
@@ -83,7 +95,88 @@ fn begin_freeze(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<()
     Ok(())
 }
 
+/// Brings applications to rest, then freezes. If nothing is frozen in the end, they go on.
 fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    let state = &*state;
+    live_with_agent(state, Tie::Term);
+    let mut hooks = session(state);
+    if bring_to_rest(state, &mut hooks).is_err() {
+        let_go_on(&mut hooks);
+        return Err(reply.say(Phrase::HookFailed, &[hooks.failure()], 0));
+    }
+    hooks.pause();
+    live_with_agent(state, Tie::Kill);
+    let frozen = freeze_file_systems(state, args, reply);
+    if matches!(frozen, Ok(NOTHING) | Err(_)) {
+        live_with_agent(state, Tie::Term);
+        let_go_on(&mut hooks);
+    }
+    frozen
+}
+
+/// Ends with the agent: its next run has to do with whatever this child would do after it. On SIGTERM
+/// the hook at hand is killed with all that it has started.
+fn live_with_agent(state: &State, tie: Tie) {
+    if !process::tie_to(state.freeze.agent(), tie) {
+        process::exit(LOST.into());
+    }
+}
+
+fn session(state: &State) -> Session<'_> {
+    Session::new(&state.hooks, &state.root, state.programs.environment, false)
+}
+
+/// Runs all hooks with `freeze`, until one fails.
+fn bring_to_rest(state: &State, session: &mut Session<'_>) -> Result<(), Failure> {
+    let directory = state.freeze.directory();
+    // A freeze whose child was lost has left them.
+    if let Err(errno) = session.take_over(directory) {
+        return Err(session.fail(directory, LIST, errno));
+    }
+    let_go_on(session);
+    let main = match state.hooks.main {
+        Main::None => return Ok(()),
+        Main::Default => None,
+        Main::At(path) => Some(path),
+    };
+    let hooks = Hooks::find(&state.root, main);
+    if let Some((directory, errno)) = hooks.error() {
+        return session.cannot_read(directory.as_bytes(), errno);
+    }
+    let mut some = false;
+    for hook in hooks.paths(&state.root) {
+        session.check(hook.as_bytes())?;
+        some = true;
+    }
+    if !some {
+        return Ok(());
+    }
+    session.remember_in(directory)?;
+    for hook in hooks.paths(&state.root) {
+        let ran = session.freeze(hook.as_bytes(), state.freeze.hooks_deadline_ms());
+        end_if_told(ran)?;
+    }
+    Ok(())
+}
+
+/// Runs the hooks with `thaw` that need it. What goes wrong with them is in their log.
+fn let_go_on(session: &mut Session<'_>) {
+    let _ = end_if_told(session.thaw());
+}
+
+/// Ends this child if the agent is gone, whose next run does the rest.
+fn end_if_told(ran: Result<(), Failure>) -> Result<(), Failure> {
+    if ran.is_err_and(|failure| failure.stop == Some(Stop::ToldToEnd)) {
+        process::exit(LOST.into());
+    }
+    ran
+}
+
+fn freeze_file_systems(
+    state: &State,
+    args: &Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<u8, Failed> {
     // Without the privilege to lock, a freeze is better than none.
     let _ = mem::lock_pages();
     let Ok(mounts) = Mounts::read(&state.root) else {
@@ -99,6 +192,8 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
     } else {
         UNMARKED
     };
+    // Held until all is frozen: the next run, should the agent be killed, has to wait for that.
+    let _marker = state.freeze.lock_marker();
     let mut searches = Searches::new();
     let mut count = 0;
     for fs in mounts.backward() {
@@ -198,7 +293,30 @@ fn begin_thaw(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), 
     Ok(())
 }
 
+/// Thaws, then lets applications go on that were brought to rest.
 fn thaw(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    let state = &*state;
+    live_with_agent(state, Tie::Term);
+    let mut hooks = session(state);
+    let directory = state.freeze.directory();
+    // A child of a killed agent may still freeze, stuck in the kernel. It is waited for.
+    let (marker, list) = (state.freeze.lock_marker(), hooks.take_over(directory));
+    let busy = [marker.as_ref().err(), list.as_ref().err()].contains(&Some(&Errno::NOLCK));
+    let thawed = thaw_file_systems(state, reply, busy)?;
+    live_with_agent(state, Tie::Term);
+    let done = match list {
+        Ok(()) => end_if_told(hooks.thaw()),
+        Err(errno) => Err(hooks.fail(directory, LIST, errno)),
+    };
+    if done.is_err() {
+        // All is thawed: the error is the reply, and no more than that.
+        reply.say(Phrase::HookFailed, &[hooks.failure()], 0);
+    }
+    Ok(thawed)
+}
+
+/// Thaws. It has to be done once more if a child of a killed agent was `busy` with a freeze.
+fn thaw_file_systems(state: &State, reply: &mut Reply<'_>, busy: bool) -> Result<u8, Failed> {
     let _ = mem::lock_pages();
     let Ok(thawed) = thaw_all(&state.root) else {
         return Err(no_mount_table(reply));
@@ -210,6 +328,9 @@ fn thaw(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Fa
             Ok(()) => KERNEL_TOLD,
             Err(_) => SOME_MISSED,
         };
+    }
+    if busy {
+        return Err(cannot(reply, Phrase::StillFreezes, Errno::BUSY));
     }
     state.freeze.remove_marker();
     reply.value().int(thawed.count);

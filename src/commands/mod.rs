@@ -181,6 +181,9 @@ pub struct Own {
 /// are children that came to another end.
 pub const REPLIED_ERROR: u8 = 16;
 
+/// The exit status of a child that cannot hand over its reply, or was to end before it had one.
+pub const LOST: u8 = 254;
+
 // What is special about a command: bits of its packed tag.
 /// It is allowed while frozen, be it blocked or not. Nothing that could write is.
 const WHILE_FROZEN: u8 = 1;

@@ -389,6 +389,7 @@ mod tests {
             filter: Filter::default(),
             freeze: Freeze::default(),
             files: Files::default(),
+            hooks: crate::state::hooks::Settings::none(),
             going_down: None,
             down_ms: NEVER_MS,
             programs: Programs::default(),

@@ -18,6 +18,7 @@ pub mod accounts;
 pub mod cmdline;
 pub mod config;
 pub mod fstab;
+pub mod hooks;
 pub mod hostname;
 pub mod inet;
 pub mod modules;

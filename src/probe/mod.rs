@@ -4,6 +4,7 @@
 
 pub mod block;
 pub mod ending;
+pub mod hooks;
 pub mod hotplug;
 pub mod init;
 pub mod mounts;

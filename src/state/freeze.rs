@@ -10,18 +10,27 @@
 //! Anything else is removed to make room for the marker. It is never opened: a FIFO would hang the
 //! agent, a link would lead it elsewhere.
 //!
+//! Hooks that are to be thawed are in a file beside the marker (`state::hooks`). Found without the
+//! marker, it says that nothing is frozen any more, but the last run did not get as far as its hooks:
+//! they are run at once.
+//!
+//! The deadline of a freeze counts from the request, that of the frozen guest from the end of the
+//! freeze.
+//!
 //! Differences from qemu-ga: a freeze has a deadline, after which the agent thaws by itself; a marker
 //! that cannot be looked at does not count as frozen (Q12), nor does one that another user made.
 //!
 //! The work itself, the ioctls, is done by children of the agent (`commands::freeze`); here is only
 //! what the agent knows of it. [`next`] is the whole of it as a pure function.
 
-use crate::base::limits::FREEZE_TIMEOUT_S;
+use crate::base::limits::{FREEZE_TIMEOUT_S, HOOK_MARGIN_MS};
 use crate::base::path::Path;
+use crate::state::hooks::Ledger;
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::log::{Level, Log};
+use crate::sys::own_file::OwnFile;
 use crate::sys::root::Root;
-use crate::sys::{Errno, mem};
+use crate::sys::{Errno, mem, process};
 
 /// The file in the state directory that exists while anything is frozen.
 const MARKER: &[u8] = b"qga.state.isfrozen";
@@ -96,6 +105,8 @@ pub struct Freeze {
     deadline_ms: u64,
     timeout_s: u32,
     directory: &'static [u8],
+    /// The process that asked its children to freeze and thaw.
+    agent: i32,
 }
 
 impl Freeze {
@@ -107,34 +118,47 @@ impl Freeze {
             deadline_ms: NEVER_MS,
             timeout_s,
             directory,
+            agent: process::own_pid(),
         }
     }
 
-    /// Takes over what an earlier run left frozen. Gives whether there was anything.
+    /// Takes over what an earlier run left frozen, and the hooks that it had no time to run after a
+    /// thaw: then nothing is frozen, and they are run at once. Gives whether there was anything.
     #[inline(never)]
     pub fn take_over(&mut self, log: &mut Log) -> bool {
         let Some(directory) = self.open_directory() else {
             return false;
         };
-        if directory.has_at(&[MARKER]) != Ok(true) {
-            return false;
-        }
-        if directory.is_shared() && !directory.has_own(MARKER) {
+        let is_frozen = has_marker(&directory);
+        if !is_frozen && directory.has_at(&[MARKER]) == Ok(true) {
             let line: &[&[u8]] = &[
                 MARKER,
                 b" in the state directory is not the agent's: ignored",
             ];
             log.line(Level::Error, line);
+        }
+        if !is_frozen && !Ledger::exists(&directory) {
             return false;
         }
         self.phase = Phase::Frozen;
         self.enter(log);
+        if !is_frozen {
+            self.deadline_ms = clock::boottime_ms();
+        }
         // Written after the thaw: where it would be written now may be frozen.
-        log.line(
-            Level::Error,
-            &[b"an earlier run had left file systems frozen"],
-        );
+        let what: &[u8] = match is_frozen {
+            true => b"an earlier run had left file systems frozen",
+            false => b"an earlier run had left hooks without their thaw",
+        };
+        log.line(Level::Error, &[what]);
         true
+    }
+
+    /// Whether the child that freezes or thaws runs hooks at this moment, which have time limits of
+    /// their own: nothing is frozen then.
+    pub fn runs_hooks(&self) -> bool {
+        self.open_directory()
+            .is_some_and(|directory| !has_marker(&directory) && Ledger::exists(&directory))
     }
 
     /// Makes the marker; gives whether it is there. Only children of the agent do that and the next:
@@ -154,10 +178,39 @@ impl Freeze {
         made.is_ok()
     }
 
+    /// Takes the lock of the marker, which a child holds as long as it freezes; nothing without one.
+    ///
+    /// # Errors
+    /// [`Errno::NOLCK`] if a child of an earlier run has it for long: it is stuck in the kernel.
+    pub fn lock_marker(&self) -> Result<Option<OwnFile>, Errno> {
+        match self.open_directory().filter(has_marker) {
+            Some(directory) => OwnFile::find(&directory, MARKER),
+            None => Ok(None),
+        }
+    }
+
     /// Removes the marker.
     pub fn remove_marker(&self) {
         if let Some(directory) = self.open_directory() {
             let _ = directory.remove_at(&[MARKER]);
+        }
+    }
+
+    /// The state directory.
+    pub fn directory(&self) -> &'static [u8] {
+        self.directory
+    }
+
+    /// The number of the agent's process, also in its children.
+    pub fn agent(&self) -> i32 {
+        self.agent
+    }
+
+    /// When hooks must have come to an end for the freeze to be in time, or [`NEVER_MS`].
+    pub fn hooks_deadline_ms(&self) -> u64 {
+        match self.deadline_ms {
+            NEVER_MS => NEVER_MS,
+            deadline_ms => deadline_ms.saturating_sub(HOOK_MARGIN_MS),
         }
     }
 
@@ -187,6 +240,11 @@ impl Freeze {
         self.deadline_ms = NEVER_MS;
     }
 
+    /// The child runs hooks, which is not given up: it has the time of a freeze once more.
+    pub fn wait_longer(&mut self) {
+        self.start_clock();
+    }
+
     /// Takes note of `event` and does what it asks for.
     pub fn note(&mut self, event: Event, log: &mut Log) {
         let before = self.phase;
@@ -204,6 +262,8 @@ impl Freeze {
                     self.deadline_ms = clock::boottime_ms();
                 }
             }
+            // What hooks took is not taken off the time that the host has.
+            Action::None if event == Event::Froze => self.start_clock(),
             Action::None => {}
             Action::Enter => self.enter(log),
             Action::Leave => self.leave(log),
@@ -238,6 +298,11 @@ impl Freeze {
         let _ = mem::unlock_pages();
         log.release();
     }
+}
+
+/// Whether there is a marker that counts.
+fn has_marker(directory: &Root) -> bool {
+    directory.has_at(&[MARKER]) == Ok(true) && (!directory.is_shared() || directory.has_own(MARKER))
 }
 
 impl Default for Freeze {

@@ -1,9 +1,11 @@
 //! What outlives a request: what the agent was started with, and what it has done to the guest.
 #![forbid(unsafe_code)]
 
+pub mod environment;
 pub mod files;
 pub mod filter;
 pub mod freeze;
+pub mod hooks;
 pub mod programs;
 
 use crate::sys::initramfs::Initramfs;
@@ -13,6 +15,7 @@ use crate::sys::root::Root;
 use files::Files;
 use filter::Filter;
 use freeze::Freeze;
+use hooks::Settings;
 use programs::Programs;
 
 /// All that handlers may look at and change.
@@ -28,6 +31,8 @@ pub struct State {
     pub filter: Filter,
     /// Whether file systems are frozen.
     pub freeze: Freeze,
+    /// What is told about hooks.
+    pub hooks: Settings,
     /// Open files.
     pub files: Files,
     /// How the guest goes down, once it does.

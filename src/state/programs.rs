@@ -16,7 +16,8 @@ use static_assertions::const_assert;
 
 use crate::base::limits::{EXEC_HELD_BYTES, EXEC_STREAM_BYTES, PROGRAMS, REQUEST_BYTES};
 use crate::base::store::Store;
-use crate::sys::args::{Strings, variable};
+use crate::state::environment::Environment;
+use crate::sys::args::Strings;
 use crate::sys::mem::Buffer;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Ended};
@@ -92,9 +93,7 @@ pub struct Program {
 pub struct Programs {
     table: &'static mut Table,
     /// The environment of programs that get none of their own.
-    pub environment: Strings,
-    /// Whether HOME in there is the `/` that the kernel gives its init, which is nobody's choice.
-    pub home_of_kernel: bool,
+    pub environment: Environment,
     serial: u64,
     /// From making an entry to the fork: what the program's descriptors 0 to 2 will be; one that is
     /// not there is the same as that before it.
@@ -186,8 +185,7 @@ impl Programs {
     pub fn new(environment: Strings, table: &'static mut Table) -> Self {
         Self {
             table,
-            environment,
-            home_of_kernel: process::is_init() && variable(environment, b"HOME") == Some(b"/"),
+            environment: Environment::of(environment),
             serial: 0,
             ends: [None, None, None],
         }

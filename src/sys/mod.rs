@@ -17,6 +17,7 @@ pub mod mem;
 pub mod mount;
 pub mod netlink;
 pub mod nvme;
+pub mod own_file;
 pub mod place;
 pub mod poll;
 pub mod power;
@@ -28,6 +29,7 @@ pub mod signal;
 pub mod stdio;
 pub mod stream;
 pub mod system;
+pub mod trust;
 
 use crate::base::errno::{self, Text};
 

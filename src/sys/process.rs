@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use rustix::thread::CapabilitySet;
 
 use super::args::{Start, Strings, variable};
@@ -427,6 +427,38 @@ impl Vectors {
             run(SHELL.as_ptr(), list.cast())
         }
     }
+}
+
+/// Sends SIGKILL to all processes of the group of which `pid` is the leader.
+pub fn kill_group(pid: i32) {
+    if let Some(leader) = Pid::from_raw(pid).filter(|leader| *leader != Pid::INIT) {
+        let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+    }
+}
+
+/// Has the kernel send `signal` to this process when its parent, the process `parent`, ends. Gives
+/// whether the parent still runs. For a child, which may have lost its parent before this call.
+pub fn tie_to(parent: i32, signal: Tie) -> bool {
+    let signal = match signal {
+        Tie::Term => Signal::TERM,
+        Tie::Kill => Signal::KILL,
+    };
+    let _ = rustix::process::set_parent_process_death_signal(Some(signal));
+    parent_pid() == parent.unsigned_abs()
+}
+
+/// The signal that tells a child of its parent's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// SIGTERM, which the child reads.
+    Term,
+    /// SIGKILL.
+    Kill,
+}
+
+/// Makes `/` the working directory.
+pub fn enter_root() {
+    let _ = rustix::process::chdir(c"/");
 }
 
 /// Whether this process has root's rights to files.

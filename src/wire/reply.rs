@@ -127,6 +127,8 @@ impl<'a> Reply<'a> {
     /// As [`Reply::fail`], of a given class.
     pub fn fail_as(&mut self, class: Class) -> Failure<'_, 'a> {
         self.rewind(usize::MAX);
+        // A command that goes on as if all were well has this error for a reply.
+        self.begun = true;
         let class: &[u8] = match class {
             Class::Generic => b"GenericError",
             Class::CommandNotFound => b"CommandNotFound",

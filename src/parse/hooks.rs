@@ -1,0 +1,91 @@
+//! Names of hooks, and the list of hooks that are to be thawed.
+//!
+//! Which names count is what qemu-ga's own fsfreeze-hook script passes over: backups of editors, what
+//! package managers leave behind, samples, and hidden files.
+//!
+//! The list holds paths, each ended by a NUL, in the order in which their hooks were started. A path
+//! without its NUL was being written when its writer was killed; the hook was not started.
+
+/// Endings of files that are no hooks.
+const PASSED_OVER: &[&[u8]] = &[
+    b"~",
+    b".bak",
+    b".orig",
+    b".sample",
+    b".rpmnew",
+    b".rpmorig",
+    b".rpmsave",
+    b".dpkg-old",
+    b".dpkg-new",
+    b".dpkg-tmp",
+    b".dpkg-dist",
+    b".dpkg-bak",
+    b".dpkg-backup",
+    b".dpkg-remove",
+];
+
+/// Whether a file of this name in the directory of hooks is one, if it is executable.
+pub fn is_hook(name: &[u8]) -> bool {
+    let passed_over = |ending: &&[u8]| name.ends_with(ending);
+    !name.starts_with(b".") && !PASSED_OVER.iter().any(passed_over)
+}
+
+/// The paths in the list that are whole.
+pub fn whole(list: &[u8]) -> &[u8] {
+    let end = list.iter().rposition(|byte| *byte == 0);
+    let len = end.map_or(0, |end| end.saturating_add(1));
+    list.get(..len).unwrap_or_default()
+}
+
+/// The last path of a list in which all are whole, and the list before it.
+pub fn split_last(list: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (_, path) = list.split_last()?;
+    let before = path.iter().rposition(|byte| *byte == 0);
+    let start = before.map_or(0, |end| end.saturating_add(1));
+    let (before, path) = path.split_at_checked(start)?;
+    Some((path, before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::testing::torture;
+
+    #[test]
+    fn backups_samples_and_hidden_files_are_no_hooks() {
+        for name in ["50-db", "50-db.sh", "a.bak.sh", "dpkg-old", "~a", "A"] {
+            assert!(is_hook(name.as_bytes()), "{name}");
+        }
+        let ends = "~ .bak .orig .sample .rpmnew .rpmorig .rpmsave .dpkg-old .dpkg-new .dpkg-tmp \
+                    .dpkg-dist .dpkg-bak .dpkg-backup .dpkg-remove";
+        for end in ends.split(' ') {
+            assert!(!is_hook(format!("50-db.sh{end}").as_bytes()), "{end}");
+        }
+        assert_eq!(ends.split(' ').count(), PASSED_OVER.len());
+        assert!(!is_hook(b".hidden") && !is_hook(b".") && !is_hook(b".."));
+    }
+
+    #[test]
+    fn the_list_is_read_from_its_end() {
+        let list = whole(b"/a\0/b c\0/cut short");
+        assert_eq!(list, b"/a\0/b c\0");
+        let (path, list) = split_last(list).unwrap();
+        assert_eq!((path, list), (&b"/b c"[..], &b"/a\0"[..]));
+        let (path, list) = split_last(list).unwrap();
+        assert_eq!((path, list), (&b"/a"[..], &b""[..]));
+        assert_eq!(split_last(list), None);
+        assert_eq!(whole(b"/cut short"), b"");
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        torture(b"/a/b\0\0/c\0/d", |bytes| {
+            is_hook(bytes);
+            let mut list = whole(bytes);
+            while let Some((path, before)) = split_last(list) {
+                assert!(!path.contains(&0) && before.len() < list.len());
+                list = before;
+            }
+        });
+    }
+}

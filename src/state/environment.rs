@@ -1,0 +1,127 @@
+//! The environment of programs that are given none: the agent's own, and what is missing in it.
+//!
+//! An agent started by the kernel or by a bare init has few variables. HOME is root's home where the
+//! agent runs as root and has no HOME or only the `/` that the kernel gives its init. Without LANG
+//! all is as with `C`.
+
+use core::ffi::CStr;
+
+use crate::base::path::Path;
+use crate::base::store::Store;
+use crate::base::text::cut;
+use crate::parse::accounts;
+use crate::sys::args::{Strings, variable};
+use crate::sys::process::{self, Vectors};
+use crate::sys::root::{Root, relative};
+
+/// What programs find set if the agent itself has no such variable. The last is true of root only.
+static DEFAULTS: [&CStr; 3] = [
+    c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    c"SHELL=/bin/sh",
+    c"USER=root",
+];
+
+/// Root's home where /etc/passwd does not say.
+const HOME: &[u8] = b"/root";
+
+/// The environment of programs.
+#[derive(Clone, Copy)]
+pub struct Environment {
+    own: Strings,
+    /// Whether HOME is the `/` that the kernel gives its init.
+    home_of_kernel: bool,
+}
+
+impl Environment {
+    /// For programs of an agent that has this environment itself.
+    pub fn of(own: Strings) -> Self {
+        Self {
+            own,
+            home_of_kernel: process::is_init() && variable(own, b"HOME") == Some(b"/"),
+        }
+    }
+
+    /// What is set in an agent that has no environment itself.
+    pub const fn none() -> Self {
+        Self {
+            own: Strings::none(),
+            home_of_kernel: false,
+        }
+    }
+
+    /// Where programs are looked for.
+    pub fn path(self) -> &'static [u8] {
+        variable(self.own, b"PATH").unwrap_or(&DEFAULTS[0].to_bytes()[5..])
+    }
+
+    /// Adds it to what a program is run with, for which there must be room for a path.
+    pub fn put(self, root: &Root, vectors: &mut Vectors) {
+        let is_root = process::is_root();
+        let mut home = None;
+        if is_root && (self.home_of_kernel || variable(self.own, b"HOME").is_none()) {
+            home = home_of_root(root, self.home_of_kernel);
+        }
+        vectors.add_all(self.own, |entry| {
+            home.is_none() || !entry.starts_with(b"HOME=")
+        });
+        if let Some(home) = home {
+            let text = vectors.text();
+            // What does not fit is found out at the end.
+            let _ = text.append(b"HOME=");
+            let _ = text.append(home.as_bytes());
+            vectors.push();
+        }
+        for entry in &DEFAULTS[..if is_root { 3 } else { 2 }] {
+            if variable(self.own, cut(&mut entry.to_bytes(), b'=')).is_none() {
+                vectors.add(entry);
+            }
+        }
+    }
+}
+
+/// The home of root: what /etc/passwd says, else [`HOME`], which `must_exist` if there is another
+/// choice.
+fn home_of_root(root: &Root, must_exist: bool) -> Option<Path> {
+    home_in_passwd(root).or_else(|| {
+        let is_there = !must_exist || root.directory_at(&[relative(HOME)]).is_ok();
+        is_there.then(|| Path::of(&[HOME]))
+    })
+}
+
+/// The home of root that /etc/passwd says.
+fn home_in_passwd(root: &Root) -> Option<Path> {
+    let mut home = None;
+    let _ = root.lines_at(&[b"etc/passwd"], &mut |line| {
+        let user = accounts::user(line, b"root");
+        home = user.map(|user| Path::of(&[user.home]));
+        home.is_none()
+    });
+    home.filter(|home| !home.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+
+    #[test]
+    fn the_home_of_root_is_what_its_account_says() {
+        let path = std::env::temp_dir().join(format!("gaunt-home-{}", std::process::id()));
+        std::fs::create_dir_all(path.join("etc")).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        let home = |must_exist| {
+            let home = home_of_root(&root, must_exist)?;
+            Some(String::from_utf8(home.as_bytes().to_vec()).unwrap())
+        };
+        let passwd = path.join("etc/passwd");
+        assert_eq!(home(false).as_deref(), Some("/root"));
+        assert_eq!(home(true), None);
+        std::fs::create_dir(path.join("root")).unwrap();
+        assert_eq!(home(true).as_deref(), Some("/root"));
+        std::fs::write(&passwd, "a:x:1:1::/a:\nroot:x:0:0::/var/home:/bin/sh\n").unwrap();
+        assert_eq!(home(true).as_deref(), Some("/var/home"));
+        std::fs::write(&passwd, "root:x:0:0:::\n").unwrap();
+        assert_eq!(home(true).as_deref(), Some("/root"));
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}

@@ -1,0 +1,182 @@
+//! The list of hooks that were started with `freeze` and not yet with `thaw`.
+//!
+//! It is a file in the state directory, which is in memory: a run that is killed leaves it to the
+//! next. A hook is put on the list before it is started and taken off it after its thaw has ended, so
+//! one that is on it may need its thaw, and one that is not needs none. The format is
+//! `parse::hooks`'s; the file is removed with the last hook on it.
+//!
+//! The process that runs hooks has the file locked for as long as it lives. So the next run waits for
+//! a child of a killed one that is still about to end.
+
+use crate::base::limits::HOOK_LIST_BYTES;
+use crate::base::path::Path;
+use crate::base::store::Store;
+use crate::parse::hooks::{split_last, whole};
+use crate::sys::Errno;
+use crate::sys::mem::Buffer;
+use crate::sys::own_file::OwnFile;
+use crate::sys::root::Root;
+
+/// Its name in the state directory.
+const NAME: &[u8] = b"gaunt.hooks";
+
+/// The list.
+pub struct Ledger {
+    /// What the file holds.
+    list: Buffer,
+    /// The file and where it is; `None` for a list that does not outlive this process.
+    kept: Option<(OwnFile, Root)>,
+}
+
+impl Ledger {
+    /// Whether an earlier run, or a child of this one, has left a list. None is ever made where others
+    /// may make files.
+    pub fn exists(directory: &Root) -> bool {
+        directory.has_at(&[NAME]) == Ok(true) && !directory.is_shared()
+    }
+
+    /// Takes over the list in the state directory, if there is one.
+    pub fn find(directory: Root) -> Result<Option<Self>, Errno> {
+        let Some(file) = OwnFile::find(&directory, NAME)? else {
+            return Ok(None);
+        };
+        let mut list = Buffer::growing(HOOK_LIST_BYTES);
+        file.read(&mut list)?;
+        let len = whole(list.bytes()).len();
+        list.truncate(len);
+        file.cut(len)?;
+        Ok(Some(Self {
+            list,
+            kept: Some((file, directory)),
+        }))
+    }
+
+    /// Makes an empty list in the state directory, where there is none.
+    pub fn make(directory: Root) -> Result<Self, Errno> {
+        let file = OwnFile::make(&directory, NAME)?;
+        Ok(Self {
+            list: Buffer::growing(HOOK_LIST_BYTES),
+            kept: Some((file, directory)),
+        })
+    }
+
+    /// An empty list that ends with this process.
+    pub fn unnamed() -> Self {
+        Self {
+            list: Buffer::growing(HOOK_LIST_BYTES),
+            kept: None,
+        }
+    }
+
+    /// Puts a hook on the list.
+    pub fn add(&mut self, hook: &[u8]) -> Result<(), Errno> {
+        let len = self.list.len();
+        let _ = self.list.append(hook);
+        let _ = self.list.append(b"\0");
+        let added = self.list.bytes().get(len..).unwrap_or_default();
+        let mut written = self.list.whole();
+        if let Some((file, _)) = &self.kept {
+            written = written.and_then(|()| file.append(added));
+        }
+        if written.is_err() {
+            self.cut(len);
+        }
+        written
+    }
+
+    /// The hook that was put on the list last.
+    pub fn last(&self) -> Option<Path> {
+        split_last(self.list.bytes()).map(|(hook, _)| Path::of(&[hook]))
+    }
+
+    /// Takes that off it.
+    pub fn remove_last(&mut self) {
+        if let Some((_, before)) = split_last(self.list.bytes()) {
+            let len = before.len();
+            self.cut(len);
+        }
+    }
+
+    fn cut(&mut self, len: usize) {
+        self.list.truncate(len);
+        if let Some((file, _)) = &self.kept {
+            // Fails on no file system that is in memory.
+            let _ = file.cut(len);
+        }
+    }
+
+    /// Removes the file if no hook is on the list.
+    pub fn close(self) {
+        if self.list.is_empty()
+            && let Some((_, directory)) = &self.kept
+        {
+            let _ = directory.remove_at(&[NAME]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+
+    fn directory(path: &std::path::Path) -> Root {
+        Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap()
+    }
+
+    fn last(ledger: &Ledger) -> Option<String> {
+        let last = ledger.last()?;
+        Some(String::from_utf8(last.as_bytes().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn hooks_are_on_the_list_until_they_are_taken_off_in_reverse() {
+        let path = std::env::temp_dir().join(format!("gaunt-ledger-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let file = path.join("gaunt.hooks");
+        let open = || Ledger::find(directory(&path)).unwrap();
+        assert!(!Ledger::exists(&directory(&path)) && open().is_none());
+        let mut ledger = Ledger::make(directory(&path)).unwrap();
+        ledger.add(b"/a").unwrap();
+        ledger.add(b"/b c").unwrap();
+        ledger.close();
+        assert!(Ledger::exists(&directory(&path)));
+
+        // The next run, of one that was killed while it put down a third.
+        use std::io::Write;
+        let appended = std::fs::OpenOptions::new().append(true).open(&file);
+        appended.unwrap().write_all(b"/cut sho").unwrap();
+        let mut ledger = open().unwrap();
+        assert_eq!(last(&ledger).as_deref(), Some("/b c"));
+        ledger.remove_last();
+        assert_eq!(std::fs::read(&file).unwrap(), b"/a\0");
+        ledger.add(b"/d").unwrap();
+        drop(ledger);
+        let mut ledger = open().unwrap();
+        for hook in ["/d", "/a"] {
+            assert_eq!(last(&ledger).as_deref(), Some(hook));
+            ledger.remove_last();
+        }
+        assert_eq!(last(&ledger), None);
+        ledger.close();
+        assert!(!file.exists());
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_list_that_is_full_takes_no_hook() {
+        let mut ledger = Ledger::unnamed();
+        let hook = [b'x'; crate::base::limits::PATH_BYTES - 1];
+        let mut count = 0;
+        while ledger.add(&hook).is_ok() {
+            count += 1;
+        }
+        assert_eq!(count, HOOK_LIST_BYTES / (hook.len() + 1));
+        ledger.add(b"/short").unwrap_err();
+        for _ in 0..count {
+            assert_eq!(ledger.last().unwrap().as_bytes(), hook);
+            ledger.remove_last();
+        }
+        assert!(ledger.last().is_none());
+    }
+}

@@ -1,0 +1,217 @@
+//! The log of hooks: when each began, what it said, what became of it.
+//!
+//! It is the file that administrators of qemu-ga know: /var/log/qemu-ga/fsfreeze-hook.log, or on
+//! Debian's layout /var/log/qga-fsfreeze-hook.log. Every line has the time, in UTC, what the hook was
+//! told, and its path. Control bytes are escaped, so that nothing a hook says can forge a line. A log
+//! that has grown to [`HOOK_LOG_BYTES`] is kept once more, as `.1`.
+//!
+//! The file is opened for the first line and closed before the freeze. On a file system that somebody
+//! else has frozen, writing waits until that is thawed. Where the file cannot be written to, lines go
+//! to the agent's own log.
+
+use crate::base::civil::date_of;
+use crate::base::limits::HOOK_LOG_BYTES;
+use crate::base::path::Path;
+use crate::base::text::{Digits, hex_digit};
+use crate::sys::log::{Level, Log};
+use crate::sys::own_file::{self, OwnFile};
+use crate::sys::root::{Root, relative};
+use crate::sys::{Errno, clock, stdio, stream};
+
+/// The log on Red Hat's layout.
+const RED_HAT: &[u8] = b"/var/log/qemu-ga/fsfreeze-hook.log";
+/// The log on Debian's layout, where hooks are below [`DEBIAN_HOOKS`].
+const DEBIAN: &[u8] = b"/var/log/qga-fsfreeze-hook.log";
+/// Where Debian has hooks.
+const DEBIAN_HOOKS: &[u8] = b"/etc/qemu/";
+
+/// The longest line, in bytes; the rest of a longer one is cut off.
+const LINE: usize = 2048;
+
+/// The log.
+pub(super) struct HookLog<'a> {
+    root: &'a Root,
+    /// The file that is open.
+    file: Option<OwnFile>,
+    /// The file that cannot be written to, if that was said.
+    missing: &'static [u8],
+    /// Whether lines go to standard output too.
+    echo: bool,
+}
+
+impl<'a> HookLog<'a> {
+    /// A log that is also shown on standard output if `echo` says so.
+    pub(super) fn new(root: &'a Root, echo: bool) -> Self {
+        Self {
+            root,
+            file: None,
+            missing: b"",
+            echo,
+        }
+    }
+
+    /// Writes a line about a hook.
+    pub(super) fn line(&mut self, hook: &[u8], told: &[u8], pieces: &[&[u8]]) {
+        let mut line = heapless::Vec::<u8, LINE>::new();
+        put_time(&mut line, clock::realtime_s());
+        for piece in [&b" "[..], told, b" ", hook, b": "].iter().chain(pieces) {
+            put_escaped(&mut line, piece);
+        }
+        // The last place is the line end's.
+        line.truncate(LINE - 1);
+        let _ = line.push(b'\n');
+        if self.echo {
+            let _ = stream::write_all(stdio::stdout(), &line);
+        }
+        let path = if hook.starts_with(DEBIAN_HOOKS) {
+            DEBIAN
+        } else {
+            RED_HAT
+        };
+        if let Err(errno) = self.write(path, &line) {
+            let mut log = Log::new();
+            if self.missing != path {
+                self.missing = path;
+                log.failure(Level::Error, b"cannot write to ", path, errno);
+            }
+            if !self.echo {
+                let line = line.trim_ascii_end();
+                log.line(Level::Notice, &[b"hooks: ", line]);
+            }
+        }
+    }
+
+    /// Closes the file; the next line opens it again.
+    pub(super) fn close(&mut self) {
+        self.file = None;
+    }
+
+    fn write(&mut self, path: &'static [u8], line: &[u8]) -> Result<(), Errno> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => open(self.root, path)?,
+        };
+        file.append(line)?;
+        self.file = Some(file);
+        Ok(())
+    }
+}
+
+/// Opens a log, and makes it and the directories above it if they are not there.
+fn open(root: &Root, path: &[u8]) -> Result<OwnFile, Errno> {
+    for (at, byte) in path.iter().enumerate().skip(1) {
+        if *byte == b'/' {
+            let directory = path.get(..at).unwrap_or_default();
+            let _ = root.make_directory(relative(directory), 0o755);
+        }
+    }
+    let file = OwnFile::to_append(root, path)?;
+    if file.len() < HOOK_LOG_BYTES {
+        return Ok(file);
+    }
+    let kept = Path::of(&[path, b".1"]);
+    own_file::rename(root, path, kept.as_bytes())?;
+    OwnFile::to_append(root, path)
+}
+
+/// Puts down a moment, in seconds since 1970, as in `2026-11-28T07:01:02Z`.
+fn put_time(line: &mut heapless::VecView<u8>, unix_s: i64) {
+    let (day, second) = (unix_s.div_euclid(86_400), unix_s.rem_euclid(86_400));
+    let (year, month, date) = date_of(day);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    for (number, end) in [
+        (year, b'-'),
+        (month, b'-'),
+        (date, b'T'),
+        (hour, b':'),
+        (minute, b':'),
+        (second, b'Z'),
+    ] {
+        if (0..10).contains(&number) {
+            let _ = line.push(b'0');
+        }
+        let _ = line.extend_from_slice(Digits::signed(number).as_bytes());
+        let _ = line.push(end);
+    }
+}
+
+/// Puts down bytes, those of control as `\x1b`, as far as there is room.
+fn put_escaped(line: &mut heapless::VecView<u8>, bytes: &[u8]) {
+    for byte in bytes {
+        if byte.is_ascii_control() {
+            let (high, low) = (hex_digit(byte >> 4), hex_digit(byte & 15));
+            let _ = line.extend_from_slice(&[b'\\', b'x', high, low]);
+        } else {
+            let _ = line.push(*byte);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::fs;
+
+    const HOOK: &[u8] = b"/etc/qemu-ga/fsfreeze-hook.d/50-db";
+
+    fn tree(name: &str) -> (std::path::PathBuf, Root) {
+        let path =
+            std::env::temp_dir().join(format!("gaunt-hooklog-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        (path, root)
+    }
+
+    #[test]
+    fn lines_have_time_word_and_hook_and_go_where_the_layout_has_them() {
+        let (path, root) = tree("lines");
+        let mut log = HookLog::new(&root, false);
+        log.line(HOOK, b"freeze", &[b"said ", b"a\x1b[1m\nb"]);
+        log.close();
+        log.line(HOOK, b"thaw", &[b"begins"]);
+        log.line(HOOK, b"thaw", &[&[b'x'; 3 * LINE]]);
+        let text = fs::read_to_string(path.join("var/log/qemu-ga/fsfreeze-hook.log")).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        let (time, rest) = lines[0].split_at(20);
+        assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
+        let hook = str::from_utf8(HOOK).unwrap();
+        assert_eq!(rest, format!(" freeze {hook}: said a\\x1b[1m\\x0ab"));
+        assert!(lines[1].ends_with(&format!(" thaw {hook}: begins")));
+        assert_eq!((lines.len(), lines[2].len()), (3, LINE - 1));
+
+        let mut log = HookLog::new(&root, false);
+        log.line(b"/etc/qemu/fsfreeze-hook", b"freeze", &[b"begins"]);
+        let text = fs::read_to_string(path.join("var/log/qga-fsfreeze-hook.log")).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_long_log_is_kept_once_more() {
+        let (path, root) = tree("long");
+        let file = path.join("var/log/qemu-ga/fsfreeze-hook.log");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, vec![b'\n'; HOOK_LOG_BYTES as usize]).unwrap();
+        fs::write(file.with_extension("log.1"), "older").unwrap();
+        let mut log = HookLog::new(&root, false);
+        log.line(HOOK, b"freeze", &[b"begins"]);
+        log.line(HOOK, b"freeze", &[b"done"]);
+        assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2);
+        let kept = fs::metadata(file.with_extension("log.1")).unwrap();
+        assert_eq!(kept.len(), HOOK_LOG_BYTES);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn times_are_utc() {
+        let time = |unix_s| {
+            let mut line = heapless::Vec::<u8, 40>::new();
+            put_time(&mut line, unix_s);
+            String::from_utf8(line.to_vec()).unwrap()
+        };
+        assert_eq!(time(0), "1970-01-01T00:00:00Z");
+        assert_eq!(time(1_795_849_262), "2026-11-28T07:01:02Z");
+        assert_eq!(time(-1), "1969-12-31T23:59:59Z");
+    }
+}

@@ -1,0 +1,218 @@
+//! Files that the agent alone writes: the log of hooks, and the list of hooks that are to be thawed.
+//!
+//! Nothing else is taken for one of them: it is a regular file under one name, it belongs to this
+//! process's user, and nobody else may write to it. So a file, a link or a FIFO that somebody put in
+//! its place is an error, and never waited for.
+//!
+//! For children of the agent: on a file system that somebody else has frozen, making a file and
+//! writing to one waits for the thaw.
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    FileType, FlockOperation, Mode, OFlags, flock, fstat, ftruncate, openat, renameat,
+};
+use rustix::io::Errno;
+
+use super::clock;
+use super::root::{Root, relative};
+use super::stream::{self, Read};
+use crate::base::limits::{LOCK_POLL_MS, LOCK_WAIT_MS};
+use crate::base::path::Path;
+use crate::base::store::Store;
+
+/// One of these files, open to be written at its end.
+pub struct OwnFile(OwnedFd);
+
+impl OwnFile {
+    /// Opens a file at an absolute path to write, and makes it if it is not there.
+    pub fn to_append(root: &Root, path: &[u8]) -> Result<Self, Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE;
+        Self::with(root, relative(path), flags)
+    }
+
+    /// Opens a file in a directory to read and write, and takes its lock; `None` if there is none.
+    ///
+    /// The lock is held until this and all copies of the descriptor are closed, at the latest when
+    /// the process ends.
+    ///
+    /// # Errors
+    /// [`Errno::NOLCK`] if another process has the lock for long.
+    pub fn find(directory: &Root, name: &[u8]) -> Result<Option<Self>, Errno> {
+        let file = match Self::with(directory, name, OFlags::RDWR) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened?,
+        };
+        for _ in 0..LOCK_WAIT_MS / LOCK_POLL_MS {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // Whoever had the lock may have removed the file.
+                Ok(()) => return Ok((fstat(&file)?.st_nlink != 0).then_some(file)),
+                Err(Errno::AGAIN) => clock::sleep_ms(LOCK_POLL_MS),
+                Err(errno) => return Err(errno),
+            }
+        }
+        Err(Errno::NOLCK)
+    }
+
+    /// Makes a file in a directory, to read and write, and takes its lock. [`Errno::EXIST`] if there
+    /// is one.
+    pub fn make(directory: &Root, name: &[u8]) -> Result<Self, Errno> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let file = Self::with(directory, name, flags)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(file)
+    }
+
+    fn with(directory: &Root, name: &[u8], flags: OFlags) -> Result<Self, Errno> {
+        let name = Path::of(&[name]);
+        let name = name.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        let careful = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let flags = flags | careful | OFlags::APPEND;
+        let file = openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let stat = fstat(&file)?;
+        let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_mode & 0o022 == 0
+            && stat.st_uid == rustix::process::geteuid().as_raw()
+            && stat.st_nlink <= 1;
+        if is_ours {
+            Ok(Self(file))
+        } else {
+            Err(Errno::PERM)
+        }
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        fstat(&self.0).map_or(0, |stat| stat.st_size.unsigned_abs())
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes all of `bytes` at its end.
+    pub fn append(&self, bytes: &[u8]) -> Result<(), Errno> {
+        stream::write_all(&self.0, bytes)
+    }
+
+    /// Appends all of it to `room`, once. [`Errno::FBIG`] if it does not fit.
+    pub fn read(&self, room: &mut dyn Store) -> Result<(), Errno> {
+        let mut piece = [0; 4096];
+        while let Read::Bytes(count) = stream::read(&self.0, &mut piece)? {
+            room.append(&piece[..count]).map_err(|_| Errno::FBIG)?;
+        }
+        Ok(())
+    }
+
+    /// Cuts it to `len` bytes.
+    pub fn cut(&self, len: usize) -> Result<(), Errno> {
+        ftruncate(&self.0, len as u64)
+    }
+}
+
+impl AsFd for OwnFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Renames a file at an absolute path; one that has the new name is replaced.
+pub fn rename(root: &Root, path: &[u8], new: &[u8]) -> Result<(), Errno> {
+    let [path, new] = [path, new].map(|path| Path::of(&[relative(path)]));
+    let [path, new] = [&path, &new].map(|path| path.as_c_str().ok_or(Errno::NAMETOOLONG));
+    renameat(root, path?, root, new?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    const NAME: &[u8] = b"list";
+
+    fn directory(name: &str) -> (std::path::PathBuf, Root) {
+        let path = std::env::temp_dir().join(format!("gaunt-own-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        (path, root)
+    }
+
+    #[test]
+    fn a_list_is_written_at_its_end_and_cut() {
+        let (path, root) = directory("list");
+        assert!(OwnFile::find(&root, NAME).unwrap().is_none());
+        let made = OwnFile::make(&root, NAME).unwrap();
+        assert_eq!(OwnFile::make(&root, NAME).err(), Some(Errno::EXIST));
+        made.append(b"one").unwrap();
+        made.append(b"two").unwrap();
+        made.cut(4).unwrap();
+        assert_eq!(made.len(), 4);
+        drop(made);
+        let found = OwnFile::find(&root, NAME).unwrap().unwrap();
+        let mut room = heapless::Vec::<u8, 4>::new();
+        found.read(&mut room).unwrap();
+        assert_eq!(room, b"onet");
+        found.append(b"hree").unwrap();
+        assert_eq!(fs::read(path.join("list")).unwrap(), b"onethree");
+        root.remove_at(&[NAME]).unwrap();
+        assert!(OwnFile::find(&root, NAME).unwrap().is_none());
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn what_others_may_have_put_there_is_refused() {
+        let (path, root) = directory("refused");
+        let file = path.join("list");
+        let is_refused = || {
+            let found = OwnFile::find(&root, NAME).err();
+            let appended = OwnFile::to_append(&root, b"/list").err();
+            assert!(found.is_some() && appended.is_some());
+            fs::remove_file(&file).unwrap();
+        };
+        symlink("/etc/passwd", &file).unwrap();
+        is_refused();
+        fs::write(path.join("other"), "").unwrap();
+        fs::hard_link(path.join("other"), &file).unwrap();
+        is_refused();
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o620)).unwrap();
+        is_refused();
+        rustix::fs::mknodat(&root, c"list", FileType::Fifo, Mode::RUSR, 0).unwrap();
+        is_refused();
+        if rustix::process::geteuid().is_root() {
+            fs::write(&file, "").unwrap();
+            std::os::unix::fs::chown(&file, Some(1), None).unwrap();
+            is_refused();
+        }
+        let made = OwnFile::to_append(&root, b"/list").unwrap();
+        made.append(b"x").unwrap();
+        rename(&root, b"/list", b"/other").unwrap();
+        assert_eq!(fs::read(path.join("other")).unwrap(), b"x");
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_another_process_has_locked_is_waited_for() {
+        let (path, root) = directory("locked");
+        let made = OwnFile::make(&root, NAME).unwrap();
+        let waiter = std::thread::spawn(move || {
+            let found = OwnFile::find(&root, NAME);
+            (root, found)
+        });
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(!waiter.is_finished());
+        drop(made);
+        let (root, found) = waiter.join().unwrap();
+        assert!(found.unwrap().is_some());
+        // Removed by whoever had it.
+        let made = OwnFile::find(&root, NAME).unwrap().unwrap();
+        let waiter = std::thread::spawn(move || OwnFile::find(&root, NAME).unwrap().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        fs::remove_file(path.join("list")).unwrap();
+        drop(made);
+        assert!(waiter.join().unwrap());
+        fs::remove_dir_all(path).unwrap();
+    }
+}
