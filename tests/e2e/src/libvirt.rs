@@ -50,6 +50,16 @@ impl Libvirt {
     /// Starts the daemon and defines a domain with so much memory and these disks; `fill` puts them,
     /// [`KERNEL`] and [`INITRAMFS`] into the domain's directory.
     pub fn with(memory_mib: u32, disks: &[&str], fill: impl FnOnce(&Scratch)) -> Libvirt {
+        Libvirt::with_words(memory_mib, disks, "", fill)
+    }
+
+    /// The same, with words at the end of the kernel's command line.
+    pub fn with_words(
+        memory_mib: u32,
+        disks: &[&str],
+        words: &str,
+        fill: impl FnOnce(&Scratch),
+    ) -> Libvirt {
         let scratch = Scratch::new();
         for directory in ["run", "c/libvirt", "cache", "home"] {
             std::fs::create_dir_all(scratch.join(directory)).expect("a directory");
@@ -69,7 +79,7 @@ impl Libvirt {
         )
         .expect("a file");
         fill(&scratch);
-        let domain = domain(scratch.path(), memory_mib, disks);
+        let domain = domain(scratch.path(), memory_mib, disks, words);
         std::fs::write(scratch.join("domain.xml"), domain).expect("a file");
         scratch.give_away();
 
@@ -93,12 +103,29 @@ impl Libvirt {
 
     /// Starts the domain; gives its shell, and waits until libvirt sees the agent.
     pub fn boot(&self) -> GuestShell {
+        let shell = self.boot_until(|| {
+            let mut shell = GuestShell::connect(&self.scratch.join("shell"));
+            shell.wait_boot(wait::BOOT).then_some(shell)
+        });
+        let shell = shell.unwrap_or_else(|| self.fail("the guest serves no shell"));
+        self.wait_agent();
+        shell
+    }
+
+    /// Starts the domain, of which nothing but the agent can be seen, and waits until libvirt sees it.
+    pub fn boot_without_shell(&self) {
+        if self.boot_until(|| self.sees_agent()).is_none() {
+            self.fail("libvirt has no answer from the agent");
+        }
+    }
+
+    /// Starts the domain, and waits until it has come up. A kernel that stalled is started anew.
+    fn boot_until<T>(&self, come_up: impl Fn() -> Option<T>) -> Option<T> {
         for _ in 0..wait::BOOTS {
             self.ok(&["start", DOMAIN]);
-            let mut shell = GuestShell::connect(&self.scratch.join("shell"));
-            if shell.wait_boot(wait::BOOT) {
-                self.wait_agent();
-                return shell;
+            let up = come_up();
+            if up.is_some() {
+                return up;
             }
             let serial = std::fs::read_to_string(self.scratch.join("serial"));
             if !serial.is_ok_and(|said| said.contains(wait::STALLED)) {
@@ -107,19 +134,22 @@ impl Libvirt {
             eprintln!("the guest's kernel stalled at its start: once more");
             self.ok(&["destroy", DOMAIN]);
         }
-        self.fail("the guest serves no shell")
+        None
     }
 
     /// Waits until libvirt sees the agent and has an answer from it.
     pub fn wait_agent(&self) {
-        let ping = r#"{"execute":"guest-ping"}"#;
-        let answer = wait::until(wait::BOOT, || {
-            let output = self.virsh(&["qemu-agent-command", DOMAIN, ping]);
-            output.status.success().then_some(())
-        });
-        if answer.is_none() {
+        if self.sees_agent().is_none() {
             self.fail("libvirt has no answer from the agent");
         }
+    }
+
+    fn sees_agent(&self) -> Option<()> {
+        let ping = r#"{"execute":"guest-ping"}"#;
+        wait::until(wait::BOOT, || {
+            let output = self.virsh(&["qemu-agent-command", DOMAIN, ping]);
+            output.status.success().then_some(())
+        })
     }
 
     /// Runs `virsh`.
@@ -212,7 +242,7 @@ fn prepare(command: &mut Command, scratch: &Scratch) {
     }
 }
 
-fn domain(directory: &Path, memory_mib: u32, disks: &[&str]) -> String {
+fn domain(directory: &Path, memory_mib: u32, disks: &[&str], words: &str) -> String {
     let at = directory.display();
     let emulator = program("qemu-system-x86_64", "qemu-system-x86");
     let emulator = emulator.display();
@@ -234,7 +264,7 @@ fn domain(directory: &Path, memory_mib: u32, disks: &[&str]) -> String {
              <type arch='x86_64' machine='q35'>hvm</type>
              <kernel>{at}/{KERNEL}</kernel>
              <initrd>{at}/{INITRAMFS}</initrd>
-             <cmdline>console=ttyS0 quiet panic=-1 possible_cpus=4</cmdline>
+             <cmdline>console=ttyS0 quiet panic=-1 possible_cpus=4 {words}</cmdline>
            </os>
            <features><acpi/></features>
            <pm><suspend-to-mem enabled='yes'/><suspend-to-disk enabled='yes'/></pm>

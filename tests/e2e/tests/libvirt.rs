@@ -412,6 +412,14 @@ fn every_command_of_virsh_that_needs_an_agent() {
         wait::expect("the writer to be at it", wait::ANSWER, || {
             shell.test("test $(wc -l </data2/log) -ge 5")
         });
+        // Hooks around it: in order, and in reverse.
+        shell.run(
+            "d=/etc/qemu-ga/fsfreeze-hook.d; mkdir -p $d; for n in 10-first 50-db; do \
+             printf '#!/bin/sh\\necho ${0##*/} $1 >>/run/seen\\n' >$d/$n; chmod 755 $d/$n; done; \
+             kill $(cat /run/agent.pid); /usr/bin/gaunt -F </dev/null >>/run/agent.log 2>&1 & \
+             echo $! >/run/agent.pid",
+        );
+        libvirt.wait_agent();
         libvirt.ok(&[
             "snapshot-create-as",
             DOMAIN,
@@ -425,6 +433,14 @@ fn every_command_of_virsh_that_needs_an_agent() {
             blocks.contains("ext4.one") && blocks.contains("xfs.one"),
             "{blocks}"
         );
+        let seen = shell.run("cat /run/seen");
+        let expected = [
+            "10-first freeze",
+            "50-db freeze",
+            "50-db thaw",
+            "10-first thaw",
+        ];
+        assert!(seen.lines().eq(expected), "{seen}");
         // What the snapshot holds is at rest and needs no repair.
         let scratch = Scratch::new();
         raw_copy(&libvirt.file("ext4.qcow2"), &scratch.join("ext4"));
