@@ -9,14 +9,15 @@
 
 use crate::base::limits::PATH_BYTES;
 use crate::base::path::Path;
+use crate::base::texts::Phrase;
 use crate::parse::file_name;
 use crate::probe::hooks::Hooks;
 use crate::state::environment::Environment;
 use crate::state::hooks::{Failure, Session, Settings, Word};
-use crate::sys::Errno;
 use crate::sys::clock::NEVER_MS;
 use crate::sys::log;
 use crate::sys::root::Root;
+use crate::sys::{self, Errno};
 
 /// The name.
 const NAME: &[u8] = b"fsfreeze-hook";
@@ -34,7 +35,7 @@ pub(super) fn run(name: &[u8], mut words: impl Iterator<Item = &'static [u8]>) -
         (Some(b"freeze"), None) => Word::Freeze,
         (Some(b"thaw"), None) => Word::Thaw,
         _ => {
-            log::last_words(&[b"usage: ", name, b" freeze|thaw"]);
+            log::last_words(Phrase::HookUsage, &[name]);
             return USAGE;
         }
     };
@@ -47,7 +48,7 @@ pub(super) fn run(name: &[u8], mut words: impl Iterator<Item = &'static [u8]>) -
         Ok(run_all(&root, &hooks, word).is_ok())
     });
     if let Err(errno) = done {
-        log::last_failure(b"cannot find hooks", errno);
+        log::last_words(Phrase::CannotFindHooks, &[b": ", &sys::words(errno)]);
     }
     i32::from(done != Ok(true))
 }

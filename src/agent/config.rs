@@ -10,6 +10,7 @@
 
 use crate::base::limits::CONFIG_BYTES;
 use crate::base::store::Store;
+use crate::base::texts::Phrase;
 use crate::parse::config::may_restrict;
 use crate::sys::Errno;
 use crate::sys::args::{Strings, variable};
@@ -44,19 +45,13 @@ fn look_at(root: &Root, path: &[u8], log: &mut Log) -> Found {
     if path.is_empty() || path == b"/dev/null" {
         return Found::NoPolicy;
     }
-    let (found, what): (_, &[u8]) = match read(root, path) {
+    let (found, what) = match read(root, path) {
         Err(Errno::NOENT | Errno::NOTDIR) if path == PATH => return Found::NoPolicy,
-        Err(Errno::NOENT) => (Found::NoPolicy, b" does not exist"),
-        Ok(false) => (
-            Found::NoPolicy,
-            b" is not read: options are given on the command line",
-        ),
-        Ok(true) | Err(_) => (
-            Found::Policy,
-            b" is not read, and may restrict commands: use --block-rpcs and --allow-rpcs",
-        ),
+        Err(Errno::NOENT) => (Found::NoPolicy, Phrase::NoConfig),
+        Ok(false) => (Found::NoPolicy, Phrase::ConfigNotRead),
+        Ok(true) | Err(_) => (Found::Policy, Phrase::ConfigMayRestrict),
     };
-    log.line(Level::Error, &[b"configuration file ", path, what]);
+    log.say(Level::Error, what, &[path]);
     found
 }
 

@@ -20,6 +20,7 @@
 
 use crate::base::limits::DEVICE_WAIT_MS;
 use crate::base::path::Path;
+use crate::base::texts::Phrase;
 use crate::parse::fstab::{self, Entry, Flags};
 use crate::parse::{hostname, modules, words};
 use crate::probe::mounts::unescaped;
@@ -44,7 +45,7 @@ pub(super) fn set_up(root: &Root, log: &mut Log) {
     while let (Some(kind), Some(target)) = (names.next(), names.next()) {
         let data: &[u8] = if target == b"/run" { b"mode=0755" } else { b"" };
         let mounted = mount_at(root, &[kind, target, kind, data], mount::NO_SUID);
-        complain(log, b"cannot mount ", target, mounted);
+        complain(log, Phrase::CannotMount, target, mounted);
     }
     // With devtmpfs they are there.
     let _ = root.make_device(&[b"dev/console"], 5, 1);
@@ -57,7 +58,7 @@ pub(super) fn set_up(root: &Root, log: &mut Log) {
     mount_all(root, log);
 }
 
-fn complain(log: &mut Log, what: &[u8], name: &[u8], done: Result<(), Errno>) {
+fn complain(log: &mut Log, what: Phrase, name: &[u8], done: Result<(), Errno>) {
     if let Err(errno) = done {
         log.failure(Level::Error, what, name, errno);
     }
@@ -73,7 +74,7 @@ fn name_machine(root: &Root, log: &mut Log) {
             true => Err(Errno::INVAL),
             false => process::set_host_name(&name),
         };
-        complain(log, b"cannot use the name in ", b"/etc/hostname", named);
+        complain(log, Phrase::CannotUseName, b"/etc/hostname", named);
         false
     });
 }
@@ -162,7 +163,7 @@ fn mount_pass(root: &Root, log: &mut Log, done: &mut Done, last: bool) -> bool {
                 Err(Errno::NOENT | Errno::NXIO) if missing_is_fine => all = false,
                 mounted => {
                     *done |= bit;
-                    complain(log, b"cannot mount ", entry.target, mounted);
+                    complain(log, Phrase::CannotMount, entry.target, mounted);
                 }
             }
         }
@@ -206,7 +207,7 @@ fn load_modules(root: &Root, log: &mut Log) {
                 Ok(directory) => load(directory, name, parameters),
                 Err(errno) => Err(*errno),
             };
-            complain(log, b"cannot load module ", name, loaded);
+            complain(log, Phrase::CannotLoad, name, loaded);
         }
         true
     });

@@ -13,7 +13,7 @@ mod options;
 mod reading;
 mod serve;
 
-use crate::base::texts::{ADVICE, COMPLAINTS, HELP, LINES, line};
+use crate::base::texts::{HELP, LINES, Phrase, line};
 use crate::commands::{PREFIX, all, info::VERSION};
 use crate::sys::args::Start;
 use crate::sys::{fault, log, process, stdio, stream};
@@ -33,9 +33,9 @@ pub fn main(start: Start) -> i32 {
     if process::is_init() {
         options.read_as_init(words, start.environment);
     } else if let Err((stop, about)) = options.read(words) {
-        if stop < Stop::Help {
-            log::last_words(&[&line(COMPLAINTS + stop as usize), about]);
-            log::last_words(&[&line(ADVICE)]);
+        if let Stop::Wrong(what) = stop {
+            log::last_words(what, &[about]);
+            log::last_words(Phrase::SeeHelp, &[]);
         }
         return print(stop);
     }
@@ -48,7 +48,7 @@ fn print(what: Stop) -> i32 {
         Stop::Help => (HELP..LINES).all(|number| say(b"", &line(number))),
         Stop::Version => say(b"QEMU Guest Agent ", VERSION.as_bytes()),
         Stop::Commands => all().all(|row| say(PREFIX, row.name())),
-        _ => false,
+        Stop::Wrong(_) => false,
     };
     (!said).into()
 }

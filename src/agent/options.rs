@@ -21,7 +21,7 @@
 use crate::agent::channel::DEFAULT_PORT;
 use crate::base::limits::{COMPLAINTS_SAID, FREEZE_TIMEOUT_S, UNKNOWN_NAMES};
 use crate::base::text;
-use crate::base::texts::{self, line};
+use crate::base::texts::{Phrase, phrase};
 use crate::commands;
 use crate::parse::{self, cmdline};
 use crate::state::filter::{Filter, List};
@@ -53,46 +53,23 @@ pub(super) struct Options {
     /// Whether a list was empty, which PID 1 takes for one that was lost.
     has_empty_list: bool,
     /// What was not understood and yet must not end the agent, and the word.
-    complaints: heapless::Vec<(Stop, &'static [u8]), COMPLAINTS_SAID>,
+    complaints: heapless::Vec<(Phrase, &'static [u8]), COMPLAINTS_SAID>,
     /// Names in lists that no command has.
     unknown_names: heapless::Vec<&'static [u8], UNKNOWN_NAMES>,
     /// The last word that was read.
     about: &'static [u8],
 }
 
-/// Why there is nothing to serve: first what makes no sense, in the order of the lines in
-/// [`texts`](crate::base::texts), then what is to be printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+/// Why there is nothing to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// No such option.
-    Unknown,
-    /// A shortened option that could be several.
-    Ambiguous,
-    /// An option without the value it needs.
-    NoValue,
-    /// An option with a value it does not take.
-    Value,
-    /// Not a method.
-    Method,
-    /// Not a number of seconds.
-    Seconds,
-    /// A hook without a time limit could hold up a freeze, or the thaw, for ever.
-    NoLimit,
-    /// Not what is to be done about a hook that fails.
-    Failures,
-    /// The path of the main hook is not absolute.
-    HookPath,
-    /// The method needs a path.
-    NoPath,
-    /// A word of the kernel's command line that the kernel did not hand on.
-    Dropped,
-    /// A command's name that is the value of no option: a list with a blank in it.
-    Operand,
-    /// How to use it.
+    /// The command line makes no sense.
+    Wrong(Phrase),
+    /// How to use it is to be printed.
     Help,
-    /// The version.
+    /// The version is to be printed.
     Version,
-    /// The names of all commands.
+    /// The names of all commands are to be printed.
     Commands,
 }
 
@@ -113,24 +90,24 @@ enum Meaning {
     Version,
 }
 
-/// An option: its long name, its letter (0 if it has none), what it is for.
-struct Known(&'static [u8], u8, Meaning);
-
-/// All options. No long name is the beginning of another.
-static KNOWN: [Known; 13] = [
-    Known(b"block-rpcs", b'b', Meaning::Block),
-    Known(b"blacklist", 0, Meaning::Block),
-    Known(b"allow-rpcs", b'a', Meaning::Allow),
-    Known(b"method", b'm', Meaning::Method),
-    Known(b"path", b'p', Meaning::Path),
-    Known(b"statedir", b't', Meaning::StateDirectory),
-    Known(b"freeze-timeout", 0, Meaning::FreezeTimeout),
-    Known(b"fsfreeze-hook", b'F', Meaning::Hook),
-    Known(b"hook-timeout", 0, Meaning::HookTimeout),
-    Known(b"hook-failures", 0, Meaning::HookFailures),
-    Known(b"verbose", b'v', Meaning::Verbose),
-    Known(b"help", b'h', Meaning::Help),
-    Known(b"version", b'V', Meaning::Version),
+/// The long names of all options. None is the beginning of another.
+const NAMES: &[u8] = b"block-rpcs blacklist allow-rpcs method path statedir freeze-timeout \
+    fsfreeze-hook hook-timeout hook-failures verbose help version";
+/// Their letters (0 for none) and what they are for, in the same order.
+static OPTIONS: [(u8, Meaning); 13] = [
+    (b'b', Meaning::Block),
+    (0, Meaning::Block),
+    (b'a', Meaning::Allow),
+    (b'm', Meaning::Method),
+    (b'p', Meaning::Path),
+    (b't', Meaning::StateDirectory),
+    (0, Meaning::FreezeTimeout),
+    (b'F', Meaning::Hook),
+    (0, Meaning::HookTimeout),
+    (0, Meaning::HookFailures),
+    (b'v', Meaning::Verbose),
+    (b'h', Meaning::Help),
+    (b'V', Meaning::Version),
 ];
 
 /// Whether an option has a value.
@@ -180,8 +157,11 @@ impl Options {
         args: impl Iterator<Item = &'static [u8]>,
     ) -> Result<(), (Stop, &'static [u8])> {
         let mut args = args;
-        let read = self.read_on(&mut args).and_then(|()| self.check_path());
-        read.map_err(|stop| (stop, self.about))
+        self.read_on(&mut args).map_err(|stop| (stop, self.about))?;
+        match self.lacks_path() {
+            true => Err((Stop::Wrong(Phrase::NoPath), b"")),
+            false => Ok(()),
+        }
     }
 
     /// Reads the command line and the environment of PID 1.
@@ -196,12 +176,14 @@ impl Options {
         }
         // The kernel has taken its own `--` off: what stands behind another is meant as well.
         self.read_all(&mut args.filter(|arg| *arg != b"--"));
-        if let Err(stop) = self.check_path() {
-            self.complain(stop);
+        if self.lacks_path() {
+            self.method = Method::VirtioSerial;
+            self.about = b"";
+            self.complain(Phrase::NoPath);
         }
         if self.has_empty_list {
             self.about = b"--block-rpcs or --allow-rpcs";
-            self.complain(Stop::NoValue);
+            self.complain(Phrase::NoValue);
         }
     }
 
@@ -226,19 +208,17 @@ impl Options {
         });
         if lost {
             self.about = b"";
-            self.complain(Stop::Dropped);
+            self.complain(Phrase::OptionDropped);
         }
     }
 
     /// Writes into the log what was not understood.
     pub(super) fn report(&self, log: &mut Log) {
-        for (stop, about) in &self.complaints {
-            let what = line(texts::COMPLAINTS + *stop as usize);
-            let closed = b"; only commands that change nothing, and guest-shutdown, are allowed";
-            log.line(Level::Error, &[&what, about, closed]);
+        for (what, about) in &self.complaints {
+            log.say(Level::Error, Phrase::FailsClosed, &[&phrase(*what), about]);
         }
         for name in &self.unknown_names {
-            log.line(Level::Error, &[b"no command has this name: ", name]);
+            log.say(Level::Error, Phrase::NoSuchCommand, &[name]);
         }
     }
 
@@ -246,25 +226,20 @@ impl Options {
     fn read_all(&mut self, args: &mut dyn Iterator<Item = &'static [u8]>) {
         while let Err(stop) = self.read_on(args) {
             // Nobody reads what would be printed instead.
-            if stop < Stop::Help {
-                self.complain(stop);
+            if let Stop::Wrong(what) = stop {
+                self.complain(what);
             }
         }
     }
 
-    fn complain(&mut self, stop: Stop) {
+    fn complain(&mut self, what: Phrase) {
         self.filter.restrict(commands::FAIL_CLOSED);
         // What is said of the first is enough to find the others.
-        let _ = self.complaints.push((stop, self.about));
+        let _ = self.complaints.push((what, self.about));
     }
 
-    fn check_path(&mut self) -> Result<(), Stop> {
-        if self.method == Method::UnixListen && !self.has_path {
-            self.method = Method::VirtioSerial;
-            self.about = b"";
-            return Err(Stop::NoPath);
-        }
-        Ok(())
+    fn lacks_path(&self) -> bool {
+        self.method == Method::UnixListen && !self.has_path
     }
 
     /// Reads arguments until there is an error, which may be read on after.
@@ -276,7 +251,9 @@ impl Options {
                 b"--" => while args.next().is_some() {},
                 [b'-', b'-', long @ ..] => self.long(long, args)?,
                 [b'-', letters @ ..] => self.short(letters, args)?,
-                operand if operand.starts_with(commands::PREFIX) => return Err(Stop::Operand),
+                operand if operand.starts_with(commands::PREFIX) => {
+                    return Err(Stop::Wrong(Phrase::StrayCommand));
+                }
                 _ => {}
             }
         }
@@ -292,17 +269,17 @@ impl Options {
         let name = text::cut(&mut value, b'=');
         let given = (name.len() != long.len()).then_some(value);
         let mut meant = None;
-        for Known(long, _, meaning) in &KNOWN {
+        for (long, (_, meaning)) in parse::words(NAMES).zip(&OPTIONS) {
             if long.starts_with(name) {
                 if meant.is_some_and(|meant| meant != *meaning) {
-                    return Err(Stop::Ambiguous);
+                    return Err(Stop::Wrong(Phrase::AmbiguousOption));
                 }
                 meant = Some(*meaning);
             }
         }
-        let meant = meant.ok_or(Stop::Unknown)?;
+        let meant = meant.ok_or(Stop::Wrong(Phrase::UnknownOption))?;
         if given.is_some() && meant.takes() == Takes::Nothing {
-            return Err(Stop::Value);
+            return Err(Stop::Wrong(Phrase::TakesNoValue));
         }
         self.apply(meant, given, args)
     }
@@ -314,9 +291,9 @@ impl Options {
     ) -> Result<(), Stop> {
         while let Some((letter, rest)) = letters.split_first() {
             self.about = letters;
-            let mut known = KNOWN.iter();
-            let known = known.find(|Known(_, short, _)| short == letter && *short != 0);
-            let Known(_, _, meant) = known.ok_or(Stop::Unknown)?;
+            let mut known = OPTIONS.iter();
+            let known = known.find(|(short, _)| short == letter && *short != 0);
+            let (_, meant) = known.ok_or(Stop::Wrong(Phrase::UnknownOption))?;
             letters = rest;
             let mut given = None;
             if meant.takes() != Takes::Nothing {
@@ -338,7 +315,11 @@ impl Options {
     ) -> Result<(), Stop> {
         let mut value = given;
         if meant.takes() == Takes::Value {
-            value = Some(given.or_else(|| args.next()).ok_or(Stop::NoValue)?);
+            value = Some(
+                given
+                    .or_else(|| args.next())
+                    .ok_or(Stop::Wrong(Phrase::NoValue))?,
+            );
         }
         self.about = value.unwrap_or(self.about);
         let value = value.unwrap_or_default();
@@ -349,25 +330,27 @@ impl Options {
                 self.method = match parse::place(b"virtio-serial unix-listen", value) {
                     Some(0) => Method::VirtioSerial,
                     Some(_) => Method::UnixListen,
-                    None => return Err(Stop::Method),
+                    None => return Err(Stop::Wrong(Phrase::NotMethod)),
                 }
             }
             Meaning::Path => (self.path, self.has_path) = (value, true),
             Meaning::StateDirectory => self.state_directory = value,
             Meaning::FreezeTimeout => {
-                self.freeze_timeout_s = text::parse_u32(value).ok_or(Stop::Seconds)?;
+                self.freeze_timeout_s =
+                    text::parse_u32(value).ok_or(Stop::Wrong(Phrase::NotSeconds))?;
             }
             Meaning::Hook => self.hooks.main = main_hook(given.unwrap_or_default())?,
             Meaning::HookTimeout => {
-                let limit_s = text::parse_u32(value).ok_or(Stop::Seconds)?;
+                let limit_s = text::parse_u32(value).ok_or(Stop::Wrong(Phrase::NotSeconds))?;
                 if limit_s == 0 {
-                    return Err(Stop::NoLimit);
+                    return Err(Stop::Wrong(Phrase::NoTimeLimit));
                 }
                 self.hooks.timeout_s = limit_s;
             }
             Meaning::HookFailures => {
                 let place = parse::place(b"stop ignore", value);
-                self.hooks.ignore_failures = place.ok_or(Stop::Failures)? == 1;
+                self.hooks.ignore_failures =
+                    place.ok_or(Stop::Wrong(Phrase::NeitherStopNorIgnore))? == 1;
             }
             Meaning::Verbose => self.verbose = true,
             Meaning::Help => return Err(Stop::Help),
@@ -384,7 +367,7 @@ impl Options {
         }
         // An option in place of a list; no command has such a name.
         if value.starts_with(b"-") {
-            return Err(Stop::NoValue);
+            return Err(Stop::Wrong(Phrase::NoValue));
         }
         // An empty list is none. One without a name, such as `,`, allows nothing.
         match value {
@@ -414,7 +397,7 @@ fn main_hook(path: &'static [u8]) -> Result<Main, Stop> {
         b"" => Ok(Main::Default),
         b"/dev/null" => Ok(Main::None),
         [b'/', ..] => Ok(Main::At(path)),
-        _ => Err(Stop::HookPath),
+        _ => Err(Stop::Wrong(Phrase::NotAbsolute)),
     }
 }
 
@@ -507,37 +490,40 @@ mod tests {
 
     #[test]
     fn no_long_name_is_the_beginning_of_another() {
-        for Known(name, ..) in &KNOWN {
-            let alike = KNOWN
-                .iter()
-                .filter(|Known(other, ..)| other.starts_with(name));
+        assert_eq!(parse::words(NAMES).count(), OPTIONS.len());
+        for name in parse::words(NAMES) {
+            let alike = parse::words(NAMES).filter(|other| other.starts_with(name));
             assert_eq!(alike.count(), 1);
         }
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        use Stop::*;
+        use Phrase::*;
         for (args, what, about) in [
-            (&["-q"][..], Unknown, "q"),
-            (&["--frob"], Unknown, "--frob"),
-            (&["--config=x"], Unknown, "--config=x"),
-            (&["--ver"], Ambiguous, "--ver"),
+            (&["-q"][..], UnknownOption, "q"),
+            (&["--frob"], UnknownOption, "--frob"),
+            (&["--config=x"], UnknownOption, "--config=x"),
+            (&["--ver"], AmbiguousOption, "--ver"),
             (&["--path"], NoValue, "--path"),
             (&["-b"], NoValue, "b"),
             (&["-b", "-v"], NoValue, "-v"),
-            (&["-b", "guest-exec,", "guest-ping"], Operand, "guest-ping"),
-            (&["--help=x"], Value, "--help=x"),
-            (&["-m", "carrier-pigeon"], Method, "carrier-pigeon"),
-            (&["--freeze-timeout=soon"], Seconds, "soon"),
-            (&["--hook-timeout", "0"], NoLimit, "0"),
-            (&["--hook-timeout=-1"], Seconds, "-1"),
-            (&["--hook-failures=maybe"], Failures, "maybe"),
-            (&["-Fhook"], HookPath, "hook"),
-            (&["--fsfreeze-hook=./hook"], HookPath, "./hook"),
+            (
+                &["-b", "guest-exec,", "guest-ping"],
+                StrayCommand,
+                "guest-ping",
+            ),
+            (&["--help=x"], TakesNoValue, "--help=x"),
+            (&["-m", "carrier-pigeon"], NotMethod, "carrier-pigeon"),
+            (&["--freeze-timeout=soon"], NotSeconds, "soon"),
+            (&["--hook-timeout", "0"], NoTimeLimit, "0"),
+            (&["--hook-timeout=-1"], NotSeconds, "-1"),
+            (&["--hook-failures=maybe"], NeitherStopNorIgnore, "maybe"),
+            (&["-Fhook"], NotAbsolute, "hook"),
+            (&["--fsfreeze-hook=./hook"], NotAbsolute, "./hook"),
             (&["-m", "unix-listen"], NoPath, ""),
         ] {
-            assert_eq!(stop(args), (what, about.as_bytes()));
+            assert_eq!(stop(args), (Stop::Wrong(what), about.as_bytes()));
         }
     }
 
@@ -571,8 +557,9 @@ mod tests {
         assert!(read.verbose);
         assert_eq!(read.method, Method::VirtioSerial);
         assert_eq!(read.path, DEFAULT_PORT);
-        let complaints: Vec<_> = read.complaints.iter().map(|(stop, _)| *stop).collect();
-        assert_eq!(complaints, [Stop::Unknown, Stop::Seconds, Stop::NoPath]);
+        let complaints: Vec<_> = read.complaints.iter().map(|(what, _)| *what).collect();
+        use Phrase::{NoPath, NotSeconds, UnknownOption};
+        assert_eq!(complaints, [UnknownOption, NotSeconds, NoPath]);
         assert!(is_closed(&read) && allows(&read, "info"));
         // What was understood holds too, before the complaint and after it.
         assert!(!allows(&read, "ping") && !allows(&read, "get-osinfo"));

@@ -16,6 +16,7 @@ use super::reading;
 use crate::base::limits::{BURY_TURN_US, CLIENTS, JOBS, PROGRAMS as MOST_PROGRAMS};
 use crate::base::store::Nothing;
 use crate::base::text::Digits;
+use crate::base::texts::Phrase;
 use crate::commands::{self, Outcome, Own, REPLIED_ERROR};
 use crate::state::State;
 use crate::state::files::Files;
@@ -62,13 +63,13 @@ const STRANGERS_MS: u64 = 60_000;
 const REOPEN_MS: u64 = 200;
 
 /// Ends the agent, which cannot go on.
-fn give_up(what: &[u8], errno: Errno) -> ! {
-    log::last_failure(what, errno);
+fn give_up(what: Phrase, errno: Errno) -> ! {
+    log::last_words(what, &[b": ", &words(errno)]);
     process::end(1)
 }
 
-/// What there is if `result` is well; otherwise the end.
-fn essential<T>(what: &[u8], result: Result<T, Errno>) -> T {
+/// Returns the value, or logs the error and exits.
+fn essential<T>(what: Phrase, result: Result<T, Errno>) -> T {
     result.unwrap_or_else(|errno| give_up(what, errno))
 }
 
@@ -105,7 +106,7 @@ fn listener(poll: &Poll, path: &'static [u8]) -> Result<OwnedFd, Errno> {
 
 /// Serves until told to end.
 pub(super) fn run(mut options: Options, environment: Strings) -> ! {
-    let root = essential(b"cannot open /", Root::open(c"/"));
+    let root = essential(Phrase::CannotOpenRoot, Root::open(c"/"));
     let mut log = Log::new();
     if options.verbose {
         log.be_verbose();
@@ -130,10 +131,10 @@ pub(super) fn run(mut options: Options, environment: Strings) -> ! {
         }
         options.filter.restrict(commands::FAIL_CLOSED);
     }
-    let signals = essential(b"cannot read signals", Signals::new());
-    let poll = essential(b"cannot poll", Poll::new());
+    let signals = essential(Phrase::CannotReadSignals, Signals::new());
+    let poll = essential(Phrase::CannotPoll, Poll::new());
     let added = poll.add(&signals, SIGNALS, Interest::Read);
-    essential(b"cannot poll signals", added);
+    essential(Phrase::CannotPollSignals, added);
     let mut place = 0;
 
     let mut server = Server {
@@ -183,7 +184,7 @@ pub(super) fn run(mut options: Options, environment: Strings) -> ! {
                     Errno::NOTSOCK => b"a file that is not a socket is there",
                     _ => &why,
                 };
-                log::last_words(&[b"error opening channel '", server.path, b"': ", why]);
+                log::last_words(Phrase::CannotOpenChannel, &[server.path, b": ", why]);
                 if !is_init {
                     process::end(1);
                 }
@@ -210,7 +211,10 @@ impl Server {
             } else if left_ms != NEVER_MS {
                 left_ms = left_ms.saturating_sub(clock::boottime_ms());
             }
-            essential(b"cannot wait", self.context.poll.wait(&mut news, left_ms));
+            essential(
+                Phrase::CannotWait,
+                self.context.poll.wait(&mut news, left_ms),
+            );
             news.each().for_each(|ready| self.react(ready));
             if self.burying {
                 self.burying = self.bury();
@@ -296,7 +300,7 @@ impl Server {
         true
     }
 
-    fn complain(&mut self, level: Level, what: &[u8], errno: Errno) {
+    fn complain(&mut self, level: Level, what: Phrase, errno: Errno) {
         let log = &mut self.context.state.log;
         log.failure(level, what, b"", errno);
     }
@@ -321,7 +325,7 @@ impl Server {
                 // None waits, or it gave up before its turn, which is no failure of the channel.
                 Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return,
                 Err(errno) => {
-                    self.complain(Level::Error, b"cannot accept", errno);
+                    self.complain(Level::Error, Phrase::CannotAccept, errno);
                     // Not asked again at once, but for the next connection or when a client leaves.
                     return self.listen_for(Interest::Change);
                 }
@@ -335,8 +339,8 @@ impl Server {
         if now_ms >= self.strangers_ms {
             self.strangers_ms = now_ms.saturating_add(STRANGERS_MS);
             let uid = Digits::unsigned(uid.into());
-            let line: &[&[u8]] = &[b"a connection of uid ", uid.as_bytes(), b" was refused"];
-            self.context.state.log.line(Level::Error, line);
+            let log = &mut self.context.state.log;
+            log.say(Level::Error, Phrase::StrangerRefused, &[uid.as_bytes()]);
         }
     }
 
@@ -359,7 +363,7 @@ impl Server {
     fn take_in(&mut self, place: usize, fd: OwnedFd, kind: Kind) {
         let token = CLIENT + place as u64;
         if let Err(errno) = self.context.poll.add(&fd, token, Interest::Read) {
-            return self.complain(Level::Error, b"cannot poll a client", errno);
+            return self.complain(Level::Error, Phrase::CannotPollClient, errno);
         }
         if let Some(slot) = self.slots.get_mut(place) {
             slot.take_in(fd, kind);
@@ -391,7 +395,7 @@ impl Server {
         if self.listener.is_some() {
             return self.listen_for(Interest::Read);
         }
-        self.complain(Level::Notice, b"the port is gone", errno);
+        self.complain(Level::Notice, Phrase::PortGone, errno);
         // Not looked for at once: a device that opens and then fails would be tried for ever.
         self.look_again(REOPEN_MS);
     }
@@ -420,21 +424,20 @@ impl Server {
         match channel::open_port(&state.root, self.path) {
             Ok(port) => {
                 self.uevents = None;
-                state.log.line(Level::Detail, &[b"port open: ", self.path]);
+                state.log.say(Level::Detail, Phrase::PortOpen, &[self.path]);
                 self.take_in(0, port, Kind::Port);
             }
             Err(errno) if channel::says_missing(errno) && self.uevents.is_some() => {
                 if !is_missed {
-                    let line: &[&[u8]] = &[b"waiting for port ", self.path];
-                    state.log.line(Level::Notice, line);
+                    let waits = Phrase::WaitingForPort;
+                    state.log.say(Level::Notice, waits, &[self.path]);
                 }
             }
             Err(errno) => {
                 self.uevents = None;
                 if !complained {
-                    let line: &[&[u8]] =
-                        &[b"error opening channel '", self.path, b"': ", &words(errno)];
-                    state.log.line(Level::Error, line);
+                    let what = Phrase::CannotOpenChannel;
+                    state.log.failure(Level::Error, what, self.path, errno);
                 }
                 self.look_again(RETRY_MS);
             }

@@ -29,8 +29,8 @@ macro_rules! texts {
         /// How many lines there are before the error numbers.
         pub const ERRORS: usize = [$($called),*].len();
 
-        /// What is said when a command fails, in qemu-ga's words where it has any; an `@` stands for
-        /// what the error is about.
+        /// What a reply says when a command fails, in qemu-ga's words where it has any, and what the log
+        /// says; an `@` stands for what it is about.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum Phrase {
@@ -122,8 +122,7 @@ texts! {
         SmartCounters = "data-units-read  data-units-written  host-read-commands  host-write-commands  controller-busy-time  power-cycles  power-on-hours  unsafe-shutdowns  media-errors  number-of-error-log-entries";
     }
 /// The error numbers' lines come behind the names, counted from 0 as error numbers are; a number without
-/// a text has an empty line, and [`UNKNOWN`] is for those. Then come what is wrong with a command line, in the
-/// order of `agent::options::Stop`, what to do about it, and what `--help` prints.
+/// a text has an empty line, and [`UNKNOWN`] is for those. Then comes what `--help` prints.
 "\
 Success\n\
 Operation not permitted\n\
@@ -260,19 +259,6 @@ State not recoverable\n\
 Operation not possible due to RF-kill\n\
 Memory page has hardware error\n\
 unknown error\n\
-unknown option: \n\
-option could be several: \n\
-option needs a value: \n\
-option takes no value: \n\
-unsupported channel method/type: \n\
-not a number of seconds: \n\
-a hook needs a time limit: \n\
-neither stop nor ignore: \n\
-not an absolute path: \n\
-must specify a path for this channel\n\
-the kernel kept only the last of several options of one name\n\
-the name of a command that no option takes: \n\
-try 'gaunt --help' for more information\n\
 Usage: gaunt [-m <method> -p <path>] [<options>]\n\
 QEMU guest agent for guests that have nothing else in them.\n\
 \n\
@@ -389,17 +375,64 @@ QEMU guest agent for guests that have nothing else in them.\n\
         CannotWriteKeys = "failed to write to '@'";
         CannotSleep = "the requested suspend mode is not supported by the guest";
         SleepRefused = "suspend: cannot write to '/sys/power/state'";
+        UnknownOption = "unknown option: ";
+        AmbiguousOption = "option could be several: ";
+        NoValue = "option needs a value: ";
+        TakesNoValue = "option takes no value: ";
+        NotMethod = "unsupported channel method/type: ";
+        NotSeconds = "not a number of seconds: ";
+        NoTimeLimit = "a hook needs a time limit: ";
+        NeitherStopNorIgnore = "neither stop nor ignore: ";
+        NotAbsolute = "not an absolute path: ";
+        NoPath = "must specify a path for this channel";
+        OptionDropped = "the kernel kept only the last of several options of one name";
+        StrayCommand = "the name of a command that no option takes: ";
+        SeeHelp = "try 'gaunt --help' for more information";
+        Fault = "fault: signal @ at @";
+        Panicked = "fault: @:@";
+        StartsAnew = "starting anew, without open files and the results of programs";
+        LinesDropped = "@ log lines were dropped while frozen";
+        CannotOpenRoot = "cannot open /";
+        CannotReadSignals = "cannot read signals";
+        CannotPoll = "cannot poll";
+        CannotPollSignals = "cannot poll signals";
+        CannotPollClient = "cannot poll a client";
+        CannotWait = "cannot wait";
+        CannotAccept = "cannot accept";
+        CannotOpenChannel = "error opening channel '@'";
+        PortOpen = "port open: @";
+        PortGone = "the port is gone";
+        WaitingForPort = "waiting for port @";
+        StrangerRefused = "a connection of uid @ was refused";
+        NoSuchCommand = "no command has this name: @";
+        FailsClosed = "@@; only commands that change nothing, and guest-shutdown, are allowed";
+        NoConfig = "configuration file @ does not exist";
+        ConfigNotRead = "configuration file @ is not read: options are given on the command line";
+        ConfigMayRestrict = "configuration file @ is not read, and may restrict commands: use --block-rpcs and --allow-rpcs";
+        CannotMount = "cannot mount @";
+        CannotLoad = "cannot load module @";
+        CannotUseName = "cannot use the name in @";
+        RunsProgram = "exec: @";
+        ShuttingDown = "shutting down";
+        ToldInit = "init was told to shut down";
+        StrangeMark = "@ in the state directory is not the agent's: ignored";
+        WasFrozen = "an earlier run had left file systems frozen";
+        HadHooks = "an earlier run had left hooks without their thaw";
+        FrozenUnmarked = "the state directory has no mark of the freeze: it would not outlive the agent";
+        KernelThawedAll = "a mounted file system could not be reached to thaw it: the kernel was told to thaw all";
+        ThawMissed = "a mounted file system could not be reached to thaw it, and may still be frozen";
+        ThawedLate = "file systems that were left frozen have been thawed";
+        CannotWriteLog = "cannot write to @";
+        HookLine = "hooks: @";
+        HookUsage = "usage: @ freeze|thaw";
+        CannotFindHooks = "cannot find hooks";
     }
 }
 
 /// The last of the error numbers' lines, which no error has.
 pub const UNKNOWN: usize = ERRORS + 134;
-/// The first of the lines on what is wrong with a command line.
-pub const COMPLAINTS: usize = UNKNOWN + 1;
-/// The line on what to do about it.
-pub const ADVICE: usize = COMPLAINTS + 12;
 /// The first of the lines that `--help` prints.
-pub const HELP: usize = ADVICE + 1;
+pub const HELP: usize = UNKNOWN + 1;
 /// How many lines there are before the phrases.
 pub const LINES: usize = HELP + 24;
 
@@ -418,6 +451,19 @@ pub type Text = heapless::Vec<u8, LINE_BYTES>;
 #[inline(never)]
 pub fn phrase(phrase: Phrase) -> Text {
     line(LINES + phrase as usize)
+}
+
+/// Hands on a phrase piece by piece, each `@` in it being the next of these; those that are left come
+/// last.
+#[inline(never)]
+pub fn put_phrase(phrase: Phrase, about: &[&[u8]], put: &mut dyn FnMut(&[u8])) {
+    let text = line(LINES + phrase as usize);
+    let mut rest = &*text;
+    put(cut(&mut rest, b'@'));
+    for piece in about {
+        put(piece);
+        put(cut(&mut rest, b'@'));
+    }
 }
 
 /// The line of a name.
@@ -466,6 +512,5 @@ mod tests {
         }
         assert_eq!(line(UNKNOWN), b"unknown error");
         assert!(line(HELP).starts_with(b"Usage: "));
-        assert!(line(ADVICE).starts_with(b"try "));
     }
 }

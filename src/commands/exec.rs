@@ -67,7 +67,7 @@ pub(super) const EXEC: Slow = Slow {
 fn begin(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let path = args.string(const { place(EXEC_PARAMS, "path") });
     let path = path.unwrap_or_default().raw();
-    state.log.line(Level::Detail, &[b"exec: ", path]);
+    state.log.say(Level::Detail, Phrase::RunsProgram, &[path]);
     let prepared = prepare(state, args, reply);
     if prepared.is_err() {
         state.programs.settle(0, false);

@@ -283,8 +283,7 @@ fn end_freeze(state: &mut State, outcome: Outcome) {
     };
     state.freeze.note(event, &mut state.log);
     if outcome == Outcome::Replied(UNMARKED) {
-        let said = b"the state directory has no mark of the freeze: it would not outlive the agent";
-        state.log.line(Level::Error, &[said]);
+        state.log.say(Level::Error, Phrase::FrozenUnmarked, &[]);
     }
 }
 
@@ -368,22 +367,17 @@ fn end_thaw(state: &mut State, outcome: Outcome) {
         Outcome::Lost => Event::Lost,
     };
     state.freeze.note(event, &mut state.log);
-    let said: &[u8] = match outcome {
-        Outcome::Replied(KERNEL_TOLD) => {
-            b"a mounted file system could not be reached to thaw it: the kernel was told to thaw all"
-        }
-        Outcome::Replied(SOME_MISSED) => {
-            b"a mounted file system could not be reached to thaw it, and may still be frozen"
-        }
+    let what = match outcome {
+        Outcome::Replied(KERNEL_TOLD) => Phrase::KernelThawedAll,
+        Outcome::Replied(SOME_MISSED) => Phrase::ThawMissed,
         _ => return,
     };
-    state.log.line(Level::Error, &[said]);
+    state.log.say(Level::Error, what, &[]);
 }
 
 fn end_late_thaw(state: &mut State, outcome: Outcome) {
     end_thaw(state, outcome);
     if !state.freeze.is_frozen() {
-        let line: &[&[u8]] = &[b"file systems that were left frozen have been thawed"];
-        state.log.line(Level::Error, line);
+        state.log.say(Level::Error, Phrase::ThawedLate, &[]);
     }
 }

@@ -99,7 +99,7 @@ fn begin_as_told(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> R
     // The init that would be told in a container is the container's.
     check_right(reply)?;
     if init::way_down(&state.root, how).is_some_and(|way| tell(&state.root, way, how)) {
-        note(state, b"init was told to shut down");
+        note(state, Phrase::ToldInit);
         state.going_down = Some(how);
         state.down_ms = clock::in_ms(INIT_GRACE_MS);
         return Ok(());
@@ -129,7 +129,7 @@ fn begin_past_init(state: &mut State, how: Down, reply: &mut Reply<'_>) -> Resul
     state.down_ms = NEVER_MS;
     state.going_down = None;
     check_right(reply)?;
-    note(state, b"shutting down");
+    note(state, Phrase::ShuttingDown);
     state.going_down = Some(how);
     // A log in a file keeps its disk from becoming read-only.
     stdio::leave_files();
@@ -147,8 +147,8 @@ fn check_right(reply: &mut Reply<'_>) -> Result<(), Failed> {
 }
 
 #[inline(never)]
-fn note(state: &mut State, what: &[u8]) {
-    state.log.line(Level::Notice, &[what]);
+fn note(state: &mut State, what: Phrase) {
+    state.log.say(Level::Notice, what, &[]);
 }
 
 fn work(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {

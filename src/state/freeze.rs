@@ -25,6 +25,7 @@
 
 use crate::base::limits::{FREEZE_TIMEOUT_S, HOOK_MARGIN_MS};
 use crate::base::path::Path;
+use crate::base::texts::Phrase;
 use crate::state::hooks::Ledger;
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::log::{Level, Log};
@@ -131,11 +132,7 @@ impl Freeze {
         };
         let is_frozen = has_marker(&directory);
         if !is_frozen && directory.has_at(&[MARKER]) == Ok(true) {
-            let line: &[&[u8]] = &[
-                MARKER,
-                b" in the state directory is not the agent's: ignored",
-            ];
-            log.line(Level::Error, line);
+            log.say(Level::Error, Phrase::StrangeMark, &[MARKER]);
         }
         if !is_frozen && !Ledger::exists(&directory) {
             return false;
@@ -146,11 +143,11 @@ impl Freeze {
             self.deadline_ms = clock::boottime_ms();
         }
         // Written after the thaw: where it would be written now may be frozen.
-        let what: &[u8] = match is_frozen {
-            true => b"an earlier run had left file systems frozen",
-            false => b"an earlier run had left hooks without their thaw",
+        let what = match is_frozen {
+            true => Phrase::WasFrozen,
+            false => Phrase::HadHooks,
         };
-        log.line(Level::Error, &[what]);
+        log.say(Level::Error, what, &[]);
         true
     }
 

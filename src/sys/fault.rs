@@ -18,6 +18,7 @@ use static_assertions::const_assert_eq;
 use super::mem::Lent;
 use super::{log, process, raw, signal};
 use crate::base::text::Digits;
+use crate::base::texts::Phrase;
 
 /// Exit status after a fault, as s6 uses it: try again.
 pub const STATUS: u8 = 111;
@@ -110,16 +111,16 @@ extern "C" fn on_signal(signal: c_int, info: *const Info, _: *const c_void) -> !
             .unwrap_or(b'?');
     }
     let signal = Digits::signed(signal.into());
-    end(&[b"fault: signal ", signal.as_bytes(), b" at ", &hex])
+    end(Phrase::Fault, &[signal.as_bytes(), &hex])
 }
 
 /// The end after a panic, at this place of the source; its message is dropped.
 pub fn panicked(file: &str, line: u32) -> ! {
     let line = Digits::unsigned(line.into());
-    end(&[b"fault: ", file.as_bytes(), b":", line.as_bytes()])
+    end(Phrase::Panicked, &[file.as_bytes(), line.as_bytes()])
 }
 
-fn end(line: &[&[u8]]) -> ! {
-    log::last_words(line);
+fn end(what: Phrase, about: &[&[u8]]) -> ! {
+    log::last_words(what, about);
     process::end(STATUS.into())
 }

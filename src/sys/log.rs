@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Errno, words};
 use crate::base::text::Digits;
+use crate::base::texts::{Phrase, put_phrase};
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,22 +56,23 @@ impl Log {
         self.threshold = Level::Detail;
     }
 
-    /// Writes one line of these pieces, or holds it.
-    pub fn line(&mut self, level: Level, pieces: &[&[u8]]) {
+    /// Writes one line, or holds it: a phrase about these pieces.
+    #[inline(never)]
+    pub fn say(&mut self, level: Level, phrase: Phrase, about: &[&[u8]]) {
         if level > self.threshold {
             return;
         }
         let mut line = heapless::Vec::<u8, LINE>::new();
         let _ = line.extend_from_slice(b"gaunt: ");
-        for piece in pieces {
-            for byte in *piece {
+        put_phrase(phrase, about, &mut |piece| {
+            for byte in piece {
                 let byte = if byte.is_ascii_control() { b'?' } else { *byte };
                 // The last place is the line end's.
                 if line.len() < LINE - 1 {
                     let _ = line.push(byte);
                 }
             }
-        }
+        });
         let _ = line.push(b'\n');
         if !self.holding {
             put(&line);
@@ -79,10 +81,10 @@ impl Log {
         }
     }
 
-    /// Writes one line of what failed, a name, and the words for an error.
+    /// Writes one line of what failed, the name that it is about, and the words for an error.
     #[inline(never)]
-    pub fn failure(&mut self, level: Level, what: &[u8], name: &[u8], errno: Errno) {
-        self.line(level, &[what, name, b": ", &words(errno)]);
+    pub fn failure(&mut self, level: Level, what: Phrase, name: &[u8], errno: Errno) {
+        self.say(level, what, &[name, b": ", &words(errno)]);
     }
 
     /// Holds all lines from now on.
@@ -102,10 +104,7 @@ impl Log {
         self.held.clear();
         if self.dropped != 0 {
             let count = Digits::unsigned(self.dropped);
-            self.line(
-                Level::Error,
-                &[count.as_bytes(), b" log lines were dropped while frozen"],
-            );
+            self.say(Level::Error, Phrase::LinesDropped, &[count.as_bytes()]);
             self.dropped = 0;
         }
     }
@@ -134,16 +133,11 @@ fn put(text: &[u8]) {
 
 /// A line of a process that has no [`Log`]: not yet, or because it found a fault in itself. Lost
 /// while the log is held.
-pub fn last_words(pieces: &[&[u8]]) {
-    if !HOLDING.load(Ordering::Relaxed) {
-        Log::new().line(Level::Error, pieces);
-    }
-}
-
-/// As [`last_words`], of what failed and why.
 #[inline(never)]
-pub fn last_failure(what: &[u8], errno: Errno) {
-    last_words(&[what, b": ", &words(errno)]);
+pub fn last_words(phrase: Phrase, about: &[&[u8]]) {
+    if !HOLDING.load(Ordering::Relaxed) {
+        Log::new().say(Level::Error, phrase, about);
+    }
 }
 
 #[cfg(test)]
@@ -154,14 +148,14 @@ mod tests {
     fn lines_are_held_and_what_does_not_fit_is_counted() {
         let mut log = Log::new();
         log.hold();
-        log.line(Level::Detail, &[b"unseen"]);
+        log.say(Level::Detail, Phrase::PortGone, &[]);
         assert!(log.held.is_empty());
-        log.line(Level::Error, &[b"a\nb\x1b", b"c"]);
-        assert_eq!(&log.held[..], b"gaunt: a?b?c\n");
+        log.say(Level::Error, Phrase::PortOpen, &[b"a\nb\x1b", b"c"]);
+        assert_eq!(&log.held[..], b"gaunt: port open: a?b?c\n");
         for _ in 0..3 {
-            log.line(Level::Error, &[&[b'x'; 600]]);
+            log.say(Level::Error, Phrase::PortOpen, &[&[b'x'; 600]]);
         }
-        assert_eq!(log.held.len(), 13 + LINE);
+        assert_eq!(log.held.len(), 24 + LINE);
         assert_eq!(log.dropped, 2);
         log.release();
         assert!(log.held.is_empty() && log.dropped == 0);

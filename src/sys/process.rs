@@ -20,6 +20,7 @@ use crate::base::limits::{JOBS, OPEN_FILES, PROGRAMS, REQUEST_BYTES, RESTART_MS}
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::text::cut;
+use crate::base::texts::Phrase;
 
 use super::raw;
 
@@ -211,7 +212,7 @@ pub fn worker_ended(place: usize, pid: i32) {
 /// end of the guest: it starts anew. Runs in signal handlers too.
 pub fn end(status: i32) -> ! {
     if is_init() {
-        log::last_words(&[b"starting anew, without open files and the results of programs"]);
+        log::last_words(Phrase::StartsAnew, &[]);
         start_anew()
     }
     exit(status)

@@ -261,13 +261,8 @@ impl Failure<'_, '_> {
     /// A phrase, each `@` in it being the next of these pieces; those that are left come last.
     #[inline(never)]
     pub fn phrase(self, phrase: Phrase, pieces: &[&[u8]]) -> Self {
-        let text = texts::phrase(phrase);
-        let mut rest = &*text;
-        let mut failure = self.bytes(cut(&mut rest, b'@'));
-        for piece in pieces {
-            failure = failure.bytes(piece).bytes(cut(&mut rest, b'@'));
-        }
-        failure
+        texts::put_phrase(phrase, pieces, &mut |piece| self.0.escape(piece));
+        self
     }
 
     /// Colon, blank, and the C library's words for an error number.

@@ -13,6 +13,7 @@ use crate::base::civil::date_of;
 use crate::base::limits::HOOK_LOG_BYTES;
 use crate::base::path::Path;
 use crate::base::text::{Digits, hex_digit};
+use crate::base::texts::Phrase;
 use crate::sys::log::{Level, Log};
 use crate::sys::own_file::{self, OwnFile};
 use crate::sys::root::{Root, relative};
@@ -72,11 +73,11 @@ impl<'a> HookLog<'a> {
             let mut log = Log::new();
             if self.missing != path {
                 self.missing = path;
-                log.failure(Level::Error, b"cannot write to ", path, errno);
+                log.failure(Level::Error, Phrase::CannotWriteLog, path, errno);
             }
             if !self.echo {
                 let line = line.trim_ascii_end();
-                log.line(Level::Notice, &[b"hooks: ", line]);
+                log.say(Level::Notice, Phrase::HookLine, &[line]);
             }
         }
     }
