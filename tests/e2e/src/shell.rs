@@ -111,6 +111,16 @@ impl GuestShell {
         self.try_run(command, wait::ANSWER).status == 0
     }
 
+    /// Kills the image's agent and starts it with these arguments. A port has one reader at a time, so
+    /// the next run has to wait until the last one is gone.
+    pub fn restart_agent(&mut self, arguments: &str) {
+        self.run(&format!(
+            "p=$(cat /run/agent.pid 2>/dev/null || echo none); kill -KILL $p 2>/dev/null; \
+             while [ -e /proc/$p/exe ]; do sleep 0.1; done; \
+             /usr/bin/gaunt {arguments} </dev/null >>/run/agent.log 2>&1 & echo $! >/run/agent.pid"
+        ));
+    }
+
     /// Takes what comes before `marker`, and the marker; `None` when the limit passes first.
     fn receive_to(&mut self, marker: &str, limit: Duration) -> Option<String> {
         let end = Instant::now() + limit;

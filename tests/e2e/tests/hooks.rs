@@ -56,12 +56,7 @@ impl Tried {
 
     /// Kills the agent and starts it with these words.
     fn restart(&mut self, words: &str) {
-        // The port is free once the last run is gone.
-        self.shell().run(&format!(
-            "p=$(cat /run/agent.pid 2>/dev/null || echo none); kill -KILL $p 2>/dev/null; \
-             while [ -e /proc/$p/exe ]; do sleep 0.1; done; \
-             /usr/bin/gaunt {words} </dev/null >>/run/agent.log 2>&1 & echo $! >/run/agent.pid"
-        ));
+        self.shell().restart_agent(words);
         self.client.sync(wait::ANSWER).expect("in step");
     }
 

@@ -415,10 +415,9 @@ fn every_command_of_virsh_that_needs_an_agent() {
         // Hooks around it: in order, and in reverse.
         shell.run(
             "d=/etc/qemu-ga/fsfreeze-hook.d; mkdir -p $d; for n in 10-first 50-db; do \
-             printf '#!/bin/sh\\necho ${0##*/} $1 >>/run/seen\\n' >$d/$n; chmod 755 $d/$n; done; \
-             kill $(cat /run/agent.pid); /usr/bin/gaunt -F </dev/null >>/run/agent.log 2>&1 & \
-             echo $! >/run/agent.pid",
+             printf '#!/bin/sh\\necho ${0##*/} $1 >>/run/seen\\n' >$d/$n; chmod 755 $d/$n; done",
         );
+        shell.restart_agent("-F");
         libvirt.wait_agent();
         libvirt.ok(&[
             "snapshot-create-as",

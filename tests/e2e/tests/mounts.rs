@@ -146,10 +146,7 @@ fn begin(guest: &mut Guest, client: &mut Client) {
 
 /// Kills the agent and starts another.
 fn start_agent(guest: &mut Guest, client: &mut Client, arguments: &str) {
-    guest.shell().run(&format!(
-        "kill -KILL $(cat /run/agent.pid); sleep 0.3; \
-         /usr/bin/gaunt {arguments} </dev/null >/run/agent.log 2>&1 & echo $! >/run/agent.pid"
-    ));
+    guest.shell().restart_agent(arguments);
     // What is sent while nobody has the port open may be lost.
     let turn = Duration::from_secs(3);
     wait::until(wait::ANSWER, || client.sync(turn)).expect("in step");

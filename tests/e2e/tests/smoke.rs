@@ -301,12 +301,6 @@ fn throttle(guest: &mut Guest, bytes_per_s: u64) {
     guest.qmp("block_set_io_throttle", limits);
 }
 
-fn start_agent(guest: &mut Guest, arguments: &str) {
-    guest.shell().run(&format!(
-        "/usr/bin/gaunt {arguments} </dev/null >>/run/agent.log 2>&1 & echo $! >/run/agent.pid"
-    ));
-}
-
 /// Checks that the agent does not run at all for a while.
 fn quiet(guest: &mut Guest) -> String {
     // What has just happened may still be under way.
@@ -411,8 +405,7 @@ fn busybox_image() {
     });
     checks.run("killed while frozen, its next run knows and thaws", || {
         assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
-        guest.shell().run("kill -KILL $(cat /run/agent.pid)");
-        start_agent(&mut guest, "");
+        guest.shell().restart_agent("");
         client.sync(wait::ANSWER).expect("in step");
         assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
         let refusal = client
@@ -428,8 +421,7 @@ fn busybox_image() {
         "frozen, then thawed 2".into()
     });
     checks.run("a freeze that nobody thaws ends by itself", || {
-        guest.shell().run("kill -KILL $(cat /run/agent.pid)");
-        start_agent(&mut guest, "--freeze-timeout=4");
+        guest.shell().restart_agent("--freeze-timeout=4");
         client.sync(wait::ANSWER).expect("in step");
         assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
         let start = Instant::now();
@@ -443,8 +435,7 @@ fn busybox_image() {
         format!("{seconds:.1} s")
     });
     checks.run("a freeze given up is undone once it completes", || {
-        guest.shell().run("kill -KILL $(cat /run/agent.pid)");
-        start_agent(&mut guest, "--freeze-timeout=3");
+        guest.shell().restart_agent("--freeze-timeout=3");
         client.sync(wait::ANSWER).expect("in step");
         // A write that takes its time keeps the kernel from completing the freeze.
         guest
@@ -478,12 +469,10 @@ fn busybox_image() {
         refusal.desc
     });
     checks.run("its mark on a frozen disk, it starts all the same", || {
-        guest.shell().run("kill -KILL $(cat /run/agent.pid)");
-        start_agent(&mut guest, "-t /data");
+        guest.shell().restart_agent("-t /data");
         client.sync(wait::ANSWER).expect("in step");
         assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
-        guest.shell().run("kill -KILL $(cat /run/agent.pid)");
-        start_agent(&mut guest, "-t /data");
+        guest.shell().restart_agent("-t /data");
         client.sync(wait::ANSWER).expect("in step");
         assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
         assert_eq!(client.get("guest-fsfreeze-thaw"), 2);
@@ -498,8 +487,7 @@ fn busybox_image() {
         "in step".into()
     });
     checks.run("unplugged while frozen, it thaws when asked after", || {
-        guest.shell().run("kill -KILL $(cat /run/agent.pid)");
-        start_agent(&mut guest, "");
+        guest.shell().restart_agent("");
         client.sync(wait::ANSWER).expect("in step");
         assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
         guest.unplug_port();
