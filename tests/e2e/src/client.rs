@@ -47,12 +47,12 @@ impl Client {
 
     /// Sends bytes.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream
-            .set_write_timeout(Some(self.limit))
-            .expect("a time limit");
-        self.stream
-            .write_all(bytes.as_ref())
-            .expect("the agent takes our bytes");
+        self.try_send(bytes).expect("the agent takes our bytes");
+    }
+
+    fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.set_write_timeout(Some(self.limit))?;
+        self.stream.write_all(bytes.as_ref())
     }
 
     /// Receives a line, without its end; `None` when the limit passes or the agent is gone.
@@ -130,7 +130,8 @@ impl Client {
             .duration_since(std::time::UNIX_EPOCH)
             .expect("a clock after 1970")
             .as_micros() as i64;
-        self.send(request("guest-sync", &json!({ "id": id })));
+        self.try_send(request("guest-sync", &json!({ "id": id })))
+            .ok()?;
         let end = Instant::now() + limit;
         let mut skipped = 0;
         loop {

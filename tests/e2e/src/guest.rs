@@ -6,6 +6,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -262,41 +263,50 @@ impl Machine {
             command.arg("-no-reboot");
         }
         command.args(&self.devices);
-        let log = std::fs::File::create(at("qemu.log")).expect("a log file");
-        command.stdin(Stdio::null());
-        command
-            .stdout(log.try_clone().expect("a log file"))
-            .stderr(log);
-        for stale in ["qmp", "agent", "second", "shell", "serial"] {
-            let _ = std::fs::remove_file(at(stale));
-        }
-        let mut qemu = Process::spawn(&mut command);
-        let stream = wait::until(wait::ANSWER, || {
-            UnixStream::connect(at("qmp")).ok().or_else(|| {
-                let ended = qemu.ended()?;
-                let said = std::fs::read_to_string(at("qemu.log")).unwrap_or_default();
-                panic!("QEMU did not start ({ended}): {said}\n{command:?}");
-            })
-        });
-        let stream = stream.expect("QEMU opens its monitor");
-        let mut qmp = Qmp {
-            stream: BufReader::new(stream),
-            events: Vec::new(),
-        };
-        assert!(qmp.message(wait::ANSWER).is_some(), "QEMU greets");
-        qmp.execute("qmp_capabilities", json!({}));
-        let shell = GuestShell::connect(&at("shell"));
+        let (qemu, qmp, shell) = start(&mut command, &directory);
         Guest {
             qemu,
             qmp,
             shell,
+            command,
             directory,
             _scratch: scratch,
             reference: self.reference,
             reset_ends: self.reset_ends,
             heard: 0,
+            starts: 1,
         }
     }
+}
+
+/// Starts QEMU, and connects to its monitor and to the guest's shell.
+fn start(command: &mut Command, directory: &Path) -> (Process, Qmp, GuestShell) {
+    let at = |name: &str| directory.join(name);
+    let log = std::fs::File::create(at("qemu.log")).expect("a log file");
+    command.stdin(Stdio::null());
+    command
+        .stdout(log.try_clone().expect("a log file"))
+        .stderr(log);
+    for stale in ["qmp", "agent", "second", "shell", "serial"] {
+        let _ = std::fs::remove_file(at(stale));
+    }
+    let mut qemu = Process::spawn(command);
+    let stream = wait::until(wait::ANSWER, || {
+        UnixStream::connect(at("qmp")).ok().or_else(|| {
+            let ended = qemu.ended()?;
+            let said = std::fs::read_to_string(at("qemu.log")).unwrap_or_default();
+            panic!("QEMU did not start ({ended}): {said}\n{command:?}");
+        })
+    });
+    let stream = stream.expect("QEMU opens its monitor");
+    let mut qmp = Qmp {
+        stream: BufReader::new(stream),
+        events: Vec::new(),
+    };
+    assert!(qmp.message(wait::ANSWER).is_some(), "QEMU greets");
+    qmp.execute("qmp_capabilities", json!({}));
+    let shell = GuestShell::connect(&at("shell"));
+    (qemu, qmp, shell)
 }
 
 fn socket(id: &str, path: &Path) -> String {
@@ -312,12 +322,16 @@ pub struct Guest {
     qemu: Process,
     qmp: Qmp,
     shell: GuestShell,
+    /// What QEMU was started with.
+    command: Command,
     directory: PathBuf,
     _scratch: Option<Scratch>,
     reference: bool,
     reset_ends: bool,
     /// How much of the first serial port is of no account any more.
     heard: usize,
+    /// How often QEMU was started.
+    starts: usize,
 }
 
 /// How long a guest is waited for before it is looked at whether its kernel stalled.
@@ -336,18 +350,39 @@ impl Guest {
 
     /// Connects to the agent's port and gets in step with the agent, waiting for the boot if need be.
     pub fn client(&mut self) -> Client {
-        let mut client = Client::connect(&self.agent_socket());
-        if !self.comes_up(|_| client.sync(TURN).is_some()) {
+        let socket = self.agent_socket();
+        let mut client = Client::connect(&socket);
+        let mut starts = self.starts;
+        let in_step = self.comes_up(|guest| {
+            if starts != guest.starts {
+                starts = guest.starts;
+                client = Client::connect(&socket);
+            }
+            client.sync(TURN).is_some()
+        });
+        if !in_step {
             self.fail("the agent does not answer on its port");
         }
         client
     }
 
-    /// Waits, a turn at a time, until the guest `is_up`. A kernel that stalled is started anew.
+    /// Waits, a turn at a time, until the guest `is_up`. A kernel that stalled is started anew, as is a
+    /// QEMU that failed an assertion of its own: both happen to software emulation of several processors.
     fn comes_up(&mut self, mut is_up: impl FnMut(&mut Guest) -> bool) -> bool {
         let mut end = Instant::now() + wait::BOOT;
         let mut boots = 1;
-        while Instant::now() < end && self.qemu.ended().is_none() {
+        while Instant::now() < end {
+            if let Some(status) = self.qemu.ended() {
+                if boots == wait::BOOTS || status.signal() != Some(libc::SIGABRT) {
+                    return false;
+                }
+                eprintln!("QEMU failed an assertion of its own: once more");
+                (self.qemu, self.qmp, self.shell) = start(&mut self.command, &self.directory);
+                self.heard = 0;
+                self.starts += 1;
+                boots += 1;
+                end = Instant::now() + wait::BOOT;
+            }
             if is_up(self) {
                 self.heard = self.serial().len();
                 if boots > 1 && self.reset_ends {

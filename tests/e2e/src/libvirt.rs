@@ -119,7 +119,8 @@ impl Libvirt {
         }
     }
 
-    /// Starts the domain, and waits until it has come up. A kernel that stalled is started anew.
+    /// Starts the domain, and waits until it has come up. A kernel that stalled is started anew, as is a
+    /// QEMU that failed an assertion of its own.
     fn boot_until<T>(&self, come_up: impl Fn() -> Option<T>) -> Option<T> {
         for _ in 0..wait::BOOTS {
             self.ok(&["start", DOMAIN]);
@@ -128,11 +129,17 @@ impl Libvirt {
                 return up;
             }
             let serial = std::fs::read_to_string(self.scratch.join("serial"));
-            if !serial.is_ok_and(|said| said.contains(wait::STALLED)) {
+            if self
+                .ok(&["domstate", "--reason", DOMAIN])
+                .ends_with("(crashed)")
+            {
+                eprintln!("QEMU failed an assertion of its own: once more");
+            } else if serial.is_ok_and(|said| said.contains(wait::STALLED)) {
+                eprintln!("the guest's kernel stalled at its start: once more");
+                self.ok(&["destroy", DOMAIN]);
+            } else {
                 break;
             }
-            eprintln!("the guest's kernel stalled at its start: once more");
-            self.ok(&["destroy", DOMAIN]);
         }
         None
     }
