@@ -32,12 +32,15 @@ pub fn offsets(index: &[u8]) -> impl DoubleEndedIterator<Item = usize> {
     offsets.iter().map(|offset| number(*offset))
 }
 
-/// A sorted index from the first record on that does not come `before`.
+/// The part of a sorted index whose records compare as equal to what is looked for; `order` compares
+/// the record at an offset with that.
 #[inline(never)]
-pub fn from<'i>(index: &'i [u8], before: &mut dyn FnMut(usize) -> bool) -> &'i [u8] {
+pub fn alike<'i>(index: &'i [u8], order: &mut dyn FnMut(usize) -> Ordering) -> &'i [u8] {
     let (offsets, _) = index.as_chunks();
-    let start = offsets.partition_point(|offset| before(number(*offset)));
-    index.get(bytes_for(start)..).unwrap_or_default()
+    let start = offsets.partition_point(|offset| order(number(*offset)).is_lt());
+    let rest = offsets.get(start..).unwrap_or_default();
+    let len = rest.partition_point(|offset| order(number(*offset)).is_eq());
+    rest.get(..len).unwrap_or_default().as_flattened()
 }
 
 /// Leaves in an index the offsets that `keep` wants.
@@ -77,8 +80,9 @@ mod tests {
         });
         assert_eq!(offsets(&index).collect::<Vec<_>>(), [20, 7, 13, 0]);
         assert_eq!(offsets(&index).next_back(), Some(0));
-        let rest = from(&index, &mut |offset| word(offset) < word(13));
-        assert_eq!(offsets(rest).collect::<Vec<_>>(), [13, 0]);
+        let found = alike(&index, &mut |offset| word(offset).cmp(&word(7)));
+        assert_eq!(offsets(found).collect::<Vec<_>>(), [20, 7]);
+        assert!(alike(&index, &mut |offset| word(offset).cmp(&Some(b"b"))).is_empty());
         retain(&mut index, &mut |offset| offset % 2 == 0);
         assert_eq!(offsets(&index).collect::<Vec<_>>(), [20, 0]);
     }

@@ -196,7 +196,7 @@ fn freeze_file_systems(
     let _marker = state.freeze.lock_marker();
     let mut searches = Searches::new();
     let mut count = 0;
-    for fs in mounts.backward() {
+    for fs in mounts.file_systems() {
         let mut room = Path::new();
         let mount_point = fs.mount_point(&mut room);
         if !chosen.as_ref().is_none_or(|chosen| chosen.has(mount_point)) {

@@ -37,7 +37,7 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut devices = Devices::new(root);
     let mut searches = Searches::new();
     let mut list = reply.list();
-    for fs in mounts.backward() {
+    for fs in mounts.file_systems() {
         let mut object = list.object();
         describe(root, &mut devices, &fs, &mut searches, &mut object);
         object.end();

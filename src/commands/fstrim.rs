@@ -31,7 +31,7 @@ fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
     let mut searches = Searches::new();
     let mut object = reply.object();
     let mut list = object.list(Name::Paths);
-    for fs in mounts.backward() {
+    for fs in mounts.file_systems() {
         let mut path = list.object();
         path.text(Name::Path, fs.mount_point(&mut Path::new()));
         match trim(&state.root, &fs, &mut searches, minimum) {

@@ -33,9 +33,9 @@ use crate::base::store::Store;
 use crate::base::texts::Phrase;
 use crate::parse::mountinfo::Mount;
 use crate::parse::words;
-use crate::probe::ending::{self, Process, Spared, Table};
+use crate::probe::ending::{self, Process, Spared};
 use crate::probe::init::{self, Way};
-use crate::probe::mounts::unescaped;
+use crate::probe::mounts::{Mounts, unescaped};
 use crate::state::State;
 use crate::sys::clock::NEVER_MS;
 use crate::sys::handles::Handles;
@@ -323,7 +323,7 @@ const FORCE_BEGINS_MS: u32 = 100;
 /// nothing any more: each may have been in the way of another.
 fn close_disks(root: &Root, may_ask: MayAsk<'_>) {
     let mut unmounted = true;
-    while unmounted && let Ok(table) = Table::read(root) {
+    while unmounted && let Ok(table) = Mounts::read_some(root) {
         unmounted = false;
         for mount in table.backward().filter(ending::is_on_disk) {
             unmounted |= close_disk(root, &mount, may_ask);
@@ -341,7 +341,7 @@ fn close_disk(root: &Root, mount: &Mount<'_>, may_ask: MayAsk<'_>) -> bool {
     let Ok(place) = Place::find(root, relative(target.to_bytes()), may_ask) else {
         return false;
     };
-    let same_disk = place.device == (mount.major, mount.minor);
+    let same_disk = place.device == mount.device();
     let same_mount = place
         .mount
         .map_or(same_disk, |number| number == mount.number);
@@ -357,7 +357,7 @@ fn close_disk(root: &Root, mount: &Mount<'_>, may_ask: MayAsk<'_>) -> bool {
 
 /// Unmounts whatever may cover a disk.
 fn uncover_disks(root: &Root) {
-    if let Ok(table) = Table::read(root) {
+    if let Ok(table) = Mounts::read_some(root) {
         for mount in table.backward().filter(ending::may_cover) {
             if let Some(target) = unescaped(mount.mount_point).as_c_str() {
                 let _ = mount::unmount(target);

@@ -31,6 +31,13 @@ pub struct Mount<'a> {
     pub is_writable: bool,
 }
 
+impl Mount<'_> {
+    /// Major and minor number of its device.
+    pub fn device(&self) -> (u32, u32) {
+        (self.major, self.minor)
+    }
+}
+
 /// The mount that `line` (without line feed) tells of.
 pub fn parse(line: &[u8]) -> Option<Mount<'_>> {
     let mut rest = line;

@@ -6,7 +6,7 @@
 //! have such a process. Only cmdline of root's processes is read, and with a time limit
 //! (`sys::asking`).
 
-use crate::base::limits::{ANCESTORS, MOUNT_LIST_BYTES, PROCESS_LIST_BYTES};
+use crate::base::limits::{ANCESTORS, PROCESS_LIST_BYTES};
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::text::{Digits, parse_u32};
@@ -132,31 +132,6 @@ impl Spared {
     }
 }
 
-/// The mount table of a moment.
-pub struct Table {
-    text: Buffer,
-}
-
-impl Table {
-    /// That of this process.
-    ///
-    /// # Errors
-    /// What reading it came to. One that is beyond all measure is cut short.
-    pub fn read(root: &Root) -> Result<Self, Errno> {
-        let mut text = Buffer::growing(MOUNT_LIST_BYTES);
-        match text.read(&root.file_at(&[b"proc/self/mountinfo"])?) {
-            Ok(()) | Err(Errno::FBIG) => Ok(Self { text }),
-            Err(errno) => Err(errno),
-        }
-    }
-
-    /// Its mounts, the last mounted first.
-    pub fn backward(&self) -> impl Iterator<Item = Mount<'_>> {
-        let lines = self.text.bytes().rsplit(|byte| *byte == b'\n');
-        lines.filter_map(mountinfo::parse)
-    }
-}
-
 /// File systems that lie on disks, or on one that does, and have a device number of their own.
 const ON_DISKS: &[u8] = b"btrfs bcachefs zfs ubifs overlay";
 
@@ -196,6 +171,7 @@ pub fn any_writable(root: &Root, chosen: fn(&Mount<'_>) -> bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::mounts::Mounts;
     use std::ffi::CString;
     use std::path::PathBuf;
 
@@ -278,7 +254,6 @@ mod tests {
         let (path, root) = machine("nothing");
         std::fs::remove_dir_all(path.join("proc")).unwrap();
         assert!(Spared::find(&root).is_err());
-        assert!(Table::read(&root).is_err());
         std::fs::remove_dir_all(path).unwrap();
     }
 
@@ -297,7 +272,7 @@ mod tests {
                      29 26 0:43 / /far/a\\040b rw - tmpfs none rw\n\
                      30 21 0:44 / /home rw - fuse.sshfs none rw\n";
         std::fs::write(path.join("proc/self/mountinfo"), table).unwrap();
-        let table = Table::read(&root).unwrap();
+        let table = Mounts::read(&root).unwrap();
         let numbers = |chosen: fn(&Mount<'_>) -> bool| -> Vec<u64> {
             let mounts = table.backward().filter(chosen);
             mounts.map(|mount| mount.number).collect()

@@ -18,13 +18,15 @@
 //!
 //! [reached]: FileSystem::reach
 
+use core::cmp::Ordering;
+
 use crate::base::index;
 use crate::base::limits::{
     MOUNT_LIST_BYTES, MOUNT_SEARCHES, PATH_TRIES, REACHED_DEVICES, SAME_PATHS, SEARCH_TRIES,
 };
 use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::base::text::cut;
+use crate::base::text::{compare, cut};
 use crate::parse::mountinfo::{self, Mount, unescape};
 use crate::parse::words;
 use crate::sys::mem::Buffer;
@@ -73,24 +75,10 @@ impl Default for Searches {
 pub struct Mounts {
     /// The table as the kernel wrote it.
     table: Buffer,
-    /// A [`Row`] a mount on a disk, in the order of the table.
-    rows: Buffer,
-    /// An index of the rows, sorted: mounts of the same device stand together, the first one first.
+    /// An index of its lines.
+    lines: Buffer,
+    /// The same, sorted by device: mounts of a file system stand together, the first one first.
     by_device: Buffer,
-}
-
-/// A mount: major and minor number, where its line begins in the table, and 1 if it is the first of
-/// its device. Each number has its highest byte first, so that rows compare as their numbers do.
-type Row = [[u8; 4]; 4];
-const ROW_BYTES: usize = size_of::<Row>();
-
-fn row_at(rows: &[u8], offset: usize) -> Option<[u32; 4]> {
-    let (row, _) = rows.get(offset..)?.split_first_chunk::<ROW_BYTES>()?;
-    let (words, _) = row.as_chunks();
-    let &[major, minor, start, first] = words else {
-        return None;
-    };
-    Some([major, minor, start, first].map(u32::from_be_bytes))
 }
 
 impl Mounts {
@@ -99,72 +87,86 @@ impl Mounts {
     /// # Errors
     /// What reading the mount table came to; [`Errno::FBIG`] if it is beyond all measure.
     pub fn read(root: &Root) -> Result<Self, Errno> {
-        let [mut table, mut rows, mut by_device] =
+        let mounts = Self::read_some(root)?;
+        for list in [&mounts.table, &mounts.lines, &mounts.by_device] {
+            list.whole()?;
+        }
+        Ok(mounts)
+    }
+
+    /// As [`Mounts::read`], but a table that is beyond all measure is cut short.
+    ///
+    /// # Errors
+    /// What reading the mount table came to.
+    pub fn read_some(root: &Root) -> Result<Self, Errno> {
+        let [mut table, mut lines, mut by_device] =
             [(); 3].map(|()| Buffer::growing(MOUNT_LIST_BYTES));
-        table.read(&root.file_at(TABLE)?)?;
-        let mut rest = table.bytes();
+        match table.read(&root.file_at(TABLE)?) {
+            Ok(()) | Err(Errno::FBIG) => {}
+            Err(errno) => return Err(errno),
+        }
+        let text = table.bytes();
+        let mut rest = text;
         while !rest.is_empty() {
-            let start = (table.len() - rest.len()) as u32;
-            if let Some(mount) = mountinfo::parse(cut(&mut rest, b'\n'))
-                && is_on_disk(&mount)
-            {
-                let row: Row = [mount.major, mount.minor, start, 0].map(u32::to_be_bytes);
-                let _ = index::push(&mut by_device, rows.len());
-                let _ = rows.append(row.as_flattened());
-            }
+            let _ = index::push(&mut lines, text.len() - rest.len());
+            cut(&mut rest, b'\n');
         }
-        by_device.whole().and(rows.whole())?;
-        let unsorted = rows.bytes();
+        let _ = by_device.append(lines.bytes());
         index::sort(by_device.bytes_mut(), &mut |one, other| {
-            row_at(unsorted, one).cmp(&row_at(unsorted, other))
+            same_device(text, one, other).then(one.cmp(&other))
         });
-        let mut before = None;
-        for offset in index::offsets(by_device.bytes()) {
-            let device = row_at(rows.bytes(), offset).map(|[major, minor, ..]| (major, minor));
-            if device != before {
-                before = device;
-                rows.bytes_mut()[offset + ROW_BYTES - 1] = 1;
-            }
-        }
         Ok(Self {
             table,
-            rows,
+            lines,
             by_device,
         })
     }
 
+    /// All mounts, the last mounted first.
+    pub fn backward(&self) -> impl Iterator<Item = Mount<'_>> {
+        let table = self.table.bytes();
+        let lines = index::offsets(self.lines.bytes()).rev();
+        lines.filter_map(|line| mount_at(table, line))
+    }
+
     /// The file systems, the last mounted first: what is mounted on, or lies on, another comes before
     /// it.
-    pub fn backward(&self) -> impl Iterator<Item = FileSystem<'_>> {
-        let [table, rows, by_device] = [&self.table, &self.rows, &self.by_device].map(Store::bytes);
-        let offsets = (0..rows.len()).step_by(ROW_BYTES).rev();
-        offsets.filter_map(move |offset| {
-            let row @ [_, _, start, 1] = row_at(rows, offset)? else {
-                return None;
-            };
-            // The index has it first of its device.
-            let before = &mut |other| row_at(rows, other) < Some(row);
-            Some(FileSystem {
+    pub fn file_systems(&self) -> impl Iterator<Item = FileSystem<'_>> {
+        let [table, lines, by_device] =
+            [&self.table, &self.lines, &self.by_device].map(Store::bytes);
+        index::offsets(lines).rev().filter_map(move |line| {
+            let first = mount_at(table, line).filter(is_on_disk)?;
+            let mounts = index::alike(by_device, &mut |other| same_device(table, other, line));
+            (index::offsets(mounts).next() == Some(line)).then_some(FileSystem {
                 table,
-                first: mount_at(table, start)?,
-                rows,
-                mounts: index::from(by_device, before),
+                first,
+                mounts,
             })
         })
     }
 }
 
+/// The order of two lines of the table by device.
+fn same_device(table: &[u8], one: usize, other: usize) -> Ordering {
+    let [one, other] = [one, other].map(|line| {
+        let mut rest = table.get(line..).unwrap_or_default();
+        cut(&mut rest, b' ');
+        cut(&mut rest, b' ');
+        rest
+    });
+    compare(one, other, b' ')
+}
+
 /// The mount whose line begins there.
-fn mount_at(table: &[u8], start: u32) -> Option<Mount<'_>> {
-    mountinfo::parse(cut(&mut table.get(start as usize..)?, b'\n'))
+fn mount_at(table: &[u8], line: usize) -> Option<Mount<'_>> {
+    mountinfo::parse(cut(&mut table.get(line..)?, b'\n'))
 }
 
 /// A mounted file system.
 pub struct FileSystem<'a> {
     table: &'a [u8],
     first: Mount<'a>,
-    rows: &'a [u8],
-    /// The rest of the index, which begins with this file system's mounts.
+    /// An index of its mounts.
     mounts: &'a [u8],
 }
 
@@ -186,7 +188,7 @@ impl<'a> FileSystem<'a> {
     /// The block device it lies on. That of btrfs is the one it was mounted from, if there is such a
     /// device here.
     pub fn device(&self, root: &Root) -> Device {
-        let device = (self.first.major, self.first.minor);
+        let device = self.first.device();
         if device.0 != 0 {
             return device;
         }
@@ -219,17 +221,16 @@ impl<'a> FileSystem<'a> {
         searches: &mut Searches,
         enter: Enter<'_>,
     ) -> Result<(), Miss> {
-        let device = (self.first.major, self.first.minor);
-        let rows = index::offsets(self.mounts).map_while(|offset| row_at(self.rows, offset));
-        let own = rows.take_while(|[major, minor, ..]| (*major, *minor) == device);
         let mut missed = None;
-        for mount in own.filter_map(|[_, _, start, _]| mount_at(self.table, start)) {
-            match try_to_enter(root, &mount, enter) {
-                Ok(()) => return Ok(()),
-                Err(miss) => missed = missed.or(Some(miss)),
+        for line in index::offsets(self.mounts) {
+            if let Some(mount) = mount_at(self.table, line) {
+                match try_to_enter(root, &mount, enter) {
+                    Ok(()) => return Ok(()),
+                    Err(miss) => missed = missed.or(Some(miss)),
+                }
             }
         }
-        match search(root, device, searches, enter) {
+        match search(root, self.first.device(), searches, enter) {
             true => Ok(()),
             false => Err(missed.unwrap_or(Miss::Elsewhere)),
         }
@@ -245,35 +246,30 @@ pub type Enter<'a> = &'a mut dyn FnMut(&Place) -> Result<(), Errno>;
 /// # Errors
 /// What reading the mount table came to.
 pub fn reach_all(root: &Root, searches: &mut Searches, enter: Enter<'_>) -> Result<u32, Errno> {
-    let mut reached = heapless::HistoryBuf::<Device, REACHED_DEVICES>::new();
-    let mut all = true;
-    all &= every(root, &mut |mount| {
-        let device = (mount.major, mount.minor);
-        if !reached.as_slice().contains(&device) {
-            match try_to_enter(root, &mount, enter) {
-                Ok(()) => reached.write(device),
-                Err(_) => all = false,
-            }
-        }
-        true
-    })?;
-    if all {
-        return Ok(0);
-    }
+    let mut done = heapless::HistoryBuf::<Device, REACHED_DEVICES>::new();
     let mut missed = 0;
-    let whole = every(root, &mut |mount| {
-        let device = (mount.major, mount.minor);
-        if !reached.as_slice().contains(&device) {
-            // It may have been reached and forgotten, and another mount may come after this one.
-            let done = try_to_enter(root, &mount, enter).is_ok();
-            if !done && !search(root, device, searches, enter) {
-                missed += 1;
+    // A mount that leads elsewhere is searched for only if no other mount leads to its file system.
+    for searching in [false, true] {
+        missed = 0;
+        let whole = every(root, &mut |mount| {
+            let device = mount.device();
+            if !done.as_slice().contains(&device) {
+                // When searching, it may have been reached before, and forgotten.
+                let reached = try_to_enter(root, &mount, enter).is_ok()
+                    || searching && search(root, device, searches, enter);
+                missed += u32::from(!reached);
+                if reached || searching {
+                    done.write(device);
+                }
             }
-            reached.write(device);
+            true
+        })?;
+        missed += u32::from(!whole);
+        if missed == 0 {
+            break;
         }
-        true
-    })?;
-    Ok(missed + u32::from(!whole))
+    }
+    Ok(missed)
 }
 
 /// Looks for a file system in the mount table of this moment, again and again, and enters it. Gives
@@ -288,7 +284,7 @@ fn search(root: &Root, device: Device, searches: &mut Searches, enter: Enter<'_>
     while tries != 0 && times < SAME_PATHS {
         let (mut entered, mut seen) = (false, None);
         let whole = every(root, &mut |mount| {
-            if (mount.major, mount.minor) == device {
+            if mount.device() == device {
                 seen = Some(mount.mount_point.iter().fold(seen.unwrap_or(0), hash));
                 entered = try_to_enter(root, &mount, enter).is_ok();
                 for _ in 0..PATH_TRIES.min(tries) {
@@ -366,7 +362,7 @@ fn enter_found(
         Errno::AGAIN => Miss::Elsewhere,
         errno => Miss::Errno(errno),
     })?;
-    let same_device = place.device == (mount.major, mount.minor);
+    let same_device = place.device == mount.device();
     let same_mount = place.mount == Some(mount.number);
     let is_proven = match is_btrfs(mount) {
         true => same_mount && place.is_on_btrfs(),
@@ -442,7 +438,7 @@ mod tests {
             let mut room = Path::new();
             String::from_utf8(fs.mount_point(&mut room).to_vec()).unwrap()
         };
-        mounts.backward().map(text).collect()
+        mounts.file_systems().map(text).collect()
     }
 
     /// The directory or file by which each file system was reached, or why it was not.
@@ -453,7 +449,7 @@ mod tests {
             let opened = fs.open(root, &mut searches)?;
             Ok(opened.map(|opened| inode(&opened)))
         };
-        mounts.backward().map(reach).collect()
+        mounts.file_systems().map(reach).collect()
     }
 
     #[test]
@@ -471,10 +467,10 @@ mod tests {
         );
         let mounts = Mounts::read(&tree.root).unwrap();
         assert_eq!(mount_points(&mounts), ["/pool/s", "/with blank", "/"]);
-        let kinds: Vec<&[u8]> = mounts.backward().map(|fs| fs.kind()).collect();
+        let kinds: Vec<&[u8]> = mounts.file_systems().map(|fs| fs.kind()).collect();
         assert_eq!(kinds, [&b"btrfs"[..], b"xfs", b"ext4"]);
         let device = |fs: FileSystem<'_>| fs.device(&tree.root);
-        let devices: Vec<Device> = mounts.backward().map(device).collect();
+        let devices: Vec<Device> = mounts.file_systems().map(device).collect();
         assert_eq!(devices, [(0, 40), (254, 16), (254, 1)]);
     }
 
@@ -562,7 +558,7 @@ mod tests {
         let table = "@N 1 @D / /a rw - ext4 /dev/x rw\n@N 1 @D / /b rw - ext4 /dev/x rw\n";
         set_table(&tree, table);
         let mounts = Mounts::read(&tree.root).unwrap();
-        let fs = mounts.backward().next().unwrap();
+        let fs = mounts.file_systems().next().unwrap();
         let mut tries = 0;
         let second = &mut |_: &Place| {
             tries += 1;
@@ -579,7 +575,7 @@ mod tests {
         let stale = "@N 1 @D / /none rw - ext4 /dev/x rw\n";
         set_table(&tree, stale);
         let mounts = Mounts::read(&tree.root).unwrap();
-        let fs = mounts.backward().next().unwrap();
+        let fs = mounts.file_systems().next().unwrap();
         set_table(&tree, table);
         let opened = fs.open(&tree.root, &mut Searches::new());
         assert!(opened.unwrap().is_some());
@@ -661,7 +657,7 @@ mod tests {
             let once = || {
                 let start = run_ns();
                 let mounts = Mounts::read(&tree.root).unwrap();
-                assert_eq!(mounts.backward().count(), count as usize);
+                assert_eq!(mounts.file_systems().count(), count as usize);
                 run_ns() - start
             };
             (0..3).map(|_| once()).min().unwrap()

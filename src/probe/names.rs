@@ -3,8 +3,6 @@
 //! A kernel lists a directory in whatever order it likes. Where a list promises one, its names come
 //! from here.
 
-use core::cmp::Ordering;
-
 use crate::base::index;
 use crate::base::limits::DIRECTORY_BYTES;
 use crate::base::path::Path;
@@ -69,11 +67,7 @@ impl Names {
     #[inline(never)]
     pub fn has(&self, name: &[u8]) -> bool {
         let (names, offsets) = self.bytes.bytes().split_at(self.index);
-        let rest = index::from(offsets, &mut |offset| {
-            compare(&names[offset..], name, 0) == Ordering::Less
-        });
-        let found = index::offsets(rest).next();
-        found.is_some_and(|offset| name_at(names, offset) == name)
+        !index::alike(offsets, &mut |offset| compare(&names[offset..], name, 0)).is_empty()
     }
 }
 

@@ -138,11 +138,8 @@ impl Network {
     pub fn addresses(&self, interface: &Interface<'_>) -> impl Iterator<Item = Address<'_>> {
         let number = interface.index.to_be_bytes();
         let [records, _, index] = self.parts();
-        let first = [number[0], number[1], number[2], number[3], 0];
-        let index = index::from(index, &mut |offset| key(records, offset) < first);
-        index::offsets(index)
-            .take_while(move |offset| key(records, *offset).starts_with(&number))
-            .filter_map(|offset| address_at(records, offset))
+        let own = index::alike(index, &mut |offset| key(records, offset)[..4].cmp(&number));
+        index::offsets(own).filter_map(|offset| address_at(records, offset))
     }
 }
 
