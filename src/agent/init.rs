@@ -27,10 +27,10 @@ use crate::probe::mounts::unescaped;
 use crate::sys::log::{Level, Log};
 use crate::sys::mount;
 use crate::sys::netlink::Uevents;
-use crate::sys::poll::{Interest, News, Poll};
+use crate::sys::poll::{self, Interest};
 use crate::sys::process::{self, Fork};
 use crate::sys::root::{Root, relative};
-use crate::sys::{Errno, clock, link, power, stdio};
+use crate::sys::{AsFd, Errno, clock, link, power, stdio};
 
 /// What every system has: types, and where they belong.
 const SYSTEM: &[u8] = b"proc /proc sysfs /sys devtmpfs /dev tmpfs /run";
@@ -125,21 +125,15 @@ fn mount_all(root: &Root, log: &mut Log) {
 /// Mounts the rest of /etc/fstab as its devices come, until the time is over, and ends.
 fn wait_and_mount(root: &Root, log: &mut Log, mut done: Done) -> ! {
     let deadline_ms = clock::in_ms(DEVICE_WAIT_MS);
-    if let Ok(uevents) = Uevents::open()
-        && let Ok(poll) = Poll::new()
-    {
-        let mut news = News::none();
-        let _ = poll.add(&uevents, 0, Interest::Read);
+    if let Ok(uevents) = Uevents::open() {
         loop {
             let left_ms = deadline_ms.saturating_sub(clock::boottime_ms());
             let last = left_ms == 0;
-            if mount_pass(root, log, &mut done, last)
-                || last
-                || poll.wait(&mut news, left_ms).is_err()
-            {
-                process::exit(0);
+            if mount_pass(root, log, &mut done, last) || last {
+                break;
             }
-            // What the news are is seen by looking.
+            poll::is_ready(uevents.as_fd(), Interest::Read, left_ms);
+            // The content of an event is ignored: the devices are looked for anew.
             uevents.skip();
         }
     }

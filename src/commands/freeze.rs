@@ -179,9 +179,10 @@ fn freeze_file_systems(
 ) -> Result<u8, Failed> {
     // Without the privilege to lock, a freeze is better than none.
     let _ = mem::lock_pages();
-    let Ok(mounts) = Mounts::read(&state.root) else {
+    let mut mounts = Mounts::default();
+    if mounts.read(&state.root).is_err() {
         return Err(no_mount_table(reply));
-    };
+    }
     let chosen = args.value(const { place(MOUNT_POINTS, "mountpoints") });
     let Ok(chosen) = chosen.map(names).transpose() else {
         return Err(cannot(reply, Phrase::NoChild, Errno::NOMEM));
@@ -196,7 +197,7 @@ fn freeze_file_systems(
     let _marker = state.freeze.lock_marker();
     let mut searches = Searches::new();
     let mut count = 0;
-    for fs in mounts.file_systems() {
+    for fs in mounts.backward() {
         let mut room = Path::new();
         let mount_point = fs.mount_point(&mut room);
         if !chosen.as_ref().is_none_or(|chosen| chosen.has(mount_point)) {

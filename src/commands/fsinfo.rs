@@ -31,13 +31,14 @@ fn get_fsinfo(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<
 }
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let Ok(mounts) = Mounts::read(root) else {
+    let mut mounts = Mounts::default();
+    if mounts.read(root).is_err() {
         return Err(no_mount_table(reply));
-    };
+    }
     let mut devices = Devices::new(root);
     let mut searches = Searches::new();
     let mut list = reply.list();
-    for fs in mounts.file_systems() {
+    for fs in mounts.backward() {
         let mut object = list.object();
         describe(root, &mut devices, &fs, &mut searches, &mut object);
         object.end();

@@ -20,9 +20,10 @@ use crate::wire::reply::{Failed, Reply};
 pub(super) const FSTRIM: Work = fstrim;
 
 fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let Ok(mounts) = Mounts::read(&state.root) else {
+    let mut mounts = Mounts::default();
+    if mounts.read(&state.root).is_err() {
         return Err(no_mount_table(reply));
-    };
+    }
     // A negative minimum wraps, as it does on its way through qemu-ga.
     let minimum = args
         .int(const { place(MINIMUM, "minimum") })
@@ -31,7 +32,7 @@ fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
     let mut searches = Searches::new();
     let mut object = reply.object();
     let mut list = object.list(Name::Paths);
-    for fs in mounts.file_systems() {
+    for fs in mounts.backward() {
         let mut path = list.object();
         path.text(Name::Path, fs.mount_point(&mut Path::new()));
         match trim(&state.root, &fs, &mut searches, minimum) {

@@ -26,21 +26,19 @@
 
 use super::{Outcome, Own, Slow};
 use crate::base::limits::{
-    ENDING_MS, FORCE_MS, INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, PROCESS_LIST_BYTES, SECOND_LOOK_MS,
-    TERM_MS, UNCOVER_MS, WRITE_OUT_MS,
+    ENDING_MS, FORCE_MS, INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, SECOND_LOOK_MS, TERM_MS, UNCOVER_MS,
+    WRITE_OUT_MS,
 };
-use crate::base::store::Store;
 use crate::base::texts::Phrase;
 use crate::parse::mountinfo::Mount;
 use crate::parse::words;
-use crate::probe::ending::{self, Process, Spared};
+use crate::probe::ending::{self, Pids, Process};
 use crate::probe::init::{self, Way};
-use crate::probe::mounts::{Mounts, unescaped};
+use crate::probe::mounts::{self, unescaped};
 use crate::state::State;
 use crate::sys::clock::NEVER_MS;
 use crate::sys::handles::Handles;
 use crate::sys::log::Level;
-use crate::sys::mem::Buffer;
 use crate::sys::mount;
 use crate::sys::place::{MayAsk, Place};
 use crate::sys::power::{self, Down};
@@ -215,19 +213,14 @@ fn sysv_request(how: Down) -> [u8; 2 * REQUEST_BYTES] {
 
 /// Runs `step` in a child; after `limit_ms` goes on without it.
 fn within(limit_ms: u64, root: &Root, step: fn(&Root)) {
-    let deadline_ms = clock::in_ms(limit_ms);
     match process::fork(true) {
         Ok(Fork::Child) => {
             step(root);
             process::exit(0)
         }
-        Ok(Fork::Parent(child)) => {
-            while process::reap().is_none_or(|(pid, ..)| pid != child)
-                && clock::boottime_ms() < deadline_ms
-            {
-                clock::sleep_ms(PAUSE_MS);
-            }
-        }
+        Ok(Fork::Parent(child)) => wait_until(limit_ms, &mut || {
+            process::reap().is_some_and(|(pid, ..)| pid == child)
+        }),
         // Without memory for one more process it may take its time.
         Err(_) => step(root),
     }
@@ -238,6 +231,14 @@ const BLIND_MS: u32 = 1_000;
 
 /// How often is looked whether something has ended.
 const PAUSE_MS: u32 = 20;
+
+/// Waits until something is `done`, or the time is over.
+fn wait_until(limit_ms: u64, done: &mut dyn FnMut() -> bool) {
+    let deadline_ms = clock::in_ms(limit_ms);
+    while !done() && clock::boottime_ms() < deadline_ms {
+        clock::sleep_ms(PAUSE_MS);
+    }
+}
 
 /// Ends all processes: asks them to, then insists.
 fn end_all(root: &Root) {
@@ -253,42 +254,40 @@ fn end_all(root: &Root) {
 /// by PID 1, are not waited for.
 fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
     let is_request = signal == process::TERM;
-    let Ok(spared) = Spared::find(root) else {
+    let mut spared = Pids::none();
+    if ending::find_spared(root, &mut spared).is_err() {
         // Without /proc no process can be spared, so none is killed.
         if is_request {
             process::kill_all(signal);
             clock::sleep_ms(BLIND_MS);
         }
         return;
-    };
+    }
     // A process that forks faster than this child looks could otherwise stay ahead of it. Those that
     // are spared go on at once; ancestors only after their children, so that they see none stopped.
     process::kill_all(process::STOP);
-    for pid in spared.numbers() {
+    for pid in spared.iter() {
         let _ = process::kill(pid, process::CONT);
     }
-    let mut signalled = Buffer::growing(PROCESS_LIST_BYTES);
-    let _ = spared.others(root, &mut |pid| {
+    let mut signalled = Pids::none();
+    let _ = ending::others(root, &spared, &mut |pid| {
         if process::kill(pid, signal).is_ok() {
-            let _ = signalled.append(&pid.to_ne_bytes());
+            signalled.push(pid);
         }
-        true
     });
     process::kill_all(process::CONT);
 
-    let deadline_ms = clock::in_ms(limit_ms);
-    let (signalled, _) = signalled.bytes().as_chunks();
-    for pid in signalled {
-        let pid = i32::from_ne_bytes(*pid);
-        while Process::find(root, pid)
-            .is_some_and(|one| one.alive && !(is_request && one.ignores_term))
-        {
-            if clock::boottime_ms() >= deadline_ms {
-                return;
+    let mut gone = 0;
+    wait_until(limit_ms, &mut || {
+        while let Some(pid) = signalled.at(gone) {
+            let found = Process::find(root, pid);
+            if found.is_some_and(|one| one.alive && !(is_request && one.ignores_term)) {
+                return false;
             }
-            clock::sleep_ms(PAUSE_MS);
+            gone += 1;
         }
-    }
+        true
+    });
 }
 
 /// Closes all disks: those that can be reached, those that can be uncovered, and by force whatever the
@@ -301,11 +300,9 @@ fn close_all_disks(root: &Root) {
     if power::force_read_only(root).is_ok() {
         // The kernel does not tell when it is through, but the mount table does, for what is in it.
         clock::sleep_ms(FORCE_BEGINS_MS);
-        let deadline_ms = clock::in_ms(FORCE_MS);
-        while ending::any_writable(root, ending::is_on_device) && clock::boottime_ms() < deadline_ms
-        {
-            clock::sleep_ms(PAUSE_MS);
-        }
+        wait_until(FORCE_MS, &mut || {
+            !ending::any_writable(root, ending::is_on_device)
+        });
     }
 }
 
@@ -323,47 +320,41 @@ const FORCE_BEGINS_MS: u32 = 100;
 /// nothing any more: each may have been in the way of another.
 fn close_disks(root: &Root, may_ask: MayAsk<'_>) {
     let mut unmounted = true;
-    while unmounted && let Ok(table) = Mounts::read_some(root) {
+    while unmounted {
         unmounted = false;
-        for mount in table.backward().filter(ending::is_on_disk) {
-            unmounted |= close_disk(root, &mount, may_ask);
-        }
+        let _ = mounts::backward(root, &mut |mount| {
+            unmounted |= ending::is_on_disk(mount) && close_disk(root, mount, may_ask);
+        });
     }
 }
 
 /// Gives whether the disk was unmounted.
 fn close_disk(root: &Root, mount: &Mount<'_>, may_ask: MayAsk<'_>) -> bool {
-    let path = unescaped(mount.mount_point);
-    let Some(target) = path.as_c_str() else {
-        return false;
-    };
+    let target = unescaped(mount.mount_point);
     // The path may lead to another mount, which covers this one.
-    let Ok(place) = Place::find(root, relative(target.to_bytes()), may_ask) else {
+    let Ok(place) = Place::find(root, relative(target.as_bytes()), may_ask) else {
         return false;
     };
     let same_disk = place.device == mount.device();
     let same_mount = place
         .mount
         .map_or(same_disk, |number| number == mount.number);
-    if !(same_disk || same_mount) {
-        return false;
-    }
     // Read-only first: what is unmounted lives on if an overlay or another namespace holds it.
     // Unmounting is what frees the disk below, be it a loop device's file.
-    let _ = mount::make_read_only(&place);
+    if same_disk || same_mount {
+        let _ = mount::make_read_only(&place);
+    }
     drop(place);
-    same_mount && mount::unmount(target).is_ok()
+    same_mount && mount::unmount(&target).is_ok()
 }
 
 /// Unmounts whatever may cover a disk.
 fn uncover_disks(root: &Root) {
-    if let Ok(table) = Mounts::read_some(root) {
-        for mount in table.backward().filter(ending::may_cover) {
-            if let Some(target) = unescaped(mount.mount_point).as_c_str() {
-                let _ = mount::unmount(target);
-            }
+    let _ = mounts::backward(root, &mut |mount| {
+        if ending::may_cover(mount) {
+            let _ = mount::unmount(&unescaped(mount.mount_point));
         }
-    }
+    });
 }
 
 #[cfg(test)]

@@ -62,74 +62,83 @@ fn number(digits: &[u8]) -> Option<i32> {
     parse_u32(digits).and_then(|number| i32::try_from(number).ok())
 }
 
-/// The processes that go on when all others end: PID 1, this one, its ancestors, and the storage
-/// daemons of root's, which disks need. Their name begins with `@`: a custom of systemd's.
-pub struct Spared {
-    /// From the parent up.
-    ancestors: heapless::Vec<i32, ANCESTORS>,
-    /// Numbers of four bytes.
-    storage: Buffer,
+/// Numbers of processes, in borrowed memory.
+pub struct Pids(Buffer);
+
+impl Pids {
+    /// None.
+    pub fn none() -> Self {
+        Self(Buffer::growing(PROCESS_LIST_BYTES))
+    }
+
+    /// Appends one, if there is memory for it.
+    pub fn push(&mut self, pid: i32) {
+        let _ = self.0.append(&pid.to_ne_bytes());
+    }
+
+    /// The number at a place.
+    pub fn at(&self, place: usize) -> Option<i32> {
+        let (pids, _) = self.0.bytes().as_chunks();
+        pids.get(place).map(|pid| i32::from_ne_bytes(*pid))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = i32> {
+        (0..).map_while(|place| self.at(place))
+    }
 }
 
-impl Spared {
-    /// Those of this moment.
-    ///
-    /// # Errors
-    /// What looking into /proc came to.
-    pub fn find(root: &Root) -> Result<Self, Errno> {
-        let mut spared = Self {
-            ancestors: heapless::Vec::new(),
-            storage: Buffer::growing(PROCESS_LIST_BYTES),
-        };
-        let mut pid = process::own_pid();
-        while let Some(found) = Process::find(root, pid)
-            && found.parent > 1
-            && spared.ancestors.push(found.parent).is_ok()
-        {
-            pid = found.parent;
+/// Puts the processes into `spared` that go on when all others end, beside PID 1 and this one: its
+/// ancestors, from the parent up, and the storage daemons of root's, which disks need. Their name
+/// begins with `@`: a custom of systemd's.
+///
+/// # Errors
+/// What looking into /proc came to.
+pub fn find_spared(root: &Root, spared: &mut Pids) -> Result<(), Errno> {
+    let mut pid = process::own_pid();
+    for _ in 0..ANCESTORS {
+        match Process::find(root, pid) {
+            Some(found) if found.parent > 1 => pid = found.parent,
+            _ => break,
         }
-        let mut asked = Buffer::growing(PROCESS_LIST_BYTES);
-        spared.others(root, &mut |pid| {
-            if Process::find(root, pid).is_some_and(|one| one.alive && one.is_root) {
-                let _ = asked.append(&pid.to_ne_bytes());
-            }
-            true
-        })?;
-        let (asked, _) = asked.bytes().as_chunks();
-        let is_storage = |place: usize| {
-            let name = asked
-                .get(place)
-                .map(|pid| file_of(i32::from_ne_bytes(*pid), b"/cmdline"));
-            let mut first = [0];
-            name.is_some_and(|name| root.read(&name, &mut first) == Ok(b"@"))
-        };
-        asking::ask_each(asked.len(), &is_storage, &mut |place, yes| {
-            if yes && let Some(pid) = asked.get(place) {
-                let _ = spared.storage.append(pid);
-            }
-        });
-        Ok(spared)
+        spared.push(pid);
     }
+    let mut asked = Pids::none();
+    others(root, spared, &mut |pid| {
+        if Process::find(root, pid).is_some_and(|one| one.alive && one.is_root) {
+            asked.push(pid);
+        }
+    })?;
+    let is_storage = |place| {
+        let name = asked.at(place).map(|pid| file_of(pid, b"/cmdline"));
+        let mut first = [0];
+        name.is_some_and(|name| root.read(&name, &mut first) == Ok(b"@"))
+    };
+    asking::ask_each(asked.iter().count(), &is_storage, &mut |place, yes| {
+        if yes && let Some(pid) = asked.at(place) {
+            spared.push(pid);
+        }
+    });
+    Ok(())
+}
 
-    /// Calls `each` with the numbers of all other processes, the kernel's threads included, until it
-    /// returns false. Reads nothing of them.
-    ///
-    /// # Errors
-    /// What looking into /proc came to.
-    pub fn others(&self, root: &Root, each: &mut dyn FnMut(i32) -> bool) -> Result<(), Errno> {
-        let own = process::own_pid();
-        root.list_at(&[b"proc"], &mut |name, _| match number(name) {
-            Some(pid) if pid > 1 && pid != own && self.numbers().all(|one| one != pid) => each(pid),
-            _ => true,
-        })
-    }
-
-    /// All but PID 1 and this one; ancestors come after their children.
-    pub fn numbers(&self) -> impl Iterator<Item = i32> {
-        let (storage, _) = self.storage.bytes().as_chunks();
-        let storage = storage.iter().map(|pid| i32::from_ne_bytes(*pid));
-        self.ancestors.iter().copied().chain(storage)
-    }
+/// Calls `each` with the numbers of all processes but PID 1, this one and those that are spared; the
+/// kernel's threads are included. Reads nothing of them.
+///
+/// # Errors
+/// What looking into /proc came to.
+pub fn others(root: &Root, spared: &Pids, each: &mut dyn FnMut(i32)) -> Result<(), Errno> {
+    let own = process::own_pid();
+    root.list_at(&[b"proc"], &mut |name, _| {
+        if let Some(pid) = number(name)
+            && pid > 1
+            && pid != own
+            && spared.iter().all(|one| one != pid)
+        {
+            each(pid);
+        }
+        true
+    })
 }
 
 /// File systems that lie on disks, or on one that does, and have a device number of their own.
@@ -171,7 +180,7 @@ pub fn any_writable(root: &Root, chosen: fn(&Mount<'_>) -> bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::mounts::Mounts;
+    use crate::probe::mounts;
     use std::ffi::CString;
     use std::path::PathBuf;
 
@@ -211,15 +220,12 @@ mod tests {
         add(&path, 300_004, 1, "@user\0", &of_user);
         add(&path, 300_005, 1, "@set-uid\0", &set_uid);
         add(&path, 300_006, 1, "@zombie\0", ROOT);
-        let spared = Spared::find(&root).unwrap();
-        let numbers: Vec<_> = spared.numbers().collect();
+        let mut spared = Pids::none();
+        find_spared(&root, &mut spared).unwrap();
+        let numbers: Vec<_> = spared.iter().collect();
         assert_eq!(numbers, [300_001, 300_000, 300_003]);
         let mut others = Vec::new();
-        let each = &mut |pid| {
-            others.push(pid);
-            true
-        };
-        spared.others(&root, each).unwrap();
+        super::others(&root, &spared, &mut |pid| others.push(pid)).unwrap();
         others.sort_unstable();
         assert_eq!(others, [2, 300_002, 300_004, 300_005, 300_006]);
         std::fs::remove_dir_all(path).unwrap();
@@ -253,7 +259,7 @@ mod tests {
     fn without_proc_there_is_an_error() {
         let (path, root) = machine("nothing");
         std::fs::remove_dir_all(path.join("proc")).unwrap();
-        assert!(Spared::find(&root).is_err());
+        assert!(find_spared(&root, &mut Pids::none()).is_err());
         std::fs::remove_dir_all(path).unwrap();
     }
 
@@ -272,10 +278,15 @@ mod tests {
                      29 26 0:43 / /far/a\\040b rw - tmpfs none rw\n\
                      30 21 0:44 / /home rw - fuse.sshfs none rw\n";
         std::fs::write(path.join("proc/self/mountinfo"), table).unwrap();
-        let table = Mounts::read(&root).unwrap();
-        let numbers = |chosen: fn(&Mount<'_>) -> bool| -> Vec<u64> {
-            let mounts = table.backward().filter(chosen);
-            mounts.map(|mount| mount.number).collect()
+        let numbers = |chosen: fn(&Mount<'_>) -> bool| {
+            let mut numbers = Vec::new();
+            mounts::backward(&root, &mut |mount| {
+                if chosen(mount) {
+                    numbers.push(mount.number);
+                }
+            })
+            .unwrap();
+            numbers
         };
         assert_eq!(numbers(is_on_disk), [28, 27, 26, 24, 23]);
         assert_eq!(numbers(may_cover), [30, 29]);

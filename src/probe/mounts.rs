@@ -28,7 +28,7 @@ use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::text::{compare, cut};
 use crate::parse::mountinfo::{self, Mount, unescape};
-use crate::parse::words;
+use crate::parse::{lines, words};
 use crate::sys::mem::Buffer;
 use crate::sys::place::Place;
 use crate::sys::root::{Root, relative};
@@ -75,75 +75,70 @@ impl Default for Searches {
 pub struct Mounts {
     /// The table as the kernel wrote it.
     table: Buffer,
-    /// An index of its lines.
-    lines: Buffer,
-    /// The same, sorted by device: mounts of a file system stand together, the first one first.
+    /// An index of its lines, sorted by device: mounts of a file system stand together, the first one
+    /// first.
     by_device: Buffer,
 }
 
+impl Default for Mounts {
+    fn default() -> Self {
+        Self {
+            table: Buffer::growing(MOUNT_LIST_BYTES),
+            by_device: Buffer::growing(MOUNT_LIST_BYTES),
+        }
+    }
+}
+
 impl Mounts {
-    /// The mounts of this moment.
+    /// Reads the mounts of this moment.
     ///
     /// # Errors
     /// What reading the mount table came to; [`Errno::FBIG`] if it is beyond all measure.
-    pub fn read(root: &Root) -> Result<Self, Errno> {
-        let mounts = Self::read_some(root)?;
-        for list in [&mounts.table, &mounts.lines, &mounts.by_device] {
-            list.whole()?;
-        }
-        Ok(mounts)
-    }
-
-    /// As [`Mounts::read`], but a table that is beyond all measure is cut short.
-    ///
-    /// # Errors
-    /// What reading the mount table came to.
-    pub fn read_some(root: &Root) -> Result<Self, Errno> {
-        let [mut table, mut lines, mut by_device] =
-            [(); 3].map(|()| Buffer::growing(MOUNT_LIST_BYTES));
-        match table.read(&root.file_at(TABLE)?) {
-            Ok(()) | Err(Errno::FBIG) => {}
-            Err(errno) => return Err(errno),
-        }
-        let text = table.bytes();
-        let mut rest = text;
+    pub fn read(&mut self, root: &Root) -> Result<(), Errno> {
+        self.table.read(&root.file_at(TABLE)?)?;
+        let table = self.table.bytes();
+        let mut rest = table;
         while !rest.is_empty() {
-            let _ = index::push(&mut lines, text.len() - rest.len());
+            let _ = index::push(&mut self.by_device, table.len() - rest.len());
             cut(&mut rest, b'\n');
         }
-        let _ = by_device.append(lines.bytes());
-        index::sort(by_device.bytes_mut(), &mut |one, other| {
-            same_device(text, one, other).then(one.cmp(&other))
+        index::sort(self.by_device.bytes_mut(), &mut |one, other| {
+            same_device(table, one, other).then(one.cmp(&other))
         });
-        Ok(Self {
-            table,
-            lines,
-            by_device,
-        })
-    }
-
-    /// All mounts, the last mounted first.
-    pub fn backward(&self) -> impl Iterator<Item = Mount<'_>> {
-        let table = self.table.bytes();
-        let lines = index::offsets(self.lines.bytes()).rev();
-        lines.filter_map(|line| mount_at(table, line))
+        self.by_device.whole()
     }
 
     /// The file systems, the last mounted first: what is mounted on, or lies on, another comes before
     /// it.
-    pub fn file_systems(&self) -> impl Iterator<Item = FileSystem<'_>> {
-        let [table, lines, by_device] =
-            [&self.table, &self.lines, &self.by_device].map(Store::bytes);
-        index::offsets(lines).rev().filter_map(move |line| {
-            let first = mount_at(table, line).filter(is_on_disk)?;
-            let mounts = index::alike(by_device, &mut |other| same_device(table, other, line));
-            (index::offsets(mounts).next() == Some(line)).then_some(FileSystem {
+    pub fn backward(&self) -> impl Iterator<Item = FileSystem<'_>> {
+        let [table, by_device] = [&self.table, &self.by_device].map(Store::bytes);
+        let mut start = table.len() + 1;
+        lines(table).rev().filter_map(move |line| {
+            start -= line.len() + 1;
+            let first = mountinfo::parse(line).filter(is_on_disk)?;
+            let mounts = index::alike(by_device, &mut |other| same_device(table, other, start));
+            (index::offsets(mounts).next() == Some(start)).then_some(FileSystem {
                 table,
                 first,
                 mounts,
             })
         })
     }
+}
+
+/// Calls `each` with all mounts of this moment, the last mounted first. A table that is beyond all
+/// measure is cut short.
+///
+/// # Errors
+/// What reading the mount table came to, after as much of it as was read.
+pub fn backward(root: &Root, each: &mut dyn FnMut(&Mount<'_>)) -> Result<(), Errno> {
+    let mut table = Buffer::growing(MOUNT_LIST_BYTES);
+    let read = table.read(&root.file_at(TABLE)?);
+    lines(table.bytes())
+        .rev()
+        .filter_map(mountinfo::parse)
+        .for_each(|mount| each(&mount));
+    read
 }
 
 /// The order of two lines of the table by device.
@@ -433,23 +428,29 @@ mod tests {
         is_on_disk
     }
 
+    fn read(root: &Root) -> Mounts {
+        let mut mounts = Mounts::default();
+        mounts.read(root).unwrap();
+        mounts
+    }
+
     fn mount_points(mounts: &Mounts) -> Vec<String> {
         let text = |fs: FileSystem<'_>| {
             let mut room = Path::new();
             String::from_utf8(fs.mount_point(&mut room).to_vec()).unwrap()
         };
-        mounts.file_systems().map(text).collect()
+        mounts.backward().map(text).collect()
     }
 
     /// The directory or file by which each file system was reached, or why it was not.
     fn reached(root: &Root) -> Vec<Result<Option<u64>, Miss>> {
-        let mounts = Mounts::read(root).unwrap();
+        let mounts = read(root);
         let mut searches = Searches::new();
         let reach = |fs: FileSystem<'_>| {
             let opened = fs.open(root, &mut searches)?;
             Ok(opened.map(|opened| inode(&opened)))
         };
-        mounts.file_systems().map(reach).collect()
+        mounts.backward().map(reach).collect()
     }
 
     #[test]
@@ -465,12 +466,12 @@ mod tests {
              26 21 0:40 / /pool rw - btrfs /dev/nothing rw\n",
             &[],
         );
-        let mounts = Mounts::read(&tree.root).unwrap();
+        let mounts = read(&tree.root);
         assert_eq!(mount_points(&mounts), ["/pool/s", "/with blank", "/"]);
-        let kinds: Vec<&[u8]> = mounts.file_systems().map(|fs| fs.kind()).collect();
+        let kinds: Vec<&[u8]> = mounts.backward().map(|fs| fs.kind()).collect();
         assert_eq!(kinds, [&b"btrfs"[..], b"xfs", b"ext4"]);
         let device = |fs: FileSystem<'_>| fs.device(&tree.root);
-        let devices: Vec<Device> = mounts.file_systems().map(device).collect();
+        let devices: Vec<Device> = mounts.backward().map(device).collect();
         assert_eq!(devices, [(0, 40), (254, 16), (254, 1)]);
     }
 
@@ -482,7 +483,7 @@ mod tests {
              22 1 254:2 / {long} rw - ext4 /dev/vda2 rw\n"
         );
         let tree = tree("long", &table, &[]);
-        let mounts = Mounts::read(&tree.root).unwrap();
+        let mounts = read(&tree.root);
         assert_eq!(mount_points(&mounts), [&long, "/"]);
         let miss = Err(Miss::Errno(Errno::NAMETOOLONG));
         assert_eq!(reached(&tree.root)[0], miss);
@@ -557,8 +558,8 @@ mod tests {
         }
         let table = "@N 1 @D / /a rw - ext4 /dev/x rw\n@N 1 @D / /b rw - ext4 /dev/x rw\n";
         set_table(&tree, table);
-        let mounts = Mounts::read(&tree.root).unwrap();
-        let fs = mounts.file_systems().next().unwrap();
+        let mounts = read(&tree.root);
+        let fs = mounts.backward().next().unwrap();
         let mut tries = 0;
         let second = &mut |_: &Place| {
             tries += 1;
@@ -574,8 +575,8 @@ mod tests {
         // And one that has moved is found where it is now.
         let stale = "@N 1 @D / /none rw - ext4 /dev/x rw\n";
         set_table(&tree, stale);
-        let mounts = Mounts::read(&tree.root).unwrap();
-        let fs = mounts.file_systems().next().unwrap();
+        let mounts = read(&tree.root);
+        let fs = mounts.backward().next().unwrap();
         set_table(&tree, table);
         let opened = fs.open(&tree.root, &mut Searches::new());
         assert!(opened.unwrap().is_some());
@@ -617,7 +618,7 @@ mod tests {
         };
         let table: String = (0..3000).map(line).collect();
         let tree = tree("many", &table, &[]);
-        let points = mount_points(&Mounts::read(&tree.root).unwrap());
+        let points = mount_points(&read(&tree.root));
         let expected = (0..3000).rev().map(|n| format!("/mnt/{n}"));
         assert!(points.into_iter().eq(expected));
     }
@@ -627,7 +628,7 @@ mod tests {
         let line = |n: u32| format!("{n} 1 8:{} /{n} /mnt/{n} rw - ext4 /dev/x rw\n", n % 500);
         let table: String = (0..5000).map(line).collect();
         let tree = tree("binds", &table, &[]);
-        let points = mount_points(&Mounts::read(&tree.root).unwrap());
+        let points = mount_points(&read(&tree.root));
         assert!(
             points
                 .into_iter()
@@ -656,8 +657,8 @@ mod tests {
             let tree = tree(&format!("cost-{count}"), &table, &[]);
             let once = || {
                 let start = run_ns();
-                let mounts = Mounts::read(&tree.root).unwrap();
-                assert_eq!(mounts.file_systems().count(), count as usize);
+                let mounts = read(&tree.root);
+                assert_eq!(mounts.backward().count(), count as usize);
                 run_ns() - start
             };
             (0..3).map(|_| once()).min().unwrap()

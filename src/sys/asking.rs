@@ -4,10 +4,10 @@
 //! killed. So children ask: one that gets no answer in time is left behind, and another one goes on
 //! with the next question.
 
+use rustix::fd::AsFd;
 use rustix::io::Errno;
 
-use super::clock;
-use super::poll::{Interest, News, Poll};
+use super::poll::{self, Interest};
 use super::process::{self, Fork};
 use super::stream::{self, Read};
 use crate::base::limits::{ANSWER_MS, UNANSWERED};
@@ -24,11 +24,10 @@ pub fn ask_each(
     let (mut next, mut unanswered) = (0, 0);
     while next < count && unanswered < UNANSWERED {
         match ask_from(next, count, question, answered) {
-            Ok(reached) if reached < count => {
+            Ok(reached) => {
                 next = reached + 1;
                 unanswered += 1;
             }
-            Ok(reached) => next = reached,
             // Without memory for a child it may take its time.
             Err(_) => {
                 answered(next, question(next));
@@ -46,8 +45,6 @@ fn ask_from(
     answered: &mut dyn FnMut(usize, bool),
 ) -> Result<usize, Errno> {
     let (reader, writer) = stream::pipe()?;
-    let poll = Poll::new()?;
-    poll.add(&reader, 0, Interest::Read)?;
     // It has descriptors of its own: the ones that it is left behind with mean something else here by
     // then.
     let Fork::Parent(child) = process::fork(false)? else {
@@ -60,22 +57,13 @@ fn ask_from(
     };
     drop(writer);
     let mut next = first;
-    let mut news = News::none();
-    let mut deadline_ms = clock::in_ms(ANSWER_MS);
-    loop {
-        let left_ms = deadline_ms.saturating_sub(clock::boottime_ms());
-        poll.wait(&mut news, left_ms)?;
-        let mut answers = [0; 64];
-        match stream::read(&reader, &mut answers)? {
-            Read::Bytes(len) => {
-                for answer in answers.iter().take(len) {
-                    answered(next, *answer != 0);
-                    next += 1;
-                }
-                deadline_ms = clock::in_ms(ANSWER_MS);
-            }
-            Read::NotYet if left_ms != 0 => {}
-            Read::NotYet | Read::End => break,
+    let mut answers = [0; 64];
+    while poll::is_ready(reader.as_fd(), Interest::Read, ANSWER_MS)
+        && let Ok(Read::Bytes(len)) = stream::read(&reader, &mut answers)
+    {
+        for answer in answers.iter().take(len) {
+            answered(next, *answer != 0);
+            next += 1;
         }
     }
     let _ = process::kill(child, process::KILL);
@@ -85,6 +73,7 @@ fn ask_from(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::clock;
 
     fn ask(count: usize, question: &dyn Fn(usize) -> bool) -> Vec<(usize, bool)> {
         let mut answers = Vec::new();

@@ -75,9 +75,14 @@ pub fn boottime_us() -> i64 {
 
 /// Sleeps for `ms` milliseconds. Never called from the loop, only in children of the agent.
 pub fn sleep_ms(ms: u32) {
-    let span = Timespec {
-        tv_sec: i64::from(ms / 1000),
-        tv_nsec: i64::from(ms % 1000) * 1_000_000,
-    };
-    let _ = rustix::thread::nanosleep(&span);
+    let _ = rustix::thread::nanosleep(&span(ms.into()));
+}
+
+/// So many milliseconds, as the kernel takes them.
+pub(super) fn span(ms: u64) -> Timespec {
+    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+    Timespec {
+        tv_sec: ms / 1000,
+        tv_nsec: ms % 1000 * 1_000_000,
+    }
 }

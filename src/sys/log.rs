@@ -7,8 +7,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
+use super::poll::{self, Interest};
 use super::{Errno, words};
 use crate::base::text::Digits;
 use crate::base::texts::{Phrase, put_phrase};
@@ -120,14 +119,8 @@ impl Default for Log {
 /// pipe that nobody reads, must not stop the agent. There is nobody to tell of it.
 fn put(text: &[u8]) {
     let stderr = super::stdio::stderr();
-    let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let takes = poll(&mut ready, Some(&now)).is_ok_and(|count| count != 0);
-    if takes && !text.is_empty() {
-        let _ = rustix::io::write(super::stdio::stderr(), text);
+    if poll::is_ready(stderr, Interest::Write, 0) && !text.is_empty() {
+        let _ = rustix::io::write(stderr, text);
     }
 }
 

@@ -1,8 +1,6 @@
 //! Mounting, unmounting, how full a file system is, and kernel modules.
 #![allow(unsafe_code)]
 
-use core::ffi::CStr;
-
 use rustix::fs::{OFlags, fstatvfs};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -71,7 +69,8 @@ fn is_in_another_mount(root: &Root, name: &[u8], directory: &Place) -> bool {
 }
 
 /// Unmounts what is mounted at `target`, if nobody uses it.
-pub fn unmount(target: &CStr) -> Result<(), Errno> {
+pub fn unmount(target: &Path) -> Result<(), Errno> {
+    let target = target.as_c_str().ok_or(Errno::NAMETOOLONG)?;
     rustix::mount::unmount(target, UnmountFlags::NOFOLLOW)
 }
 

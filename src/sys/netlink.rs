@@ -1,6 +1,6 @@
 //! Netlink sockets: questions to the routing table's owner, and news of devices.
 
-use rustix::fd::{AsRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{
@@ -59,6 +59,12 @@ impl Uevents {
             recv(&self.0, &mut byte, RecvFlags::empty()),
             Ok(_) | Err(Errno::NOBUFS | Errno::INTR)
         ) {}
+    }
+}
+
+impl AsFd for Uevents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -5,7 +5,8 @@ use core::mem::MaybeUninit;
 use core::ptr;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::fd::{AsRawFd, OwnedFd, RawFd};
+use rustix::event::{PollFd, PollFlags};
+use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 use super::{clock, raw};
@@ -75,6 +76,19 @@ impl News {
             }
         })
     }
+}
+
+/// Waits until one descriptor can be read from or written to, `limit_ms` milliseconds at most. Gives
+/// whether it can be, or is at its end.
+#[inline(never)]
+pub fn is_ready(fd: BorrowedFd<'_>, interest: Interest, limit_ms: u64) -> bool {
+    let flags = match interest {
+        Interest::Write => PollFlags::OUT,
+        _ => PollFlags::IN,
+    };
+    let mut one = [PollFd::from_borrowed_fd(fd, flags)];
+    let count = rustix::event::poll(&mut one, Some(&clock::span(limit_ms)));
+    count.is_ok_and(|count| count != 0)
 }
 
 impl Poll {
