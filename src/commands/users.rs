@@ -20,7 +20,7 @@ pub(super) const GET_USERS: Work = |state, _, reply| list(&state.root, reply);
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut users = Users::default();
     let read = users.read(root);
-    if let Err(errno @ (Errno::FBIG | Errno::NOMEM)) = read {
+    if let Err(errno @ Errno::FBIG) = read {
         return Err(cannot(reply, Phrase::CannotListUsers, errno));
     }
     let mut list = reply.list();

@@ -10,7 +10,6 @@ use crate::parse::utmp::{Layout, USER_PROCESS, parse};
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
-use crate::sys::stream::{self, Read};
 
 /// Where the records are: the first that can be opened counts.
 const PLACES: [&[u8]; 2] = [b"var/run/utmp", b"run/utmp"];
@@ -32,12 +31,16 @@ pub struct User<'a> {
 /// The records of a moment.
 pub struct Users {
     records: Buffer,
+    /// An index of those that are logins, sorted by name.
+    by_name: Buffer,
 }
 
 impl Default for Users {
     fn default() -> Self {
         Self {
-            records: Buffer::growing(LOGIN_FILE_BYTES),
+            // One byte more than may be there, by which a larger file shows.
+            records: Buffer::growing(LOGIN_FILE_BYTES + 1),
+            by_name: Buffer::growing(LOGIN_FILE_BYTES),
         }
     }
 }
@@ -46,61 +49,45 @@ impl Users {
     /// Reads the records of this moment; none if there is no file.
     ///
     /// # Errors
-    /// What reading the file came to; [`Errno::FBIG`] if it is larger than [`LOGIN_FILE_BYTES`],
-    /// [`Errno::NOMEM`] without memory for it.
+    /// What reading the file came to; [`Errno::FBIG`] if it is larger than [`LOGIN_FILE_BYTES`], or
+    /// there is no memory for it.
     pub fn read(&mut self, root: &Root) -> Result<(), Errno> {
         let Some(file) = PLACES.iter().find_map(|place| root.file_at(&[place]).ok()) else {
             return Ok(());
         };
-        let mut chunk = [0; 16 << 10];
-        while let Read::Bytes(len) = stream::read(&file, &mut chunk)? {
-            if self.records.len() + len > LOGIN_FILE_BYTES {
-                return Err(Errno::FBIG);
-            }
-            let appended = self.records.append(&chunk[..len]);
-            appended.map_err(|_| Errno::NOMEM)?;
-        }
-        self.unite()
-    }
-
-    /// Leaves one login of each user: the earliest, where the user's first record was.
-    fn unite(&mut self) -> Result<(), Errno> {
-        let mut logins = Buffer::growing(LOGIN_FILE_BYTES);
-        let records = self.records.bytes_mut();
+        self.records.read(&file)?;
+        let records = self.records.bytes();
         for offset in (0..records.len()).step_by(RECORD_BYTES) {
             if user_at(records, offset).is_some() {
-                index::push(&mut logins, offset).map_err(|_| Errno::NOMEM)?;
+                let _ = index::push(&mut self.by_name, offset);
             }
         }
-        let name = |offset| user_at(records, offset).map(|user| user.name);
-        index::sort(logins.bytes_mut(), &mut |one, other| {
-            name(one).cmp(&name(other)).then(one.cmp(&other))
+        index::sort(self.by_name.bytes_mut(), &mut |one, other| {
+            name_at(records, one)
+                .cmp(&name_at(records, other))
+                .then(one.cmp(&other))
         });
-        let mut first = usize::MAX;
-        for offset in index::offsets(logins.bytes()) {
-            let known = user_at(records, first);
-            let Some(login) = user_at(records, offset) else {
-                continue;
-            };
-            let Some(known) = known.filter(|known| known.name == login.name) else {
-                first = offset;
-                continue;
-            };
-            if login.time() < known.time() {
-                records.copy_within(offset..offset + RECORD_BYTES, first);
-            }
-            // A record of no kind.
-            records[offset..offset + RECORD_BYTES].fill(0);
-        }
-        Ok(())
+        self.by_name.whole()
     }
 
     /// Calls `each` with everybody, in the order of their first records.
     pub fn each(&self, each: &mut dyn FnMut(User<'_>)) {
         let records = self.records.bytes();
         for offset in (0..records.len()).step_by(RECORD_BYTES) {
-            if let Some(user) = user_at(records, offset) {
-                each(user);
+            let name = name_at(records, offset);
+            let logins = index::alike(self.by_name.bytes(), &mut |other| {
+                name_at(records, other).cmp(&name)
+            });
+            let mut logins = index::offsets(logins);
+            if logins.next() == Some(offset)
+                && let Some(mut earliest) = user_at(records, offset)
+            {
+                for login in logins.filter_map(|offset| user_at(records, offset)) {
+                    if login.time() < earliest.time() {
+                        earliest = login;
+                    }
+                }
+                each(earliest);
             }
         }
     }
@@ -123,6 +110,10 @@ fn user_at(records: &[u8], offset: usize) -> Option<User<'_>> {
         seconds: login.seconds.saturating_add(seconds),
         microseconds: login.microseconds.rem_euclid(1_000_000) as u32,
     })
+}
+
+fn name_at(records: &[u8], offset: usize) -> Option<&[u8]> {
+    user_at(records, offset).map(|user| user.name)
 }
 
 #[cfg(test)]
