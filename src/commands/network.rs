@@ -12,7 +12,8 @@ use super::cannot;
 use crate::base::limits::DUMP_ATTEMPTS;
 use crate::base::texts::{Name, Phrase};
 use crate::parse::inet::{self, Text, put_hardware};
-use crate::probe::network::{Address, Interface, Network};
+use crate::parse::netlink::Message;
+use crate::probe::network::Network;
 use crate::state::State;
 use crate::sys::Errno;
 use crate::sys::root::Root;
@@ -44,38 +45,40 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-fn put_interface(value: Value<'_, '_>, interface: &Interface<'_>, network: &Network) {
+fn put_interface(value: Value<'_, '_>, interface: &Message<'_>, network: &Network) {
     let mut object = value.object();
-    object.text(Name::Name, interface.name);
+    object.text(Name::Name, interface.name());
     let mut hardware = Text::default();
-    put_hardware(interface.hardware, &mut hardware);
+    put_hardware(interface.hardware(), &mut hardware);
     object.text(Name::HardwareAddress, hardware.as_bytes());
     let mut is_first = true;
     for address in network.addresses(interface) {
-        put_address(object.item(Name::IpAddresses, is_first), &address);
+        let [_, prefix] = address.family_and_prefix();
+        let own = address.own_address().unwrap_or_default();
+        put_address(object.item(Name::IpAddresses, is_first), own, prefix);
         is_first = false;
     }
+    let mut counters = [0; 8];
     if !is_first {
         object.end_items();
-        if let Some(counters) = &interface.counters {
-            const NAMES: Name = Name::Counters;
+        if interface.statistics(&mut counters).is_some() {
             let mut statistics = object.object(Name::Statistics);
-            statistics.numbers(NAMES, counters);
+            statistics.numbers(Name::Counters, &counters);
             statistics.end();
         }
     }
     object.end();
 }
 
-fn put_address(value: Value<'_, '_>, address: &Address<'_>) {
+fn put_address(value: Value<'_, '_>, own: &[u8], prefix: u8) {
     let mut text = Text::default();
-    inet::put_address(address.own, &mut text);
-    let is_long = address.own.len() > 4;
+    inet::put_address(own, &mut text);
+    let is_long = own.len() > 4;
     let kind: &[u8] = if is_long { b"ipv6" } else { b"ipv4" };
     let mut object = value.object();
     object.text(Name::IpAddressType, kind);
     object.text(Name::IpAddress, text.as_bytes());
-    object.uint(Name::Prefix, address.prefix.into());
+    object.uint(Name::Prefix, prefix.into());
     object.end();
 }
 
@@ -139,7 +142,7 @@ mod tests {
     fn address_text(own: &[u8], prefix: u8) -> String {
         let mut out = heapless::Vec::<u8, 256>::new();
         let mut reply = Reply::new(&mut out);
-        put_address(reply.value(), &Address { own, prefix });
+        put_address(reply.value(), own, prefix);
         reply.finish(Ok(()));
         String::from_utf8(out.to_vec()).unwrap()
     }

@@ -46,36 +46,37 @@ const LINK_BYTES: usize = 16;
 /// `struct ifaddrmsg`, linux/if_addr.h.
 const ADDRESS_BYTES: usize = 8;
 
-/// One message.
+/// One message: its bytes, header included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message<'a> {
-    /// `RTM_*` or `NLMSG_*`.
-    pub kind: u16,
-    /// `NLM_F_*`.
-    pub flags: u16,
-    /// The number of the request this answers.
-    pub sequence: u32,
-    /// What follows the header.
-    pub body: &'a [u8],
-}
+pub struct Message<'a>(&'a [u8]);
 
 impl<'a> Message<'a> {
     /// Takes the first message of a datagram.
     pub fn take(datagram: &mut &'a [u8]) -> Option<Self> {
         let len = usize::try_from(u32_at(datagram, 0)?).ok()?;
         let message = take_aligned(datagram, len)?;
-        Some(Self {
-            body: message.get(HEADER_BYTES..)?,
-            kind: u16_at(message, 4)?,
-            flags: u16_at(message, 6)?,
-            sequence: u32_at(message, 8)?,
-        })
+        (len >= HEADER_BYTES).then_some(Self(message))
+    }
+
+    /// Its bytes, of which [`Message::take`] makes it again.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// `RTM_*` or `NLMSG_*`.
+    pub fn kind(&self) -> u16 {
+        u16_at(self.0, 4).unwrap_or(0)
+    }
+
+    /// The number of the request this answers.
+    pub fn sequence(&self) -> u32 {
+        u32_at(self.0, 8).unwrap_or(0)
     }
 
     /// How the answer ended, if this message ends it: with an error number (positive), or 0.
     pub fn end(&self) -> Option<i32> {
-        let status = u32_at(self.body, 0);
-        let status = match self.kind {
+        let status = u32_at(self.0, HEADER_BYTES);
+        let status = match self.kind() {
             NLMSG_ERROR => status?,
             // Old kernels end a dump without a status.
             NLMSG_DONE => status.unwrap_or(0),
@@ -86,17 +87,17 @@ impl<'a> Message<'a> {
 
     /// Whether the list changed while it was dumped, so that it may lack something.
     pub fn is_interrupted(&self) -> bool {
-        self.flags & NLM_F_DUMP_INTR != 0
+        u16_at(self.0, 6).unwrap_or(0) & NLM_F_DUMP_INTR != 0
     }
 
     /// The number of the network interface it is about.
     pub fn index(&self) -> u32 {
-        u32_at(self.body, 4).unwrap_or(0)
+        u32_at(self.0, HEADER_BYTES + 4).unwrap_or(0)
     }
 
     /// `IFF_*`, linux/if.h, of an interface.
     pub fn link_flags(&self) -> u32 {
-        u32_at(self.body, 8).unwrap_or(0)
+        u32_at(self.0, HEADER_BYTES + 8).unwrap_or(0)
     }
 
     /// The name of an interface.
@@ -130,7 +131,7 @@ impl<'a> Message<'a> {
 
     /// Of an address: `AF_INET` (2) or `AF_INET6` (10), and the bits of the network part.
     pub fn family_and_prefix(&self) -> [u8; 2] {
-        array(self.body, 0).unwrap_or_default()
+        array(self.0, HEADER_BYTES).unwrap_or_default()
     }
 
     /// The interface's own address, not the peer's.
@@ -142,12 +143,12 @@ impl<'a> Message<'a> {
     /// The value of an attribute of a link or an address.
     #[inline(never)]
     fn attribute(&self, wanted: u16) -> Option<&'a [u8]> {
-        let head = if self.kind == RTM_NEWADDR {
-            ADDRESS_BYTES
+        let head = if self.kind() == RTM_NEWADDR {
+            HEADER_BYTES + ADDRESS_BYTES
         } else {
-            LINK_BYTES
+            HEADER_BYTES + LINK_BYTES
         };
-        let mut rest = self.body.get(head..)?;
+        let mut rest = self.0.get(head..)?;
         loop {
             let len = u16_at(rest, 0)?;
             let attribute = take_aligned(&mut rest, len.into())?;
@@ -265,7 +266,7 @@ mod tests {
         let bytes = sample_link();
         let link = messages(&bytes)[0];
         assert_eq!(
-            (link.sequence, link.kind, link.end()),
+            (link.sequence(), link.kind(), link.end()),
             (5, RTM_NEWLINK, None)
         );
         assert_eq!((link.index(), link.link_flags()), (2, 0x1_1043));
@@ -280,7 +281,7 @@ mod tests {
     fn an_address_is_read() {
         let bytes = sample_address();
         let address = messages(&bytes)[0];
-        assert_eq!(address.kind, RTM_NEWADDR);
+        assert_eq!(address.kind(), RTM_NEWADDR);
         assert_eq!((address.family_and_prefix(), address.index()), ([2, 24], 2));
         assert_eq!(address.own_address(), Some(&[10, 0, 0, 1][..]));
         let attribute = attribute(IFA_ADDRESS, &[10, 0, 0, 2]);
@@ -295,7 +296,7 @@ mod tests {
         let bytes = [sample_link(), sample_address(), done].concat();
         let all = messages(&bytes);
         assert_eq!(all.len(), 3);
-        assert_eq!((all[0].kind, all[1].kind), (RTM_NEWLINK, RTM_NEWADDR));
+        assert_eq!((all[0].kind(), all[1].kind()), (RTM_NEWLINK, RTM_NEWADDR));
         assert_eq!(all[2].end(), Some(0));
         assert!(all[2].is_interrupted() && !all[0].is_interrupted());
     }
@@ -324,17 +325,17 @@ mod tests {
         let (words, len) = request(7, RTM_NEWLINK);
         let message = messages(&words.as_flattened()[..len])[0];
         assert_eq!(
-            (message.kind, message.flags, message.sequence),
-            (18, 0x301, 7)
+            (message.kind(), u16_at(message.0, 6), message.sequence()),
+            (18, Some(0x301), 7)
         );
-        assert_eq!(message.body, [0; 16]);
+        assert_eq!(message.0[16..], [0; 16]);
         let (words, len) = request(9, RTM_NEWADDR);
         let message = messages(&words.as_flattened()[..len])[0];
         assert_eq!(
-            (message.kind, message.flags, message.sequence),
-            (22, 0x301, 9)
+            (message.kind(), u16_at(message.0, 6), message.sequence()),
+            (22, Some(0x301), 9)
         );
-        assert_eq!(message.body, [0; 8]);
+        assert_eq!(message.0[16..], [0; 8]);
     }
 
     #[test]
