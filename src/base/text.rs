@@ -94,6 +94,20 @@ pub fn compare(one: &[u8], other: &[u8], end: u8) -> Ordering {
     one.cmp(other)
 }
 
+/// The value of `key` in a file of `Key:\tvalue` lines (/proc/PID/status, /proc/meminfo).
+pub fn value<'a>(file: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    let mut rest = file;
+    while !rest.is_empty() {
+        let line = cut(&mut rest, b'\n');
+        let mut value = line;
+        let name = cut(&mut value, b':');
+        if name == key && name.len() < line.len() {
+            return Some(value.trim_ascii());
+        }
+    }
+    None
+}
+
 /// The lower-case hexadecimal digit of a number below 16.
 pub fn hex_digit(value: u8) -> u8 {
     if value < 10 {

@@ -3,21 +3,7 @@
 
 use super::modules::same;
 use super::{split_once, words};
-use crate::base::text::{cut, parse_hex, parse_u32};
-
-/// The value of `key` in a file of `Key:\tvalue` lines (/proc/PID/status, /proc/meminfo).
-pub fn value<'a>(file: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
-    let mut rest = file;
-    while !rest.is_empty() {
-        let line = cut(&mut rest, b'\n');
-        let mut value = line;
-        let name = cut(&mut value, b':');
-        if name == key && name.len() < line.len() {
-            return Some(value.trim_ascii());
-        }
-    }
-    None
-}
+use crate::base::text::{parse_hex, parse_u32, value};
 
 /// Whether the signal set under `key` (`SigCgt`, `SigBlk`, ...) of /proc/PID/status has `signal`.
 pub fn has_signal(status: &[u8], key: &[u8], signal: u32) -> Option<bool> {

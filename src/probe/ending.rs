@@ -9,9 +9,9 @@
 use crate::base::limits::{ANCESTORS, PROCESS_LIST_BYTES};
 use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::base::text::{Digits, parse_u32};
+use crate::base::text::{Digits, parse_u32, value};
 use crate::parse::mountinfo::{self, Mount};
-use crate::parse::proc::{has_signal, value};
+use crate::parse::proc::has_signal;
 use crate::parse::{place, words};
 use crate::sys::mem::Buffer;
 use crate::sys::root::Root;

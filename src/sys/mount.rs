@@ -77,7 +77,7 @@ pub fn unmount(target: &Path) -> Result<(), Errno> {
 /// Makes the file system that is mounted at a place read-only, for all who have it mounted.
 pub fn make_read_only(place: &Place) -> Result<(), Errno> {
     // A link that leads to the very mount, whatever covers it.
-    let path = Path::of(&[b"/proc/self/fd/", &place.number()]);
+    let path = Path::of(&[b"/proc/self/fd/", place.number().as_bytes()]);
     let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
     rustix::mount::mount_remount(path, MountFlags::RDONLY, c"")
 }

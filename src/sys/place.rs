@@ -16,18 +16,23 @@
 //! Kernels before 5.12 cannot look into the cache alone: there a server is waited for. Those before
 //! 5.6 follow links in the middle of a path.
 
-use core::ffi::CStr;
+#![allow(unsafe_code)]
 
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, fstat, fstatfs,
-    openat, openat2, statx,
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
+use core::ptr;
+
+use linux_raw_sys::general::{
+    AT_EMPTY_PATH, AT_STATX_DONT_SYNC, STATX_ATTR_MOUNT_ROOT, STATX_MNT_ID, STATX_TYPE, statx,
 };
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat, openat2};
 use rustix::io::Errno;
 
+use super::raw;
 use super::root::Root;
 use crate::base::path::Path;
-use crate::base::text::{Digits, cut, parse_u64};
+use crate::base::text::{Digits, cut, parse_u64, value};
 
 /// How often a name is looked up in the cache alone. It also fails while somebody renames what is on
 /// the way, which does not last.
@@ -62,7 +67,7 @@ impl Place {
     /// [`Errno::AGAIN`] if a file system would have to be asked that may not be.
     pub fn find(root: &Root, path: &[u8], may_ask: MayAsk<'_>) -> Result<Self, Errno> {
         match Self::find_cached(root, path) {
-            Err(Errno::AGAIN) => Self::of(root, walk(root, path, may_ask)?),
+            Err(Errno::AGAIN) => walk(root, path, may_ask),
             done => done,
         }
     }
@@ -81,29 +86,34 @@ impl Place {
 
     /// What a descriptor refers to.
     pub(super) fn of(root: &Root, descriptor: OwnedFd) -> Result<Self, Errno> {
-        // What the kernel knows without asking a server.
-        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let wanted = StatxFlags::TYPE | StatxFlags::MNT_ID;
-        let mut place = match statx(&descriptor, c"", flags, wanted) {
-            Ok(found) => Self {
-                descriptor,
-                device: (found.stx_dev_major, found.stx_dev_minor),
-                mount: (found.stx_mask & StatxFlags::MNT_ID.bits() != 0)
-                    .then_some(found.stx_mnt_id),
-                is_mount_point: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
-                kind: FileType::from_raw_mode(found.stx_mode.into()),
-            },
+        // SAFETY: all that is in there are plain numbers, for which zeros are valid.
+        let mut found: statx = unsafe { MaybeUninit::zeroed().assume_init() };
+        // SAFETY: statx takes a descriptor, a string that ends in NUL, numbers, and writes one
+        // `struct statx`, which is ours and outlives the call.
+        let told = unsafe {
+            let name = c"".as_ptr().expose_provenance();
+            // What the kernel knows without asking a server.
+            let flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+            let wanted = STATX_TYPE | STATX_MNT_ID;
+            let room = ptr::from_mut(&mut found).expose_provenance();
+            let place = descriptor.as_raw_fd() as usize;
+            raw::call(
+                libc::SYS_statx,
+                [place, name, flags as usize, wanted as usize, room],
+            )
+        };
+        if told.is_err() {
             // Before Linux 4.11 there is no statx, and some containers forbid it.
-            Err(_) => {
-                let found = fstat(&descriptor)?;
-                Self {
-                    descriptor,
-                    device: numbers(found.st_dev),
-                    mount: None,
-                    is_mount_point: false,
-                    kind: FileType::from_raw_mode(found.st_mode),
-                }
-            }
+            let old = fstat(&descriptor)?;
+            (found.stx_dev_major, found.stx_dev_minor) = numbers(old.st_dev);
+            found.stx_mode = old.st_mode as u16;
+        }
+        let mut place = Self {
+            descriptor,
+            device: (found.stx_dev_major, found.stx_dev_minor),
+            mount: (found.stx_mask & STATX_MNT_ID != 0).then_some(found.stx_mnt_id),
+            is_mount_point: found.stx_attributes & u64::from(STATX_ATTR_MOUNT_ROOT) != 0,
+            kind: FileType::from_raw_mode(found.stx_mode.into()),
         };
         if place.mount.is_none() {
             place.mount = place.mount_in_proc(root);
@@ -114,19 +124,13 @@ impl Place {
     /// The number of the mount as /proc/self/fdinfo has it.
     fn mount_in_proc(&self, root: &Root) -> Option<u64> {
         let mut buffer = [0; 256];
-        let name: &[&[u8]] = &[b"proc/self/fdinfo/", &self.number()];
-        let mut rest = root.read_at(name, &mut buffer).ok()?;
-        while !rest.is_empty() {
-            if let Some(number) = cut(&mut rest, b'\n').strip_prefix(b"mnt_id:") {
-                return parse_u64(number.trim_ascii());
-            }
-        }
-        None
+        let name = self.number();
+        let info = root.read_at(&[b"proc/self/fdinfo/", name.as_bytes()], &mut buffer);
+        value(info.ok()?, b"mnt_id").and_then(parse_u64)
     }
 
-    pub(super) fn number(&self) -> heapless::Vec<u8, 20> {
-        let digits = Digits::signed(self.descriptor.as_raw_fd().into());
-        heapless::Vec::from_slice(digits.as_bytes()).unwrap_or_default()
+    pub(super) fn number(&self) -> Digits {
+        Digits::signed(self.descriptor.as_raw_fd().into())
     }
 
     /// Whether it is a directory.
@@ -150,7 +154,7 @@ impl Place {
                 openat(&self.descriptor, c".", flags, Mode::empty())
             }
             // Through a link that leads to the same file whatever has its name by now.
-            FileType::RegularFile => root.file_at(&[b"proc/self/fd/", &self.number()]),
+            FileType::RegularFile => root.file_at(&[b"proc/self/fd/", self.number().as_bytes()]),
             _ => Err(Errno::NOTDIR),
         }
     }
@@ -197,7 +201,7 @@ fn look_up(directory: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
 }
 
 /// Looks a path up name by name, as [`Place::find`] does.
-fn walk(root: &Root, path: &[u8], may_ask: MayAsk<'_>) -> Result<OwnedFd, Errno> {
+fn walk(root: &Root, path: &[u8], may_ask: MayAsk<'_>) -> Result<Place, Errno> {
     let mut here = Place::of(root, look_up(root.as_fd(), c".")?)?;
     let top = here.mount;
     let mut rest = path;
@@ -214,7 +218,7 @@ fn walk(root: &Root, path: &[u8], may_ask: MayAsk<'_>) -> Result<OwnedFd, Errno>
         };
         here = Place::of(root, found?)?;
     }
-    Ok(here.descriptor)
+    Ok(here)
 }
 
 /// Which file or directory was opened.
@@ -267,7 +271,7 @@ mod tests {
     fn a_walk_by_names_comes_to_the_same_place() {
         let (path, root) = tree("walk");
         symlink("d", path.join("link")).unwrap();
-        let inode_at = |found: OwnedFd| fstat(found).unwrap().st_ino;
+        let inode_at = |found: Place| inode(&found.descriptor);
         for (name, same) in [("d/e", "d/e"), ("d//e/", "d/e"), ("", "."), ("d", "d")] {
             let expected = std::fs::metadata(path.join(same)).unwrap().ino();
             let found = walk(&root, name.as_bytes(), &mut |_| false).map(inode_at);
