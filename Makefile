@@ -6,7 +6,7 @@ ACCEL ?= tcg
 export TARGET ACCEL
 
 # What makes the agent small is said in targets/, and needs options that are not stable yet; the
-# toolchain is pinned, so they stay what they are.
+# toolchain is pinned, so they stay what they are. The plain build needs none of that.
 DAEMON := RUSTC_BOOTSTRAP=1 cargo --config targets/$(TARGET).toml
 DAEMON_FLAGS := --release --target $(TARGET) --features daemon
 AGENT := target/$(TARGET)/release/gaunt
@@ -15,10 +15,15 @@ E2E := --manifest-path tests/e2e/Cargo.toml
 DESTDIR ?=
 PREFIX ?= /usr
 
-.PHONY: help build install uninstall image run tour test check size clean setup-build setup-run setup-test
+# The plain build, as distributions do it: stable Rust, the oldest that Cargo.toml allows.
+OLDEST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
+
+.PHONY: help build plain install uninstall image run tour test check size clean \
+    setup-build setup-plain setup-run setup-test
 
 help:
 	@echo 'make build           the agent, $(AGENT)'
+	@echo 'make plain           the same by stable Rust alone, as for distributions'
 	@echo 'make install         what was built, with unit, udev rule, settings and hooks (DESTDIR=, PREFIX=)'
 	@echo 'make uninstall       takes all of that back'
 	@echo 'make run             boots a guest that has nothing else in it, and talks to it'
@@ -40,8 +45,12 @@ build: setup-build
 install uninstall:
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' image/package/install $@
 
+plain: setup-plain
+	cargo +$(OLDEST) build $(DAEMON_FLAGS) --target-dir target/plain
+	@stat -c 'plain: %s bytes, %n' target/plain/$(TARGET)/release/gaunt
+
 # Each installs only what is missing, and only what its caller needs.
-setup-build setup-run setup-test: setup-%:
+setup-build setup-plain setup-run setup-test: setup-%:
 	@image/setup $*
 
 image: setup-test build
@@ -71,7 +80,7 @@ check: setup-build
 
 # One guest or domain at a time: under emulation each is as slow as there are others. --nocapture
 # shows what every check saw.
-test: setup-test check image
+test: setup-test check image plain
 	cargo test $(E2E) -- --nocapture --test-threads=1
 
 size: build

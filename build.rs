@@ -28,6 +28,7 @@ const STRIP: &str = "CARGO_PROFILE_RELEASE_STRIP";
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=targets/layout.ld");
+    println!("cargo::rerun-if-changed=targets/plain.ld");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
     println!("cargo::rerun-if-env-changed={STRIP}");
     let of = |name| std::env::var(name).unwrap_or_default();
@@ -55,5 +56,10 @@ fn main() {
     } else {
         say("-no-pie");
         say("-static");
+        // In addition to the linker's own layout.
+        say(&format!(
+            "-Wl,-T{}/targets/plain.ld",
+            of("CARGO_MANIFEST_DIR")
+        ));
     }
 }

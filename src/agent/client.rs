@@ -29,9 +29,9 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) const EMPTY: Self = Self {
-        input: [0; _],
-        message: [0; _],
-        out: [0; _],
+        input: [0; READ_BYTES],
+        message: [0; REQUEST_AT_REST],
+        out: [0; REPLY_AT_REST],
         keys: Keys::new(),
     };
 }

@@ -16,7 +16,7 @@ use crate::parse::nvme;
 use crate::probe::block::{self, Devices, Disk, Links, leave, virtual_name};
 use crate::state::State;
 use crate::sys::AsFd;
-use crate::sys::nvme::{HealthLog, health_log};
+use crate::sys::nvme::{HEALTH_LOG_LEN, HealthLog, health_log};
 use crate::sys::root::Root;
 use crate::wire::args::Args;
 use crate::wire::emit::{List, Object};
@@ -94,7 +94,7 @@ fn describe(
     }
     devices.find(disk, path);
     put_address(object.member(Name::Address), disk);
-    let mut log: HealthLog = [0; _];
+    let mut log = [0; HEALTH_LOG_LEN];
     if disk.bus_type == Some("nvme")
         && let Ok(file) = disk.open(root)
         && health_log(file.as_fd(), &mut log)
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn every_number_of_a_health_log_has_its_name() {
-        let mut log: HealthLog = [0; _];
+        let mut log = [0; HEALTH_LOG_LEN];
         log[0] = u64::from_le_bytes([1, 0x2C, 1, 100, 10, 7, 0, 0]);
         for (place, word) in log[nvme::COUNTERS..].iter_mut().enumerate() {
             *word = place as u64;

@@ -488,7 +488,7 @@ const PART_COUNT: usize = SLOW_COUNT - having(ALONE);
 
 /// What the commands do that run right away, and those that do not.
 static QUICK_ONES: [Handler; COUNT - SLOW_COUNT] = {
-    let mut ones: [Handler; COUNT - SLOW_COUNT] = [sync::ping; _];
+    let mut ones: [Handler; COUNT - SLOW_COUNT] = [sync::ping; COUNT - SLOW_COUNT];
     let (mut row, mut count) = (0, 0);
     while row < COUNT {
         if let Run::Now(handler) = ROWS[row].run {
@@ -501,7 +501,7 @@ static QUICK_ONES: [Handler; COUNT - SLOW_COUNT] = {
 };
 /// Of the commands that run in a child, those first in which the agent has a part.
 static WORKS: [Work; SLOW_COUNT] = {
-    let mut ones: [Work; SLOW_COUNT] = [|_, _, _| Ok(0); _];
+    let mut ones: [Work; SLOW_COUNT] = [|_, _, _| Ok(0); SLOW_COUNT];
     let (mut row, mut count) = (0, [0, PART_COUNT]);
     while row < COUNT {
         if let Run::Slow(slow) = ROWS[row].run {
@@ -514,7 +514,7 @@ static WORKS: [Work; SLOW_COUNT] = {
     ones
 };
 static PARTS: [(Handler, End); PART_COUNT] = {
-    let mut ones = [NO_PART; _];
+    let mut ones = [NO_PART; PART_COUNT];
     let (mut row, mut count) = (0, 0);
     while row < COUNT {
         if let Run::Slow(slow) = ROWS[row].run
@@ -540,7 +540,7 @@ const PACKER: Packer<4096> = {
             ..
         } = ROWS[row];
         let (prefix, name) = name.as_bytes().split_at(PREFIX.len());
-        assert!(prefix.eq_ignore_ascii_case(PREFIX));
+        assert!(matches!(prefix, PREFIX));
         let begun = packer.begin(flags, name);
         let count = match (flags & SLOW, flags & ALONE) {
             (0, _) => &mut quick,
@@ -556,7 +556,7 @@ const PACKER: Packer<4096> = {
     packer
 };
 static PACKED: [u8; PACKER.len] = {
-    let mut bytes = [0; _];
+    let mut bytes = [0; PACKER.len];
     bytes.copy_from_slice(PACKER.bytes.split_at(PACKER.len).0);
     bytes
 };
@@ -653,25 +653,6 @@ const fn same(a: &str, b: &str) -> bool {
     place == a.len() && place == b.len()
 }
 
-/// What the rest of the agent takes for granted of the table.
-const fn is_sound(rows: &[Row]) -> bool {
-    let mut row = 0;
-    while row < rows.len() {
-        if rows[row].params.len() > PARAMETERS {
-            return false;
-        }
-        let mut other = row + 1;
-        while other < rows.len() {
-            if same(rows[row].name, rows[other].name) {
-                return false;
-            }
-            other += 1;
-        }
-        row += 1;
-    }
-    true
-}
-
 /// How many rows have this flag.
 const fn having(flag: u8) -> usize {
     let (mut row, mut count) = (0, 0);
@@ -682,7 +663,19 @@ const fn having(flag: u8) -> usize {
     count
 }
 
-const_assert!(is_sound(&ROWS));
+// What the rest of the agent takes for granted of the table.
+const _: () = {
+    let mut row = 0;
+    while row < COUNT {
+        assert!(ROWS[row].params.len() <= PARAMETERS);
+        let mut other = row + 1;
+        while other < COUNT {
+            assert!(!same(ROWS[row].name, ROWS[other].name));
+            other += 1;
+        }
+        row += 1;
+    }
+};
 const_assert!(ROWS.len() <= crate::state::filter::MOST_COMMANDS);
 // guest-sync, -sync-delimited, -ping, -info, -fsfreeze-status and -fsfreeze-thaw.
 const_assert!(having(WHILE_FROZEN) == 6);

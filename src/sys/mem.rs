@@ -69,7 +69,8 @@ impl Buffer {
     /// An empty buffer that rests in `at_rest` and grows up to `cap` bytes.
     pub const fn new(at_rest: &'static mut [u8], cap: usize) -> Self {
         let len = at_rest.len();
-        let start = NonNull::from_mut(at_rest).cast();
+        // SAFETY: a reference is never null.
+        let start = unsafe { NonNull::new_unchecked(at_rest.as_mut_ptr()) };
         Self::resting(Room { start, len }, cap)
     }
 
@@ -293,7 +294,7 @@ impl Store for Buffer {
         // SAFETY: there is room for as many bytes behind what is stored, and `more` is no part of it:
         // `&mut self` proves that nothing else refers to it.
         unsafe {
-            let from = NonNull::from_ref(more).cast();
+            let from = NonNull::from(more).cast();
             self.room
                 .start
                 .add(self.end)

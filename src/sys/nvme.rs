@@ -10,8 +10,11 @@ use static_assertions::{const_assert, const_assert_eq};
 
 use super::raw;
 
-/// The log, in words of eight bytes.
-pub type HealthLog = [u64; 64];
+/// Words of eight bytes in the log.
+pub const HEALTH_LOG_LEN: usize = 64;
+
+/// The log.
+pub type HealthLog = [u64; HEALTH_LOG_LEN];
 
 /// `struct nvme_admin_cmd` of linux/nvme_ioctl.h: 72 bytes, as 32-bit words but for the address.
 #[repr(C)]

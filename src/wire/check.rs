@@ -55,7 +55,7 @@ impl<'m> Checker<'m> {
         Self {
             due: Due::Value,
             depth: 0,
-            objects: [0; _],
+            objects: [0; REQUEST_DEPTH / 64],
             keys,
             duplicate: 0,
         }

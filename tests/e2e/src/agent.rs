@@ -8,13 +8,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::agent_binary;
 use crate::client::Client;
 use crate::process::{Process, program, run};
 use crate::reference::reference;
 use crate::scratch::{NOBODY, Scratch, is_root};
 use crate::tree::Tree;
 use crate::wait;
+use crate::{agent_binary, plain_binary};
 
 /// A running agent.
 pub struct Agent {
@@ -26,6 +26,11 @@ impl Agent {
     /// Starts gaunt with further arguments.
     pub fn gaunt(arguments: &[&str]) -> Agent {
         Agent::start(&[], &agent_binary(), arguments)
+    }
+
+    /// Starts the plain build of gaunt.
+    pub fn plain() -> Agent {
+        Agent::start(&[], &plain_binary(), &[])
     }
 
     /// Starts the reference with further arguments.

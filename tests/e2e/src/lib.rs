@@ -62,6 +62,13 @@ pub fn agent_binary() -> PathBuf {
     path
 }
 
+/// The plain build of the agent, by stable Rust.
+pub fn plain_binary() -> PathBuf {
+    let path = top().join("target/plain/x86_64-unknown-linux-musl/release/gaunt");
+    assert!(path.exists(), "no {}: run `make plain`", path.display());
+    path
+}
+
 /// A file of `target/image/`.
 pub fn image_file(name: &str) -> PathBuf {
     let path = top().join("target/image").join(name);

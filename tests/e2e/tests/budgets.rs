@@ -2,13 +2,15 @@
 //! What takes time is for benchmarks.
 
 use gaunt_e2e::agent::Agent;
-use gaunt_e2e::agent_binary;
 use gaunt_e2e::client::Client;
-use gaunt_e2e::wait;
+use gaunt_e2e::{agent_binary, plain_binary, wait};
 use serde_json::json;
+use std::path::Path;
 
 /// What the release build weighs at most, everything built in.
 const BINARY_BYTES: u64 = 131_072;
+/// What the plain build weighs at most.
+const PLAIN_BYTES: u64 = 163_840;
 
 /// Instructions of the agent's own, without the kernel's, that a command takes at most. For a ping the
 /// aim is 2,000.
@@ -22,11 +24,11 @@ fn ping(client: &mut Client) {
     }
 }
 
-#[test]
-fn the_binary_is_small_and_static() {
-    let bytes = std::fs::read(agent_binary()).expect("the agent");
+/// Checks that a program has no more than so many bytes, and that it is static.
+fn check_binary(path: &Path, most: u64) {
+    let bytes = std::fs::read(path).expect("the agent");
     let len = bytes.len() as u64;
-    assert!(len <= BINARY_BYTES, "{len} bytes");
+    assert!(len <= most, "{len} bytes");
     // Program headers (elf(5)): none names an interpreter or libraries.
     let number = |at: usize, len: usize| {
         let field = &bytes[at..at + len];
@@ -43,7 +45,22 @@ fn the_binary_is_small_and_static() {
         let kind = number(first + header * size, 4);
         assert!(kind != PT_DYNAMIC && kind != PT_INTERP, "type {kind}");
     }
-    eprintln!("{len} bytes");
+    eprintln!("{}: {len} bytes", path.display());
+}
+
+#[test]
+fn the_binary_is_small_and_static() {
+    check_binary(&agent_binary(), BINARY_BYTES);
+}
+
+#[test]
+fn the_plain_build_is_small_static_and_serves() {
+    check_binary(&plain_binary(), PLAIN_BYTES);
+    let (plain, release) = (Agent::plain(), Agent::gaunt(&[]));
+    let (mut plain, mut release) = (plain.client(), release.client());
+    assert_eq!(plain.get("guest-info"), release.get("guest-info"));
+    // In a child of its own.
+    assert_eq!(plain.get("guest-get-vcpus"), release.get("guest-get-vcpus"));
 }
 
 #[test]
