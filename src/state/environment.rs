@@ -6,7 +6,6 @@
 
 use core::ffi::CStr;
 
-use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::text::cut;
 use crate::parse::accounts;
@@ -57,20 +56,17 @@ impl Environment {
     /// Adds it to what a program is run with, for which there must be room for a path.
     pub fn put(self, root: &Root, vectors: &mut Vectors) {
         let is_root = process::is_root();
-        let mut home = None;
+        let mut has_home = false;
         if is_root && (self.home_of_kernel || variable(self.own, b"HOME").is_none()) {
-            home = home_of_root(root, self.home_of_kernel);
-        }
-        vectors.add_all(self.own, |entry| {
-            home.is_none() || !entry.starts_with(b"HOME=")
-        });
-        if let Some(home) = home {
-            let text = vectors.text();
             // What does not fit is found out at the end.
-            let _ = text.append(b"HOME=");
-            let _ = text.append(home.as_bytes());
-            vectors.push();
+            let _ = vectors.text().append(b"HOME=");
+            has_home = put_home(root, self.home_of_kernel, vectors.text());
+            match has_home {
+                true => drop(vectors.push()),
+                false => vectors.text().truncate(0),
+            }
         }
+        vectors.add_all(self.own, |entry| !(has_home && entry.starts_with(b"HOME=")));
         for entry in &DEFAULTS[..if is_root { 3 } else { 2 }] {
             if variable(self.own, cut(&mut entry.to_bytes(), b'=')).is_none() {
                 vectors.add(entry);
@@ -79,24 +75,19 @@ impl Environment {
     }
 }
 
-/// The home of root: what /etc/passwd says, else [`HOME`], which `must_exist` if there is another
-/// choice.
-fn home_of_root(root: &Root, must_exist: bool) -> Option<Path> {
-    home_in_passwd(root).or_else(|| {
-        let is_there = !must_exist || root.directory_at(&[relative(HOME)]).is_ok();
-        is_there.then(|| Path::of(&[HOME]))
-    })
-}
-
-/// The home of root that /etc/passwd says.
-fn home_in_passwd(root: &Root) -> Option<Path> {
-    let mut home = None;
+/// Appends the home of root: what /etc/passwd says, else [`HOME`], which `must_exist` if there is
+/// another choice. Gives whether it did.
+fn put_home(root: &Root, must_exist: bool, text: &mut dyn Store) -> bool {
+    let mut found = false;
     let _ = root.lines_at(&[b"etc/passwd"], &mut |line| {
         let user = accounts::user(line, b"root");
-        home = user.map(|user| Path::of(&[user.home]));
-        home.is_none()
+        found = user.is_some_and(|user| !user.home.is_empty() && text.append(user.home).is_ok());
+        user.is_none()
     });
-    home.filter(|home| !home.is_empty())
+    if !found && (!must_exist || root.directory_at(&[relative(HOME)]).is_ok()) {
+        found = text.append(HOME).is_ok();
+    }
+    found
 }
 
 #[cfg(test)]
@@ -110,8 +101,9 @@ mod tests {
         std::fs::create_dir_all(path.join("etc")).unwrap();
         let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
         let home = |must_exist| {
-            let home = home_of_root(&root, must_exist)?;
-            Some(String::from_utf8(home.as_bytes().to_vec()).unwrap())
+            let mut home = heapless::Vec::<u8, 64>::new();
+            let found = put_home(&root, must_exist, &mut home);
+            found.then(|| String::from_utf8(home.to_vec()).unwrap())
         };
         let passwd = path.join("etc/passwd");
         assert_eq!(home(false).as_deref(), Some("/root"));
