@@ -9,14 +9,15 @@
 
 use crate::base::limits::PATH_BYTES;
 use crate::base::path::Path;
+use crate::base::store::Store;
 use crate::base::texts::Phrase;
-use crate::parse::file_name;
-use crate::probe::hooks::Hooks;
+use crate::parse::{file_name, place};
+use crate::probe::hooks::{beside, directory_of, find};
 use crate::state::environment::Environment;
-use crate::state::hooks::{Failure, Session, Settings, Word};
+use crate::state::hooks::{Session, Settings};
 use crate::sys::clock::NEVER_MS;
 use crate::sys::log;
-use crate::sys::root::Root;
+use crate::sys::root::{Root, relative};
 use crate::sys::{self, Errno};
 
 /// The name.
@@ -31,58 +32,43 @@ pub(super) fn is_called(name: &[u8]) -> bool {
 
 /// Runs the hooks; gives the exit status. `name` is how this program was called, the words follow it.
 pub(super) fn run(name: &[u8], mut words: impl Iterator<Item = &'static [u8]>) -> i32 {
-    let word = match (words.next(), words.next()) {
-        (Some(b"freeze"), None) => Word::Freeze,
-        (Some(b"thaw"), None) => Word::Thaw,
-        _ => {
-            log::last_words(Phrase::HookUsage, &[name]);
-            return USAGE;
-        }
+    let word = place(b"thaw freeze", words.next().unwrap_or_default());
+    let Some(word) = word.filter(|_| words.next().is_none()) else {
+        log::last_words(Phrase::HookUsage, &[name]);
+        return USAGE;
     };
-    let done = Root::open(c"/").and_then(|root| {
-        let hooks = match name.contains(&b'/') {
-            true => Hooks::beside(&root, absolute(&root, name)?.as_bytes()),
-            // It was found in PATH.
-            false => Hooks::find(&root, None),
-        };
-        Ok(run_all(&root, &hooks, word).is_ok())
-    });
-    if let Err(errno) = done {
-        log::last_words(Phrase::CannotFindHooks, &[b": ", &sys::words(errno)]);
-    }
-    i32::from(done != Ok(true))
-}
-
-fn run_all(root: &Root, hooks: &Hooks, word: Word) -> Result<(), Failure> {
-    let mut session = Session::new(&Settings::none(), root, Environment::none(), true);
-    if let Some((directory, errno)) = hooks.error() {
-        session.cannot_read(directory.as_bytes(), errno)?;
-    }
-    session.remember_here();
-    for hook in hooks.paths(root) {
-        match word {
-            Word::Freeze => session.check(hook.as_bytes())?,
-            Word::Thaw => session.remember(hook.as_bytes())?,
+    match run_all(name, word == 1) {
+        Ok(done) => i32::from(!done),
+        Err(errno) => {
+            log::last_words(Phrase::CannotFindHooks, &[b": ", &sys::words(errno)]);
+            1
         }
     }
-    if word == Word::Freeze {
-        let mut paths = hooks.paths(root);
-        let ran = paths.try_for_each(|hook| session.freeze(hook.as_bytes(), NEVER_MS));
-        if ran.is_ok() {
-            return Ok(());
-        }
-        let _ = session.thaw();
-        return ran;
-    }
-    session.thaw()
 }
 
-/// A path that may be written from the working directory, written from the root.
-fn absolute(root: &Root, path: &[u8]) -> Result<Path, Errno> {
-    if path.starts_with(b"/") {
-        return Ok(Path::of(&[path]));
-    }
+/// Gives whether all went well.
+fn run_all(name: &[u8], freezes: bool) -> Result<bool, Errno> {
+    let root = Root::open(c"/")?;
     let mut here = [0; PATH_BYTES];
-    let here = root.link_at(&[b"proc/self/cwd"], &mut here)?;
-    Ok(Path::of(&[here, b"/", path]))
+    let here = match name.contains(&b'/') && !name.starts_with(b"/") {
+        true => root.link_at(&[b"proc/self/cwd"], &mut here)?,
+        false => b"",
+    };
+    let main = Path::of(&[here, b"/", relative(name)]);
+    let hooks = match name.contains(&b'/') {
+        true => beside(&root, main.as_bytes()),
+        // It was found in PATH.
+        false => find(&root, None),
+    };
+    let mut session = Session::new(Settings::none(), &root, Environment::none(), true);
+    let ran = match hooks {
+        Ok(hooks) if freezes => session.freeze(hooks.bytes(), None, NEVER_MS),
+        Ok(hooks) => session.thaw_all(hooks),
+        Err((main, errno)) => session.cannot_read(directory_of(main).as_bytes(), errno),
+    };
+    if freezes && ran.is_err() {
+        // Those that were brought to rest.
+        let _ = session.thaw();
+    }
+    Ok(ran.is_ok())
 }

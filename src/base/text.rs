@@ -74,6 +74,16 @@ pub fn parse_hex(text: &[u8]) -> Option<u64> {
     })
 }
 
+/// Appends pieces, as far as there is room.
+#[inline(never)]
+pub fn put(text: &mut heapless::VecView<u8>, pieces: &[&[u8]]) {
+    for piece in pieces {
+        for byte in *piece {
+            let _ = text.push(*byte);
+        }
+    }
+}
+
 /// Takes off `rest` what stands before the first `byte`, and that byte; everything if there is none.
 ///
 /// One function for all that is split: a splitting iterator is compiled anew wherever there is one.

@@ -27,17 +27,16 @@ use crate::base::limits::CHOSEN_BYTES;
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::texts::Phrase;
-use crate::probe::hooks::Hooks;
+use crate::probe::hooks;
 use crate::probe::mounts::{self, FileSystem, Miss, Mounts, Searches};
 use crate::probe::names::Names;
 use crate::state::State;
 use crate::state::freeze::Event;
-use crate::state::hooks::{Failure, Main, Session, Stop};
+use crate::state::hooks::{Failure, Main, Session};
 use crate::sys::log::Level;
 use crate::sys::mem::Buffer;
-use crate::sys::process::{self, Tie};
 use crate::sys::root::Root;
-use crate::sys::{AsFd, Errno, fsctl, mem, number, power};
+use crate::sys::{AsFd, Errno, fsctl, mem, number, power, process};
 use crate::wire::args::{Args, place};
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
@@ -98,17 +97,17 @@ fn begin_freeze(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<()
 /// Brings applications to rest, then freezes. If nothing is frozen in the end, they go on.
 fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let state = &*state;
-    live_with_agent(state, Tie::Term);
+    live_with_agent(state, process::TERM);
     let mut hooks = session(state);
     if bring_to_rest(state, &mut hooks).is_err() {
+        end_if_told(&hooks);
         let_go_on(&mut hooks);
         return Err(reply.say(Phrase::HookFailed, &[hooks.failure()], 0));
     }
-    hooks.pause();
-    live_with_agent(state, Tie::Kill);
+    live_with_agent(state, process::KILL);
     let frozen = freeze_file_systems(state, args, reply);
     if matches!(frozen, Ok(NOTHING) | Err(_)) {
-        live_with_agent(state, Tie::Term);
+        live_with_agent(state, process::TERM);
         let_go_on(&mut hooks);
     }
     frozen
@@ -116,14 +115,14 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
 
 /// Ends with the agent: its next run has to do with whatever this child would do after it. On SIGTERM
 /// the hook at hand is killed with all that it has started.
-fn live_with_agent(state: &State, tie: Tie) {
-    if !process::tie_to(state.freeze.agent(), tie) {
+fn live_with_agent(state: &State, signal: i32) {
+    if !process::tie_to(state.freeze.agent(), signal) {
         process::exit(LOST.into());
     }
 }
 
 fn session(state: &State) -> Session<'_> {
-    Session::new(&state.hooks, &state.root, state.programs.environment, false)
+    Session::new(state.hooks, &state.root, state.programs.environment, false)
 }
 
 /// Runs all hooks with `freeze`, until one fails.
@@ -139,37 +138,27 @@ fn bring_to_rest(state: &State, session: &mut Session<'_>) -> Result<(), Failure
         Main::Default => None,
         Main::At(path) => Some(path),
     };
-    let hooks = Hooks::find(&state.root, main);
-    if let Some((directory, errno)) = hooks.error() {
-        return session.cannot_read(directory.as_bytes(), errno);
-    }
-    let mut some = false;
-    for hook in hooks.paths(&state.root) {
-        session.check(hook.as_bytes())?;
-        some = true;
-    }
-    if !some {
-        return Ok(());
-    }
-    session.remember_in(directory)?;
-    for hook in hooks.paths(&state.root) {
-        let ran = session.freeze(hook.as_bytes(), state.freeze.hooks_deadline_ms());
-        end_if_told(ran)?;
-    }
-    Ok(())
+    let list = match hooks::find(&state.root, main) {
+        Ok(list) => list,
+        Err((main, errno)) => {
+            return session.cannot_read(hooks::directory_of(main).as_bytes(), errno);
+        }
+    };
+    let deadline_ms = state.freeze.hooks_deadline_ms();
+    session.freeze(list.bytes(), Some(directory), deadline_ms)
 }
 
 /// Runs the hooks with `thaw` that need it. What goes wrong with them is in their log.
 fn let_go_on(session: &mut Session<'_>) {
-    let _ = end_if_told(session.thaw());
+    let _ = session.thaw();
+    end_if_told(session);
 }
 
 /// Ends this child if the agent is gone, whose next run does the rest.
-fn end_if_told(ran: Result<(), Failure>) -> Result<(), Failure> {
-    if ran.is_err_and(|failure| failure.stop == Some(Stop::ToldToEnd)) {
+fn end_if_told(session: &Session<'_>) {
+    if session.is_told_to_end() {
         process::exit(LOST.into());
     }
-    ran
 }
 
 fn freeze_file_systems(
@@ -296,18 +285,19 @@ fn begin_thaw(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), 
 /// Thaws, then lets applications go on that were brought to rest.
 fn thaw(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let state = &*state;
-    live_with_agent(state, Tie::Term);
+    live_with_agent(state, process::TERM);
     let mut hooks = session(state);
     let directory = state.freeze.directory();
     // A child of a killed agent may still freeze, stuck in the kernel. It is waited for.
     let (marker, list) = (state.freeze.lock_marker(), hooks.take_over(directory));
-    let busy = [marker.as_ref().err(), list.as_ref().err()].contains(&Some(&Errno::NOLCK));
+    let busy = matches!(marker, Err(Errno::NOLCK)) || list == Err(Errno::NOLCK);
     let thawed = thaw_file_systems(state, reply, busy)?;
-    live_with_agent(state, Tie::Term);
+    live_with_agent(state, process::TERM);
     let done = match list {
-        Ok(()) => end_if_told(hooks.thaw()),
+        Ok(()) => hooks.thaw(),
         Err(errno) => Err(hooks.fail(directory, LIST, errno)),
     };
+    end_if_told(&hooks);
     if done.is_err() {
         // All is thawed: the error is the reply, and no more than that.
         reply.say(Phrase::HookFailed, &[hooks.failure()], 0);

@@ -30,19 +30,13 @@ pub fn is_hook(name: &[u8]) -> bool {
     !name.starts_with(b".") && !PASSED_OVER.iter().any(passed_over)
 }
 
-/// The paths in the list that are whole.
-pub fn whole(list: &[u8]) -> &[u8] {
-    let end = list.iter().rposition(|byte| *byte == 0);
-    let len = end.map_or(0, |end| end.saturating_add(1));
-    list.get(..len).unwrap_or_default()
-}
-
-/// The last path of a list in which all are whole, and the list before it.
+/// The last path of a list that is whole, and the list before it.
 pub fn split_last(list: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (_, path) = list.split_last()?;
-    let before = path.iter().rposition(|byte| *byte == 0);
+    let end = list.iter().rposition(|byte| *byte == 0)?;
+    let (list, _) = list.split_at_checked(end)?;
+    let before = list.iter().rposition(|byte| *byte == 0);
     let start = before.map_or(0, |end| end.saturating_add(1));
-    let (before, path) = path.split_at_checked(start)?;
+    let (before, path) = list.split_at_checked(start)?;
     Some((path, before))
 }
 
@@ -67,21 +61,19 @@ mod tests {
 
     #[test]
     fn the_list_is_read_from_its_end() {
-        let list = whole(b"/a\0/b c\0/cut short");
-        assert_eq!(list, b"/a\0/b c\0");
-        let (path, list) = split_last(list).unwrap();
+        let (path, list) = split_last(b"/a\0/b c\0/cut short").unwrap();
         assert_eq!((path, list), (&b"/b c"[..], &b"/a\0"[..]));
         let (path, list) = split_last(list).unwrap();
         assert_eq!((path, list), (&b"/a"[..], &b""[..]));
         assert_eq!(split_last(list), None);
-        assert_eq!(whole(b"/cut short"), b"");
+        assert_eq!(split_last(b"/cut short"), None);
     }
 
     #[test]
     fn no_bytes_make_it_panic() {
         torture(b"/a/b\0\0/c\0/d", |bytes| {
             is_hook(bytes);
-            let mut list = whole(bytes);
+            let mut list = bytes;
             while let Some((path, before)) = split_last(list) {
                 assert!(!path.contains(&0) && before.len() < list.len());
                 list = before;

@@ -7,11 +7,15 @@
 //!
 //! Whether a hook may be run is for `sys::trust` to say.
 
-use crate::base::limits::PATH_BYTES;
+use core::slice;
+
+use crate::base::limits::{HOOK_LIST_BYTES, PATH_BYTES};
 use crate::base::path::Path;
+use crate::base::store::Store;
 use crate::parse::hooks::is_hook;
 use crate::probe::names::Names;
 use crate::sys::Errno;
+use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
 use crate::sys::trust::Target;
 
@@ -19,79 +23,77 @@ use crate::sys::trust::Target;
 /// whose directory is.
 const DEFAULTS: [&[u8]; 2] = [b"/etc/qemu-ga/fsfreeze-hook", b"/etc/qemu/fsfreeze-hook"];
 
+/// The directory beside a main hook has its path and this.
+const DIRECTORY: &[u8] = b".d";
+
 /// The program that runs.
 const SELF: &[u8] = b"proc/self/exe";
 /// What the kernel says behind the path of a program whose file was replaced.
 const REPLACED: &[u8] = b" (deleted)";
 
-/// The hooks of this moment.
-pub enum Hooks {
-    /// None.
-    None,
-    /// The main hook.
-    Main(Path),
-    /// Those of a directory, and all names in it, or why they cannot be read.
-    Directory(Path, Result<Names, Errno>),
+/// The hooks of this moment: a list of their paths, in order, as `parse::hooks` has it; or the main
+/// hook whose directory cannot be read, and why.
+pub type Hooks<'a> = Result<Buffer, (&'a [u8], Errno)>;
+
+/// Finds the hooks. Without a path the main hook is where distributions have it, and none there is no
+/// error; a path that is given must lead to one, or its directory be there.
+pub fn find<'a>(root: &Root, given: Option<&'a [u8]>) -> Hooks<'a> {
+    let mut list = Buffer::growing(HOOK_LIST_BYTES);
+    let has = |main, end| root.has_at(&[relative(main), end]) != Ok(false);
+    for &main in given.as_ref().map_or(&DEFAULTS[..], slice::from_ref) {
+        let is_there = has(main, b"");
+        if is_there && !is_this_program(root, main) {
+            add(&mut list, &[main]);
+            return Ok(list);
+        }
+        if is_there || has(main, DIRECTORY) {
+            return beside(root, main);
+        }
+    }
+    if let Some(main) = given {
+        add(&mut list, &[main]);
+    }
+    Ok(list)
 }
 
-impl Hooks {
-    /// Finds them. Without a path the main hook is where distributions have it, and none there is no
-    /// error; a path that is given must lead to one, or its directory be there.
-    pub fn find(root: &Root, main: Option<&[u8]>) -> Self {
-        let has = |path: &[u8]| root.has_at(&[relative(path)]) != Ok(false);
-        let is_there = |path: &[u8]| has(path) || has(directory_of(path).as_bytes());
-        let default = || DEFAULTS.into_iter().find(|path| is_there(path));
-        let Some(main) = main.or_else(default) else {
-            return Self::None;
-        };
-        if has(main) && !is_this_program(root, main) || !is_there(main) {
-            return Self::Main(Path::of(&[main]));
-        }
-        Self::beside(root, main)
-    }
-
-    /// Those of the directory beside a main hook.
-    pub fn beside(root: &Root, main: &[u8]) -> Self {
-        let directory = directory_of(main);
-        match Names::read(root, &Path::of(&[relative(directory.as_bytes())])) {
-            Err(Errno::NOENT) => Self::None,
-            names => Self::Directory(directory, names),
-        }
-    }
-
-    /// The directory that cannot be read, and why.
-    pub fn error(&self) -> Option<(&Path, Errno)> {
-        match self {
-            Self::Directory(directory, Err(errno)) => Some((directory, *errno)),
-            _ => None,
-        }
-    }
-
-    /// Their paths, in order.
-    pub fn paths(&self, root: &Root) -> impl Iterator<Item = Path> {
-        let (main, directory) = match self {
-            Self::None => (None, None),
-            Self::Main(path) => (Some(path.clone()), None),
-            Self::Directory(path, names) => (None, names.as_ref().ok().map(|names| (path, names))),
-        };
-        let inside = directory.into_iter().flat_map(move |(directory, names)| {
-            let names = names.sorted().filter(|name| is_hook(name));
-            let paths = names.map(|name| Path::of(&[directory.as_bytes(), b"/", name]));
-            paths.filter(|path| is_program(root, path))
-        });
-        main.into_iter().chain(inside)
+/// The hooks in the directory beside a main hook.
+pub fn beside<'a>(root: &Root, main: &'a [u8]) -> Hooks<'a> {
+    let mut list = Buffer::growing(HOOK_LIST_BYTES);
+    let directory = directory_of(main);
+    match put_all(root, directory.as_bytes(), &mut list) {
+        Ok(()) | Err(Errno::NOENT) => Ok(list),
+        Err(errno) => Err((main, errno)),
     }
 }
 
 /// The directory beside a main hook.
-fn directory_of(main: &[u8]) -> Path {
-    Path::of(&[main, b".d"])
+pub fn directory_of(main: &[u8]) -> Path {
+    Path::of(&[main, DIRECTORY])
+}
+
+/// Puts the hooks in a directory on the list.
+fn put_all(root: &Root, directory: &[u8], list: &mut Buffer) -> Result<(), Errno> {
+    let names = Names::read(root, &Path::of(&[relative(directory)]))?;
+    for name in names.sorted() {
+        if is_hook(name) && is_program(root, &[relative(directory), b"/", name]) {
+            add(list, &[directory, b"/", name]);
+        }
+    }
+    list.whole()
+}
+
+/// Puts a path on the list.
+fn add(list: &mut Buffer, pieces: &[&[u8]]) {
+    for piece in pieces {
+        let _ = list.append(piece);
+    }
+    let _ = list.append(b"\0");
 }
 
 /// Whether a path leads to something that can be executed. One that cannot be looked at counts: what
 /// is wrong with it is said when it is to be run.
-fn is_program(root: &Root, path: &Path) -> bool {
-    match Target::at(root, &[relative(path.as_bytes())]) {
+fn is_program(root: &Root, name: &[&[u8]]) -> bool {
+    match Target::at(root, name) {
         Ok(target) => target.is_program(),
         Err(Errno::NOENT) => false,
         Err(_) => true,
@@ -102,8 +104,8 @@ fn is_program(root: &Root, path: &Path) -> bool {
 /// link to where it was.
 fn is_this_program(root: &Root, path: &[u8]) -> bool {
     let name: &[&[u8]] = &[relative(path)];
-    if let (Ok(target), Ok(own)) = (Target::at(root, name), Target::at(root, &[SELF]))
-        && target.is_same_file(&own)
+    if let Ok(own) = Target::at(root, &[SELF])
+        && Target::at(root, name) == Ok(own)
     {
         return true;
     }
@@ -152,10 +154,9 @@ mod tests {
         }
 
         fn hooks(&self, main: Option<&str>) -> Vec<String> {
-            let hooks = Hooks::find(&self.root, main.map(str::as_bytes));
-            assert!(hooks.error().is_none());
-            let text = |path: Path| String::from_utf8(path.as_bytes().to_vec()).unwrap();
-            hooks.paths(&self.root).map(text).collect()
+            let list = find(&self.root, main.map(str::as_bytes)).ok().unwrap();
+            let list = String::from_utf8(list.bytes().to_vec()).unwrap();
+            list.split_terminator('\0').map(str::to_owned).collect()
         }
     }
 
@@ -220,13 +221,12 @@ mod tests {
     fn a_directory_that_cannot_be_read_is_an_error() {
         let tree = Tree::new("error");
         tree.file("opt/hook.d", 0o755);
-        let hooks = Hooks::find(&tree.root, Some(b"/opt/hook"));
-        let (directory, errno) = hooks.error().unwrap();
+        let (main, errno) = find(&tree.root, Some(b"/opt/hook")).err().unwrap();
+        let directory = directory_of(main);
         assert_eq!(
             (directory.as_bytes(), errno),
             (&b"/opt/hook.d"[..], Errno::NOTDIR)
         );
-        assert_eq!(hooks.paths(&tree.root).count(), 0);
     }
 
     #[test]

@@ -24,7 +24,6 @@
 //! what the agent knows of it. [`next`] is the whole of it as a pure function.
 
 use crate::base::limits::{FREEZE_TIMEOUT_S, HOOK_MARGIN_MS};
-use crate::base::path::Path;
 use crate::base::texts::Phrase;
 use crate::state::hooks::Ledger;
 use crate::sys::clock::{self, NEVER_MS};
@@ -272,8 +271,7 @@ impl Freeze {
     }
 
     fn open_directory(&self) -> Option<Root> {
-        let path = Path::of(&[self.directory]);
-        Root::open(path.as_c_str()?).ok()
+        Root::at(self.directory).ok()
     }
 
     fn enter(&mut self, log: &mut Log) {

@@ -8,26 +8,21 @@
 //! writing to one waits for the thaw.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{
-    FileType, FlockOperation, Mode, OFlags, flock, fstat, ftruncate, openat, renameat,
-};
+use rustix::fs::{FileType, FlockOperation, OFlags, flock, fstat, ftruncate};
 use rustix::io::Errno;
 
-use super::clock;
-use super::root::{Root, relative};
-use super::stream::{self, Read};
+use super::mem::Buffer;
+use super::root::Root;
+use super::{clock, stream};
 use crate::base::limits::{LOCK_POLL_MS, LOCK_WAIT_MS};
-use crate::base::path::Path;
-use crate::base::store::Store;
 
 /// One of these files, open to be written at its end.
 pub struct OwnFile(OwnedFd);
 
 impl OwnFile {
-    /// Opens a file at an absolute path to write, and makes it if it is not there.
-    pub fn to_append(root: &Root, path: &[u8]) -> Result<Self, Errno> {
-        let flags = OFlags::WRONLY | OFlags::CREATE;
-        Self::with(root, relative(path), flags)
+    /// Opens a file to write, and makes it if it is not there.
+    pub fn to_append(directory: &Root, name: &[u8]) -> Result<Self, Errno> {
+        Self::with(directory, name, OFlags::WRONLY | OFlags::CREATE)
     }
 
     /// Opens a file in a directory to read and write, and takes its lock; `None` if there is none.
@@ -63,11 +58,8 @@ impl OwnFile {
     }
 
     fn with(directory: &Root, name: &[u8], flags: OFlags) -> Result<Self, Errno> {
-        let name = Path::of(&[name]);
-        let name = name.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        let careful = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let flags = flags | careful | OFlags::APPEND;
-        let file = openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let careful = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = directory.with_at(&[name], flags | careful | OFlags::APPEND, 0o600)?;
         let stat = fstat(&file)?;
         let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
             && stat.st_mode & 0o022 == 0
@@ -96,12 +88,8 @@ impl OwnFile {
     }
 
     /// Appends all of it to `room`, once. [`Errno::FBIG`] if it does not fit.
-    pub fn read(&self, room: &mut dyn Store) -> Result<(), Errno> {
-        let mut piece = [0; 4096];
-        while let Read::Bytes(count) = stream::read(&self.0, &mut piece)? {
-            room.append(&piece[..count]).map_err(|_| Errno::FBIG)?;
-        }
-        Ok(())
+    pub fn read(&self, room: &mut Buffer) -> Result<(), Errno> {
+        room.read(&self.0)
     }
 
     /// Cuts it to `len` bytes.
@@ -116,16 +104,11 @@ impl AsFd for OwnFile {
     }
 }
 
-/// Renames a file at an absolute path; one that has the new name is replaced.
-pub fn rename(root: &Root, path: &[u8], new: &[u8]) -> Result<(), Errno> {
-    let [path, new] = [path, new].map(|path| Path::of(&[relative(path)]));
-    let [path, new] = [&path, &new].map(|path| path.as_c_str().ok_or(Errno::NAMETOOLONG));
-    renameat(root, path?, root, new?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::store::Store;
+    use rustix::fs::Mode;
     use std::ffi::CString;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt, symlink};
@@ -151,9 +134,9 @@ mod tests {
         assert_eq!(made.len(), 4);
         drop(made);
         let found = OwnFile::find(&root, NAME).unwrap().unwrap();
-        let mut room = heapless::Vec::<u8, 4>::new();
+        let mut room = Buffer::growing(5);
         found.read(&mut room).unwrap();
-        assert_eq!(room, b"onet");
+        assert_eq!(room.bytes(), b"onet");
         found.append(b"hree").unwrap();
         assert_eq!(fs::read(path.join("list")).unwrap(), b"onethree");
         root.remove_at(&[NAME]).unwrap();
@@ -167,7 +150,7 @@ mod tests {
         let file = path.join("list");
         let is_refused = || {
             let found = OwnFile::find(&root, NAME).err();
-            let appended = OwnFile::to_append(&root, b"/list").err();
+            let appended = OwnFile::to_append(&root, NAME).err();
             assert!(found.is_some() && appended.is_some());
             fs::remove_file(&file).unwrap();
         };
@@ -186,9 +169,9 @@ mod tests {
             std::os::unix::fs::chown(&file, Some(1), None).unwrap();
             is_refused();
         }
-        let made = OwnFile::to_append(&root, b"/list").unwrap();
+        let made = OwnFile::to_append(&root, NAME).unwrap();
         made.append(b"x").unwrap();
-        rename(&root, b"/list", b"/other").unwrap();
+        root.rename(&[b"list"], &[b"other"]).unwrap();
         assert_eq!(fs::read(path.join("other")).unwrap(), b"x");
         fs::remove_dir_all(path).unwrap();
     }

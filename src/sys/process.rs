@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 use rustix::thread::CapabilitySet;
 
 use super::args::{Start, Strings, variable};
@@ -432,29 +432,22 @@ impl Vectors {
 
 /// Sends SIGKILL to all processes of the group of which `pid` is the leader.
 pub fn kill_group(pid: i32) {
-    if let Some(leader) = Pid::from_raw(pid).filter(|leader| *leader != Pid::INIT) {
-        let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+    if pid > 1 {
+        // SAFETY: kill takes any two numbers; the first names a group here, neither all processes nor
+        // the own group.
+        let _ = unsafe { raw::call(libc::SYS_kill, [-pid as usize, KILL as usize, 0, 0, 0]) };
     }
 }
 
 /// Has the kernel send `signal` to this process when its parent, the process `parent`, ends. Gives
 /// whether the parent still runs. For a child, which may have lost its parent before this call.
-pub fn tie_to(parent: i32, signal: Tie) -> bool {
-    let signal = match signal {
-        Tie::Term => Signal::TERM,
-        Tie::Kill => Signal::KILL,
+pub fn tie_to(parent: i32, signal: i32) -> bool {
+    // SAFETY: PR_SET_PDEATHSIG takes the number of a signal.
+    let _ = unsafe {
+        let args = [libc::PR_SET_PDEATHSIG as usize, signal as usize, 0, 0, 0];
+        raw::call(libc::SYS_prctl, args)
     };
-    let _ = rustix::process::set_parent_process_death_signal(Some(signal));
     parent_pid() == parent.unsigned_abs()
-}
-
-/// The signal that tells a child of its parent's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tie {
-    /// SIGTERM, which the child reads.
-    Term,
-    /// SIGKILL.
-    Kill,
 }
 
 /// Makes `/` the working directory.

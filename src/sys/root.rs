@@ -47,6 +47,13 @@ impl Root {
         rustix::fs::openat(CWD, path, flags, Mode::empty()).map(Self)
     }
 
+    /// As [`Root::open`].
+    #[inline(never)]
+    pub fn at(path: &[u8]) -> Result<Self, Errno> {
+        let path = Path::of(&[path]);
+        Self::open(path.as_c_str().ok_or(Errno::NAMETOOLONG)?)
+    }
+
     /// Becomes the root at `path`. The descriptor keeps its number, which children that share the
     /// agent's descriptors use.
     pub(super) fn reopen(&mut self, path: &CStr) -> Result<(), Errno> {
@@ -150,6 +157,17 @@ impl Root {
     /// As [`Root::remove_at`].
     pub fn remove(&self, path: &Path) -> Result<(), Errno> {
         self.remove_at(&[path.as_bytes()])
+    }
+
+    /// Renames a file; one that has the new name is replaced.
+    pub fn rename(&self, name: &[&[u8]], new: &[&[u8]]) -> Result<(), Errno> {
+        let new = Path::of(new);
+        let new = new.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        let (directory, path) = (self.0.as_raw_fd() as usize, new.as_ptr());
+        let path = path.expose_provenance();
+        // SAFETY: renameat2 takes another directory and path, which ends in a NUL and outlives the
+        // call, and no flags.
+        unsafe { self.call(libc::SYS_renameat2, name, directory, path) }.map(|_| ())
     }
 
     /// Makes a directory that is not there yet.

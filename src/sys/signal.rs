@@ -6,10 +6,11 @@
 use core::mem::MaybeUninit;
 use core::ptr;
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
-use super::raw;
+use super::{clock, raw};
 
 /// What the agent was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,13 @@ impl Signals {
             raw::call(libc::SYS_rt_sigprocmask, args)
         };
         mask == BLOCKED
+    }
+
+    /// Waits until one has come or `other` has something to read, `timeout_ms` milliseconds at most.
+    pub fn wait_beside(&self, other: Option<&OwnedFd>, timeout_ms: u64) {
+        let both = [&self.0, other.unwrap_or(&self.0)];
+        let mut fds = both.map(|fd| PollFd::new(fd, PollFlags::IN));
+        let _ = rustix::event::poll(&mut fds, Some(&clock::span(timeout_ms)));
     }
 
     /// The next of what has come.

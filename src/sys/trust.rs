@@ -16,13 +16,11 @@
 //! Owner and mode of a symbolic link do not count: nobody can change one, and who may replace it is
 //! decided by its directory.
 
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, fstat, openat, readlinkat_raw};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
 
 use super::root::Root;
-use super::words;
-use crate::base::errno::Text;
 use crate::base::limits::{LINKS, PATH_BYTES};
 use crate::base::path::Path;
 use crate::base::text::cut;
@@ -44,24 +42,7 @@ impl From<Errno> for Why {
     }
 }
 
-/// Puts down why a path is not trusted, and which part of it this is about.
-pub fn describe(why: Why, about: &[u8], text: &mut heapless::VecView<u8>) {
-    let about = if about.is_empty() { b"/" } else { about };
-    let words = match why {
-        Why::Errno(errno) => words(errno),
-        _ => Text::new(),
-    };
-    let pieces: [&[u8]; 3] = match why {
-        Why::Owner => [about, b" is not root's", b""],
-        Why::Writable => [b"others may write to ", about, b""],
-        Why::Errno(_) => [about, b": ", &words],
-    };
-    for byte in pieces.iter().copied().flatten() {
-        let _ = text.push(*byte);
-    }
-}
-
-/// What a path leads to.
+/// What a path leads to: the same file is equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     mode: u32,
@@ -90,8 +71,7 @@ impl Target {
         FileType::from_raw_mode(self.mode)
     }
 
-    /// Whether it is a directory.
-    pub fn is_directory(&self) -> bool {
+    fn is_directory(&self) -> bool {
         self.kind() == FileType::Directory
     }
 
@@ -104,13 +84,8 @@ impl Target {
         self.kind() == FileType::RegularFile && self.mode & 0o111 != 0
     }
 
-    /// Whether both are the same file.
-    pub fn is_same_file(&self, other: &Self) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
-    }
-
     /// Whether it is `owner`'s, and nobody else may write to it.
-    pub fn judge(&self, owner: u32) -> Result<(), Why> {
+    fn judge(&self, owner: u32) -> Result<(), Why> {
         if self.uid != owner {
             Err(Why::Owner)
         } else if self.mode & 0o022 != 0 {
@@ -121,103 +96,98 @@ impl Target {
     }
 }
 
-/// Finds what is at an absolute path, if all directories on the way are `owner`'s alone. `resolved`
+/// Whether what is at an absolute path, and all directories on the way, are `owner`'s alone. `about`
 /// becomes the path without symbolic links; after an error, the part of it that the error is about.
-pub fn find(root: &Root, path: &[u8], owner: u32, resolved: &mut Path) -> Result<Target, Why> {
+pub fn check(root: &Root, path: &[u8], owner: u32, about: &mut Path) -> Result<(), Why> {
+    find(root, path, owner, about)?.judge(owner)
+}
+
+fn find(root: &Root, path: &[u8], owner: u32, resolved: &mut Path) -> Result<Target, Why> {
+    resolved.truncate(0);
+    let (here, target) = open(root, b".")?;
     let mut walk = Walk {
-        here: open(root, b".")?,
+        root,
+        here,
+        target,
         owner,
         resolved,
         links: 0,
     };
-    walk.resolved.truncate(0);
-    let mut rest = Path::of(&[path]);
-    loop {
-        let mut behind = rest.as_bytes();
-        let name = cut(&mut behind, b'/');
-        if name.is_empty() && behind.is_empty() {
-            return Ok(Target::of(&walk.here)?);
-        }
-        rest = match walk.enter(name)? {
-            None => Path::of(&[behind]),
-            Some(target) => {
-                if target.as_bytes().starts_with(b"/") {
-                    walk.here = open(root, b".")?;
-                    walk.resolved.truncate(0);
-                }
-                Path::of(&[target.as_bytes(), b"/", behind])
-            }
-        };
-    }
+    walk.follow(path)?;
+    Ok(walk.target)
 }
 
 /// A walk along a path.
 struct Walk<'a> {
-    here: OwnedFd,
+    root: &'a Root,
+    here: Root,
+    /// What `here` is.
+    target: Target,
     owner: u32,
     /// The path to `here`.
     resolved: &'a mut Path,
+    /// How many symbolic links were followed.
     links: usize,
 }
 
 impl Walk<'_> {
-    /// Goes on to `name` in this directory. If that is a symbolic link the walk stays, and where the
-    /// link leads to is the result.
-    fn enter(&mut self, name: &[u8]) -> Result<Option<Path>, Why> {
-        if matches!(name, b"" | b".") {
-            return Ok(None);
+    fn follow(&mut self, mut path: &[u8]) -> Result<(), Why> {
+        if path.starts_with(b"/") {
+            (self.here, self.target) = open(self.root, b".")?;
+            self.resolved.truncate(0);
         }
-        let here = Target::of(&self.here)?;
-        if !here.is_directory() {
+        while !path.is_empty() {
+            let name = cut(&mut path, b'/');
+            if !matches!(name, b"" | b".") {
+                self.enter(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on to `name` in this directory, or to what it leads to if it is a symbolic link.
+    fn enter(&mut self, name: &[u8]) -> Result<(), Why> {
+        if !self.target.is_directory() {
             return Err(Errno::NOTDIR.into());
         }
-        let sticky = match here.judge(self.owner) {
-            Err(Why::Writable) if here.is_sticky() => true,
-            judged => judged.map(|()| false)?,
-        };
+        let judged = self.target.judge(self.owner);
+        if judged.is_err() && !(judged == Err(Why::Writable) && self.target.is_sticky()) {
+            return judged;
+        }
         let len = self.resolved.len();
         if name == b".." {
-            let slash = self
-                .resolved
-                .as_bytes()
-                .iter()
-                .rposition(|byte| *byte == b'/');
+            let path = self.resolved.as_bytes();
+            let slash = path.iter().rposition(|byte| *byte == b'/');
             self.resolved.truncate(slash.unwrap_or(0));
         } else {
             self.resolved.push(b"/");
             self.resolved.push(name);
         }
-        let next = open(&self.here, name)?;
-        let found = Target::of(&next)?;
-        if found.is_directory() {
-            self.here = next;
-            return Ok(None);
-        }
-        if sticky {
+        let (next, found) = open(&self.here, name)?;
+        if !found.is_directory() && judged.is_err() {
             self.resolved.truncate(len);
-            return Err(Why::Writable);
+            return judged;
         }
         if found.kind() != FileType::Symlink {
-            self.here = next;
-            return Ok(None);
+            (self.here, self.target) = (next, found);
+            return Ok(());
         }
         self.links += 1;
         if self.links > LINKS {
             return Err(Errno::LOOP.into());
         }
-        let mut target = [0; PATH_BYTES];
-        let end = readlinkat_raw(&next, c"", &mut target)?;
+        let mut link = [0; PATH_BYTES];
+        let link = next.link_at(&[], &mut link)?;
         self.resolved.truncate(len);
-        Ok(Some(Path::of(&[&target[..end]])))
+        self.follow(link)
     }
 }
 
 /// Opens what is at one name as a place: nothing happens to it, and no link is followed.
-fn open(directory: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
-    let name = Path::of(&[name]);
-    let name = name.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(directory, name, flags, Mode::empty())
+fn open(directory: &Root, name: &[u8]) -> Result<(Root, Target), Errno> {
+    let opened = directory.place_at(&[name], OFlags::NOFOLLOW)?;
+    let target = Target::of(&opened)?;
+    Ok((opened.into(), target))
 }
 
 #[cfg(test)]
@@ -399,8 +369,8 @@ mod tests {
         symlink("d/hook", tree.path.join("etc/link")).unwrap();
         fs::write(tree.path.join("etc/d/other"), "").unwrap();
         let at = |name: &[u8]| Target::at(&tree.root, &[name]).unwrap();
-        assert!(at(b"etc/link").is_same_file(&at(b"etc/d/hook")));
-        assert!(!at(b"etc/d/other").is_same_file(&at(b"etc/d/hook")));
+        assert_eq!(at(b"etc/link"), at(b"etc/d/hook"));
+        assert_ne!(at(b"etc/d/other"), at(b"etc/d/hook"));
         assert!(Target::at(&tree.root, &[b"none"]).is_err());
     }
 }

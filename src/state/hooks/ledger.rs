@@ -9,9 +9,8 @@
 //! a child of a killed one that is still about to end.
 
 use crate::base::limits::HOOK_LIST_BYTES;
-use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::parse::hooks::{split_last, whole};
+use crate::parse::hooks::split_last;
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
 use crate::sys::own_file::OwnFile;
@@ -35,58 +34,51 @@ impl Ledger {
         directory.has_at(&[NAME]) == Ok(true) && !directory.is_shared()
     }
 
+    /// A list that ends with this process.
+    pub fn of(list: Buffer) -> Self {
+        Self { list, kept: None }
+    }
+
+    /// An empty one.
+    pub(super) fn new() -> Self {
+        Self::of(Buffer::growing(HOOK_LIST_BYTES))
+    }
+
     /// Takes over the list in the state directory, if there is one.
-    pub fn find(directory: Root) -> Result<Option<Self>, Errno> {
-        let Some(file) = OwnFile::find(&directory, NAME)? else {
-            return Ok(None);
-        };
-        let mut list = Buffer::growing(HOOK_LIST_BYTES);
-        file.read(&mut list)?;
-        let len = whole(list.bytes()).len();
-        list.truncate(len);
-        file.cut(len)?;
-        Ok(Some(Self {
-            list,
-            kept: Some((file, directory)),
-        }))
-    }
-
-    /// Makes an empty list in the state directory, where there is none.
-    pub fn make(directory: Root) -> Result<Self, Errno> {
-        let file = OwnFile::make(&directory, NAME)?;
-        Ok(Self {
-            list: Buffer::growing(HOOK_LIST_BYTES),
-            kept: Some((file, directory)),
-        })
-    }
-
-    /// An empty list that ends with this process.
-    pub fn unnamed() -> Self {
-        Self {
-            list: Buffer::growing(HOOK_LIST_BYTES),
-            kept: None,
+    pub fn find(&mut self, directory: Root) -> Result<(), Errno> {
+        if let Some(file) = OwnFile::find(&directory, NAME)? {
+            file.read(&mut self.list)?;
+            self.kept = Some((file, directory));
         }
+        Ok(())
+    }
+
+    /// Has the empty list kept in the state directory, where there is none.
+    pub fn keep_in(&mut self, directory: Root) -> Result<(), Errno> {
+        self.kept = Some((OwnFile::make(&directory, NAME)?, directory));
+        Ok(())
     }
 
     /// Puts a hook on the list.
     pub fn add(&mut self, hook: &[u8]) -> Result<(), Errno> {
         let len = self.list.len();
-        let _ = self.list.append(hook);
-        let _ = self.list.append(b"\0");
-        let added = self.list.bytes().get(len..).unwrap_or_default();
-        let mut written = self.list.whole();
-        if let Some((file, _)) = &self.kept {
-            written = written.and_then(|()| file.append(added));
+        let mut added = Ok(());
+        for piece in [hook, b"\0"] {
+            let _ = self.list.append(piece);
+            if let Some((file, _)) = &self.kept {
+                added = added.and_then(|()| file.append(piece));
+            }
         }
-        if written.is_err() {
+        added = added.and(self.list.whole());
+        if added.is_err() {
             self.cut(len);
         }
-        written
+        added
     }
 
     /// The hook that was put on the list last.
-    pub fn last(&self) -> Option<Path> {
-        split_last(self.list.bytes()).map(|(hook, _)| Path::of(&[hook]))
+    pub fn last(&self) -> Option<&[u8]> {
+        split_last(self.list.bytes()).map(|(hook, _)| hook)
     }
 
     /// Takes that off it.
@@ -105,10 +97,10 @@ impl Ledger {
         }
     }
 
-    /// Removes the file if no hook is on the list.
-    pub fn close(self) {
-        if self.list.is_empty()
-            && let Some((_, directory)) = &self.kept
+    /// Lets go of the file, and removes it if no hook is on the list.
+    pub fn close(&mut self) {
+        if let Some((_, directory)) = self.kept.take()
+            && self.last().is_none()
         {
             let _ = directory.remove_at(&[NAME]);
         }
@@ -126,7 +118,7 @@ mod tests {
 
     fn last(ledger: &Ledger) -> Option<String> {
         let last = ledger.last()?;
-        Some(String::from_utf8(last.as_bytes().to_vec()).unwrap())
+        Some(String::from_utf8(last.to_vec()).unwrap())
     }
 
     #[test]
@@ -134,9 +126,14 @@ mod tests {
         let path = std::env::temp_dir().join(format!("gaunt-ledger-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         let file = path.join("gaunt.hooks");
-        let open = || Ledger::find(directory(&path)).unwrap();
-        assert!(!Ledger::exists(&directory(&path)) && open().is_none());
-        let mut ledger = Ledger::make(directory(&path)).unwrap();
+        let open = || {
+            let mut ledger = Ledger::new();
+            ledger.find(directory(&path)).unwrap();
+            ledger
+        };
+        assert!(!Ledger::exists(&directory(&path)) && last(&open()).is_none());
+        let mut ledger = Ledger::new();
+        ledger.keep_in(directory(&path)).unwrap();
         ledger.add(b"/a").unwrap();
         ledger.add(b"/b c").unwrap();
         ledger.close();
@@ -146,13 +143,13 @@ mod tests {
         use std::io::Write;
         let appended = std::fs::OpenOptions::new().append(true).open(&file);
         appended.unwrap().write_all(b"/cut sho").unwrap();
-        let mut ledger = open().unwrap();
+        let mut ledger = open();
         assert_eq!(last(&ledger).as_deref(), Some("/b c"));
         ledger.remove_last();
         assert_eq!(std::fs::read(&file).unwrap(), b"/a\0");
         ledger.add(b"/d").unwrap();
         drop(ledger);
-        let mut ledger = open().unwrap();
+        let mut ledger = open();
         for hook in ["/d", "/a"] {
             assert_eq!(last(&ledger).as_deref(), Some(hook));
             ledger.remove_last();
@@ -165,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_list_that_is_full_takes_no_hook() {
-        let mut ledger = Ledger::unnamed();
+        let mut ledger = Ledger::new();
         let hook = [b'x'; crate::base::limits::PATH_BYTES - 1];
         let mut count = 0;
         while ledger.add(&hook).is_ok() {
@@ -174,7 +171,7 @@ mod tests {
         assert_eq!(count, HOOK_LIST_BYTES / (hook.len() + 1));
         ledger.add(b"/short").unwrap_err();
         for _ in 0..count {
-            assert_eq!(ledger.last().unwrap().as_bytes(), hook);
+            assert_eq!(ledger.last().unwrap(), hook);
             ledger.remove_last();
         }
         assert!(ledger.last().is_none());

@@ -5,17 +5,17 @@
 //! told, and its path. Control bytes are escaped, so that nothing a hook says can forge a line. A log
 //! that has grown to [`HOOK_LOG_BYTES`] is kept once more, as `.1`.
 //!
-//! The file is opened for the first line and closed before the freeze. On a file system that somebody
-//! else has frozen, writing waits until that is thawed. Where the file cannot be written to, lines go
-//! to the agent's own log.
+//! The file is opened for every line: it is closed while file systems are frozen, and hooks have few
+//! lines. On a file system that somebody else has frozen, writing waits until that is thawed. Where the
+//! file cannot be written to, lines go to the agent's own log.
 
+use super::Call;
 use crate::base::civil::date_of;
 use crate::base::limits::HOOK_LOG_BYTES;
-use crate::base::path::Path;
-use crate::base::text::{Digits, hex_digit};
+use crate::base::text::{Digits, hex_digit, put};
 use crate::base::texts::Phrase;
 use crate::sys::log::{Level, Log};
-use crate::sys::own_file::{self, OwnFile};
+use crate::sys::own_file::OwnFile;
 use crate::sys::root::{Root, relative};
 use crate::sys::{Errno, clock, stdio, stream};
 
@@ -32,12 +32,10 @@ const LINE: usize = 2048;
 /// The log.
 pub(super) struct HookLog<'a> {
     root: &'a Root,
-    /// The file that is open.
-    file: Option<OwnFile>,
-    /// The file that cannot be written to, if that was said.
-    missing: &'static [u8],
     /// Whether lines go to standard output too.
     echo: bool,
+    /// Whether it was said that the file cannot be written to.
+    complained: bool,
 }
 
 impl<'a> HookLog<'a> {
@@ -45,74 +43,57 @@ impl<'a> HookLog<'a> {
     pub(super) fn new(root: &'a Root, echo: bool) -> Self {
         Self {
             root,
-            file: None,
-            missing: b"",
             echo,
+            complained: false,
         }
     }
 
     /// Writes a line about a hook.
-    pub(super) fn line(&mut self, hook: &[u8], told: &[u8], pieces: &[&[u8]]) {
+    pub(super) fn line(&mut self, call: &Call<'_>, pieces: &[&[u8]]) {
         let mut line = heapless::Vec::<u8, LINE>::new();
         put_time(&mut line, clock::realtime_s());
-        for piece in [&b" "[..], told, b" ", hook, b": "].iter().chain(pieces) {
-            put_escaped(&mut line, piece);
-        }
+        put_escaped(&mut line, &[b" ", call.word, b" ", call.hook, b": "]);
+        put_escaped(&mut line, pieces);
         // The last place is the line end's.
         line.truncate(LINE - 1);
         let _ = line.push(b'\n');
         if self.echo {
             let _ = stream::write_all(stdio::stdout(), &line);
         }
-        let path = if hook.starts_with(DEBIAN_HOOKS) {
+        let path = if call.hook.starts_with(DEBIAN_HOOKS) {
             DEBIAN
         } else {
             RED_HAT
         };
-        if let Err(errno) = self.write(path, &line) {
+        let file = open(self.root, path);
+        if let Err(errno) = file.and_then(|file| file.append(&line)) {
             let mut log = Log::new();
-            if self.missing != path {
-                self.missing = path;
+            if !self.complained {
+                self.complained = true;
                 log.failure(Level::Error, Phrase::CannotWriteLog, path, errno);
             }
             if !self.echo {
-                let line = line.trim_ascii_end();
-                log.say(Level::Notice, Phrase::HookLine, &[line]);
+                log.say(Level::Notice, Phrase::HookLine, &[line.trim_ascii_end()]);
             }
         }
-    }
-
-    /// Closes the file; the next line opens it again.
-    pub(super) fn close(&mut self) {
-        self.file = None;
-    }
-
-    fn write(&mut self, path: &'static [u8], line: &[u8]) -> Result<(), Errno> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => open(self.root, path)?,
-        };
-        file.append(line)?;
-        self.file = Some(file);
-        Ok(())
     }
 }
 
 /// Opens a log, and makes it and the directories above it if they are not there.
 fn open(root: &Root, path: &[u8]) -> Result<OwnFile, Errno> {
-    for (at, byte) in path.iter().enumerate().skip(1) {
+    let name = relative(path);
+    for (at, byte) in name.iter().enumerate() {
         if *byte == b'/' {
-            let directory = path.get(..at).unwrap_or_default();
-            let _ = root.make_directory(relative(directory), 0o755);
+            let _ = root.make_directory(&name[..at], 0o755);
         }
     }
-    let file = OwnFile::to_append(root, path)?;
-    if file.len() < HOOK_LOG_BYTES {
-        return Ok(file);
+    loop {
+        let file = OwnFile::to_append(root, name)?;
+        if file.len() < HOOK_LOG_BYTES {
+            return Ok(file);
+        }
+        root.rename(&[name], &[name, b".1"])?;
     }
-    let kept = Path::of(&[path, b".1"]);
-    own_file::rename(root, path, kept.as_bytes())?;
-    OwnFile::to_append(root, path)
 }
 
 /// Puts down a moment, in seconds since 1970, as in `2026-11-28T07:01:02Z`.
@@ -128,20 +109,17 @@ fn put_time(line: &mut heapless::VecView<u8>, unix_s: i64) {
         (minute, b':'),
         (second, b'Z'),
     ] {
-        if (0..10).contains(&number) {
-            let _ = line.push(b'0');
-        }
-        let _ = line.extend_from_slice(Digits::signed(number).as_bytes());
-        let _ = line.push(end);
+        let zero: &[u8] = if number < 10 { b"0" } else { b"" };
+        put(line, &[zero, Digits::signed(number).as_bytes(), &[end]]);
     }
 }
 
-/// Puts down bytes, those of control as `\x1b`, as far as there is room.
-fn put_escaped(line: &mut heapless::VecView<u8>, bytes: &[u8]) {
-    for byte in bytes {
+/// Puts down pieces, bytes of control as `\x1b`, as far as there is room.
+fn put_escaped(line: &mut heapless::VecView<u8>, pieces: &[&[u8]]) {
+    for byte in pieces.iter().copied().flatten() {
         if byte.is_ascii_control() {
             let (high, low) = (hex_digit(byte >> 4), hex_digit(byte & 15));
-            let _ = line.extend_from_slice(&[b'\\', b'x', high, low]);
+            put(line, &[b"\\x", &[high, low]]);
         } else {
             let _ = line.push(*byte);
         }
@@ -168,10 +146,9 @@ mod tests {
     fn lines_have_time_word_and_hook_and_go_where_the_layout_has_them() {
         let (path, root) = tree("lines");
         let mut log = HookLog::new(&root, false);
-        log.line(HOOK, b"freeze", &[b"said ", b"a\x1b[1m\nb"]);
-        log.close();
-        log.line(HOOK, b"thaw", &[b"begins"]);
-        log.line(HOOK, b"thaw", &[&[b'x'; 3 * LINE]]);
+        log.line(&Call::freeze(HOOK), &[b"said ", b"a\x1b[1m\nb"]);
+        log.line(&Call::thaw(HOOK), &[b"begins"]);
+        log.line(&Call::thaw(HOOK), &[&[b'x'; 3 * LINE]]);
         let text = fs::read_to_string(path.join("var/log/qemu-ga/fsfreeze-hook.log")).unwrap();
         let lines: Vec<_> = text.lines().collect();
         let (time, rest) = lines[0].split_at(20);
@@ -182,7 +159,7 @@ mod tests {
         assert_eq!((lines.len(), lines[2].len()), (3, LINE - 1));
 
         let mut log = HookLog::new(&root, false);
-        log.line(b"/etc/qemu/fsfreeze-hook", b"freeze", &[b"begins"]);
+        log.line(&Call::freeze(b"/etc/qemu/fsfreeze-hook"), &[b"begins"]);
         let text = fs::read_to_string(path.join("var/log/qga-fsfreeze-hook.log")).unwrap();
         assert_eq!(text.lines().count(), 1);
         fs::remove_dir_all(path).unwrap();
@@ -196,8 +173,8 @@ mod tests {
         fs::write(&file, vec![b'\n'; HOOK_LOG_BYTES as usize]).unwrap();
         fs::write(file.with_extension("log.1"), "older").unwrap();
         let mut log = HookLog::new(&root, false);
-        log.line(HOOK, b"freeze", &[b"begins"]);
-        log.line(HOOK, b"freeze", &[b"done"]);
+        log.line(&Call::freeze(HOOK), &[b"begins"]);
+        log.line(&Call::freeze(HOOK), &[b"done"]);
         assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2);
         let kept = fs::metadata(file.with_extension("log.1")).unwrap();
         assert_eq!(kept.len(), HOOK_LOG_BYTES);

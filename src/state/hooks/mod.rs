@@ -26,18 +26,17 @@ mod log;
 mod run;
 
 use crate::base::limits::HOOK_TIMEOUT_S;
-use crate::base::path::Path;
+use crate::base::text::cut;
 use crate::state::environment::Environment;
-use crate::sys::Errno;
 use crate::sys::clock::NEVER_MS;
+use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
+use crate::sys::{Errno, words};
 pub use ledger::Ledger;
-use log::HookLog;
 use run::Runner;
-pub use run::{Failure, Stop, Word};
 
 /// The user that hooks must belong to: root, in whose name they run.
-pub const OWNER: u32 = 0;
+const OWNER: u32 = 0;
 
 /// Where the main hook is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,22 +71,51 @@ impl Settings {
     }
 }
 
-/// The hooks of one freeze and its thaw.
+/// A hook and what it is told.
+#[derive(Clone, Copy, Debug)]
+struct Call<'a> {
+    /// Its path, and in a failure whatever else that is about.
+    hook: &'a [u8],
+    /// Its argument.
+    word: &'static [u8],
+}
+
+impl<'a> Call<'a> {
+    /// To bring its application to rest.
+    const fn freeze(hook: &'a [u8]) -> Self {
+        let word = b"freeze";
+        Self { hook, word }
+    }
+
+    /// To let it go on.
+    const fn thaw(hook: &'a [u8]) -> Self {
+        let word = b"thaw";
+        Self { hook, word }
+    }
+}
+
+/// A hook failed. What became of it is in [`Session::failure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Whether it was started.
+    started: bool,
+    /// Whether no other hook is to be started either.
+    is_final: bool,
+}
+
+/// The hooks of one freeze and its thaw. Lists of hooks are those of `parse::hooks`.
 pub struct Session<'a> {
     runner: Runner<'a>,
-    /// The hooks that are to be thawed; `None` as long as there was none.
-    ledger: Option<Ledger>,
-    ignore_failures: bool,
+    /// The hooks that are to be thawed.
+    ledger: Ledger,
 }
 
 impl<'a> Session<'a> {
     /// A session without hooks yet. `echo` shows the log on standard output too.
-    pub fn new(settings: &Settings, root: &'a Root, environment: Environment, echo: bool) -> Self {
-        let log = HookLog::new(root, echo);
+    pub fn new(settings: Settings, root: &'a Root, environment: Environment, echo: bool) -> Self {
         Self {
-            runner: Runner::new(log, root, environment, settings.timeout_s, OWNER),
-            ledger: None,
-            ignore_failures: settings.ignore_failures,
+            runner: Runner::new(settings, root, environment, echo),
+            ledger: Ledger::new(),
         }
     }
 
@@ -96,15 +124,21 @@ impl<'a> Session<'a> {
         &self.runner.failure
     }
 
+    /// Whether this process is to end: the agent is gone, or a person has pressed Ctrl-C.
+    pub fn is_told_to_end(&self) -> bool {
+        self.runner.told_to_end
+    }
+
     /// Takes note of a directory of hooks that cannot be read.
     pub fn cannot_read(&mut self, directory: &[u8], errno: Errno) -> Result<(), Failure> {
         let failure = self.fail(directory, b"cannot be read", errno);
-        self.unless_ignored(Err(failure))
+        self.runner.unless_ignored(Err(failure))
     }
 
     /// Takes note of what went wrong with `about` before any hook was run.
     pub fn fail(&mut self, about: &[u8], what: &[u8], errno: Errno) -> Failure {
-        self.runner.refuse(about, Word::Freeze, what, errno)
+        let why: &[&[u8]] = &[what, b": ", &words(errno)];
+        self.runner.refuse(&Call::freeze(about), why)
     }
 
     /// Takes over the hooks that an earlier freeze has left in the state directory.
@@ -112,100 +146,69 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`Errno::NOLCK`] if another process works on them, or that of reading the list.
     pub fn take_over(&mut self, directory: &[u8]) -> Result<(), Errno> {
-        if let Ok(opened) = open(directory)
-            && Ledger::exists(&opened)
+        match Root::at(directory) {
+            Ok(directory) if Ledger::exists(&directory) => self.ledger.find(directory),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs a list of hooks with `freeze`, until `deadline_ms` at the latest, if all of them may be
+    /// run. Those that need their thaw are remembered as long as this process lives, and, if there is
+    /// a state directory, in there until their thaw.
+    pub fn freeze(
+        &mut self,
+        hooks: &[u8],
+        directory: Option<&[u8]>,
+        deadline_ms: u64,
+    ) -> Result<(), Failure> {
+        let mut rest = hooks;
+        while !rest.is_empty() {
+            let checked = self.runner.check(&Call::freeze(cut(&mut rest, 0)));
+            self.runner.unless_ignored(checked)?;
+        }
+        if let Some(directory) = directory
+            && !hooks.is_empty()
         {
-            self.ledger = Ledger::find(opened)?;
+            // Others than root could change what is to be run.
+            self.runner.check(&Call::freeze(directory))?;
+            let kept = Root::at(directory).and_then(|opened| self.ledger.keep_in(opened));
+            kept.map_err(|errno| self.fail(directory, b"cannot remember hooks", errno))?;
         }
-        Ok(())
-    }
-
-    /// Has hooks remembered in the state directory until their thaw.
-    ///
-    /// # Errors
-    /// They cannot be remembered there, or others than root could change what is to be run.
-    pub fn remember_in(&mut self, directory: &[u8]) -> Result<(), Failure> {
-        self.runner.check(directory, Word::Freeze)?;
-        match open(directory).and_then(Ledger::make) {
-            Ok(ledger) => self.ledger = Some(ledger),
-            Err(errno) => return Err(self.fail(directory, b"cannot remember hooks", errno)),
-        }
-        Ok(())
-    }
-
-    /// Has hooks remembered as long as this process lives.
-    pub fn remember_here(&mut self) {
-        self.ledger = Some(Ledger::unnamed());
-    }
-
-    /// Looks whether hooks may be run, so that none is if one may not.
-    pub fn check(&mut self, hook: &[u8]) -> Result<(), Failure> {
-        let checked = self.runner.check(hook, Word::Freeze);
-        self.unless_ignored(checked)
-    }
-
-    /// Runs a hook with `freeze`, until `deadline_ms` at the latest, and remembers it if it needs its
-    /// thaw.
-    pub fn freeze(&mut self, hook: &[u8], deadline_ms: u64) -> Result<(), Failure> {
-        self.remember(hook)?;
-        let ran = self.runner.run(hook, Word::Freeze, deadline_ms);
-        if ran.is_err_and(|failure| !failure.started)
-            && let Some(ledger) = &mut self.ledger
-        {
-            ledger.remove_last();
-        }
-        self.unless_ignored(ran)
-    }
-
-    /// Remembers that a hook is to be thawed, without having run it.
-    pub fn remember(&mut self, hook: &[u8]) -> Result<(), Failure> {
-        let added = match &mut self.ledger {
-            Some(ledger) => ledger.add(hook),
-            None => Err(Errno::BADF),
-        };
-        added.map_err(|errno| self.fail(hook, b"cannot be remembered", errno))
-    }
-
-    /// A failure that is only logged is none, unless it is the end of all.
-    fn unless_ignored(&mut self, ran: Result<(), Failure>) -> Result<(), Failure> {
-        match ran {
-            Err(failure) if self.ignore_failures && failure.stop.is_none() => {
-                self.runner.failure.clear();
-                Ok(())
+        let mut rest = hooks;
+        while !rest.is_empty() {
+            let hook = cut(&mut rest, 0);
+            let added = self.ledger.add(hook);
+            added.map_err(|errno| self.fail(hook, b"cannot be remembered", errno))?;
+            let ran = self.runner.run(&Call::freeze(hook), deadline_ms);
+            if ran.is_err_and(|failure| !failure.started) {
+                self.ledger.remove_last();
             }
-            ran => ran,
+            self.runner.unless_ignored(ran)?;
         }
+        Ok(())
     }
 
-    /// Closes the log, until there is something to be written again.
-    pub fn pause(&mut self) {
-        self.runner.log.close();
+    /// Runs a list of hooks with `thaw`, the last first, as if all had run with `freeze`.
+    pub fn thaw_all(&mut self, hooks: Buffer) -> Result<(), Failure> {
+        self.ledger = Ledger::of(hooks);
+        self.thaw()
     }
 
     /// Runs all hooks that are remembered with `thaw`, the last first, and forgets them. One that
-    /// fails does not stop the others: the failure is that of the first. [`Stop::ToldToEnd`] leaves
-    /// the rest for the next run.
+    /// fails does not stop the others: the failure is that of the first. If this process is told to
+    /// end, the rest is left for the next run.
     pub fn thaw(&mut self) -> Result<(), Failure> {
-        let Some(mut ledger) = self.ledger.take() else {
-            return Ok(());
-        };
+        self.runner.told_to_end = false;
         let mut first = Ok(());
-        while let Some(hook) = ledger.last() {
-            let ran = self.runner.run(hook.as_bytes(), Word::Thaw, NEVER_MS);
-            if ran.is_err_and(|failure| failure.stop.is_some()) {
-                self.ledger = Some(ledger);
+        while let Some(hook) = self.ledger.last() {
+            let ran = self.runner.run(&Call::thaw(hook), NEVER_MS);
+            if ran.is_err_and(|failure| failure.is_final) {
                 return ran;
             }
-            ledger.remove_last();
+            self.ledger.remove_last();
             first = first.and(ran);
         }
-        ledger.close();
-        self.unless_ignored(first)
+        self.ledger.close();
+        self.runner.unless_ignored(first)
     }
-}
-
-/// Opens the state directory.
-fn open(directory: &[u8]) -> Result<Root, Errno> {
-    let path = Path::of(&[directory]);
-    Root::open(path.as_c_str().ok_or(Errno::NAMETOOLONG)?)
 }

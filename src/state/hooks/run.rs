@@ -8,94 +8,37 @@
 //!
 //! This process reads SIGCHLD and SIGTERM meanwhile. SIGTERM says that the agent is gone.
 
+use super::log::HookLog;
+use super::{Call, Failure, OWNER, Settings};
 use crate::base::limits::{
     HOOK_DRAIN_MS, HOOK_FAILURE_BYTES, HOOK_KILL_MS, HOOK_LINE_BYTES, HOOK_OUTPUT_BYTES,
     HOOK_TAIL_BYTES, PATH_BYTES,
 };
 use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::base::text::Digits;
-use crate::parse::split_once;
+use crate::base::text::{Digits, cut, put};
 use crate::state::environment::Environment;
-use crate::state::hooks::log::HookLog;
-use crate::sys::clock;
-use crate::sys::poll::{Interest, News, Poll};
-use crate::sys::process::{self, Ended, Fork, Tie, Vectors};
+use crate::sys::process::{self, Ended, Fork, Vectors};
 use crate::sys::root::Root;
 use crate::sys::signal::{Signals, Told};
 use crate::sys::stream::{self, Read};
-use crate::sys::trust;
-use crate::sys::{Errno, OwnedFd, number, stdio, words};
-
-/// What a hook is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
-    /// To bring its application to rest.
-    Freeze,
-    /// To let it go on.
-    Thaw,
-}
-
-impl Word {
-    /// The hook's argument.
-    pub fn text(self) -> &'static [u8] {
-        match self {
-            Self::Freeze => b"freeze",
-            Self::Thaw => b"thaw",
-        }
-    }
-}
+use crate::sys::trust::{self, Why};
+use crate::sys::{Errno, OwnedFd, clock, number, stdio, words};
 
 /// What is said of a hook.
 pub(super) type Text = heapless::Vec<u8, HOOK_FAILURE_BYTES>;
 
-/// A hook failed. What became of it is in [`Runner::failure`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Whether it was started.
-    pub started: bool,
-    /// Why no other hook is to be started either.
-    pub stop: Option<Stop>,
-}
-
-/// Why hooks are not gone on with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// The time for all of them is over.
-    NoTime,
-    /// The agent is gone, or a person has pressed Ctrl-C.
-    ToldToEnd,
-}
-
-/// How a hook ended.
+/// How a hook that was started ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// By itself or by a signal.
     Of(Ended),
     /// Killed, because it took longer than a hook may.
     TooLong,
-    /// Killed, because hooks are not gone on with.
-    Stopped(Stop),
-    /// Not started, because this went wrong.
-    Failed(Errno),
-    /// Not started: refused.
-    Refused,
-    /// Not started, because the time for all hooks was over.
-    TooLate,
-}
-
-impl End {
-    fn was_started(self) -> bool {
-        matches!(self, Self::Of(_) | Self::TooLong | Self::Stopped(_))
-    }
-
-    fn stop(self) -> Option<Stop> {
-        match self {
-            Self::Stopped(stop) => Some(stop),
-            Self::TooLate => Some(Stop::NoTime),
-            _ => None,
-        }
-    }
+    /// Killed, because the time for all hooks was over.
+    NoTime,
+    /// Killed, because this process was told to end.
+    Asked,
 }
 
 /// The exit status of a process that could not become its hook.
@@ -103,141 +46,164 @@ const NOT_EXECUTED: i32 = 127;
 
 /// Runs hooks.
 pub(super) struct Runner<'a> {
-    /// What is written about them.
-    pub(super) log: HookLog<'a>,
-    /// The first that failed, what became of it, and the end of what it said; empty if all went well.
-    pub(super) failure: Text,
+    settings: Settings,
     root: &'a Root,
     environment: Environment,
-    timeout_s: u32,
-    /// The user that hooks must belong to.
-    owner: u32,
-    /// Taken over when the first hook is started.
-    signals: Option<Signals>,
+    log: HookLog<'a>,
+    /// The first hook that failed, what became of it, and the end of what it said.
+    pub(super) failure: Text,
+    /// Whether this process is to end.
+    pub(super) told_to_end: bool,
 }
 
 impl<'a> Runner<'a> {
-    /// For hooks that belong to `owner` and have `timeout_s` seconds each.
+    /// A runner whose log is shown on standard output too if `echo` says so.
     pub(super) fn new(
-        log: HookLog<'a>,
+        settings: Settings,
         root: &'a Root,
         environment: Environment,
-        timeout_s: u32,
-        owner: u32,
+        echo: bool,
     ) -> Self {
         Self {
-            log,
-            failure: Text::new(),
+            settings,
             root,
             environment,
-            timeout_s,
-            owner,
-            signals: None,
+            log: HookLog::new(root, echo),
+            failure: Text::new(),
+            told_to_end: false,
+        }
+    }
+
+    /// A failure that is only logged is none, unless it is the end of all.
+    pub(super) fn unless_ignored(&mut self, ran: Result<(), Failure>) -> Result<(), Failure> {
+        match ran {
+            Err(failure) if self.settings.ignore_failures && !failure.is_final => {
+                self.failure.clear();
+                Ok(())
+            }
+            ran => ran,
         }
     }
 
     /// Looks whether a hook may be run: whether root alone can change it.
-    pub(super) fn check(&mut self, hook: &[u8], word: Word) -> Result<(), Failure> {
+    pub(super) fn check(&mut self, call: &Call<'_>) -> Result<(), Failure> {
         let mut about = Path::new();
-        let found = trust::find(self.root, hook, self.owner, &mut about);
-        let judged = found.and_then(|target| target.judge(self.owner));
-        judged.map_err(|why| {
-            let mut became = Text::new();
-            put(&mut became, &[b"refused: "]);
-            trust::describe(why, about.as_bytes(), &mut became);
-            self.log.line(hook, word.text(), &[&became]);
-            self.failed(&Said::new(hook, word), End::Refused, &became)
+        let checked = trust::check(self.root, call.hook, OWNER, &mut about);
+        let refused = b"refused: ";
+        let about = match about.as_bytes() {
+            b"" => b"/",
+            about => about,
+        };
+        checked.map_err(|why| match why {
+            Why::Owner => self.refuse(call, &[refused, about, b" is not root's"]),
+            Why::Writable => self.refuse(call, &[refused, b"others may write to ", about]),
+            Why::Errno(errno) => self.refuse(call, &[refused, about, b": ", &words(errno)]),
         })
     }
 
     /// Runs a hook, until `deadline_ms` at the latest.
-    pub(super) fn run(&mut self, hook: &[u8], word: Word, deadline_ms: u64) -> Result<(), Failure> {
-        self.check(hook, word)?;
+    pub(super) fn run(&mut self, call: &Call<'_>, deadline_ms: u64) -> Result<(), Failure> {
+        self.check(call)?;
         let begun_ms = clock::boottime_ms();
-        let mut said = Said::new(hook, word);
-        let end = self.start_and_watch(&mut said, deadline_ms);
-        let mut became = Text::new();
-        self.describe(end, &mut became);
+        if begun_ms >= deadline_ms {
+            let late = self.refuse(call, &[b"not run, because the freeze took too long"]);
+            return Err(Failure {
+                is_final: true,
+                ..late
+            });
+        }
+        self.log.line(call, &[b"begins"]);
+        let mut said = Said::new(call);
+        let end = match self.start(call) {
+            Ok(running) => self.watch(running, &mut said, deadline_ms),
+            Err(errno) => Err(errno),
+        };
+        let limit_s = self.settings.timeout_s.into();
+        let (what, number, unit): (&[u8], Option<i64>, &[u8]) = match end {
+            Err(errno) => {
+                return Err(self.refuse(call, &[b"cannot be run: ", &words(errno)]));
+            }
+            Ok(End::Of(Ended::Exited(0))) => (b"done", None, b""),
+            Ok(End::Of(Ended::Exited(status))) => (b"exit status ", Some(status.into()), b""),
+            Ok(End::Of(Ended::Killed(signal))) => (b"killed by signal ", Some(signal.into()), b""),
+            Ok(End::TooLong) => (
+                b"killed, because it took longer than ",
+                Some(limit_s),
+                b" s",
+            ),
+            Ok(End::NoTime) => (b"killed, because the freeze took too long", None, b""),
+            Ok(End::Asked) => (b"killed, because it was to end", None, b""),
+        };
+        let number = number.map(Digits::signed);
+        let number = number.as_ref().map_or(&b""[..], Digits::as_bytes);
         let took = Digits::unsigned(clock::boottime_ms().saturating_sub(begun_ms));
-        let line: &[&[u8]] = &[&became, b" after ", took.as_bytes(), b" ms"];
-        self.log.line(hook, word.text(), line);
-        if end == End::Of(Ended::Exited(0)) {
+        let line = [what, number, unit, b" after ", took.as_bytes(), b" ms"];
+        self.log.line(call, &line);
+        if end == Ok(End::Of(Ended::Exited(0))) {
             return Ok(());
         }
-        Err(self.failed(&said, end, &became))
+        self.note(call, &[what, number, unit], said.last());
+        Err(Failure {
+            started: true,
+            is_final: matches!(end, Ok(End::NoTime | End::Asked)),
+        })
     }
 
-    /// Takes note of a hook that cannot be started.
-    pub(super) fn refuse(&mut self, hook: &[u8], word: Word, what: &[u8], errno: Errno) -> Failure {
-        let mut became = Text::new();
-        put(&mut became, &[what, b": ", &words(errno)]);
-        self.log.line(hook, word.text(), &[&became]);
-        self.failed(&Said::new(hook, word), End::Refused, &became)
-    }
-
-    /// Takes note of what became of a hook that failed.
-    fn failed(&mut self, said: &Said<'_>, end: End, became: &[u8]) -> Failure {
-        if self.failure.is_empty() {
-            self.failure = said.failure(became);
-        }
+    /// Takes note of why a hook is not started.
+    pub(super) fn refuse(&mut self, call: &Call<'_>, why: &[&[u8]]) -> Failure {
+        self.log.line(call, why);
+        self.note(call, why, b"");
         Failure {
-            started: end.was_started(),
-            stop: end.stop(),
+            started: false,
+            is_final: false,
         }
     }
 
-    fn start_and_watch(&mut self, said: &mut Said<'_>, deadline_ms: u64) -> End {
-        if clock::boottime_ms() >= deadline_ms {
-            return End::TooLate;
-        }
-        self.log.line(said.hook, said.word.text(), &[b"begins"]);
-        match self.fork(said.hook, said.word) {
-            Ok(running) => self.watch(running, said, deadline_ms),
-            Err(errno) => End::Failed(errno),
+    /// Keeps what an error says, if this hook is the first that failed.
+    fn note(&mut self, call: &Call<'_>, became: &[&[u8]], last: &[u8]) {
+        if self.failure.is_empty() {
+            describe(&mut self.failure, call.hook, became, last);
         }
     }
 
-    fn fork(&mut self, hook: &[u8], word: Word) -> Result<Running, Errno> {
-        let signals = match self.signals.take() {
-            Some(signals) => signals,
-            None => Signals::new()?,
-        };
-        let signals = self.signals.insert(signals);
+    fn start(&self, call: &Call<'_>) -> Result<Running, Errno> {
+        let signals = Signals::new()?;
         let (output, writer) = stream::pipe()?;
         let (executed, failed) = stream::pipe()?;
-        let poll = Poll::new()?;
-        poll.add(signals, 0, Interest::Read)?;
-        poll.add(&output, 0, Interest::Read)?;
-        let ends = [Some(stream::null()?), Some(writer), None];
         let parent = process::own_pid();
         if let Fork::Parent(pid) = process::fork(false)? {
             return Ok(Running {
                 pid,
-                poll,
+                signals,
                 output: Some(output),
                 executed,
                 ended: None,
             });
         }
         process::new_session();
-        if process::tie_to(parent, Tie::Kill) {
+        if process::tie_to(parent, process::KILL) {
             process::set_umask(0o022);
             process::enter_root();
-            stdio::replace(&ends);
-            let errno = self.execute(hook, word);
+            let errno = match stream::null() {
+                Ok(null) => {
+                    stdio::replace(&[Some(null), Some(writer), None]);
+                    self.execute(call)
+                }
+                Err(errno) => errno,
+            };
             let _ = stream::write_all(&failed, &[number(errno) as u8]);
         }
         process::exit(NOT_EXECUTED)
     }
 
     /// Becomes the hook. Returns only if that failed, with the reason.
-    fn execute(&self, hook: &[u8], word: Word) -> Errno {
+    fn execute(&self, call: &Call<'_>) -> Errno {
         // HOME comes besides.
         let mut vectors = Vectors::new(3 * PATH_BYTES);
         vectors.begin();
-        let _ = vectors.text().append(hook);
+        let _ = vectors.text().append(call.hook);
         let name = vectors.push();
-        let _ = vectors.text().append(word.text());
+        let _ = vectors.text().append(call.word);
         vectors.push();
         vectors.end();
         self.environment.put(self.root, &mut vectors);
@@ -245,139 +211,86 @@ impl<'a> Runner<'a> {
     }
 
     /// Waits until a hook has ended, or its time is over.
-    fn watch(&mut self, mut running: Running, said: &mut Said<'_>, deadline_ms: u64) -> End {
-        let limit_ms = clock::in_ms(u64::from(self.timeout_s) * 1000);
-        let mut told_to_end = false;
-        let ended = loop {
-            if let Some(ended) = running.ended {
-                break ended;
-            }
-            let now_ms = clock::boottime_ms();
-            let end = if told_to_end {
-                End::Stopped(Stop::ToldToEnd)
-            } else if now_ms >= deadline_ms {
-                End::Stopped(Stop::NoTime)
-            } else if now_ms >= limit_ms {
-                End::TooLong
-            } else {
-                told_to_end = self.turn(&mut running, said, limit_ms.min(deadline_ms));
-                continue;
-            };
-            self.kill(&mut running, said);
-            said.end(&mut self.log);
-            return end;
+    ///
+    /// # Errors
+    /// Why it could not be executed.
+    fn watch(
+        &mut self,
+        mut running: Running,
+        said: &mut Said<'_>,
+        deadline_ms: u64,
+    ) -> Result<End, Errno> {
+        let limit_ms = clock::in_ms(u64::from(self.settings.timeout_s) * 1000);
+        let until_ms = limit_ms.min(deadline_ms);
+        while running.ended.is_none()
+            && !self.told_to_end
+            && self.turn(&mut running, said, until_ms)
+        {}
+        let end = match running.ended {
+            Some(ended) => End::Of(ended),
+            None if self.told_to_end => End::Asked,
+            None if deadline_ms <= limit_ms => End::NoTime,
+            None => End::TooLong,
         };
-        // What the hook itself has said is in the pipe by now.
-        let drained_ms = clock::in_ms(HOOK_DRAIN_MS);
-        while running.output.is_some() && clock::boottime_ms() < drained_ms {
-            self.turn(&mut running, said, drained_ms);
+        if running.ended.is_some() {
+            // What the hook itself has said is in the pipe by now.
+            let drained_ms = clock::in_ms(HOOK_DRAIN_MS);
+            while running.output.is_some() && self.turn(&mut running, said, drained_ms) {}
+        } else {
+            process::kill_group(running.pid);
+            // One that is stuck in the kernel dies when it comes out of that, and is not waited for.
+            let given_up_ms = clock::in_ms(HOOK_KILL_MS);
+            while running.ended.is_none() && self.turn(&mut running, said, given_up_ms) {}
         }
         said.end(&mut self.log);
         let mut error = [0];
         match stream::read(&running.executed, &mut error) {
-            Ok(Read::Bytes(_)) => End::Failed(Errno::from_raw_os_error(error[0].into())),
-            _ => End::Of(ended),
+            Ok(Read::Bytes(_)) => Err(Errno::from_raw_os_error(error[0].into())),
+            _ => Ok(end),
         }
     }
 
-    /// Kills a hook and all of its group. One that is stuck in the kernel dies when it comes out of
-    /// that, and is not waited for.
-    fn kill(&mut self, running: &mut Running, said: &mut Said<'_>) {
-        process::kill_group(running.pid);
-        let given_up_ms = clock::in_ms(HOOK_KILL_MS);
-        while running.ended.is_none() && clock::boottime_ms() < given_up_ms {
-            self.turn(running, said, given_up_ms);
-        }
-    }
-
-    /// Waits for news of a hook, until `until_ms` at the latest, and takes them. Gives whether this
-    /// process is to end.
+    /// Waits for news of a hook and takes them. Gives whether there was time for that before
+    /// `until_ms`.
     fn turn(&mut self, running: &mut Running, said: &mut Said<'_>, until_ms: u64) -> bool {
         let left_ms = until_ms.saturating_sub(clock::boottime_ms());
-        let _ = running.poll.wait(&mut News::none(), left_ms);
-        let mut told_to_end = false;
-        while let Some(signals) = &self.signals {
-            match signals.read() {
+        if left_ms == 0 {
+            return false;
+        }
+        running
+            .signals
+            .wait_beside(running.output.as_ref(), left_ms);
+        loop {
+            match running.signals.read() {
                 Told::Nothing => break,
-                Told::Child => running.bury(),
-                Told::End | Told::CtrlAltDel => told_to_end = true,
+                Told::Child => {}
+                Told::End | Told::CtrlAltDel => self.told_to_end = true,
             }
+        }
+        if running.ended.is_none() {
+            running.ended = process::reap_child(running.pid).map(|(ended, _)| ended);
         }
         while let Some(output) = &running.output {
             let mut bytes = [0; 4096];
             match stream::read(output, &mut bytes) {
                 Ok(Read::Bytes(count)) => said.take(&bytes[..count], &mut self.log),
                 Ok(Read::NotYet) => break,
-                Ok(Read::End) | Err(_) => {
-                    running.poll.remove(output);
-                    running.output = None;
-                }
+                Ok(Read::End) | Err(_) => running.output = None,
             }
         }
-        told_to_end
-    }
-
-    /// Puts down how a hook ended.
-    fn describe(&self, end: End, text: &mut Text) {
-        let number = |number: i32| Digits::signed(number.into());
-        match end {
-            End::Of(Ended::Exited(0)) => put(text, &[b"done"]),
-            End::Of(Ended::Exited(status)) => {
-                put(text, &[b"exit status ", number(status).as_bytes()]);
-            }
-            End::Of(Ended::Killed(signal)) => {
-                put(text, &[b"killed by signal ", number(signal).as_bytes()]);
-            }
-            End::TooLong => {
-                let limit = Digits::unsigned(self.timeout_s.into());
-                put(
-                    text,
-                    &[
-                        b"killed, because it took longer than ",
-                        limit.as_bytes(),
-                        b" s",
-                    ],
-                );
-            }
-            End::Stopped(Stop::NoTime) => {
-                put(text, &[b"killed, because the freeze took too long"]);
-            }
-            End::Stopped(Stop::ToldToEnd) => put(text, &[b"killed, because it was to end"]),
-            End::Failed(errno) => put(text, &[b"cannot be run: ", &words(errno)]),
-            End::TooLate => put(text, &[b"not run, because the freeze took too long"]),
-            End::Refused => put(text, &[b"refused"]),
-        }
-    }
-}
-
-/// Appends these pieces, as far as there is room.
-fn put(text: &mut Text, pieces: &[&[u8]]) {
-    for byte in pieces.iter().copied().flatten() {
-        let _ = text.push(*byte);
+        true
     }
 }
 
 /// A hook that was started.
 struct Running {
     pid: i32,
-    /// Waits for signals and for what the hook says.
-    poll: Poll,
+    signals: Signals,
     /// What it says, until the end of that.
     output: Option<OwnedFd>,
     /// Brings the number of an error if it could not be executed.
     executed: OwnedFd,
     ended: Option<Ended>,
-}
-
-impl Running {
-    /// Buries the children that have ended, which may be hooks that were not waited for.
-    fn bury(&mut self) {
-        while let Some((pid, ended, _)) = process::reap() {
-            if pid == self.pid {
-                self.ended = Some(ended);
-            }
-        }
-    }
 }
 
 /// Bytes of a line of the log besides the hook's path and what it said: time, word, separators.
@@ -387,47 +300,39 @@ const LEFT_OUT: &[u8] = b"(the rest is left out)";
 
 /// What a hook says: lines of the log, and the end of it for the reply.
 struct Said<'a> {
-    hook: &'a [u8],
-    word: Word,
+    call: &'a Call<'a>,
     /// The line that has not ended yet.
     line: heapless::Vec<u8, HOOK_LINE_BYTES>,
-    /// The last bytes.
-    tail: heapless::Vec<u8, HOOK_TAIL_BYTES>,
-    /// How many bytes there were.
-    count: usize,
-    /// How many bytes of the log they took.
+    /// The last bytes, more of them than are needed if there were more.
+    tail: heapless::Vec<u8, { 2 * HOOK_TAIL_BYTES }>,
+    /// How many bytes of the log the lines took.
     logged: usize,
 }
 
 impl<'a> Said<'a> {
-    fn new(hook: &'a [u8], word: Word) -> Self {
+    fn new(call: &'a Call<'a>) -> Self {
         Self {
-            hook,
-            word,
+            call,
             line: heapless::Vec::new(),
             tail: heapless::Vec::new(),
-            count: 0,
             logged: 0,
         }
     }
 
     /// Takes bytes, and writes the lines that end among them.
     fn take(&mut self, bytes: &[u8], log: &mut HookLog<'_>) {
-        let kept = bytes.get(bytes.len().saturating_sub(HOOK_TAIL_BYTES)..);
-        let kept = kept.unwrap_or_default();
-        let dropped = (self.tail.len() + kept.len()).saturating_sub(HOOK_TAIL_BYTES);
-        self.tail.copy_within(dropped.., 0);
-        self.tail.truncate(self.tail.len() - dropped);
-        let _ = self.tail.extend_from_slice(kept);
-        self.count = self.count.saturating_add(bytes.len());
         for byte in bytes {
-            if self.logged > HOOK_OUTPUT_BYTES {
-                return;
+            if self.tail.is_full() {
+                self.tail.copy_within(HOOK_TAIL_BYTES.., 0);
+                self.tail.truncate(HOOK_TAIL_BYTES);
             }
+            let _ = self.tail.push(*byte);
             if *byte == b'\n' {
                 self.end_line(log);
-            } else if self.line.push(*byte).is_err() {
-                self.end_line(log);
+            } else {
+                if self.line.is_full() {
+                    self.end_line(log);
+                }
                 let _ = self.line.push(*byte);
             }
         }
@@ -441,29 +346,36 @@ impl<'a> Said<'a> {
     }
 
     fn end_line(&mut self, log: &mut HookLog<'_>) {
-        let mut written = &self.line[..];
-        self.logged += written.len() + self.hook.len() + LINE_START;
-        if self.logged > HOOK_OUTPUT_BYTES {
-            written = LEFT_OUT;
+        if self.logged <= HOOK_OUTPUT_BYTES {
+            let mut written = &self.line[..];
+            self.logged += written.len() + self.call.hook.len() + LINE_START;
+            if self.logged > HOOK_OUTPUT_BYTES {
+                written = LEFT_OUT;
+            }
+            log.line(self.call, &[b"| ", written]);
         }
-        log.line(self.hook, self.word.text(), &[b"| ", written]);
         self.line.clear();
     }
 
-    /// What an error says: the hook, what became of it, and its last lines.
-    fn failure(&self, became: &[u8]) -> Text {
-        let mut last = &self.tail[..];
-        if self.count > last.len()
-            && let Some((_, whole)) = split_once(last, b'\n')
-            && !whole.is_empty()
-        {
+    /// The last lines, without blanks around them: whole ones, if one ends among the last bytes.
+    fn last(&self) -> &[u8] {
+        let start = self.tail.len().saturating_sub(HOOK_TAIL_BYTES);
+        let mut last = &self.tail[start..];
+        let mut whole = last;
+        cut(&mut whole, b'\n');
+        if start != 0 && !whole.is_empty() {
             last = whole;
         }
-        let last = last.trim_ascii();
-        let mut text = Text::new();
-        let colon: &[u8] = if last.is_empty() { b"" } else { b": " };
-        put(&mut text, &[self.hook, b": ", became, colon, last]);
-        text
+        last.trim_ascii()
+    }
+}
+
+/// Puts down what an error says: the hook, what became of it, and its last lines.
+fn describe(text: &mut Text, hook: &[u8], became: &[&[u8]], last: &[u8]) {
+    put(text, &[hook, b": "]);
+    put(text, became);
+    if !last.is_empty() {
+        put(text, &[b": ", last]);
     }
 }
 
@@ -475,6 +387,7 @@ mod tests {
     use std::fs;
 
     const HOOK: &[u8] = b"/etc/qemu-ga/fsfreeze-hook.d/50-db";
+    const FREEZE: Call<'static> = Call::freeze(HOOK);
 
     struct Tree {
         path: std::path::PathBuf,
@@ -506,7 +419,13 @@ mod tests {
     }
 
     fn failure(said: &Said<'_>) -> String {
-        let text = said.failure(b"exit status 3");
+        let mut text = Text::new();
+        describe(
+            &mut text,
+            said.call.hook,
+            &[b"exit status ", b"3"],
+            said.last(),
+        );
         String::from_utf8(text.to_vec()).unwrap()
     }
 
@@ -514,7 +433,7 @@ mod tests {
     fn what_a_hook_says_is_logged_line_by_line() {
         let tree = Tree::new("lines");
         let mut log = HookLog::new(&tree.root, false);
-        let mut said = Said::new(HOOK, Word::Freeze);
+        let mut said = Said::new(&FREEZE);
         let hook = str::from_utf8(HOOK).unwrap();
         assert_eq!(failure(&said), format!("{hook}: exit status 3"));
         for piece in ["one\ntw", "o\n\nthree"] {
@@ -536,7 +455,7 @@ mod tests {
         let tree = Tree::new("tail");
         let mut log = HookLog::new(&tree.root, false);
         for size in [1, 7, 4096] {
-            let mut said = Said::new(HOOK, Word::Freeze);
+            let mut said = Said::new(&FREEZE);
             let text: String = (0..500).map(|number| format!("line {number}\n")).collect();
             for piece in text.as_bytes().chunks(size) {
                 said.take(piece, &mut log);
@@ -550,10 +469,11 @@ mod tests {
             assert!(last.len() > HOOK_TAIL_BYTES - 10 && text.contains(last));
         }
         // One line that is longer, and one longer than all of the error.
-        let mut said = Said::new(HOOK, Word::Freeze);
+        let mut said = Said::new(&FREEZE);
         said.take(&[b'x'; 5000], &mut log);
         assert!(failure(&said).ends_with(&"x".repeat(HOOK_TAIL_BYTES)));
-        let said = Said::new(&[b'/'; 4000], Word::Freeze);
+        let call = Call::freeze(&[b'/'; 4000]);
+        let said = Said::new(&call);
         assert_eq!(failure(&said).len(), HOOK_FAILURE_BYTES);
     }
 
@@ -561,7 +481,7 @@ mod tests {
     fn a_hook_that_talks_without_end_is_cut_in_the_log() {
         let tree = Tree::new("cut");
         let mut log = HookLog::new(&tree.root, false);
-        let mut said = Said::new(HOOK, Word::Thaw);
+        let mut said = Said::new(&FREEZE);
         for _ in 0..3 * HOOK_OUTPUT_BYTES / 100 {
             said.take(&[b'x'; 99], &mut log);
             said.take(b"\n", &mut log);
