@@ -426,6 +426,23 @@ QEMU guest agent for guests that have nothing else in them.\n\
         HookLine = "hooks: @";
         HookUsage = "usage: @ freeze|thaw";
         CannotFindHooks = "cannot find hooks";
+        CannotReadHooks = "cannot be read";
+        CannotReadHookList = "cannot read the list of hooks";
+        CannotKeepHookList = "cannot remember hooks";
+        CannotKeepHook = "cannot be remembered";
+        HookRefused = "refused: @";
+        HookNotRoots = "refused: @ is not root's";
+        HookWritable = "refused: others may write to @";
+        HookLate = "not run, because the freeze took too long";
+        CannotRunHook = "cannot be run";
+        HookBegins = "begins";
+        HookSays = "| @";
+        HookDone = "done";
+        HookExited = "exit status @";
+        HookKilled = "killed by signal @";
+        HookTooLong = "killed, because it took longer than @ s";
+        HookNoTime = "killed, because the freeze took too long";
+        HookToldToEnd = "killed, because it was to end";
     }
 }
 

@@ -77,9 +77,6 @@ const ALL_REACHED: u8 = 0;
 const KERNEL_TOLD: u8 = 1;
 const SOME_MISSED: u8 = 2;
 
-/// What an error is about if the list of hooks cannot be read.
-const LIST: &[u8] = b"cannot read the list of hooks";
-
 /// Says what the agent knows; the kernel has no way to ask.
 pub(super) fn status(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let frozen = state.freeze.is_frozen();
@@ -130,7 +127,7 @@ fn bring_to_rest(state: &State, session: &mut Session<'_>) -> Result<(), Failure
     let directory = state.freeze.directory();
     // A freeze whose child was lost has left them.
     if let Err(errno) = session.take_over(directory) {
-        return Err(session.fail(directory, LIST, errno));
+        return Err(session.fail(directory, Phrase::CannotReadHookList, errno));
     }
     let_go_on(session);
     let main = match state.hooks.main {
@@ -295,7 +292,7 @@ fn thaw(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Fa
     live_with_agent(state, process::TERM);
     let done = match list {
         Ok(()) => hooks.thaw(),
-        Err(errno) => Err(hooks.fail(directory, LIST, errno)),
+        Err(errno) => Err(hooks.fail(directory, Phrase::CannotReadHookList, errno)),
     };
     end_if_told(&hooks);
     if done.is_err() {

@@ -13,7 +13,7 @@ use super::Call;
 use crate::base::civil::date_of;
 use crate::base::limits::HOOK_LOG_BYTES;
 use crate::base::text::{Digits, hex_digit, put};
-use crate::base::texts::Phrase;
+use crate::base::texts::{Phrase, put_phrase};
 use crate::sys::log::{Level, Log};
 use crate::sys::own_file::OwnFile;
 use crate::sys::root::{Root, relative};
@@ -49,11 +49,11 @@ impl<'a> HookLog<'a> {
     }
 
     /// Writes a line about a hook.
-    pub(super) fn line(&mut self, call: &Call<'_>, pieces: &[&[u8]]) {
+    pub(super) fn line(&mut self, call: &Call<'_>, what: Phrase, about: &[&[u8]]) {
         let mut line = heapless::Vec::<u8, LINE>::new();
         put_time(&mut line, clock::realtime_s());
         put_escaped(&mut line, &[b" ", call.word, b" ", call.hook, b": "]);
-        put_escaped(&mut line, pieces);
+        put_phrase(what, about, &mut |piece| put_escaped(&mut line, &[piece]));
         // The last place is the line end's.
         line.truncate(LINE - 1);
         let _ = line.push(b'\n');
@@ -146,20 +146,24 @@ mod tests {
     fn lines_have_time_word_and_hook_and_go_where_the_layout_has_them() {
         let (path, root) = tree("lines");
         let mut log = HookLog::new(&root, false);
-        log.line(&Call::freeze(HOOK), &[b"said ", b"a\x1b[1m\nb"]);
-        log.line(&Call::thaw(HOOK), &[b"begins"]);
-        log.line(&Call::thaw(HOOK), &[&[b'x'; 3 * LINE]]);
+        log.line(&Call::freeze(HOOK), Phrase::HookSays, &[b"a\x1b[1m\nb"]);
+        log.line(&Call::thaw(HOOK), Phrase::HookBegins, &[]);
+        log.line(&Call::thaw(HOOK), Phrase::HookSays, &[&[b'x'; 3 * LINE]]);
         let text = fs::read_to_string(path.join("var/log/qemu-ga/fsfreeze-hook.log")).unwrap();
         let lines: Vec<_> = text.lines().collect();
         let (time, rest) = lines[0].split_at(20);
         assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
         let hook = str::from_utf8(HOOK).unwrap();
-        assert_eq!(rest, format!(" freeze {hook}: said a\\x1b[1m\\x0ab"));
+        assert_eq!(rest, format!(" freeze {hook}: | a\\x1b[1m\\x0ab"));
         assert!(lines[1].ends_with(&format!(" thaw {hook}: begins")));
         assert_eq!((lines.len(), lines[2].len()), (3, LINE - 1));
 
         let mut log = HookLog::new(&root, false);
-        log.line(&Call::freeze(b"/etc/qemu/fsfreeze-hook"), &[b"begins"]);
+        log.line(
+            &Call::freeze(b"/etc/qemu/fsfreeze-hook"),
+            Phrase::HookBegins,
+            &[],
+        );
         let text = fs::read_to_string(path.join("var/log/qga-fsfreeze-hook.log")).unwrap();
         assert_eq!(text.lines().count(), 1);
         fs::remove_dir_all(path).unwrap();
@@ -173,8 +177,8 @@ mod tests {
         fs::write(&file, vec![b'\n'; HOOK_LOG_BYTES as usize]).unwrap();
         fs::write(file.with_extension("log.1"), "older").unwrap();
         let mut log = HookLog::new(&root, false);
-        log.line(&Call::freeze(HOOK), &[b"begins"]);
-        log.line(&Call::freeze(HOOK), &[b"done"]);
+        log.line(&Call::freeze(HOOK), Phrase::HookBegins, &[]);
+        log.line(&Call::freeze(HOOK), Phrase::HookDone, &[]);
         assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2);
         let kept = fs::metadata(file.with_extension("log.1")).unwrap();
         assert_eq!(kept.len(), HOOK_LOG_BYTES);

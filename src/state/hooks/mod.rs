@@ -27,11 +27,12 @@ mod run;
 
 use crate::base::limits::HOOK_TIMEOUT_S;
 use crate::base::text::cut;
+use crate::base::texts::Phrase;
 use crate::state::environment::Environment;
+use crate::sys::Errno;
 use crate::sys::clock::NEVER_MS;
 use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
-use crate::sys::{Errno, words};
 pub use ledger::Ledger;
 use run::Runner;
 
@@ -131,14 +132,13 @@ impl<'a> Session<'a> {
 
     /// Takes note of a directory of hooks that cannot be read.
     pub fn cannot_read(&mut self, directory: &[u8], errno: Errno) -> Result<(), Failure> {
-        let failure = self.fail(directory, b"cannot be read", errno);
+        let failure = self.fail(directory, Phrase::CannotReadHooks, errno);
         self.runner.unless_ignored(Err(failure))
     }
 
     /// Takes note of what went wrong with `about` before any hook was run.
-    pub fn fail(&mut self, about: &[u8], what: &[u8], errno: Errno) -> Failure {
-        let why: &[&[u8]] = &[what, b": ", &words(errno)];
-        self.runner.refuse(&Call::freeze(about), why)
+    pub fn fail(&mut self, about: &[u8], what: Phrase, errno: Errno) -> Failure {
+        self.runner.fail(&Call::freeze(about), what, b"", errno)
     }
 
     /// Takes over the hooks that an earlier freeze has left in the state directory.
@@ -172,13 +172,13 @@ impl<'a> Session<'a> {
             // Others than root could change what is to be run.
             self.runner.check(&Call::freeze(directory))?;
             let kept = Root::at(directory).and_then(|opened| self.ledger.keep_in(opened));
-            kept.map_err(|errno| self.fail(directory, b"cannot remember hooks", errno))?;
+            kept.map_err(|errno| self.fail(directory, Phrase::CannotKeepHookList, errno))?;
         }
         let mut rest = hooks;
         while !rest.is_empty() {
             let hook = cut(&mut rest, 0);
             let added = self.ledger.add(hook);
-            added.map_err(|errno| self.fail(hook, b"cannot be remembered", errno))?;
+            added.map_err(|errno| self.fail(hook, Phrase::CannotKeepHook, errno))?;
             let ran = self.runner.run(&Call::freeze(hook), deadline_ms);
             if ran.is_err_and(|failure| !failure.started) {
                 self.ledger.remove_last();

@@ -17,6 +17,7 @@ use crate::base::limits::{
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::text::{Digits, cut, put};
+use crate::base::texts::{Phrase, put_phrase};
 use crate::state::environment::Environment;
 use crate::sys::process::{self, Ended, Fork, Vectors};
 use crate::sys::root::Root;
@@ -28,18 +29,8 @@ use crate::sys::{Errno, OwnedFd, clock, number, stdio, words};
 /// What is said of a hook.
 pub(super) type Text = heapless::Vec<u8, HOOK_FAILURE_BYTES>;
 
-/// How a hook that was started ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// By itself or by a signal.
-    Of(Ended),
-    /// Killed, because it took longer than a hook may.
-    TooLong,
-    /// Killed, because the time for all hooks was over.
-    NoTime,
-    /// Killed, because this process was told to end.
-    Asked,
-}
+/// How a hook that was started ended, and the number in that.
+type End = (Phrase, Option<i64>);
 
 /// The exit status of a process that could not become its hook.
 const NOT_EXECUTED: i32 = 127;
@@ -89,15 +80,14 @@ impl<'a> Runner<'a> {
     pub(super) fn check(&mut self, call: &Call<'_>) -> Result<(), Failure> {
         let mut about = Path::new();
         let checked = trust::check(self.root, call.hook, OWNER, &mut about);
-        let refused = b"refused: ";
         let about = match about.as_bytes() {
             b"" => b"/",
             about => about,
         };
         checked.map_err(|why| match why {
-            Why::Owner => self.refuse(call, &[refused, about, b" is not root's"]),
-            Why::Writable => self.refuse(call, &[refused, b"others may write to ", about]),
-            Why::Errno(errno) => self.refuse(call, &[refused, about, b": ", &words(errno)]),
+            Why::Owner => self.refuse(call, Phrase::HookNotRoots, &[about]),
+            Why::Writable => self.refuse(call, Phrase::HookWritable, &[about]),
+            Why::Errno(errno) => self.fail(call, Phrase::HookRefused, about, errno),
         })
     }
 
@@ -106,63 +96,56 @@ impl<'a> Runner<'a> {
         self.check(call)?;
         let begun_ms = clock::boottime_ms();
         if begun_ms >= deadline_ms {
-            let late = self.refuse(call, &[b"not run, because the freeze took too long"]);
-            return Err(Failure {
-                is_final: true,
-                ..late
-            });
+            return Err(self.refuse(call, Phrase::HookLate, &[]));
         }
-        self.log.line(call, &[b"begins"]);
+        self.log.line(call, Phrase::HookBegins, &[]);
         let mut said = Said::new(call);
-        let end = match self.start(call) {
-            Ok(running) => self.watch(running, &mut said, deadline_ms),
-            Err(errno) => Err(errno),
-        };
-        let limit_s = self.settings.timeout_s.into();
-        let (what, number, unit): (&[u8], Option<i64>, &[u8]) = match end {
-            Err(errno) => {
-                return Err(self.refuse(call, &[b"cannot be run: ", &words(errno)]));
-            }
-            Ok(End::Of(Ended::Exited(0))) => (b"done", None, b""),
-            Ok(End::Of(Ended::Exited(status))) => (b"exit status ", Some(status.into()), b""),
-            Ok(End::Of(Ended::Killed(signal))) => (b"killed by signal ", Some(signal.into()), b""),
-            Ok(End::TooLong) => (
-                b"killed, because it took longer than ",
-                Some(limit_s),
-                b" s",
-            ),
-            Ok(End::NoTime) => (b"killed, because the freeze took too long", None, b""),
-            Ok(End::Asked) => (b"killed, because it was to end", None, b""),
+        let running = self.start(call);
+        let ended = running.and_then(|running| self.watch(running, &mut said, deadline_ms));
+        let (what, number) = match ended {
+            Ok(end) => end,
+            Err(errno) => return Err(self.fail(call, Phrase::CannotRunHook, b"", errno)),
         };
         let number = number.map(Digits::signed);
         let number = number.as_ref().map_or(&b""[..], Digits::as_bytes);
         let took = Digits::unsigned(clock::boottime_ms().saturating_sub(begun_ms));
-        let line = [what, number, unit, b" after ", took.as_bytes(), b" ms"];
-        self.log.line(call, &line);
-        if end == Ok(End::Of(Ended::Exited(0))) {
+        let about = [number, b" after ", took.as_bytes(), b" ms"];
+        self.log.line(call, what, &about);
+        if what == Phrase::HookDone {
             return Ok(());
         }
-        self.note(call, &[what, number, unit], said.last());
+        self.note(call, what, &about[..1], said.last());
         Err(Failure {
             started: true,
-            is_final: matches!(end, Ok(End::NoTime | End::Asked)),
+            is_final: matches!(what, Phrase::HookNoTime | Phrase::HookToldToEnd),
         })
     }
 
+    /// Takes note of an error for which a hook is not started.
+    pub(super) fn fail(
+        &mut self,
+        call: &Call<'_>,
+        what: Phrase,
+        about: &[u8],
+        errno: Errno,
+    ) -> Failure {
+        self.refuse(call, what, &[about, b": ", &words(errno)])
+    }
+
     /// Takes note of why a hook is not started.
-    pub(super) fn refuse(&mut self, call: &Call<'_>, why: &[&[u8]]) -> Failure {
-        self.log.line(call, why);
-        self.note(call, why, b"");
+    fn refuse(&mut self, call: &Call<'_>, why: Phrase, about: &[&[u8]]) -> Failure {
+        self.log.line(call, why, about);
+        self.note(call, why, about, b"");
         Failure {
             started: false,
-            is_final: false,
+            is_final: why == Phrase::HookLate,
         }
     }
 
     /// Keeps what an error says, if this hook is the first that failed.
-    fn note(&mut self, call: &Call<'_>, became: &[&[u8]], last: &[u8]) {
+    fn note(&mut self, call: &Call<'_>, became: Phrase, about: &[&[u8]], last: &[u8]) {
         if self.failure.is_empty() {
-            describe(&mut self.failure, call.hook, became, last);
+            describe(&mut self.failure, call.hook, became, about, last);
         }
     }
 
@@ -227,10 +210,12 @@ impl<'a> Runner<'a> {
             && self.turn(&mut running, said, until_ms)
         {}
         let end = match running.ended {
-            Some(ended) => End::Of(ended),
-            None if self.told_to_end => End::Asked,
-            None if deadline_ms <= limit_ms => End::NoTime,
-            None => End::TooLong,
+            Some(Ended::Exited(0)) => (Phrase::HookDone, None),
+            Some(Ended::Exited(status)) => (Phrase::HookExited, Some(status.into())),
+            Some(Ended::Killed(signal)) => (Phrase::HookKilled, Some(signal.into())),
+            None if self.told_to_end => (Phrase::HookToldToEnd, None),
+            None if deadline_ms <= limit_ms => (Phrase::HookNoTime, None),
+            None => (Phrase::HookTooLong, Some(self.settings.timeout_s.into())),
         };
         if running.ended.is_some() {
             // What the hook itself has said is in the pipe by now.
@@ -352,7 +337,7 @@ impl<'a> Said<'a> {
             if self.logged > HOOK_OUTPUT_BYTES {
                 written = LEFT_OUT;
             }
-            log.line(self.call, &[b"| ", written]);
+            log.line(self.call, Phrase::HookSays, &[written]);
         }
         self.line.clear();
     }
@@ -371,9 +356,9 @@ impl<'a> Said<'a> {
 }
 
 /// Puts down what an error says: the hook, what became of it, and its last lines.
-fn describe(text: &mut Text, hook: &[u8], became: &[&[u8]], last: &[u8]) {
+fn describe(text: &mut Text, hook: &[u8], became: Phrase, about: &[&[u8]], last: &[u8]) {
     put(text, &[hook, b": "]);
-    put(text, became);
+    put_phrase(became, about, &mut |piece| put(text, &[piece]));
     if !last.is_empty() {
         put(text, &[b": ", last]);
     }
@@ -423,7 +408,8 @@ mod tests {
         describe(
             &mut text,
             said.call.hook,
-            &[b"exit status ", b"3"],
+            Phrase::HookExited,
+            &[b"3"],
             said.last(),
         );
         String::from_utf8(text.to_vec()).unwrap()
