@@ -6,28 +6,16 @@
 //! The list holds paths, each ended by a NUL, in the order in which their hooks were started. A path
 //! without its NUL was being written when its writer was killed; the hook was not started.
 
+use super::words;
+
 /// Endings of files that are no hooks.
-const PASSED_OVER: &[&[u8]] = &[
-    b"~",
-    b".bak",
-    b".orig",
-    b".sample",
-    b".rpmnew",
-    b".rpmorig",
-    b".rpmsave",
-    b".dpkg-old",
-    b".dpkg-new",
-    b".dpkg-tmp",
-    b".dpkg-dist",
-    b".dpkg-bak",
-    b".dpkg-backup",
-    b".dpkg-remove",
-];
+const PASSED_OVER: &[u8] = b"~ .bak .orig .sample .rpmnew .rpmorig .rpmsave .dpkg-old .dpkg-new \
+    .dpkg-tmp .dpkg-dist .dpkg-bak .dpkg-backup .dpkg-remove";
 
 /// Whether a file of this name in the directory of hooks is one, if it is executable.
 pub fn is_hook(name: &[u8]) -> bool {
-    let passed_over = |ending: &&[u8]| name.ends_with(ending);
-    !name.starts_with(b".") && !PASSED_OVER.iter().any(passed_over)
+    let passed_over = |ending| name.ends_with(ending);
+    !name.starts_with(b".") && !words(PASSED_OVER).any(passed_over)
 }
 
 /// The last path of a list that is whole, and the list before it.
@@ -55,7 +43,7 @@ mod tests {
         for end in ends.split(' ') {
             assert!(!is_hook(format!("50-db.sh{end}").as_bytes()), "{end}");
         }
-        assert_eq!(ends.split(' ').count(), PASSED_OVER.len());
+        assert_eq!(ends.split(' ').count(), words(PASSED_OVER).count());
         assert!(!is_hook(b".hidden") && !is_hook(b".") && !is_hook(b".."));
     }
 
