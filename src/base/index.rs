@@ -43,20 +43,6 @@ pub fn alike<'i>(index: &'i [u8], order: &mut dyn FnMut(usize) -> Ordering) -> &
     rest.get(..len).unwrap_or_default().as_flattened()
 }
 
-/// Leaves in an index the offsets that `keep` wants.
-#[inline(never)]
-pub fn retain(index: &mut dyn Store, keep: &mut dyn FnMut(usize) -> bool) {
-    let (offsets, _) = index.bytes_mut().as_chunks_mut();
-    let mut kept = 0;
-    for at in 0..offsets.len() {
-        if keep(number(offsets[at])) {
-            offsets[kept] = offsets[at];
-            kept += 1;
-        }
-    }
-    index.truncate(bytes_for(kept));
-}
-
 fn number(offset: [u8; 4]) -> usize {
     u32::from_ne_bytes(offset) as usize
 }
@@ -83,8 +69,6 @@ mod tests {
         let found = alike(&index, &mut |offset| word(offset).cmp(&word(7)));
         assert_eq!(offsets(found).collect::<Vec<_>>(), [20, 7]);
         assert!(alike(&index, &mut |offset| word(offset).cmp(&Some(b"b"))).is_empty());
-        retain(&mut index, &mut |offset| offset % 2 == 0);
-        assert_eq!(offsets(&index).collect::<Vec<_>>(), [20, 0]);
     }
 
     #[test]

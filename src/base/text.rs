@@ -100,8 +100,14 @@ pub fn cut<'a>(rest: &mut &'a [u8], byte: u8) -> &'a [u8] {
 /// same.
 #[inline(never)]
 pub fn compare(one: &[u8], other: &[u8], end: u8) -> Ordering {
-    let [one, other] = [one, other].map(|text| text.iter().take_while(|byte| **byte != end));
-    one.cmp(other)
+    let mut at = 0;
+    loop {
+        let [one, other] = [one, other].map(|text| text.get(at).filter(|byte| **byte != end));
+        if one != other || one.is_none() {
+            return one.cmp(&other);
+        }
+        at += 1;
+    }
 }
 
 /// The value of `key` in a file of `Key:\tvalue` lines (/proc/PID/status, /proc/meminfo).

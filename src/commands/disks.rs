@@ -10,6 +10,7 @@
 //! A disk that does not answer keeps the reply waiting, and nothing else: this runs in a child.
 
 use super::{Work, cannot, put_address};
+use crate::base::limits::UDEV_ENTRY_BYTES;
 use crate::base::path::Path;
 use crate::base::texts::{Name, Phrase};
 use crate::parse::nvme;
@@ -86,9 +87,10 @@ fn describe(
         list.end();
     }
     if virtual_name(path).is_some() {
-        let alias = disk.alias(root, path);
+        let mut buffer = [0; UDEV_ENTRY_BYTES];
+        let alias = disk.alias(root, path, &mut buffer);
         if !alias.is_empty() {
-            object.text(Name::Alias, &alias);
+            object.text(Name::Alias, alias);
         }
         return;
     }

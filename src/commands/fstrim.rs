@@ -5,7 +5,7 @@
 //! reverse of the mount table's; a mount point that leads elsewhere is not trimmed for what it hides.
 
 use super::{ELSEWHERE, MINIMUM, Work, no_mount_table};
-use crate::base::errno::{self, Text};
+use crate::base::errno;
 use crate::base::path::Path;
 use crate::base::texts::Name;
 use crate::probe::mounts::{FileSystem, Miss, Mounts, Searches};
@@ -41,9 +41,16 @@ fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
                 path.numbers_as(Name::TrimmedMinimum, "", true, &trimmed);
             }
             Err((what, why)) => {
-                let error = path.member(Name::Error);
-                let why = why.map_or_else(Text::new, said_of);
-                error.text_in(&[what.as_bytes(), &why]);
+                let text;
+                let why: &[u8] = match why {
+                    None => b"",
+                    Some(Miss::Elsewhere) => ELSEWHERE,
+                    Some(Miss::Errno(errno)) => {
+                        text = errno::text(number(errno));
+                        &text
+                    }
+                };
+                path.member(Name::Error).text_in(&[what.as_bytes(), why]);
             }
         }
         path.end();
@@ -67,11 +74,4 @@ fn trim(
         Errno::NOTTY | Errno::OPNOTSUPP => ("trim not supported", None),
         errno => ("failed to trim: ", Some(Miss::Errno(errno))),
     })
-}
-
-fn said_of(miss: Miss) -> Text {
-    match miss {
-        Miss::Errno(errno) => errno::text(number(errno)),
-        Miss::Elsewhere => Text::from_slice(ELSEWHERE).unwrap_or_default(),
-    }
 }

@@ -192,22 +192,20 @@ fn put_new_lines(
         }
         start = start.wrapping_add(text.len());
     }
-    let line = |offset: usize| line_at(texts, offset);
+    let order = |one, other| text::compare(from(texts, one), from(texts, other), b'\n');
     index::sort(index.bytes_mut(), &mut |one, other| {
-        text::compare(from(texts, one), from(texts, other), b'\n').then(one.cmp(&other))
+        order(one, other).then(one.cmp(&other))
     });
-    let mut first = None;
-    index::retain(index, &mut |offset| match first {
-        Some(first) if line(first) == line(offset) => first >= known.len() && !once,
-        _ => {
-            first = Some(offset);
-            offset >= known.len()
+    let mut offset = known.len();
+    while offset < start {
+        let same = index::alike(index.bytes(), &mut |other| order(other, offset));
+        let first = index::offsets(same).next().unwrap_or(offset);
+        let line = line_at(texts, offset);
+        if first == offset || first >= known.len() && !once {
+            let _ = out.append(line);
+            let _ = out.append(b"\n");
         }
-    });
-    index::sort(index.bytes_mut(), &mut |one, other| one.cmp(&other));
-    for offset in index::offsets(index.bytes()) {
-        let _ = out.append(line(offset));
-        let _ = out.append(b"\n");
+        offset = offset.wrapping_add(line.len()).wrapping_add(1);
     }
     Ok(())
 }

@@ -14,7 +14,7 @@
 //! followed; a device-mapper device that udev does not know has its name from the kernel. Serial
 //! numbers have their own rules, see `probe::serial`.
 
-use crate::base::limits::{BLOCK_NAME_BYTES, SERIAL_BYTES, STACKED_DEVICES, UDEV_ENTRY_BYTES};
+use crate::base::limits::{BLOCK_NAME_BYTES, STACKED_DEVICES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
 use crate::base::text::cut;
 use crate::parse::mountinfo;
@@ -277,17 +277,19 @@ impl Disk {
 
     /// What device-mapper calls the device identified at `path`; empty if it did not make it.
     #[inline(never)]
-    pub fn alias(&self, root: &Root, path: &mut Path) -> heapless::Vec<u8, SERIAL_BYTES> {
-        let mut alias = heapless::Vec::new();
-        if last_component(path).starts_with(b"dm-") {
-            let mut buffer = [0; UDEV_ENTRY_BYTES];
-            let name = match self.udev_entry(root, &mut buffer) {
-                [] => attribute(root, path, b"/dm/name", &mut buffer).trim_ascii_end(),
-                known => property(known, b"E:DM_NAME"),
-            };
-            let _ = alias.extend_from_slice(name);
+    pub fn alias<'b>(
+        &self,
+        root: &Root,
+        path: &mut Path,
+        buffer: &'b mut [u8; UDEV_ENTRY_BYTES],
+    ) -> &'b [u8] {
+        if !last_component(path).starts_with(b"dm-") {
+            return b"";
         }
-        alias
+        match self.udev_entry(root, buffer).len() {
+            0 => attribute(root, path, b"/dm/name", buffer).trim_ascii_end(),
+            known => property(&buffer[..known], b"E:DM_NAME"),
+        }
     }
 
     /// What udevd knows about the device; empty if it does not run.

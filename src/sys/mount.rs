@@ -8,7 +8,6 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use super::place::Place;
 use super::raw;
 use super::root::Root;
-use crate::base::limits::PATH_BYTES;
 use crate::base::path::Path;
 
 /// `MS_RDONLY`: nothing can be written.
@@ -26,16 +25,11 @@ pub type Strings<'a> = [&'a [u8]; 4];
 /// Mounts, with flags as mount(2) has them, by their numbers in linux/mount.h.
 #[inline(never)]
 pub fn mount(strings: &Strings<'_>, flags: u32) -> Result<(), Errno> {
-    let mut bytes = heapless::Vec::<u8, { 4 * PATH_BYTES }>::new();
-    let start = bytes.as_ptr().expose_provenance();
+    let paths = strings.map(|string| Path::of(&[string]));
     let mut addresses = [0; 4];
-    for (string, address) in strings.iter().zip(&mut addresses) {
-        *address = start + bytes.len();
-        if string.len() >= PATH_BYTES || string.contains(&0) {
-            return Err(Errno::NAMETOOLONG);
-        }
-        let _ = bytes.extend_from_slice(string);
-        let _ = bytes.push(0);
+    for (path, address) in paths.iter().zip(&mut addresses) {
+        let string = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        *address = string.as_ptr().expose_provenance();
     }
     let [source, target, kind, data] = addresses;
     // SAFETY: mount takes strings that end in NUL, which outlive the call, and flags; what a file
