@@ -18,7 +18,6 @@ use crate::sys::file;
 use crate::sys::log::{Level, Log};
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
-use crate::sys::stream::{self, Read};
 
 /// Where the file is unless told.
 const PATH: &[u8] = b"/etc/qemu/qemu-ga.conf";
@@ -56,8 +55,6 @@ fn look_at(root: &Root, path: &[u8], log: &mut Log) -> Found {
 }
 
 /// Whether the file may restrict commands.
-// Not inlined: what is on the stack here must not stay resident.
-#[inline(never)]
 fn read(root: &Root, path: &[u8]) -> Result<bool, Errno> {
     if !path.starts_with(b"/") {
         return Err(Errno::INVAL);
@@ -67,10 +64,7 @@ fn read(root: &Root, path: &[u8]) -> Result<bool, Errno> {
         return Err(Errno::INVAL);
     }
     let mut text = Buffer::growing(CONFIG_BYTES);
-    let mut chunk = [0; 4096];
-    while let Read::Bytes(len) = stream::read(&opened, &mut chunk)? {
-        text.append(&chunk[..len]).map_err(|_| Errno::FBIG)?;
-    }
+    text.read(&opened)?;
     Ok(may_restrict(text.bytes()))
 }
 

@@ -359,7 +359,7 @@ QEMU guest agent for guests that have nothing else in them.\n\
         InvalidPassword = "forbidden characters in raw password";
         InvalidUserName = "forbidden characters in username";
         PasswordTooLong = "the password is too long";
-        CannotSetPassword = "child process has failed to set user password: @@";
+        CannotSetPassword = "child process has failed to set user password: @";
         InvalidMode = "mode is invalid (valid values are: halt|powerdown|reboot";
         FrozenNow = "file systems are frozen";
         CannotShutDown = "child process has failed to shutdown";
@@ -373,6 +373,7 @@ QEMU guest agent for guests that have nothing else in them.\n\
         CannotOpenKeys = "failed to read '@': Failed to open file @";
         CannotReadKeys = "failed to read '@': Error reading file @";
         CannotWriteKeys = "failed to write to '@'";
+        BelongsTo = ": @ belongs to @ (uid @)";
         CannotSleep = "the requested suspend mode is not supported by the guest";
         SleepRefused = "suspend: cannot write to '/sys/power/state'";
         UnknownOption = "unknown option: ";

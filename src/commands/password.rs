@@ -61,7 +61,7 @@ fn set_user_password(
     } else if password.len() > PASSWORD_BYTES || decoded.is_err() {
         Phrase::PasswordTooLong
     } else {
-        let mut about: [&[u8]; 2] = [b"/etc/", PASSWD.0.to_bytes()];
+        let mut about = PASSWD.path;
         let done = set(
             &state.root,
             name,
@@ -70,7 +70,8 @@ fn set_user_password(
             &mut about,
         );
         let Err(errno) = done else { return Ok(0) };
-        return Err(reply.say(Phrase::CannotSetPassword, &about, errno.map_or(0, number)));
+        let errno = errno.map_or(0, number);
+        return Err(reply.say(Phrase::CannotSetPassword, &[about], errno));
     };
     Err(reply.say_only(wrong))
 }
@@ -83,11 +84,29 @@ fn has(bytes: &[u8], any: &[u8]) -> bool {
 
 const ETC: &[u8] = b"etc";
 
-/// One of the files, in /etc: its name, that of its lock, and how many fields of a line are new.
-type File = (&'static CStr, &'static CStr, usize);
+/// One of the files.
+struct File {
+    path: &'static [u8],
+    /// Its name in /etc.
+    name: &'static CStr,
+    /// The name of its lock.
+    lock: &'static CStr,
+    /// How many fields of a line are new.
+    new_fields: usize,
+}
 
-static PASSWD: File = (c"passwd", c"passwd.lock", 2);
-static SHADOW: File = (c"shadow", c"shadow.lock", 3);
+static PASSWD: File = File {
+    path: b"/etc/passwd",
+    name: c"passwd",
+    lock: c"passwd.lock",
+    new_fields: 2,
+};
+static SHADOW: File = File {
+    path: b"/etc/shadow",
+    name: c"shadow",
+    lock: c"shadow.lock",
+    new_fields: 3,
+};
 
 /// Sets the password. `about` is what an error is about, and all that one without a number says.
 fn set(
@@ -95,7 +114,7 @@ fn set(
     name: &[u8],
     (password, crypted): (&[u8], bool),
     room: &mut Buffer,
-    about: &mut [&'static [u8]; 2],
+    about: &mut &'static [u8],
 ) -> Result<(), Option<Errno>> {
     room.whole()?;
     let etc = ManuallyDrop::new(root.enter(ETC, Links::Follow)?);
@@ -104,7 +123,7 @@ fn set(
     let mut hash = password;
     if !crypted {
         let mut salt = [0; SALT_BYTES];
-        random(&mut salt).inspect_err(|_| *about = [b"/dev/", b"urandom"])?;
+        random(&mut salt).inspect_err(|_| *about = b"/dev/urandom")?;
         sha512_crypt(password, &salt, room);
         hash = room.take();
     }
@@ -112,13 +131,13 @@ fn set(
     let digits = Digits::signed(day);
     let day = if day > 0 { digits.as_bytes() } else { b"" };
     let new = [name, hash, day];
-    let locked = etc.lock_accounts(PASSWD.1);
+    let locked = etc.lock_accounts(PASSWD.lock);
     if locked == Err(Errno::NOLCK) {
-        about[1] = PASSWD.0.to_bytes();
+        *about = PASSWD.path;
     }
     locked?;
     let done = set_locked(&etc, &new, room, about);
-    etc.remove_named(PASSWD.1);
+    etc.remove_named(PASSWD.lock);
     done
 }
 
@@ -127,15 +146,15 @@ fn set_locked(
     etc: &Root,
     new: &[&[u8]; 3],
     room: &mut Buffer,
-    about: &mut [&'static [u8]; 2],
+    about: &mut &'static [u8],
 ) -> Result<(), Option<Errno>> {
     let [name, ..] = *new;
     let file = file_of(etc, name, room, about)?;
     if core::ptr::eq(file, &SHADOW) {
         // After passwd, as shadow-utils does.
-        etc.lock_accounts(SHADOW.1)?;
+        etc.lock_accounts(SHADOW.lock)?;
         let done = rewrite(etc, file, new, room);
-        etc.remove_named(SHADOW.1);
+        etc.remove_named(SHADOW.lock);
         return Ok(done?);
     }
     Ok(rewrite(etc, file, new, room)?)
@@ -146,27 +165,27 @@ fn file_of(
     etc: &Root,
     name: &[u8],
     room: &mut Buffer,
-    about: &mut [&'static [u8]; 2],
+    about: &mut &'static [u8],
 ) -> Result<&'static File, Option<Errno>> {
-    *about = [b"/etc/", PASSWD.0.to_bytes()];
-    etc.read_named(PASSWD.0, Links::Follow, room)?;
+    *about = PASSWD.path;
+    etc.read_named(PASSWD.name, Links::Follow, room)?;
     let in_shadow = user(room.bytes(), name).map(|user| user.password == IN_SHADOW);
     room.truncate(0);
     let Some(in_shadow) = in_shadow else {
-        *about = [b"", b"no such user"];
+        *about = b"no such user";
         return Err(None);
     };
-    if in_shadow && etc.look(SHADOW.0, Links::Refuse).err() != Some(Errno::NOENT) {
-        about[1] = SHADOW.0.to_bytes();
+    if in_shadow && etc.look(SHADOW.name, Links::Refuse).err() != Some(Errno::NOENT) {
+        *about = SHADOW.path;
         return Ok(&SHADOW);
     }
     Ok(&PASSWD)
 }
 
 fn rewrite(etc: &Root, file: &File, new: &[&[u8]; 3], room: &mut Buffer) -> Result<(), Errno> {
-    let old = etc.read_named(file.0, Links::Refuse, room)?;
-    set_password(room.take(), &new[..file.2], room);
+    let old = etc.read_named(file.name, Links::Refuse, room)?;
+    set_password(room.take(), &new[..file.new_fields], room);
     let new = room.take();
     room.whole()?;
-    etc.replace(file.0, new, Some(&old))
+    etc.replace(file.name, new, Some(&old))
 }

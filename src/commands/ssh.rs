@@ -33,7 +33,7 @@ use super::{ADD_KEYS, Work, user_name};
 use crate::base::limits::{ACCOUNTS_BYTES, KEYS_BYTES};
 use crate::base::store::Store;
 use crate::base::text::{Digits, trim};
-use crate::base::texts::{Name, Phrase};
+use crate::base::texts::{Name, Phrase, put_phrase};
 use crate::parse::{accounts, lines};
 use crate::state::State;
 use crate::sys::file::{self, Links};
@@ -75,8 +75,12 @@ const_assert!(KEYS_BYTES == 256 << 10);
 struct About {
     /// What it says.
     phrase: Phrase,
-    /// The user or the path, and what comes behind it.
-    subjects: [&'static [u8]; 3],
+    /// The user or the path.
+    subject: &'static [u8],
+    /// The path again, in quotes, where the phrase has it twice.
+    quoted: &'static [u8],
+    /// What comes behind that.
+    detail: &'static [u8],
     /// Paths whose owner may be why the user is denied something, the likelier one first.
     denied_by: [&'static [u8]; 2],
     /// The user, and the file that has the names of others.
@@ -84,13 +88,21 @@ struct About {
     passwd: &'static [u8],
 }
 
+impl About {
+    /// What follows is about a path.
+    #[inline(never)]
+    fn turn_to(&mut self, phrase: Phrase, path: &'static [u8], denied_by: [&'static [u8]; 2]) {
+        self.phrase = phrase;
+        self.subject = path;
+        self.denied_by = denied_by;
+    }
+}
+
 /// Where a user's keys are.
 struct Paths {
     home: &'static [u8],
     directory: &'static [u8],
     file: &'static [u8],
-    /// The file, in quotes.
-    quoted: &'static [u8],
 }
 
 fn work(
@@ -103,7 +115,9 @@ fn work(
     let keys = keys(args, task, &mut room, reply)?;
     let mut about = About {
         phrase: Phrase::CannotLookUp,
-        subjects: [user_name(args, &mut room), b"", b""],
+        subject: user_name(args, &mut room),
+        quoted: b"",
+        detail: b"",
         denied_by: [b""; 2],
         uid: 0,
         passwd: b"",
@@ -120,8 +134,11 @@ fn work(
             if let Some(Errno::ACCESS | Errno::PERM) = errno {
                 name_owner(&state.root, &mut room, &mut about);
             }
-            let errno = errno.map_or(0, number);
-            Err(reply.say(about.phrase, &about.subjects, errno))
+            let mut pieces = [about.subject, b"", about.detail];
+            if let Phrase::CannotOpenKeys | Phrase::CannotReadKeys = about.phrase {
+                pieces[1] = about.quoted;
+            }
+            Err(reply.say(about.phrase, &pieces, errno.map_or(0, number)))
         }
     }
 }
@@ -172,19 +189,20 @@ fn change(
         Err(Errno::NOENT | Errno::NOTDIR) if task == Task::Remove => return Ok(b""),
         directory => ManuallyDrop::new(directory?),
     };
+    let denied_by = [paths.file, paths.directory];
+    about.turn_to(Phrase::CannotOpenKeys, paths.file, denied_by);
     if task != Task::Get {
         directory.lock()?;
     }
     let mut old: &'static [u8] = b"";
     if !reset {
-        about.denied_by = [paths.file, paths.directory];
         match directory.look(NAME, Links::NotMagic) {
             Err(Errno::NOENT) if task == Task::Remove => return Ok(b""),
             Err(Errno::NOENT) if task == Task::Add => {}
             file => {
                 let file = file?;
-                about.subjects[2] = NOT_REGULAR;
                 if file::is_special(&file)? {
+                    about.detail = NOT_REGULAR;
                     return Err(None);
                 }
                 about.phrase = Phrase::CannotReadKeys;
@@ -203,12 +221,11 @@ fn change(
         _ => accounts::add_lines(old, keys, &mut *index, &mut *new),
     };
     changed.map_err(|_| Errno::NOMEM)?;
-    about.phrase = Phrase::CannotWriteKeys;
-    about.subjects = [paths.file, b"", b""];
-    about.denied_by = [paths.directory, b""];
+    let denied_by = [paths.directory, b""];
+    about.turn_to(Phrase::CannotWriteKeys, paths.file, denied_by);
     let new = new.take();
     if new.len() > KEYS_BYTES {
-        about.subjects[1] = TOO_MANY;
+        about.detail = TOO_MANY;
         return Err(None);
     }
     directory.replace(NAME, new, None)?;
@@ -220,9 +237,9 @@ fn become_user(root: &Root, room: &mut Buffer, about: &mut About) -> Result<Path
     let etc = root.enter(b"etc", Links::Follow)?;
     ManuallyDrop::into_inner(etc.read_named(c"passwd", Links::Follow, room)?);
     about.passwd = room.take();
-    let [name, ..] = about.subjects;
+    let name = about.subject;
     let Some(user) = accounts::user(about.passwd, name) else {
-        about.subjects = [name, b": no such user", b""];
+        about.detail = b": no such user";
         return Err(None);
     };
     about.uid = user.uid;
@@ -250,15 +267,16 @@ fn become_user(root: &Root, room: &mut Buffer, about: &mut About) -> Result<Path
     let _ = room.append(QUOTE);
     let _ = room.append(home);
     let _ = room.append(b"/.ssh/authorized_keys\xE2\x80\x9D");
-    let quoted = room.take();
+    about.quoted = room.take();
     room.whole()?;
-    let (path, _) = quoted.split_at(quoted.len() - QUOTE.len());
-    let file = &path[QUOTE.len()..];
+    let file = about
+        .quoted
+        .get(QUOTE.len()..about.quoted.len() - QUOTE.len());
+    let file = file.unwrap_or_default();
     Ok(Paths {
         home: if home.is_empty() { b"/" } else { home },
-        directory: &file[..home.len() + DIRECTORY],
+        directory: file.get(..home.len() + DIRECTORY).unwrap_or_default(),
         file,
-        quoted,
     })
 }
 
@@ -269,27 +287,16 @@ fn open_directory(
     paths: &Paths,
     about: &mut About,
 ) -> Result<Root, Errno> {
-    if task == Task::Add {
-        about.phrase = Phrase::CannotWriteKeys;
-        about.subjects = [paths.file, b"", b""];
-    } else {
-        about.phrase = Phrase::CannotOpenKeys;
-        about.subjects = [paths.file, paths.quoted, b""];
-    }
-    about.denied_by = [paths.directory, paths.home];
+    let what = match task {
+        Task::Add => Phrase::CannotWriteKeys,
+        Task::Get | Task::Remove => Phrase::CannotOpenKeys,
+    };
+    about.turn_to(what, paths.file, [paths.directory, paths.home]);
     let mut directory = root.enter(paths.directory, Links::NotMagic);
-    if task == Task::Add {
-        if matches!(directory, Err(Errno::NOENT | Errno::NOTDIR)) {
-            about.phrase = Phrase::CannotCreate;
-            about.subjects = [paths.directory, b"", b""];
-            about.denied_by = [paths.home, b""];
-            root.make_directory(relative(paths.directory), 0o700)?;
-            directory = root.enter(paths.directory, Links::NotMagic);
-        }
-        if directory.is_ok() {
-            about.phrase = Phrase::CannotOpenKeys;
-            about.subjects = [paths.file, paths.quoted, b""];
-        }
+    if task == Task::Add && matches!(directory, Err(Errno::NOENT | Errno::NOTDIR)) {
+        about.turn_to(Phrase::CannotCreate, paths.directory, [paths.home, b""]);
+        root.make_directory(relative(paths.directory), 0o700)?;
+        directory = root.enter(paths.directory, Links::NotMagic);
     }
     directory
 }
@@ -298,10 +305,9 @@ fn open_directory(
 fn read(file: &OwnedFd, about: &mut About) -> Result<&'static [u8], Option<Errno>> {
     // One byte more, so that it is not filled.
     let mut room = Buffer::lasting(KEYS_BYTES + 1);
-    about.subjects[2] = b"";
     match room.read(file) {
         Err(Errno::FBIG) => {
-            about.subjects[2] = TOO_MANY;
+            about.detail = TOO_MANY;
             Err(None)
         }
         done => {
@@ -320,19 +326,11 @@ fn name_owner(root: &Root, room: &mut Buffer, about: &mut About) {
         {
             let number = Digits::unsigned(owner.into());
             let name = accounts::name_of(about.passwd, owner).unwrap_or(b"nobody known");
-            let pieces: [&[u8]; 7] = [
-                b": ",
-                path,
-                b" belongs to ",
-                name,
-                b" (uid ",
-                number.as_bytes(),
-                b")",
-            ];
-            for piece in pieces {
+            let pieces: [&[u8]; 3] = [path, name, number.as_bytes()];
+            put_phrase(Phrase::BelongsTo, &pieces, &mut |piece| {
                 let _ = room.append(piece);
-            }
-            about.subjects[2] = room.take();
+            });
+            about.detail = room.take();
             return;
         }
     }

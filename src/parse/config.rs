@@ -4,20 +4,24 @@
 //! would be an error there may have been meant as a restriction, and so may a key of a group that
 //! qemu-ga does not look at.
 
-use super::{lines, place, split_once};
+use super::{lines, place};
+use crate::base::text::{cut, trim};
 
 /// The keys that say which commands are allowed, those of older versions included.
 const LISTS: &[u8] = b"block-rpcs allow-rpcs blacklist black-list";
 
 /// Whether a file restricts the commands, or holds anything that is not understood.
 pub fn may_restrict(file: &[u8]) -> bool {
-    lines(file).any(|line| match line.trim_ascii() {
+    lines(file).any(|line| match trim(line) {
         [] | [b'#', ..] | [b'[', .., b']'] => false,
-        line => split_once(line, b'=').is_none_or(|(key, value)| {
-            let key = key.trim_ascii();
+        line => {
+            let mut value = line;
+            let key = trim(cut(&mut value, b'='));
             let is_list = place(LISTS, key).is_some();
-            is_list && !value.trim_ascii().is_empty() || !key.iter().all(|byte| is_of_key(*byte))
-        }),
+            is_list && !trim(value).is_empty()
+                || !line.contains(&b'=')
+                || !key.iter().all(|byte| is_of_key(*byte))
+        }
     })
 }
 

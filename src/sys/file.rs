@@ -43,10 +43,8 @@ impl Root {
 
     /// The owner of what is at this path.
     pub fn owner(&self, path: &[u8]) -> Result<u32, Errno> {
-        let path = Path::of(&[path]);
-        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        let stat = rustix::fs::statat(self, path, AtFlags::empty())?;
-        Ok(stat.st_uid)
+        let found = self.place_at(&[path], OFlags::empty())?;
+        Ok(rustix::fs::fstat(found)?.st_uid)
     }
 
     /// Appends a file of this directory to `room`.
