@@ -16,7 +16,7 @@ use crate::sys::mem::Buffer;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::stream::{self, Read};
 use crate::sys::{Errno, OwnedFd, clock};
-use crate::wire::check::Keys;
+use crate::wire::check::Open;
 use crate::wire::frame::{Event, Framer};
 
 /// Memory at rest of one client.
@@ -24,7 +24,7 @@ pub(super) struct Memory {
     input: [u8; READ_BYTES],
     message: [u8; REQUEST_AT_REST],
     out: [u8; REPLY_AT_REST],
-    keys: Keys,
+    open: Open,
 }
 
 impl Memory {
@@ -32,7 +32,7 @@ impl Memory {
         input: [0; READ_BYTES],
         message: [0; REQUEST_AT_REST],
         out: [0; REPLY_AT_REST],
-        keys: Keys::new(),
+        open: Open::new(),
     };
 }
 
@@ -113,7 +113,7 @@ impl Slot {
             interest: Interest::Read,
             sendable: ALL,
             reading: None,
-            framer: Framer::new(&mut memory.keys),
+            framer: Framer::new(&mut memory.open),
             message: Buffer::new(&mut memory.message, REQUEST_BYTES),
             out: Buffer::new(&mut memory.out, REPLY_BYTES),
             input: &mut memory.input,

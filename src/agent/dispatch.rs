@@ -105,39 +105,52 @@ fn run(
     if !row.is(WITHOUT_FILES) {
         context.state.find_root();
     }
-    let slow = match row.run() {
+    match row.run() {
         Run::Now(handler) => {
             if row.is(DELIMITED) {
                 reply.delimit();
             }
             handler(&mut context.state, &args, reply)?;
-            return Ok(match context.state.files.reading {
+            Ok(match context.state.files.reading {
                 Some(_) => Busy::Reading,
                 None => Busy::No,
-            });
+            })
         }
-        Run::Slow(slow) => slow,
-    };
-    (slow.begin)(&mut context.state, &args, reply)?;
-    let own = Own {
-        slow,
-        exclusive,
-        shares_files: row.is(SHARES_FILES),
-    };
-    if let Err(errno) = context.start(&own, owner) {
-        (slow.end)(&mut context.state, Outcome::Lost);
+        Run::Slow(slow) => {
+            let own = Own {
+                slow,
+                exclusive,
+                shares_files: row.is(SHARES_FILES),
+            };
+            run_slow(&own, &args, owner, context, reply)?;
+            Ok(match context.worked {
+                Some(_) if !row.is(SILENT) => Busy::No,
+                _ => Busy::Job,
+            })
+        }
+    }
+}
+
+/// Starts a slow command, and does its work in the child, which has a copy of all that was found out
+/// about the request: then [`Context::worked`] tells.
+#[inline(never)]
+pub(super) fn run_slow(
+    own: &Own,
+    args: &Args<'_>,
+    owner: Owner,
+    context: &mut Context,
+    reply: &mut Reply<'_>,
+) -> Result<(), Failed> {
+    (own.slow.begin)(&mut context.state, args, reply)?;
+    if let Err(errno) = context.start(own, owner) {
+        (own.slow.end)(&mut context.state, Outcome::Lost);
         return Err(reply.say(Phrase::NoChild, &[], number(errno)));
     }
     if context.jobs.in_child() {
-        // The child has a copy of all that was found out about the request.
         context.worked = Some(REPLIED_ERROR);
-        let status = (slow.work)(&mut context.state, &args, reply)?;
-        context.worked = Some(status);
-        if !row.is(SILENT) {
-            return Ok(Busy::No);
-        }
+        context.worked = Some((own.slow.work)(&mut context.state, args, reply)?);
     }
-    Ok(Busy::Job)
+    Ok(())
 }
 
 /// The row of the command, if it is known and allowed.

@@ -17,7 +17,7 @@ use crate::base::limits::{BURY_TURN_US, CLIENTS, JOBS, PROGRAMS as MOST_PROGRAMS
 use crate::base::store::Nothing;
 use crate::base::text::Digits;
 use crate::base::texts::Phrase;
-use crate::commands::{self, Outcome, Own, REPLIED_ERROR};
+use crate::commands::{self, Own};
 use crate::state::State;
 use crate::state::files::Files;
 use crate::state::freeze::{Freeze, Phase};
@@ -106,31 +106,43 @@ fn listener(poll: &Poll, path: &'static [u8]) -> Result<OwnedFd, Errno> {
 
 /// Serves until told to end.
 pub(super) fn run(mut options: Options, environment: Strings) -> ! {
-    let root = essential(Phrase::CannotOpenRoot, Root::open(c"/"));
-    let mut log = Log::new();
-    if options.verbose {
-        log.be_verbose();
-    }
     let is_init = process::is_init();
+    let mut state = State {
+        root: essential(Phrase::CannotOpenRoot, Root::open(c"/")),
+        initramfs: Initramfs::watch(),
+        filter: options.filter,
+        freeze: Freeze::new(options.state_directory, options.freeze_timeout_s),
+        hooks: options.hooks,
+        files: Files::default(),
+        going_down: None,
+        down_ms: NEVER_MS,
+        programs: Programs::new(environment, PROGRAMS.take()),
+        os_release: variable(environment, b"QGA_OS_RELEASE"),
+        time_zone: variable(environment, b"TZ"),
+        log: Log::new(),
+    };
+    if options.verbose {
+        state.log.be_verbose();
+    }
     if is_init {
         if Signals::were_taken() {
             process::restore_name();
         } else {
-            init::set_up(&root, &mut log);
+            init::set_up(&state.root, &mut state.log);
         }
-        options.check_kernel_words(&root, environment);
+        options.check_kernel_words(&state.root, environment);
     }
-    let mut freeze = Freeze::new(options.state_directory, options.freeze_timeout_s);
     // What is said from here on may have to wait for a thaw.
-    let frozen = freeze.take_over(&mut log);
-    options.report(&mut log);
-    if config::look(&root, environment, &mut log) == Found::Policy {
+    let frozen = state.freeze.take_over(&mut state.log);
+    options.report(&mut state.log);
+    if config::look(&state.root, environment, &mut state.log) == Found::Policy {
         // Frozen file systems must be thawed by somebody.
         if !(is_init || frozen) {
             process::end(1);
         }
         options.filter.restrict(commands::FAIL_CLOSED);
     }
+    state.filter = options.filter;
     let signals = essential(Phrase::CannotReadSignals, Signals::new());
     let poll = essential(Phrase::CannotPoll, Poll::new());
     let added = poll.add(&signals, SIGNALS, Interest::Read);
@@ -139,20 +151,7 @@ pub(super) fn run(mut options: Options, environment: Strings) -> ! {
 
     let mut server = Server {
         context: Context {
-            state: State {
-                root,
-                initramfs: Initramfs::watch(),
-                log,
-                filter: options.filter,
-                freeze,
-                hooks: options.hooks,
-                files: Files::default(),
-                going_down: None,
-                down_ms: NEVER_MS,
-                programs: Programs::new(environment, PROGRAMS.take()),
-                os_release: variable(environment, b"QGA_OS_RELEASE"),
-                time_zone: variable(environment, b"TZ"),
-            },
+            state,
             jobs: Jobs::new(),
             poll,
             worked: None,
@@ -291,7 +290,7 @@ impl Server {
         }
         let mut own = heapless::Vec::<i32, { JOBS + MOST_PROGRAMS }>::new();
         own.extend(jobs.running().chain(state.programs.running()));
-        for pid in own {
+        for &pid in &own {
             if let Some((ended, executed)) = process::reap_child(pid) {
                 jobs.note(pid, ended, executed);
                 state.programs.note(pid, ended);
@@ -495,15 +494,9 @@ impl Server {
         context.state.find_root();
         let mut out = Nothing;
         let mut reply = Reply::new(&mut out);
-        let args = Args::none();
-        if (own.slow.begin)(&mut context.state, &args, &mut reply).is_err() {
-            return;
-        }
-        if context.start(own, Owner::AGENT).is_err() {
-            (own.slow.end)(&mut context.state, Outcome::Lost);
-        } else if context.jobs.in_child() {
-            let done = (own.slow.work)(&mut context.state, &args, &mut reply);
-            context.jobs.hand_over(b"", done.unwrap_or(REPLIED_ERROR))
+        let _ = dispatch::run_slow(own, &Args::none(), Owner::AGENT, context, &mut reply);
+        if let Some(status) = context.worked {
+            context.jobs.hand_over(b"", status)
         }
     }
 }

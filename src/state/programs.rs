@@ -205,19 +205,25 @@ impl Programs {
         loop {
             let room = self.room();
             let helps = |program: &Program| program.serial != serial && program.held() != 0;
-            if room >= bytes || !self.drop_result(helps) {
+            if room >= bytes || !self.drop_result(&helps) {
                 return room;
             }
         }
     }
 
     /// Drops the result that has waited longest of those that `may_go`; false if there is none.
-    fn drop_result(&mut self, may_go: impl Fn(&Program) -> bool) -> bool {
-        let results = self.table.iter().enumerate();
-        let results = results.filter(|(_, program)| program.started && may_go(program));
-        let oldest = results.filter_map(|(place, program)| Some((program.ended?.1, place)));
-        let oldest = oldest.min();
-        oldest.map(|(_, place)| self.forget(place)).is_some()
+    fn drop_result(&mut self, may_go: &dyn Fn(&Program) -> bool) -> bool {
+        let (mut oldest, mut oldest_ms) = (None, u64::MAX);
+        for (place, program) in self.table.iter().enumerate() {
+            if let Some((_, ended_ms)) = program.ended
+                && ended_ms < oldest_ms
+                && program.started
+                && may_go(program)
+            {
+                (oldest, oldest_ms) = (Some(place), ended_ms);
+            }
+        }
+        oldest.map(|place| self.forget(place)).is_some()
     }
 
     /// Makes an entry for a program that is to be forked next. Returns the buffer for its input, which
@@ -225,22 +231,21 @@ impl Programs {
     /// What comes of it is for [`Programs::settle`].
     pub fn add(&mut self, input_bytes: usize) -> Option<&mut Buffer> {
         if self.table.is_full() {
-            self.drop_result(|_| true);
+            self.drop_result(&|_| true);
         }
         self.serial = self.serial.wrapping_add(1);
-        let mut program = Program {
+        let program = Program {
             pid: 0,
             serial: self.serial,
             started: false,
             ended: None,
             streams: [const { Stream::new() }; 3],
         };
-        let room = self.make_room(input_bytes, self.serial);
-        let [input, ..] = &mut program.streams;
-        input.buffer = Buffer::growing(room.min(REQUEST_BYTES));
         self.table.push(program).ok()?;
-        let program = self.table.last_mut()?;
-        program.streams.first_mut().map(|input| &mut input.buffer)
+        let room = self.make_room(input_bytes, self.serial);
+        let [input, ..] = &mut self.next()?.streams;
+        input.buffer = Buffer::growing(room.min(REQUEST_BYTES));
+        Some(&mut input.buffer)
     }
 
     /// Makes all that the program needs that is to be forked next.
@@ -322,7 +327,7 @@ impl Programs {
         self.close_ends();
         if started {
             // The kernel gives a number anew only once its process has ended and was reaped.
-            while self.drop_result(|program| program.pid == pid) {}
+            while self.drop_result(&|program| program.pid == pid) {}
         }
         let mut all = self.table.iter_mut().enumerate();
         match all.find(|(_, one)| one.pid == pid && !one.started) {

@@ -66,19 +66,16 @@ pub fn random(bytes: &mut [u8]) -> Result<(), Errno> {
 
 /// Opens the device of random bytes, and nothing else that may have its name.
 fn urandom(path: &CStr) -> Result<OwnedFd, Errno> {
-    /// Major and minor number (Documentation/admin-guide/devices.txt).
-    const URANDOM: (u32, u32) = (1, 9);
+    // Major and minor number (Documentation/admin-guide/devices.txt).
+    let urandom = rustix::fs::makedev(1, 9);
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = rustix::fs::open(path, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&file)?;
-    let device = (
-        rustix::fs::major(stat.st_rdev),
-        rustix::fs::minor(stat.st_rdev),
-    );
-    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || device != URANDOM {
-        return Err(Errno::NODEV);
+    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    match is_device && stat.st_rdev == urandom {
+        true => Ok(file),
+        false => Err(Errno::NODEV),
     }
-    Ok(file)
 }
 
 #[cfg(test)]

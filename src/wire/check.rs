@@ -18,8 +18,29 @@ use crate::base::texts::Phrase;
 /// qemu-ga cuts off an error's text, counted from behind `JSON parse error, `, that is longer.
 const TEXT_BYTES: usize = 1023;
 
-/// Hashes of the keys of all open objects; the lowest bit marks the first key of an object.
-pub type Keys = heapless::Vec<u64, REQUEST_OPEN_MEMBERS>;
+/// Memory for what is known of open containers.
+pub struct Open {
+    /// Hashes of the keys of all objects; the lowest bit marks the first key of an object.
+    keys: heapless::Vec<u64, REQUEST_OPEN_MEMBERS>,
+    /// Which containers are objects, by depth.
+    objects: [u64; REQUEST_DEPTH / 64],
+}
+
+impl Open {
+    /// None is open.
+    pub const fn new() -> Self {
+        Self {
+            keys: heapless::Vec::new(),
+            objects: [0; REQUEST_DEPTH / 64],
+        }
+    }
+}
+
+impl Default for Open {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// What may come next.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,23 +61,20 @@ pub(super) struct Checker<'m> {
     due: Due,
     /// How many containers are open.
     depth: usize,
-    /// Which of them are objects, by depth.
-    objects: [u64; REQUEST_DEPTH / 64],
-    keys: &'m mut Keys,
+    open: &'m mut Open,
     /// Depth inside the innermost object that the value being read is a duplicate member of, 0 if it is
     /// none. An outer one need not be remembered: the inner one is reported first.
     duplicate: usize,
 }
 
 impl<'m> Checker<'m> {
-    /// Before the first token of a message, with memory for [`Keys::new`].
-    pub(super) fn new(keys: &'m mut Keys) -> Self {
+    /// Before the first token of a message, with memory for [`Open::new`].
+    pub(super) fn new(open: &'m mut Open) -> Self {
         // Not cleared: that would take a page of memory for each client there may once be.
         Self {
             due: Due::Value,
             depth: 0,
-            objects: [0; REQUEST_DEPTH / 64],
-            keys,
+            open,
             duplicate: 0,
         }
     }
@@ -66,7 +84,7 @@ impl<'m> Checker<'m> {
         self.due = Due::Value;
         self.depth = 0;
         self.duplicate = 0;
-        self.keys.clear();
+        self.open.keys.clear();
     }
 
     /// Checks the next token; `is_plain` says of a string that it is known to be ASCII without escapes.
@@ -121,7 +139,7 @@ impl<'m> Checker<'m> {
             b',' => self.due = if in_object { Due::Key } else { Due::Value },
             b'}' if in_object => {
                 // The first key is the last to go.
-                while self.keys.pop().is_some_and(|key| key & 1 == 0) {}
+                while self.open.keys.pop().is_some_and(|key| key & 1 == 0) {}
                 return self.end_container();
             }
             b']' if !in_object => return self.end_container(),
@@ -133,7 +151,7 @@ impl<'m> Checker<'m> {
 
     fn begin_container(&mut self, bracket: u8) -> Result<(), Wrong> {
         let is_object = bracket == b'{';
-        let Some(word) = self.objects.get_mut(self.depth >> 6) else {
+        let Some(word) = self.open.objects.get_mut(self.depth >> 6) else {
             return Err(Wrong::token(Phrase::NestingLimit));
         };
         let bit = 1u64.rotate_left(low_bits(self.depth));
@@ -163,7 +181,8 @@ impl<'m> Checker<'m> {
     /// Whether the innermost container is an object.
     fn in_object(&self) -> bool {
         let at = self.depth.wrapping_sub(1);
-        self.objects
+        self.open
+            .objects
             .get(at >> 6)
             .is_some_and(|word| word.rotate_right(low_bits(at)) & 1 != 0)
     }
@@ -173,7 +192,7 @@ impl<'m> Checker<'m> {
         let is_first = self.due == Due::FirstKey;
         let hash = hash & !1;
         if !is_first {
-            for other in self.keys.iter().rev() {
+            for other in self.open.keys.iter().rev() {
                 if other & !1 == hash {
                     self.duplicate = self.depth;
                 }
@@ -182,7 +201,8 @@ impl<'m> Checker<'m> {
                 }
             }
         }
-        self.keys
+        self.open
+            .keys
             .push(hash | u64::from(is_first))
             .map_err(|_| Wrong::token(Phrase::TokenLimit))
     }

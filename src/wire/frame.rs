@@ -20,7 +20,7 @@
 //! - What follows a token that was given up as too long has a position of its own; with qemu-ga, that
 //!   of the token given up.
 
-use super::check::{Checker, Keys, stray};
+use super::check::{Checker, Open, stray};
 use super::json::Wrong;
 use super::lex::{Scalar, Step, between, plain_end};
 use crate::base::limits::{REQUEST_BYTES, REQUEST_DEPTH, REQUEST_TOKENS};
@@ -120,7 +120,7 @@ const_assert!(BEYOND > REQUEST_BYTES);
 
 impl<'m> Framer<'m> {
     /// A framer before the first byte.
-    pub fn new(keys: &'m mut Keys) -> Self {
+    pub fn new(open: &'m mut Open) -> Self {
         Self {
             state: State::Between,
             wrong: false,
@@ -134,7 +134,7 @@ impl<'m> Framer<'m> {
             line_start: 0,
             input_start: 0,
             read_again: usize::MAX,
-            checker: Checker::new(keys),
+            checker: Checker::new(open),
             error: Error {
                 what: Phrase::ExpectingValue,
                 from: 0,
@@ -478,7 +478,7 @@ mod tests {
 
     /// Feeds `pieces` one after the other, with checks of what `feed` promises.
     fn told_in_pieces<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> Vec<String> {
-        let mut keys = Keys::new();
+        let mut keys = Open::new();
         let mut framer = Framer::new(&mut keys);
         let mut store = Heap::default();
         let mut told = Vec::new();
@@ -725,7 +725,7 @@ mod tests {
 
     #[test]
     fn the_store_holds_tokens_and_no_blanks() {
-        let mut keys = Keys::new();
+        let mut keys = Open::new();
         let mut framer = Framer::new(&mut keys);
         let mut store = Heap::default();
         let input = b" [ 1 , 2\t,3 \n,\r\n true,\" x \" ] ";
@@ -749,7 +749,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_not_stored() {
-        let mut keys = Keys::new();
+        let mut keys = Open::new();
         let mut framer = Framer::new(&mut keys);
         let mut store = Heap::default();
         let (taken, event) = framer.feed(b"[1 2, 'abc', [[], {}]]{}", &mut store);
@@ -765,7 +765,7 @@ mod tests {
 
     #[test]
     fn a_stray_byte_is_shown_with_its_token_alone() {
-        let mut keys = Keys::new();
+        let mut keys = Open::new();
         let mut framer = Framer::new(&mut keys);
         let mut store = Heap::default();
         let (taken, event) = framer.feed(b"{\"key\" : 1.x}", &mut store);
@@ -775,7 +775,7 @@ mod tests {
 
     #[test]
     fn a_full_store_ends_the_message_at_the_end_of_the_token() {
-        let mut keys = Keys::new();
+        let mut keys = Open::new();
         let mut framer = Framer::new(&mut keys);
         let mut store = heapless::Vec::<u8, 8>::new();
         let input = b"{'abcdefghijkl':1}{}";
@@ -794,7 +794,7 @@ mod tests {
 
     #[test]
     fn what_fits_nowhere_and_not_into_the_store_is_too_long() {
-        let mut keys = Keys::new();
+        let mut keys = Open::new();
         let mut framer = Framer::new(&mut keys);
         let mut store = heapless::Vec::<u8, 8>::new();
         assert_eq!(framer.feed(b"'123456789", &mut store).1, Event::NeedMore);
@@ -812,7 +812,7 @@ mod tests {
 
     #[test]
     fn a_reset_forgets_the_half_message_and_its_line() {
-        let mut keys = Keys::new();
+        let mut keys = Open::new();
         let mut framer = Framer::new(&mut keys);
         let mut store = Heap::default();
         for half in [b"\n\n[[ \n{\"a".as_slice(), b"\n[1", b"\n[1 2", b"\xff"] {
@@ -855,7 +855,7 @@ mod tests {
     /// byte more than a token may have, less `missing`, and feeds `end`: the bytes of it that were
     /// taken up to the first event, and the replies to all.
     fn feed_long(start: &[u8], missing: usize, end: &[u8]) -> (usize, Vec<String>) {
-        let mut keys = Keys::new();
+        let mut keys = Open::new();
         let mut framer = Framer::new(&mut keys);
         let mut store = Heap::default();
         assert_eq!(framer.feed(start, &mut store).1, Event::NeedMore);

@@ -23,7 +23,7 @@ pub mod request;
 /// For tests: what a client sends, received as the agent receives it.
 #[cfg(test)]
 pub(crate) mod receive {
-    use super::check::Keys;
+    use super::check::Open;
     use super::frame::{Error, Event, Framer, Position};
     use super::json::Json;
     use crate::base::store::Store;
@@ -45,7 +45,7 @@ pub(crate) mod receive {
 
     /// The first value in `text`, or what is wrong with it.
     pub(crate) fn receive(text: &[u8]) -> Result<Json<'static>, String> {
-        let mut keys = Keys::new();
+        let mut keys = Open::new();
         let mut framer = Framer::new(&mut keys);
         let mut store = Heap::default();
         let mut event = framer.feed(text, &mut store).1;
