@@ -64,19 +64,25 @@ fn line_of<'a>(file: &'a [u8], name: &[u8]) -> [&'a [u8]; 3] {
     }
 }
 
+/// Takes off what follows the name in passwd(5) and group(5).
+#[inline(never)]
+fn password_and_number<'a>(fields: &mut &'a [u8]) -> Option<(&'a [u8], u32)> {
+    let password = cut(fields, b':')?;
+    Some((password, parse_u32(cut(fields, b':')?)?))
+}
+
 /// The user called `name`; the first, if there are several.
 #[inline(never)]
 pub fn user<'a>(passwd: &'a [u8], name: &[u8]) -> Option<User<'a>> {
     let [_, mut fields, _] = line_of(passwd, name);
-    let mut next = || cut(&mut fields, b':');
-    let password = next()?;
-    let (uid, gid) = (parse_u32(next()?)?, parse_u32(next()?)?);
-    next();
+    let (password, uid) = password_and_number(&mut fields)?;
+    let gid = parse_u32(cut(&mut fields, b':')?)?;
+    cut(&mut fields, b':');
     Some(User {
         password,
         uid,
         gid,
-        home: next()?,
+        home: cut(&mut fields, b':')?,
     })
 }
 
@@ -84,8 +90,7 @@ pub fn user<'a>(passwd: &'a [u8], name: &[u8]) -> Option<User<'a>> {
 pub fn name_of(mut passwd: &[u8], uid: u32) -> Option<&[u8]> {
     while let Some(mut line) = cut(&mut passwd, b'\n') {
         let name = cut(&mut line, b':').unwrap_or_default();
-        cut(&mut line, b':');
-        let number = cut(&mut line, b':').and_then(parse_u32);
+        let number = password_and_number(&mut line).map(|(_, number)| number);
         if number == Some(uid) && !matches!(name, [] | [b'+' | b'-', ..]) {
             return Some(name);
         }
@@ -99,13 +104,12 @@ pub fn name_of(mut passwd: &[u8], uid: u32) -> Option<&[u8]> {
 pub fn groups(mut group: &[u8], name: &[u8], out: &mut dyn Store) {
     while let Some(mut line) = cut(&mut group, b'\n') {
         cut(&mut line, b':');
-        cut(&mut line, b':');
-        let gid = cut(&mut line, b':').and_then(parse_u32);
+        let Some((_, gid)) = password_and_number(&mut line).filter(|(_, gid)| *gid != NO_GROUP)
+        else {
+            continue;
+        };
         while let Some(member) = cut(&mut line, b',') {
-            if member == name
-                && let Some(gid) = gid
-                && gid != NO_GROUP
-            {
+            if member == name {
                 let _ = out.append(&gid.to_ne_bytes());
             }
         }

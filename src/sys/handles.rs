@@ -210,8 +210,8 @@ pub fn open(path: &CStr, mode: OpenMode) -> Result<OwnedFd, Errno> {
             fs == PROC_SUPER_MAGIC && stat.st_mode & WRITABLE != 0 && takes_addresses(&file)
         }
         FileType::CharacterDevice => {
-            let memory = MEMORY_DEVICES.map(|(major, minor)| rustix::fs::makedev(major, minor));
-            memory.contains(&stat.st_rdev)
+            let mut memory = MEMORY_DEVICES.iter();
+            memory.any(|(major, minor)| rustix::fs::makedev(*major, *minor) == stat.st_rdev)
         }
         _ => false,
     };
