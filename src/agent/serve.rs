@@ -178,12 +178,13 @@ pub(super) fn run(mut options: Options, environment: Strings) -> ! {
                 server.look_ms = NEVER_MS;
             }
             Err(errno) => {
-                let why = words(errno);
-                let why: &[u8] = match errno {
-                    Errno::NOTSOCK => b"a file that is not a socket is there",
-                    _ => &why,
-                };
-                log::last_words(Phrase::CannotOpenChannel, &[server.path, b": ", why]);
+                let log = &mut server.context.state.log;
+                if errno == Errno::NOTSOCK {
+                    log.say(Level::Error, Phrase::NotSocket, &[server.path]);
+                } else {
+                    let what = Phrase::CannotOpenChannel;
+                    log.failure(Level::Error, what, server.path, errno);
+                }
                 if !is_init {
                     process::end(1);
                 }

@@ -401,6 +401,7 @@ QEMU guest agent for guests that have nothing else in them.\n\
         CannotWait = "cannot wait";
         CannotAccept = "cannot accept";
         CannotOpenChannel = "error opening channel '@'";
+        NotSocket = "error opening channel '@': a file that is not a socket is there";
         PortOpen = "port open: @";
         PortGone = "the port is gone";
         WaitingForPort = "waiting for port @";

@@ -628,9 +628,8 @@ static MEMORY_BLOCK: Members = Members(&[
 #[inline(never)]
 pub fn find(name: Str<'_>) -> Option<(usize, Command)> {
     let name = name.behind(PREFIX)?;
-    let place = Params(&PACKED).place(name)?;
-    let command = all().nth(place)?;
-    Some((place, command))
+    let mut commands = all().enumerate();
+    commands.find(|(_, command)| name.is_named(command.name()))
 }
 
 /// Whether a command may run now. While frozen only the table counts: what could thaw the guest must

@@ -26,23 +26,16 @@ pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
         SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
         None,
     )?;
-    let mut address = libc::sockaddr_un {
-        sun_family: libc::AF_UNIX as u16,
-        sun_path: [0; 108],
-    };
     let name = path.to_bytes();
     if name.is_empty() {
         // To the kernel that would be a name of its own choice.
         return Err(Errno::NOENT);
     }
-    for (byte, given) in address.sun_path.iter_mut().zip(name) {
-        // A character of C, which has a sign on some processors.
-        *byte = *given as _;
-    }
-    let len = core::mem::offset_of!(libc::sockaddr_un, sun_path) + name.len();
-    if len > size_of_val(&address) {
-        return Err(Errno::NAMETOOLONG);
-    }
+    let mut address = heapless::Vec::<u8, { size_of::<libc::sockaddr_un>() }>::new();
+    let family = libc::AF_UNIX as libc::sa_family_t;
+    let _ = address.extend_from_slice(&family.to_ne_bytes());
+    let fits = address.extend_from_slice(name);
+    fits.map_err(|_| Errno::NAMETOOLONG)?;
     match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
             rustix::fs::unlink(path)?;
@@ -54,11 +47,11 @@ pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
     // Nobody can connect before listen, but a mode set after bind would be too late for whoever has
     // opened the file by then.
     let mask = rustix::process::umask(Mode::from_bits_truncate(0o177));
-    // SAFETY: bind reads `len` bytes of an address, which is ours, has the kernel's layout, is no
-    // shorter than that, and outlives the call.
+    // SAFETY: bind reads so many bytes of an address: a sockaddr_un, family and path, as far as it is
+    // filled, which is ours and outlives the call.
     let bound = unsafe {
-        let address = ptr::from_ref(&address).expose_provenance();
-        let args = [socket.as_raw_fd() as usize, address, len, 0, 0];
+        let (start, len) = (address.as_ptr().expose_provenance(), address.len());
+        let args = [socket.as_raw_fd() as usize, start, len, 0, 0];
         raw::call(libc::SYS_bind, args)
     };
     rustix::process::umask(mask);
