@@ -76,6 +76,8 @@ check: setup-build
 	    --config targets/$$target-unknown-linux-musl.toml --target $$target-unknown-linux-musl \
 	    --release --features daemon -- -D warnings || exit; done
 	cargo clippy $(E2E) --all-targets -- -D warnings
+	@# For who works on it, so private items are part of it, and links to them are no mistake.
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --no-deps --document-private-items
 	cargo test
 
 # One guest or domain at a time: under emulation each is as slow as there are others. --nocapture

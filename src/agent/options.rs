@@ -9,7 +9,7 @@
 //! on after an error, and then fails closed: only what tells something stays allowed
 //! ([`commands::FAIL_CLOSED`]). It reads the kernel's own words too: the kernel puts a word such as
 //! `--block-rpcs=guest-exec`, unless it stands behind `--`, into the environment of its init. Of
-//! those that share a name it keeps the last alone, so [`check_kernel_words`] counts.
+//! those that share a name it keeps the last alone, so [`Options::check_kernel_words`] counts.
 //!
 //! As with qemu-ga, a path belongs to `-F` only if it is attached: `-F x` takes the default, and `x` is
 //! an operand.

@@ -1,5 +1,5 @@
 //! The longest texts of the agent, which are those that are read least: packed in one piece, because
-//! they share their pairs of letters. Numbered lines; [`line`] unpacks one.
+//! they share their pairs of letters. Numbered lines; [`line()`] unpacks one.
 //!
 //! One string, scanned by line: a slice each would cost more in pointers than in letters.
 

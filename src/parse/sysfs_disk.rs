@@ -2,7 +2,7 @@
 //!
 //! A path such as `sys/devices/pci0000:00/0000:00:04.0/virtio1/block/vda` names every bus the disk
 //! hangs on. What the path does not tell (the driver of a PCI function, the neighbours of a host
-//! adapter) the caller looks up: [`Place::of`] and [`Place::neighbours`] say where.
+//! adapter) the caller looks up: [`Place::read`] asks for the one, [`Place::neighbours`] says where the others are.
 //!
 //! Differences from qemu-ga: the rank of an adapter counts all its neighbours, not eight; a disk of
 //! virtio-scsi has its real target, as libvirt numbers it, not always 0; PCI functions count wherever
