@@ -108,7 +108,7 @@ impl<'r> Links<'r> {
 pub fn numbered(root: &Root, major: u32, minor: u32, path: &mut Path) -> bool {
     put_numbers(major, minor, path);
     // In a container links may lead to devices that are not there.
-    let is_there = follow(root, path).is_ok() && root.has(path) == Ok(true);
+    let is_there = follow(root, path).is_ok() && root.has_at(&[path.as_bytes()]) == Ok(true);
     if !is_there {
         put_numbers(major, minor, path);
     }
@@ -326,7 +326,7 @@ impl Disk {
 /// Puts in place of `path`, a symbolic link, where it leads.
 fn follow(root: &Root, path: &mut Path) -> Result<(), Errno> {
     let mut target = [0; 1024];
-    let target = root.link(path, &mut target)?;
+    let target = root.link_at(&[path.as_bytes()], &mut target)?;
     leave(path);
     let mut rest = target;
     while let Some(behind) = rest.strip_prefix(b"../") {

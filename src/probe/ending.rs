@@ -49,7 +49,8 @@ impl Process {
             true
         };
         // By lines, because that of the groups may be longer than any buffer.
-        root.lines(&file_of(pid, b"/status"), each).ok()?;
+        root.lines_at(&[file_of(pid, b"/status").as_bytes()], each)
+            .ok()?;
         Some(found)
     }
 }
@@ -112,7 +113,7 @@ pub fn find_spared(root: &Root, spared: &mut Pids) -> Result<(), Errno> {
     let is_storage = |place| {
         let name = asked.at(place).map(|pid| file_of(pid, b"/cmdline"));
         let mut first = [0];
-        name.is_some_and(|name| root.read(&name, &mut first) == Ok(b"@"))
+        name.is_some_and(|name| root.read_at(&[name.as_bytes()], &mut first) == Ok(b"@"))
     };
     asking::ask_each(asked.iter().count(), &is_storage, &mut |place, yes| {
         if yes && let Some(pid) = asked.at(place) {

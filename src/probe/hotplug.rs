@@ -143,7 +143,7 @@ impl Kind {
             Ok(text) => Ok(Some(text.starts_with(word))),
             Err(Errno::NOENT) => {
                 path.truncate(path.len() - file.len());
-                if root.has(&path) == Ok(true) {
+                if root.has_at(&[path.as_bytes()]) == Ok(true) {
                     return Ok(None);
                 }
                 Err(Fault::new(Step::Find, Errno::NOENT))

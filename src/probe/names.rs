@@ -28,7 +28,7 @@ impl Names {
     /// [`DIRECTORY_BYTES`] have room for.
     pub fn read(root: &Root, directory: &Path) -> Result<Self, Errno> {
         let mut bytes = Buffer::growing(DIRECTORY_BYTES);
-        root.list(directory, &mut |name, kind| {
+        root.list_at(&[directory.as_bytes()], &mut |name, kind| {
             if kind != Entry::Directory {
                 let _ = bytes.append(name);
                 let _ = bytes.append(b"\0");

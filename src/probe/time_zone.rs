@@ -46,7 +46,7 @@ pub fn at<'b>(
     }
     let mut zone = UTC;
     let room = buffer.len();
-    let file = root.read(&path, buffer).unwrap_or_default();
+    let file = root.read_at(&[path.as_bytes()], buffer).unwrap_or_default();
     // One that fills the buffer may be cut short.
     let is_known = file.len() < room && tzfile::at(file, unix_seconds, &mut zone).is_some();
     if !is_known && let Some(rule) = told {

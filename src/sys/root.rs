@@ -8,8 +8,9 @@
 use core::ffi::{CStr, c_long};
 use core::mem::MaybeUninit;
 
+use linux_raw_sys::general::stat;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::{DupFlags, Errno};
 
 use super::raw;
@@ -210,12 +211,6 @@ impl Root {
         rustix::io::write(&file, word).map(drop)
     }
 
-    /// As [`Root::read_at`].
-    #[inline(never)]
-    pub fn read<'b>(&self, path: &Path, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
-        self.read_at(&[path.as_bytes()], buffer)
-    }
-
     /// Reads a file of sysfs, or its beginning: with one call, because the kernel gives at once all
     /// that fits into `buffer`.
     #[inline(never)]
@@ -242,12 +237,6 @@ impl Root {
         Ok(&buffer[..len])
     }
 
-    /// As [`Root::link_at`].
-    #[inline(never)]
-    pub fn link<'b>(&self, path: &Path, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
-        self.link_at(&[path.as_bytes()], buffer)
-    }
-
     /// Opens what is at a name as a place: nothing happens to it.
     #[inline(never)]
     pub(super) fn place_at(&self, name: &[&[u8]], flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -257,18 +246,15 @@ impl Root {
     /// Whether there is something, a dangling link included.
     #[inline(never)]
     pub fn has_at(&self, name: &[&[u8]]) -> Result<bool, Errno> {
-        let path = Path::of(name);
-        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        match rustix::fs::statat(&self.0, path, AtFlags::SYMLINK_NOFOLLOW) {
+        let mut found = MaybeUninit::<stat>::uninit();
+        let room = found.as_mut_ptr().expose_provenance();
+        let flags = libc::AT_SYMLINK_NOFOLLOW as usize;
+        // SAFETY: newfstatat writes one `struct stat`, for which there is room, and takes a number.
+        match unsafe { self.call(libc::SYS_newfstatat, name, room, flags) } {
             Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(errno) => Err(errno),
         }
-    }
-
-    /// As [`Root::has_at`].
-    pub fn has(&self, path: &Path) -> Result<bool, Errno> {
-        self.has_at(&[path.as_bytes()])
     }
 
     /// Major and minor number of the block device of this name, if it is one.
@@ -300,16 +286,6 @@ impl Root {
             }
         }
         Ok(())
-    }
-
-    /// As [`Root::list_at`].
-    #[inline(never)]
-    pub fn list(
-        &self,
-        path: &Path,
-        each: &mut dyn FnMut(&[u8], Entry) -> bool,
-    ) -> Result<(), Errno> {
-        self.list_at(&[path.as_bytes()], each)
     }
 
     /// Calls `each` with every line of a file, without its end, until it returns false. What is
@@ -369,14 +345,6 @@ impl Root {
     }
 }
 
-impl Root {
-    /// As [`Root::lines_at`].
-    #[inline(never)]
-    pub fn lines(&self, path: &Path, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Errno> {
-        self.lines_at(&[path.as_bytes()], each)
-    }
-}
-
 impl From<OwnedFd> for Root {
     /// The root that this directory stands for.
     fn from(directory: OwnedFd) -> Self {
@@ -429,7 +397,7 @@ mod tests {
             seen.push(line.to_vec());
             true
         };
-        root.lines(&Path::of(&[b"f"]), each).unwrap();
+        root.lines_at(&[b"f"], each).unwrap();
         let mut cut = Vec::new();
         let each = &mut |line: &[u8], is_whole: bool| {
             cut.extend((!is_whole).then(|| line.to_vec()));
@@ -462,7 +430,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_an_error_and_not_there() {
         let (path, root) = tree("missing");
-        assert_eq!(root.has(&Path::of(&[b"nothing"])), Ok(false));
+        assert_eq!(root.has_at(&[b"nothing"]), Ok(false));
         assert_eq!(root.file_at(&[b"nothing"]).err(), Some(Errno::NOENT));
         std::fs::remove_dir_all(path).unwrap();
     }
