@@ -52,8 +52,10 @@ impl<'a> HookLog<'a> {
     pub(super) fn line(&mut self, call: &Call<'_>, what: Phrase, about: &[&[u8]]) {
         let mut line = heapless::Vec::<u8, LINE>::new();
         put_time(&mut line, clock::realtime_s());
-        put_escaped(&mut line, &[b" ", call.word, b" ", call.hook, b": "]);
-        put_phrase(what, about, &mut |piece| put_escaped(&mut line, &[piece]));
+        put(&mut line, &[b" ", call.word, b" "]);
+        put_escaped(&mut line, call.hook);
+        put(&mut line, &[b": "]);
+        put_phrase(what, about, &mut |piece| put_escaped(&mut line, piece));
         // The last place is the line end's.
         line.truncate(LINE - 1);
         let _ = line.push(b'\n');
@@ -101,22 +103,16 @@ fn put_time(line: &mut heapless::VecView<u8>, unix_s: i64) {
     let (day, second) = (unix_s.div_euclid(86_400), unix_s.rem_euclid(86_400));
     let (year, month, date) = date_of(day);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    for (number, end) in [
-        (year, b'-'),
-        (month, b'-'),
-        (date, b'T'),
-        (hour, b':'),
-        (minute, b':'),
-        (second, b'Z'),
-    ] {
+    let numbers = [year, month, date, hour, minute, second];
+    for (&number, &end) in numbers.iter().zip(b"--T::Z") {
         let zero: &[u8] = if number < 10 { b"0" } else { b"" };
         put(line, &[zero, Digits::signed(number).as_bytes(), &[end]]);
     }
 }
 
-/// Puts down pieces, bytes of control as `\x1b`, as far as there is room.
-fn put_escaped(line: &mut heapless::VecView<u8>, pieces: &[&[u8]]) {
-    for byte in pieces.iter().copied().flatten() {
+/// Puts down bytes, those of control as `\x1b`, as far as there is room.
+fn put_escaped(line: &mut heapless::VecView<u8>, bytes: &[u8]) {
+    for byte in bytes {
         if byte.is_ascii_control() {
             let (high, low) = (hex_digit(byte >> 4), hex_digit(byte & 15));
             put(line, &[b"\\x", &[high, low]]);

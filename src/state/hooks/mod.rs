@@ -169,7 +169,7 @@ impl<'a> Session<'a> {
         if let Some(directory) = directory
             && !hooks.is_empty()
         {
-            // Others than root could change what is to be run.
+            // Whoever may write to the list says what is run as root.
             self.runner.check(&Call::freeze(directory))?;
             let kept = Root::at(directory).and_then(|opened| self.ledger.keep_in(opened));
             kept.map_err(|errno| self.fail(directory, Phrase::CannotKeepHookList, errno))?;
