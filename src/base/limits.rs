@@ -94,9 +94,9 @@ pub const REACHED_DEVICES: usize = 64;
 /// too. The room counts, because the description of one interface is never divided.
 pub const DUMP_BYTES: usize = 32 << 10;
 
-/// What the kernel says of all interfaces and addresses, in bytes: 85,000 interfaces of 1,500 bytes each,
-/// or a million addresses, of either as many as a reply has room for.
-pub const NETWORK_BYTES: usize = 128 << 20;
+/// What is kept of all interfaces and addresses, in bytes: 100,000 interfaces of 300 bytes each, or
+/// 400,000 addresses, of either as many as a reply has room for.
+pub const NETWORK_BYTES: usize = 32 << 20;
 
 /// The list of interfaces is made at most this often, if it changes while it is made. What changes
 /// faster has no state that could be reported; the last list stands.

@@ -5,6 +5,7 @@
 //! Sending, receiving and asking again when a dump was interrupted are the caller's.
 
 use super::{array, take, until_nul};
+use crate::base::store::Store;
 
 /// `NLMSG_ERROR`, linux/netlink.h.
 const NLMSG_ERROR: u16 = 2;
@@ -34,6 +35,8 @@ const IFLA_STATS64: u16 = 23;
 const IFA_ADDRESS: u16 = 1;
 /// `IFA_LOCAL`, linux/if_addr.h.
 const IFA_LOCAL: u16 = 2;
+/// All of these, and what has the same numbers.
+const KEPT: [u16; 4] = [IFLA_ADDRESS, IFA_LOCAL, IFLA_IFNAME, IFLA_STATS64];
 /// `NLA_TYPE_MASK`, linux/netlink.h: the type without the flags for nesting and byte order.
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
@@ -58,9 +61,33 @@ impl<'a> Message<'a> {
         (len >= HEADER_BYTES).then_some(Self(message))
     }
 
-    /// Its bytes, of which [`Message::take`] makes it again.
-    pub fn bytes(&self) -> &'a [u8] {
-        self.0
+    /// Appends the message to `out`, of which [`Message::take`] makes it again, without the attributes
+    /// that nobody here asks for: a sixth of what the kernel says of an interface.
+    pub fn put(&self, out: &mut dyn Store) {
+        let start = out.bytes().len();
+        let (head, mut rest) = self.parts();
+        let _ = out.append(head);
+        while let Some((kind, attribute)) = take_attribute(&mut rest) {
+            if KEPT.contains(&kind) {
+                let _ = out.append(attribute);
+                let padding = attribute.len().wrapping_neg() & 3;
+                let _ = out.append([0; 3].get(..padding).unwrap_or_default());
+            }
+        }
+        let message = out.bytes_mut().get_mut(start..).unwrap_or_default();
+        let len = message.len() as u32;
+        if let Some(field) = message.first_chunk_mut() {
+            *field = len.to_ne_bytes();
+        }
+    }
+
+    /// What stands before the attributes, and these.
+    fn parts(&self) -> (&'a [u8], &'a [u8]) {
+        let head = match self.kind() {
+            RTM_NEWADDR => HEADER_BYTES + ADDRESS_BYTES,
+            _ => HEADER_BYTES + LINK_BYTES,
+        };
+        self.0.split_at_checked(head).unwrap_or((self.0, &[]))
     }
 
     /// `RTM_*` or `NLMSG_*`.
@@ -143,21 +170,22 @@ impl<'a> Message<'a> {
     /// The value of an attribute of a link or an address.
     #[inline(never)]
     fn attribute(&self, wanted: u16) -> Option<&'a [u8]> {
-        let head = if self.kind() == RTM_NEWADDR {
-            HEADER_BYTES + ADDRESS_BYTES
-        } else {
-            HEADER_BYTES + LINK_BYTES
-        };
-        let mut rest = self.0.get(head..)?;
+        let (_, mut rest) = self.parts();
         loop {
-            let len = u16_at(rest, 0)?;
-            let attribute = take_aligned(&mut rest, len.into())?;
-            let value = attribute.get(ATTRIBUTE_HEADER_BYTES..)?;
-            if u16_at(attribute, 2)? & NLA_TYPE_MASK == wanted {
-                return Some(value);
+            let (kind, attribute) = take_attribute(&mut rest)?;
+            if kind == wanted {
+                return attribute.get(ATTRIBUTE_HEADER_BYTES..);
             }
         }
     }
+}
+
+/// Takes an attribute off: its type and its bytes, header included.
+#[inline(never)]
+fn take_attribute<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8])> {
+    let len = u16_at(rest, 0)?;
+    let attribute = take_aligned(rest, len.into())?;
+    Some((u16_at(attribute, 2)? & NLA_TYPE_MASK, attribute))
 }
 
 /// Puts a request for all interfaces or all addresses into `words`, which are zero: that whose answer
@@ -291,6 +319,33 @@ mod tests {
     }
 
     #[test]
+    fn a_message_is_kept_with_what_is_asked_for() {
+        for bytes in [sample_link(), sample_address()] {
+            let message = messages(&bytes)[0];
+            let mut kept = heapless::Vec::<u8, 512>::new();
+            kept.push(7).unwrap();
+            message.put(&mut kept);
+            assert!(kept.len() <= 1 + bytes.len());
+            let again = Message::take(&mut &kept[1..]).unwrap();
+            let facts = |message: &Message<'_>| {
+                let mut counters = [0; 8];
+                let counted = message.statistics(&mut counters);
+                let own = message.own_address().map(<[u8]>::to_vec);
+                let names = [message.name(), message.hardware()].map(<[u8]>::to_vec);
+                (
+                    message.kind(),
+                    message.index(),
+                    own,
+                    names,
+                    counted,
+                    counters,
+                )
+            };
+            assert_eq!(facts(&again), facts(&message));
+        }
+    }
+
+    #[test]
     fn several_messages_share_a_datagram_and_the_end_is_seen() {
         let done = message(NLMSG_DONE, NLM_F_DUMP_INTR, &[&0i32.to_ne_bytes()]);
         let bytes = [sample_link(), sample_address(), done].concat();
@@ -355,6 +410,7 @@ mod tests {
     fn no_bytes_make_it_panic() {
         torture(&[sample_link(), sample_address()].concat(), |bytes| {
             for message in messages(bytes) {
+                message.put(&mut heapless::Vec::<u8, 256>::new());
                 _ = (message.name(), message.hardware());
                 _ = message.statistics(&mut [0; 8]);
                 _ = (message.own_address(), message.family_and_prefix());

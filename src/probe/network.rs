@@ -6,7 +6,8 @@
 //! link-local ones. An address belongs to the interface with its number, whatever its label.
 //!
 //! The kernel is asked once for all interfaces and once for all addresses, in whatever order it has
-//! them. Its messages are kept in borrowed memory, and an index of either is sorted.
+//! them. What is asked for of its messages is kept in borrowed memory, and an index of either is
+//! sorted.
 //!
 //! A list that changes while the kernel goes through it may lack something; [`Network::read`] tells,
 //! and it is up to the caller to begin again.
@@ -71,7 +72,7 @@ impl Network {
                 if let Some(group) = group_of(root, message) {
                     let _ = index::push(index, messages.len());
                     let _ = messages.append(&[group]);
-                    let _ = messages.append(message.bytes());
+                    message.put(messages);
                 }
             })?;
             index.whole()?;
@@ -222,7 +223,8 @@ mod tests {
         assert!(!first.is_empty() && first == second);
         let last = network.interfaces().last().unwrap();
         assert_eq!((last.name(), last.index()), (&b"lo"[..], 1));
-        let mut nowhere = last.bytes().to_vec();
+        let mut nowhere = heapless::Vec::<u8, 512>::new();
+        last.put(&mut nowhere);
         nowhere[20..24].fill(0xFF);
         let nowhere = Message::take(&mut &nowhere[..]).unwrap();
         assert_eq!(network.addresses(&nowhere).next(), None);
