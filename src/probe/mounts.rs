@@ -18,8 +18,6 @@
 //!
 //! [reached]: FileSystem::reach
 
-use core::cmp::Ordering;
-
 use crate::base::index;
 use crate::base::limits::{
     MOUNT_LIST_BYTES, MOUNT_SEARCHES, PATH_TRIES, REACHED_DEVICES, SAME_PATHS, SEARCH_TRIES,
@@ -103,7 +101,8 @@ impl Mounts {
             cut(&mut rest, b'\n');
         }
         index::sort(self.by_device.bytes_mut(), &mut |one, other| {
-            same_device(table, one, other).then(one.cmp(&other))
+            let devices = compare(device_at(table, one), device_at(table, other), b' ');
+            devices.then(one.cmp(&other))
         });
         self.by_device.whole()
     }
@@ -116,7 +115,10 @@ impl Mounts {
         lines(table).rev().filter_map(move |line| {
             start -= line.len() + 1;
             let first = mountinfo::parse(line).filter(is_on_disk)?;
-            let mounts = index::alike(by_device, &mut |other| same_device(table, other, start));
+            let device = device_at(table, start);
+            let mounts = index::alike(by_device, &mut |other| {
+                compare(device_at(table, other), device, b' ')
+            });
             (index::offsets(mounts).next() == Some(start)).then_some(FileSystem {
                 table,
                 first,
@@ -141,15 +143,12 @@ pub fn backward(root: &Root, each: &mut dyn FnMut(&Mount<'_>)) -> Result<(), Err
     read
 }
 
-/// The order of two lines of the table by device.
-fn same_device(table: &[u8], one: usize, other: usize) -> Ordering {
-    let [one, other] = [one, other].map(|line| {
-        let mut rest = table.get(line..).unwrap_or_default();
-        cut(&mut rest, b' ');
-        cut(&mut rest, b' ');
-        rest
-    });
-    compare(one, other, b' ')
+/// The table from the device of a line on.
+fn device_at(table: &[u8], line: usize) -> &[u8] {
+    let mut rest = table.get(line..).unwrap_or_default();
+    cut(&mut rest, b' ');
+    cut(&mut rest, b' ');
+    rest
 }
 
 /// The mount whose line begins there.
