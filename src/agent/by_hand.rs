@@ -11,8 +11,9 @@ use crate::base::limits::PATH_BYTES;
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::texts::Phrase;
+use crate::commands::freeze::readable;
 use crate::parse::{file_name, place};
-use crate::probe::hooks::{beside, directory_of, find};
+use crate::probe::hooks::{beside, find};
 use crate::state::environment::Environment;
 use crate::state::hooks::{Session, Settings};
 use crate::sys::clock::NEVER_MS;
@@ -63,11 +64,10 @@ fn run_all(name: &[u8], freezes: bool) -> Result<bool, Errno> {
         false => find(&root, None),
     };
     let mut session = Session::new(Settings::none(), &root, Environment::none(), true);
-    let ran = match hooks {
-        Ok(hooks) if freezes => session.freeze(hooks.bytes(), None, NEVER_MS),
-        Ok(hooks) => session.thaw_all(hooks),
-        Err((main, errno)) => session.cannot_read(directory_of(main).as_bytes(), errno),
-    };
+    let ran = readable(&mut session, hooks).and_then(|hooks| match freezes {
+        true => session.freeze(hooks.bytes(), None, NEVER_MS),
+        false => session.thaw_all(hooks),
+    });
     if freezes && ran.is_err() {
         // Those that were brought to rest.
         let _ = session.thaw();

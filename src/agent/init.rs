@@ -28,7 +28,7 @@ use crate::sys::log::{Level, Log};
 use crate::sys::mount;
 use crate::sys::netlink::Uevents;
 use crate::sys::poll::{self, Interest};
-use crate::sys::process::{self, Fork};
+use crate::sys::process::{self, IN_CHILD};
 use crate::sys::root::{Root, relative};
 use crate::sys::{AsFd, Errno, clock, link, power, stdio};
 
@@ -117,7 +117,7 @@ fn mount_all(root: &Root, log: &mut Log) {
     if mount_pass(root, log, &mut done, false) {
         return;
     }
-    if let Ok(Fork::Child) = process::fork(false) {
+    if process::fork(false) == Ok(IN_CHILD) {
         wait_and_mount(root, log, done)
     }
 }

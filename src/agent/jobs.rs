@@ -20,7 +20,7 @@ use crate::state::State;
 use crate::sys::clock::NEVER_MS;
 use crate::sys::fault;
 use crate::sys::poll::{Interest, Poll};
-use crate::sys::process::{self, Ended, Fork};
+use crate::sys::process::{self, Ended, IN_CHILD};
 use crate::sys::stream::{self, Read};
 use crate::sys::{AsFd, Errno, OwnedFd};
 
@@ -97,7 +97,8 @@ impl Jobs {
         let (reader, writer) = stream::pipe()?;
         poll.add(&reader, token + place as u64, Interest::Read)?;
         state.programs.watch(poll)?;
-        let Fork::Parent(pid) = process::fork(own.shares_files)? else {
+        let pid = process::fork(own.shares_files)?;
+        if pid == IN_CHILD {
             if !own.shares_files {
                 state.programs.in_child();
                 let keeps_files = state.files.at_hand != 0;
@@ -107,7 +108,7 @@ impl Jobs {
             forget(reader);
             self.reply_to = Some(writer);
             return Ok(());
-        };
+        }
         let down_by_hand = state.going_down.is_some() && state.down_ms == NEVER_MS;
         process::worker_began(place, pid, own.exclusive && down_by_hand);
         *free = Some(Job {

@@ -5,6 +5,8 @@
 //! one of them alone, and nothing wakes it but news or a deadline: with no host connected it sleeps
 //! for good.
 
+use core::array;
+
 use super::channel;
 use super::client::{Busy, Filled, Kind, Memory, Slot};
 use super::config::{self, Found};
@@ -37,7 +39,7 @@ use crate::wire::frame::Event;
 use crate::wire::reply::Reply;
 
 /// What all clients rest in.
-static MEMORY: Lent<[Memory; CLIENTS]> = Lent::new([Memory::EMPTY; CLIENTS]);
+static MEMORY: [Lent<Memory>; CLIENTS] = [const { Lent::new(Memory::EMPTY) }; CLIENTS];
 /// What all programs that were started are kept in.
 static PROGRAMS: Lent<Table> = Lent::new(EMPTY);
 
@@ -97,16 +99,8 @@ struct Server {
     slots: [Slot; CLIENTS],
 }
 
-/// A socket to accept clients from.
-fn listener(poll: &Poll, path: &'static [u8]) -> Result<OwnedFd, Errno> {
-    let socket = stream::listen_unix(path)?;
-    poll.add(&socket, LISTENER, Interest::Read)?;
-    Ok(socket)
-}
-
 /// Serves until told to end.
 pub(super) fn run(mut options: Options, environment: Strings) -> ! {
-    let is_init = process::is_init();
     let mut state = State {
         root: essential(Phrase::CannotOpenRoot, Root::open(c"/")),
         initramfs: Initramfs::watch(),
@@ -121,34 +115,11 @@ pub(super) fn run(mut options: Options, environment: Strings) -> ! {
         time_zone: variable(environment, b"TZ"),
         log: Log::new(),
     };
-    if options.verbose {
-        state.log.be_verbose();
-    }
-    if is_init {
-        if Signals::were_taken() {
-            process::restore_name();
-        } else {
-            init::set_up(&state.root, &mut state.log);
-        }
-        options.check_kernel_words(&state.root, environment);
-    }
-    // What is said from here on may have to wait for a thaw.
-    let frozen = state.freeze.take_over(&mut state.log);
-    options.report(&mut state.log);
-    if config::look(&state.root, environment, &mut state.log) == Found::Policy {
-        // Frozen file systems must be thawed by somebody.
-        if !(is_init || frozen) {
-            process::end(1);
-        }
-        options.filter.restrict(commands::FAIL_CLOSED);
-    }
-    state.filter = options.filter;
+    prepare(&mut state, &mut options, environment);
     let signals = essential(Phrase::CannotReadSignals, Signals::new());
     let poll = essential(Phrase::CannotPoll, Poll::new());
     let added = poll.add(&signals, SIGNALS, Interest::Read);
     essential(Phrase::CannotPollSignals, added);
-    let mut place = 0;
-
     let mut server = Server {
         context: Context {
             state,
@@ -158,11 +129,8 @@ pub(super) fn run(mut options: Options, environment: Strings) -> ! {
         },
         signals,
         // PID 1 may have children of an earlier run.
-        burying: is_init,
-        slots: MEMORY.take().each_mut().map(|memory| {
-            place += 1;
-            Slot::new(place - 1, memory)
-        }),
+        burying: process::is_init(),
+        slots: array::from_fn(|place| Slot::new(place as u32, MEMORY[place].take())),
         listener: None,
         listening: true,
         path: options.path,
@@ -172,27 +140,40 @@ pub(super) fn run(mut options: Options, environment: Strings) -> ! {
         strangers_ms: 0,
     };
     if options.method == Method::UnixListen {
-        match listener(&server.context.poll, server.path) {
-            Ok(socket) => {
-                server.listener = Some(socket);
-                server.look_ms = NEVER_MS;
-            }
-            Err(errno) => {
-                let log = &mut server.context.state.log;
-                if errno == Errno::NOTSOCK {
-                    log.say(Level::Error, Phrase::NotSocket, &[server.path]);
-                } else {
-                    let what = Phrase::CannotOpenChannel;
-                    log.failure(Level::Error, what, server.path, errno);
-                }
-                if !is_init {
-                    process::end(1);
-                }
-                server.path = channel::DEFAULT_PORT;
-            }
-        }
+        server.listen();
     }
     server.serve()
+}
+
+/// Sees to the machine, if this is its init, and to what an earlier run has left. Then the filter is
+/// what it stays.
+// Not inlined: the function that calls this never returns, and would keep its stack.
+#[inline(never)]
+fn prepare(state: &mut State, options: &mut Options, environment: Strings) {
+    let State { root, log, .. } = state;
+    if options.verbose {
+        log.be_verbose();
+    }
+    let is_init = process::is_init();
+    if is_init {
+        if Signals::were_taken() {
+            process::restore_name();
+        } else {
+            init::set_up(root, log);
+        }
+        options.check_kernel_words(root, environment);
+    }
+    // What is said from here on may have to wait for a thaw.
+    let frozen = state.freeze.take_over(log);
+    options.report(log);
+    if config::look(root, environment, log) == Found::Policy {
+        // Frozen file systems must be thawed by somebody.
+        if !(is_init || frozen) {
+            process::end(1);
+        }
+        options.filter.restrict(commands::FAIL_CLOSED);
+    }
+    state.filter = options.filter;
 }
 
 impl Server {
@@ -306,6 +287,34 @@ impl Server {
     }
 
     // Clients.
+
+    /// Listens for clients at the path given; an init of the machine that cannot goes on without.
+    // Not inlined, for the same reason as `prepare`.
+    #[inline(never)]
+    fn listen(&mut self) {
+        let opened = stream::listen_unix(self.path).and_then(|socket| {
+            let poll = &self.context.poll;
+            poll.add(&socket, LISTENER, Interest::Read)?;
+            Ok(socket)
+        });
+        let log = &mut self.context.state.log;
+        match opened {
+            Ok(socket) => {
+                self.listener = Some(socket);
+                self.look_ms = NEVER_MS;
+                return;
+            }
+            Err(Errno::NOTSOCK) => log.say(Level::Error, Phrase::NotSocket, &[self.path]),
+            Err(errno) => {
+                let what = Phrase::CannotOpenChannel;
+                log.failure(Level::Error, what, self.path, errno);
+            }
+        }
+        if !process::is_init() {
+            process::end(1);
+        }
+        self.path = channel::DEFAULT_PORT;
+    }
 
     fn accept(&mut self) {
         // The kernel tells again of those that are left, so that a flood of them does not hold up

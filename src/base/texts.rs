@@ -272,11 +272,9 @@ QEMU guest agent for guests that have nothing else in them.\n\
 \x20 -a, --allow-rpcs      comma-separated commands to allow, all others are refused\n\
 \x20     --freeze-timeout  seconds after which a freeze ends by itself, 0 for never\n\
 \x20                       (default: 600)\n\
-\x20 -F, --fsfreeze-hook   run hooks before a freeze and after the thaw; the path of the\n\
-\x20                       main hook follows directly (-F/path, --fsfreeze-hook=/path),\n\
-\x20                       default: /etc/qemu-ga/fsfreeze-hook or\n\
-\x20                       /etc/qemu/fsfreeze-hook; what is in its .d is run if there is\n\
-\x20                       no such program\n\
+\x20 -F, --fsfreeze-hook   run hooks before a freeze and after the thaw: the main hook\n\
+\x20                       (default: /etc/qemu-ga/fsfreeze-hook, or -F/path), or what is\n\
+\x20                       in the directory of that name and .d\n\
 \x20     --hook-timeout    seconds that one hook has (default: 60)\n\
 \x20     --hook-failures   stop (default): a hook that fails stops the freeze; ignore:\n\
 \x20                       it is only logged\n\
@@ -453,7 +451,7 @@ pub const UNKNOWN: usize = ERRORS + 134;
 /// The first of the lines that `--help` prints.
 pub const HELP: usize = UNKNOWN + 1;
 /// How many lines there are before the phrases.
-pub const LINES: usize = HELP + 24;
+pub const LINES: usize = HELP + 22;
 
 const PACKED: Packed<{ TEXTS.len() }> = pack(TEXTS);
 /// The texts as the program holds them.

@@ -42,7 +42,7 @@ use crate::sys::log::Level;
 use crate::sys::mount;
 use crate::sys::place::{MayAsk, Place};
 use crate::sys::power::{self, Down};
-use crate::sys::process::{self, Fork};
+use crate::sys::process::{self, IN_CHILD};
 use crate::sys::root::{Root, relative};
 use crate::sys::{Errno, clock, number, stdio};
 use crate::wire::args::{Args, place};
@@ -214,11 +214,11 @@ fn sysv_request(how: Down) -> [u8; 2 * REQUEST_BYTES] {
 /// Runs `step` in a child; after `limit_ms` goes on without it.
 fn within(limit_ms: u64, root: &Root, step: fn(&Root)) {
     match process::fork(true) {
-        Ok(Fork::Child) => {
+        Ok(IN_CHILD) => {
             step(root);
             process::exit(0)
         }
-        Ok(Fork::Parent(child)) => wait_until(limit_ms, &mut || {
+        Ok(child) => wait_until(limit_ms, &mut || {
             process::reap().is_some_and(|(pid, ..)| pid == child)
         }),
         // Without memory for one more process it may take its time.

@@ -8,7 +8,7 @@ use rustix::fd::AsFd;
 use rustix::io::Errno;
 
 use super::poll::{self, Interest};
-use super::process::{self, Fork};
+use super::process::{self, IN_CHILD};
 use super::stream::{self, Read};
 use crate::base::limits::{ANSWER_MS, UNANSWERED};
 
@@ -47,14 +47,15 @@ fn ask_from(
     let (reader, writer) = stream::pipe()?;
     // It has descriptors of its own: the ones that it is left behind with mean something else here by
     // then.
-    let Fork::Parent(child) = process::fork(false)? else {
+    let child = process::fork(false)?;
+    if child == IN_CHILD {
         for number in first..count {
             if stream::write_all(&writer, &[question(number).into()]).is_err() {
                 break;
             }
         }
         process::exit(0)
-    };
+    }
     drop(writer);
     let mut next = first;
     let mut answers = [0; 64];

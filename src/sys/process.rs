@@ -24,15 +24,10 @@ use crate::base::texts::Phrase;
 
 use super::raw;
 
-/// The two sides of a fork.
-pub enum Fork {
-    /// In the agent; the child has this process number.
-    Parent(i32),
-    /// In the child.
-    Child,
-}
+/// What [`fork`] gives in the child.
+pub const IN_CHILD: i32 = 0;
 
-/// Duplicates this process.
+/// Duplicates this process. Gives the number of the child, in the child [`IN_CHILD`].
 ///
 /// The agent has one thread, no heap and no atfork handlers, so the child may go on with ordinary
 /// code; all its memory is its own copy.
@@ -41,18 +36,15 @@ pub enum Fork {
 /// descriptors of its own, and leaves nothing open when it is killed that was not open before. It
 /// ends without dropping anything it has from before.
 #[inline(never)]
-pub fn fork(shares_files: bool) -> Result<Fork, Errno> {
+pub fn fork(shares_files: bool) -> Result<i32, Errno> {
     let flags = libc::SIGCHLD | if shares_files { libc::CLONE_FILES } else { 0 };
     // SAFETY: clone with no flag but the signal is fork: the child gets a copy of all memory and
     // goes on from here; descriptors may be shared, as they are between threads. What makes that
     // dangerous, locks held by other threads at this moment, cannot be: there are no other threads.
     // The order of the arguments differs between machines, but all after the first are 0.
     let pid = unsafe { raw::call(libc::SYS_clone, [flags as usize, 0, 0, 0, 0]) }?;
-    Ok(match pid {
-        0 => Fork::Child,
-        // Process numbers end long before 2^31.
-        pid => Fork::Parent(pid as i32),
-    })
+    // Process numbers end long before 2^31.
+    Ok(pid as i32)
 }
 
 /// Ends this process at once, running nothing on the way out.

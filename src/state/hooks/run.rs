@@ -19,7 +19,7 @@ use crate::base::store::Store;
 use crate::base::text::{Digits, cut, put};
 use crate::base::texts::{Phrase, put_phrase};
 use crate::state::environment::Environment;
-use crate::sys::process::{self, Ended, Fork, Vectors};
+use crate::sys::process::{self, Ended, IN_CHILD, Vectors};
 use crate::sys::root::Root;
 use crate::sys::signal::{Signals, Told};
 use crate::sys::stream::{self, Read};
@@ -154,7 +154,8 @@ impl<'a> Runner<'a> {
         let (output, writer) = stream::pipe()?;
         let (executed, failed) = stream::pipe()?;
         let parent = process::own_pid();
-        if let Fork::Parent(pid) = process::fork(false)? {
+        let pid = process::fork(false)?;
+        if pid != IN_CHILD {
             return Ok(Running {
                 pid,
                 signals,
