@@ -162,6 +162,8 @@ impl<'m> Framer<'m> {
     ///
     /// After any event but [`Event::NeedMore`] the caller handles it, cuts the store back to nothing
     /// and calls again with the rest, which may be all of `input`.
+    // Not inlined: in a function of its own short instructions reach all of the framer.
+    #[inline(never)]
     pub fn feed(&mut self, input: &[u8], store: &mut dyn Store) -> (usize, Event) {
         let mut input = Input {
             bytes: input,
