@@ -283,19 +283,20 @@ QEMU guest agent for guests that have nothing else in them.\n\
 \x20 -h, --help            print this"
 
     phrases {
-        ExpectingValue = "@:@: JSON parse error, expecting value";
-        ExpectingKey = "@:@: JSON parse error, expecting key";
-        ExpectingColon = "@:@: JSON parse error, expecting ':'";
-        ExpectedInObject = "@:@: JSON parse error, expected ',' or '}'";
-        ExpectedInArray = "@:@: JSON parse error, expected ',' or ']'";
-        DuplicateKey = "@:@: JSON parse error, duplicate key";
-        InvalidKeyword = "@:@: JSON parse error, invalid keyword '@'";
-        InvalidKeywordCut = "@:@: JSON parse error, invalid keyword '@";
-        InvalidEscape = "@:@: JSON parse error, invalid escape sequence in string";
-        NotUnicode = "@:@: JSON parse error, @ is not a valid Unicode character";
-        InvalidUtf8 = "@:@: JSON parse error, invalid UTF-8 sequence in string";
-        Stray = "@:@: JSON parse error, stray '@'";
-        StrayCut = "@:@: JSON parse error, stray '@";
+        NotJson = "@:@: JSON parse error, ";
+        ExpectingValue = "expecting value";
+        ExpectingKey = "expecting key";
+        ExpectingColon = "expecting ':'";
+        ExpectedInObject = "expected ',' or '}'";
+        ExpectedInArray = "expected ',' or ']'";
+        DuplicateKey = "duplicate key";
+        InvalidKeyword = "invalid keyword '@'";
+        InvalidKeywordCut = "invalid keyword '@";
+        InvalidEscape = "invalid escape sequence in string";
+        NotUnicode = "@ is not a valid Unicode character";
+        InvalidUtf8 = "invalid UTF-8 sequence in string";
+        Stray = "stray '@'";
+        StrayCut = "stray '@";
         TokenSizeLimit = "JSON token size limit exceeded";
         TokenLimit = "JSON token count limit exceeded";
         NestingLimit = "JSON nesting depth limit exceeded";

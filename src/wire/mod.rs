@@ -28,14 +28,14 @@ pub(crate) mod receive {
     use super::json::Json;
     use crate::base::store::Store;
     use crate::base::store::testing::Heap;
-    use crate::base::texts::phrase;
+    use crate::base::texts::{Phrase, phrase};
 
     /// What the client is told of an error.
     pub(crate) fn words(error: &Error, text: &[u8]) -> String {
         let words = String::from_utf8(phrase(error.what).to_vec()).unwrap();
-        let Some(words) = words.strip_prefix("@:@: JSON parse error, ") else {
+        if let Phrase::TokenSizeLimit | Phrase::TokenLimit | Phrase::NestingLimit = error.what {
             return words;
-        };
+        }
         let shown = &text[error.from..error.to];
         assert!(shown.is_empty() || words.contains('@'));
         let words = words.replacen('@', &String::from_utf8_lossy(shown), 1);

@@ -155,8 +155,9 @@ impl<'a> Reply<'a> {
         let Position { line, column } = error.position;
         let [line, column] = [line, column].map(|number| Digits::unsigned(number as u64));
         let shown = text.get(error.from..error.to).unwrap_or_default();
-        let pieces = [line.as_bytes(), column.as_bytes(), shown];
-        self.say(error.what, &pieces, 0)
+        let position = [line.as_bytes(), column.as_bytes()];
+        let begun = self.fail().phrase(Phrase::NotJson, &position);
+        begun.phrase(error.what, &[shown]).end()
     }
 
     /// Fails with a phrase that is about nothing in particular.
