@@ -210,8 +210,9 @@ pub fn open(path: &CStr, mode: OpenMode) -> Result<OwnedFd, Errno> {
             fs == PROC_SUPER_MAGIC && stat.st_mode & WRITABLE != 0 && takes_addresses(&file)
         }
         FileType::CharacterDevice => {
-            let mut memory = MEMORY_DEVICES.iter();
-            memory.any(|(major, minor)| rustix::fs::makedev(*major, *minor) == stat.st_rdev)
+            let device = stat.st_rdev;
+            rustix::fs::major(device) == MEMORY_MAJOR
+                && matches!(rustix::fs::minor(device), MEM | KMEM | PORT)
         }
         _ => false,
     };
@@ -240,8 +241,12 @@ fn open_or_make(path: &CStr, OpenMode(flags): OpenMode) -> Result<OwnedFd, Errno
 /// `S_IWUSR`.
 const WRITABLE: u32 = 0o200;
 
-/// /dev/mem, /dev/kmem and /dev/port, by major and minor number (Documentation/admin-guide/devices.txt).
-const MEMORY_DEVICES: [(u32, u32); 3] = [(1, 1), (1, 2), (1, 4)];
+/// The major number of /dev/mem, /dev/kmem and /dev/port (Documentation/admin-guide/devices.txt).
+const MEMORY_MAJOR: u32 = 1;
+/// Their minor numbers.
+const MEM: u32 = 1;
+const KMEM: u32 = 2;
+const PORT: u32 = 4;
 
 /// Whether the positions of a file are addresses: any 64 bits. Of the files in /proc that can be
 /// written to, this is true of a process's `mem` alone, whatever name or mount led to it.
