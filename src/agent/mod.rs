@@ -39,7 +39,7 @@ pub fn main(start: Start) -> i32 {
         }
         return print(stop);
     }
-    serve::run(options, start.environment)
+    serve::run(&mut options, start.environment)
 }
 
 /// Prints what is asked for instead of serving; gives the exit status.

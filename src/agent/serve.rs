@@ -100,7 +100,7 @@ struct Server {
 }
 
 /// Serves until told to end.
-pub(super) fn run(mut options: Options, environment: Strings) -> ! {
+pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
     let mut state = State {
         root: essential(Phrase::CannotOpenRoot, Root::open(c"/")),
         initramfs: Initramfs::watch(),
@@ -115,7 +115,7 @@ pub(super) fn run(mut options: Options, environment: Strings) -> ! {
         time_zone: variable(environment, b"TZ"),
         log: Log::new(),
     };
-    prepare(&mut state, &mut options, environment);
+    prepare(&mut state, options, environment);
     let signals = essential(Phrase::CannotReadSignals, Signals::new());
     let poll = essential(Phrase::CannotPoll, Poll::new());
     let added = poll.add(&signals, SIGNALS, Interest::Read);

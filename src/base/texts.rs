@@ -263,11 +263,9 @@ Usage: gaunt [-m <method> -p <path>] [<options>]\n\
 QEMU guest agent for guests that have nothing else in them.\n\
 \n\
 \x20 -m, --method          virtio-serial (default) or unix-listen\n\
-\x20 -p, --path            device or socket; default for virtio-serial:\n\
-\x20                       /dev/virtio-ports/org.qemu.guest_agent.0, where there is\n\
-\x20                       none the port of that name wherever it is\n\
-\x20 -t, --statedir        directory for the mark of a freeze; should be in memory\n\
-\x20                       (default: /run)\n\
+\x20 -p, --path            device or socket; default for virtio-serial: the port named\n\
+\x20                       org.qemu.guest_agent.0, wherever it is\n\
+\x20 -t, --statedir        directory in memory for the mark of a freeze (default: /run)\n\
 \x20 -b, --block-rpcs      comma-separated commands to refuse; 'help' lists all\n\
 \x20 -a, --allow-rpcs      comma-separated commands to allow, all others are refused\n\
 \x20     --freeze-timeout  seconds after which a freeze ends by itself, 0 for never\n\
@@ -276,8 +274,7 @@ QEMU guest agent for guests that have nothing else in them.\n\
 \x20                       (default: /etc/qemu-ga/fsfreeze-hook, or -F/path), or what is\n\
 \x20                       in the directory of that name and .d\n\
 \x20     --hook-timeout    seconds that one hook has (default: 60)\n\
-\x20     --hook-failures   stop (default): a hook that fails stops the freeze; ignore:\n\
-\x20                       it is only logged\n\
+\x20     --hook-failures   stop (default) the freeze if a hook fails, or ignore that\n\
 \x20 -v, --verbose         log more\n\
 \x20 -V, --version         print the version\n\
 \x20 -h, --help            print this"
@@ -452,7 +449,7 @@ pub const UNKNOWN: usize = ERRORS + 134;
 /// The first of the lines that `--help` prints.
 pub const HELP: usize = UNKNOWN + 1;
 /// How many lines there are before the phrases.
-pub const LINES: usize = HELP + 22;
+pub const LINES: usize = HELP + 19;
 
 const PACKED: Packed<{ TEXTS.len() }> = pack(TEXTS);
 /// The texts as the program holds them.
