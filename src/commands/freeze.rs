@@ -173,8 +173,8 @@ fn freeze_file_systems(
     if mounts.read(&state.root).is_err() {
         return Err(no_mount_table(reply));
     }
-    let chosen = args.value(const { place(MOUNT_POINTS, "mountpoints") });
-    let Ok(chosen) = chosen.map(names).transpose() else {
+    let given = args.value(const { place(MOUNT_POINTS, "mountpoints") });
+    let Ok(chosen) = names(given.unwrap_or_default()) else {
         return Err(cannot(reply, Phrase::NoChild, Errno::NOMEM));
     };
     // Failure is no reason not to freeze; qemu-ga does not check either.
@@ -190,23 +190,16 @@ fn freeze_file_systems(
     for fs in mounts.backward() {
         let mut room = Path::new();
         let mount_point = fs.mount_point(&mut room);
-        if !chosen.as_ref().is_none_or(|chosen| chosen.has(mount_point)) {
+        if given.is_some() && !chosen.has(mount_point) {
             continue;
         }
         match freeze_one(&state.root, &fs, &mut searches) {
             Ok(frozen) => count += i64::from(frozen),
-            Err(why) => {
+            Err((what, miss)) => {
                 undo(state, count);
-                return Err(match why {
-                    Why::Hidden => {
-                        reply.refuse(&[b"failed to open ", mount_point, b": ", ELSEWHERE], 0)
-                    }
-                    Why::Open(errno) => {
-                        reply.say(Phrase::CannotOpen, &[mount_point], number(errno))
-                    }
-                    Why::Freeze(errno) => {
-                        reply.say(Phrase::CannotFreeze, &[mount_point], number(errno))
-                    }
+                return Err(match miss {
+                    Miss::Elsewhere => reply.say(what, &[mount_point, b": ", ELSEWHERE], 0),
+                    Miss::Errno(errno) => reply.say(what, &[mount_point], number(errno)),
                 });
             }
         }
@@ -219,7 +212,7 @@ fn freeze_file_systems(
     Ok(frozen)
 }
 
-/// The mount points in a list of the request.
+/// The mount points in a list of the request, or none.
 fn names(list: Json<'_>) -> Result<Names, Errno> {
     let mut names = Buffer::growing(CHOSEN_BYTES);
     for name in list.items().filter_map(Json::string) {
@@ -229,30 +222,25 @@ fn names(list: Json<'_>) -> Result<Names, Errno> {
     Names::sort(names)
 }
 
-/// Why a file system could not be frozen.
-enum Why {
-    /// No mount of it could be opened.
-    Open(Errno),
-    /// All paths to it lead elsewhere.
-    Hidden,
-    /// The kernel refused.
-    Freeze(Errno),
-}
-
 /// Freezes one file system. Gives whether that was done: not if its type cannot be frozen, if it is
 /// frozen already, or if it is not mounted any more.
-fn freeze_one(root: &Root, fs: &FileSystem<'_>, searches: &mut Searches) -> Result<bool, Why> {
-    let opened = fs.open(root, searches).map_err(|miss| match miss {
-        Miss::Errno(errno) => Why::Open(errno),
-        Miss::Elsewhere => Why::Hidden,
-    })?;
+///
+/// # Errors
+/// What could not be done, and why.
+fn freeze_one(
+    root: &Root,
+    fs: &FileSystem<'_>,
+    searches: &mut Searches,
+) -> Result<bool, (Phrase, Miss)> {
+    let opened = fs.open(root, searches);
+    let opened = opened.map_err(|miss| (Phrase::CannotOpen, miss))?;
     let Some(inside) = opened else {
         return Ok(false);
     };
     match fsctl::freeze(inside.as_fd()) {
         Ok(()) => Ok(true),
         Err(Errno::OPNOTSUPP | Errno::BUSY) => Ok(false),
-        Err(errno) => Err(Why::Freeze(errno)),
+        Err(errno) => Err((Phrase::CannotFreeze, Miss::Errno(errno))),
     }
 }
 
