@@ -271,7 +271,8 @@ impl Server {
             }
         }
         let mut own = heapless::Vec::<i32, { JOBS + MOST_PROGRAMS }>::new();
-        own.extend(jobs.running().chain(state.programs.running()));
+        own.extend(jobs.running());
+        own.extend(state.programs.running());
         for &pid in &own {
             if let Some((ended, executed)) = process::reap_child(pid) {
                 jobs.note(pid, ended, executed);
