@@ -72,7 +72,7 @@ pub fn options(list: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// A set of the options that mean the same for every file system. Those that the kernel knows have
-/// its bits, linux/mount.h; those for its second call are in the upper half.
+/// its bits, linux/mount.h.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(u64);
 
@@ -119,10 +119,9 @@ impl Flags {
     /// `_netdev`: needs the network.
     pub const NETWORK: Self = Self(1 << 19);
 
-    /// `runbindable`, `rprivate`, `rslave` or `rshared`, and below what is mounted there already.
-    const ALL_BELOW: Self = Self(1 << (UPPER + 14));
-    /// `unbindable`, `private`, `slave` and `shared`, of which one holds.
-    const PROPAGATION: Self = Self(0xF << (UPPER + 17) | Self::ALL_BELOW.0);
+    /// `unbindable`, `private`, `slave` and `shared`, then those that hold for what is mounted below
+    /// as well; one of all of them holds.
+    const PROPAGATION: Self = Self(0xFF << PROPAGATION_BIT);
 
     /// What is not to be mounted here and now.
     pub const NOT_NOW: Self = Self(Self::NO_AUTO.0 | Self::NETWORK.0);
@@ -161,7 +160,10 @@ impl Flags {
 
     /// What it is told then by a call of its own; 0 if nothing.
     pub fn propagation(self) -> u32 {
-        (self.0 >> UPPER) as u32
+        let both = (self.0 & Self::PROPAGATION.0) >> PROPAGATION_BIT;
+        // The kernel has one bit for what is mounted below, MS_REC.
+        let below = if both > 0xF { 1 << 14 } else { 0 };
+        ((both | both >> 4) as u32 & 0xF) << 17 | below
     }
 
     /// Whether any of `flags` is in this set.
@@ -175,8 +177,8 @@ impl Flags {
     }
 }
 
-/// Bits of the flags below those for the second call.
-const UPPER: u32 = 32;
+/// The first bit of those that say how mounts propagate.
+const PROPAGATION_BIT: u32 = 26;
 
 /// What an option does to the flags. Clearing comes first.
 #[derive(Clone, Copy)]
@@ -187,7 +189,8 @@ struct Change {
 
 /// The options that set one flag, in the order of the flags' bits; `-` where there is none.
 const SETTING: &[u8] = b"ro nosuid nodev noexec sync remount - dirsync nosymfollow - noatime \
-nodiratime bind - rbind silent loop noauto nofail _netdev - relatime - iversion strictatime lazytime";
+nodiratime bind - rbind silent loop noauto nofail _netdev - relatime - iversion strictatime lazytime \
+unbindable private slave shared runbindable rprivate rslave rshared";
 
 /// The options that clear one flag, in the same order.
 const CLEARING: &[u8] =
@@ -197,9 +200,6 @@ const CLEARING: &[u8] =
 /// Options that no file system is to see: four that change nothing, four that set several flags, and
 /// one that clears several.
 const OTHERS: &[u8] = b"nouser nousers noowner nogroup user users owner group defaults";
-
-/// How mounts propagate, in the order of the kernel's bits.
-const PROPAGATION: &[u8] = b"unbindable private slave shared";
 
 /// What notes to mount(8), systemd and others begin with; no file system knows them.
 const NOTES: &[u8] = b"x- X- comment= helper= uhelper=";
@@ -216,6 +216,8 @@ fn meaning(option: &[u8]) -> Option<Change> {
         if Flags::ATIMES.has(set) {
             // The kernel keeps one way of noting access times.
             change.clear = Flags::ATIMES;
+        } else if Flags::PROPAGATION.has(set) {
+            change.clear = Flags::PROPAGATION;
         } else if Flags::BIND_ALL.has(set) {
             change.set.0 |= Flags::BIND.0;
         }
@@ -228,32 +230,12 @@ fn meaning(option: &[u8]) -> Option<Change> {
             6..8 => change.set = Flags::NO_SUID_DEV,
             _ => change.clear = Flags::DEFAULTS,
         }
-    } else if let Some(set) = propagation(option) {
-        change = Change {
-            clear: Flags::PROPAGATION,
-            set,
-        };
     } else if option.starts_with(b"loop=") {
         change.set = Flags::LOOP;
     } else if !words(NOTES).any(|note| option.starts_with(note)) {
         return None;
     }
     Some(change)
-}
-
-/// The flags of an option that says how mounts propagate.
-fn propagation(option: &[u8]) -> Option<Flags> {
-    let bit = |option| {
-        Some(
-            1u64.unbounded_shl(
-                UPPER
-                    .saturating_add(17)
-                    .saturating_add(place(PROPAGATION, option)? as u32),
-            ),
-        )
-    };
-    let all = || Some(bit(option.strip_prefix(b"r")?)? | Flags::ALL_BELOW.0);
-    bit(option).or_else(all).map(Flags)
 }
 
 #[cfg(test)]
@@ -342,7 +324,7 @@ proc /proc proc ro,rw,suid 0 0";
         assert_eq!(propagation(b"private,rslave,ro"), 1 << 14 | 1 << 19);
         assert_eq!(propagation(b"defaults"), 0);
         for word in ["", "r", "rr", "rro", "rrshared", "sharedr"] {
-            assert!(super::propagation(word.as_bytes()).is_none(), "{word}");
+            assert!(meaning(word.as_bytes()).is_none(), "{word}");
         }
     }
 
