@@ -10,11 +10,12 @@
 //! A disk that does not answer keeps the reply waiting, and nothing else: this runs in a child.
 
 use super::{Work, cannot, put_address};
-use crate::base::limits::UDEV_ENTRY_BYTES;
+use crate::base::limits::{DIRECTORY_BYTES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
 use crate::base::texts::{Name, Phrase};
 use crate::parse::nvme;
-use crate::probe::block::{self, Devices, Disk, Links, leave, virtual_name};
+use crate::probe::block::{self, Devices, Disk, leave, virtual_name};
+use crate::probe::names::Names;
 use crate::state::State;
 use crate::sys::AsFd;
 use crate::sys::nvme::{HEALTH_LOG_LEN, HealthLog, health_log};
@@ -33,13 +34,13 @@ fn get_disks(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     // Here are partitions, too; where this is missing, so is the other.
     let directory = Path::of(&[b"sys/class/block/"]);
-    let links = match Links::read(root, &directory) {
-        Ok(links) => links,
-        Err(errno) => return Err(cannot(reply, Phrase::CannotListDisks, errno)),
-    };
+    let mut names = Names::none(DIRECTORY_BYTES);
+    if let Err(errno) = names.read(root, &directory) {
+        return Err(cannot(reply, Phrase::CannotListDisks, errno));
+    }
     let mut devices = Devices::new(root);
     let mut list = reply.list();
-    links.backward(&mut |path| {
+    block::backward(root, &directory, &names, &mut |path| {
         let mut size = [0; 8];
         let size = block::attribute(root, path, b"/size", &mut size);
         if size.is_empty() || size == b"0\n" {
@@ -81,9 +82,12 @@ fn describe(
         return;
     }
     let slaves = Path::of(&[path.as_bytes(), b"/slaves/"]);
-    if let Ok(slaves) = Links::read(root, &slaves) {
+    let mut names = Names::none(DIRECTORY_BYTES);
+    if names.read(root, &slaves).is_ok() {
         let mut list = object.list(Name::Dependencies);
-        slaves.backward(&mut |slave| put_node(&mut list, slave));
+        block::backward(root, &slaves, &names, &mut |slave| {
+            put_node(&mut list, slave);
+        });
         list.end();
     }
     if virtual_name(path).is_some() {

@@ -214,12 +214,13 @@ fn freeze_file_systems(
 
 /// The mount points in a list of the request, or none.
 fn names(list: Json<'_>) -> Result<Names, Errno> {
-    let mut names = Buffer::growing(CHOSEN_BYTES);
+    let mut names = Names::none(CHOSEN_BYTES);
     for name in list.items().filter_map(Json::string) {
-        let _ = name.decode(&mut names);
-        let _ = names.append(b"\0");
+        let _ = name.decode(&mut names.bytes);
+        let _ = names.bytes.append(b"\0");
     }
-    Names::sort(names)
+    names.sort()?;
+    Ok(names)
 }
 
 /// Freezes one file system. Gives whether that was done: not if its type cannot be frozen, if it is

@@ -14,7 +14,7 @@
 //! followed; a device-mapper device that udev does not know has its name from the kernel. Serial
 //! numbers have their own rules, see `probe::serial`.
 
-use crate::base::limits::{BLOCK_NAME_BYTES, STACKED_DEVICES, UDEV_ENTRY_BYTES};
+use crate::base::limits::{BLOCK_NAME_BYTES, DIRECTORY_BYTES, STACKED_DEVICES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
 use crate::base::text::cut;
 use crate::parse::mountinfo;
@@ -63,44 +63,23 @@ pub struct Devices<'r> {
     controller: Path,
 }
 
-/// The symbolic links in a directory of sysfs.
-pub struct Links<'r> {
-    root: &'r Root,
-    directory: &'r Path,
-    names: Names,
-}
-
-impl<'r> Links<'r> {
-    /// The links in a directory: its path, with the slash.
-    ///
-    /// # Errors
-    /// That of reading the directory.
-    pub fn read(root: &'r Root, directory: &'r Path) -> Result<Self, Errno> {
-        let names = Names::read(root, directory)?;
-        Ok(Self {
-            root,
-            directory,
-            names,
-        })
-    }
-
-    /// Calls `each` with where the links lead, in the reverse order of their names.
-    pub fn backward(&self, each: &mut dyn FnMut(&mut Path)) {
-        let mut path = Path::new();
-        for name in self.names.sorted().rev() {
-            if self.follow(name, &mut path) {
-                each(&mut path);
-            }
+/// Calls `each` with where the symbolic links in a directory of sysfs lead, in the reverse order of
+/// their names.
+pub fn backward(root: &Root, directory: &Path, names: &Names, each: &mut dyn FnMut(&mut Path)) {
+    let mut path = Path::new();
+    for name in names.sorted().rev() {
+        if follow_in(root, directory, name, &mut path) {
+            each(&mut path);
         }
     }
+}
 
-    /// Puts into `path` where a link leads; false if it is none.
-    fn follow(&self, name: &[u8], path: &mut Path) -> bool {
-        path.truncate(0);
-        path.push(self.directory.as_bytes());
-        path.push(name);
-        follow(self.root, path).is_ok()
-    }
+/// Puts into `path` where a link in a directory leads; false if it is none.
+fn follow_in(root: &Root, directory: &Path, name: &[u8], path: &mut Path) -> bool {
+    path.truncate(0);
+    path.push(directory.as_bytes());
+    path.push(name);
+    follow(root, path).is_ok()
 }
 
 /// Puts into `path` the directory of the device with these numbers: `sys/devices/...`, no links in it.
@@ -163,8 +142,11 @@ impl<'r> Devices<'r> {
         };
         // A partition has no slaves of its own, but its disk has.
         let slaves = Path::of(&[VIRTUAL, name, b"/slaves/"]);
-        if let Ok(slaves) = Links::read(self.root, &slaves) {
-            slaves.backward(&mut |slave| self.disks_below(slave, layers, each));
+        let mut names = Names::none(DIRECTORY_BYTES);
+        if names.read(self.root, &slaves).is_ok() {
+            backward(self.root, &slaves, &names, &mut |slave| {
+                self.disks_below(slave, layers, each);
+            });
         }
     }
 
@@ -205,9 +187,10 @@ impl<'r> Devices<'r> {
         }
         self.subsystem = Path::of(&[directory]);
         let mut controller = Path::new();
-        if let Ok(links) = Links::read(self.root, &self.subsystem) {
-            for name in links.names.sorted() {
-                if links.follow(name, &mut controller) {
+        let mut names = Names::none(DIRECTORY_BYTES);
+        if names.read(self.root, &self.subsystem).is_ok() {
+            for name in names.sorted() {
+                if follow_in(self.root, &self.subsystem, name, &mut controller) {
                     disk.locate(self.root, &controller);
                 }
                 if disk.bus_type.is_some() {

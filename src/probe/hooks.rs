@@ -9,7 +9,7 @@
 
 use core::slice;
 
-use crate::base::limits::{HOOK_LIST_BYTES, PATH_BYTES};
+use crate::base::limits::{DIRECTORY_BYTES, HOOK_LIST_BYTES, PATH_BYTES};
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::parse::hooks::is_hook;
@@ -73,7 +73,8 @@ pub fn directory_of(main: &[u8]) -> Path {
 
 /// Puts the hooks in a directory on the list.
 fn put_all(root: &Root, directory: &[u8], list: &mut Buffer) -> Result<(), Errno> {
-    let names = Names::read(root, &Path::of(&[relative(directory)]))?;
+    let mut names = Names::none(DIRECTORY_BYTES);
+    names.read(root, &Path::of(&[relative(directory)]))?;
     for name in names.sorted() {
         if is_hook(name) && is_program(root, &[relative(directory), b"/", name]) {
             add(list, &[directory, b"/", name]);

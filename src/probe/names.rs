@@ -4,7 +4,6 @@
 //! from here.
 
 use crate::base::index;
-use crate::base::limits::DIRECTORY_BYTES;
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::text::{compare, cut};
@@ -14,20 +13,28 @@ use crate::sys::root::{Entry, Root};
 
 /// Names without NUL.
 pub struct Names {
-    /// The names, each ended by a NUL, then the index of them.
-    bytes: Buffer,
+    /// The names, each ended by a NUL; once they are sorted, then the index of them.
+    pub bytes: Buffer,
     /// Where the index begins.
     index: usize,
 }
 
 impl Names {
+    /// None yet, with room for so many bytes, the index included.
+    pub fn none(cap: usize) -> Self {
+        Self {
+            bytes: Buffer::growing(cap),
+            index: 0,
+        }
+    }
+
     /// The names in a directory, but for those of directories in it.
     ///
     /// # Errors
     /// That of reading the directory; [`Errno::FBIG`] if it has more names than
-    /// [`DIRECTORY_BYTES`] have room for.
-    pub fn read(root: &Root, directory: &Path) -> Result<Self, Errno> {
-        let mut bytes = Buffer::growing(DIRECTORY_BYTES);
+    /// there is room for.
+    pub fn read(&mut self, root: &Root, directory: &Path) -> Result<(), Errno> {
+        let bytes = &mut self.bytes;
         root.list_at(&[directory.as_bytes()], &mut |name, kind| {
             if kind != Entry::Directory {
                 let _ = bytes.append(name);
@@ -35,26 +42,28 @@ impl Names {
             }
             true
         })?;
-        Self::sort(bytes)
+        self.sort()
     }
 
-    /// The names in `bytes`, each of which is ended by a NUL.
+    /// Sorts the names in `bytes`.
     ///
     /// # Errors
     /// [`Errno::FBIG`] if `bytes` is full, or has no room for the index.
     #[inline(never)]
-    pub fn sort(mut bytes: Buffer) -> Result<Self, Errno> {
-        let (index, mut start) = (bytes.len(), 0);
-        while start < index {
-            let _ = index::push(&mut bytes, start);
+    pub fn sort(&mut self) -> Result<(), Errno> {
+        let Self { bytes, index } = self;
+        let (len, mut start) = (bytes.len(), 0);
+        while start < len {
+            let _ = index::push(bytes, start);
             start += name_at(bytes.bytes(), start).len() + 1;
         }
         bytes.whole()?;
-        let (names, offsets) = bytes.bytes_mut().split_at_mut(index);
+        *index = len;
+        let (names, offsets) = bytes.bytes_mut().split_at_mut(len);
         index::sort(offsets, &mut |one, other| {
             compare(&names[one..], &names[other..], 0)
         });
-        Ok(Self { bytes, index })
+        Ok(())
     }
 
     /// The names in the order of their bytes.
@@ -78,6 +87,7 @@ fn name_at(names: &[u8], offset: usize) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::DIRECTORY_BYTES;
     use crate::probe::block::testing::Tree;
 
     fn sorted(names: &Names) -> Vec<String> {
@@ -97,7 +107,10 @@ mod tests {
             ("empty/directory/file", ""),
         ];
         let tree = Tree::new("names", &files);
-        let read = |name: &[u8]| Names::read(&tree.root, &Path::of(&[name]));
+        let read = |name: &[u8]| {
+            let mut names = Names::none(DIRECTORY_BYTES);
+            names.read(&tree.root, &Path::of(&[name])).map(|()| names)
+        };
         let names = read(b"d").unwrap();
         assert_eq!(sorted(&names), ["a", "a10", "b", &long]);
         assert_eq!(names.sorted().next_back(), Some(long.as_bytes()));
@@ -110,7 +123,8 @@ mod tests {
         let files: Vec<String> = (0..3000).map(|number| format!("d/{number}")).collect();
         let files: Vec<_> = files.iter().map(|name| (&name[..], "")).collect();
         let tree = Tree::new("names-many", &files);
-        let names = Names::read(&tree.root, &Path::of(&[b"d"])).unwrap();
+        let mut names = Names::none(DIRECTORY_BYTES);
+        names.read(&tree.root, &Path::of(&[b"d"])).unwrap();
         let mut expected: Vec<String> = (0..3000).map(|number| number.to_string()).collect();
         expected.sort();
         assert_eq!(sorted(&names), expected);
@@ -119,12 +133,12 @@ mod tests {
 
     #[test]
     fn names_are_found_among_others() {
-        let mut bytes = Buffer::growing(1 << 16);
+        let mut names = Names::none(1 << 16);
         for name in ["/b", "", "/a/b", "/a", "/b"] {
-            bytes.append(name.as_bytes()).unwrap();
-            bytes.append(b"\0").unwrap();
+            names.bytes.append(name.as_bytes()).unwrap();
+            names.bytes.append(b"\0").unwrap();
         }
-        let names = Names::sort(bytes).unwrap();
+        names.sort().unwrap();
         assert_eq!(sorted(&names), ["", "/a", "/a/b", "/b", "/b"]);
         for (name, is_there) in [
             ("", true),
@@ -135,14 +149,15 @@ mod tests {
         ] {
             assert_eq!(names.has(name.as_bytes()), is_there, "{name}");
         }
-        let none = Names::sort(Buffer::growing(1)).unwrap();
+        let mut none = Names::none(1);
+        none.sort().unwrap();
         assert!(!none.has(b"") && none.sorted().next().is_none());
     }
 
     #[test]
     fn a_store_without_room_for_the_index_is_an_error() {
-        let mut bytes = Buffer::growing(4);
-        bytes.append(b"a\0").unwrap();
-        assert_eq!(Names::sort(bytes).err(), Some(Errno::FBIG));
+        let mut names = Names::none(4);
+        names.bytes.append(b"a\0").unwrap();
+        assert_eq!(names.sort(), Err(Errno::FBIG));
     }
 }
