@@ -102,7 +102,7 @@ fn describe(
     put_address(object.member(Name::Address), disk);
     let mut log = [0; HEALTH_LOG_LEN];
     if disk.bus_type == Some("nvme")
-        && let Ok(file) = disk.open(root)
+        && let Some(file) = disk.open(root)
         && health_log(file.as_fd(), &mut log)
     {
         put_health(object, &log);

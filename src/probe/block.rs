@@ -245,17 +245,12 @@ impl Disk {
         }
     }
 
-    /// Opens its node to read.
-    ///
-    /// # Errors
-    /// [`Errno::NODEV`] if what has the node's name is not this device, as in a container, or when the
-    /// name has gone to another one.
-    pub fn open(&self, root: &Root) -> Result<OwnedFd, Errno> {
-        let opened = root.file_at(&[relative(&self.node)])?;
-        match block_device(&opened)? {
-            Some(device) if Some(device) == mountinfo::device(&self.device) => Ok(opened),
-            _ => Err(Errno::NODEV),
-        }
+    /// Opens its node to read; `None` as well if what has the node's name is not this device, as in a
+    /// container, or when the name has gone to another one.
+    pub fn open(&self, root: &Root) -> Option<OwnedFd> {
+        let opened = root.file_at(&[relative(&self.node)]).ok()?;
+        let device = block_device(&opened)?;
+        (mountinfo::device(&self.device) == Some(device)).then_some(opened)
     }
 
     /// What device-mapper calls the device identified at `path`; empty if it did not make it.
@@ -467,7 +462,7 @@ mod tests {
         assert!(numbered(&tree.root, 259, 0, &mut path));
         disk.identify(&tree.root, &mut path);
         assert_eq!(&disk.node[..], b"/dev/nvme0n1");
-        assert_eq!(disk.open(&tree.root).err(), Some(Errno::NODEV));
+        assert!(disk.open(&tree.root).is_none());
     }
 
     /// The node and address of each disk below a device.

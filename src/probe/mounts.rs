@@ -188,7 +188,7 @@ impl<'a> FileSystem<'a> {
         }
         let source = unescaped(self.first.source);
         let source = root.block_device_at(relative(source.as_bytes()));
-        source.ok().flatten().unwrap_or(device)
+        source.unwrap_or(device)
     }
 
     /// Opens a directory or file of this file system to read; `None` if it is not mounted any more.

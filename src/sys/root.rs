@@ -258,8 +258,8 @@ impl Root {
     }
 
     /// Major and minor number of the block device of this name, if it is one.
-    pub fn block_device_at(&self, name: &[u8]) -> Result<Option<(u32, u32)>, Errno> {
-        block_device(&self.place_at(&[name], OFlags::empty())?)
+    pub fn block_device_at(&self, name: &[u8]) -> Option<(u32, u32)> {
+        block_device(&self.place_at(&[name], OFlags::empty()).ok()?)
     }
 
     /// Calls `each` with every name in a directory but `.` and `..`, in the directory's own order,
@@ -353,11 +353,11 @@ impl From<OwnedFd> for Root {
 }
 
 /// Major and minor number of the block device that a descriptor refers to, if it is one.
-pub fn block_device(opened: &OwnedFd) -> Result<Option<(u32, u32)>, Errno> {
-    let found = rustix::fs::fstat(opened)?;
+pub fn block_device(opened: &OwnedFd) -> Option<(u32, u32)> {
+    let found = rustix::fs::fstat(opened).ok()?;
     let is_block = FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice;
     let device = found.st_rdev;
-    Ok(is_block.then(|| (rustix::fs::major(device), rustix::fs::minor(device))))
+    is_block.then(|| (rustix::fs::major(device), rustix::fs::minor(device)))
 }
 
 /// Whether this is root, or the user that the agent runs as.
