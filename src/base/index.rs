@@ -8,6 +8,9 @@ use core::cmp::Ordering;
 use super::store::{Full, Store};
 
 /// Appends the offset of a record to an index; [`Full`] also for an offset past 4 GiB.
+///
+/// One copy for all lists that are sorted.
+#[inline(never)]
 pub fn push(index: &mut dyn Store, offset: usize) -> Result<(), Full> {
     let offset = u32::try_from(offset).map_err(|_| Full)?;
     index.append(&offset.to_ne_bytes())
