@@ -38,8 +38,9 @@ use crate::wire::args::Args;
 use crate::wire::frame::Event;
 use crate::wire::reply::Reply;
 
-/// What all clients rest in.
-static MEMORY: [Lent<Memory>; CLIENTS] = [const { Lent::new(Memory::EMPTY) }; CLIENTS];
+/// What all clients rest in. Lent at once: a mark of its own for each would be written at the start,
+/// and take a page of memory for a client that may never come.
+static MEMORY: Lent<[Memory; CLIENTS]> = Lent::new([Memory::EMPTY; CLIENTS]);
 /// What all programs that were started are kept in.
 static PROGRAMS: Lent<Table> = Lent::new(EMPTY);
 
@@ -120,6 +121,7 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
     let poll = essential(Phrase::CannotPoll, Poll::new());
     let added = poll.add(&signals, SIGNALS, Interest::Read);
     essential(Phrase::CannotPollSignals, added);
+    let mut memory = MEMORY.take().iter_mut();
     let mut server = Server {
         context: Context {
             state,
@@ -130,7 +132,10 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
         signals,
         // PID 1 may have children of an earlier run.
         burying: process::is_init(),
-        slots: array::from_fn(|place| Slot::new(place as u32, MEMORY[place].take())),
+        slots: array::from_fn(|place| match memory.next() {
+            Some(memory) => Slot::new(place as u32, memory),
+            None => unreachable!("there is memory for each client"),
+        }),
         listener: None,
         listening: true,
         path: options.path,
