@@ -46,7 +46,9 @@ install uninstall:
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' image/package/install $@
 
 plain: setup-plain
-	cargo +$(OLDEST) build $(DAEMON_FLAGS) --target-dir target/plain
+	@# Where the oldest cannot be had, which setup has said, by the toolchain at hand.
+	toolchain=+$(OLDEST); cargo $$toolchain --version >/dev/null 2>&1 || toolchain=; \
+	cargo $$toolchain build $(DAEMON_FLAGS) --target-dir target/plain
 	@stat -c 'plain: %s bytes, %n' target/plain/$(TARGET)/release/gaunt
 
 # Each installs only what is missing, and only what its caller needs.
