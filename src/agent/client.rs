@@ -5,8 +5,7 @@
 //! kernel, so a client that never reads costs a fixed amount of memory.
 
 use super::host::{Host, Left};
-use super::jobs::Owner;
-use super::serve::CLIENT;
+use super::ids::{ClientId, Token};
 use crate::base::limits::{
     READ_BYTES, REPLY_AT_REST, REPLY_BYTES, REPLY_LOW_WATER, REQUEST_AT_REST, REQUEST_BYTES,
 };
@@ -164,8 +163,8 @@ impl Slot {
     }
 
     /// Who gets the replies to what is sent now.
-    pub(super) fn owner(&self) -> Owner {
-        Owner {
+    pub(super) fn id(&self) -> ClientId {
+        ClientId {
             place: self.place,
             generation: self.generation,
         }
@@ -188,7 +187,8 @@ impl Slot {
         {
             self.interest = interest;
             // Fails only for want of kernel memory, and is tried again at the next change.
-            let _ = poll.modify(fd, CLIENT + u64::from(self.place), interest);
+            let token = Token::Client(self.place as usize).number();
+            let _ = poll.modify(fd, token, interest);
         }
     }
 

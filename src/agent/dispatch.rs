@@ -1,52 +1,30 @@
 //! From a message to its reply.
 
 use super::client::{Busy, Slot};
-use super::jobs::{Jobs, Owner};
-use super::reading;
-use super::serve::JOB;
+use super::context::Context;
+use super::ids::ClientId;
 use crate::base::store::Store;
-use crate::base::texts::{Name, Phrase};
+use crate::base::texts::Phrase;
 use crate::commands::{
     self, Command, DELIMITED, EXCLUSIVE, Outcome, Own, REPLIED_ERROR, Run, SHARES_FILES, SILENT,
     WITHOUT_FILES,
 };
 use crate::state::State;
 use crate::sys::mem::Buffer;
-use crate::sys::poll::Poll;
-use crate::sys::{Errno, number};
+use crate::sys::number;
 use crate::wire::args::Args;
 use crate::wire::frame::Event;
 use crate::wire::reply::{Class, Failed, Reply};
 use crate::wire::request::{self, Request};
 
-/// What dispatching needs besides the client.
-// In this order, because what is near the beginning is reached by short instructions.
-#[repr(C)]
-pub(super) struct Context {
-    pub(super) poll: Poll,
-    /// In a child of the agent that has done its work: the status that tells what came of it.
-    pub(super) worked: Option<u8>,
-    pub(super) state: State,
-    pub(super) jobs: Jobs,
-}
-
-impl Context {
-    /// Starts a job, for a client or for the agent itself: [`Jobs::start`].
-    #[inline(never)]
-    pub(super) fn start(&mut self, own: &Own, owner: Owner) -> Result<(), Errno> {
-        let watch = (&self.poll, JOB);
-        self.jobs.start(own, owner, watch, &mut self.state)
-    }
-}
-
 /// Deals with what came from a client.
 #[inline(never)]
 pub(super) fn handle(event: Event, slot: &mut Slot, context: &mut Context) {
-    let (owner, start) = (slot.owner(), slot.out.len());
+    let (client, start) = (slot.id(), slot.out.len());
     let (message, out) = (slot.message.bytes(), &mut slot.out);
     let busy = match event {
         Event::NeedMore => return,
-        Event::Message => answer(message, out, owner, context),
+        Event::Message => answer(message, out, client, context),
         Event::Error => {
             let mut reply = Reply::new(out);
             let failed = reply.not_json(slot.framer.error(), message);
@@ -67,12 +45,12 @@ pub(super) fn handle(event: Event, slot: &mut Slot, context: &mut Context) {
     slot.reading = context.state.files.reading.take();
 }
 
-fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context) -> Busy {
+fn answer(message: &[u8], out: &mut Buffer, client: ClientId, context: &mut Context) -> Busy {
     let start = out.len();
     let mut reply = Reply::new(out);
     let request = request::open(message, &mut reply);
     let (busy, outcome) =
-        match request.and_then(|request| run(&request, owner, context, &mut reply)) {
+        match request.and_then(|request| run(&request, client, context, &mut reply)) {
             Ok(busy) => (busy, Ok(())),
             Err(failed) => (Busy::No, Err(failed)),
         };
@@ -91,7 +69,7 @@ fn answer(message: &[u8], out: &mut Buffer, owner: Owner, context: &mut Context)
 #[inline(never)]
 fn run(
     request: &Request<'_>,
-    owner: Owner,
+    client: ClientId,
     context: &mut Context,
     reply: &mut Reply<'_>,
 ) -> Result<Busy, Failed> {
@@ -122,7 +100,7 @@ fn run(
                 exclusive,
                 shares_files: row.is(SHARES_FILES),
             };
-            run_slow(&own, &args, owner, context, reply)?;
+            run_slow(&own, &args, client, context, reply)?;
             Ok(match context.worked {
                 Some(_) if !row.is(SILENT) => Busy::No,
                 _ => Busy::Job,
@@ -137,12 +115,12 @@ fn run(
 pub(super) fn run_slow(
     own: &Own,
     args: &Args<'_>,
-    owner: Owner,
+    client: ClientId,
     context: &mut Context,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     (own.slow.begin)(&mut context.state, args, reply)?;
-    if let Err(errno) = context.start(own, owner) {
+    if let Err(errno) = context.start(own, client) {
         (own.slow.end)(&mut context.state, Outcome::Lost);
         return Err(reply.say(Phrase::NoChild, &[], number(errno)));
     }
@@ -162,48 +140,4 @@ fn find(request: &Request<'_>, state: &State, reply: &mut Reply<'_>) -> Result<C
         None => Phrase::NotFound,
     };
     Err(reply.fail_as(Class::CommandNotFound).about(what, name))
-}
-
-/// Begins anew the reply to a message that was found right before.
-#[inline(never)]
-pub(super) fn reopen<'a>(message: &'a [u8], out: &'a mut Buffer) -> Reply<'a> {
-    let mut reply = Reply::new(out);
-    // It was right before.
-    let _ = request::open(message, &mut reply);
-    reply
-}
-
-/// Lets the reply of a slow command leave, or, unless it is whole, an error in its place. One that
-/// `started` a program has none yet.
-#[inline(never)]
-pub(super) fn reply(owner: Owner, whole: bool, started: Option<i32>, slots: &mut [Slot]) {
-    let Some(slot) = owner.find(slots) else {
-        return;
-    };
-    slot.news = true;
-    // What there was no room for is not there.
-    let whole = whole && slot.out.whole().is_ok();
-    if slot.busy == Busy::Fetch && slot.reading.is_some() {
-        return reading::take_over(slot, whole);
-    }
-    let start = slot.sendable();
-    let out = &mut slot.out;
-    // As those before it do, if it is empty.
-    let ends = out.bytes().last().is_none_or(|last| *last == b'\n');
-    if slot.orphaned {
-        out.truncate(start);
-    } else if !(whole && ends && started.is_none()) {
-        out.truncate(start);
-        let mut reply = reopen(slot.message.bytes(), out);
-        let outcome = if let Some(pid) = started {
-            let mut object = reply.value().object();
-            object.member(Name::Pid).int(pid.into());
-            object.end();
-            Ok(())
-        } else {
-            Err(reply.say_only(Phrase::EndedAbnormally))
-        };
-        reply.finish(outcome);
-    }
-    slot.message_done();
 }

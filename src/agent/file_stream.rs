@@ -8,8 +8,8 @@
 //! error; after that, an error ends the reply early, with the number of bytes that it has.
 
 use super::client::{Busy, Slot};
-use super::dispatch::{self, Context};
-use super::jobs::Owner;
+use super::context::Context;
+use super::ids::ClientId;
 use crate::base::base64::{encode_within, encoded_len};
 use crate::base::limits::{FETCH_BYTES, READ_PIECE_BYTES};
 use crate::base::store::Store;
@@ -20,6 +20,7 @@ use crate::state::files::Reading;
 use crate::sys::handles::{self, Stop};
 use crate::sys::mem::Buffer;
 use crate::sys::{Errno, number};
+use crate::wire::request;
 
 /// How the reply begins.
 const START: &[u8] = br#"{"return": {"buf-b64": ""#;
@@ -27,7 +28,7 @@ const START: &[u8] = br#"{"return": {"buf-b64": ""#;
 /// Reads on for a client.
 #[inline(never)]
 pub(super) fn go_on(slot: &mut Slot, context: &mut Context) {
-    let owner = slot.owner();
+    let client = slot.id();
     let Some(reading) = &mut slot.reading else {
         return;
     };
@@ -37,7 +38,7 @@ pub(super) fn go_on(slot: &mut Slot, context: &mut Context) {
         None => add_piece(reading, out, &context.state, READ_PIECE_BYTES, false),
     };
     if stop == Stop::MustWait {
-        match have_fetched(reading, owner, context) {
+        match have_fetched(reading, client, context) {
             Ok(()) => return slot.wait(Busy::Fetch),
             Err(errno) => stop = Stop::Failed(errno),
         }
@@ -47,7 +48,7 @@ pub(super) fn go_on(slot: &mut Slot, context: &mut Context) {
     }
     let done = reading.done;
     slot.reading = None;
-    let mut reply = dispatch::reopen(slot.message.bytes(), out);
+    let mut reply = request::reopen(slot.message.bytes(), out);
     let outcome = match stop {
         Stop::Failed(errno) if done == 0 => {
             Err(reply.say(Phrase::CannotReadFile, &[], number(errno)))
@@ -111,11 +112,15 @@ const TRAILER: usize = 5;
 
 /// Starts a child that reads the next piece. The handle is its own for that time: whoever touched it
 /// meanwhile could have to wait, too.
-fn have_fetched(reading: &mut Reading, owner: Owner, context: &mut Context) -> Result<(), Errno> {
+fn have_fetched(
+    reading: &mut Reading,
+    client: ClientId,
+    context: &mut Context,
+) -> Result<(), Errno> {
     let handle = reading.handle;
     context.state.files.handles.seize(handle)?;
     context.state.files.at_hand = handle;
-    let started = context.start(&FETCH, owner);
+    let started = context.start(&FETCH, client);
     if started.is_ok() && !context.jobs.in_child() {
         return Ok(());
     }

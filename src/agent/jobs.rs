@@ -11,10 +11,8 @@ use core::mem::forget;
 
 use static_assertions::const_assert;
 
-use super::client::Slot;
-use super::dispatch;
+use super::ids::{ClientId, Token};
 use crate::base::limits::JOBS;
-use crate::base::store::Store;
 use crate::commands::{LOST, Outcome, Own, REPLIED_ERROR};
 use crate::state::State;
 use crate::sys::clock::NEVER_MS;
@@ -24,18 +22,11 @@ use crate::sys::process::{self, Ended, IN_CHILD};
 use crate::sys::stream::{self, Read};
 use crate::sys::{AsFd, Errno, OwnedFd};
 
-/// Whose reply a job's is: a place for clients, and which of the clients it has had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) place: u32,
-    pub(super) generation: u32,
-}
-
 /// A slow command that runs.
 struct Job {
     pid: i32,
     pipe: Option<OwnedFd>,
-    owner: Owner,
+    client: ClientId,
     end: fn(&mut State, Outcome),
     exclusive: bool,
     /// What the state held at hand when it began.
@@ -49,6 +40,22 @@ struct Job {
     /// How it ended; as if with success, if it has become another program.
     ended: Option<Outcome>,
 }
+
+/// What a job has to say.
+pub(super) enum Event<'a> {
+    /// A piece of its reply.
+    Bytes(&'a [u8]),
+    /// It is over.
+    Over {
+        /// Whether its reply is whole.
+        whole: bool,
+        /// The program that it has become, which has no reply yet.
+        started: Option<i32>,
+    },
+}
+
+/// Who hears it: the client that the job works for, and what it says.
+type Hear<'a> = &'a mut dyn FnMut(ClientId, Event<'_>);
 
 /// How a job ends that becomes another program.
 const STARTED: Outcome = Outcome::Replied(0);
@@ -85,17 +92,17 @@ impl Jobs {
     pub(super) fn start(
         &mut self,
         own: &Own,
-        owner: Owner,
-        (poll, token): (&Poll, u64),
+        client: ClientId,
+        poll: &Poll,
         state: &mut State,
     ) -> Result<(), Errno> {
         // The last place is the agent's own.
-        let most = JOBS - usize::from(owner != Owner::AGENT);
+        let most = JOBS - usize::from(client != ClientId::AGENT);
         let mut jobs = self.jobs.iter_mut().take(most).enumerate();
         let free = jobs.find(|(_, job)| job.is_none());
         let (place, free) = free.ok_or(Errno::AGAIN)?;
         let (reader, writer) = stream::pipe()?;
-        poll.add(&reader, token + place as u64, Interest::Read)?;
+        poll.add(&reader, Token::Job(place).number(), Interest::Read)?;
         state.programs.watch(poll)?;
         let pid = process::fork(own.shares_files)?;
         if pid == IN_CHILD {
@@ -114,7 +121,7 @@ impl Jobs {
         *free = Some(Job {
             pid,
             pipe: Some(reader),
-            owner,
+            client,
             end: own.slow.end,
             exclusive: own.exclusive,
             program: state.programs.forked(pid),
@@ -126,10 +133,10 @@ impl Jobs {
         Ok(())
     }
 
-    /// Takes what the job at `place` has written, for its owner if that is still there.
-    pub(super) fn receive(&mut self, place: u64, slots: &mut [Slot]) {
-        if let Some(Some(job)) = self.jobs.get_mut(place as usize) {
-            job.receive(slots);
+    /// Takes what the job at `place` has written.
+    pub(super) fn receive(&mut self, place: usize, hear: Hear<'_>) {
+        if let Some(Some(job)) = self.jobs.get_mut(place) {
+            job.receive(hear);
         }
     }
 
@@ -148,30 +155,30 @@ impl Jobs {
     }
 
     /// Deals with the jobs that are over: their replies may leave now.
-    pub(super) fn settle(&mut self, slots: &mut [Slot], state: &mut State) {
+    pub(super) fn settle(&mut self, state: &mut State, hear: Hear<'_>) {
         for (place, job) in self.jobs.iter_mut().enumerate() {
             if let Some(over) = job
                 && let Some(outcome) = over.ended
             {
                 process::worker_ended(place, over.pid);
-                over.settle(outcome, slots, state);
+                over.settle(outcome, state, hear);
                 *job = None;
             }
         }
     }
 
-    /// Gives up on the job that has its turn alone: kills it, and gives its owner, who need not wait
+    /// Gives up on the job that has its turn alone: kills it, and gives its client, which need not wait
     /// for it any more. A process stuck in the kernel dies only when it comes out of it, and until
     /// then nobody else has the turn: what it does may still take effect.
     ///
     /// One that has ended was reaped, and its number may be another process's by now.
-    pub(super) fn give_up_exclusive(&mut self) -> Owner {
+    pub(super) fn give_up_exclusive(&mut self) -> ClientId {
         let mut jobs = self.jobs.iter_mut().flatten();
         let Some(job) = jobs.find(|job| job.exclusive && job.ended.is_none()) else {
-            return Owner::AGENT;
+            return ClientId::AGENT;
         };
         let _ = process::kill(job.pid, process::KILL);
-        core::mem::replace(&mut job.owner, Owner::AGENT)
+        core::mem::replace(&mut job.client, ClientId::AGENT)
     }
 
     /// Ends a job, in its child: its reply goes to the agent, and the status tells how it went.
@@ -184,16 +191,13 @@ impl Jobs {
 
 impl Job {
     #[inline(never)]
-    fn receive(&mut self, slots: &mut [Slot]) {
+    fn receive(&mut self, hear: Hear<'_>) {
         let mut buffer = [0; 4096];
         while let Some(pipe) = &self.pipe {
             match stream::read(pipe, &mut buffer) {
                 Ok(Read::Bytes(count)) => {
                     self.spoke = true;
-                    if let Some(slot) = self.owner.find(slots) {
-                        // A reply past its cap is found out by the missing end.
-                        let _ = slot.out.append(&buffer[..count]);
-                    }
+                    hear(self.client, Event::Bytes(&buffer[..count]));
                 }
                 Ok(Read::NotYet) => return,
                 Ok(Read::End) | Err(_) => {
@@ -209,8 +213,8 @@ impl Job {
 
     /// Deals with what became of it. The child is gone, or another program by now: what it wrote is
     /// all there, and whatever else might hold the pipe open has nothing to say.
-    fn settle(&mut self, mut outcome: Outcome, slots: &mut [Slot], state: &mut State) {
-        self.receive(slots);
+    fn settle(&mut self, mut outcome: Outcome, state: &mut State, hear: Hear<'_>) {
+        self.receive(hear);
         let mut started = None;
         if self.program {
             if self.spoke {
@@ -223,22 +227,8 @@ impl Job {
         if self.program {
             state.programs.settle(self.pid, started.is_some());
         }
-        dispatch::reply(self.owner, outcome != Outcome::Lost, started, slots);
-    }
-}
-
-impl Owner {
-    /// The agent itself, which has no place among its clients.
-    pub(super) const AGENT: Self = Self {
-        place: u32::MAX,
-        generation: 0,
-    };
-
-    /// The owner's place, if the owner is still there.
-    #[inline(never)]
-    pub(super) fn find(self, slots: &mut [Slot]) -> Option<&mut Slot> {
-        let slot = slots.get_mut(self.place as usize)?;
-        (!slot.is_free() && slot.owner() == self).then_some(slot)
+        let whole = outcome != Outcome::Lost;
+        hear(self.client, Event::Over { whole, started });
     }
 }
 
@@ -264,7 +254,7 @@ mod tests {
     fn only_a_process_that_was_not_reaped_is_killed() {
         for (ended, killed) in [(None, true), (Some(Outcome::Lost), false)] {
             let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-            let owner = Owner {
+            let client = ClientId {
                 place: 1,
                 generation: 7,
             };
@@ -272,7 +262,7 @@ mod tests {
             jobs.jobs[3] = Some(Job {
                 pid: child.id().cast_signed(),
                 pipe: None,
-                owner,
+                client,
                 end: |_, _| {},
                 exclusive: true,
                 at_hand: 0,
@@ -282,7 +272,7 @@ mod tests {
                 ended,
             });
             let given_up = jobs.give_up_exclusive();
-            assert_eq!(given_up == owner, killed);
+            assert_eq!(given_up == client, killed);
             if !killed {
                 std::thread::sleep(std::time::Duration::from_millis(100));
                 assert!(child.try_wait().unwrap().is_none(), "killed");

@@ -5,12 +5,15 @@ mod by_hand;
 mod channel;
 mod client;
 mod config;
+mod context;
+mod deliver;
 mod dispatch;
+mod file_stream;
 mod host;
+mod ids;
 mod init;
 mod jobs;
 mod options;
-mod reading;
 mod serve;
 
 use crate::base::texts::{HELP, LINES, Phrase, line};

@@ -10,11 +10,14 @@ use core::array;
 use super::channel;
 use super::client::{Busy, Filled, Kind, Memory, Slot};
 use super::config::{self, Found};
-use super::dispatch::{self, Context};
+use super::context::Context;
+use super::deliver::deliver;
+use super::dispatch;
+use super::file_stream;
+use super::ids::{ClientId, Token};
 use super::init;
-use super::jobs::{Jobs, Owner};
+use super::jobs::{Event as JobEvent, Jobs};
 use super::options::{Method, Options};
-use super::reading;
 use crate::base::limits::{BURY_TURN_US, CLIENTS, JOBS, PROGRAMS as MOST_PROGRAMS};
 use crate::base::store::Nothing;
 use crate::base::text::Digits;
@@ -23,7 +26,7 @@ use crate::commands::{self, Own};
 use crate::state::State;
 use crate::state::files::Files;
 use crate::state::freeze::{Freeze, Phase};
-use crate::state::programs::{EMPTY, Programs, TOKENS, Table};
+use crate::state::programs::{EMPTY, Programs, Table};
 use crate::sys::args::{Strings, variable};
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::initramfs::Initramfs;
@@ -43,14 +46,6 @@ use crate::wire::reply::Reply;
 static MEMORY: Lent<[Memory; CLIENTS]> = Lent::new([Memory::EMPTY; CLIENTS]);
 /// What all programs that were started are kept in.
 static PROGRAMS: Lent<Table> = Lent::new(EMPTY);
-
-const SIGNALS: u64 = 0;
-const UEVENTS: u64 = 1;
-const LISTENER: u64 = 2;
-/// The first client; the others follow.
-pub(super) const CLIENT: u64 = 0x100;
-/// The first job; the others follow.
-pub(super) const JOB: u64 = 0x200;
 
 /// Reads of one client before others are looked at.
 const READS: usize = 16;
@@ -119,7 +114,7 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
     prepare(&mut state, options, environment);
     let signals = essential(Phrase::CannotReadSignals, Signals::new());
     let poll = essential(Phrase::CannotPoll, Poll::new());
-    let added = poll.add(&signals, SIGNALS, Interest::Read);
+    let added = poll.add(&signals, Token::Signals.number(), Interest::Read);
     essential(Phrase::CannotPollSignals, added);
     let mut memory = MEMORY.take().iter_mut();
     let mut server = Server {
@@ -187,7 +182,8 @@ impl Server {
         let mut news = News::none();
         loop {
             let Context { jobs, state, .. } = &mut self.context;
-            jobs.settle(&mut self.slots, state);
+            let slots = &mut self.slots;
+            jobs.settle(state, &mut |client, event| deliver(client, event, slots));
             // After that: what has ended in time is not given up.
             self.keep_deadlines();
             self.pump();
@@ -209,20 +205,24 @@ impl Server {
     }
 
     fn react(&mut self, ready: Ready) {
-        match ready.token {
-            SIGNALS => self.hear_signals(),
-            UEVENTS => {
+        match Token::of(ready.token) {
+            Token::Signals => self.hear_signals(),
+            Token::Uevents => {
                 // What they are is seen by looking.
                 if let Some(uevents) = &self.uevents {
                     uevents.skip();
                     self.look_ms = 0;
                 }
             }
-            LISTENER => self.accept(),
-            token if token >= TOKENS => self.context.state.programs.pump(token),
-            token if token >= JOB => self.context.jobs.receive(token - JOB, &mut self.slots),
-            token => {
-                if let Some(slot) = self.slots.get_mut((token - CLIENT) as usize) {
+            Token::Listener => self.accept(),
+            Token::Program(number) => self.context.state.programs.pump(number),
+            Token::Job(place) => {
+                let slots = &mut self.slots;
+                let mut hear = |client, event: JobEvent<'_>| deliver(client, event, slots);
+                self.context.jobs.receive(place, &mut hear);
+            }
+            Token::Client(place) => {
+                if let Some(slot) = self.slots.get_mut(place) {
                     if ready.hung_up {
                         slot.hang_up();
                     } else {
@@ -300,7 +300,7 @@ impl Server {
     fn listen(&mut self) {
         let opened = stream::listen_unix(self.path).and_then(|socket| {
             let poll = &self.context.poll;
-            poll.add(&socket, LISTENER, Interest::Read)?;
+            poll.add(&socket, Token::Listener.number(), Interest::Read)?;
             Ok(socket)
         });
         let log = &mut self.context.state.log;
@@ -367,7 +367,7 @@ impl Server {
             && self
                 .context
                 .poll
-                .modify(listener, LISTENER, interest)
+                .modify(listener, Token::Listener.number(), interest)
                 .is_ok()
         {
             self.listening = wanted;
@@ -376,7 +376,7 @@ impl Server {
 
     #[inline(never)]
     fn take_in(&mut self, place: usize, fd: OwnedFd, kind: Kind) {
-        let token = CLIENT + place as u64;
+        let token = Token::Client(place).number();
         if let Err(errno) = self.context.poll.add(&fd, token, Interest::Read) {
             return self.complain(Level::Error, Phrase::CannotPollClient, errno);
         }
@@ -429,7 +429,10 @@ impl Server {
         let is_missed = self.uevents.is_some();
         if !is_missed {
             let poll = &self.context.poll;
-            let heard = |uevents: &Uevents| poll.add(uevents, UEVENTS, Interest::Read).is_ok();
+            let heard = |uevents: &Uevents| {
+                poll.add(uevents, Token::Uevents.number(), Interest::Read)
+                    .is_ok()
+            };
             self.uevents = Uevents::open().ok().filter(heard);
         }
         let complained = core::mem::take(&mut self.complained);
@@ -484,8 +487,9 @@ impl Server {
                 // When it has ended, the freeze or thaw is lost, and that makes a thaw due.
                 Phase::Freezing | Phase::Thawing => {
                     state.freeze.wait_for_child();
-                    let owner = jobs.give_up_exclusive();
-                    dispatch::reply(owner, false, None, &mut self.slots);
+                    let client = jobs.give_up_exclusive();
+                    let (whole, started) = (false, None);
+                    deliver(client, JobEvent::Over { whole, started }, &mut self.slots);
                 }
                 _ if jobs.exclusive_runs() => state.freeze.postpone(),
                 _ => self.start_own(&commands::freeze::LATE_THAW),
@@ -510,7 +514,7 @@ impl Server {
         context.state.find_root();
         let mut out = Nothing;
         let mut reply = Reply::new(&mut out);
-        let _ = dispatch::run_slow(own, &Args::none(), Owner::AGENT, context, &mut reply);
+        let _ = dispatch::run_slow(own, &Args::none(), ClientId::AGENT, context, &mut reply);
         if let Some(status) = context.worked {
             context.jobs.hand_over(b"", status)
         }
@@ -528,7 +532,7 @@ fn serve(slot: &mut Slot, context: &mut Context) -> Result<(), Errno> {
             }
         }
         if slot.reads_file() {
-            reading::go_on(slot, context);
+            file_stream::go_on(slot, context);
             reads += 1;
         }
         slot.write()?;

@@ -4,7 +4,7 @@
 //! that is frozen, or whose server is gone, can keep them waiting for ever: one opens and closes in
 //! the agent's own table of descriptors, which it shares; one writes or seeks through a copy, which
 //! has the same position. Reading is done by the agent, which sends what it reads as it reads it
-//! (`agent::reading`), as long as it need not wait; what is on disk, and file systems and devices that
+//! (`agent::file_stream`), as long as it need not wait; what is on disk, and file systems and devices that
 //! do not say whether they have to be waited for, a child reads.
 //!
 //! A handle that a child works with is busy for all others, but can be closed.
@@ -162,7 +162,7 @@ fn write(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8
     Ok(0)
 }
 
-/// A child that reads; its work is the agent's (`agent::reading`).
+/// A child that reads; its work is the agent's (`agent::file_stream`).
 pub const FETCH: Own = Own {
     slow: Slow {
         end: give_back,

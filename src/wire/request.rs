@@ -6,6 +6,7 @@
 
 use super::json::{Json, Str};
 use super::reply::{Failed, Reply};
+use crate::base::store::Store;
 use crate::base::texts::Phrase;
 
 /// A request whose envelope is right.
@@ -50,4 +51,13 @@ pub fn open<'a>(text: &'a [u8], reply: &mut Reply<'a>) -> Result<Request<'a>, Fa
         Phrase::NoExecute
     };
     Err(reply.say_only(wrong))
+}
+
+/// Begins anew the reply to a message that was found right before.
+#[inline(never)]
+pub fn reopen<'a>(message: &'a [u8], out: &'a mut dyn Store) -> Reply<'a> {
+    let mut reply = Reply::new(out);
+    // It was right before.
+    let _ = open(message, &mut reply);
+    reply
 }
