@@ -240,12 +240,14 @@ impl Server {
         match self.signals.read() {
             Told::Nothing => {}
             Told::Child => self.burying = true,
-            Told::CtrlAltDel => self.start_own(&commands::shutdown::REBOOT),
+            Told::Interrupt if process::is_init() => {
+                self.start_own(&commands::shutdown::REBOOT);
+            }
             // PID 1 is not to be ended, and a frozen guest needs its agent: killed now, it could thaw
             // the guest only in its next life. An agent that takes the guest down by its own hand
             // ends all others; an init that does it instead may end the agent too, and would wait
             // long for one that does not.
-            Told::End => {
+            Told::End | Told::Interrupt => {
                 let going_down = state.going_down.is_some() && state.down_ms == NEVER_MS;
                 if !(process::is_init() || state.freeze.is_frozen() || going_down) {
                     process::end(0);

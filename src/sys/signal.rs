@@ -19,10 +19,10 @@ pub enum Told {
     Nothing,
     /// A child has ended.
     Child,
-    /// To end.
+    /// To end: SIGTERM.
     End,
-    /// Ctrl-Alt-Del was pressed on the console (PID 1 only).
-    CtrlAltDel,
+    /// SIGINT: PID 1 gets it from the kernel for Ctrl-Alt-Del, others for a person's Ctrl-C.
+    Interrupt,
 }
 
 /// SIGCHLD, SIGTERM and SIGINT, blocked and read from a descriptor. SIGPIPE is blocked too, and
@@ -92,9 +92,8 @@ impl Signals {
         let record = unsafe { record.assume_init() };
         match record.ssi_signo.cast_signed() {
             libc::SIGCHLD => Told::Child,
-            // The kernel sends PID 1 SIGINT for Ctrl-Alt-Del; to others it is a person's Ctrl-C.
-            libc::SIGINT if super::process::is_init() => Told::CtrlAltDel,
-            libc::SIGINT | libc::SIGTERM => Told::End,
+            libc::SIGINT => Told::Interrupt,
+            libc::SIGTERM => Told::End,
             _ => Told::Nothing,
         }
     }

@@ -250,7 +250,7 @@ impl<'a> Runner<'a> {
             match running.signals.read() {
                 Told::Nothing => break,
                 Told::Child => {}
-                Told::End | Told::CtrlAltDel => self.told_to_end = true,
+                Told::End | Told::Interrupt => self.told_to_end = true,
             }
         }
         if running.ended.is_none() {
