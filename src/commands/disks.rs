@@ -14,8 +14,9 @@ use crate::base::limits::{DIRECTORY_BYTES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
 use crate::base::texts::{Name, Phrase};
 use crate::parse::nvme;
-use crate::probe::block::{self, Devices, Disk, leave, virtual_name};
+use crate::probe::block::{self, Devices, Disk, virtual_name};
 use crate::probe::names::Names;
+use crate::probe::sysfs::{attribute, leave};
 use crate::state::State;
 use crate::sys::AsFd;
 use crate::sys::nvme::{HEALTH_LOG_LEN, HealthLog, health_log};
@@ -42,7 +43,7 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut list = reply.list();
     block::backward(root, &directory, &names, &mut |path| {
         let mut size = [0; 8];
-        let size = block::attribute(root, path, b"/size", &mut size);
+        let size = attribute(root, path, b"/size", &mut size);
         if size.is_empty() || size == b"0\n" {
             return;
         }

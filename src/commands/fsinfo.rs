@@ -14,8 +14,9 @@
 use super::{Work, no_mount_table, put_address};
 use crate::base::path::Path;
 use crate::base::texts::Name;
-use crate::probe::block::{Devices, last_component, numbered};
+use crate::probe::block::{Devices, numbered};
 use crate::probe::mounts::{FileSystem, Mounts, Searches};
+use crate::probe::sysfs::last_component;
 use crate::state::State;
 use crate::sys::mount::usage;
 use crate::sys::root::Root;

@@ -22,8 +22,9 @@ use crate::parse::sysfs_disk::{Driver, Place};
 use crate::parse::udev::property;
 use crate::probe::names::Names;
 use crate::probe::serial::{self, Serial};
+use crate::probe::sysfs::{above, attribute, follow, last_component, last_of, leave};
+use crate::sys::OwnedFd;
 use crate::sys::root::{Root, block_device, relative};
-use crate::sys::{Errno, OwnedFd};
 
 /// Where devices without hardware of their own are, as seen from the root.
 const VIRTUAL: &[u8] = b"sys/devices/virtual/block/";
@@ -299,54 +300,6 @@ impl Disk {
             self.bus_type = bus_type;
         }
     }
-}
-
-/// Puts in place of `path`, a symbolic link, where it leads.
-fn follow(root: &Root, path: &mut Path) -> Result<(), Errno> {
-    let mut target = [0; 1024];
-    let target = root.link_at(&[path.as_bytes()], &mut target)?;
-    leave(path);
-    let mut rest = target;
-    while let Some(behind) = rest.strip_prefix(b"../") {
-        leave(path);
-        rest = behind;
-    }
-    // Nothing leads out of the root, not even too many steps up.
-    if !path.is_empty() {
-        path.push(b"/");
-    }
-    path.push(rest);
-    Ok(())
-}
-
-/// Cuts the last component off.
-pub fn leave(path: &mut Path) {
-    let above = above(path.as_bytes()).len();
-    path.truncate(above.saturating_sub(1));
-}
-
-/// Reads the attribute `name` of the device at `path`; empty if that fails.
-pub fn attribute<'b>(root: &Root, path: &mut Path, name: &[u8], buffer: &'b mut [u8]) -> &'b [u8] {
-    let len = path.len();
-    path.push(name);
-    let bytes = root.attribute(path, buffer).unwrap_or_default();
-    path.truncate(len);
-    bytes
-}
-
-/// What stands behind the last slash.
-pub fn last_component(path: &Path) -> &[u8] {
-    last_of(path.as_bytes())
-}
-
-/// What stands before that, the slash included.
-fn above(path: &[u8]) -> &[u8] {
-    let len = path.len() - last_of(path).len();
-    path.get(..len).unwrap_or_default()
-}
-
-fn last_of(path: &[u8]) -> &[u8] {
-    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -14,5 +14,6 @@ pub mod os;
 pub mod rtc;
 pub mod serial;
 pub mod sleep;
+pub mod sysfs;
 pub mod time_zone;
 pub mod users;

@@ -17,7 +17,7 @@
 //! CD drives and SCSI disks without that page, for which udev asks the device itself, have none here
 //! either. Of several designators of the best type the first counts, whatever its length.
 
-use super::block::{self, last_component};
+use super::sysfs::{attribute, last_component};
 use crate::base::limits::SERIAL_BYTES;
 use crate::base::path::Path;
 use crate::base::text::{cut, hex_digit};
@@ -113,7 +113,7 @@ fn attributes(root: &Root, disk: &mut Path, names: &[u8], serial: &mut Serial) -
     while !rest.is_empty() {
         let name = cut(&mut rest, b' ');
         let mut buffer = [0; 64];
-        let attribute = block::attribute(root, disk, name, &mut buffer).trim_ascii_end();
+        let attribute = attribute(root, disk, name, &mut buffer).trim_ascii_end();
         attribute.first()?;
         serial.append(attribute)?;
         serial.gap = true;
@@ -129,8 +129,8 @@ const NAA: u8 = 3;
 
 fn scsi(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
     let (mut buffer, mut page) = ([0; 16], [0; 1024]);
-    let page = block::attribute(root, disk, b"/device/vpd_pg83", &mut page);
-    let vendor = block::attribute(root, disk, b"/device/vendor", &mut buffer);
+    let page = attribute(root, disk, b"/device/vpd_pg83", &mut page);
+    let vendor = attribute(root, disk, b"/device/vendor", &mut buffer);
     let is_ata = vendor.starts_with(b"ATA ");
     let (kind, is_text, mut value) = best_designator(page, is_ata)?;
     if is_ata {
@@ -143,7 +143,7 @@ fn scsi(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
         // What means something only to its vendor is told apart by vendor and model, each filled up
         // with blanks.
         serial.append(vendor)?;
-        let model = block::attribute(root, disk, b"/device/model", &mut buffer);
+        let model = attribute(root, disk, b"/device/model", &mut buffer);
         serial.append(model)?;
     }
     if is_text {
@@ -179,7 +179,7 @@ fn best_designator(page: &[u8], is_ata: bool) -> Option<(u8, bool, &[u8])> {
 mod tests {
     use super::*;
     use crate::parse::testing::torture;
-    use crate::probe::block::testing::Tree;
+    use crate::probe::block::{self, testing::Tree};
 
     /// The serial number of a disk that has these files.
     fn serial(disk: &str, files: &[(&str, &str)]) -> Option<String> {
