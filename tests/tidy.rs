@@ -1,5 +1,6 @@
-//! What `src/lib.rs` says of the layers, held against the source: imports point down only, system
-//! calls and unsafe code stay in `sys/`, and nothing names a registry or a registry's host.
+//! What `src/lib.rs` says of the layers, held against the source: imports point down only, no files
+//! import each other in a circle, system calls and unsafe code stay in `sys/`, and nothing names a
+//! registry or a registry's host.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -81,6 +82,109 @@ fn imports_point_down_only() {
             }
         }
     }
+}
+
+/// A module by its path below `src/`, such as `agent::client`.
+fn module_of(path: &Path) -> String {
+    let below = path.strip_prefix(src()).unwrap().with_extension("");
+    let names: Vec<_> = below.iter().map(|name| name.to_str().unwrap()).collect();
+    let names = names.strip_suffix(&["mod"]).unwrap_or(&names);
+    names.join("::")
+}
+
+/// The paths that a `use` names, its braces written out.
+fn written_out(prefix: &str, tree: &str, paths: &mut Vec<String>) {
+    let tree = tree.trim();
+    let Some((before, inside)) = tree.split_once('{') else {
+        let path = tree.split(" as ").next().unwrap().trim();
+        return paths.extend((!path.is_empty()).then(|| format!("{prefix}{path}")));
+    };
+    let (prefix, inside) = (
+        format!("{prefix}{before}"),
+        inside.strip_suffix('}').unwrap(),
+    );
+    let (mut depth, mut start) = (0, 0);
+    for (at, byte) in inside.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth -= 1,
+            b',' if depth == 0 => {
+                written_out(&prefix, &inside[start..at], paths);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    written_out(&prefix, &inside[start..], paths);
+}
+
+/// The files that a file imports from, but for those of its tests.
+fn imports(module: &str, text: &str, files: &[String]) -> Vec<String> {
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
+    let mut found = Vec::new();
+    let mut lines = code(text).map(|(_, line)| line);
+    while let Some(line) = lines.next() {
+        let Some(start) = line
+            .strip_prefix("use ")
+            .or_else(|| line.strip_prefix("pub use "))
+        else {
+            continue;
+        };
+        let mut statement = start.to_owned();
+        while !statement.ends_with(';') {
+            statement += lines.next().unwrap();
+        }
+        let mut paths = Vec::new();
+        written_out("", statement.trim_end_matches(';'), &mut paths);
+        for path in paths {
+            let full = match path.split_once("::") {
+                Some(("crate", rest)) => rest.to_owned(),
+                Some(("super", rest)) => format!("{parent}::{rest}"),
+                Some(("self", rest)) => format!("{module}::{rest}"),
+                // A child of this module, or another crate.
+                _ => format!("{module}::{path}"),
+            };
+            // The longest beginning that is a file's.
+            let mut files = files.to_vec();
+            files.retain(|file| full == *file || full.starts_with(&format!("{file}::")));
+            found.extend(files.into_iter().max_by_key(String::len));
+        }
+    }
+    found.retain(|file| file != module);
+    found.sort();
+    found.dedup();
+    found
+}
+
+#[test]
+fn no_circle_of_files() {
+    // The top file of a folder is its map.
+    let mut left: Vec<_> = sources(&src())
+        .into_iter()
+        .map(|(path, text)| (module_of(&path), text))
+        .filter(|(module, _)| module.contains("::"))
+        .collect();
+    let files: Vec<_> = left.iter().map(|(module, _)| module.clone()).collect();
+    let imports = |module: &str, text: &str| imports(module, text, &files);
+    assert_eq!(
+        imports("agent::serve", "use super::{ids, client::{Busy, Slot}};"),
+        ["agent::client", "agent::ids"]
+    );
+    // Files that import from none that is left are taken away, until there are no more of them.
+    loop {
+        let before: Vec<_> = left.iter().map(|(module, _)| module.clone()).collect();
+        left.retain(|(module, text)| {
+            imports(module, text)
+                .iter()
+                .any(|file| before.contains(file))
+        });
+        if left.len() == before.len() {
+            break;
+        }
+    }
+    let left: Vec<_> = left.into_iter().map(|(module, _)| module).collect();
+    assert!(left.is_empty(), "on a circle, or above one: {left:?}");
 }
 
 #[test]

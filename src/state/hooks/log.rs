@@ -9,7 +9,7 @@
 //! lines. On a file system that somebody else has frozen, writing waits until that is thawed. Where the
 //! file cannot be written to, lines go to the agent's own log.
 
-use super::Call;
+use super::call::Call;
 use crate::base::civil::date_of;
 use crate::base::limits::HOOK_LOG_BYTES;
 use crate::base::text::{Digits, hex_digit, put};

@@ -10,6 +10,8 @@
 //!
 //! | file | |
 //! | --- | --- |
+//! | `session` | the hooks of one freeze and its thaw |
+//! | `call` | what one hook is told, and how it fails |
 //! | `ledger` | which hooks are to be thawed |
 //! | `log` | what is written about them |
 //! | `run` | one hook, run |
@@ -21,194 +23,12 @@
 //! a thaw runs the hooks of the freeze before it, in reverse, and none without a freeze; a freeze that
 //! froze nothing, or failed, has its thaw hooks run (Q18).
 
+mod call;
 mod ledger;
 mod log;
 mod run;
+mod session;
 
-use crate::base::limits::HOOK_TIMEOUT_S;
-use crate::base::text::cut;
-use crate::base::texts::Phrase;
-use crate::state::environment::Environment;
-use crate::sys::Errno;
-use crate::sys::clock::NEVER_MS;
-use crate::sys::mem::Buffer;
-use crate::sys::root::Root;
+pub use call::{Failure, Main, Settings};
 pub use ledger::Ledger;
-use run::Runner;
-
-/// The user that hooks must belong to: root, in whose name they run.
-const OWNER: u32 = 0;
-
-/// Where the main hook is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Main {
-    /// There are no hooks.
-    None,
-    /// Where distributions have it.
-    Default,
-    /// At this path.
-    At(&'static [u8]),
-}
-
-/// What is told about hooks on the command line.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Where the main hook is.
-    pub main: Main,
-    /// The seconds that one hook has.
-    pub timeout_s: u32,
-    /// Whether a hook that fails is only logged.
-    pub ignore_failures: bool,
-}
-
-impl Settings {
-    /// No hooks.
-    pub const fn none() -> Self {
-        Self {
-            main: Main::None,
-            timeout_s: HOOK_TIMEOUT_S,
-            ignore_failures: false,
-        }
-    }
-}
-
-/// A hook and what it is told.
-#[derive(Clone, Copy, Debug)]
-struct Call<'a> {
-    /// Its path, and in a failure whatever else that is about.
-    hook: &'a [u8],
-    /// Its argument.
-    word: &'static [u8],
-}
-
-impl<'a> Call<'a> {
-    /// To bring its application to rest.
-    const fn freeze(hook: &'a [u8]) -> Self {
-        let word = b"freeze";
-        Self { hook, word }
-    }
-
-    /// To let it go on.
-    const fn thaw(hook: &'a [u8]) -> Self {
-        let word = b"thaw";
-        Self { hook, word }
-    }
-}
-
-/// A hook failed. What became of it is in [`Session::failure`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Whether it was started.
-    started: bool,
-    /// Whether no other hook is to be started either.
-    is_final: bool,
-}
-
-/// The hooks of one freeze and its thaw. Lists of hooks are those of `parse::hooks`.
-pub struct Session<'a> {
-    runner: Runner<'a>,
-    /// The hooks that are to be thawed.
-    ledger: Ledger,
-}
-
-impl<'a> Session<'a> {
-    /// A session without hooks yet. `echo` shows the log on standard output too.
-    pub fn new(settings: Settings, root: &'a Root, environment: Environment, echo: bool) -> Self {
-        Self {
-            runner: Runner::new(settings, root, environment, echo),
-            ledger: Ledger::new(),
-        }
-    }
-
-    /// The first hook that failed, what became of it, and the end of what it said.
-    pub fn failure(&self) -> &[u8] {
-        &self.runner.failure
-    }
-
-    /// Whether this process is to end: the agent is gone, or a person has pressed Ctrl-C.
-    pub fn is_told_to_end(&self) -> bool {
-        self.runner.told_to_end
-    }
-
-    /// Takes note of a directory of hooks that cannot be read.
-    pub fn cannot_read(&mut self, directory: &[u8], errno: Errno) -> Result<(), Failure> {
-        let failure = self.fail(directory, Phrase::CannotReadHooks, errno);
-        self.runner.unless_ignored(Err(failure))
-    }
-
-    /// Takes note of what went wrong with `about` before any hook was run.
-    pub fn fail(&mut self, about: &[u8], what: Phrase, errno: Errno) -> Failure {
-        self.runner.fail(&Call::freeze(about), what, b"", errno)
-    }
-
-    /// Takes over the hooks that an earlier freeze has left in the state directory.
-    ///
-    /// # Errors
-    /// [`Errno::NOLCK`] if another process works on them, or that of reading the list.
-    pub fn take_over(&mut self, directory: &[u8]) -> Result<(), Errno> {
-        match Root::at(directory) {
-            Ok(directory) if Ledger::exists(&directory) => self.ledger.find(directory),
-            _ => Ok(()),
-        }
-    }
-
-    /// Runs a list of hooks with `freeze`, until `deadline_ms` at the latest, if all of them may be
-    /// run. Those that need their thaw are remembered as long as this process lives, and, if there is
-    /// a state directory, in there until their thaw.
-    pub fn freeze(
-        &mut self,
-        hooks: &[u8],
-        directory: Option<&[u8]>,
-        deadline_ms: u64,
-    ) -> Result<(), Failure> {
-        let mut rest = hooks;
-        while !rest.is_empty() {
-            let checked = self.runner.check(&Call::freeze(cut(&mut rest, 0)));
-            self.runner.unless_ignored(checked)?;
-        }
-        if let Some(directory) = directory
-            && !hooks.is_empty()
-        {
-            // Whoever may write to the list says what is run as root.
-            self.runner.check(&Call::freeze(directory))?;
-            let kept = Root::at(directory).and_then(|opened| self.ledger.keep_in(opened));
-            kept.map_err(|errno| self.fail(directory, Phrase::CannotKeepHookList, errno))?;
-        }
-        let mut rest = hooks;
-        while !rest.is_empty() {
-            let hook = cut(&mut rest, 0);
-            let added = self.ledger.add(hook);
-            added.map_err(|errno| self.fail(hook, Phrase::CannotKeepHook, errno))?;
-            let ran = self.runner.run(&Call::freeze(hook), deadline_ms);
-            if ran.is_err_and(|failure| !failure.started) {
-                self.ledger.remove_last();
-            }
-            self.runner.unless_ignored(ran)?;
-        }
-        Ok(())
-    }
-
-    /// Runs a list of hooks with `thaw`, the last first, as if all had run with `freeze`.
-    pub fn thaw_all(&mut self, hooks: Buffer) -> Result<(), Failure> {
-        self.ledger = Ledger::of(hooks);
-        self.thaw()
-    }
-
-    /// Runs all hooks that are remembered with `thaw`, the last first, and forgets them. One that
-    /// fails does not stop the others: the failure is that of the first. If this process is told to
-    /// end, the rest is left for the next run.
-    pub fn thaw(&mut self) -> Result<(), Failure> {
-        self.runner.told_to_end = false;
-        let mut first = Ok(());
-        while let Some(hook) = self.ledger.last() {
-            let ran = self.runner.run(&Call::thaw(hook), NEVER_MS);
-            if ran.is_err_and(|failure| failure.is_final) {
-                return ran;
-            }
-            self.ledger.remove_last();
-            first = first.and(ran);
-        }
-        self.ledger.close();
-        self.runner.unless_ignored(first)
-    }
-}
+pub use session::Session;

@@ -8,8 +8,8 @@
 //!
 //! This process reads SIGCHLD and SIGTERM meanwhile. SIGTERM says that the agent is gone.
 
+use super::call::{Call, Failure, OWNER, Settings};
 use super::log::HookLog;
-use super::{Call, Failure, OWNER, Settings};
 use crate::base::limits::{
     HOOK_DRAIN_MS, HOOK_FAILURE_BYTES, HOOK_KILL_MS, HOOK_LINE_BYTES, HOOK_OUTPUT_BYTES,
     HOOK_TAIL_BYTES, PATH_BYTES,
