@@ -59,7 +59,7 @@ pub(super) enum Busy {
     Turn,
 }
 
-/// What [`Slot`] has of bytes that may leave while all of them may.
+/// No limit on the bytes that may leave.
 const ALL: usize = usize::MAX;
 
 /// A place for a client: its memory, and the client if there is one.
@@ -285,7 +285,7 @@ impl Slot {
         }
         let written = stream::write(fd, bytes)?;
         self.out.consume(written);
-        // Of all, so many remain that they are still more than there can be.
+        // [`ALL`] minus what was written still means that all may leave.
         self.sendable -= written;
         Ok(())
     }
@@ -332,7 +332,7 @@ impl Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum Filled {
-    /// Nothing, or it was not the time for one.
+    /// Nothing was read.
     Not,
     /// Less than was asked for.
     Part,

@@ -30,14 +30,14 @@ pub(super) fn deliver(client: ClientId, event: Event<'_>, slots: &mut [Slot]) {
 /// `started` a program has none yet.
 fn finish(slot: &mut Slot, whole: bool, started: Option<i32>) {
     slot.news = true;
-    // What there was no room for is not there.
+    // Past its cap the buffer drops bytes.
     let whole = whole && slot.out.whole().is_ok();
     if slot.busy == Busy::Fetch && slot.reading.is_some() {
         return file_stream::take_over(slot, whole);
     }
     let start = slot.sendable();
     let out = &mut slot.out;
-    // As those before it do, if it is empty.
+    // An empty reply counts as complete.
     let ends = out.bytes().last().is_none_or(|last| *last == b'\n');
     if slot.orphaned {
         out.truncate(start);

@@ -34,7 +34,7 @@ pub(super) fn handle(event: Event, slot: &mut Slot, context: &mut Context) {
     };
     match busy {
         Busy::No => {
-            // Whoever asked has left while this waited for its turn.
+            // The client has left while its request waited for its turn.
             if slot.orphaned {
                 slot.out.truncate(start);
             }

@@ -31,7 +31,7 @@ struct Job {
     exclusive: bool,
     /// What the state held at hand when it began.
     at_hand: i64,
-    /// The end to write of one that shares descriptors: closed here, it would be closed there.
+    /// The write end of the pipe, if the child shares our descriptor table: keep it open.
     _writer: Option<OwnedFd>,
     /// Whether it is to become another program.
     program: bool,
@@ -57,7 +57,7 @@ pub(super) enum Event<'a> {
 /// Who hears it: the client that the job works for, and what it says.
 type Hear<'a> = &'a mut dyn FnMut(ClientId, Event<'_>);
 
-/// How a job ends that becomes another program.
+/// The outcome after execve.
 const STARTED: Outcome = Outcome::Replied(0);
 
 /// All slow commands that run.

@@ -86,7 +86,7 @@ pub fn put(text: &mut heapless::VecView<u8>, pieces: &[&[u8]]) {
 
 /// Takes off `rest` what stands before the first `byte`, and that byte; everything if there is none.
 ///
-/// One function for all that is split: a splitting iterator is compiled anew wherever there is one.
+/// Not an iterator, to keep one copy of the code.
 #[inline(never)]
 pub fn cut<'a>(rest: &mut &'a [u8], byte: u8) -> &'a [u8] {
     let text = *rest;

@@ -173,8 +173,8 @@ fn keys(
     Ok(keys)
 }
 
-/// Becomes the user that an error would be about, and gives the lines that there are, or changes them
-/// by these keys. An error without a number is told by its subjects alone.
+/// Switches to the user, then reads or edits the keys. An error without a number is told by its subjects
+/// alone.
 #[inline(never)]
 fn change(
     root: &Root,

@@ -68,7 +68,7 @@ const PATTERNS: &[[u8; 8]; 7] = &[
     *b"virtio#\0",
 ];
 
-/// What there is nothing of.
+/// The component was not found.
 const NONE: [u64; 4] = [u64::MAX; 4];
 
 fn is_something(numbers: &[u64; 4]) -> bool {

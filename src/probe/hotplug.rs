@@ -77,8 +77,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// An error of a step. Who is not allowed something was, as far as that goes, not allowed to open
-    /// the file.
+    /// An error of a step. EACCES is reported as an error of opening the file.
     pub fn new(step: Step, errno: Errno) -> Self {
         let step = if errno == Errno::ACCESS {
             Step::Open

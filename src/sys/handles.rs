@@ -269,7 +269,7 @@ pub enum Stop {
 }
 
 impl Stop {
-    /// A number for it: that of the error, or 0, or what is no error's.
+    /// Its code: 0 if the buffer is full, 255 at the end of the file or where it must wait, otherwise errno.
     pub fn code(self) -> u8 {
         match self {
             Self::Full => 0,

@@ -135,7 +135,7 @@ const KINDS: &[u8] = b"object array string integer uint64 - boolean";
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Params(pub &'static [u8]);
 
-/// One of them, or one line of another list that is packed likewise; what comes after it follows.
+/// One packed record, with all that follow it.
 #[derive(Clone, Copy)]
 pub struct Item(&'static [u8]);
 
