@@ -278,10 +278,14 @@ fn thaw(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Fa
     live_with_agent(state, process::TERM);
     let mut hooks = session(state);
     let directory = state.freeze.directory();
-    // A child of a killed agent may still freeze, stuck in the kernel. It is waited for.
+    // A child of a killed agent may still freeze, stuck in the kernel. It is waited for, but not for ever:
+    // FITHAW would hang behind it, and what it freezes later would stay frozen.
     let (marker, list) = (state.freeze.lock_marker(), hooks.take_over(directory));
     let busy = matches!(marker, Err(Errno::NOLCK)) || list == Err(Errno::NOLCK);
-    let thawed = thaw_file_systems(state, reply, busy)?;
+    if busy {
+        return Err(cannot(reply, Phrase::StillFreezes, Errno::BUSY));
+    }
+    let thawed = thaw_file_systems(state, reply)?;
     live_with_agent(state, process::TERM);
     let done = match list {
         Ok(()) => hooks.thaw(),
@@ -295,8 +299,7 @@ fn thaw(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Fa
     Ok(thawed)
 }
 
-/// Thaws. It has to be done once more if a child of a killed agent was `busy` with a freeze.
-fn thaw_file_systems(state: &State, reply: &mut Reply<'_>, busy: bool) -> Result<u8, Failed> {
+fn thaw_file_systems(state: &State, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let _ = mem::lock_pages();
     let Ok(thawed) = thaw_all(&state.root) else {
         return Err(no_mount_table(reply));
@@ -308,9 +311,6 @@ fn thaw_file_systems(state: &State, reply: &mut Reply<'_>, busy: bool) -> Result
             Ok(()) => KERNEL_TOLD,
             Err(_) => SOME_MISSED,
         };
-    }
-    if busy {
-        return Err(cannot(reply, Phrase::StillFreezes, Errno::BUSY));
     }
     state.freeze.remove_marker();
     reply.value().int(thawed.count);
