@@ -142,8 +142,12 @@ fn the_unit_names_the_program_of_its_prefix() {
         hook.read_link().expect("a link"),
         Path::new("/opt/agent/bin/gaunt")
     );
-    let done = make("install", &place.tree(), "opt");
-    assert!(!done.status.success(), "a prefix without a slash");
+    // A slash at its end is no difference.
+    assert_eq!(place.install("/opt/agent/"), "");
+    for prefix in ["opt", "/opt/a&b|c d", "/"] {
+        let done = make("install", &place.tree(), prefix);
+        assert!(!done.status.success(), "{prefix}");
+    }
     std::fs::remove_file(place.scratch.join("tree.agent")).expect("it was there");
     let done = make("install", &place.tree(), "/usr");
     assert!(
@@ -199,11 +203,26 @@ fn uninstall_takes_back_all_but_what_was_changed() {
     assert_eq!(changed, "FILTER_RPC_ARGS=--allow-rpcs=guest-ping\n");
     assert!(main_hook.exists() && own_hook.exists());
     assert!(!settings.with_extension("new").exists());
-    // Another's program of that name.
-    std::fs::write(tree.join("usr/bin/qemu-ga"), "another's").expect("a file");
-    symlink("elsewhere", tree.join("usr/bin/other")).expect("a link");
-    make("uninstall", &tree, "/usr");
-    assert!(tree.join("usr/bin/qemu-ga").exists());
+    // Another's program of that name, as a file and as a link, and a main hook that is another's link.
+    let program = tree.join("usr/bin/qemu-ga");
+    std::fs::remove_file(&main_hook).expect("a script");
+    symlink("/usr/local/sbin/hook", &main_hook).expect("a link");
+    for is_link in [false, true] {
+        let _ = std::fs::remove_file(&program);
+        match is_link {
+            false => std::fs::write(&program, "another's").expect("a file"),
+            true => symlink("/opt/qemu/qemu-ga", &program).expect("a link"),
+        }
+        let said = place.install("/usr");
+        for name in ["bin/qemu-ga is not ours", "fsfreeze-hook is not ours"] {
+            assert!(said.contains(name), "{said}");
+        }
+        make("uninstall", &tree, "/usr");
+        assert_eq!(program.is_symlink(), is_link);
+        assert_eq!(program.exists(), !is_link);
+        let leads_to = main_hook.read_link().expect("a link");
+        assert_eq!(leads_to, Path::new("/usr/local/sbin/hook"));
+    }
 }
 
 /// Writes all the time to three databases, and keeps in memory what was acknowledged.
