@@ -11,7 +11,6 @@ use crate::base::limits::PATH_BYTES;
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::texts::Phrase;
-use crate::commands::freeze::readable;
 use crate::parse::{file_name, place};
 use crate::probe::hooks::{beside, find};
 use crate::state::environment::Environment;
@@ -64,7 +63,7 @@ fn run_all(name: &[u8], freezes: bool) -> Result<bool, Errno> {
         false => find(&root, None),
     };
     let mut session = Session::new(Settings::none(), &root, Environment::none(), true);
-    let ran = readable(&mut session, hooks).and_then(|hooks| match freezes {
+    let ran = session.readable(hooks).and_then(|hooks| match freezes {
         true => session.freeze(hooks.bytes(), None, NEVER_MS),
         false => session.thaw_all(hooks),
     });

@@ -23,18 +23,17 @@
 //! mount point is not taken for what lies below, nor passed over.
 
 use super::{ELSEWHERE, LOST, MOUNT_POINTS, Outcome, Own, Slow, cannot, no_mount_table};
-use crate::base::limits::{CHOSEN_BYTES, HOOK_LIST_BYTES};
+use crate::base::limits::CHOSEN_BYTES;
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::texts::Phrase;
-use crate::probe::hooks::{self, Hooks};
+use crate::probe::hooks;
 use crate::probe::mounts::{self, FileSystem, Miss, Mounts, Searches};
 use crate::probe::names::Names;
 use crate::state::State;
 use crate::state::freeze::Event;
 use crate::state::hooks::{Failure, Main, Session};
 use crate::sys::log::Level;
-use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, fsctl, mem, number, power, process};
 use crate::wire::args::{Args, place};
@@ -135,18 +134,9 @@ fn bring_to_rest(state: &State, session: &mut Session<'_>) -> Result<(), Failure
         Main::Default => None,
         Main::At(path) => Some(path),
     };
-    let list = readable(session, hooks::find(&state.root, main))?;
+    let list = session.readable(hooks::find(&state.root, main))?;
     let deadline_ms = state.freeze.hooks_deadline_ms();
     session.freeze(list.bytes(), Some(directory), deadline_ms)
-}
-
-/// The hooks that were found. A directory of hooks that cannot be read is a failure; if failures are
-/// ignored, it has none.
-pub fn readable(session: &mut Session<'_>, found: Hooks<'_>) -> Result<Buffer, Failure> {
-    found.or_else(|(main, errno)| {
-        session.cannot_read(hooks::directory_of(main).as_bytes(), errno)?;
-        Ok(Buffer::growing(HOOK_LIST_BYTES))
-    })
 }
 
 /// Runs the hooks with `thaw` that need it. What goes wrong with them is in their log.

@@ -7,10 +7,19 @@
 //! without its NUL was being written when its writer was killed; the hook was not started.
 
 use super::words;
+use crate::base::path::Path;
+
+/// What the directory of hooks has behind the path of the main hook.
+pub const DIRECTORY: &[u8] = b".d";
 
 /// Endings of files that are no hooks.
 const PASSED_OVER: &[u8] = b"~ .bak .orig .sample .rpmnew .rpmorig .rpmsave .dpkg-old .dpkg-new \
     .dpkg-tmp .dpkg-dist .dpkg-bak .dpkg-backup .dpkg-remove";
+
+/// The directory beside a main hook.
+pub fn directory_of(main: &[u8]) -> Path {
+    Path::of(&[main, DIRECTORY])
+}
 
 /// Whether a file of this name in the directory of hooks is one, if it is executable.
 pub fn is_hook(name: &[u8]) -> bool {

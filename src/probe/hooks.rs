@@ -12,7 +12,7 @@ use core::slice;
 use crate::base::limits::{DIRECTORY_BYTES, HOOK_LIST_BYTES, PATH_BYTES};
 use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::parse::hooks::is_hook;
+use crate::parse::hooks::{DIRECTORY, directory_of, is_hook};
 use crate::probe::names::Names;
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
@@ -22,9 +22,6 @@ use crate::sys::trust::Target;
 /// Where distributions have the main hook: Red Hat, then Debian. The first counts that is there, or
 /// whose directory is.
 const DEFAULTS: [&[u8]; 2] = [b"/etc/qemu-ga/fsfreeze-hook", b"/etc/qemu/fsfreeze-hook"];
-
-/// The directory beside a main hook has its path and this.
-const DIRECTORY: &[u8] = b".d";
 
 /// The program that runs.
 const SELF: &[u8] = b"proc/self/exe";
@@ -64,11 +61,6 @@ pub fn beside<'a>(root: &Root, main: &'a [u8]) -> Hooks<'a> {
         Ok(()) | Err(Errno::NOENT) => Ok(list),
         Err(errno) => Err((main, errno)),
     }
-}
-
-/// The directory beside a main hook.
-pub fn directory_of(main: &[u8]) -> Path {
-    Path::of(&[main, DIRECTORY])
 }
 
 /// Puts the hooks in a directory on the list.

@@ -3,8 +3,10 @@
 use super::call::{Call, Failure, Settings};
 use super::ledger::Ledger;
 use super::run::Runner;
+use crate::base::limits::HOOK_LIST_BYTES;
 use crate::base::text::cut;
 use crate::base::texts::Phrase;
+use crate::parse::hooks::directory_of;
 use crate::state::environment::Environment;
 use crate::sys::Errno;
 use crate::sys::clock::NEVER_MS;
@@ -37,10 +39,15 @@ impl<'a> Session<'a> {
         self.runner.told_to_end
     }
 
-    /// Takes note of a directory of hooks that cannot be read.
-    pub fn cannot_read(&mut self, directory: &[u8], errno: Errno) -> Result<(), Failure> {
-        let failure = self.fail(directory, Phrase::CannotReadHooks, errno);
-        self.runner.unless_ignored(Err(failure))
+    /// The list of hooks that were found, or the main hook whose directory cannot be read: that is a
+    /// failure. If failures are ignored, the directory has no hooks.
+    pub fn readable(&mut self, found: Result<Buffer, (&[u8], Errno)>) -> Result<Buffer, Failure> {
+        found.or_else(|(main, errno)| {
+            let directory = directory_of(main);
+            let failure = self.fail(directory.as_bytes(), Phrase::CannotReadHooks, errno);
+            self.runner.unless_ignored(Err(failure))?;
+            Ok(Buffer::growing(HOOK_LIST_BYTES))
+        })
     }
 
     /// Takes note of what went wrong with `about` before any hook was run.
