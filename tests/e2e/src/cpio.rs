@@ -14,6 +14,15 @@ const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
 
+/// An image with an archive behind it.
+pub fn appended(image: &Path, archive: &[u8]) -> Vec<u8> {
+    let mut bytes = std::fs::read(image).unwrap_or_else(|e| panic!("{}: {e}", image.display()));
+    // An archive begins on a multiple of four.
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend_from_slice(archive);
+    bytes
+}
+
 /// An archive being written.
 #[derive(Default)]
 pub struct Cpio {

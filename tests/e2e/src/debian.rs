@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::cpio::Cpio;
+use crate::cpio::{Cpio, appended};
 use crate::guest::{Image, Machine};
 use crate::process::{program, run};
 use crate::{image_file, top, wait};
@@ -52,11 +52,7 @@ pub fn overlay(installed: Option<&Path>) -> Vec<u8> {
 
 /// Its initramfs as one file.
 pub fn initramfs(installed: Option<&Path>) -> Vec<u8> {
-    let mut bytes = std::fs::read(image_file("busybox.cpio.gz")).expect("the image");
-    // An archive begins on a multiple of four.
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes.extend(overlay(installed));
-    bytes
+    appended(&image_file("busybox.cpio.gz"), &overlay(installed))
 }
 
 /// A machine that boots from `disk`, with nothing installed besides.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::cpio::Cpio;
+use crate::cpio::{Cpio, appended};
 use crate::process::{Process, program};
 use crate::reference::reference;
 use crate::scratch::Scratch;
@@ -195,10 +195,7 @@ impl Machine {
         let images = self.images;
         let mut initramfs = image_file(&format!("{images}{image}"));
         if !self.overlay.is_empty() {
-            let mut bytes = std::fs::read(&initramfs).expect("the image");
-            // An archive begins on a multiple of four.
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-            bytes.extend_from_slice(&self.overlay);
+            let bytes = appended(&initramfs, &self.overlay);
             initramfs = at("initramfs");
             std::fs::write(&initramfs, bytes).expect("a copy of the image");
         }

@@ -20,6 +20,18 @@ use crate::wait;
 /// The name of the domain.
 pub const DOMAIN: &str = "gaunt";
 
+/// What `virsh` is told to take a snapshot of a guest at rest.
+pub fn quiesced_snapshot(name: &str) -> [&str; 6] {
+    [
+        "snapshot-create-as",
+        DOMAIN,
+        name,
+        "--quiesce",
+        "--disk-only",
+        "--no-metadata",
+    ]
+}
+
 /// The kernel, in the domain's directory.
 pub const KERNEL: &str = "vmlinuz";
 /// The initramfs, in the domain's directory.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{Client, Refusal, request};
-use gaunt_e2e::cpio::Cpio;
+use gaunt_e2e::cpio::{Cpio, appended};
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Guest, Image, Machine};
-use gaunt_e2e::libvirt::{DOMAIN, INITRAMFS, KERNEL, Libvirt};
+use gaunt_e2e::libvirt::{DOMAIN, INITRAMFS, KERNEL, Libvirt, quiesced_snapshot};
 use gaunt_e2e::process::{program, run, text};
 use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::shell::GuestShell;
@@ -966,9 +966,6 @@ fn lines(libvirt: &Libvirt, path: &str) -> Vec<String> {
     decoded.lines().map(str::to_owned).collect()
 }
 
-const SNAPSHOT: [&str; 2] = ["snapshot-create-as", DOMAIN];
-const QUIESCED: [&str; 3] = ["--quiesce", "--disk-only", "--no-metadata"];
-
 #[test]
 fn hooks_that_are_static_programs() {
     let mut checks = Checks::new("static hooks");
@@ -980,17 +977,14 @@ fn hooks_that_are_static_programs() {
         for name in names {
             archive = archive.copy(&format!("{}/{name}", &HOOKS[1..]), &scratch.join("hook"));
         }
-        let mut bytes = std::fs::read(image_file("bare.cpio.gz")).expect("the image");
-        // An archive begins on a multiple of four.
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes.extend(archive.finish());
+        let bytes = appended(&image_file("bare.cpio.gz"), &archive.finish());
         std::fs::write(scratch.join(INITRAMFS), bytes).expect("a file");
         std::fs::copy(image_file("vmlinuz"), scratch.join(KERNEL)).expect("a copy");
         disk::qcow2(&scratch.join("ext4.qcow2"), Fs::Ext4);
     });
     libvirt.boot_without_shell();
     checks.run("a snapshot runs them in order, and in reverse", || {
-        libvirt.ok(&[&SNAPSHOT[..], &["one"], &QUIESCED].concat());
+        libvirt.ok(&quiesced_snapshot("one"));
         let seen = lines(&libvirt, "/run/seen");
         assert_eq!(seen, BOTH);
         let log = lines(&libvirt, LOG);
@@ -1025,7 +1019,7 @@ fn hooks_that_are_static_programs() {
         let path = json!({ "path": "/run/50-db.freeze", "mode": "w" });
         let handle = ask(&libvirt, "guest-file-open", path);
         ask(&libvirt, "guest-file-close", json!({ "handle": handle }));
-        let refused = libvirt.virsh(&[&SNAPSHOT[..], &["two"], &QUIESCED].concat());
+        let refused = libvirt.virsh(&quiesced_snapshot("two"));
         assert!(!refused.status.success());
         let said = text(&refused);
         let expected = format!("{FRAME}{HOOKS}/50-db: exit status 3: 50-db does not rest");

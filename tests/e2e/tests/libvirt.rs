@@ -11,7 +11,7 @@ use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::request;
 use gaunt_e2e::disk;
 use gaunt_e2e::guest::{Image, Machine};
-use gaunt_e2e::libvirt::{DOMAIN, Libvirt};
+use gaunt_e2e::libvirt::{DOMAIN, Libvirt, quiesced_snapshot};
 use gaunt_e2e::process::{output, program, run, text};
 use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::shell::GuestShell;
@@ -419,14 +419,7 @@ fn every_command_of_virsh_that_needs_an_agent() {
         );
         shell.restart_agent("-F");
         libvirt.wait_agent();
-        libvirt.ok(&[
-            "snapshot-create-as",
-            DOMAIN,
-            "one",
-            "--quiesce",
-            "--disk-only",
-            "--no-metadata",
-        ]);
+        libvirt.ok(&quiesced_snapshot("one"));
         let blocks = libvirt.ok(&["domblklist", DOMAIN]);
         assert!(
             blocks.contains("ext4.one") && blocks.contains("xfs.one"),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::debian;
 use gaunt_e2e::disk::{self, Fs};
-use gaunt_e2e::libvirt::{DOMAIN, INITRAMFS, KERNEL, Libvirt};
+use gaunt_e2e::libvirt::{DOMAIN, INITRAMFS, KERNEL, Libvirt, quiesced_snapshot};
 use gaunt_e2e::process::{output, text};
 use gaunt_e2e::scratch::{NOBODY, Scratch, is_root};
 use gaunt_e2e::shell::GuestShell;
@@ -324,14 +324,7 @@ fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
                 .all(|name| shell.test(&format!("test $(wc -l </run/{name}.acked) -ge 200")))
         });
         before = DATABASES.map(|name| acknowledged(shell, name));
-        libvirt.ok(&[
-            "snapshot-create-as",
-            DOMAIN,
-            "one",
-            "--quiesce",
-            "--disk-only",
-            "--no-metadata",
-        ]);
+        libvirt.ok(&quiesced_snapshot("one"));
         // They go on.
         let after = DATABASES.map(|name| acknowledged(shell, name));
         wait::expect("all databases to go on", START, || {
@@ -343,8 +336,7 @@ fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
     checks.run("an error of a hook is the snapshot's", || {
         shell.run("printf '#!/bin/sh\\necho no rest >&2; exit 3\\n' >/etc/qemu-ga/fsfreeze-hook.d/90-bad; \
                    chmod 755 /etc/qemu-ga/fsfreeze-hook.d/90-bad");
-        let words = ["snapshot-create-as", DOMAIN, "two", "--quiesce", "--disk-only", "--no-metadata"];
-        let refused = libvirt.virsh(&words);
+        let refused = libvirt.virsh(&quiesced_snapshot("two"));
         assert!(!refused.status.success());
         let said = text(&refused);
         assert!(said.contains("90-bad") && said.contains("no rest"), "{said}");
