@@ -115,47 +115,36 @@ fn is_this_program(root: &Root, path: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
+    use crate::sys::testing::Directory;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    struct Tree {
-        path: std::path::PathBuf,
-        root: Root,
-    }
+    struct Tree(Directory);
 
     impl Tree {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir();
-            let path = path.join(format!("gaunt-hooks-{}-{name}", std::process::id()));
-            fs::create_dir_all(path.join("proc/self")).unwrap();
-            let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-            Self { path, root }
+            let directory = Directory::new(&format!("hooks-{name}"));
+            fs::create_dir_all(directory.path.join("proc/self")).unwrap();
+            Self(directory)
         }
 
         fn file(&self, name: &str, mode: u32) {
-            let path = self.path.join(name);
+            let path = self.0.path.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, "").unwrap();
             fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
         }
 
         fn link(&self, name: &str, to: &str) {
-            let path = self.path.join(name);
+            let path = self.0.path.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             symlink(to, path).unwrap();
         }
 
         fn hooks(&self, main: Option<&str>) -> Vec<String> {
-            let list = find(&self.root, main.map(str::as_bytes)).ok().unwrap();
+            let list = find(&self.0.root, main.map(str::as_bytes)).ok().unwrap();
             let list = String::from_utf8(list.bytes().to_vec()).unwrap();
             list.split_terminator('\0').map(str::to_owned).collect()
-        }
-    }
-
-    impl Drop for Tree {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.path);
         }
     }
 
@@ -190,7 +179,7 @@ mod tests {
         assert_eq!(tree.hooks(None), [format!("{DEBIAN}.d/debian")]);
         tree.file("etc/qemu/fsfreeze-hook", 0o755);
         assert_eq!(tree.hooks(None), [DEBIAN]);
-        fs::create_dir_all(tree.path.join("etc/qemu-ga/fsfreeze-hook.d")).unwrap();
+        fs::create_dir_all(tree.0.path.join("etc/qemu-ga/fsfreeze-hook.d")).unwrap();
         assert!(tree.hooks(None).is_empty());
         tree.file("etc/qemu-ga/fsfreeze-hook", 0o644);
         assert_eq!(tree.hooks(None), [MAIN]);
@@ -203,8 +192,8 @@ mod tests {
         assert_eq!(tree.hooks(Some("/opt/hook")), ["/opt/hook"]);
         tree.link("opt/hook", "/none");
         assert_eq!(tree.hooks(Some("/opt/hook")), ["/opt/hook"]);
-        fs::remove_file(tree.path.join("opt/hook")).unwrap();
-        fs::create_dir_all(tree.path.join("opt/hook.d")).unwrap();
+        fs::remove_file(tree.0.path.join("opt/hook")).unwrap();
+        fs::create_dir_all(tree.0.path.join("opt/hook.d")).unwrap();
         assert!(tree.hooks(Some("/opt/hook")).is_empty());
         tree.file("opt/hook.d/one", 0o755);
         assert_eq!(tree.hooks(Some("/opt/hook")), ["/opt/hook.d/one"]);
@@ -214,7 +203,7 @@ mod tests {
     fn a_directory_that_cannot_be_read_is_an_error() {
         let tree = Tree::new("error");
         tree.file("opt/hook.d", 0o755);
-        let (main, errno) = find(&tree.root, Some(b"/opt/hook")).err().unwrap();
+        let (main, errno) = find(&tree.0.root, Some(b"/opt/hook")).err().unwrap();
         let directory = directory_of(main);
         assert_eq!(
             (directory.as_bytes(), errno),
@@ -232,14 +221,14 @@ mod tests {
         let inside = [format!("{MAIN}.d/one")];
         assert_eq!(tree.hooks(None), inside);
         tree.file("usr/bin/other", 0o755);
-        fs::remove_file(tree.path.join("proc/self/exe")).unwrap();
+        fs::remove_file(tree.0.path.join("proc/self/exe")).unwrap();
         tree.link("proc/self/exe", "../../usr/bin/other");
         assert_eq!(tree.hooks(None), [MAIN]);
         // Its file was replaced while it ran: the link leads to the new one.
-        let link = tree.path.join("etc/qemu-ga/fsfreeze-hook");
+        let link = tree.0.path.join("etc/qemu-ga/fsfreeze-hook");
         fs::remove_file(&link).unwrap();
         symlink("/usr/bin/gaunt", link).unwrap();
-        fs::remove_file(tree.path.join("proc/self/exe")).unwrap();
+        fs::remove_file(tree.0.path.join("proc/self/exe")).unwrap();
         tree.link("proc/self/exe", "/usr/bin/gaunt (deleted)");
         assert_eq!(tree.hooks(None), inside);
         assert_eq!(tree.hooks(Some(MAIN)), inside);

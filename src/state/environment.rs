@@ -93,16 +93,16 @@ fn put_home(root: &Root, must_exist: bool, text: &mut dyn Store) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
+    use crate::sys::testing::Directory;
 
     #[test]
     fn the_home_of_root_is_what_its_account_says() {
-        let path = std::env::temp_dir().join(format!("gaunt-home-{}", std::process::id()));
+        let directory = Directory::new("home");
+        let (path, root) = (&directory.path, &directory.root);
         std::fs::create_dir_all(path.join("etc")).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
         let home = |must_exist| {
             let mut home = heapless::Vec::<u8, 64>::new();
-            let found = put_home(&root, must_exist, &mut home);
+            let found = put_home(root, must_exist, &mut home);
             found.then(|| String::from_utf8(home.to_vec()).unwrap())
         };
         let passwd = path.join("etc/passwd");
@@ -114,6 +114,5 @@ mod tests {
         assert_eq!(home(true).as_deref(), Some("/var/home"));
         std::fs::write(&passwd, "root:x:0:0:::\n").unwrap();
         assert_eq!(home(true).as_deref(), Some("/root"));
-        std::fs::remove_dir_all(path).unwrap();
     }
 }

@@ -29,6 +29,8 @@ pub mod signal;
 pub mod stdio;
 pub mod stream;
 pub mod system;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod trust;
 
 use crate::base::errno::{self, Text};

@@ -108,49 +108,43 @@ impl AsFd for OwnFile {
 mod tests {
     use super::*;
     use crate::base::store::Store;
+    use crate::sys::testing::Directory;
     use rustix::fs::Mode;
-    use std::ffi::CString;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     const NAME: &[u8] = b"list";
 
-    fn directory(name: &str) -> (std::path::PathBuf, Root) {
-        let path = std::env::temp_dir().join(format!("gaunt-own-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        (path, root)
-    }
-
     #[test]
     fn a_list_is_written_at_its_end_and_cut() {
-        let (path, root) = directory("list");
-        assert!(OwnFile::find(&root, NAME).unwrap().is_none());
-        let made = OwnFile::make(&root, NAME).unwrap();
-        assert_eq!(OwnFile::make(&root, NAME).err(), Some(Errno::EXIST));
+        let directory = Directory::new("own-list");
+        let (path, root) = (&directory.path, &directory.root);
+        assert!(OwnFile::find(root, NAME).unwrap().is_none());
+        let made = OwnFile::make(root, NAME).unwrap();
+        assert_eq!(OwnFile::make(root, NAME).err(), Some(Errno::EXIST));
         made.append(b"one").unwrap();
         made.append(b"two").unwrap();
         made.cut(4).unwrap();
         assert_eq!(made.len(), 4);
         drop(made);
-        let found = OwnFile::find(&root, NAME).unwrap().unwrap();
+        let found = OwnFile::find(root, NAME).unwrap().unwrap();
         let mut room = Buffer::growing(5);
         found.read(&mut room).unwrap();
         assert_eq!(room.bytes(), b"onet");
         found.append(b"hree").unwrap();
         assert_eq!(fs::read(path.join("list")).unwrap(), b"onethree");
         root.remove_at(&[NAME]).unwrap();
-        assert!(OwnFile::find(&root, NAME).unwrap().is_none());
-        fs::remove_dir_all(path).unwrap();
+        assert!(OwnFile::find(root, NAME).unwrap().is_none());
     }
 
     #[test]
     fn what_others_may_have_put_there_is_refused() {
-        let (path, root) = directory("refused");
+        let directory = Directory::new("own-refused");
+        let (path, root) = (&directory.path, &directory.root);
         let file = path.join("list");
         let is_refused = || {
-            let found = OwnFile::find(&root, NAME).err();
-            let appended = OwnFile::to_append(&root, NAME).err();
+            let found = OwnFile::find(root, NAME).err();
+            let appended = OwnFile::to_append(root, NAME).err();
             assert!(found.is_some() && appended.is_some());
             fs::remove_file(&file).unwrap();
         };
@@ -162,23 +156,23 @@ mod tests {
         fs::write(&file, "").unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o620)).unwrap();
         is_refused();
-        rustix::fs::mknodat(&root, c"list", FileType::Fifo, Mode::RUSR, 0).unwrap();
+        rustix::fs::mknodat(root, c"list", FileType::Fifo, Mode::RUSR, 0).unwrap();
         is_refused();
         if rustix::process::geteuid().is_root() {
             fs::write(&file, "").unwrap();
             std::os::unix::fs::chown(&file, Some(1), None).unwrap();
             is_refused();
         }
-        let made = OwnFile::to_append(&root, NAME).unwrap();
+        let made = OwnFile::to_append(root, NAME).unwrap();
         made.append(b"x").unwrap();
         root.rename(&[b"list"], &[b"other"]).unwrap();
         assert_eq!(fs::read(path.join("other")).unwrap(), b"x");
-        fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn a_file_that_another_process_has_locked_is_waited_for() {
-        let (path, root) = directory("locked");
+        let directory = Directory::new("own-locked");
+        let root = directory.open();
         let made = OwnFile::make(&root, NAME).unwrap();
         let waiter = std::thread::spawn(move || {
             let found = OwnFile::find(&root, NAME);
@@ -193,9 +187,8 @@ mod tests {
         let made = OwnFile::find(&root, NAME).unwrap().unwrap();
         let waiter = std::thread::spawn(move || OwnFile::find(&root, NAME).unwrap().is_none());
         std::thread::sleep(std::time::Duration::from_millis(200));
-        fs::remove_file(path.join("list")).unwrap();
+        fs::remove_file(directory.path.join("list")).unwrap();
         drop(made);
         assert!(waiter.join().unwrap());
-        fs::remove_dir_all(path).unwrap();
     }
 }

@@ -193,7 +193,7 @@ fn open(directory: &Root, name: &[u8]) -> Result<(Root, Target), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
+    use crate::sys::testing::Directory;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -241,33 +241,37 @@ mod tests {
     }
 
     struct Tree {
-        path: std::path::PathBuf,
-        root: Root,
+        directory: Directory,
         owner: u32,
     }
 
     impl Tree {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir();
-            let path = path.join(format!("gaunt-trust-{}-{name}", std::process::id()));
+            let directory = Directory::new(&format!("trust-{name}"));
+            let path = &directory.path;
             fs::create_dir_all(path.join("etc/d")).unwrap();
             fs::write(path.join("etc/d/hook"), "").unwrap();
             for name in ["", "etc", "etc/d", "etc/d/hook"] {
                 fs::set_permissions(path.join(name), Permissions::from_mode(0o755)).unwrap();
             }
-            let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
             let owner = rustix::process::geteuid().as_raw();
-            Self { path, root, owner }
+            Self { directory, owner }
         }
 
         fn mode(&self, name: &str, mode: u32) {
-            fs::set_permissions(self.path.join(name), Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(self.directory.path.join(name), Permissions::from_mode(mode))
+                .unwrap();
         }
 
         /// What became of the walk, and the path it is about.
         fn find(&self, path: &str) -> (Result<Target, Why>, String) {
             let mut resolved = Path::new();
-            let found = find(&self.root, path.as_bytes(), self.owner, &mut resolved);
+            let found = find(
+                &self.directory.root,
+                path.as_bytes(),
+                self.owner,
+                &mut resolved,
+            );
             let resolved = String::from_utf8(resolved.as_bytes().to_vec()).unwrap();
             (found, resolved)
         }
@@ -281,12 +285,6 @@ mod tests {
         fn fails(&self, path: &str, why: Why, about: &str) {
             let (found, resolved) = self.find(path);
             assert_eq!((found, &resolved[..]), (Err(why), about), "{path}");
-        }
-    }
-
-    impl Drop for Tree {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.path);
         }
     }
 
@@ -304,8 +302,7 @@ mod tests {
         }
         let others = Tree {
             owner: tree.owner + 1,
-            path: std::path::PathBuf::new(),
-            root: Root::open(&CString::new(tree.path.to_str().unwrap()).unwrap()).unwrap(),
+            ..tree
         };
         others.fails("/etc/d/hook", Why::Owner, "");
     }
@@ -324,7 +321,7 @@ mod tests {
             Err(Why::Writable)
         );
         tree.mode("etc/d", 0o755);
-        symlink("d", tree.path.join("etc/link")).unwrap();
+        symlink("d", tree.directory.path.join("etc/link")).unwrap();
         tree.fails("/etc/link/hook", Why::Writable, "/etc");
         tree.leads_to("/etc/d/../d/hook", "/etc/d/hook");
     }
@@ -332,11 +329,19 @@ mod tests {
     #[test]
     fn the_directories_that_a_link_leads_through_are_judged() {
         let tree = Tree::new("links");
-        fs::create_dir_all(tree.path.join("opt/open/deep")).unwrap();
-        fs::write(tree.path.join("opt/open/deep/hook"), "").unwrap();
-        symlink("/opt/open/deep/hook", tree.path.join("etc/d/absolute")).unwrap();
-        symlink("../../opt/open/deep", tree.path.join("etc/d/relative")).unwrap();
-        symlink("hook", tree.path.join("etc/d/beside")).unwrap();
+        fs::create_dir_all(tree.directory.path.join("opt/open/deep")).unwrap();
+        fs::write(tree.directory.path.join("opt/open/deep/hook"), "").unwrap();
+        symlink(
+            "/opt/open/deep/hook",
+            tree.directory.path.join("etc/d/absolute"),
+        )
+        .unwrap();
+        symlink(
+            "../../opt/open/deep",
+            tree.directory.path.join("etc/d/relative"),
+        )
+        .unwrap();
+        symlink("hook", tree.directory.path.join("etc/d/beside")).unwrap();
         for name in ["opt", "opt/open", "opt/open/deep"] {
             tree.mode(name, 0o755);
         }
@@ -353,8 +358,8 @@ mod tests {
     #[test]
     fn a_path_that_leads_nowhere_is_an_error() {
         let tree = Tree::new("nowhere");
-        symlink("loop", tree.path.join("etc/loop")).unwrap();
-        symlink("/none", tree.path.join("etc/dangling")).unwrap();
+        symlink("loop", tree.directory.path.join("etc/loop")).unwrap();
+        symlink("/none", tree.directory.path.join("etc/dangling")).unwrap();
         tree.fails("/etc/loop", Errno::LOOP.into(), "/etc/loop");
         tree.fails("/etc/dangling", Errno::NOENT.into(), "/none");
         tree.fails("/etc/d/hook/x", Errno::NOTDIR.into(), "/etc/d/hook");
@@ -366,11 +371,11 @@ mod tests {
     #[test]
     fn a_file_is_itself_under_every_name() {
         let tree = Tree::new("same");
-        symlink("d/hook", tree.path.join("etc/link")).unwrap();
-        fs::write(tree.path.join("etc/d/other"), "").unwrap();
-        let at = |name: &[u8]| Target::at(&tree.root, &[name]).unwrap();
+        symlink("d/hook", tree.directory.path.join("etc/link")).unwrap();
+        fs::write(tree.directory.path.join("etc/d/other"), "").unwrap();
+        let at = |name: &[u8]| Target::at(&tree.directory.root, &[name]).unwrap();
         assert_eq!(at(b"etc/link"), at(b"etc/d/hook"));
         assert_ne!(at(b"etc/d/other"), at(b"etc/d/hook"));
-        assert!(Target::at(&tree.root, &[b"none"]).is_err());
+        assert!(Target::at(&tree.directory.root, &[b"none"]).is_err());
     }
 }

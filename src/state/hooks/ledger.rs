@@ -110,11 +110,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
-
-    fn directory(path: &std::path::Path) -> Root {
-        Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap()
-    }
+    use crate::sys::testing::Directory;
 
     fn last(ledger: &Ledger) -> Option<String> {
         let last = ledger.last()?;
@@ -123,21 +119,20 @@ mod tests {
 
     #[test]
     fn hooks_are_on_the_list_until_they_are_taken_off_in_reverse() {
-        let path = std::env::temp_dir().join(format!("gaunt-ledger-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        let file = path.join("gaunt.hooks");
+        let directory = Directory::new("ledger");
+        let file = directory.path.join("gaunt.hooks");
         let open = || {
             let mut ledger = Ledger::new();
-            ledger.find(directory(&path)).unwrap();
+            ledger.find(directory.open()).unwrap();
             ledger
         };
-        assert!(!Ledger::exists(&directory(&path)) && last(&open()).is_none());
+        assert!(!Ledger::exists(&directory.root) && last(&open()).is_none());
         let mut ledger = Ledger::new();
-        ledger.keep_in(directory(&path)).unwrap();
+        ledger.keep_in(directory.open()).unwrap();
         ledger.add(b"/a").unwrap();
         ledger.add(b"/b c").unwrap();
         ledger.close();
-        assert!(Ledger::exists(&directory(&path)));
+        assert!(Ledger::exists(&directory.root));
 
         // The next run, of one that was killed while it put down a third.
         use std::io::Write;
@@ -157,7 +152,6 @@ mod tests {
         assert_eq!(last(&ledger), None);
         ledger.close();
         assert!(!file.exists());
-        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]

@@ -125,23 +125,16 @@ fn put_escaped(line: &mut heapless::VecView<u8>, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
+    use crate::sys::testing::Directory;
     use std::fs;
 
     const HOOK: &[u8] = b"/etc/qemu-ga/fsfreeze-hook.d/50-db";
 
-    fn tree(name: &str) -> (std::path::PathBuf, Root) {
-        let path =
-            std::env::temp_dir().join(format!("gaunt-hooklog-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        (path, root)
-    }
-
     #[test]
     fn lines_have_time_word_and_hook_and_go_where_the_layout_has_them() {
-        let (path, root) = tree("lines");
-        let mut log = HookLog::new(&root, false);
+        let directory = Directory::new("log-lines");
+        let (path, root) = (&directory.path, &directory.root);
+        let mut log = HookLog::new(root, false);
         log.line(&Call::freeze(HOOK), Phrase::HookSays, &[b"a\x1b[1m\nb"]);
         log.line(&Call::thaw(HOOK), Phrase::HookBegins, &[]);
         log.line(&Call::thaw(HOOK), Phrase::HookSays, &[&[b'x'; 3 * LINE]]);
@@ -154,7 +147,7 @@ mod tests {
         assert!(lines[1].ends_with(&format!(" thaw {hook}: begins")));
         assert_eq!((lines.len(), lines[2].len()), (3, LINE - 1));
 
-        let mut log = HookLog::new(&root, false);
+        let mut log = HookLog::new(root, false);
         log.line(
             &Call::freeze(b"/etc/qemu/fsfreeze-hook"),
             Phrase::HookBegins,
@@ -162,23 +155,22 @@ mod tests {
         );
         let text = fs::read_to_string(path.join("var/log/qga-fsfreeze-hook.log")).unwrap();
         assert_eq!(text.lines().count(), 1);
-        fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn a_long_log_is_kept_once_more() {
-        let (path, root) = tree("long");
+        let directory = Directory::new("log-long");
+        let (path, root) = (&directory.path, &directory.root);
         let file = path.join("var/log/qemu-ga/fsfreeze-hook.log");
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, vec![b'\n'; HOOK_LOG_BYTES as usize]).unwrap();
         fs::write(file.with_extension("log.1"), "older").unwrap();
-        let mut log = HookLog::new(&root, false);
+        let mut log = HookLog::new(root, false);
         log.line(&Call::freeze(HOOK), Phrase::HookBegins, &[]);
         log.line(&Call::freeze(HOOK), Phrase::HookDone, &[]);
         assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2);
         let kept = fs::metadata(file.with_extension("log.1")).unwrap();
         assert_eq!(kept.len(), HOOK_LOG_BYTES);
-        fs::remove_dir_all(path).unwrap();
     }
 
     #[test]

@@ -368,40 +368,18 @@ fn describe(text: &mut Text, hook: &[u8], became: Phrase, about: &[&[u8]], last:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::root::Root;
-    use std::ffi::CString;
+    use crate::sys::testing::Directory;
     use std::fs;
 
     const HOOK: &[u8] = b"/etc/qemu-ga/fsfreeze-hook.d/50-db";
     const FREEZE: Call<'static> = Call::freeze(HOOK);
 
-    struct Tree {
-        path: std::path::PathBuf,
-        root: Root,
-    }
-
-    impl Tree {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir();
-            let path = path.join(format!("gaunt-said-{}-{name}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-            Self { path, root }
-        }
-
-        /// What was said, in the log.
-        fn lines(&self) -> Vec<String> {
-            let log = self.path.join("var/log/qemu-ga/fsfreeze-hook.log");
-            let text = fs::read_to_string(log).unwrap();
-            let said = |line: &str| line.split_once("| ").unwrap().1.to_owned();
-            text.lines().map(said).collect()
-        }
-    }
-
-    impl Drop for Tree {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.path);
-        }
+    /// What was said, in the log of this machine.
+    fn lines(machine: &Directory) -> Vec<String> {
+        let log = machine.path.join("var/log/qemu-ga/fsfreeze-hook.log");
+        let text = fs::read_to_string(log).unwrap();
+        let said = |line: &str| line.split_once("| ").unwrap().1.to_owned();
+        text.lines().map(said).collect()
     }
 
     fn failure(said: &Said<'_>) -> String {
@@ -418,7 +396,7 @@ mod tests {
 
     #[test]
     fn what_a_hook_says_is_logged_line_by_line() {
-        let tree = Tree::new("lines");
+        let tree = Directory::new("said-lines");
         let mut log = HookLog::new(&tree.root, false);
         let mut said = Said::new(&FREEZE);
         let hook = str::from_utf8(HOOK).unwrap();
@@ -428,18 +406,18 @@ mod tests {
         }
         said.end(&mut log);
         said.end(&mut log);
-        assert_eq!(tree.lines(), ["one", "two", "", "three"]);
+        assert_eq!(lines(&tree), ["one", "two", "", "three"]);
         let expected = format!("{hook}: exit status 3: one\ntwo\n\nthree");
         assert_eq!(failure(&said), expected);
         said.take(&[b'x'; 2 * HOOK_LINE_BYTES + 1], &mut log);
         said.end(&mut log);
-        let lengths: Vec<_> = tree.lines()[4..].iter().map(String::len).collect();
+        let lengths: Vec<_> = lines(&tree)[4..].iter().map(String::len).collect();
         assert_eq!(lengths, [HOOK_LINE_BYTES, HOOK_LINE_BYTES, 1]);
     }
 
     #[test]
     fn an_error_has_the_last_whole_lines() {
-        let tree = Tree::new("tail");
+        let tree = Directory::new("said-tail");
         let mut log = HookLog::new(&tree.root, false);
         for size in [1, 7, 4096] {
             let mut said = Said::new(&FREEZE);
@@ -466,7 +444,7 @@ mod tests {
 
     #[test]
     fn a_hook_that_talks_without_end_is_cut_in_the_log() {
-        let tree = Tree::new("cut");
+        let tree = Directory::new("said-cut");
         let mut log = HookLog::new(&tree.root, false);
         let mut said = Said::new(&FREEZE);
         for _ in 0..3 * HOOK_OUTPUT_BYTES / 100 {
@@ -474,7 +452,7 @@ mod tests {
             said.take(b"\n", &mut log);
         }
         said.end(&mut log);
-        assert_eq!(tree.lines().last().unwrap(), "(the rest is left out)");
+        assert_eq!(lines(&tree).last().unwrap(), "(the rest is left out)");
         let log = fs::metadata(tree.path.join("var/log/qemu-ga/fsfreeze-hook.log"));
         let bytes = log.unwrap().len() as usize;
         assert!(

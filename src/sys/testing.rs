@@ -1,0 +1,34 @@
+//! Directories for tests, which stand for the root of a machine.
+
+use std::ffi::CString;
+use std::fs;
+use std::path::PathBuf;
+
+use super::root::Root;
+
+/// A directory of a test's own, removed when dropped.
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
+    pub(crate) root: Root,
+}
+
+impl Directory {
+    /// An empty one; names tell those of tests apart that run side by side.
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("gaunt-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        Self { path, root }
+    }
+
+    /// Opens it once more.
+    pub(crate) fn open(&self) -> Root {
+        Root::open(&CString::new(self.path.to_str().unwrap()).unwrap()).unwrap()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
