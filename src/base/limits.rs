@@ -210,8 +210,8 @@ pub const HOOK_DRAIN_MS: u64 = 200;
 /// Milliseconds that a hook has to be gone after SIGKILL. One that is stuck in the kernel needs longer.
 pub const HOOK_KILL_MS: u64 = 1_000;
 
-/// Milliseconds before the end of its time in which a freeze is not begun any more, once its hooks have
-/// run: the agent would give it up half way.
+/// Freeze hooks must end this many milliseconds before the freeze timeout. With less time left the agent
+/// would give up the freeze itself half way.
 pub const HOOK_MARGIN_MS: u64 = 500;
 
 /// The list of hooks that are to be thawed, in bytes: a thousand of them and more.

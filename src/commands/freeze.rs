@@ -13,10 +13,10 @@
 //! frozen, covered since: the kernel is then told to thaw all there is (SysRq-J), and the log says so.
 //!
 //! Hooks (`state::hooks`) are run before the marker is made and after it is removed, so nothing is
-//! written while it is there. They have the time of a freeze together with the freeze; thaw hooks have
-//! their own limits only, and the agent does not give up a child that runs them. A child ends with the
-//! agent. One that the kernel holds in a freeze at that moment holds the lock of the marker, and the
-//! next run does not take the guest for thawed before it is gone.
+//! written while it is there. Freeze hooks and the freeze itself share the freeze timeout. Thaw hooks
+//! have only their own time limits, and the agent does not give up a child that runs them. A child ends
+//! with the agent. If the kernel still holds a child in FIFREEZE then, that child has the marker locked,
+//! and until it is gone the next run's thaw is an error.
 //!
 //! Differences from qemu-ga: those of hooks; a freeze that nobody thaws is thawed by the agent at its deadline, and
 //! the thaw that comes late answers 0; a freeze that takes longer than that is given up; a covered

@@ -119,8 +119,8 @@ impl Flags {
     /// `_netdev`: needs the network.
     pub const NETWORK: Self = Self(1 << 19);
 
-    /// `unbindable`, `private`, `slave` and `shared`, then those that hold for what is mounted below
-    /// as well; one of all of them holds.
+    /// How mounts propagate: `unbindable`, `private`, `slave`, `shared`, then their recursive forms
+    /// (`rprivate` …). The last one in the options counts.
     const PROPAGATION: Self = Self(0xFF << PROPAGATION_BIT);
 
     /// What is not to be mounted here and now.

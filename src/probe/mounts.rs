@@ -248,7 +248,7 @@ pub fn reach_all(root: &Root, searches: &mut Searches, enter: Enter<'_>) -> Resu
         let whole = every(root, &mut |mount| {
             let device = mount.device();
             if !done.as_slice().contains(&device) {
-                // When searching, it may have been reached before, and forgotten.
+                // In the searching pass this device may be one that the first pass already reached.
                 let reached = try_to_enter(root, &mount, enter).is_ok()
                     || searching && search(root, device, searches, enter);
                 missed += u32::from(!reached);

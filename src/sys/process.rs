@@ -554,8 +554,8 @@ pub enum Identity {
 /// already keeps its groups.
 ///
 /// # Errors
-/// What could not be set, and why. [`Errno::INVAL`]: -1 is nobody's number; to the kernel it means
-/// that a number stays as it is.
+/// Which of user and group could not be set, and why. A number of -1 is [`Errno::INVAL`]: the kernel
+/// would leave the user or group as it is.
 #[inline(never)]
 pub fn act_as(uid: u32, gid: u32, groups: &[u8]) -> Result<(), (Identity, Errno)> {
     let user = |errno| (Identity::User, errno);

@@ -69,7 +69,7 @@ impl Signals {
         mask == BLOCKED
     }
 
-    /// Waits until one has come or `other` has something to read, `timeout_ms` milliseconds at most.
+    /// Waits until a signal has come or `other` can be read, at most `timeout_ms` milliseconds.
     pub fn wait_beside(&self, other: Option<&OwnedFd>, timeout_ms: u64) {
         let both = [&self.0, other.unwrap_or(&self.0)];
         let mut fds = both.map(|fd| PollFd::new(fd, PollFlags::IN));

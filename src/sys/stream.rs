@@ -47,8 +47,8 @@ pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
     // Nobody can connect before listen, but a mode set after bind would be too late for whoever has
     // opened the file by then.
     let mask = rustix::process::umask(Mode::from_bits_truncate(0o177));
-    // SAFETY: bind reads so many bytes of an address: a sockaddr_un, family and path, as far as it is
-    // filled, which is ours and outlives the call.
+    // SAFETY: bind reads `len` bytes of a sockaddr_un (family and path), which is ours and outlives the
+    // call.
     let bound = unsafe {
         let (start, len) = (address.as_ptr().expose_provenance(), address.len());
         let args = [socket.as_raw_fd() as usize, start, len, 0, 0];

@@ -102,9 +102,9 @@ pub struct Framer<'m> {
     token_start: usize,
     /// The line being read.
     line: usize,
-    /// Number of its first byte, counted over all input. These numbers may wrap around.
+    /// Offset of its first byte in all input since the start. Offsets may wrap around.
     line_start: usize,
-    /// Number of the first byte of the input at hand.
+    /// Offset of the first byte of the current input.
     input_start: usize,
     /// Number of the latest byte that ended a number, a keyword or skipped garbage, and was then read
     /// for itself.

@@ -302,7 +302,7 @@ pub(super) fn check_string(token: &[u8]) -> Result<(), Wrong> {
     }
 }
 
-/// How much is shown of an escape of this length: it ends with the closing quote, if that is in it.
+/// How many bytes of a wrong escape of length `len` an error shows: up to and with a closing quote in it.
 fn shown(text: &[u8], len: usize, quote: u8) -> usize {
     let mut end = 0usize;
     while end < len

@@ -2,8 +2,8 @@
 //!
 //! It is a file in the state directory, which is in memory: a run that is killed leaves it to the
 //! next. A hook is put on the list before it is started and taken off it after its thaw has ended, so
-//! one that is on it may need its thaw, and one that is not needs none. The format is
-//! `parse::hooks`'s; the file is removed with the last hook on it.
+//! one that is on it may need its thaw, and one that is not needs none. `parse::hooks`
+//! has the format. The file is removed when its last hook is taken off.
 //!
 //! The process that runs hooks has the file locked for as long as it lives. So the next run waits for
 //! a child of a killed one that is still about to end.
@@ -97,7 +97,7 @@ impl Ledger {
         }
     }
 
-    /// Lets go of the file, and removes it if no hook is on the list.
+    /// Closes the file, and removes it if the list is empty.
     pub fn close(&mut self) {
         if let Some((_, directory)) = self.kept.take()
             && self.last().is_none()

@@ -98,7 +98,7 @@ fn open(root: &Root, path: &[u8]) -> Result<OwnFile, Errno> {
     }
 }
 
-/// Puts down a moment, in seconds since 1970, as in `2026-11-28T07:01:02Z`.
+/// Appends a Unix time as text: `2026-11-28T07:01:02Z`.
 fn put_time(line: &mut heapless::VecView<u8>, unix_s: i64) {
     let (day, second) = (unix_s.div_euclid(86_400), unix_s.rem_euclid(86_400));
     let (year, month, date) = date_of(day);

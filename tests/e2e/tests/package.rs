@@ -376,7 +376,7 @@ fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
                     "{name}: {last} of {before} that were acknowledged"
                 );
             }
-            // Tables without a log of their own were closed, not repaired.
+            // MyISAM has no log to recover from: the table must have been closed, not repaired.
             let checked =
                 shell.run("mariadb -N -B -e 'check table t.m fast quick; check table t.m' ");
             assert!(
