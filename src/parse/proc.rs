@@ -3,7 +3,7 @@
 
 use super::modules::same;
 use super::{split_once, words};
-use crate::base::text::{parse_hex, parse_u32, value};
+use crate::base::text::{parse_hex, parse_u64, value};
 
 /// Whether the signal set under `key` (`SigCgt`, `SigBlk`, ...) of /proc/PID/status has `signal`.
 pub fn has_signal(status: &[u8], key: &[u8], signal: u32) -> Option<bool> {
@@ -12,31 +12,13 @@ pub fn has_signal(status: &[u8], key: &[u8], signal: u32) -> Option<bool> {
     Some(bit & 1 == 1)
 }
 
-/// What /proc/PID/stat says first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stat<'a> {
-    /// Process.
-    pub pid: u32,
-    /// Name of its program; may hold anything, blanks and parentheses too.
-    pub name: &'a [u8],
-    /// State letter; `Z` is a zombie.
-    pub state: u8,
-    /// Parent process; 0 for the kernel's own.
-    pub parent: u32,
-}
-
-/// The process of a /proc/PID/stat file.
-pub fn stat(file: &[u8]) -> Option<Stat<'_>> {
-    let (pid, rest) = split_once(file, b'(')?;
-    let end = rest.iter().rposition(|byte| *byte == b')')?;
-    let (name, rest) = rest.split_at_checked(end)?;
-    let mut fields = words(rest).skip(1);
-    Some(Stat {
-        pid: parse_u32(pid.trim_ascii())?,
-        name,
-        state: *fields.next()?.first()?,
-        parent: parse_u32(fields.next()?)?,
-    })
+/// When a process started, by its /proc/PID/stat: in clock ticks since the machine did. The second
+/// field, the name of the program, may hold blanks and parentheses.
+pub fn start_time(stat: &[u8]) -> Option<u64> {
+    const FIELDS_BETWEEN: usize = 19;
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let (_, after_name) = stat.split_at_checked(end.checked_add(1)?)?;
+    parse_u64(words(after_name).nth(FIELDS_BETWEEN)?)
 }
 
 /// The parameters of a kernel command line, as (name, value); without `=`, the value is empty.
@@ -121,42 +103,27 @@ SigCgt:\t00000001800004ec\nCapInh:\t0000000000000000\n";
         assert_eq!(has_signal(STATUS, b"SigXyz", 1), None);
     }
 
+    const STAT: &[u8] = b"77 (a) S 5 (b \n) Z 12 77 77 0 -1 4194560 62 0 0 0 1 2 0 0 20 0 1 0 \
+987654 4096 0\n";
+
     #[test]
-    fn a_program_name_may_hold_anything() {
-        let plain = stat(b"1 (systemd) S 0 1 1 0 -1 4194560 62").unwrap();
-        assert_eq!(
-            plain,
-            Stat {
-                pid: 1,
-                name: b"systemd",
-                state: b'S',
-                parent: 0
-            }
-        );
-        let odd = stat(b"77 (a) S 5 (b \n) Z 12 77 77 0\n").unwrap();
-        assert_eq!(
-            odd,
-            Stat {
-                pid: 77,
-                name: b"a) S 5 (b \n",
-                state: b'Z',
-                parent: 12
-            }
-        );
-        assert_eq!(stat(b"77 (a"), None);
-        assert_eq!(stat(b"77 (a) S"), None);
+    fn a_start_time_is_found_behind_any_program_name() {
+        assert_eq!(start_time(STAT), Some(987_654));
+        assert_eq!(start_time(b"77 (a"), None);
+        assert_eq!(start_time(b"77 (a) S"), None);
     }
 
     #[test]
-    fn this_process_parses() {
-        let Ok(file) = std::fs::read("/proc/self/stat") else {
-            return;
-        };
-        assert_eq!(stat(&file).unwrap().pid, std::process::id());
-        assert_eq!(
-            stat(&file).unwrap().parent,
-            std::os::unix::process::parent_id()
-        );
+    fn this_process_started_before_its_child() {
+        let own = start_time(&std::fs::read("/proc/self/stat").unwrap()).unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("10")
+            .spawn()
+            .unwrap();
+        let stat = std::fs::read(format!("/proc/{}/stat", child.id())).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(start_time(&stat).unwrap() >= own && own != 0);
     }
 
     #[test]
@@ -187,7 +154,7 @@ gaunt.block-rpcs=\"a b\" empty= gaunt.x=1 gaunt.x=2 -- gaunt.x=3\n";
             value(bytes, b"SigCgt");
             has_signal(bytes, b"SigCgt", 1);
         });
-        torture(b"77 (a) S 5 (b) Z 12 77 77 0\n", |bytes| _ = stat(bytes));
+        torture(STAT, |bytes| _ = start_time(bytes));
         torture(b"a=\"b c\" \"d=e f\" g -- h", |bytes| {
             assert!(parameters(bytes).count() <= bytes.len())
         });

@@ -16,7 +16,7 @@ use rustix::thread::CapabilitySet;
 use super::args::{Start, Strings, variable};
 use super::mem::Buffer;
 use super::{clock, log, power, signal, stdio};
-use crate::base::limits::{JOBS, OPEN_FILES, PROGRAMS, REQUEST_BYTES, RESTART_MS};
+use crate::base::limits::{GROUP_POLL_MS, JOBS, OPEN_FILES, PROGRAMS, REQUEST_BYTES, RESTART_MS};
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::text::cut;
@@ -422,12 +422,23 @@ impl Vectors {
     }
 }
 
-/// Sends SIGKILL to all processes of the group of which `pid` is the leader.
-pub fn kill_group(pid: i32) {
-    if pid > 1 {
-        // SAFETY: kill takes any two numbers; the first names a group here, neither all processes nor
-        // the own group.
-        let _ = unsafe { raw::call(libc::SYS_kill, [-pid as usize, KILL as usize, 0, 0, 0]) };
+/// Sends SIGKILL to all processes of the group of which `pid` is the leader; [`Errno::SRCH`] if there
+/// are none.
+pub fn kill_group(pid: i32) -> Result<(), Errno> {
+    if pid <= 1 {
+        return Err(Errno::SRCH);
+    }
+    // SAFETY: kill takes any two numbers; the first names a group here, neither all processes nor
+    // the own group.
+    unsafe { raw::call(libc::SYS_kill, [-pid as usize, KILL as usize, 0, 0, 0]) }.map(|_| ())
+}
+
+/// Kills all processes of the group of which `pid` was the leader, and waits until they are gone, at
+/// most `wait_ms` milliseconds. They are others' children.
+pub fn end_group(pid: i32, wait_ms: u64) {
+    let until_ms = clock::in_ms(wait_ms);
+    while kill_group(pid).is_ok() && clock::boottime_ms() < until_ms {
+        clock::sleep_ms(GROUP_POLL_MS);
     }
 }
 

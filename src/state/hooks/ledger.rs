@@ -2,15 +2,19 @@
 //!
 //! It is a file in the state directory, which is in memory: a run that is killed leaves it to the
 //! next. A hook is put on the list before it is started and taken off it after its thaw has ended, so
-//! one that is on it may need its thaw, and one that is not needs none. `parse::hooks`
-//! has the format. The file is removed when its last hook is taken off.
+//! one that is on it may need its thaw, and one that is not needs none. The file is removed when its
+//! last hook is taken off. `parse::hooks` has the format.
+//!
+//! A hook that runs has put its own process at the end of the file. So the next run can end what is
+//! left of it before its thaw.
 //!
 //! The process that runs hooks has the file locked for as long as it lives. So the next run waits for
 //! a child of a killed one that is still about to end.
 
 use crate::base::limits::HOOK_LIST_BYTES;
 use crate::base::store::Store;
-use crate::parse::hooks::split_last;
+use crate::base::text::{Digits, put};
+use crate::parse::hooks::{process, split_last};
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
 use crate::sys::own_file::OwnFile;
@@ -44,13 +48,20 @@ impl Ledger {
         Self::of(Buffer::growing(HOOK_LIST_BYTES))
     }
 
-    /// Takes over the list in the state directory, if there is one.
-    pub fn find(&mut self, directory: Root) -> Result<(), Errno> {
-        if let Some(file) = OwnFile::find(&directory, NAME)? {
-            file.read(&mut self.list)?;
-            self.kept = Some((file, directory));
-        }
-        Ok(())
+    /// Takes over the list in the state directory, if there is one. Gives number and start time of
+    /// the process that was the hook at hand.
+    pub fn find(&mut self, directory: Root) -> Result<Option<(u32, u64)>, Errno> {
+        let Some(file) = OwnFile::find(&directory, NAME)? else {
+            return Ok(None);
+        };
+        file.read(&mut self.list)?;
+        self.kept = Some((file, directory));
+        let last = split_last(self.list.bytes());
+        let found = last.and_then(|(entry, before)| Some((process(entry)?, before.len())));
+        Ok(found.map(|(process, len)| {
+            self.list.truncate(len);
+            process
+        }))
     }
 
     /// Has the empty list kept in the state directory, where there is none.
@@ -74,6 +85,25 @@ impl Ledger {
             self.cut(len);
         }
         added
+    }
+
+    /// In the process that is about to become a hook: puts it at the end of the file.
+    pub fn put_process(&self, pid: u32, started: u64) -> Result<(), Errno> {
+        let Some((file, _)) = &self.kept else {
+            return Ok(());
+        };
+        let (pid, started) = (Digits::unsigned(pid.into()), Digits::unsigned(started));
+        let mut entry = heapless::Vec::<u8, 40>::new();
+        put(
+            &mut entry,
+            &[pid.as_bytes(), b" ", started.as_bytes(), b"\0"],
+        );
+        file.append(&entry)
+    }
+
+    /// Takes that off the file: the hook has ended.
+    pub fn remove_process(&mut self) {
+        self.cut(self.list.len());
     }
 
     /// The hook that was put on the list last.
@@ -152,6 +182,30 @@ mod tests {
         assert_eq!(last(&ledger), None);
         ledger.close();
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn the_process_of_a_hook_is_in_the_file_while_it_runs() {
+        let directory = Directory::new("ledger-process");
+        let file = directory.path.join("gaunt.hooks");
+        let mut ledger = Ledger::new();
+        ledger.keep_in(directory.open()).unwrap();
+        ledger.add(b"/a").unwrap();
+        ledger.put_process(u32::MAX, u64::MAX).unwrap();
+        ledger.remove_process();
+        ledger.add(b"/b").unwrap();
+        ledger.put_process(77, 987_654).unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"/a\0/b\x0077 987654\0");
+        assert_eq!(last(&ledger).as_deref(), Some("/b"));
+        drop(ledger);
+        let mut ledger = Ledger::new();
+        let found = ledger.find(directory.open()).unwrap();
+        assert_eq!(found, Some((77, 987_654)));
+        assert_eq!(last(&ledger).as_deref(), Some("/b"));
+        ledger.remove_last();
+        assert_eq!(std::fs::read(&file).unwrap(), b"/a\0");
+        // A list that ends with its process has none.
+        Ledger::new().put_process(77, 987_654).unwrap();
     }
 
     #[test]

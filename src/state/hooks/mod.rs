@@ -6,7 +6,8 @@
 //! fails stops the freeze, unless `--hook-failures=ignore` says that it is only logged.
 //!
 //! A child of the agent that runs hooks ends with the agent, and kills the hook at hand with its
-//! group. If it is killed itself, the kernel kills the hook, but not what the hook has started.
+//! group. If it is killed itself, the kernel kills the hook, and whoever runs the thaw hooks first kills
+//! what the hook has started.
 //!
 //! | file | |
 //! | --- | --- |

@@ -2,13 +2,15 @@
 //!
 //! The hook has a session and a process group of its own, `/` as its directory, nothing as its input,
 //! one pipe to here for output and errors, and no other descriptor of ours. When its time is over it
-//! is killed with all of its group, and the kernel kills it should this process be killed. Processes
-//! that it leaves in the background when it ends by itself are left alone. The pipe is closed soon
-//! after, so they have to write elsewhere.
+//! is killed with all of its group. Should this process be killed, the kernel kills the hook, and the
+//! next run the rest of its group. Processes that it leaves in the background when it ends by itself are
+//! left alone, and so are those that have left its group. The pipe is closed soon after, so they have to
+//! write elsewhere.
 //!
 //! This process reads SIGCHLD and SIGTERM meanwhile. SIGTERM says that the agent is gone.
 
 use super::call::{Call, Failure, OWNER, Settings};
+use super::ledger::Ledger;
 use super::log::HookLog;
 use crate::base::limits::{
     HOOK_DRAIN_MS, HOOK_FAILURE_BYTES, HOOK_KILL_MS, HOOK_LINE_BYTES, HOOK_OUTPUT_BYTES,
@@ -18,6 +20,7 @@ use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::text::{Digits, cut, put};
 use crate::base::texts::{Phrase, put_phrase};
+use crate::parse::proc;
 use crate::state::environment::Environment;
 use crate::sys::process::{self, Ended, IN_CHILD, Vectors};
 use crate::sys::root::Root;
@@ -91,8 +94,24 @@ impl<'a> Runner<'a> {
         })
     }
 
-    /// Runs a hook, until `deadline_ms` at the latest.
-    pub(super) fn run(&mut self, call: &Call<'_>, deadline_ms: u64) -> Result<(), Failure> {
+    /// Kills what is left of a hook that was started by a process which has been killed itself.
+    ///
+    /// The kernel gives nobody the number of a group that has members. So if the number is another
+    /// process's by now, which its start time tells, none of them is left.
+    pub(super) fn end_left(&self, pid: u32, started: u64) {
+        let now = start_time(self.root, pid);
+        if now == UNKNOWN || now == started {
+            process::end_group(pid.cast_signed(), HOOK_KILL_MS);
+        }
+    }
+
+    /// Runs a hook, which `ledger` has on its list, until `deadline_ms` at the latest.
+    pub(super) fn run(
+        &mut self,
+        call: &Call<'_>,
+        ledger: &Ledger,
+        deadline_ms: u64,
+    ) -> Result<(), Failure> {
         self.check(call)?;
         let begun_ms = clock::boottime_ms();
         if begun_ms >= deadline_ms {
@@ -100,7 +119,7 @@ impl<'a> Runner<'a> {
         }
         self.log.line(call, Phrase::HookBegins, &[]);
         let mut said = Said::new(call);
-        let running = self.start(call);
+        let running = self.start(call, ledger);
         let ended = running.and_then(|running| self.watch(running, &mut said, deadline_ms));
         let (what, number) = match ended {
             Ok(end) => end,
@@ -149,7 +168,7 @@ impl<'a> Runner<'a> {
         }
     }
 
-    fn start(&self, call: &Call<'_>) -> Result<Running, Errno> {
+    fn start(&self, call: &Call<'_>, ledger: &Ledger) -> Result<Running, Errno> {
         let signals = Signals::new()?;
         let (output, writer) = stream::pipe()?;
         let (executed, failed) = stream::pipe()?;
@@ -168,7 +187,9 @@ impl<'a> Runner<'a> {
         if process::tie_to(parent, process::KILL) {
             process::set_umask(0o022);
             process::enter_root();
-            let errno = match stream::null() {
+            let pid = process::own_pid().unsigned_abs();
+            let remembered = ledger.put_process(pid, start_time(self.root, pid));
+            let errno = match remembered.and_then(|()| stream::null()) {
                 Ok(null) => {
                     stdio::replace(&[Some(null), Some(writer), None]);
                     self.execute(call)
@@ -223,7 +244,7 @@ impl<'a> Runner<'a> {
             let drained_ms = clock::in_ms(HOOK_DRAIN_MS);
             while running.output.is_some() && self.turn(&mut running, said, drained_ms) {}
         } else {
-            process::kill_group(running.pid);
+            let _ = process::kill_group(running.pid);
             // One that is stuck in the kernel dies when it comes out of that, and is not waited for.
             let given_up_ms = clock::in_ms(HOOK_KILL_MS);
             while running.ended.is_none() && self.turn(&mut running, said, given_up_ms) {}
@@ -266,6 +287,17 @@ impl<'a> Runner<'a> {
         }
         true
     }
+}
+
+/// The start time of a process that is not there, or where there is no /proc.
+const UNKNOWN: u64 = 0;
+
+/// When a process was started, as the kernel counts it, or [`UNKNOWN`].
+fn start_time(root: &Root, pid: u32) -> u64 {
+    let mut stat = [0; 1024];
+    let pid = Digits::unsigned(pid.into());
+    let stat = root.read_at(&[b"proc/", pid.as_bytes(), b"/stat"], &mut stat);
+    stat.ok().and_then(proc::start_time).unwrap_or(UNKNOWN)
 }
 
 /// A hook that was started.

@@ -55,13 +55,19 @@ impl<'a> Session<'a> {
         self.runner.fail(&Call::freeze(about), what, b"", errno)
     }
 
-    /// Takes over the hooks that an earlier freeze has left in the state directory.
+    /// Takes over the hooks that an earlier freeze has left in the state directory, and ends what is
+    /// left of the one that ran.
     ///
     /// # Errors
     /// [`Errno::NOLCK`] if another process works on them, or that of reading the list.
     pub fn take_over(&mut self, directory: &[u8]) -> Result<(), Errno> {
         match Root::at(directory) {
-            Ok(directory) if Ledger::exists(&directory) => self.ledger.find(directory),
+            Ok(directory) if Ledger::exists(&directory) => {
+                if let Some((pid, started)) = self.ledger.find(directory)? {
+                    self.runner.end_left(pid, started);
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -93,7 +99,10 @@ impl<'a> Session<'a> {
             let hook = cut(&mut rest, 0);
             let added = self.ledger.add(hook);
             added.map_err(|errno| self.fail(hook, Phrase::CannotKeepHook, errno))?;
-            let ran = self.runner.run(&Call::freeze(hook), deadline_ms);
+            let ran = self
+                .runner
+                .run(&Call::freeze(hook), &self.ledger, deadline_ms);
+            self.ledger.remove_process();
             if ran.is_err_and(|failure| !failure.started) {
                 self.ledger.remove_last();
             }
@@ -115,7 +124,7 @@ impl<'a> Session<'a> {
         self.runner.told_to_end = false;
         let mut first = Ok(());
         while let Some(hook) = self.ledger.last() {
-            let ran = self.runner.run(&Call::thaw(hook), NEVER_MS);
+            let ran = self.runner.run(&Call::thaw(hook), &self.ledger, NEVER_MS);
             if ran.is_err_and(|failure| failure.is_final) {
                 return ran;
             }
