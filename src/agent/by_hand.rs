@@ -4,6 +4,7 @@
 //! the link once and ends: so an administrator tries hooks before the host takes a snapshot. What is
 //! logged goes to the terminal too. A freeze that fails, or is stopped with Ctrl-C, is followed by
 //! the thaw of the hooks that ran. Nothing is remembered between the two calls: a thaw runs all hooks.
+//! A hook that runs the main hook it is run by would run itself, again and again: that is an error.
 //!
 //! Nothing is frozen here.
 
@@ -14,7 +15,8 @@ use crate::base::texts::Phrase;
 use crate::parse::{file_name, place};
 use crate::probe::hooks::{beside, find};
 use crate::state::environment::Environment;
-use crate::state::hooks::{Session, Settings};
+use crate::state::hooks::{OWN_PATH, Session, Settings};
+use crate::sys::args::{Strings, variable};
 use crate::sys::clock::NEVER_MS;
 use crate::sys::log;
 use crate::sys::root::{Root, relative};
@@ -33,13 +35,13 @@ pub(super) fn is_called(name: &[u8]) -> bool {
 /// Runs the hooks; gives the exit status. `name` is how this program was called, the words follow it.
 // Not inlined: the agent never leaves the function that calls this, and would keep its stack.
 #[inline(never)]
-pub(super) fn run(name: &[u8], mut words: impl Iterator<Item = &'static [u8]>) -> i32 {
+pub(super) fn run(name: &[u8], mut words: Strings, environment: Strings) -> i32 {
     let word = place(b"thaw freeze", words.next().unwrap_or_default());
     let Some(word) = word.filter(|_| words.next().is_none()) else {
         log::last_words(Phrase::HookUsage, &[name]);
         return USAGE;
     };
-    match run_all(name, word == 1) {
+    match run_all(name, word == 1, environment) {
         Ok(done) => i32::from(!done),
         Err(errno) => {
             log::last_words(Phrase::CannotFindHooks, &[b": ", &sys::words(errno)]);
@@ -49,7 +51,7 @@ pub(super) fn run(name: &[u8], mut words: impl Iterator<Item = &'static [u8]>) -
 }
 
 /// Gives whether all went well.
-fn run_all(name: &[u8], freezes: bool) -> Result<bool, Errno> {
+fn run_all(name: &[u8], freezes: bool, environment: Strings) -> Result<bool, Errno> {
     let root = Root::open(c"/")?;
     let mut here = [0; PATH_BYTES];
     let here = match name.contains(&b'/') && !name.starts_with(b"/") {
@@ -62,6 +64,16 @@ fn run_all(name: &[u8], freezes: bool) -> Result<bool, Errno> {
         // It was found in PATH.
         false => find(&root, None),
     };
+    let running = variable(environment, OWN_PATH);
+    if let (Ok(hooks), Some(running)) = (&hooks, running)
+        && hooks
+            .bytes()
+            .split(|byte| *byte == 0)
+            .any(|hook| hook == running)
+    {
+        log::last_words(Phrase::HookRunsItself, &[name, running]);
+        return Ok(false);
+    }
     let mut session = Session::new(Settings::none(), &root, Environment::none(), true);
     let ran = session.readable(hooks).and_then(|hooks| match freezes {
         true => session.freeze(hooks.bytes(), None, NEVER_MS),

@@ -30,7 +30,7 @@ pub fn main(start: Start) -> i32 {
     let mut words = start.words;
     let name = words.next().unwrap_or_default();
     if by_hand::is_called(name) && !process::is_init() {
-        return by_hand::run(name, words);
+        return by_hand::run(name, words, start.environment);
     }
     let mut options = Options::new();
     if process::is_init() {

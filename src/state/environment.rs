@@ -3,6 +3,9 @@
 //! An agent started by the kernel or by a bare init has few variables. HOME is root's home where the
 //! agent runs as root and has no HOME or only the `/` that the kernel gives its init. Without LANG
 //! all is as with `C`.
+//!
+//! Of the agent's own variables hooks get only those that are meant for every program ([`FOR_HOOKS`]):
+//! others are between the agent and what has started it, such as a service manager.
 
 use core::ffi::CStr;
 
@@ -20,6 +23,18 @@ static DEFAULTS: [&CStr; 3] = [
     c"USER=root",
 ];
 
+/// What names of variables begin with that hooks get from the agent.
+const FOR_HOOKS: [&[u8]; 8] = [
+    b"PATH=",
+    b"HOME=",
+    b"SHELL=",
+    b"USER=",
+    b"LOGNAME=",
+    b"LANG=",
+    b"LC_",
+    b"TZ=",
+];
+
 /// Root's home where /etc/passwd does not say.
 const HOME: &[u8] = b"/root";
 
@@ -29,6 +44,8 @@ pub struct Environment {
     own: Strings,
     /// Whether HOME is the `/` that the kernel gives its init.
     home_of_kernel: bool,
+    /// Whether it is for hooks.
+    for_hooks: bool,
 }
 
 impl Environment {
@@ -37,6 +54,7 @@ impl Environment {
         Self {
             own,
             home_of_kernel: process::is_init() && variable(own, b"HOME") == Some(b"/"),
+            for_hooks: false,
         }
     }
 
@@ -45,6 +63,15 @@ impl Environment {
         Self {
             own: Strings::none(),
             home_of_kernel: false,
+            for_hooks: false,
+        }
+    }
+
+    /// The part of it that hooks get.
+    pub const fn for_hooks(self) -> Self {
+        Self {
+            for_hooks: true,
+            ..self
         }
     }
 
@@ -66,7 +93,11 @@ impl Environment {
                 false => vectors.text().truncate(0),
             }
         }
-        vectors.add_all(self.own, |entry| !(has_home && entry.starts_with(b"HOME=")));
+        vectors.add_all(self.own, |entry| {
+            let is_given = |name: &[u8]| entry.starts_with(name);
+            !(has_home && is_given(b"HOME="))
+                && (!self.for_hooks || FOR_HOOKS.into_iter().any(is_given))
+        });
         for entry in &DEFAULTS[..if is_root { 3 } else { 2 }] {
             if variable(self.own, cut(&mut entry.to_bytes(), b'=')).is_none() {
                 vectors.add(entry);

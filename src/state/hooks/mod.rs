@@ -32,4 +32,5 @@ mod session;
 
 pub use call::{Failure, Main, Settings};
 pub use ledger::Ledger;
+pub use run::OWN_PATH;
 pub use session::Session;

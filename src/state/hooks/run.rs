@@ -7,7 +7,8 @@
 //! left alone, and so are those that have left its group. The pipe is closed soon after, so they have to
 //! write elsewhere.
 //!
-//! This process reads SIGCHLD and SIGTERM meanwhile. SIGTERM says that the agent is gone.
+//! This process reads SIGCHLD and the signals that end a program meanwhile. SIGTERM says that the agent
+//! is gone, the others are a person's.
 
 use super::call::{Call, Failure, OWNER, Settings};
 use super::ledger::Ledger;
@@ -34,6 +35,9 @@ pub(super) type Text = heapless::Vec<u8, HOOK_FAILURE_BYTES>;
 
 /// How a hook that was started ended, and the number in that.
 type End = (Phrase, Option<i64>);
+
+/// The variable that tells a hook, and whatever it runs, the hook's path.
+pub const OWN_PATH: &[u8] = b"FSFREEZE_HOOK";
 
 /// The exit status of a process that could not become its hook.
 const NOT_EXECUTED: i32 = 127;
@@ -203,8 +207,8 @@ impl<'a> Runner<'a> {
 
     /// Becomes the hook. Returns only if that failed, with the reason.
     fn execute(&self, call: &Call<'_>) -> Errno {
-        // HOME comes besides.
-        let mut vectors = Vectors::new(3 * PATH_BYTES);
+        // Its path twice, its word, HOME.
+        let mut vectors = Vectors::new(4 * PATH_BYTES);
         vectors.begin();
         let _ = vectors.text().append(call.hook);
         let name = vectors.push();
@@ -212,6 +216,10 @@ impl<'a> Runner<'a> {
         vectors.push();
         vectors.end();
         self.environment.put(self.root, &mut vectors);
+        for piece in [OWN_PATH, b"=", call.hook] {
+            let _ = vectors.text().append(piece);
+        }
+        vectors.push();
         vectors.run(name, self.environment.path())
     }
 
@@ -271,7 +279,7 @@ impl<'a> Runner<'a> {
             match running.signals.read() {
                 Told::Nothing => break,
                 Told::Child => {}
-                Told::End | Told::Interrupt => self.told_to_end = true,
+                Told::End | Told::Interrupt | Told::HangUp => self.told_to_end = true,
             }
         }
         if running.ended.is_none() {
