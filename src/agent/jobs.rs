@@ -167,9 +167,9 @@ impl Jobs {
         }
     }
 
-    /// Gives up on the job that has its turn alone: kills it, and gives its client, which need not wait
-    /// for it any more. A process stuck in the kernel dies only when it comes out of it, and until
-    /// then nobody else has the turn: what it does may still take effect.
+    /// Gives up on the job that has its turn alone: kills it, and gives its client. A process stuck in
+    /// the kernel dies only when it comes out of it, and what it does until then may still take effect,
+    /// but nobody waits for it any more, and how it ends is nobody's concern.
     ///
     /// One that has ended was reaped, and its number may be another process's by now.
     pub(super) fn give_up_exclusive(&mut self) -> ClientId {
@@ -178,6 +178,8 @@ impl Jobs {
             return ClientId::AGENT;
         };
         let _ = process::kill(job.pid, process::KILL);
+        job.exclusive = false;
+        job.end = |_, _| {};
         core::mem::replace(&mut job.client, ClientId::AGENT)
     }
 

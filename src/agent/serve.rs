@@ -25,7 +25,7 @@ use crate::base::texts::Phrase;
 use crate::commands::{self, Own};
 use crate::state::State;
 use crate::state::files::Files;
-use crate::state::freeze::{Freeze, Phase};
+use crate::state::freeze::{self, Freeze, Phase};
 use crate::state::programs::{EMPTY, Programs, Table};
 use crate::sys::args::{Strings, variable};
 use crate::sys::clock::{self, NEVER_MS};
@@ -77,6 +77,8 @@ struct Server {
     signals: Signals,
     /// Whether children may have ended that are not buried yet.
     burying: bool,
+    /// Whether the agent was told to end, and does so as soon as nothing is frozen.
+    ending: bool,
     /// Whether the listener is waited for: not while all places are taken.
     listening: bool,
     /// Whether it was said that the port does not work.
@@ -127,6 +129,7 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
         signals,
         // PID 1 may have children of an earlier run.
         burying: process::is_init(),
+        ending: false,
         slots: array::from_fn(|place| match memory.next() {
             Some(memory) => Slot::new(place as u32, memory),
             None => unreachable!("there is memory for each client"),
@@ -187,6 +190,10 @@ impl Server {
             // After that: what has ended in time is not given up.
             self.keep_deadlines();
             self.pump();
+            // The reply of the thaw has left.
+            if self.ending && !self.context.state.freeze.is_frozen() {
+                process::end(0);
+            }
             let mut left_ms = self.deadline_ms();
             if self.burying {
                 left_ms = 0;
@@ -238,20 +245,18 @@ impl Server {
     fn hear_signals(&mut self) {
         let state = &self.context.state;
         match self.signals.read() {
-            Told::Nothing => {}
+            // The agent is a daemon, whether or not it was started from a terminal.
+            Told::Nothing | Told::HangUp => {}
             Told::Child => self.burying = true,
             Told::Interrupt if process::is_init() => {
                 self.start_own(&commands::shutdown::REBOOT);
             }
-            // PID 1 is not to be ended, and a frozen guest needs its agent: killed now, it could thaw
-            // the guest only in its next life. An agent that takes the guest down by its own hand
-            // ends all others; an init that does it instead may end the agent too, and would wait
-            // long for one that does not.
+            // PID 1 is not to be ended, and a frozen guest needs its agent: it ends after the thaw. An
+            // agent that takes the guest down by its own hand ends all others; an init that does it
+            // instead may end the agent too, and would wait long for one that does not.
             Told::End | Told::Interrupt => {
                 let going_down = state.going_down.is_some() && state.down_ms == NEVER_MS;
-                if !(process::is_init() || state.freeze.is_frozen() || going_down) {
-                    process::end(0);
-                }
+                self.ending = !(process::is_init() || going_down);
             }
         }
     }
@@ -483,13 +488,11 @@ impl Server {
         let Context { jobs, state, .. } = &mut self.context;
         if state.freeze.deadline_ms() <= now_ms {
             match state.freeze.phase() {
-                Phase::Freezing | Phase::Thawing if state.freeze.runs_hooks() => {
-                    state.freeze.wait_longer();
-                }
-                // When it has ended, the freeze or thaw is lost, and that makes a thaw due.
+                Phase::Freezing | Phase::Thawing
+                    if state.freeze.waits_for_hooks(state.hooks.hook_ms()) => {}
                 Phase::Freezing | Phase::Thawing => {
-                    state.freeze.wait_for_child();
                     let client = jobs.give_up_exclusive();
+                    state.freeze.note(freeze::Event::Lost, &mut state.log);
                     let (whole, started) = (false, None);
                     deliver(client, JobEvent::Over { whole, started }, &mut self.slots);
                 }

@@ -217,6 +217,10 @@ pub const GROUP_POLL_MS: u32 = 20;
 /// would give up the freeze itself half way.
 pub const HOOK_MARGIN_MS: u64 = 500;
 
+/// Milliseconds that one hook may take besides its own limit: to be killed, to have its output read,
+/// and to be put on its list and into its log.
+pub const HOOK_SPARE_MS: u64 = HOOK_KILL_MS + HOOK_DRAIN_MS + 5_000;
+
 /// The list of hooks that are to be thawed, in bytes: a thousand of them and more.
 pub const HOOK_LIST_BYTES: usize = 128 << 10;
 

@@ -335,7 +335,7 @@ QEMU guest agent for guests that have nothing else in them.\n\
         NoSuchHandle = "handle '@' has not been found";
         CannotFreeze = "failed to freeze @";
         CannotOpen = "failed to open @";
-        StillFreezes = "a child of an earlier run still freezes";
+        StillFreezes = "an earlier freeze is still on its way in the kernel";
         HookFailed = "child process has failed to execute fsfreeze hook: @";
         CannotListBlocks = "Can't open directory\"/@/\"";
         CannotOpenSysfs = "open sysfs file \"@\"";
@@ -424,6 +424,7 @@ QEMU guest agent for guests that have nothing else in them.\n\
         HookLine = "hooks: @";
         HookUsage = "usage: @ freeze|thaw";
         CannotFindHooks = "cannot find hooks";
+        HookRunsItself = "@ is run by the hook @, which it would run";
         CannotReadHooks = "cannot be read";
         CannotReadHookList = "cannot read the list of hooks";
         CannotKeepHookList = "cannot remember hooks";

@@ -14,13 +14,15 @@
 //!
 //! Hooks (`state::hooks`) are run before the marker is made and after it is removed, so nothing is
 //! written while it is there. Freeze hooks and the freeze itself share the freeze timeout. Thaw hooks
-//! have only their own time limits, and the agent does not give up a child that runs them. A child ends
-//! with the agent. If the kernel still holds a child in FIFREEZE then, that child has the marker locked,
-//! and until it is gone the next run's thaw is an error.
+//! have only their own time limits, and the agent does not give up a child that runs them as long as
+//! one hook follows the other.
 //!
-//! Differences from qemu-ga: those of hooks; a freeze that nobody thaws is thawed by the agent at its deadline, and
-//! the thaw that comes late answers 0; a freeze that takes longer than that is given up; a covered
-//! mount point is not taken for what lies below, nor passed over.
+//! A child ends with the agent, and is killed when it is given up. If the kernel still holds it in
+//! FIFREEZE then, it has the marker locked, and until it is gone every thaw is an error.
+//!
+//! Differences from qemu-ga: those of hooks; a freeze that nobody thaws is thawed by the agent at its
+//! deadline, and the thaw that comes late answers 0; a freeze that takes longer than that is given up;
+//! a covered mount point is not taken for what lies below, nor passed over.
 
 use super::{ELSEWHERE, LOST, MOUNT_POINTS, Outcome, Own, Slow, cannot, no_mount_table};
 use crate::base::limits::CHOSEN_BYTES;
@@ -118,7 +120,8 @@ fn live_with_agent(state: &State, signal: i32) {
 }
 
 fn session(state: &State) -> Session<'_> {
-    Session::new(state.hooks, &state.root, state.programs.environment, false)
+    let environment = state.programs.environment.for_hooks();
+    Session::new(state.hooks, &state.root, environment, false)
 }
 
 /// Runs all hooks with `freeze`, until one fails.
@@ -270,14 +273,14 @@ fn thaw(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Fa
     let directory = state.freeze.directory();
     // A child of a killed agent may still freeze, stuck in the kernel. It is waited for, but not for ever:
     // FITHAW would hang behind it, and what it freezes later would stay frozen.
-    let (marker, list) = (state.freeze.lock_marker(), hooks.take_over(directory));
-    let busy = matches!(marker, Err(Errno::NOLCK)) || list == Err(Errno::NOLCK);
-    if busy {
+    let marker = state.freeze.lock_marker();
+    if matches!(marker, Err(Errno::NOLCK)) {
         return Err(cannot(reply, Phrase::StillFreezes, Errno::BUSY));
     }
     let thawed = thaw_file_systems(state, reply)?;
     live_with_agent(state, process::TERM);
-    let done = match list {
+    // After the thaw: another child that has the list may wait for a file system to be thawed.
+    let done = match hooks.take_over(directory) {
         Ok(()) => hooks.thaw(),
         Err(errno) => Err(hooks.fail(directory, Phrase::CannotReadHookList, errno)),
     };

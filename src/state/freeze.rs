@@ -28,7 +28,7 @@ use crate::base::texts::Phrase;
 use crate::state::hooks::Ledger;
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::log::{Level, Log};
-use crate::sys::own_file::OwnFile;
+use crate::sys::own_file::{OwnFile, Version};
 use crate::sys::root::Root;
 use crate::sys::{Errno, mem, process};
 
@@ -63,7 +63,7 @@ pub enum Event {
     Thawed,
     /// The thawing child could not do it.
     NotThawed,
-    /// The child is lost; anything may be frozen.
+    /// The child is lost or given up; anything may be frozen.
     Lost,
 }
 
@@ -107,6 +107,8 @@ pub struct Freeze {
     directory: &'static [u8],
     /// The process that asked its children to freeze and thaw.
     agent: i32,
+    /// The list of hooks when a deadline was over that was put off for them.
+    hook_list: Option<Version>,
 }
 
 impl Freeze {
@@ -119,6 +121,7 @@ impl Freeze {
             timeout_s,
             directory,
             agent: process::own_pid(),
+            hook_list: None,
         }
     }
 
@@ -150,11 +153,21 @@ impl Freeze {
         true
     }
 
-    /// Whether the child that freezes or thaws runs hooks at this moment, which have time limits of
-    /// their own: nothing is frozen then.
-    pub fn runs_hooks(&self) -> bool {
-        self.open_directory()
-            .is_some_and(|directory| !has_marker(&directory) && Ledger::exists(&directory))
+    /// The deadline of a child that freezes or thaws is over. Gives whether it has still to be waited
+    /// for, because it runs hooks, which have time limits of their own: nothing is frozen then. Each
+    /// hook changes the list; a list that stays the same for longer than `hook_ms`, which one hook may
+    /// take, tells of a child that is stuck.
+    pub fn waits_for_hooks(&mut self, hook_ms: u64) -> bool {
+        let list = match self.open_directory() {
+            Some(directory) if !has_marker(&directory) => Ledger::version(&directory),
+            _ => None,
+        };
+        let goes_on = list.is_some() && list != self.hook_list;
+        self.hook_list = list;
+        if goes_on {
+            self.deadline_ms = clock::in_ms(hook_ms);
+        }
+        goes_on
     }
 
     /// Makes the marker; gives whether it is there. Only children of the agent do that and the next:
@@ -230,17 +243,6 @@ impl Freeze {
         self.deadline_ms = clock::in_ms(RETRY_MS);
     }
 
-    /// The child that freezes or thaws took too long and was told to end. Until it has, there is no
-    /// telling what it does, and nothing to be done.
-    pub fn wait_for_child(&mut self) {
-        self.deadline_ms = NEVER_MS;
-    }
-
-    /// The child runs hooks, which is not given up: it has the time of a freeze once more.
-    pub fn wait_longer(&mut self) {
-        self.start_clock();
-    }
-
     /// Takes note of `event` and does what it asks for.
     pub fn note(&mut self, event: Event, log: &mut Log) {
         let before = self.phase;
@@ -251,12 +253,6 @@ impl Freeze {
             // anew.
             Action::None if event == Event::Thaw && phase == Phase::Thawing => {
                 self.start_clock();
-            }
-            // It was given up, and did it all the same: nobody knows, so nobody will thaw.
-            Action::None if event == Event::Froze && self.deadline_ms == NEVER_MS => {
-                if self.timeout_s != 0 {
-                    self.deadline_ms = clock::boottime_ms();
-                }
             }
             // What hooks took is not taken off the time that the host has.
             Action::None if event == Event::Froze => self.start_clock(),
@@ -278,6 +274,7 @@ impl Freeze {
         log.hold();
         // Without the privilege to lock, a freeze is better than none.
         let _ = mem::lock_pages();
+        self.hook_list = None;
         self.start_clock();
     }
 
@@ -452,18 +449,13 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_was_given_up_is_waited_for() {
+    fn after_a_child_that_was_lost_or_given_up_a_thaw_is_due_until_one_succeeds() {
         let mut log = Log::new();
         let mut freeze = Freeze::new(b"/nonexistent", 60);
         freeze.note(Event::Freeze, &mut log);
-        freeze.wait_for_child();
-        assert_eq!(
-            (freeze.phase(), freeze.deadline_ms()),
-            (Phase::Freezing, NEVER_MS)
-        );
-        freeze.note(Event::Froze, &mut log);
+        freeze.note(Event::Lost, &mut log);
         let due_ms = freeze.deadline_ms();
-        assert!(due_ms <= clock::boottime_ms());
+        assert!(freeze.phase() == Phase::Frozen && due_ms <= clock::boottime_ms());
         freeze.note(Event::Thaw, &mut log);
         freeze.note(Event::Lost, &mut log);
         let again_ms = freeze.deadline_ms();
@@ -473,5 +465,35 @@ mod tests {
         );
         freeze.note(Event::Thaw, &mut log);
         freeze.note(Event::Thawed, &mut log);
+        assert_eq!(
+            (freeze.phase(), freeze.deadline_ms()),
+            (Phase::Thawed, NEVER_MS)
+        );
+    }
+
+    #[test]
+    fn a_deadline_is_put_off_only_while_hooks_go_on() {
+        use crate::state::hooks::Ledger;
+        use crate::sys::mem::Buffer;
+        let directory = crate::sys::testing::Directory::new("freeze-hooks");
+        let path = directory.path.to_str().unwrap().to_owned();
+        let mut log = Log::new();
+        let mut freeze = Freeze::new(Box::leak(path.into_bytes().into()), 60);
+        freeze.note(Event::Freeze, &mut log);
+        assert!(!freeze.waits_for_hooks(7_000), "there are none");
+        let mut ledger = Ledger::of(Buffer::growing(1000));
+        ledger.keep_in(directory.open()).unwrap();
+        ledger.add(b"/a").unwrap();
+        let before_ms = clock::boottime_ms();
+        assert!(freeze.waits_for_hooks(7_000));
+        assert!(freeze.deadline_ms().abs_diff(before_ms + 7_000) < 1_000);
+        ledger.add(b"/b").unwrap();
+        assert!(freeze.waits_for_hooks(7_000));
+        assert!(!freeze.waits_for_hooks(7_000), "one takes too long");
+        // Beyond hooks, the kernel has the child.
+        ledger.add(b"/c").unwrap();
+        assert!(freeze.make_marker() && !freeze.waits_for_hooks(7_000));
+        freeze.remove_marker();
+        freeze.note(Event::FrozeNothing, &mut log);
     }
 }

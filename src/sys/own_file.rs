@@ -98,6 +98,27 @@ impl OwnFile {
     }
 }
 
+/// A file as it is at one moment; another one as soon as it has been written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    bytes: i64,
+    written_s: i64,
+    written_ns: u64,
+}
+
+impl Version {
+    /// The version of what has this name now, if there is something. Never waits.
+    pub fn of(directory: &Root, name: &[u8]) -> Option<Self> {
+        let file = directory.place_at(&[name], OFlags::NOFOLLOW).ok()?;
+        let stat = fstat(file).ok()?;
+        Some(Self {
+            bytes: stat.st_size,
+            written_s: stat.st_mtime,
+            written_ns: stat.st_mtime_nsec,
+        })
+    }
+}
+
 impl AsFd for OwnFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -135,6 +156,22 @@ mod tests {
         assert_eq!(fs::read(path.join("list")).unwrap(), b"onethree");
         root.remove_at(&[NAME]).unwrap();
         assert!(OwnFile::find(root, NAME).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_that_was_written_to_is_another_version() {
+        let directory = Directory::new("own-version");
+        let version = || Version::of(&directory.root, NAME);
+        assert_eq!(version(), None);
+        let made = OwnFile::make(&directory.root, NAME).unwrap();
+        let empty = version();
+        assert!(empty.is_some() && empty == version());
+        made.append(b"one").unwrap();
+        assert_ne!(version(), empty);
+        // Of the same length again, but later.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        made.cut(0).unwrap();
+        assert!(version().is_some() && version() != empty);
     }
 
     #[test]

@@ -19,18 +19,24 @@ pub enum Told {
     Nothing,
     /// A child has ended.
     Child,
-    /// To end: SIGTERM.
+    /// To end: SIGTERM, or SIGQUIT, a person's Ctrl-\\.
     End,
+    /// SIGHUP: the terminal is gone.
+    HangUp,
     /// SIGINT: PID 1 gets it from the kernel for Ctrl-Alt-Del, others for a person's Ctrl-C.
     Interrupt,
 }
 
-/// SIGCHLD, SIGTERM and SIGINT, blocked and read from a descriptor. SIGPIPE is blocked too, and
-/// waits for ever: a client that is gone is found out by the write.
+/// SIGCHLD and the signals that end a program, blocked and read from a descriptor. SIGPIPE is blocked
+/// too, and waits for ever: a client that is gone is found out by the write.
 pub struct Signals(OwnedFd);
 
 /// What is read.
-const READ: u64 = bit(libc::SIGCHLD) | bit(libc::SIGTERM) | bit(libc::SIGINT);
+const READ: u64 = bit(libc::SIGCHLD)
+    | bit(libc::SIGINT)
+    | bit(libc::SIGTERM)
+    | bit(libc::SIGHUP)
+    | bit(libc::SIGQUIT);
 /// What is blocked.
 const BLOCKED: u64 = READ | bit(libc::SIGPIPE);
 
@@ -93,7 +99,8 @@ impl Signals {
         match record.ssi_signo.cast_signed() {
             libc::SIGCHLD => Told::Child,
             libc::SIGINT => Told::Interrupt,
-            libc::SIGTERM => Told::End,
+            libc::SIGTERM | libc::SIGQUIT => Told::End,
+            libc::SIGHUP => Told::HangUp,
             _ => Told::Nothing,
         }
     }

@@ -1,6 +1,6 @@
 //! What is told about hooks on the command line, what one hook is told, and how it fails.
 
-use crate::base::limits::HOOK_TIMEOUT_S;
+use crate::base::limits::{HOOK_SPARE_MS, HOOK_TIMEOUT_S};
 
 /// The user that hooks must belong to: root, in whose name they run.
 pub(super) const OWNER: u32 = 0;
@@ -35,6 +35,11 @@ impl Settings {
             timeout_s: HOOK_TIMEOUT_S,
             ignore_failures: false,
         }
+    }
+
+    /// How long one hook may take, in milliseconds, with all that is done about it.
+    pub fn hook_ms(&self) -> u64 {
+        u64::from(self.timeout_s) * 1000 + HOOK_SPARE_MS
     }
 }
 

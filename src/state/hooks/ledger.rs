@@ -17,7 +17,7 @@ use crate::base::text::{Digits, put};
 use crate::parse::hooks::{process, split_last};
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
-use crate::sys::own_file::OwnFile;
+use crate::sys::own_file::{OwnFile, Version};
 use crate::sys::root::Root;
 
 /// Its name in the state directory.
@@ -35,7 +35,12 @@ impl Ledger {
     /// Whether an earlier run, or a child of this one, has left a list. None is ever made where others
     /// may make files.
     pub fn exists(directory: &Root) -> bool {
-        directory.has_at(&[NAME]) == Ok(true) && !directory.is_shared()
+        Self::version(directory).is_some()
+    }
+
+    /// Which list an earlier run, or a child of this one, has left there, if any.
+    pub fn version(directory: &Root) -> Option<Version> {
+        Version::of(directory, NAME).filter(|_| !directory.is_shared())
     }
 
     /// A list that ends with this process.

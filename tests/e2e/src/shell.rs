@@ -114,10 +114,15 @@ impl GuestShell {
     /// Kills the image's agent and starts it with these arguments. A port has one reader at a time, so
     /// the next run has to wait until the last one is gone.
     pub fn restart_agent(&mut self, arguments: &str) {
+        self.restart_agent_in("", arguments);
+    }
+
+    /// The same, with variables, as `A=1 B=2`.
+    pub fn restart_agent_in(&mut self, variables: &str, arguments: &str) {
         self.run(&format!(
             "p=$(cat /run/agent.pid 2>/dev/null || echo none); kill -KILL $p 2>/dev/null; \
              while [ -e /proc/$p/exe ]; do sleep 0.1; done; \
-             /usr/bin/gaunt {arguments} </dev/null >>/run/agent.log 2>&1 & echo $! >/run/agent.pid"
+             {variables} /usr/bin/gaunt {arguments} </dev/null >>/run/agent.log 2>&1 & echo $! >/run/agent.pid"
         ));
     }
 

@@ -180,6 +180,7 @@ fn hooks_that_are_scripts() {
     distrusted(&mut checks, tried);
     paired(&mut checks, tried);
     killed(&mut checks, tried);
+    stuck(&mut checks, tried);
     elsewhere(&mut checks, tried);
     by_hand(&mut checks, tried);
     checks.finish();
@@ -232,6 +233,11 @@ fn in_order(checks: &mut Checks, tried: &mut Tried) {
         checks,
         "a hook finds what it needs, and nothing of the agent's",
         |tried| {
+            // What a service manager gives it, and what is for every program.
+            let variables = "INVOCATION_ID=1 JOURNAL_STREAM=8:9 NOTIFY_SOCKET=/run/n \
+                             FILTER_RPC_ARGS= LANG=C.UTF-8 LC_TIME=C TZ=UTC0";
+            tried.shell().restart_agent_in(variables, "-F");
+            tried.client.sync(wait::ANSWER).expect("in step");
             tried.logged();
             tried.on(
                 "50-db",
@@ -254,6 +260,22 @@ fn in_order(checks: &mut Checks, tried: &mut Tried) {
                 assert!(said.contains(&wanted), "{wanted}: {said:?}");
             }
             assert!(said.iter().any(|line| line.starts_with("PATH=/")));
+            let variables = said.iter().filter_map(|line| line.split_once('='));
+            let variables: Vec<_> = variables.map(|(name, _)| name).collect();
+            // The shell's own among them.
+            let expected = [
+                "FSFREEZE_HOOK",
+                "HOME",
+                "LANG",
+                "LC_TIME",
+                "PATH",
+                "PWD",
+                "SHELL",
+                "SHLVL",
+                "TZ",
+                "USER",
+            ];
+            assert_eq!(variables, expected);
             // 10 and 11 are the shell's own, which reads scripts.
             let open = said.iter().position(|line| *line == "0");
             let open = open.expect("descriptors");
@@ -312,12 +334,6 @@ fn in_order(checks: &mut Checks, tried: &mut Tried) {
 }
 
 fn failing(checks: &mut Checks, tried: &mut Tried) {
-    let undone = &[
-        "10-first freeze",
-        "50-db freeze",
-        "50-db thaw",
-        "10-first thaw",
-    ];
     tried.check(checks, "one that fails stops the freeze", |tried| {
         tried.logged();
         tried.on(
@@ -327,11 +343,11 @@ fn failing(checks: &mut Checks, tried: &mut Tried) {
         );
         let said = tried.refused();
         assert_eq!(said, "/50-db: exit status 3: first\nno rest for the db");
-        assert_eq!(tried.seen(), undone);
+        assert_eq!(tried.seen(), UNDONE);
         tried.on("50-db", "freeze", "kill -SEGV $$");
         let killed = tried.refused();
         assert_eq!(killed, "/50-db: killed by signal 11");
-        assert_eq!(tried.seen(), undone);
+        assert_eq!(tried.seen(), UNDONE);
         let logged = tried.logged();
         assert!(
             logged.contains(&"freeze /50-db: | no rest for the db".into()),
@@ -360,7 +376,7 @@ fn failing(checks: &mut Checks, tried: &mut Tried) {
             ));
             let said = tried.refused();
             assert_eq!(said, "/60-none: cannot be run: No such file or directory");
-            assert_eq!(tried.seen(), undone);
+            assert_eq!(tried.seen(), UNDONE);
             tried.shell().run(&format!("rm {HOOKS}/60-none"));
             said
         },
@@ -694,6 +710,109 @@ fn throttle(guest: &mut Guest, bytes_per_s: u64) {
     guest.qmp("block_set_io_throttle", limits);
 }
 
+/// What hooks are told if the second one stops the freeze.
+const UNDONE: [&str; 4] = [
+    "10-first freeze",
+    "50-db freeze",
+    "50-db thaw",
+    "10-first thaw",
+];
+
+fn stuck(checks: &mut Checks, tried: &mut Tried) {
+    tried.check(
+        checks,
+        "the child that runs hooks is killed: nothing its hook has started acts after the thaw",
+        |tried| {
+            tried.restart("-F");
+            tried.on(
+                "50-db",
+                "freeze",
+                "(sleep 3; echo late >>/run/seen) &\nkill -KILL $PPID\nsleep 66",
+            );
+            let refusal = tried.freeze().expect_err("its child is gone");
+            wait::expect("the thaw", wait::ANSWER, || {
+                tried.client.get("guest-fsfreeze-status") == "thawed"
+            });
+            std::thread::sleep(Duration::from_secs(4));
+            assert_eq!(tried.seen(), UNDONE);
+            tried.is_at_rest();
+            // And all of the agent with it.
+            let all = "(sleep 3; echo late >>/run/seen) &\nkillall -KILL gaunt\nsleep 66";
+            tried.on("50-db", "freeze", all);
+            tried
+                .client
+                .send(request("guest-fsfreeze-freeze", &json!({})));
+            wait::expect("the hook", wait::ANSWER, || !tried.runs("/usr/bin/gaunt"));
+            tried.restart("-F");
+            wait::expect("the thaw", wait::ANSWER, || {
+                tried.client.get("guest-fsfreeze-status") == "thawed"
+            });
+            std::thread::sleep(Duration::from_secs(4));
+            assert_eq!(tried.seen(), UNDONE);
+            tried.is_at_rest();
+            refusal.desc
+        },
+    );
+    tried.check(
+        checks,
+        "a hook that stops the child it is run by is given up",
+        |tried| {
+            tried.restart("-F --freeze-timeout=3 --hook-timeout=1");
+            tried.on("50-db", "freeze", "kill -STOP $PPID\nsleep 66");
+            let start = Instant::now();
+            let refusal = tried.freeze().expect_err("given up");
+            let took = start.elapsed();
+            wait::expect("the thaw", wait::ANSWER, || {
+                tried.client.get("guest-fsfreeze-status") == "thawed"
+            });
+            assert_eq!(tried.seen(), UNDONE);
+            assert!(!tried.runs("sleep 66"), "killed with it");
+            tried.is_at_rest();
+            format!("after {:.1} s: {}", took.as_secs_f32(), refusal.desc)
+        },
+    );
+    tried.check(
+        checks,
+        "a log on a file system that somebody else froze does not hold up a freeze for ever",
+        |tried| {
+            let shell = tried.shell();
+            shell.run("rm -rf /var/log/qemu-ga; ln -s /data/log /var/log/qemu-ga");
+            shell.run("fsfreeze --freeze /data");
+            let start = Instant::now();
+            let refusal = tried.freeze().expect_err("given up");
+            let took = start.elapsed();
+            wait::expect("the thaw", wait::ANSWER, || {
+                tried.client.get("guest-fsfreeze-status") == "thawed"
+            });
+            tried.seen();
+            tried.is_at_rest();
+            tried.shell().run("rm /var/log/qemu-ga");
+            format!("after {:.1} s: {}", took.as_secs_f32(), refusal.desc)
+        },
+    );
+    tried.check(
+        checks,
+        "SIGTERM in a hook: it freezes, thaws, and ends",
+        |tried| {
+            tried.restart("-F");
+            tried.seen();
+            tried.on(
+                "50-db",
+                "freeze",
+                "kill -TERM $(cat /run/agent.pid)\nsleep 1",
+            );
+            assert_eq!(tried.freeze(), Ok(json!(2)));
+            tried.client.get("guest-ping");
+            assert_eq!(tried.thaw(), Ok(json!(2)));
+            wait::expect("its end", wait::ANSWER, || !tried.runs("/usr/bin/gaunt"));
+            assert_eq!(tried.seen(), BOTH);
+            tried.restart("-F");
+            tried.is_at_rest();
+            "ended".into()
+        },
+    );
+}
+
 /// Kills at moments between nothing and all of a freeze and its thaw.
 const KILLS: u32 = 24;
 
@@ -755,13 +874,7 @@ fn killed(checks: &mut Checks, tried: &mut Tried) {
                 tried.client.get("guest-fsfreeze-status") == "thawed"
             });
             let seen = tried.seen();
-            let expected = [
-                "10-first freeze",
-                "50-db freeze",
-                "50-db thaw",
-                "10-first thaw",
-            ];
-            assert_eq!(seen, expected);
+            assert_eq!(seen, UNDONE);
             assert!(!tried.runs("sleep 66"), "killed with it");
             tried.is_at_rest();
             seen.join(", ")
@@ -901,29 +1014,43 @@ fn by_hand(checks: &mut Checks, tried: &mut Tried) {
     });
     tried.check(
         checks,
-        "stopped with Ctrl-C, the hooks that ran are thawed",
+        "stopped by a signal, the hooks that ran are thawed",
         |tried| {
             tried.on("50-db", "freeze", "sleep 67");
-            tried.shell().run(&format!(
-                "{main} freeze >/run/by-hand 2>&1 & echo $! >/run/by-hand.pid"
-            ));
-            wait::expect("the hook", wait::ANSWER, || {
-                tried.shell().test("grep -q 50-db /run/seen")
-            });
-            tried.shell().run("kill -INT $(cat /run/by-hand.pid)");
-            wait::expect("its end", wait::ANSWER, || {
-                !tried.runs("/etc/qemu-ga/fsfreeze-hook ")
-            });
-            let seen = tried.seen();
-            assert_eq!(seen.len(), 4, "{seen:?}");
-            let said = tried.shell().run("cat /run/by-hand");
-            assert!(
-                said.contains("50-db: killed, because it was to end"),
-                "{said}"
-            );
+            // Ctrl-C, a terminal that is closed, Ctrl-\\, kill.
+            for signal in ["INT", "HUP", "QUIT", "TERM"] {
+                tried.shell().run(&format!(
+                    "{main} freeze >/run/by-hand 2>&1 & echo $! >/run/by-hand.pid"
+                ));
+                wait::expect("the hook", wait::ANSWER, || {
+                    tried.shell().test("grep -q 50-db /run/seen")
+                });
+                tried
+                    .shell()
+                    .run(&format!("kill -{signal} $(cat /run/by-hand.pid)"));
+                wait::expect("its end", wait::ANSWER, || {
+                    !tried.runs("/etc/qemu-ga/fsfreeze-hook ")
+                });
+                assert_eq!(tried.seen(), UNDONE, "{signal}");
+                let said = tried.shell().run("cat /run/by-hand");
+                assert!(
+                    said.contains("50-db: killed, because it was to end"),
+                    "{said}"
+                );
+            }
             "killed, and thawed".into()
         },
     );
+    tried.check(checks, "a hook that runs the main hook it is run by", |tried| {
+        tried.on("50-db", "freeze", &format!("{main} freeze || exit 7"));
+        let said = tried.refused();
+        assert_eq!(
+            said,
+            format!("/50-db: exit status 7: gaunt: {main} is run by the hook /50-db, which it would run")
+        );
+        assert_eq!(tried.seen(), UNDONE);
+        said
+    });
 }
 
 /// Builds the hook that is a static program.

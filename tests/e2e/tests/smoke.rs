@@ -396,12 +396,17 @@ fn busybox_image() {
         }
         "2 frozen, 2 thawed".into()
     });
-    checks.run("SIGTERM does not end it while frozen", || {
+    checks.run("SIGTERM ends it, but not while frozen", || {
         assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
         guest.shell().run("kill -TERM $(cat /run/agent.pid)");
         client.get("guest-ping");
         assert_eq!(client.get("guest-fsfreeze-thaw"), 2);
-        "answers".into()
+        wait::expect("its end after the thaw", wait::ANSWER, || {
+            guest.shell().test("! kill -0 $(cat /run/agent.pid)")
+        });
+        guest.shell().restart_agent("");
+        client.sync(wait::ANSWER).expect("in step");
+        "answers, thaws, and ends".into()
     });
     checks.run("killed while frozen, its next run knows and thaws", || {
         assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
