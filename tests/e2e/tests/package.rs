@@ -233,18 +233,71 @@ while :; do n=$((n + 1)); echo "insert into t values ($n) returning n;"; done |
 n=0
 while :; do n=$((n + 1)); echo "insert into t.t values ($n); insert into t.m values ($n); select $n;"; done |
     mariadb --no-defaults -N -B --unbuffered >/run/mariadb.acked 2>&1 &
-while :; do redis-cli incr n >>/run/redis.acked; done &
+while :; do echo "incr n"; done | redis-cli >/run/redis.acked 2>&1 &
 "#;
 
-/// The number acknowledged last.
-fn acknowledged(shell: &mut GuestShell, database: &str) -> u64 {
-    let last = shell.run(&format!("tail -n 2 /run/{database}.acked | head -n 1"));
-    last.trim()
-        .parse()
-        .unwrap_or_else(|_| panic!("{database} said {last:?}"))
-}
+/// Prints the number that each database acknowledged last: the last line that has an end.
+const ACKNOWLEDGED: &str = r#"
+for name in postgresql mariadb redis; do
+    head -n "$(wc -l </run/$name.acked)" /run/$name.acked | tail -n 1
+done
+"#;
+
+/// A hook that runs after the databases' own before a freeze, and before them after the thaw. It notes
+/// what was acknowledged: at `rest`, when their hooks are done, and last of all at the `freeze`. In
+/// between PostgreSQL, which nothing holds, goes on, so that any database that should be held and is
+/// not has time to go on too.
+const COUNT: &str = r#"#!/bin/sh
+case $1 in
+freeze)
+    sh /run/acknowledged >/run/acknowledged.rest
+    read -r rest </run/acknowledged.rest
+    while :; do
+        sh /run/acknowledged >/run/acknowledged.freeze
+        read -r freeze </run/acknowledged.freeze
+        [ "$freeze" -lt $((rest + 20)) ] || break
+    done
+    ;;
+thaw) sh /run/acknowledged >/run/acknowledged.thaw ;;
+esac
+"#;
 
 const DATABASES: [&str; 3] = ["postgresql", "mariadb", "redis"];
+
+/// A number for each of [`DATABASES`].
+type Numbers = [u64; DATABASES.len()];
+
+/// Writes a file in the guest.
+fn write(shell: &mut GuestShell, path: &str, content: &str) {
+    shell.run(&format!("cat >{path} <<'END'\n{content}END"));
+}
+
+/// What a command in the guest prints for each database.
+fn numbers(shell: &mut GuestShell, command: &str) -> Numbers {
+    let said = shell.run(command);
+    let numbers: Vec<u64> = said.lines().flat_map(str::parse).collect();
+    numbers
+        .try_into()
+        .unwrap_or_else(|_| panic!("{command} said {said:?}"))
+}
+
+/// The numbers acknowledged last.
+fn acknowledged(shell: &mut GuestShell) -> Numbers {
+    numbers(shell, "sh /run/acknowledged")
+}
+
+/// The numbers that the hook noted.
+fn noted(shell: &mut GuestShell, when: &str) -> Numbers {
+    numbers(shell, &format!("cat /run/acknowledged.{when}"))
+}
+
+/// Waits until every database has acknowledged `more` than these numbers.
+fn wait_for_more(shell: &mut GuestShell, than: Numbers, more: u64) {
+    wait::expect("all databases to be written to", START, || {
+        let now = acknowledged(shell);
+        now.iter().zip(than).all(|(now, than)| *now >= than + more)
+    });
+}
 
 #[test]
 fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
@@ -313,25 +366,36 @@ fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
         );
         shell.run("df /var/lib/postgresql | tail -n 1")
     });
-    let mut before = [0; DATABASES.len()];
+    let mut at_freeze = [0; DATABASES.len()];
     checks.run("a snapshot under load, through virsh", || {
-        shell.run(&format!(
-            "cat >/run/load <<'END'\n{LOAD}\nEND\nsetsid sh /run/load </dev/null >/dev/null 2>&1 &"
-        ));
+        write(shell, "/run/load", LOAD);
+        write(shell, "/run/acknowledged", ACKNOWLEDGED);
+        let hook = "/etc/qemu-ga/fsfreeze-hook.d/99-count";
+        write(shell, hook, COUNT);
+        shell.run(&format!("chmod 755 {hook}"));
+        shell.run("setsid sh /run/load </dev/null >/dev/null 2>&1 &");
         wait::expect("all databases to be written to", START, || {
-            DATABASES
-                .iter()
-                .all(|name| shell.test(&format!("test $(wc -l </run/{name}.acked) -ge 200")))
+            shell.test("[ $(sh /run/acknowledged | wc -l) = 3 ]")
         });
-        before = DATABASES.map(|name| acknowledged(shell, name));
+        wait_for_more(shell, [0; DATABASES.len()], 200);
+        let before = acknowledged(shell);
         libvirt.ok(&quiesced_snapshot("one"));
         // They go on.
-        let after = DATABASES.map(|name| acknowledged(shell, name));
-        wait::expect("all databases to go on", START, || {
-            (0..after.len()).all(|n| acknowledged(shell, DATABASES[n]) > after[n] + 20)
-        });
-        let log = shell.run("cat /var/log/qemu-ga/fsfreeze-hook.log");
-        format!("acknowledged before: {before:?}; the log:\n{log}")
+        let after = acknowledged(shell);
+        wait_for_more(shell, after, 20);
+        let at_rest = noted(shell, "rest");
+        at_freeze = noted(shell, "freeze");
+        let at_thaw = noted(shell, "thaw");
+        for (n, name) in DATABASES.iter().enumerate() {
+            assert!(before[n] < at_rest[n], "{name} was written to until the end");
+        }
+        // MariaDB and Redis are held from their hooks on until after the thaw.
+        assert_eq!(at_rest[1..], at_freeze[1..]);
+        assert_eq!(at_freeze[1..], at_thaw[1..]);
+        let log = shell.run("tail -n 20 /var/log/qemu-ga/fsfreeze-hook.log");
+        format!(
+            "acknowledged before {before:?}, at rest {at_rest:?}, at the freeze {at_freeze:?}; the log:\n{log}"
+        )
     });
     checks.run("an error of a hook is the snapshot's", || {
         shell.run("printf '#!/bin/sh\\necho no rest >&2; exit 3\\n' >/etc/qemu-ga/fsfreeze-hook.d/90-bad; \
@@ -358,22 +422,25 @@ fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
             let start = "systemctl start postgresql@15-main mariadb redis-server";
             let ran = shell.try_run(start, START);
             assert_eq!(ran.status, 0, "{}", ran.output);
-            let query = "select count(*), max(n) from t";
+            let query = "select count(*), max(n) from";
             let rows = [
                 shell.run(&format!(
-                    "runuser -u postgres -- psql -X -At -F ' ' -c '{query}'"
+                    "runuser -u postgres -- psql -X -At -F ' ' -c '{query} t'"
                 )),
-                shell.run(&format!("mariadb -N -B -e '{query}' t | tr '\\t' ' '")),
+                shell.run(&format!("mariadb -N -B -e '{query} t' t | tr '\\t' ' '")),
+                shell.run(&format!("mariadb -N -B -e '{query} m' t | tr '\\t' ' '")),
                 shell.run("n=$(redis-cli get n); echo $n $n"),
             ];
-            for ((rows, before), name) in rows.iter().zip(before).zip(DATABASES) {
+            let of = [0, 1, 1, 2];
+            for (rows, of) in rows.iter().zip(of) {
+                let (name, acknowledged) = (DATABASES[of], at_freeze[of]);
                 let (count, last) = rows.split_once(' ').expect("two numbers");
                 // From the first to the last, none missing.
                 assert_eq!(count, last, "{name}");
                 let last: u64 = last.parse().expect("a number");
                 assert!(
-                    last >= before,
-                    "{name}: {last} of {before} that were acknowledged"
+                    last >= acknowledged,
+                    "{name}: {last} of {acknowledged} that were acknowledged"
                 );
             }
             // MyISAM has no log to recover from: the table must have been closed, not repaired.
@@ -387,7 +454,7 @@ fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
             );
             let log = shell.run("cat /var/log/postgresql/postgresql-15-main.log | tail -n 20");
             assert!(!log.contains("PANIC") && !log.contains("ERROR"), "{log}");
-            format!("{rows:?}")
+            format!("{rows:?}, of {at_freeze:?} acknowledged at the freeze")
         },
     );
     checks.finish();
