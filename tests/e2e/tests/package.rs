@@ -1,5 +1,5 @@
 //! What `make install` lays out, on this machine below a directory, and in a Debian guest: started by
-//! udev, and snapshots of databases under load through the sample hooks.
+//! udev, and snapshots of databases under load through the sample hooks, with an agent killed meanwhile.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
@@ -18,6 +18,10 @@ use gaunt_e2e::{agent_binary, image_file, top, wait};
 
 /// What a database under emulation may take to start.
 const START: Duration = Duration::from_secs(120);
+
+/// What they may take to go on after a thaw: less than the two minutes after which what holds them ends
+/// by itself.
+const GO_ON: Duration = Duration::from_secs(60);
 
 /// Runs `make install` or `make uninstall` below a directory, as an ordinary account.
 fn make(target: &str, directory: &Path, prefix: &str) -> Output {
@@ -262,6 +266,15 @@ thaw) sh /run/acknowledged >/run/acknowledged.thaw ;;
 esac
 "#;
 
+/// A hook that runs right before that of Redis, and begins a save in the background which takes five
+/// seconds: the server waits after the one key that there is.
+const SAVE: &str = r#"#!/bin/sh
+[ "$1" = freeze ] || exit 0
+redis-cli config set rdb-key-save-delay 5000000
+until redis-cli bgsave | grep started; do sleep 0.1; done
+redis-cli config set rdb-key-save-delay 0
+"#;
+
 const DATABASES: [&str; 3] = ["postgresql", "mariadb", "redis"];
 
 /// A number for each of [`DATABASES`].
@@ -270,6 +283,13 @@ type Numbers = [u64; DATABASES.len()];
 /// Writes a file in the guest.
 fn write(shell: &mut GuestShell, path: &str, content: &str) {
     shell.run(&format!("cat >{path} <<'END'\n{content}END"));
+}
+
+/// Makes a hook in the guest.
+fn hook(shell: &mut GuestShell, name: &str, content: &str) {
+    let path = format!("/etc/qemu-ga/fsfreeze-hook.d/{name}");
+    write(shell, &path, content);
+    shell.run(&format!("chmod 755 {path}"));
 }
 
 /// What a command in the guest prints for each database.
@@ -291,12 +311,155 @@ fn noted(shell: &mut GuestShell, when: &str) -> Numbers {
     numbers(shell, &format!("cat /run/acknowledged.{when}"))
 }
 
-/// Waits until every database has acknowledged `more` than these numbers.
-fn wait_for_more(shell: &mut GuestShell, than: Numbers, more: u64) {
-    wait::expect("all databases to be written to", START, || {
+/// Waits until every database has acknowledged more rows than now; gives the numbers then.
+fn wait_for_more(shell: &mut GuestShell, rows: u64, limit: Duration) -> Numbers {
+    let before = acknowledged(shell);
+    wait::expect("all databases to be written to", limit, || {
         let now = acknowledged(shell);
-        now.iter().zip(than).all(|(now, than)| *now >= than + more)
+        now.iter()
+            .zip(before)
+            .all(|(now, before)| *now >= before + rows)
     });
+    acknowledged(shell)
+}
+
+/// What the agent says of its freeze.
+fn freeze_status(libvirt: &Libvirt) -> String {
+    let request = r#"{"execute":"guest-fsfreeze-status"}"#;
+    libvirt.ok(&["qemu-agent-command", DOMAIN, request])
+}
+
+/// Begins the load, and takes a quiesced snapshot. Gives what was acknowledged at the freeze.
+fn snapshot_under_load(libvirt: &Libvirt, shell: &mut GuestShell) -> (Numbers, String) {
+    write(shell, "/run/load", LOAD);
+    write(shell, "/run/acknowledged", ACKNOWLEDGED);
+    hook(shell, "99-count", COUNT);
+    shell.run("setsid sh /run/load </dev/null >/dev/null 2>&1 &");
+    wait::expect("a first row in each database", START, || {
+        shell.test("[ $(sh /run/acknowledged | wc -l) = 3 ]")
+    });
+    let before = wait_for_more(shell, 200, START);
+    libvirt.ok(&quiesced_snapshot("one"));
+    wait_for_more(shell, 20, GO_ON);
+    let at_rest = noted(shell, "rest");
+    let at_freeze = noted(shell, "freeze");
+    let at_thaw = noted(shell, "thaw");
+    // The load went on until it was held, and that of PostgreSQL until the freeze.
+    assert_grown(before, at_rest);
+    assert_held(at_rest, at_freeze);
+    assert_held(at_freeze, at_thaw);
+    let log = shell.run("tail -n 20 /var/log/qemu-ga/fsfreeze-hook.log");
+    let evidence = format!(
+        "acknowledged before {before:?}, at rest {at_rest:?}, at the freeze {at_freeze:?}; the log:\n{log}"
+    );
+    (at_freeze, evidence)
+}
+
+/// Freezes while Redis saves by itself, and takes a snapshot. Gives what was acknowledged when that was
+/// done: the guest is left frozen.
+fn snapshot_by_hand(libvirt: &Libvirt, shell: &mut GuestShell) -> (Numbers, String) {
+    hook(shell, "51-save", SAVE);
+    let before = acknowledged(shell);
+    let said = libvirt.ok(&["domfsfreeze", DOMAIN]);
+    let frozen = acknowledged(shell);
+    let mut words = quiesced_snapshot("three").to_vec();
+    words.retain(|word| *word != "--quiesce");
+    libvirt.ok(&words);
+    let still_frozen = acknowledged(shell);
+    assert_grown(before, frozen);
+    assert_held(frozen, still_frozen);
+    // One commit may have been on its way to its client.
+    let more = still_frozen[0] - frozen[0];
+    assert!(more <= 1, "PostgreSQL went on: {more} rows");
+    let log = shell.run("grep '52-redis.sh: ' /var/log/qemu-ga/fsfreeze-hook.log | tail -n 1");
+    let (_, took) = log.split_once("done after ").expect("the hook is done");
+    let took: u32 = took.trim_end_matches(" ms").parse().expect("a number");
+    assert!(took >= 3000, "the hook did not wait for the save: {log}");
+    let save = shell.run("redis-cli info persistence | grep -a rdb_last_bgsave | tr -d '\\r'");
+    assert!(save.contains("rdb_last_bgsave_status:ok"), "{save}");
+    let evidence = format!(
+        "{said}; acknowledged before {before:?}, frozen {frozen:?}, then {still_frozen:?}; {log}\n{save}"
+    );
+    (still_frozen, evidence)
+}
+
+/// Kills the agent of a frozen guest. The next one must thaw, and end what its predecessor's hooks hold.
+fn killed_while_frozen(libvirt: &Libvirt, shell: &mut GuestShell, frozen: Numbers) -> String {
+    let main_pid = "systemctl show -P MainPID qemu-guest-agent";
+    let killed = shell.run(main_pid);
+    shell.run("systemctl kill --kill-whom=main -s KILL qemu-guest-agent");
+    wait::expect("another agent", wait::ANSWER, || {
+        let pid = shell.run(main_pid);
+        pid != "0" && pid != killed
+    });
+    libvirt.wait_agent();
+    assert_eq!(freeze_status(libvirt), r#"{"return":"frozen"}"#);
+    let holds = shell.test("kill -0 $(cat /run/qemu-ga-mariadb/pid)");
+    assert!(holds, "what holds MariaDB died with the agent");
+    assert_held(frozen, acknowledged(shell));
+    let said = libvirt.ok(&["domfsthaw", DOMAIN]);
+    let at_thaw = noted(shell, "thaw");
+    assert_held(frozen, at_thaw);
+    let now = wait_for_more(shell, 20, GO_ON);
+    format!("{killed} was killed; {said}; acknowledged at the thaw {at_thaw:?}, now {now:?}")
+}
+
+/// Checks that MariaDB and Redis, which their hooks hold, took nothing between two moments.
+fn assert_held(before: Numbers, after: Numbers) {
+    assert_eq!(before[1..], after[1..], "the second is later");
+}
+
+/// Checks that every database was written to between two moments.
+fn assert_grown(before: Numbers, after: Numbers) {
+    let grown = before
+        .iter()
+        .zip(after)
+        .all(|(before, after)| *before < after);
+    assert!(grown, "the load has died: {before:?}, {after:?}");
+}
+
+/// Starts the databases from a copy of the disks, which must have every row that was acknowledged.
+fn rows_of_copy(libvirt: &Libvirt, [root, data]: [&str; 2], acknowledged: Numbers) -> String {
+    let mut guest = debian::machine(&libvirt.file(root))
+        .disk(&libvirt.file(data))
+        .boot();
+    guest.wait_shell();
+    let shell = guest.shell();
+    shell.run("mount /dev/vdb /var/lib/postgresql");
+    let start = "systemctl start postgresql@15-main mariadb redis-server";
+    let ran = shell.try_run(start, START);
+    assert_eq!(ran.status, 0, "{}", ran.output);
+    let query = "select count(*), max(n) from";
+    let rows = [
+        shell.run(&format!(
+            "runuser -u postgres -- psql -X -At -F ' ' -c '{query} t'"
+        )),
+        shell.run(&format!("mariadb -N -B -e '{query} t' t | tr '\\t' ' '")),
+        shell.run(&format!("mariadb -N -B -e '{query} m' t | tr '\\t' ' '")),
+        shell.run("n=$(redis-cli get n); echo $n $n"),
+    ];
+    for (rows, database) in rows.iter().zip([0, 1, 1, 2]) {
+        let (name, acknowledged) = (DATABASES[database], acknowledged[database]);
+        let (count, last) = rows.split_once(' ').expect("two numbers");
+        // From the first to the last, none missing.
+        assert_eq!(count, last, "{name}");
+        let last: u64 = last.parse().expect("a number");
+        assert!(
+            last >= acknowledged,
+            "{name}: {last} of {acknowledged} that were acknowledged"
+        );
+    }
+    // MyISAM has no log to recover from: the table must have been closed, not repaired.
+    let checked = shell.run("mariadb -N -B -e 'check table t.m fast quick; check table t.m' ");
+    assert!(
+        checked
+            .lines()
+            .all(|line| line.ends_with("OK") || line.contains("up to date")),
+        "{checked}"
+    );
+    let log = shell.run("cat /var/log/postgresql/postgresql-15-main.log | tail -n 20");
+    assert!(!log.contains("PANIC") && !log.contains("ERROR"), "{log}");
+    format!("{rows:?}, of {acknowledged:?} acknowledged")
 }
 
 #[test]
@@ -366,96 +529,51 @@ fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
         );
         shell.run("df /var/lib/postgresql | tail -n 1")
     });
-    let mut at_freeze = [0; DATABASES.len()];
+    let (mut at_freeze, mut while_frozen) = ([0; DATABASES.len()], [0; DATABASES.len()]);
     checks.run("a snapshot under load, through virsh", || {
-        write(shell, "/run/load", LOAD);
-        write(shell, "/run/acknowledged", ACKNOWLEDGED);
-        let hook = "/etc/qemu-ga/fsfreeze-hook.d/99-count";
-        write(shell, hook, COUNT);
-        shell.run(&format!("chmod 755 {hook}"));
-        shell.run("setsid sh /run/load </dev/null >/dev/null 2>&1 &");
-        wait::expect("all databases to be written to", START, || {
-            shell.test("[ $(sh /run/acknowledged | wc -l) = 3 ]")
-        });
-        wait_for_more(shell, [0; DATABASES.len()], 200);
-        let before = acknowledged(shell);
-        libvirt.ok(&quiesced_snapshot("one"));
-        // They go on.
-        let after = acknowledged(shell);
-        wait_for_more(shell, after, 20);
-        let at_rest = noted(shell, "rest");
-        at_freeze = noted(shell, "freeze");
-        let at_thaw = noted(shell, "thaw");
-        for (n, name) in DATABASES.iter().enumerate() {
-            assert!(before[n] < at_rest[n], "{name} was written to until the end");
-        }
-        // MariaDB and Redis are held from their hooks on until after the thaw.
-        assert_eq!(at_rest[1..], at_freeze[1..]);
-        assert_eq!(at_freeze[1..], at_thaw[1..]);
-        let log = shell.run("tail -n 20 /var/log/qemu-ga/fsfreeze-hook.log");
-        format!(
-            "acknowledged before {before:?}, at rest {at_rest:?}, at the freeze {at_freeze:?}; the log:\n{log}"
-        )
+        let (numbers, evidence) = snapshot_under_load(&libvirt, shell);
+        at_freeze = numbers;
+        evidence
     });
     checks.run("an error of a hook is the snapshot's", || {
-        shell.run("printf '#!/bin/sh\\necho no rest >&2; exit 3\\n' >/etc/qemu-ga/fsfreeze-hook.d/90-bad; \
-                   chmod 755 /etc/qemu-ga/fsfreeze-hook.d/90-bad");
+        hook(shell, "90-bad", "#!/bin/sh\necho no rest >&2; exit 3\n");
         let refused = libvirt.virsh(&quiesced_snapshot("two"));
         assert!(!refused.status.success());
         let said = text(&refused);
-        assert!(said.contains("90-bad") && said.contains("no rest"), "{said}");
+        assert!(
+            said.contains("90-bad") && said.contains("no rest"),
+            "{said}"
+        );
         shell.run("rm /etc/qemu-ga/fsfreeze-hook.d/90-bad");
-        assert_eq!(libvirt.ok(&["qemu-agent-command", DOMAIN, r#"{"execute":"guest-fsfreeze-status"}"#]), r#"{"return":"thawed"}"#);
+        assert_eq!(freeze_status(&libvirt), r#"{"return":"thawed"}"#);
         said
     });
+    checks.run(
+        "a snapshot of a frozen guest whose Redis was saving by itself",
+        || {
+            let (numbers, evidence) = snapshot_by_hand(&libvirt, shell);
+            while_frozen = numbers;
+            evidence
+        },
+    );
+    checks.run(
+        "an agent killed while frozen is back, and all goes on after its thaw",
+        || killed_while_frozen(&libvirt, shell, while_frozen),
+    );
     libvirt.ok(&["destroy", DOMAIN]);
 
+    // The second is a layer on top of the first, to which its own guest will write.
+    let second = ["root.two.qcow2", "data.two.qcow2"];
+    for (layer, name) in ["root.one", "data.one"].iter().zip(second) {
+        std::fs::rename(libvirt.file(layer), libvirt.file(name)).expect("a layer");
+    }
     checks.run(
-        "what the snapshot holds starts, with every acknowledged row",
-        || {
-            let mut guest = debian::machine(&libvirt.file("root.qcow2"))
-                .disk(&libvirt.file("data.qcow2"))
-                .boot();
-            guest.wait_shell();
-            let shell = guest.shell();
-            shell.run("mount /dev/vdb /var/lib/postgresql");
-            let start = "systemctl start postgresql@15-main mariadb redis-server";
-            let ran = shell.try_run(start, START);
-            assert_eq!(ran.status, 0, "{}", ran.output);
-            let query = "select count(*), max(n) from";
-            let rows = [
-                shell.run(&format!(
-                    "runuser -u postgres -- psql -X -At -F ' ' -c '{query} t'"
-                )),
-                shell.run(&format!("mariadb -N -B -e '{query} t' t | tr '\\t' ' '")),
-                shell.run(&format!("mariadb -N -B -e '{query} m' t | tr '\\t' ' '")),
-                shell.run("n=$(redis-cli get n); echo $n $n"),
-            ];
-            let of = [0, 1, 1, 2];
-            for (rows, of) in rows.iter().zip(of) {
-                let (name, acknowledged) = (DATABASES[of], at_freeze[of]);
-                let (count, last) = rows.split_once(' ').expect("two numbers");
-                // From the first to the last, none missing.
-                assert_eq!(count, last, "{name}");
-                let last: u64 = last.parse().expect("a number");
-                assert!(
-                    last >= acknowledged,
-                    "{name}: {last} of {acknowledged} that were acknowledged"
-                );
-            }
-            // MyISAM has no log to recover from: the table must have been closed, not repaired.
-            let checked =
-                shell.run("mariadb -N -B -e 'check table t.m fast quick; check table t.m' ");
-            assert!(
-                checked
-                    .lines()
-                    .all(|line| line.ends_with("OK") || line.contains("up to date")),
-                "{checked}"
-            );
-            let log = shell.run("cat /var/log/postgresql/postgresql-15-main.log | tail -n 20");
-            assert!(!log.contains("PANIC") && !log.contains("ERROR"), "{log}");
-            format!("{rows:?}, of {at_freeze:?} acknowledged at the freeze")
-        },
+        "the copy of the frozen guest has every acknowledged row",
+        || rows_of_copy(&libvirt, second, while_frozen),
+    );
+    checks.run(
+        "the quiesced snapshot has every row acknowledged at the freeze",
+        || rows_of_copy(&libvirt, disks, at_freeze),
     );
     checks.finish();
 }
