@@ -335,7 +335,7 @@ QEMU guest agent for guests that have nothing else in them.\n\
         NoSuchHandle = "handle '@' has not been found";
         CannotFreeze = "failed to freeze @";
         CannotOpen = "failed to open @";
-        StillFreezes = "an earlier freeze is still on its way in the kernel";
+        StillFreezes = "an earlier freeze is still under way in the kernel";
         HookFailed = "child process has failed to execute fsfreeze hook: @";
         CannotListBlocks = "Can't open directory\"/@/\"";
         CannotOpenSysfs = "open sysfs file \"@\"";
