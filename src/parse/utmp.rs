@@ -15,20 +15,15 @@ pub const USER_PROCESS: i16 = 7;
 /// How long the fields of a record are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// 384 bytes: x86-64, 32-bit systems, and most older 64-bit ones.
+    /// 384 bytes: x86-64.
     Narrow,
-    /// 400 bytes: aarch64, riscv64, loongarch64, s390x.
+    /// 400 bytes: aarch64.
     Wide,
 }
 
 impl Layout {
     /// The one that the C library of this processor uses.
-    pub const NATIVE: Self = if cfg!(any(
-        target_arch = "aarch64",
-        target_arch = "riscv64",
-        target_arch = "loongarch64",
-        target_arch = "s390x"
-    )) {
+    pub const NATIVE: Self = if cfg!(target_arch = "aarch64") {
         Self::Wide
     } else {
         Self::Narrow

@@ -9,7 +9,12 @@ use core::ptr;
 use rustix::io::Errno;
 use rustix::time::{ClockId, Timespec};
 
+use static_assertions::const_assert_eq;
+
 use super::raw;
+
+// `struct __kernel_timespec` of linux/time_types.h.
+const_assert_eq!(size_of::<libc::timespec>(), 16);
 
 /// Nanoseconds of a second.
 pub const NS_PER_S: i64 = 1_000_000_000;
@@ -20,8 +25,8 @@ fn read(clock: libc::clockid_t) -> (i64, i64) {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: clock_gettime writes one timespec; `now` is ours, has the kernel's layout on all
-    // 64-bit targets, and outlives the call. It fails only for a clock that does not exist.
+    // SAFETY: clock_gettime writes one timespec; `now` is ours, has the kernel's layout (asserted
+    // above), and outlives the call. It fails only for a clock that does not exist.
     let _ = unsafe {
         let now = ptr::from_mut(&mut now).expose_provenance();
         raw::call(libc::SYS_clock_gettime, [clock as usize, now, 0, 0, 0])

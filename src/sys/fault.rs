@@ -27,11 +27,14 @@ pub const STATUS: u8 = 111;
 /// own structure is another.
 #[repr(C)]
 struct Action {
-    handler: extern "C" fn(c_int, *const Info, *const c_void) -> !,
+    handler: Handler,
     flags: usize,
-    restorer: extern "C" fn(c_int, *const Info, *const c_void) -> !,
+    restorer: Handler,
     mask: u64,
 }
+
+/// What the kernel calls, with what it hands over for `SA_SIGINFO`.
+type Handler = unsafe extern "C" fn(c_int, *const Info, *const c_void) -> !;
 
 /// The beginning of siginfo_t for a fault, asm-generic/siginfo.h.
 #[repr(C)]
@@ -42,7 +45,6 @@ struct Info {
     address: usize,
 }
 
-#[cfg(target_pointer_width = "64")]
 const_assert_eq!(offset_of!(Info, address), 16);
 const_assert_eq!(offset_of!(Action, mask), 3 * size_of::<usize>());
 
@@ -100,8 +102,12 @@ pub fn catch() {
     }
 }
 
-extern "C" fn on_signal(signal: c_int, info: *const Info, _: *const c_void) -> ! {
-    // SAFETY: the kernel hands a handler with SA_SIGINFO a siginfo_t that outlives it.
+/// The handler.
+///
+/// # Safety
+/// `info` must lead to a siginfo_t.
+unsafe extern "C" fn on_signal(signal: c_int, info: *const Info, _: *const c_void) -> ! {
+    // SAFETY: the kernel alone calls this, with a siginfo_t that outlives it.
     let address = unsafe { (*info).address };
     let mut hex = [b'0'; 2 * size_of::<usize>()];
     for (place, digit) in hex.iter_mut().rev().enumerate() {

@@ -33,6 +33,10 @@ struct Command {
 /// `NVME_IOCTL_ADMIN_CMD`, `_IOWR('N', 0x41, struct nvme_admin_cmd)`.
 const ADMIN_COMMAND: Opcode = opcode::read_write::<Command>(b'N', 0x41);
 
+/// The log in words of four bytes, which the disk counts it in: it writes no more than there is room.
+const LOG_WORDS: u32 = size_of::<HealthLog>() as u32 / 4;
+
+const_assert_eq!(LOG_WORDS, 128);
 const_assert_eq!(size_of::<Command>(), 72);
 const_assert!(ADMIN_COMMAND == 0xC048_4E41);
 
@@ -47,8 +51,8 @@ pub fn health_log(disk: BorrowedFd<'_>, log: &mut HealthLog) -> bool {
         address: log.as_mut_ptr().expose_provenance() as u64,
         unused_too: [0],
         bytes: size_of::<HealthLog>() as u32,
-        // which leaves out what has been told already, 128 words (minus one) of page 2.
-        words: [0x007F_8002, 0, 0, 0, 0, 0],
+        // which leaves out what has been told already, so many words (minus one) of page 2.
+        words: [(LOG_WORDS - 1) << 16 | 0x8002, 0, 0, 0, 0, 0],
         timeout_ms: 0,
         result: 0,
     };

@@ -28,11 +28,15 @@ use linux_raw_sys::general::{
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat, openat2};
 use rustix::io::Errno;
+use static_assertions::const_assert_eq;
 
 use super::raw;
 use super::root::Root;
 use crate::base::path::Path;
 use crate::base::text::{Digits, cut, parse_u64, value};
+
+// `struct statx` of linux/stat.h.
+const_assert_eq!(size_of::<statx>(), 256);
 
 /// How often a name is looked up in the cache alone. It also fails while somebody renames what is on
 /// the way, which does not last.

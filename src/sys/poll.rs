@@ -9,7 +9,15 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
+use static_assertions::const_assert_eq;
+
 use super::{clock, raw};
+
+// `struct epoll_event` of linux/eventpoll.h, packed on x86-64 alone.
+const_assert_eq!(
+    size_of::<Event>(),
+    if cfg!(target_arch = "x86_64") { 12 } else { 16 }
+);
 
 /// What a descriptor is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,13 +12,14 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::thread::CapabilitySet;
+use static_assertions::const_assert_eq;
 
 use super::args::{Start, Strings, variable};
 use super::mem::Buffer;
 use super::{clock, log, power, signal, stdio};
 use crate::base::limits::{GROUP_POLL_MS, JOBS, OPEN_FILES, PROGRAMS, REQUEST_BYTES, RESTART_MS};
 use crate::base::path::Path;
-use crate::base::store::Store;
+use crate::base::store::{Full, Store};
 use crate::base::text::cut;
 use crate::base::texts::Phrase;
 
@@ -54,6 +55,9 @@ pub fn exit(status: i32) -> ! {
         let _ = unsafe { raw::call(libc::SYS_exit_group, [status as usize, 0, 0, 0, 0]) };
     }
 }
+
+// `siginfo_t` of asm-generic/siginfo.h, of which waitid fills in the beginning.
+const_assert_eq!(size_of::<libc::siginfo_t>(), 128);
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,7 +227,8 @@ fn start_anew() -> ! {
     }
     // What a host sends from here on waits for the new run. Workers that share descriptors must not
     // keep the port open either.
-    close_range(3, i32::MAX);
+    // SAFETY: nothing that was interrupted by the fault goes on, and what follows uses none.
+    unsafe { close_range(3, i32::MAX) };
     for worker in &WORKERS {
         let pid = worker.load(Ordering::Relaxed);
         if pid != 0 && !has_executed(pid) {
@@ -236,11 +241,11 @@ fn start_anew() -> ! {
         let Some(Start { words, environment }) = Start::remembered() else {
             continue;
         };
-        execute(c"/proc/self/exe".as_ptr(), words, environment);
-        if let Some(name) = { words }.next()
-            && name.contains(&b'/')
+        execute(c"/proc/self/exe", words, environment);
+        if let Some(name) = { words }.next_c_str()
+            && name.to_bytes().contains(&b'/')
         {
-            execute(name.as_ptr().cast(), words, environment);
+            execute(name, words, environment);
         }
     }
 }
@@ -248,27 +253,28 @@ fn start_anew() -> ! {
 /// Gives this process the name of its program again, which was `exe` for the kernel after it started
 /// anew through /proc.
 pub fn restore_name() {
-    let name = Start::remembered().and_then(|start| { start.words }.next());
-    let Some(name) = name else { return };
+    let name = Start::remembered().and_then(|start| { start.words }.next_c_str());
+    let Some(name) = name.map(CStr::to_bytes_with_nul) else {
+        return;
+    };
     let start = name.iter().rposition(|byte| *byte == b'/');
     let name = &name[start.map_or(0, |slash| slash + 1)..];
-    // SAFETY: PR_SET_NAME reads a string up to its NUL, or 16 bytes; the words of the command line end
-    // in a NUL, and nobody writes to them.
+    // SAFETY: PR_SET_NAME reads a string up to its NUL, or 16 bytes. `name` ends in its NUL, and nobody
+    // writes to it.
     let _ = unsafe {
         let name = name.as_ptr().expose_provenance();
         raw::call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, name, 0, 0, 0])
     };
 }
 
-/// Becomes the program at `path`, a string of the kernel's or a constant. Returns if that failed.
-fn execute(path: *const c_char, words: Strings, environment: Strings) {
-    // SAFETY: the path ends in a NUL. The vectors end in a null and their strings in a NUL, as the
-    // kernel laid them out at the start of this process, and nobody writes to them.
-    let _ = unsafe {
-        let path = path.expose_provenance();
-        let args = [path, words.address(), environment.address(), 0, 0];
-        raw::call(libc::SYS_execve, args)
-    };
+/// Becomes the program at `path`. Returns only if that failed, with the reason.
+fn execute(path: &CStr, words: Strings, environment: Strings) -> Errno {
+    let path = path.as_ptr().expose_provenance();
+    let args = [path, words.address(), environment.address(), 0, 0];
+    // SAFETY: the path ends in a NUL and outlives the call. Both vectors end in a null and their
+    // strings in a NUL, and nobody writes to them meanwhile, as `Strings` was promised.
+    let done = unsafe { raw::call(libc::SYS_execve, args) };
+    done.err().unwrap_or(Errno::NOEXEC)
 }
 
 /// Whether the process `pid`, a child, has not ended. Process 0 has.
@@ -282,13 +288,21 @@ const SHELL: &CStr = c"/bin/sh";
 /// The arguments and the environment of a program to be, as execve(2) takes them. Only for children
 /// of the agent: the memory is never given back.
 pub struct Vectors {
-    /// Strings, each ended by a NUL.
+    /// Strings, each ended by a NUL. What [`Vectors::push`] takes off it stays where it is.
     text: ManuallyDrop<Buffer>,
-    /// Their addresses: the shell, should it be needed, the arguments, a null, the environment, nulls.
+    /// Pointers, and nothing else: the shell, should it be needed, the arguments, a null, the
+    /// environment, nulls. Each that is no null leads to a string that ends in a NUL and stays for
+    /// good. They are written as pointers, not as the bytes of an address, of which nobody could tell
+    /// what it leads to, and read only once the list does not grow any more: then it stays in place.
     list: ManuallyDrop<Buffer>,
-    /// Where the environment begins.
+    /// Which pointer is the first of the environment.
     second: usize,
+    /// Whether all that was added has found room.
+    fits: bool,
 }
+
+/// One of the list.
+type Pointer = *const c_char;
 
 impl Vectors {
     /// None yet, and room for so many bytes of strings and their NULs. First comes [`Vectors::begin`].
@@ -297,6 +311,7 @@ impl Vectors {
             text: Buffer::lasting(room),
             list: ManuallyDrop::new(Buffer::growing(REQUEST_BYTES)),
             second: 0,
+            fits: true,
         }
     }
 
@@ -314,34 +329,48 @@ impl Vectors {
     pub fn push(&mut self) -> &'static [u8] {
         let _ = self.text.append(b"\0");
         let run = self.text.take();
-        self.add_address(run.as_ptr());
-        run.split_last().map_or(b"", |(_, string)| string)
+        match run {
+            [string @ .., 0] => {
+                self.add_pointer(run.as_ptr().cast());
+                string
+            }
+            // There was no room for it, or for its NUL.
+            _ => {
+                self.fits = false;
+                b""
+            }
+        }
     }
 
     /// Adds a string.
     pub fn add(&mut self, string: &'static CStr) {
-        self.add_address(string.as_ptr().cast());
+        self.add_pointer(string.as_ptr());
     }
 
     /// Adds all strings that `is_wanted` is true of.
-    pub fn add_all(&mut self, strings: Strings, is_wanted: impl Fn(&[u8]) -> bool) {
-        for string in strings {
-            if is_wanted(string) {
-                // Each of them ends in a NUL.
-                self.add_address(string.as_ptr());
+    pub fn add_all(&mut self, mut strings: Strings, is_wanted: impl Fn(&[u8]) -> bool) {
+        while let Some(string) = strings.next_c_str() {
+            if is_wanted(string.to_bytes()) {
+                self.add(string);
             }
         }
     }
 
     /// Ends the arguments: what follows is the environment.
     pub fn end(&mut self) {
-        self.add_address(ptr::null());
-        self.second = self.list.len();
+        self.add_pointer(ptr::null());
+        self.second = self.list.len() / size_of::<Pointer>();
     }
 
+    /// Adds a null, or a pointer to a string that ends in a NUL and stays for good.
     #[inline(never)]
-    fn add_address(&mut self, address: *const u8) {
-        let _ = self.list.append(&address.expose_provenance().to_ne_bytes());
+    fn add_pointer(&mut self, pointer: Pointer) {
+        match self.list.extend(size_of::<Pointer>()) {
+            // SAFETY: there is room for one, which is aligned: the list rests nowhere, so it begins
+            // with the page that a mapping begins with, and holds nothing but pointers.
+            Ok(room) => unsafe { room.as_mut_ptr().cast::<Pointer>().write(pointer) },
+            Err(Full) => self.fits = false,
+        }
     }
 
     /// Becomes the program called `name`, as execvpe(3) does, but for what `PATH` is there; returns
@@ -351,15 +380,17 @@ impl Vectors {
     ///
     /// Signals are then as every program expects them, and descriptors above 2 closed.
     pub fn run(&mut self, name: &[u8], path: &[u8]) -> Errno {
-        self.add_address(ptr::null());
-        if self.text.whole().is_err() || self.list.whole().is_err() {
+        self.add_pointer(ptr::null());
+        // The shell and this null are the least that there is.
+        if !self.fits || self.list.len() < 2 * size_of::<Pointer>() {
             return Errno::NOMEM;
         }
-        // SAFETY: there the environment begins, which now ends in a null; its strings are never given
-        // back. The list is aligned for addresses, because a mapping begins with a page and nothing
-        // of this buffer rests anywhere else; it stays as it is while this reads it.
-        let environment =
-            unsafe { Strings::new(self.list.bytes().as_ptr().add(self.second).cast()) };
+        // SAFETY: there the environment begins, at this null at the latest. Each pointer before it
+        // leads to a string (`add_pointer`), and nothing is written to the list while this is read.
+        let environment = unsafe {
+            let list = self.list.bytes().as_ptr().cast::<Pointer>();
+            Strings::new(list.add(self.second))
+        };
         let mut search = variable(environment, b"PATH").unwrap_or(path);
         if name.is_empty() || name.contains(&b'/') {
             search = b"";
@@ -391,33 +422,22 @@ impl Vectors {
     /// failed, with the reason. The environment has ended.
     fn execute(&mut self, path: &CStr) -> Errno {
         mark_all();
-        let list = self.list.bytes_mut().as_mut_ptr();
-        let path = path.as_ptr();
-        // SAFETY: the list has two addresses at least, and is aligned for them, because a mapping
-        // begins with a page and nothing of this buffer rests anywhere else. The paths end in a NUL,
-        // and so do the strings whose addresses the vectors hold, which are never given back (`push`,
-        // `add`, `add_all`) or outlive the call (`path`). The vectors end in a null.
+        let list = self.list.bytes_mut().as_mut_ptr().cast::<Pointer>();
+        // SAFETY: the list has two pointers at least, the last a null (`run`). Each that is no null
+        // leads to a string that stays for good (`add_pointer`), or to `path` while that is there:
+        // before this returns, the first argument is again what it was. Nothing is written to the list
+        // while a call reads it.
         unsafe {
-            let first = list.cast::<usize>().add(1);
-            let envp = list.add(self.second).expose_provenance();
-            let run = |path: *const c_char, argv: *mut usize| {
-                let args = [
-                    path.expose_provenance(),
-                    argv.expose_provenance(),
-                    envp,
-                    0,
-                    0,
-                ];
-                raw::call(libc::SYS_execve, args)
-                    .err()
-                    .unwrap_or(Errno::NOEXEC)
-            };
-            let errno = run(path, first);
+            let first = list.add(1);
+            let environment = Strings::new(list.add(self.second));
+            let errno = execute(path, Strings::new(first), environment);
             if errno != Errno::NOEXEC {
                 return errno;
             }
-            first.write(path.expose_provenance());
-            run(SHELL.as_ptr(), list.cast())
+            let argument = first.replace(path.as_ptr());
+            let errno = execute(SHELL, Strings::new(list), environment);
+            first.write(argument);
+            errno
         }
     }
 }
@@ -474,32 +494,40 @@ pub fn set_umask(mask: u32) {
 }
 
 /// Closes every descriptor above 2 but these two and, if the child `keeps_files`, those that clients
-/// have open.
+/// have open. For a child of the agent with descriptors of its own, before it does anything.
 ///
 /// A child of the agent that hangs must not hold a client, a port or a file open, and one that acts
 /// as a user must not give the user a way to them.
 pub fn close_all_but(one: BorrowedFd<'_>, other: BorrowedFd<'_>, keeps_files: bool) {
     let (one, other) = (one.as_raw_fd(), other.as_raw_fd());
     let (low, high) = (one.min(other), one.max(other));
-    close_range(3, low - 1);
-    close_range(low + 1, high - 1);
     let last = if keeps_files {
         FIRST_LASTING - 1
     } else {
         i32::MAX
     };
-    close_range(high + 1, last);
+    // SAFETY: these are the child's own copies, which belong to values of the agent's. Its work is
+    // handed the state alone, in which there is none of them any more: the root directory is one of
+    // the two, programs have let go of their pipes, and the table of files has forgotten those that
+    // are not kept (`agent::jobs`). The rest is the loop's: clients, signals, the poll set. A child
+    // never comes back there: it ends by `exit` or becomes another program, which drops nothing.
+    unsafe {
+        close_range(3, low - 1);
+        close_range(low + 1, high - 1);
+        close_range(high + 1, last);
+    }
 }
 
 /// Closes these descriptors, if there are any.
+///
+/// # Safety
+/// Values that own one of them must never be used or dropped again: the number may be another's.
 #[inline(never)]
-fn close_range(first: i32, last: i32) {
+unsafe fn close_range(first: i32, last: i32) {
     if first > last {
         return;
     }
-    // SAFETY: the descriptors closed belong to values of the agent that are not used any more: a child
-    // runs its work, which holds only two that are not among them and, if it keeps those, files of
-    // clients, and an agent that starts anew uses none. Both end without dropping anything.
+    // SAFETY: both calls take any numbers; the caller answers for what is closed.
     unsafe {
         let range = [first as usize, last as usize, 0, 0, 0];
         if raw::call(libc::SYS_close_range, range).is_err() {
@@ -629,3 +657,71 @@ pub const STOP: i32 = libc::SIGSTOP;
 pub const TERM: i32 = libc::SIGTERM;
 /// SIGKILL: end.
 pub const KILL: i32 = libc::SIGKILL;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The arguments and the environment that a program would be given, the shell before them.
+    fn given(vectors: &Vectors) -> [Vec<&'static [u8]>; 2] {
+        let list = vectors.list.bytes().as_ptr().cast::<Pointer>();
+        // SAFETY: both end in a null (`Vectors::end`, `filled`), and nothing is added meanwhile.
+        unsafe { [list, list.add(vectors.second)].map(|vector| Strings::new(vector).collect()) }
+    }
+
+    fn filled(strings: usize) -> Vectors {
+        let mut vectors = Vectors::new(100 + 8 * strings);
+        vectors.begin();
+        for text in [&b"name"[..], b"an argument", b""] {
+            vectors.text().append(text).unwrap();
+            assert_eq!(vectors.push(), text);
+        }
+        vectors.end();
+        vectors.add(c"A=1");
+        for number in 0..strings {
+            vectors
+                .text()
+                .append(format!("B{number}").as_bytes())
+                .unwrap();
+            vectors.push();
+        }
+        let own = [c"LANG=C".as_ptr(), c"HOME=/".as_ptr(), ptr::null()];
+        // SAFETY: constants in a vector that ends in a null and outlives its use.
+        let own = unsafe { Strings::new(own.as_ptr()) };
+        vectors.add_all(own, |entry| entry.starts_with(b"HOME"));
+        vectors.add_pointer(ptr::null());
+        vectors
+    }
+
+    #[test]
+    fn vectors_hold_strings_wherever_they_came_from() {
+        // Enough for the list to move while it grows.
+        let strings = if cfg!(miri) { 1_000 } else { 100_000 };
+        let vectors = filled(strings);
+        let [arguments, environment] = given(&vectors);
+        assert_eq!(arguments, [b"/bin/sh", &b"name"[..], b"an argument", b""]);
+        assert_eq!(environment.len(), strings + 2);
+        assert_eq!(environment[0], b"A=1");
+        assert_eq!(environment[900], b"B899");
+        assert_eq!(environment[strings + 1], b"HOME=/");
+        assert!(vectors.fits);
+    }
+
+    #[test]
+    fn what_has_no_nul_is_never_run() {
+        // Too long, whatever is done about it afterwards; never written; and nothing but a null.
+        let mut cut = Vectors::new(4);
+        cut.begin();
+        let _ = cut.text().append(b"long");
+        assert_eq!(cut.push(), b"");
+        cut.text().truncate(0);
+        let mut moved = Vectors::new(4);
+        moved.begin();
+        *moved.text() = Buffer::growing(100);
+        let _ = moved.text().append(b"long");
+        assert_eq!(moved.push(), b"");
+        for mut vectors in [cut, moved, Vectors::new(4)] {
+            assert_eq!(vectors.run(b"/nothing", b""), Errno::NOMEM);
+        }
+    }
+}

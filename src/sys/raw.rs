@@ -4,12 +4,16 @@
 //! A C library would do both, and weigh 3 kB: thread storage, exit handlers, environment and errno,
 //! which a static program of one thread never uses. Nothing of musl is linked but its memcpy and its
 //! like. What else is declared in the `libc` crate must not be called: there is no thread storage for
-//! it to keep its errno in (`tests/tidy.rs` looks). Another machine needs its few lines here.
+//! it to keep its errno in (`tests/tidy.rs` looks). Another machine needs its few lines here, and a look
+//! at the structures of the kernel that are laid out by hand in this folder.
 #![allow(unsafe_code)]
 
 use core::ffi::c_long;
 
 use rustix::io::Errno;
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("this machine's system calls and signal actions are not known here");
 
 /// Defines the symbol `gaunt_start`, which the kernel enters (see `build.rs`), and which calls
 /// `$main` with the address of what the kernel laid out: the number of arguments, the arguments, a
@@ -30,13 +34,6 @@ macro_rules! entry {
             "mov x29, xzr", "mov x30, xzr", "mov x0, sp", "and sp, x0, #-16", "bl {}",
             sym $main,
         );
-        #[cfg(target_arch = "riscv64")]
-        core::arch::global_asm!(
-            ".globl gaunt_start", "gaunt_start:",
-            ".option push", ".option norelax", "lla gp, __global_pointer$", ".option pop",
-            "mv s0, zero", "mv a0, sp", "andi sp, sp, -16", "call {}",
-            sym $main,
-        );
     };
 }
 
@@ -45,6 +42,18 @@ macro_rules! entry {
 /// # Safety
 /// The call must be sound with these arguments: addresses among them lead to what the call wants
 /// there, for as long as it wants it.
+#[cfg(miri)]
+pub(super) unsafe fn call(_: c_long, _: [usize; 5]) -> Result<usize, Errno> {
+    // Miri interprets no machine code, and has no kernel.
+    Err(Errno::NOSYS)
+}
+
+/// Makes system call `number`.
+///
+/// # Safety
+/// The call must be sound with these arguments: addresses among them lead to what the call wants
+/// there, for as long as it wants it.
+#[cfg(not(miri))]
 #[inline(always)]
 pub(super) unsafe fn call(number: c_long, args: [usize; 5]) -> Result<usize, Errno> {
     let [a, b, c, d, e] = args;
@@ -69,17 +78,6 @@ pub(super) unsafe fn call(number: c_long, args: [usize; 5]) -> Result<usize, Err
             in("x8") number,
             inlateout("x0") a => result,
             in("x1") b, in("x2") c, in("x3") d, in("x4") e,
-            options(nostack, preserves_flags),
-        );
-    }
-    #[cfg(target_arch = "riscv64")]
-    // SAFETY: as above, with the result the only register written.
-    unsafe {
-        core::arch::asm!(
-            "ecall",
-            in("a7") number,
-            inlateout("a0") a => result,
-            in("a1") b, in("a2") c, in("a3") d, in("a4") e,
             options(nostack, preserves_flags),
         );
     }

@@ -11,7 +11,7 @@ use super::raw;
 
 /// Makes sure that descriptors 0 to 2 are open, so that no channel can get their numbers and be
 /// mistaken for the log. The kernel starts PID 1 without them where there is no console.
-pub fn secure() {
+pub(super) fn secure() {
     // An empty epoll set is the one descriptor that needs no file system, and cannot be written.
     while let Ok(filler) = create(CreateFlags::empty()) {
         if filler.as_raw_fd() > 2 {
@@ -39,20 +39,23 @@ fn to_console(from: FileType) {
         return;
     };
     for number in 0..3 {
-        // SAFETY: `secure` made sure that descriptors 0 to 2 are open, and nothing here ever closes
-        // one.
+        // SAFETY: descriptors 0 to 2 are always open, see `stdout`.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         let kind = rustix::fs::fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
         if kind == Ok(from) {
-            put(number, &console);
+            // SAFETY: one of 0 to 2.
+            unsafe { put(number, &console) };
         }
     }
 }
 
 /// Makes one of descriptors 0 to 2 a copy of one above them.
-fn put(number: i32, fd: &OwnedFd) {
-    // SAFETY: dup3 takes any numbers. What it closes is nobody's: descriptors 0 to 2 are borrowed as
-    // what they are at that moment.
+///
+/// # Safety
+/// `number` must be 0, 1 or 2: these are borrowed as what they are at that moment, and belong to no
+/// value.
+unsafe fn put(number: i32, fd: &OwnedFd) {
+    // SAFETY: dup3 takes any numbers; what it closes is nobody's, and the number stays open.
     let _ = unsafe {
         let args = [fd.as_raw_fd() as usize, number as usize, 0, 0, 0];
         raw::call(libc::SYS_dup3, args)
@@ -64,7 +67,8 @@ pub fn detach() {
     // As in `secure`: there may be no /dev/null.
     if let Ok(nothing) = create(CreateFlags::CLOEXEC) {
         for number in 0..3 {
-            put(number, &nothing);
+            // SAFETY: one of 0 to 2.
+            unsafe { put(number, &nothing) };
         }
     }
 }
@@ -76,14 +80,17 @@ pub fn replace(ends: &[Option<OwnedFd>; 3]) {
     for (number, end) in (0..).zip(ends) {
         last = end.as_ref().or(last);
         if let Some(end) = last {
-            put(number, end);
+            // SAFETY: one of 0 to 2, as there are three ends.
+            unsafe { put(number, end) };
         }
     }
 }
 
 /// Standard output.
 pub fn stdout() -> BorrowedFd<'static> {
-    // SAFETY: `secure` opened descriptor 1 if nobody else had, and nothing here ever closes it.
+    // SAFETY: before anything else here runs, `Start::at` has `secure` open descriptors 0 to 2 if
+    // nobody else had; in tests the standard library does. Nothing here ever closes one. Only a kernel
+    // that had no memory for one of them has none there, and all that is written to it is lost.
     unsafe { rustix::stdio::stdout() }
 }
 
