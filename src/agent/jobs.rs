@@ -109,6 +109,9 @@ impl Jobs {
             if !own.shares_files {
                 state.programs.in_child();
                 let keeps_files = state.files.at_hand != 0;
+                if !keeps_files {
+                    state.files.handles.forget();
+                }
                 process::close_all_but(state.root.as_fd(), writer.as_fd(), keeps_files);
             }
             // The agent's, which closes it where descriptors are shared.

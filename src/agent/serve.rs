@@ -8,7 +8,7 @@
 use core::array;
 
 use super::channel;
-use super::client::{Busy, Filled, Kind, Memory, Slot};
+use super::client::{self, Busy, Filled, Kind, Slot};
 use super::config::{self, Found};
 use super::context::Context;
 use super::deliver::deliver;
@@ -26,9 +26,10 @@ use crate::commands::{self, Own};
 use crate::state::State;
 use crate::state::files::Files;
 use crate::state::freeze::{self, Freeze, Phase};
-use crate::state::programs::{EMPTY, Programs, Table};
+use crate::state::programs::{self, Programs};
 use crate::sys::args::{Strings, variable};
 use crate::sys::clock::{self, NEVER_MS};
+use crate::sys::handles;
 use crate::sys::initramfs::Initramfs;
 use crate::sys::log::{Level, Log};
 use crate::sys::mem::Lent;
@@ -41,11 +42,23 @@ use crate::wire::args::Args;
 use crate::wire::frame::Event;
 use crate::wire::reply::Reply;
 
-/// What all clients rest in. Lent at once: a mark of its own for each would be written at the start,
-/// and take a page of memory for a client that may never come.
-static MEMORY: Lent<[Memory; CLIENTS]> = Lent::new([Memory::EMPTY; CLIENTS]);
-/// What all programs that were started are kept in.
-static PROGRAMS: Lent<Table> = Lent::new(EMPTY);
+/// What is large and seldom used.
+struct Memory {
+    /// What all clients rest in.
+    clients: [client::Memory; CLIENTS],
+    /// What all programs that were started are kept in.
+    programs: programs::Table,
+    /// What all files that are open are kept in.
+    files: handles::Table,
+}
+
+/// Lent at once: a mark of its own for each would be written at the start, and take a page of memory
+/// for a client that may never come.
+static MEMORY: Lent<Memory> = Lent::new(Memory {
+    clients: [client::Memory::EMPTY; CLIENTS],
+    programs: programs::EMPTY,
+    files: handles::EMPTY,
+});
 
 /// Reads of one client before others are looked at.
 const READS: usize = 16;
@@ -99,16 +112,21 @@ struct Server {
 
 /// Serves until told to end.
 pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
+    let Memory {
+        clients,
+        programs,
+        files,
+    } = MEMORY.take();
     let mut state = State {
         root: essential(Phrase::CannotOpenRoot, Root::open(c"/")),
         initramfs: Initramfs::watch(),
         filter: options.filter,
         freeze: Freeze::new(options.state_directory, options.freeze_timeout_s),
         hooks: options.hooks,
-        files: Files::default(),
+        files: Files::new(files),
         going_down: None,
         down_ms: NEVER_MS,
-        programs: Programs::new(environment, PROGRAMS.take()),
+        programs: Programs::new(environment, programs),
         os_release: variable(environment, b"QGA_OS_RELEASE"),
         time_zone: variable(environment, b"TZ"),
         log: Log::new(),
@@ -118,7 +136,7 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
     let poll = essential(Phrase::CannotPoll, Poll::new());
     let added = poll.add(&signals, Token::Signals.number(), Interest::Read);
     essential(Phrase::CannotPollSignals, added);
-    let mut memory = MEMORY.take().iter_mut();
+    let mut clients = clients.iter_mut();
     let mut server = Server {
         context: Context {
             state,
@@ -130,7 +148,7 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
         // PID 1 may have children of an earlier run.
         burying: process::is_init(),
         ending: false,
-        slots: array::from_fn(|place| match memory.next() {
+        slots: array::from_fn(|place| match clients.next() {
             Some(memory) => Slot::new(place as u32, memory),
             None => unreachable!("there is memory for each client"),
         }),

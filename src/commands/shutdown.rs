@@ -37,7 +37,6 @@ use crate::probe::init::{self, Way};
 use crate::probe::mounts::{self, unescaped};
 use crate::state::State;
 use crate::sys::clock::NEVER_MS;
-use crate::sys::handles::Handles;
 use crate::sys::log::Level;
 use crate::sys::mount;
 use crate::sys::place::{MayAsk, Place};
@@ -154,10 +153,12 @@ fn work(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Fa
         return Ok(0);
     };
     // Disks are not clean with files open on them, which are the agent's own as well as this child's.
-    within(KILL_MS, &state.root, |_| Handles::default().close_all());
-    within(ENDING_MS, &state.root, end_all);
-    within(WRITE_OUT_MS, &state.root, close_all_disks);
-    within(LAST_SYNC_MS, &state.root, |_| power::sync());
+    within(KILL_MS, state, |state| {
+        state.files.handles.let_go(&state.root)
+    });
+    within(ENDING_MS, state, end_all);
+    within(WRITE_OUT_MS, state, close_all_disks);
+    within(LAST_SYNC_MS, state, |_| power::sync());
     Err(refused(power::down(how), reply))
 }
 
@@ -211,18 +212,19 @@ fn sysv_request(how: Down) -> [u8; 2 * REQUEST_BYTES] {
     requests
 }
 
-/// Runs `step` in a child; after `limit_ms` goes on without it.
-fn within(limit_ms: u64, root: &Root, step: fn(&Root)) {
+/// Runs `step` in a child; after `limit_ms` goes on without it. The child shares descriptors, so it must
+/// drop none that it has not opened itself: `step` only borrows.
+fn within(limit_ms: u64, state: &State, step: fn(&State)) {
     match process::fork(true) {
         Ok(IN_CHILD) => {
-            step(root);
+            step(state);
             process::exit(0)
         }
         Ok(child) => wait_until(limit_ms, &mut || {
             process::reap().is_some_and(|(pid, ..)| pid == child)
         }),
         // Without memory for one more process it may take its time.
-        Err(_) => step(root),
+        Err(_) => step(state),
     }
 }
 
@@ -241,7 +243,8 @@ fn wait_until(limit_ms: u64, done: &mut dyn FnMut() -> bool) {
 }
 
 /// Ends all processes: asks them to, then insists.
-fn end_all(root: &Root) {
+fn end_all(state: &State) {
+    let root = &state.root;
     if root.has_at(&[b"proc/self/status"]) != Ok(true) {
         let _ = root.make_directory(b"proc", 0o555);
         let _ = mount::mount(&[b"proc", b"/proc", b"proc", b""], 0);
@@ -292,10 +295,11 @@ fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
 
 /// Closes all disks: those that can be reached, those that can be uncovered, and by force whatever the
 /// kernel still has mounted elsewhere.
-fn close_all_disks(root: &Root) {
+fn close_all_disks(state: &State) {
+    let root = &state.root;
     close_disks(root, &mut |_| false);
     if ending::any_writable(root, ending::is_on_disk) {
-        within(SECOND_LOOK_MS, root, look_again);
+        within(SECOND_LOOK_MS, state, look_again);
     }
     if power::force_read_only(root).is_ok() {
         // The kernel does not tell when it is through, but the mount table does, for what is in it.
@@ -307,9 +311,9 @@ fn close_all_disks(root: &Root) {
 }
 
 /// Closes disks that something covers, or whose path leads through the file system of a server.
-fn look_again(root: &Root) {
-    within(UNCOVER_MS, root, uncover_disks);
-    close_disks(root, &mut |_| true);
+fn look_again(state: &State) {
+    within(UNCOVER_MS, state, |state| uncover_disks(&state.root));
+    close_disks(&state.root, &mut |_| true);
 }
 
 /// How long the kernel may take until it begins to make disks read-only by force: a worker of its own
@@ -371,9 +375,8 @@ mod tests {
 
     const PARAMS: &[Param] = &[may("mode", Type::Str)];
 
-    #[test]
-    fn a_mode_nobody_knows_is_refused_with_nothing_done() {
-        let mut state = State {
+    fn state() -> State {
+        State {
             root: Root::open(c"/tmp").unwrap(),
             initramfs: Initramfs::default(),
             log: Log::new(),
@@ -386,7 +389,12 @@ mod tests {
             programs: Programs::default(),
             os_release: None,
             time_zone: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_mode_nobody_knows_is_refused_with_nothing_done() {
+        let mut state = state();
         for mode in ["", "Halt", "poweroff", "halt ", "reboot\\u0000"] {
             let text = format!("{{\"mode\": \"{mode}\"}}");
             let mut out = heapless::Vec::<u8, 512>::new();
@@ -428,9 +436,8 @@ mod tests {
 
     #[test]
     fn a_step_that_hangs_is_left_behind() {
-        let root = Root::open(c"/tmp").unwrap();
         let start_ms = clock::boottime_ms();
-        within(60, &root, |_| clock::sleep_ms(1_000));
+        within(60, &state(), |_| clock::sleep_ms(1_000));
         let took_ms = clock::boottime_ms() - start_ms;
         assert!((60..900).contains(&took_ms), "{took_ms}");
     }

@@ -1,9 +1,9 @@
 //! Open files, and the reading of one that begins.
 
-use crate::sys::handles::{Handles, Stop};
+use crate::sys::handles::{Handles, Stop, Table};
 
 /// What is known of open files.
-#[derive(Default)]
+#[cfg_attr(test, derive(Default))]
 pub struct Files {
     /// The files.
     pub handles: Handles,
@@ -12,6 +12,17 @@ pub struct Files {
     pub at_hand: i64,
     /// What guest-file-read has found to be right, for the agent to do.
     pub reading: Option<Reading>,
+}
+
+impl Files {
+    /// None yet.
+    pub fn new(table: &'static mut Table) -> Self {
+        Self {
+            handles: Handles::new(table),
+            at_hand: 0,
+            reading: None,
+        }
+    }
 }
 
 /// A file being read.

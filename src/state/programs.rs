@@ -306,6 +306,7 @@ impl Programs {
             }
         }
         stdio::replace(&self.ends);
+        self.close_ends();
     }
 
     #[inline(never)]

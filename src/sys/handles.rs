@@ -2,7 +2,7 @@
 //!
 //! A handle's descriptor is one of the lasting ones (`process::make_lasting`), and the table holds for
 //! each of those the handle it belongs to. The table is zeros at rest, so it costs memory only where
-//! files are open; being one of a kind, as the descriptors are, it is a static.
+//! files are open. What it holds is its own: another table has other descriptors.
 //!
 //! Handles are never given twice, also not by the next run of the agent, without a file to remember
 //! them in: they are microseconds since the guest started, or one more than the last.
@@ -14,7 +14,6 @@
 
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicI64, Ordering};
 
 use linux_raw_sys::general::{
     __NR_cachestat, PROC_SUPER_MAGIC, RAMFS_MAGIC, TMPFS_MAGIC, cachestat, cachestat_range,
@@ -29,52 +28,57 @@ use super::process::{FIRST_LASTING, make_lasting};
 use super::raw;
 use crate::base::limits::OPEN_FILES;
 
-static TABLE: [AtomicI64; OPEN_FILES] = [const { AtomicI64::new(0) }; OPEN_FILES];
-static LAST: AtomicI64 = AtomicI64::new(0);
-
 /// Added to a handle that a child works with.
 const BUSY: i64 = 1 << 62;
 
 /// The first handle qemu-ga gives.
 const FIRST: i64 = 1000;
 
-/// The table of open files. There is one, however many values of this type there are.
-#[derive(Default)]
-pub struct Handles(());
+/// What open files are kept in: an entry for each lasting descriptor.
+pub struct Table([i64; OPEN_FILES]);
+
+/// An empty table.
+pub const EMPTY: Table = Table([0; OPEN_FILES]);
+
+/// The open files. All that have an entry stay open until [`Handles::close`]: where this ends, they
+/// are left to the kernel.
+pub struct Handles {
+    /// `None` once it is forgotten.
+    table: Option<&'static mut [i64; OPEN_FILES]>,
+    /// The last handle that was given.
+    last: i64,
+}
 
 impl Handles {
+    /// None yet. The table is [`EMPTY`], as nobody else can write to one.
+    pub fn new(Table(table): &'static mut Table) -> Self {
+        Self {
+            table: Some(table),
+            last: 0,
+        }
+    }
+
     /// A new handle, with a copy of `stand_in` in its place until [`Handles::fill`].
     pub fn reserve(&mut self, stand_in: impl AsFd) -> Result<i64, Errno> {
         let fd = make_lasting(stand_in)?;
-        let entry = usize::try_from(fd.as_raw_fd() - FIRST_LASTING)
-            .ok()
-            .and_then(|place| TABLE.get(place))
-            .ok_or(Errno::MFILE)?;
+        let handle = FIRST.wrapping_add(clock::boottime_us()).max(self.last + 1);
+        *self.entry(fd.as_raw_fd()).ok_or(Errno::MFILE)? = -handle;
         let _ = fd.into_raw_fd();
-        let now = FIRST.wrapping_add(clock::boottime_us());
-        let handle = now.max(LAST.load(Ordering::Relaxed) + 1);
-        LAST.store(handle, Ordering::Relaxed);
-        entry.store(-handle, Ordering::Relaxed);
+        self.last = handle;
         Ok(handle)
     }
 
     /// Puts a file in the place of a handle's stand-in. Done in a child that shares its descriptors
     /// with the agent.
     pub fn fill(&mut self, handle: i64, file: &OwnedFd) -> Result<(), Errno> {
-        let place = turn(-handle, -handle).ok_or(Errno::MFILE)?;
-        // SAFETY: dup3 takes any numbers. What it closes is the stand-in, which belongs to the table
-        // alone and is not borrowed: a negative entry is never lent.
-        unsafe {
-            let marked = libc::O_CLOEXEC as usize;
-            let args = [file.as_raw_fd() as usize, place as usize, marked, 0, 0];
-            raw::call(libc::SYS_dup3, args)
-        }
-        .map(|_| ())
+        let place = self.find(-handle).ok_or(Errno::MFILE)?;
+        // SAFETY: the descriptor is the table's, and stays open.
+        unsafe { point(place, file.as_fd()) }
     }
 
     /// Takes note that a reserved handle has its file.
     pub fn publish(&mut self, handle: i64) {
-        turn(-handle, handle);
+        self.turn(-handle, handle);
     }
 
     /// The file of a handle. `BADF`: there is none; `BUSY`: a child works with it, and whoever
@@ -83,11 +87,12 @@ impl Handles {
         if !(1..BUSY).contains(&handle) {
             return Err(Errno::BADF);
         }
-        match turn(handle, handle) {
-            // SAFETY: descriptors of entries with a handle are open, and closed only through
-            // `&mut self`.
+        match self.find(handle) {
+            // SAFETY: descriptors that have an entry are open. Only `close` closes one, which takes
+            // `&mut self`; a child that shares descriptors closes only what was taken away before,
+            // which is not lent any more.
             Some(fd) => Ok(unsafe { BorrowedFd::borrow_raw(fd) }),
-            None if turn(handle | BUSY, handle | BUSY).is_some() => Err(Errno::BUSY),
+            None if self.find(handle | BUSY).is_some() => Err(Errno::BUSY),
             None => Err(Errno::BADF),
         }
     }
@@ -95,13 +100,13 @@ impl Handles {
     /// Keeps a handle for a child.
     pub fn seize(&mut self, handle: i64) -> Result<(), Errno> {
         self.get(handle)?;
-        turn(handle, handle | BUSY);
+        self.turn(handle, handle | BUSY);
         Ok(())
     }
 
     /// Gives a handle back that was seized.
     pub fn give_back(&mut self, handle: i64) {
-        turn(handle | BUSY, handle);
+        self.turn(handle | BUSY, handle);
     }
 
     /// Takes a handle away from its users, so that a child can close it.
@@ -110,38 +115,65 @@ impl Handles {
             Err(Errno::BUSY) => self.give_back(handle),
             found => drop(found?),
         }
-        turn(handle, -handle);
+        self.turn(handle, -handle);
         Ok(())
     }
 
     /// Closes the descriptor of a handle that was reserved and not published, or taken away.
     pub fn close(&mut self, handle: i64) -> Result<(), Errno> {
-        let fd = turn(-handle, 0).ok_or(Errno::BADF)?;
-        close(fd)
+        let fd = self.turn(-handle, 0).ok_or(Errno::BADF)?;
+        // SAFETY: close takes any number. This one is the table's, which has no entry for it any more,
+        // and `&mut self` tells that it is not lent.
+        unsafe { raw::call(libc::SYS_close, [fd as usize, 0, 0, 0, 0]) }.map(|_| ())
     }
 
-    /// Closes all, in a child that shares its descriptors with the agent.
-    pub fn close_all(&mut self) {
-        for (fd, entry) in (FIRST_LASTING..).zip(&TABLE) {
-            if entry.load(Ordering::Relaxed) > 0 {
-                let _ = close(fd);
+    /// Lets go of all files: each descriptor becomes a copy of `stand_in`. In a child that shares its
+    /// descriptors with the agent, which goes on with them.
+    pub fn let_go(&self, stand_in: impl AsFd) {
+        let Some(table) = &self.table else { return };
+        for (fd, entry) in (FIRST_LASTING..).zip(&**table) {
+            if *entry > 0 {
+                // SAFETY: the descriptor is the table's, and stays open.
+                let _ = unsafe { point(fd, stand_in.as_fd()) };
             }
         }
     }
+
+    /// Forgets all files, in a child that goes on without them.
+    pub fn forget(&mut self) {
+        self.table = None;
+    }
+
+    /// The descriptor whose entry holds this.
+    fn find(&self, wanted: i64) -> Option<i32> {
+        let mut entries = (FIRST_LASTING..).zip(self.table.as_deref()?);
+        let (fd, _) = entries.find(|(_, entry)| wanted != 0 && **entry == wanted)?;
+        Some(fd)
+    }
+
+    /// The entry of a descriptor, if there can be one.
+    fn entry(&mut self, fd: i32) -> Option<&mut i64> {
+        let place = usize::try_from(fd - FIRST_LASTING).ok()?;
+        self.table.as_deref_mut()?.get_mut(place)
+    }
+
+    /// Turns an entry that holds `from` into `to`; gives its descriptor.
+    fn turn(&mut self, from: i64, to: i64) -> Option<i32> {
+        let fd = self.find(from)?;
+        *self.entry(fd)? = to;
+        Some(fd)
+    }
 }
 
-/// Turns an entry that holds `from` into `to`; gives its descriptor.
-fn turn(from: i64, to: i64) -> Option<i32> {
-    let mut places = (FIRST_LASTING..).zip(&TABLE).filter(|_| from != 0);
-    let (fd, entry) = places.find(|(_, entry)| entry.load(Ordering::Relaxed) == from)?;
-    entry.store(to, Ordering::Relaxed);
-    Some(fd)
-}
-
-fn close(fd: i32) -> Result<(), Errno> {
-    // SAFETY: close takes any number; this one belongs to the table alone, and its callers have
-    // `&mut Handles`, so it is not borrowed.
-    unsafe { raw::call(libc::SYS_close, [fd as usize, 0, 0, 0, 0]) }.map(|_| ())
+/// Makes a descriptor a copy of another.
+///
+/// # Safety
+/// Whoever has borrowed `fd` must be prepared for what it refers to from then on.
+unsafe fn point(fd: i32, other: BorrowedFd<'_>) -> Result<(), Errno> {
+    let marked = libc::O_CLOEXEC as usize;
+    let args = [other.as_raw_fd() as usize, fd as usize, marked, 0, 0];
+    // SAFETY: dup3 takes any numbers. A descriptor that was open stays so.
+    unsafe { raw::call(libc::SYS_dup3, args) }.map(|_| ())
 }
 
 /// How a file is to be opened: what fopen(3) takes, but for its extensions.
@@ -388,6 +420,13 @@ pub fn seek(file: BorrowedFd<'_>, offset: i64, whence: i32) -> Result<i64, Errno
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fd::FromRawFd;
+
+    impl Default for Handles {
+        fn default() -> Self {
+            Self::new(Box::leak(Box::new(EMPTY)))
+        }
+    }
 
     #[test]
     fn modes_are_those_of_fopen_without_extensions() {
@@ -446,6 +485,71 @@ mod tests {
             assert!(opened.is_ok(), "{path}: {:?}", opened.err());
         }
         std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn what_others_do_leaves_the_files_of_a_table_alone() {
+        let file = open(c"/proc/version", OpenMode::default()).unwrap();
+        let mut handles = Handles::default();
+        let handle = handles.reserve(&file).unwrap();
+        handles.publish(handle);
+        let mut others = Handles::default();
+        for other in [handle, -handle] {
+            assert_eq!(others.get(other).unwrap_err(), Errno::BADF);
+            assert_eq!(others.take_away(other), Err(Errno::BADF));
+            assert_eq!(others.close(other), Err(Errno::BADF));
+        }
+        let (_, writer) = crate::sys::stream::pipe().unwrap();
+        others.let_go(&writer);
+        let file = handles.get(handle).unwrap();
+        assert_eq!(read(file, &mut [0; 5], true), (5, Stop::Full));
+    }
+
+    #[test]
+    fn files_that_are_let_go_are_closed_and_their_descriptors_are_not() {
+        let (reader, writer) = crate::sys::stream::pipe().unwrap();
+        let stand_in = open(c"/proc/version", OpenMode::default()).unwrap();
+        let mut handles = Handles::default();
+        let [published, seized] = [(), ()].map(|()| {
+            let handle = handles.reserve(&writer).unwrap();
+            handles.publish(handle);
+            handle
+        });
+        handles.seize(seized).unwrap();
+        drop(writer);
+        let file = handles.get(published).unwrap();
+        assert_eq!(
+            read(reader.as_fd(), &mut [0], false).1,
+            Stop::Failed(Errno::AGAIN)
+        );
+        handles.let_go(&stand_in);
+        assert_eq!(read(reader.as_fd(), &mut [0], true).1, Stop::End);
+        let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).unwrap().st_ino;
+        assert_eq!(inode(file), inode(stand_in.as_fd()));
+        handles.give_back(seized);
+        for handle in [published, seized] {
+            handles.take_away(handle).unwrap();
+            assert_eq!(handles.close(handle), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_forgotten_is_left_alone() {
+        let file = open(c"/proc/version", OpenMode::default()).unwrap();
+        let mut handles = Handles::default();
+        let handle = handles.reserve(&file).unwrap();
+        handles.publish(handle);
+        let fd = handles.get(handle).unwrap().as_raw_fd();
+        handles.forget();
+        assert_eq!(handles.get(handle).unwrap_err(), Errno::BADF);
+        assert_eq!(handles.take_away(handle), Err(Errno::BADF));
+        assert_eq!(handles.reserve(&file), Err(Errno::MFILE));
+        let (reader, _) = crate::sys::stream::pipe().unwrap();
+        handles.let_go(&reader);
+        // SAFETY: nobody has closed it.
+        let forgotten = unsafe { OwnedFd::from_raw_fd(fd) };
+        let found = rustix::fs::fstat(&forgotten).unwrap();
+        assert_eq!(found.st_ino, rustix::fs::fstat(&file).unwrap().st_ino);
     }
 
     #[test]
