@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_text_may_stand_where_its_bytes_stood() {
-        for len in 0..200usize {
+        for len in (0..200usize).step_by(if cfg!(miri) { 29 } else { 1 }) {
             let bytes: Vec<u8> = (0..len).map(|at| (at * 37 + len) as u8).collect();
             let mut room = vec![0xAA; encoded_len(len)];
             let from = room.len() / 4;

@@ -71,7 +71,7 @@ mod tests {
     fn years_and_their_first_days_agree() {
         assert_eq!(first_day(1970), 0);
         assert_eq!(first_day(2000), 10_957);
-        for year in -1000..4000 {
+        for year in (-1000..4000).step_by(if cfg!(miri) { 199 } else { 1 }) {
             let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
             assert_eq!(is_leap(year), leap, "{year}");
             for day in [first_day(year), first_day(year + 1) - 1] {
@@ -90,7 +90,8 @@ mod tests {
         assert_eq!(date_of(36_524), (2069, 12, 31));
         // Twice the 400 years after which the calendar repeats itself.
         let (mut year, mut month, mut day) = (1600, 1, 1);
-        for number in first_day(1600)..first_day(2400) {
+        let end = first_day(if cfg!(miri) { 1601 } else { 2400 });
+        for number in first_day(1600)..end {
             assert_eq!(date_of(number), (year, month, day));
             let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
             let last = match month {

@@ -324,6 +324,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn digests_are_those_of_the_standard() {
         for (text, digest) in [
             (
@@ -366,6 +367,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn hashes_are_those_of_other_implementations() {
         // The published vector for 5,000 rounds and a salt of 16, which it gives as
         // "toolongsaltstring".

@@ -329,6 +329,7 @@ proc /proc proc ro,rw,suid 0 0";
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn every_flag_stands_where_its_names_do() {
         for (name, flag) in [
             (&b"ro"[..], Flags::READ_ONLY),
@@ -386,6 +387,7 @@ silent,loud,noauto,auto,iversion,noiversion,ro,rw,nouser,helper=h,x-a,X-b,commen
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn no_bytes_make_it_panic() {
         torture(SAMPLE, |bytes| {
             for entry in entries(bytes) {

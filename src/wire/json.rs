@@ -766,7 +766,8 @@ mod tests {
             usize::try_from(random >> 33).unwrap()
         };
         let mut walked = 0;
-        for _ in 0..20_000 {
+        let rounds = if cfg!(miri) { 40 } else { 20_000 };
+        for _ in 0..rounds {
             let mut text = seeds[next() % seeds.len()].to_vec();
             for _ in 0..1 + next() % 3 {
                 let place = next() % text.len();
@@ -782,6 +783,6 @@ mod tests {
             // Whatever the text, the views of it end and do not panic.
             walk(Json(&text));
         }
-        assert!(walked > 500, "{walked}");
+        assert!(walked > rounds / 40, "{walked}");
     }
 }

@@ -311,6 +311,7 @@ mod tests {
         b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"the reply is larger than 10 MiB\"}";
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn a_reply_past_the_limit_is_an_error_that_names_it() {
         let whole = longest(None);
         assert!(whole.ends_with(b"xx\"}\n"));
@@ -327,6 +328,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn what_came_before_and_the_id_stay() {
         let id = receive(b"[7]").unwrap();
         let mut out = Heap(b"before".to_vec());
