@@ -24,7 +24,7 @@ OLDEST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
 help:
 	@echo 'make build           the agent, $(AGENT)'
 	@echo 'make plain           the same by stable Rust alone, as for distributions'
-	@echo 'make install         what was built, with unit, udev rule, settings and hooks (DESTDIR=, PREFIX=)'
+	@echo 'make install         what was built, with unit, udev rule, settings, hooks, manual (DESTDIR=, PREFIX=)'
 	@echo 'make uninstall       takes all of that back'
 	@echo 'make run             boots a guest that has nothing else in it, and talks to it'
 	@echo 'make run ATTACH=1    boots it and leaves it up for you to talk to'
@@ -53,7 +53,8 @@ plain: setup-plain
 
 # Each installs only what is missing, and only what its caller needs.
 setup-build setup-plain setup-run setup-test: setup-%:
-	@image/setup $*
+	@# The compilers that it asks are no part of this make, and would warn about its flags.
+	@MAKEFLAGS= image/setup $*
 
 image: setup-test build
 	image/build bare busybox
@@ -80,6 +81,8 @@ check: setup-build
 	cargo clippy $(E2E) --all-targets -- -D warnings
 	@# For who works on it, so private items are part of it, and links to them are no mistake.
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --no-deps --document-private-items
+	@# Where there is no mandoc the page is not checked.
+	@! command -v mandoc >/dev/null || mandoc -T lint -W warning image/package/gaunt.8
 	cargo test
 
 # One guest or domain at a time: under emulation each is as slow as there are others. --nocapture

@@ -1,9 +1,11 @@
 //! What `src/lib.rs` says of the layers, held against the source: imports point down only, no files
 //! import each other in a circle, system calls and unsafe code stay in `sys/`, and nothing names a
-//! registry or a registry's host.
+//! registry or a registry's host. And that the README and the manual page list what there is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use gaunt::base::texts::{HELP, LINES, line};
 
 /// What each folder may import from the others.
 const LAYERS: [(&str, &[&str]); 8] = [
@@ -290,10 +292,13 @@ fn every_file_says_what_it_is_for() {
     }
 }
 
+fn read(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
 #[test]
 fn the_readme_lists_every_command_of_the_table() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).unwrap();
+    let readme = read("README.md");
     for command in gaunt::commands::all() {
         let name = str::from_utf8(command.name()).unwrap();
         assert!(
@@ -301,4 +306,42 @@ fn the_readme_lists_every_command_of_the_table() {
             "{name} is not in the README",
         );
     }
+}
+
+/// The titles (`.It`) in a section of the manual page, parted at blanks.
+fn titles<'a>(page: &'a str, section: &str) -> Vec<&'a str> {
+    let lines = page.lines().skip_while(|line| *line != section).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with(".Sh ") && !line.starts_with(".Ss "));
+    let titles = lines.filter_map(|line| line.strip_prefix(".It "));
+    titles.flat_map(str::split_whitespace).collect()
+}
+
+#[test]
+fn the_manual_page_has_every_command_of_the_table_and_no_other() {
+    let page = read("image/package/gaunt.8");
+    let mut described = titles(&page, ".Sh COMMANDS");
+    described.retain(|word| *word != ",");
+    let mut commands: Vec<String> = gaunt::commands::all()
+        .map(|command| String::from_utf8(command.name().to_vec()).unwrap())
+        .collect();
+    described.sort_unstable();
+    commands.sort_unstable();
+    assert_eq!(described, commands);
+}
+
+#[test]
+fn the_manual_page_has_every_option_that_help_prints() {
+    let page = read("image/package/gaunt.8");
+    let described = titles(&page, ".Ss Options");
+    let mut count = 0;
+    for number in HELP..LINES {
+        let line = String::from_utf8(line(number).to_vec()).unwrap();
+        let words = line.split_whitespace();
+        for option in words.take_while(|word| word.starts_with('-')) {
+            let name = option[1..].trim_end_matches(',');
+            assert!(described.contains(&name), "{option} is not in the page");
+            count += 1;
+        }
+    }
+    assert!(count > 20, "only {count} options were found in the help");
 }

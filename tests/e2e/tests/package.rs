@@ -115,6 +115,10 @@ fn everything_is_where_administrators_look_for_it() {
         "usr/lib/udev/rules.d/ 755",
         "usr/lib/udev/rules.d/99-qemu-guest-agent.rules 644",
         "usr/share/ 755",
+        "usr/share/man/ 755",
+        "usr/share/man/man8/ 755",
+        "usr/share/man/man8/gaunt.8 644",
+        "usr/share/man/man8/qemu-ga.8 644",
         "usr/share/qemu-kvm/ 755",
         "usr/share/qemu-kvm/qemu-ga/ 755",
         "usr/share/qemu-kvm/qemu-ga/fsfreeze-hook.d/ 755",
@@ -128,6 +132,10 @@ fn everything_is_where_administrators_look_for_it() {
         "var/log/qemu-ga/ 755",
     ];
     assert_eq!(place.listed(), expected);
+    // man(1) follows such a line from the directory that holds man8.
+    let page = place.tree().join("usr/share/man/man8/qemu-ga.8");
+    let page = std::fs::read_to_string(page).expect("a page");
+    assert_eq!(page, ".so man8/gaunt.8\n");
     // Again is no different.
     assert_eq!(place.install("/usr"), "");
     assert_eq!(place.listed(), expected);
@@ -183,6 +191,8 @@ fn uninstall_takes_back_all_but_what_was_changed() {
         "usr/lib/udev/ 755",
         "usr/lib/udev/rules.d/ 755",
         "usr/share/ 755",
+        "usr/share/man/ 755",
+        "usr/share/man/man8/ 755",
         "var/ 755",
         "var/log/ 755",
     ];
@@ -207,8 +217,11 @@ fn uninstall_takes_back_all_but_what_was_changed() {
     assert_eq!(changed, "FILTER_RPC_ARGS=--allow-rpcs=guest-ping\n");
     assert!(main_hook.exists() && own_hook.exists());
     assert!(!settings.with_extension("new").exists());
-    // Another's program of that name, as a file and as a link, and a main hook that is another's link.
+    // Another's program of that name, as a file and as a link, its manual page, and a main hook that is
+    // another's link.
     let program = tree.join("usr/bin/qemu-ga");
+    let page = tree.join("usr/share/man/man8/qemu-ga.8");
+    std::fs::write(&page, ".Dt QEMU-GA 8\n").expect("a page");
     std::fs::remove_file(&main_hook).expect("a script");
     symlink("/usr/local/sbin/hook", &main_hook).expect("a link");
     for is_link in [false, true] {
@@ -218,7 +231,11 @@ fn uninstall_takes_back_all_but_what_was_changed() {
             true => symlink("/opt/qemu/qemu-ga", &program).expect("a link"),
         }
         let said = place.install("/usr");
-        for name in ["bin/qemu-ga is not ours", "fsfreeze-hook is not ours"] {
+        for name in [
+            "bin/qemu-ga is not ours",
+            "fsfreeze-hook is not ours",
+            "qemu-ga.8 is not ours",
+        ] {
             assert!(said.contains(name), "{said}");
         }
         make("uninstall", &tree, "/usr");
@@ -226,6 +243,8 @@ fn uninstall_takes_back_all_but_what_was_changed() {
         assert_eq!(program.exists(), !is_link);
         let leads_to = main_hook.read_link().expect("a link");
         assert_eq!(leads_to, Path::new("/usr/local/sbin/hook"));
+        let kept = std::fs::read_to_string(&page).expect("the page stays");
+        assert_eq!(kept, ".Dt QEMU-GA 8\n");
     }
 }
 
