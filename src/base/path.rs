@@ -24,12 +24,18 @@ impl Path {
     }
 
     /// A path of these pieces, one after the other; separators are up to the caller.
+    #[inline(never)]
     pub fn of(pieces: &[&[u8]]) -> Self {
         let mut path = Self::new();
-        for piece in pieces {
-            path.push(piece);
-        }
+        path.append(pieces);
         path
+    }
+
+    /// Appends these pieces, one after the other.
+    pub fn append(&mut self, pieces: &[&[u8]]) {
+        for piece in pieces {
+            self.push(piece);
+        }
     }
 
     /// Appends bytes.

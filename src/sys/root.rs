@@ -75,7 +75,9 @@ impl Root {
         third: usize,
         fourth: usize,
     ) -> Result<u32, Errno> {
-        let path = Path::of(name);
+        // Put together where it is used: `Path::of` would copy all of the room for it.
+        let mut path = Path::new();
+        path.append(name);
         let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
         let path = path.as_ptr().expose_provenance();
         let directory = self.0.as_raw_fd() as usize;
