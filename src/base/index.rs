@@ -16,6 +16,23 @@ pub fn push(index: &mut dyn Store, offset: usize) -> Result<(), Full> {
     index.append(&offset.to_ne_bytes())
 }
 
+/// Appends an index of the records that `store` holds from `start` on. `take` takes the first record
+/// off a text, and says whether it belongs into the index. [`Store::append`] tells if all of it fitted.
+#[inline(never)]
+pub fn append(store: &mut dyn Store, start: usize, take: &mut dyn FnMut(&mut &[u8]) -> bool) {
+    let end = store.bytes().len();
+    let mut offset = start;
+    while offset < end {
+        let mut rest = store.bytes().get(offset..end).unwrap_or_default();
+        let belongs = take(&mut rest);
+        let next = end - rest.len();
+        if belongs {
+            let _ = push(store, offset);
+        }
+        offset = next;
+    }
+}
+
 /// Bytes of an index of so many records.
 pub const fn bytes_for(records: usize) -> usize {
     records * size_of::<u32>()
@@ -53,6 +70,7 @@ fn number(offset: [u8; 4]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::text;
 
     #[test]
     fn records_come_in_the_order_asked_for() {
@@ -72,6 +90,18 @@ mod tests {
         let found = alike(&index, &mut |offset| word(offset).cmp(&word(7)));
         assert_eq!(offsets(found).collect::<Vec<_>>(), [20, 7]);
         assert!(alike(&index, &mut |offset| word(offset).cmp(&Some(b"b"))).is_empty());
+    }
+
+    #[test]
+    fn an_index_lies_behind_its_records() {
+        let mut store = heapless::Vec::<u8, 64>::new();
+        store.extend_from_slice(b"skipped|a|-b|c").unwrap();
+        append(&mut store, 8, &mut |rest| {
+            !text::cut(rest, b'|').starts_with(b"-")
+        });
+        let (records, index) = store.split_at(14);
+        assert_eq!(records, b"skipped|a|-b|c");
+        assert_eq!(offsets(index).collect::<Vec<_>>(), [8, 13]);
     }
 
     #[test]

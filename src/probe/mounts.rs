@@ -71,18 +71,19 @@ impl Default for Searches {
 
 /// The mount table of a moment, and the file systems in it.
 pub struct Mounts {
-    /// The table as the kernel wrote it.
-    table: Buffer,
-    /// An index of its lines, sorted by device: mounts of a file system stand together, the first one
-    /// first.
-    by_device: Buffer,
+    /// The table as the kernel wrote it, then two indexes of its lines about block devices. The first
+    /// is in its order. The second is sorted by device: mounts of a file system stand together, the
+    /// first one first.
+    bytes: Buffer,
+    /// How long the table is.
+    len: usize,
 }
 
 impl Default for Mounts {
     fn default() -> Self {
         Self {
-            table: Buffer::growing(MOUNT_LIST_BYTES),
-            by_device: Buffer::growing(MOUNT_LIST_BYTES),
+            bytes: Buffer::growing(MOUNT_LIST_BYTES),
+            len: 0,
         }
     }
 }
@@ -93,28 +94,30 @@ impl Mounts {
     /// # Errors
     /// What reading the mount table came to; [`Errno::FBIG`] if it is beyond all measure.
     pub fn read(&mut self, root: &Root) -> Result<(), Errno> {
-        self.table.read(&root.file_at(TABLE)?)?;
-        let table = self.table.bytes();
-        let mut rest = table;
-        while !rest.is_empty() {
-            let _ = index::push(&mut self.by_device, table.len() - rest.len());
-            cut(&mut rest, b'\n');
-        }
-        index::sort(self.by_device.bytes_mut(), &mut |one, other| {
+        let Self { bytes, len } = self;
+        bytes.read(&root.file_at(TABLE)?)?;
+        *len = bytes.len();
+        index::append(bytes, 0, &mut |rest| {
+            mountinfo::parse(cut(rest, b'\n')).is_some_and(|mount| is_on_disk(&mount))
+        });
+        let end = bytes.len();
+        bytes.extend(end - *len).map_err(|_| Errno::FBIG)?;
+        bytes.bytes_mut().copy_within(*len..end, end);
+        let (table, by_device) = bytes.bytes_mut().split_at_mut(end);
+        index::sort(by_device, &mut |one, other| {
             let devices = compare(device_at(table, one), device_at(table, other), b' ');
             devices.then(one.cmp(&other))
         });
-        self.by_device.whole()
+        bytes.whole()
     }
 
     /// The file systems, the last mounted first: what is mounted on, or lies on, another comes before
     /// it.
     pub fn backward(&self) -> impl Iterator<Item = FileSystem<'_>> {
-        let [table, by_device] = [&self.table, &self.by_device].map(Store::bytes);
-        let mut start = table.len() + 1;
-        lines(table).rev().filter_map(move |line| {
-            start -= line.len() + 1;
-            let first = mountinfo::parse(line).filter(is_on_disk)?;
+        let (table, indexes) = self.bytes.bytes().split_at(self.len);
+        let (in_order, by_device) = indexes.split_at(indexes.len() / 2);
+        index::offsets(in_order).rev().filter_map(move |start| {
+            let first = mount_at(table, start)?;
             let device = device_at(table, start);
             let mounts = index::alike(by_device, &mut |other| {
                 compare(device_at(table, other), device, b' ')

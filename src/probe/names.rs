@@ -52,11 +52,11 @@ impl Names {
     #[inline(never)]
     pub fn sort(&mut self) -> Result<(), Errno> {
         let Self { bytes, index } = self;
-        let (len, mut start) = (bytes.len(), 0);
-        while start < len {
-            let _ = index::push(bytes, start);
-            start += name_at(bytes.bytes(), start).len() + 1;
-        }
+        let len = bytes.len();
+        index::append(bytes, 0, &mut |rest| {
+            cut(rest, 0);
+            true
+        });
         bytes.whole()?;
         *index = len;
         let (names, offsets) = bytes.bytes_mut().split_at_mut(len);

@@ -6,11 +6,13 @@
 //! link-local ones. An address belongs to the interface with its number, whatever its label.
 //!
 //! The kernel is asked once for all interfaces and once for all addresses, in whatever order it has
-//! them. What is asked for of its messages is kept in borrowed memory, and an index of either is
-//! sorted.
+//! them. What is asked for of its messages is kept in borrowed memory, and an index of either behind
+//! them is sorted.
 //!
 //! A list that changes while the kernel goes through it may lack something; [`Network::read`] tells,
 //! and it is up to the caller to begin again.
+
+use core::ops::Range;
 
 use crate::base::index;
 use crate::base::limits::{DUMP_BYTES, NETWORK_BYTES};
@@ -27,23 +29,25 @@ const IFF_LOOPBACK: u32 = 8;
 const AF_INET: u8 = 2;
 /// `AF_INET6`, linux/socket.h.
 const AF_INET6: u8 = 10;
+
 /// The interfaces and addresses of a moment.
 pub struct Network {
-    /// The kernel's messages, each behind a byte: its group.
-    messages: Buffer,
-    /// An index of the messages about interfaces, sorted by group and number.
-    interfaces: Buffer,
-    /// An index of those about addresses, sorted by number of the interface and group. Addresses of
+    /// The kernel's messages, each behind a byte: its group. First those about interfaces and their
+    /// index, then those about addresses and theirs.
+    bytes: Buffer,
+    /// Where the index of the interfaces is, sorted by group and number.
+    interfaces: Range<usize>,
+    /// Where that of the addresses begins, sorted by number of the interface and group. Addresses of
     /// the same group stay in the order of the kernel.
-    addresses: Buffer,
+    addresses: usize,
 }
 
 impl Default for Network {
     fn default() -> Self {
         Self {
-            messages: Buffer::growing(NETWORK_BYTES),
-            interfaces: Buffer::growing(NETWORK_BYTES),
-            addresses: Buffer::growing(NETWORK_BYTES),
+            bytes: Buffer::growing(NETWORK_BYTES),
+            interfaces: 0..0,
+            addresses: 0,
         }
     }
 }
@@ -56,46 +60,57 @@ impl Network {
     /// What the kernel said instead of an answer; [`Errno::FBIG`] if there are more than
     /// [`NETWORK_BYTES`] have room for.
     pub fn read(&mut self, root: &Root) -> Result<bool, Errno> {
-        let messages = &mut self.messages;
-        messages.truncate(0);
+        self.bytes.truncate(0);
         let mut answers = Answers {
             route: Route::open()?,
             sequence: 0,
             changed: false,
         };
-        for (kind, index) in [
-            (RTM_NEWLINK, &mut self.interfaces),
-            (RTM_NEWADDR, &mut self.addresses),
-        ] {
-            index.truncate(0);
-            answers.ask(kind, &mut |message| {
-                if let Some(group) = group_of(root, message) {
-                    let _ = index::push(index, messages.len());
-                    let _ = messages.append(&[group]);
-                    message.put(messages);
-                }
-            })?;
-            index.whole()?;
-            let messages = messages.bytes();
-            index::sort(index.bytes_mut(), &mut |one, other| {
-                let keys = key_at(messages, one).cmp(&key_at(messages, other));
-                keys.then(one.cmp(&other))
-            });
-        }
-        messages.whole()?;
+        self.interfaces = self.gather(root, &mut answers, RTM_NEWLINK)?;
+        self.addresses = self.gather(root, &mut answers, RTM_NEWADDR)?.start;
         Ok(answers.changed)
+    }
+
+    /// Appends all messages of this kind and an index of them. Gives where the index lies.
+    fn gather(
+        &mut self,
+        root: &Root,
+        answers: &mut Answers,
+        kind: u16,
+    ) -> Result<Range<usize>, Errno> {
+        let bytes = &mut self.bytes;
+        let start = bytes.len();
+        answers.ask(kind, &mut |message| {
+            if let Some(group) = group_of(root, message) {
+                let _ = bytes.append(&[group]);
+                message.put(bytes);
+            }
+        })?;
+        let end = bytes.len();
+        index::append(bytes, start, &mut |rest| {
+            *rest = rest.get(1..).unwrap_or_default();
+            Message::take(rest).is_some()
+        });
+        bytes.whole()?;
+        let (messages, index) = bytes.bytes_mut().split_at_mut(end);
+        index::sort(index, &mut |one, other| {
+            let keys = key_at(messages, one).cmp(&key_at(messages, other));
+            keys.then(one.cmp(&other))
+        });
+        Ok(end..bytes.len())
     }
 
     /// All interfaces, in order.
     pub fn interfaces(&self) -> impl Iterator<Item = Message<'_>> {
-        let messages = self.messages.bytes();
-        index::offsets(self.interfaces.bytes()).filter_map(|offset| message_at(messages, offset))
+        let messages = self.bytes.bytes();
+        index::offsets(&messages[self.interfaces.clone()])
+            .filter_map(|offset| message_at(messages, offset))
     }
 
     /// The addresses of an interface, in order.
     pub fn addresses(&self, interface: &Message<'_>) -> impl Iterator<Item = Message<'_>> {
-        let messages = self.messages.bytes();
-        let own = index::alike(self.addresses.bytes(), &mut |offset| {
+        let messages = self.bytes.bytes();
+        let own = index::alike(&messages[self.addresses..], &mut |offset| {
             key_at(messages, offset).0.cmp(&interface.index())
         });
         index::offsets(own).filter_map(|offset| message_at(messages, offset))
