@@ -10,7 +10,8 @@
 //! single block has an empty list.
 
 use super::{Work, cannot};
-use crate::base::text::{parse_hex, trim};
+use crate::base::path::Path;
+use crate::base::text::{Digits, parse_hex, trim};
 use crate::base::texts::{Name, Phrase};
 use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, REMOVABLE, Step};
 use crate::state::State;
@@ -122,10 +123,12 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut outcome = Ok(());
     let mut part = 0;
     let mut list = reply.list();
-    let listed = kind.each(root, &mut |number| {
-        part = number;
-        outcome = put(root, kind, number, list.item());
-        outcome.is_ok()
+    let listed = kind.open(root).and_then(|directory| {
+        kind.each(&directory, &mut |number| {
+            part = number;
+            outcome = put(&directory, kind, number, list.item());
+            outcome.is_ok()
+        })
     });
     list.end();
     if let Err((file, fault)) = outcome {
@@ -147,16 +150,16 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
 /// Writes about one part, or gives the file that does not tell, and why.
 #[inline(never)]
 fn put(
-    root: &Root,
+    directory: &Root,
     kind: &Kind,
     part: i64,
     value: Value<'_, '_>,
 ) -> Result<(), (&'static str, Fault)> {
-    let online = kind.is_online(root, part);
+    let online = kind.is_online(directory, part);
     let online = online.map_err(|fault| (kind.file, fault))?;
     let removable = match online {
         Some(_) if kind.is_memory() => {
-            let removable = kind.is_removable(root, part);
+            let removable = kind.is_removable(directory, part);
             removable.map_err(|fault| (REMOVABLE, fault))?
         }
         online => online.is_some(),
@@ -198,7 +201,12 @@ fn fail(reply: &mut Reply<'_>, kind: &Kind, part: i64, file: &'static str, fault
         Step::Open => Phrase::CannotOpenPart,
         Step::Find => Phrase::CannotFindPart,
     };
-    let directory = kind.path(part, "");
+    let directory = Path::of(&[
+        kind.directory.as_bytes(),
+        b"/",
+        kind.prefix.as_bytes(),
+        Digits::signed(part).as_bytes(),
+    ]);
     let path = [directory.as_bytes(), file.as_bytes()];
     // The slash before the file is the second: to qemu-ga the first ends the directory's name.
     let path = match call {
@@ -379,7 +387,7 @@ mod tests {
             let directory = path.join(kind.directory);
             fs::create_dir_all(&directory).unwrap();
             for part in 0..count {
-                let part = format!("{}{part}", &kind.prefix[1..]);
+                let part = format!("{}{part}", kind.prefix);
                 fs::create_dir(directory.join(part)).unwrap();
             }
             let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();

@@ -1,10 +1,10 @@
 //! Parts of the machine that can be taken away while it runs, processors and memory blocks: which
 //! there are, and whether they are in use.
 //!
-//! From /sys/devices/system, in the order of its directories. A number below 0 names a part like any
+//! From /sys/devices/system, in the order of its directories. Parts are looked up in the open directory
+//! of their kind: from the root that takes twice as long, and there can be very many. A number below 0 names a part like any
 //! other, which does not exist.
 
-use crate::base::path::Path;
 use crate::base::text::{Digits, parse_u64};
 use crate::base::texts::Name;
 use crate::sys::Errno;
@@ -15,7 +15,7 @@ use crate::sys::root::Root;
 pub struct Kind {
     /// The directory that all are in.
     pub directory: &'static str,
-    /// What the names of parts begin with, after a slash and before their number.
+    /// What the names of parts begin with, before their number.
     pub prefix: &'static str,
     /// What the protocol calls its number.
     pub number: Name,
@@ -31,7 +31,7 @@ pub struct Kind {
 /// Processors.
 pub static CPUS: Kind = Kind {
     directory: "sys/devices/system/cpu",
-    prefix: "/cpu",
+    prefix: "cpu",
     number: Name::LogicalId,
     file: "/online",
     words: [b"0", b"1"],
@@ -41,7 +41,7 @@ pub static CPUS: Kind = Kind {
 /// Memory blocks.
 pub static MEMORY: Kind = Kind {
     directory: "sys/devices/system/memory",
-    prefix: "/memory",
+    prefix: "memory",
     number: Name::PhysIndex,
     file: "/state",
     words: [b"offline", b"online"],
@@ -95,54 +95,67 @@ impl Kind {
         core::ptr::eq(self, &MEMORY)
     }
 
-    /// Calls `each` with the number of every part until it returns false.
-    pub fn each(&self, root: &Root, each: &mut dyn FnMut(i64) -> bool) -> Result<(), Errno> {
-        let prefix = self.prefix.as_bytes();
-        root.list_at(&[self.directory.as_bytes()], &mut |name, _| {
-            let name = name.strip_prefix(&prefix[1..]);
+    /// Opens the directory that all are in.
+    pub fn open(&self, root: &Root) -> Result<Root, Errno> {
+        root.directory_at(&[self.directory.as_bytes()])
+    }
+
+    /// Calls `each` with the number of every part in the directory until it returns false.
+    pub fn each(&self, directory: &Root, each: &mut dyn FnMut(i64) -> bool) -> Result<(), Errno> {
+        directory.list(&mut |name, _| {
+            let name = name.strip_prefix(self.prefix.as_bytes());
             let number = name.and_then(parse_u64);
             number.is_none_or(|number| each(number.cast_signed()))
         })
     }
 
     /// Whether a part is in use; `None` if it has no file to say so, because it always is.
-    pub fn is_online(&self, root: &Root, part: i64) -> Result<Option<bool>, Fault> {
-        let said = self.says(root, part, self.file, self.words[self.telling])?;
+    pub fn is_online(&self, directory: &Root, part: i64) -> Result<Option<bool>, Fault> {
+        let said = self.says(directory, part, self.file, self.words[self.telling])?;
         Ok(said.map(|said| said == (self.telling == 1)))
     }
 
     /// Whether a memory block can be taken out of use.
-    pub fn is_removable(&self, root: &Root, part: i64) -> Result<bool, Fault> {
-        let fixed = self.says(root, part, REMOVABLE, b"0");
+    pub fn is_removable(&self, directory: &Root, part: i64) -> Result<bool, Fault> {
+        let fixed = self.says(directory, part, REMOVABLE, b"0");
         fixed.map(|fixed| fixed == Some(false))
     }
 
     /// Puts a part into use, or takes it out. May take long.
     pub fn set(&self, root: &Root, part: i64, online: bool) -> Result<(), Fault> {
-        match self.is_online(root, part)? {
+        let directory = self.open(root);
+        let directory = directory.map_err(|errno| Fault::new(Step::Find, errno))?;
+        match self.is_online(&directory, part)? {
             None if !online => return Err(Fault::new(Step::TakeOut, Errno::NOENT)),
             Some(is_online) if is_online != online => {}
             _ => return Ok(()),
         }
         let word = self.words[usize::from(online)];
-        let told = root.tell(&[self.path(part, self.file).as_bytes()], word);
+        let number = Digits::signed(part);
+        let told = directory.tell(&self.pieces(&number, self.file), word);
         told.map_err(|errno| Fault::new(Step::Write, errno))
     }
 
     /// Whether a file of a part begins with `word`; `None` if there is no such file.
     #[inline(never)]
-    fn says(&self, root: &Root, part: i64, file: &str, word: &[u8]) -> Result<Option<bool>, Fault> {
+    fn says(
+        &self,
+        directory: &Root,
+        part: i64,
+        file: &str,
+        word: &[u8],
+    ) -> Result<Option<bool>, Fault> {
         let mut buffer = [0; 24];
-        let mut path = self.path(part, file);
-        match root.attribute(&path, &mut buffer) {
+        let number = Digits::signed(part);
+        let path = self.pieces(&number, file);
+        match directory.attribute(&path, &mut buffer) {
             Ok([]) => Err(Fault {
                 step: Step::Read,
                 errno: None,
             }),
             Ok(text) => Ok(Some(text.starts_with(word))),
             Err(Errno::NOENT) => {
-                path.truncate(path.len() - file.len());
-                if root.has_at(&[path.as_bytes()]) == Ok(true) {
+                if directory.has_at(&path[..2]) == Ok(true) {
                     return Ok(None);
                 }
                 Err(Fault::new(Step::Find, Errno::NOENT))
@@ -151,12 +164,10 @@ impl Kind {
         }
     }
 
-    /// The path of a file of a part; of its directory, if the name is empty.
-    #[inline(never)]
-    pub fn path(&self, part: i64, file: &str) -> Path {
-        let part = Digits::signed(part);
-        let (directory, prefix) = (self.directory.as_bytes(), self.prefix.as_bytes());
-        Path::of(&[directory, prefix, part.as_bytes(), file.as_bytes()])
+    /// The name of a file of a part within the directory of all, in pieces; the first two name that
+    /// part's directory.
+    fn pieces<'p>(&'p self, number: &'p Digits, file: &'p str) -> [&'p [u8]; 3] {
+        [self.prefix.as_bytes(), number.as_bytes(), file.as_bytes()]
     }
 }
 
@@ -181,7 +192,7 @@ mod tests {
 
     fn numbers(root: &Root) -> Vec<i64> {
         let mut numbers = Vec::new();
-        CPUS.each(root, &mut |number| {
+        CPUS.each(&CPUS.open(root).unwrap(), &mut |number| {
             numbers.push(number);
             true
         })
@@ -203,7 +214,7 @@ mod tests {
         }
         assert_eq!(numbers(&root), all);
         let mut seen = 0;
-        CPUS.each(&root, &mut |_| {
+        CPUS.each(&CPUS.open(&root).unwrap(), &mut |_| {
             seen += 1;
             seen < 3
         })
@@ -221,7 +232,8 @@ mod tests {
         }
         fs::create_dir(cpus.join("cpu0")).unwrap();
         fs::create_dir_all(cpus.join("cpu4/online")).unwrap();
-        let states: Vec<_> = (-1..7).map(|cpu| CPUS.is_online(&root, cpu)).collect();
+        let directory = CPUS.open(&root).unwrap();
+        let states: Vec<_> = (-1..7).map(|cpu| CPUS.is_online(&directory, cpu)).collect();
         let expected = [
             fault(Step::Find, 2),
             Ok(None),

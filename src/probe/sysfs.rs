@@ -31,12 +31,9 @@ pub fn leave(path: &mut Path) {
 }
 
 /// Reads the attribute `name` of the device at `path`; empty if that fails.
-pub fn attribute<'b>(root: &Root, path: &mut Path, name: &[u8], buffer: &'b mut [u8]) -> &'b [u8] {
-    let len = path.len();
-    path.push(name);
-    let bytes = root.attribute(path, buffer).unwrap_or_default();
-    path.truncate(len);
-    bytes
+pub fn attribute<'b>(root: &Root, path: &Path, name: &[u8], buffer: &'b mut [u8]) -> &'b [u8] {
+    let bytes = root.attribute(&[path.as_bytes(), name], buffer);
+    bytes.unwrap_or_default()
 }
 
 /// What stands behind the last slash.

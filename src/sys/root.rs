@@ -216,8 +216,8 @@ impl Root {
     /// Reads a file of sysfs, or its beginning: with one call, because the kernel gives at once all
     /// that fits into `buffer`.
     #[inline(never)]
-    pub fn attribute<'b>(&self, path: &Path, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
-        let file = self.file_at(&[path.as_bytes()])?;
+    pub fn attribute<'b>(&self, name: &[&[u8]], buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+        let file = self.file_at(name)?;
         loop {
             match rustix::io::read(&file, &mut *buffer) {
                 Err(Errno::INTR) => {}
@@ -272,9 +272,14 @@ impl Root {
         name: &[&[u8]],
         each: &mut dyn FnMut(&[u8], Entry) -> bool,
     ) -> Result<(), Errno> {
-        let directory = self.directory_at(name)?.0;
+        self.directory_at(name)?.list(each)
+    }
+
+    /// As [`Root::list_at`], of a directory that was opened by [`Root::directory_at`].
+    #[inline(never)]
+    pub fn list(&self, each: &mut dyn FnMut(&[u8], Entry) -> bool) -> Result<(), Errno> {
         let mut buffer = [MaybeUninit::uninit(); 2048];
-        let mut entries = RawDir::new(directory, &mut buffer);
+        let mut entries = RawDir::new(&self.0, &mut buffer);
         while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
