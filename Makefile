@@ -18,8 +18,13 @@ PREFIX ?= /usr
 # The plain build, as distributions do it: stable Rust, the oldest that Cargo.toml allows.
 OLDEST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
 
-.PHONY: help build plain install uninstall image run tour test check size clean \
-    setup-build setup-plain setup-run setup-test
+# The toolchain whose Miri interprets the tests: a nightly, because no other has one, and this one,
+# because the next may find something else.
+NIGHTLY := nightly-2026-05-20
+export NIGHTLY
+
+.PHONY: help build plain install uninstall image run tour test check miri size clean \
+    setup-build setup-plain setup-run setup-test setup-miri
 
 help:
 	@echo 'make build           the agent, $(AGENT)'
@@ -30,6 +35,7 @@ help:
 	@echo 'make run ATTACH=1    boots it and leaves it up for you to talk to'
 	@echo 'make test            everything below, then the agent in QEMU and under libvirt'
 	@echo 'make check           format, lints, host tests'
+	@echo 'make miri            host tests that need no kernel, interpreted: finds undefined behaviour'
 	@echo 'make image           the guest images, target/image/'
 	@echo 'make size            what the agent weighs, and what it asks for'
 	@echo 'make clean           removes what was built (not the fetched kernel)'
@@ -52,7 +58,7 @@ plain: setup-plain
 	@stat -c 'plain: %s bytes, %n' target/plain/$(TARGET)/release/gaunt
 
 # Each installs only what is missing, and only what its caller needs.
-setup-build setup-plain setup-run setup-test: setup-%:
+setup-build setup-plain setup-run setup-test setup-miri: setup-%:
 	@# The compilers that it asks are no part of this make, and would warn about its flags.
 	@MAKEFLAGS= image/setup $*
 
@@ -85,9 +91,18 @@ check: setup-build
 	@! command -v mandoc >/dev/null || mandoc -T lint -W warning image/package/gaunt.8
 	cargo test
 
+# Miri has no kernel but for memory and files, so of sys/ only what needs no more; and of wire/, which
+# has no unsafe code, only what is quick. Tests leak on purpose what is lent for good. Two at once,
+# as each is one thread.
+miri: setup-miri
+	export MIRIFLAGS='-Zmiri-disable-isolation -Zmiri-ignore-leaks'; \
+	miri() { cargo +$(NIGHTLY) miri test --lib --target-dir target/miri -- -q "$$@"; }; \
+	miri sys::args sys::mem sys::process sys::root::tests::paths parse:: & \
+	miri base:: wire::args wire::emit wire::json wire::lex && wait $$!
+
 # One guest or domain at a time: under emulation each is as slow as there are others. --nocapture
 # shows what every check saw.
-test: setup-test check image plain
+test: setup-test check miri image plain
 	cargo test $(E2E) -- --nocapture --test-threads=1
 
 size: build

@@ -41,6 +41,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn all_texts_come_whole() {
         assert_eq!(words(134), b"unknown error");
         assert_eq!(words(135), b"unknown error");
@@ -71,6 +72,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has words of its own")]
     fn the_host_library_agrees() {
         for errno in 1..134 {
             let host = std::io::Error::from_raw_os_error(errno).to_string();

@@ -513,6 +513,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn all_lines_come_whole() {
         assert_eq!(TEXTS.lines().count(), LINES + PHRASES.len());
         assert_eq!(NAMES.len(), ERRORS);

@@ -171,6 +171,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn texts_read_back_as_the_same_address() {
         let mut random = Random::new(7);
         for _ in 0..2000 {

@@ -299,6 +299,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn a_whole_year_can_be_daylight_saving_time() {
         let mut instant = 1_600_000_000;
         while instant < 1_800_000_000 {

@@ -114,6 +114,7 @@ SigCgt:\t00000001800004ec\nCapInh:\t0000000000000000\n";
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri starts no process")]
     fn this_process_started_before_its_child() {
         let own = start_time(&std::fs::read("/proc/self/stat").unwrap()).unwrap();
         let mut child = std::process::Command::new("sleep")

@@ -103,7 +103,8 @@ impl OwnFile {
 pub struct Version {
     bytes: i64,
     written_s: i64,
-    written_ns: u64,
+    /// Of the same width, but not of the same sign, under Miri.
+    written_ns: [u8; 8],
 }
 
 impl Version {
@@ -114,7 +115,7 @@ impl Version {
         Some(Self {
             bytes: stat.st_size,
             written_s: stat.st_mtime,
-            written_ns: stat.st_mtime_nsec,
+            written_ns: stat.st_mtime_nsec.to_ne_bytes(),
         })
     }
 }

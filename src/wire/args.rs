@@ -535,6 +535,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn errors_name_the_place() {
         for (arguments, error) in [
             (r#"{}"#, ""),

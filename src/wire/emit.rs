@@ -528,8 +528,9 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn a_string_in_pieces_is_escaped_as_a_whole() {
-        for lead in (0..70).step_by(if cfg!(miri) { 23 } else { 1 }) {
+        for lead in 0..70 {
             let mut text = vec![b'x'; lead];
             text.extend("é\u{1F600}\u{20AC}".repeat(20).bytes());
             text.extend(b"\xC0\x80\xFF");

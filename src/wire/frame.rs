@@ -711,7 +711,7 @@ mod tests {
     #[test]
     fn where_a_stream_is_split_makes_no_difference() {
         for (stream, expected) in STREAMS {
-            for middle in (0..=stream.len()).step_by(if cfg!(miri) { 9 } else { 1 }) {
+            for middle in 0..=stream.len() {
                 let (start, end) = stream.split_at(middle);
                 let empty = stream.get(..0).unwrap();
                 assert_eq!(told_in_pieces([start, empty, end].into_iter()), *expected);
@@ -726,7 +726,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn the_store_holds_tokens_and_no_blanks() {
         let mut keys = Open::new();
         let mut framer = Framer::new(&mut keys);
@@ -946,7 +945,7 @@ mod tests {
             random ^= random << 17;
             usize::try_from(random >> 33).unwrap()
         };
-        for _ in 0..if cfg!(miri) { 10 } else { 3000 } {
+        for _ in 0..3000 {
             let mut stream = Vec::new();
             for _ in 0..next() % 12 {
                 match next() % 8 {
