@@ -123,12 +123,10 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut outcome = Ok(());
     let mut part = 0;
     let mut list = reply.list();
-    let listed = kind.open(root).and_then(|directory| {
-        kind.each(&directory, &mut |number| {
-            part = number;
-            outcome = put(&directory, kind, number, list.item());
-            outcome.is_ok()
-        })
+    let listed = kind.each(root, &mut |directory, number| {
+        part = number;
+        outcome = put(directory, kind, number, list.item());
+        outcome.is_ok()
     });
     list.end();
     if let Err((file, fault)) = outcome {

@@ -100,12 +100,13 @@ impl Kind {
         root.directory_at(&[self.directory.as_bytes()])
     }
 
-    /// Calls `each` with the number of every part in the directory until it returns false.
-    pub fn each(&self, directory: &Root, each: &mut dyn FnMut(i64) -> bool) -> Result<(), Errno> {
+    /// Calls `each` with that directory and the number of every part in it until it returns false.
+    pub fn each(&self, root: &Root, each: &mut dyn FnMut(&Root, i64) -> bool) -> Result<(), Errno> {
+        let directory = self.open(root)?;
         directory.list(&mut |name, _| {
             let name = name.strip_prefix(self.prefix.as_bytes());
             let number = name.and_then(parse_u64);
-            number.is_none_or(|number| each(number.cast_signed()))
+            number.is_none_or(|number| each(&directory, number.cast_signed()))
         })
     }
 
@@ -192,7 +193,7 @@ mod tests {
 
     fn numbers(root: &Root) -> Vec<i64> {
         let mut numbers = Vec::new();
-        CPUS.each(&CPUS.open(root).unwrap(), &mut |number| {
+        CPUS.each(root, &mut |_, number| {
             numbers.push(number);
             true
         })
@@ -214,7 +215,7 @@ mod tests {
         }
         assert_eq!(numbers(&root), all);
         let mut seen = 0;
-        CPUS.each(&CPUS.open(&root).unwrap(), &mut |_| {
+        CPUS.each(&root, &mut |_, _| {
             seen += 1;
             seen < 3
         })

@@ -97,7 +97,7 @@ impl Mounts {
         let Self { bytes, len } = self;
         bytes.read(&root.file_at(TABLE)?)?;
         *len = bytes.len();
-        index::append(bytes, 0, &mut |rest| {
+        index::append(bytes, &mut |rest| {
             mountinfo::parse(cut(rest, b'\n')).is_some_and(|mount| is_on_disk(&mount))
         });
         let end = bytes.len();

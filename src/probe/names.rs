@@ -53,7 +53,7 @@ impl Names {
     pub fn sort(&mut self) -> Result<(), Errno> {
         let Self { bytes, index } = self;
         let len = bytes.len();
-        index::append(bytes, 0, &mut |rest| {
+        index::append(bytes, &mut |rest| {
             cut(rest, 0);
             true
         });

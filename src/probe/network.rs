@@ -6,13 +6,11 @@
 //! link-local ones. An address belongs to the interface with its number, whatever its label.
 //!
 //! The kernel is asked once for all interfaces and once for all addresses, in whatever order it has
-//! them. What is asked for of its messages is kept in borrowed memory, and an index of either behind
-//! them is sorted.
+//! them. What is asked for of its messages is kept in borrowed memory, and an index behind them
+//! is sorted.
 //!
 //! A list that changes while the kernel goes through it may lack something; [`Network::read`] tells,
 //! and it is up to the caller to begin again.
-
-use core::ops::Range;
 
 use crate::base::index;
 use crate::base::limits::{DUMP_BYTES, NETWORK_BYTES};
@@ -32,22 +30,18 @@ const AF_INET6: u8 = 10;
 
 /// The interfaces and addresses of a moment.
 pub struct Network {
-    /// The kernel's messages, each behind a byte: its group. First those about interfaces and their
-    /// index, then those about addresses and theirs.
+    /// The kernel's messages, each behind a byte: its group. Then an index of them, sorted by
+    /// [`key_at`]. Addresses of the same group stay in the order of the kernel.
     bytes: Buffer,
-    /// Where the index of the interfaces is, sorted by group and number.
-    interfaces: Range<usize>,
-    /// Where that of the addresses begins, sorted by number of the interface and group. Addresses of
-    /// the same group stay in the order of the kernel.
-    addresses: usize,
+    /// Where the index begins.
+    index: usize,
 }
 
 impl Default for Network {
     fn default() -> Self {
         Self {
             bytes: Buffer::growing(NETWORK_BYTES),
-            interfaces: 0..0,
-            addresses: 0,
+            index: 0,
         }
     }
 }
@@ -60,58 +54,49 @@ impl Network {
     /// What the kernel said instead of an answer; [`Errno::FBIG`] if there are more than
     /// [`NETWORK_BYTES`] have room for.
     pub fn read(&mut self, root: &Root) -> Result<bool, Errno> {
-        self.bytes.truncate(0);
+        let Self { bytes, index } = self;
+        bytes.truncate(0);
         let mut answers = Answers {
             route: Route::open()?,
             sequence: 0,
             changed: false,
         };
-        self.interfaces = self.gather(root, &mut answers, RTM_NEWLINK)?;
-        self.addresses = self.gather(root, &mut answers, RTM_NEWADDR)?.start;
-        Ok(answers.changed)
-    }
-
-    /// Appends all messages of this kind and an index of them. Gives where the index lies.
-    fn gather(
-        &mut self,
-        root: &Root,
-        answers: &mut Answers,
-        kind: u16,
-    ) -> Result<Range<usize>, Errno> {
-        let bytes = &mut self.bytes;
-        let start = bytes.len();
-        answers.ask(kind, &mut |message| {
-            if let Some(group) = group_of(root, message) {
-                let _ = bytes.append(&[group]);
-                message.put(bytes);
-            }
-        })?;
-        let end = bytes.len();
-        index::append(bytes, start, &mut |rest| {
+        for kind in [RTM_NEWLINK, RTM_NEWADDR] {
+            answers.ask(kind, &mut |message| {
+                if let Some(group) = group_of(root, message) {
+                    let _ = bytes.append(&[group]);
+                    message.put(bytes);
+                }
+            })?;
+        }
+        *index = bytes.len();
+        index::append(bytes, &mut |rest| {
             *rest = rest.get(1..).unwrap_or_default();
             Message::take(rest).is_some()
         });
         bytes.whole()?;
-        let (messages, index) = bytes.bytes_mut().split_at_mut(end);
+        let (messages, index) = bytes.bytes_mut().split_at_mut(*index);
         index::sort(index, &mut |one, other| {
             let keys = key_at(messages, one).cmp(&key_at(messages, other));
             keys.then(one.cmp(&other))
         });
-        Ok(end..bytes.len())
+        Ok(answers.changed)
     }
 
     /// All interfaces, in order.
     pub fn interfaces(&self) -> impl Iterator<Item = Message<'_>> {
-        let messages = self.bytes.bytes();
-        index::offsets(&messages[self.interfaces.clone()])
+        let (messages, index) = self.bytes.bytes().split_at(self.index);
+        index::offsets(index)
             .filter_map(|offset| message_at(messages, offset))
+            .take_while(|message| message.kind() == RTM_NEWLINK)
     }
 
     /// The addresses of an interface, in order.
     pub fn addresses(&self, interface: &Message<'_>) -> impl Iterator<Item = Message<'_>> {
-        let messages = self.bytes.bytes();
-        let own = index::alike(&messages[self.addresses..], &mut |offset| {
-            key_at(messages, offset).0.cmp(&interface.index())
+        let (messages, index) = self.bytes.bytes().split_at(self.index);
+        let own = index::alike(index, &mut |offset| {
+            let [kind, number, _] = key_at(messages, offset);
+            [kind, number].cmp(&[RTM_NEWADDR.into(), interface.index()])
         });
         index::offsets(own).filter_map(|offset| message_at(messages, offset))
     }
@@ -121,13 +106,13 @@ fn message_at(messages: &[u8], offset: usize) -> Option<Message<'_>> {
     Message::take(&mut messages.get(offset + 1..)?)
 }
 
-/// What messages of a kind are sorted by: group and number of an interface, number of the interface
-/// and group of an address.
-fn key_at(messages: &[u8], offset: usize) -> (u32, u32) {
+/// What messages are sorted by: the kind, interfaces first; then group and number of an interface,
+/// number of the interface and group of an address.
+fn key_at(messages: &[u8], offset: usize) -> [u32; 3] {
     let group = messages.get(offset).copied().unwrap_or_default().into();
-    message_at(messages, offset).map_or((0, 0), |message| match message.kind() {
-        RTM_NEWADDR => (message.index(), group),
-        _ => (group, message.index()),
+    message_at(messages, offset).map_or([0; 3], |message| match message.kind() {
+        RTM_NEWADDR => [RTM_NEWADDR.into(), message.index(), group],
+        kind => [kind.into(), group, message.index()],
     })
 }
 
