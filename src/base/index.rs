@@ -17,9 +17,10 @@ pub fn push(index: &mut dyn Store, offset: usize) -> Result<(), Full> {
 }
 
 /// Appends an index of the records in `store`. `take` takes the first record off a text, and says
-/// whether it belongs into the index. [`Store::append`] tells if all of it fitted.
+/// whether it belongs into the index. Gives where the index begins; [`Store::append`] tells if all of it
+/// fitted.
 #[inline(never)]
-pub fn append(store: &mut dyn Store, take: &mut dyn FnMut(&mut &[u8]) -> bool) {
+pub fn append(store: &mut dyn Store, take: &mut dyn FnMut(&mut &[u8]) -> bool) -> usize {
     let end = store.bytes().len();
     let mut offset = 0;
     while offset < end {
@@ -31,6 +32,7 @@ pub fn append(store: &mut dyn Store, take: &mut dyn FnMut(&mut &[u8]) -> bool) {
         }
         offset = next;
     }
+    end
 }
 
 /// Bytes of an index of so many records.
@@ -96,10 +98,10 @@ mod tests {
     fn an_index_lies_behind_its_records() {
         let mut store = heapless::Vec::<u8, 64>::new();
         store.extend_from_slice(b"one|-two|three").unwrap();
-        append(&mut store, &mut |rest| {
+        let start = append(&mut store, &mut |rest| {
             !text::cut(rest, b'|').starts_with(b"-")
         });
-        let (records, index) = store.split_at(14);
+        let (records, index) = store.split_at(start);
         assert_eq!(records, b"one|-two|three");
         assert_eq!(offsets(index).collect::<Vec<_>>(), [0, 9]);
     }

@@ -96,8 +96,7 @@ impl Mounts {
     pub fn read(&mut self, root: &Root) -> Result<(), Errno> {
         let Self { bytes, len } = self;
         bytes.read(&root.file_at(TABLE)?)?;
-        *len = bytes.len();
-        index::append(bytes, &mut |rest| {
+        *len = index::append(bytes, &mut |rest| {
             mountinfo::parse(cut(rest, b'\n')).is_some_and(|mount| is_on_disk(&mount))
         });
         let end = bytes.len();

@@ -52,14 +52,13 @@ impl Names {
     #[inline(never)]
     pub fn sort(&mut self) -> Result<(), Errno> {
         let Self { bytes, index } = self;
-        let len = bytes.len();
-        index::append(bytes, &mut |rest| {
+        let start = index::append(bytes, &mut |rest| {
             cut(rest, 0);
             true
         });
         bytes.whole()?;
-        *index = len;
-        let (names, offsets) = bytes.bytes_mut().split_at_mut(len);
+        *index = start;
+        let (names, offsets) = bytes.bytes_mut().split_at_mut(start);
         index::sort(offsets, &mut |one, other| {
             compare(&names[one..], &names[other..], 0)
         });

@@ -69,8 +69,7 @@ impl Network {
                 }
             })?;
         }
-        *index = bytes.len();
-        index::append(bytes, &mut |rest| {
+        *index = index::append(bytes, &mut |rest| {
             *rest = rest.get(1..).unwrap_or_default();
             Message::take(rest).is_some()
         });
