@@ -16,16 +16,65 @@
 //! | `sys/` | all system calls and all unsafe code |
 //! | `probe/` | typed facts about this machine, never JSON |
 //! | `state/` | what outlives a request |
-//! | `commands/` | `mod` is the table, one row a command; one file a subject |
-//! | `agent/` | the loop, channels, clients, dispatch, options, the duties of PID 1 |
+//! | `commands/` | one row a command, one file a subject |
+//! | `agent/` | the loop, channels, clients, dispatch, children, options, the duties of PID 1 |
 //!
-//! To add a command: a handler in the file of its subject in `commands/` (it takes what it reports
-//! from `probe/`, and writes its reply through `wire::reply`), and a row in `commands::TABLE`, at the
-//! place QEMU's schema gives it. Arguments are checked, guest-info, filters and refusals while frozen
-//! work, and the README's list is asked for by `tests/tidy.rs`, all from the row.
+//! # The life of a request
+//! 1. `agent::event_loop` learns from epoll that a client's descriptor can be read, and `agent::client`
+//!    reads from it.
+//! 2. `wire::frame` finds the end of the message, or what is wrong with it, byte by byte.
+//! 3. `agent::dispatch` has `wire::request` take the message apart, looks the command up in the table,
+//!    asks whether it is allowed (`commands::is_enabled`), and checks its arguments (`wire::args`).
+//! 4. A command that never waits writes its reply right away (`wire::reply`, `wire::emit`).
+//! 5. For a slow one `prepare` gives a ticket, and `agent::jobs` hands ticket and message to a worker.
+//! 6. The worker (`agent::worker`) looks at the message again, does `run`, and sends the reply back.
+//! 7. `agent::jobs` calls `finish` with the ticket and the outcome; `agent::deliver` puts the reply into
+//!    the client's outgoing bytes, or an error if the child died.
+//! 8. `agent::client` writes what its descriptor takes; the rest leaves when epoll says so.
 //!
-//! To add a format: a file in `parse/` with functions from bytes to borrowed values, tested with
-//! vectors and with `parse::testing::torture`; a fact that is read from it goes into `probe/`.
+//! # To add a command
+//! Say `guest-get-uptime`, with an optional argument `precise`, from /proc/uptime:
+//! 1. The format: `parse/uptime.rs`, a function from bytes to a value, tested with vectors and with
+//!    `parse::testing::torture`; its line in `parse/mod.rs`.
+//! 2. The handler: in the file of its subject in `commands/` (here `os`),
+//!    `fn get_uptime(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed>`
+//!    with `const UPTIME: &[Param] = &[may("precise", Type::Bool)];` beside it. It reads below
+//!    `state.guest.root`, so that its test can run on a made-up tree, asks for
+//!    `args.bool(const { place(UPTIME, "precise") })`, and writes `reply.object()`. What takes more than
+//!    a few lines to find out goes into `probe/`.
+//! 3. Names of members and words of errors: `base/texts.rs`.
+//! 4. The row: `commands/table.rs`, `Row::now(Info, "guest-get-uptime", os::UPTIME, os::get_uptime)`, at
+//!    the place that QEMU's schema gives it. A command that may wait is a `Row::alone` with a `Work` in
+//!    place of the handler: it gets a `&Guest` and a ticket.
+//!
+//! Arguments are checked, guest-info, filters and refusals while frozen work, and the documentation is
+//! asked for by `tests/tidy.rs`, all from the row.
+//!
+//! # Words
+//! | word | is |
+//! | --- | --- |
+//! | agent | this program, and its first process |
+//! | host | whoever asks: libvirt, Proxmox, a person with a socket |
+//! | channel | what requests come by: a virtio port or a listening socket |
+//! | client | one descriptor that sends requests and takes replies |
+//! | message | the bytes of one request, from the first to the last brace |
+//! | request | a message taken apart: command, arguments, id |
+//! | reply | the line that answers it: a value or an error |
+//! | row | all that is known of a command besides its code |
+//! | handler | the function of a command that never waits |
+//! | task | a slow command, or work of the agent's own: prepare, run, finish |
+//! | ticket | what prepare tells run and finish |
+//! | outcome | what became of a task |
+//! | job | a task that runs now, and for whom |
+//! | child | a process that the agent has made |
+//! | worker | a child that runs one task after the other |
+//! | guest | the machine, seen from the root directory; what a task may use of it |
+//! | handle | the number by which a host knows an open file |
+//! | program | what guest-exec has started |
+//! | marker | the file that says that something is frozen |
+//! | hook | a program that brings an application to rest before a freeze |
+//! | phrase | the words of an error or a line of the log, with places for names |
+//! | store | bytes that are appended to: a buffer, or memory at rest |
 #![cfg_attr(not(test), no_std)]
 
 pub mod agent;

@@ -191,20 +191,20 @@ fn no_circle_of_files() {
 
 #[test]
 fn no_command_uses_another() {
-    let files = sources(&src().join("commands"));
+    // What commands are made of, below them, and the table, above them.
+    const NO_SUBJECTS: [&str; 5] = ["mod", "command", "common", "table", "packed"];
+    let files: Vec<_> = sources(&src().join("commands"))
+        .into_iter()
+        .filter(|(path, _)| !NO_SUBJECTS.contains(&path.file_stem().unwrap().to_str().unwrap()))
+        .collect();
     let subjects: Vec<String> = files
         .iter()
         .map(|(path, _)| path.file_stem().unwrap().to_str().unwrap().into())
         .collect();
     for (path, text) in &files {
         let own = path.file_stem().unwrap().to_str().unwrap();
-        if own == "mod" {
-            continue;
-        }
         for (number, line) in code(text) {
-            let strangers = subjects
-                .iter()
-                .filter(|subject| *subject != own && *subject != "mod");
+            let strangers = subjects.iter().filter(|subject| *subject != own);
             for subject in strangers {
                 let uses = ["super::", "commands::"].iter().any(|path| {
                     line.split(path).skip(1).any(|rest| {

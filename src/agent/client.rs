@@ -63,8 +63,6 @@ pub(super) enum Busy {
 const ALL: usize = usize::MAX;
 
 /// A place for a client: its memory, and the client if there is one.
-// In this order, because what is within 128 bytes of the beginning is reached by short instructions.
-#[repr(C)]
 pub(super) struct Slot {
     /// Its number among the places.
     pub(super) place: u32,
@@ -77,10 +75,10 @@ pub(super) struct Slot {
     pub(super) busy: Busy,
     /// On a port: the host.
     host: Host,
-    /// On a port: the host that sent the message at hand is gone, so its reply is for nobody.
-    pub(super) orphaned: bool,
     /// Whether something may have come up since it was last looked at.
     pub(super) news: bool,
+    /// Whether there may be something to read.
+    pub(super) readable: bool,
     /// What the descriptor is waited for.
     interest: Interest,
     /// Bytes of `out` before the reply of a running job, which may not leave before it is whole.
@@ -107,8 +105,8 @@ impl Slot {
             kind: Kind::Port,
             busy: Busy::No,
             host: Host::Here,
-            orphaned: false,
             news: false,
+            readable: false,
             interest: Interest::Read,
             sendable: ALL,
             reading: None,
@@ -133,6 +131,7 @@ impl Slot {
         self.host = Host::Here;
         self.interest = Interest::Read;
         self.news = true;
+        self.readable = true;
     }
 
     /// Lets the client go: closes it and forgets what it sent and was to be sent.
@@ -145,21 +144,16 @@ impl Slot {
         }
     }
 
-    /// Forgets a half message and all replies: whoever they belong to is not there any more. A command
-    /// that runs goes on, and whoever is here next need not wait for it; one that waits keeps its
-    /// message until its turn is over.
+    /// Forgets a half message, one that waits for its turn, and all replies: whoever they belong to is
+    /// not there any more. A command that runs goes on, and whoever is here next need not wait for it.
     fn forget(&mut self) {
         self.framer.reset();
         self.reading = None;
         self.out.keep_mapping(false);
         self.out.truncate(0);
         self.unread = 0..0;
-        if self.busy == Busy::Turn {
-            self.orphaned = true;
-        } else {
-            self.generation = self.generation.wrapping_add(1);
-            self.message_done();
-        }
+        self.generation = self.generation.wrapping_add(1);
+        self.message_done();
     }
 
     /// Who gets the replies to what is sent now.
@@ -177,9 +171,11 @@ impl Slot {
             Interest::Change
         } else if self.sendable() != 0 || self.busy == Busy::Reading {
             Interest::Write
-        } else if self.busy != Busy::No {
+        } else if self.busy != Busy::No && (self.readable || self.interest != Interest::Read) {
             Interest::Nothing
         } else {
+            // Also while it is busy: most clients send nothing then, and waiting for something else
+            // and back would be two system calls more for each slow command.
             Interest::Read
         };
         if interest != self.interest
@@ -214,7 +210,6 @@ impl Slot {
     pub(super) fn message_done(&mut self) {
         self.message.truncate(0);
         self.wait(Busy::No);
-        self.orphaned = false;
     }
 
     /// Whether the next piece of a file is to be read.
@@ -254,7 +249,10 @@ impl Slot {
             return Ok(Filled::Not);
         };
         match stream::read(fd, self.input)? {
-            Read::NotYet => self.arrive(),
+            Read::NotYet => {
+                self.readable = false;
+                self.arrive();
+            }
             Read::End if self.kind == Kind::Connection => return Err(Errno::PIPE),
             Read::End => self.host.end(clock::boottime_ms()),
             Read::Bytes(count) => {

@@ -39,9 +39,7 @@ fn finish(slot: &mut Slot, whole: bool, started: Option<i32>) {
     let out = &mut slot.out;
     // An empty reply counts as complete.
     let ends = out.bytes().last().is_none_or(|last| *last == b'\n');
-    if slot.orphaned {
-        out.truncate(start);
-    } else if !(whole && ends && started.is_none()) {
+    if !(whole && ends && started.is_none()) {
         out.truncate(start);
         let mut reply = request::reopen(slot.message.bytes(), out);
         let outcome = if let Some(pid) = started {

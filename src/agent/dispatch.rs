@@ -5,11 +5,9 @@ use super::context::Context;
 use super::ids::ClientId;
 use crate::base::store::Store;
 use crate::base::texts::Phrase;
-use crate::commands::{
-    self, Command, DELIMITED, EXCLUSIVE, Outcome, Own, REPLIED_ERROR, Run, SHARES_FILES, SILENT,
-    WITHOUT_FILES,
-};
+use crate::commands::{self, Command, DELIMITED, EXCLUSIVE, Outcome, Run, Task, WITHOUT_FILES};
 use crate::state::State;
+use crate::state::files::Reading;
 use crate::sys::mem::Buffer;
 use crate::sys::number;
 use crate::wire::args::Args;
@@ -20,122 +18,120 @@ use crate::wire::request::{self, Request};
 /// Deals with what came from a client.
 #[inline(never)]
 pub(super) fn handle(event: Event, slot: &mut Slot, context: &mut Context) {
-    let (client, start) = (slot.id(), slot.out.len());
+    let client = slot.id();
     let (message, out) = (slot.message.bytes(), &mut slot.out);
-    let busy = match event {
+    let next = match event {
         Event::NeedMore => return,
         Event::Message => answer(message, out, client, context),
         Event::Error => {
             let mut reply = Reply::new(out);
             let failed = reply.not_json(slot.framer.error(), message);
             reply.finish(Err(failed));
-            Busy::No
+            Next::Reply
         }
     };
-    match busy {
-        Busy::No => {
-            // The client has left while its request waited for its turn.
-            if slot.orphaned {
-                slot.out.truncate(start);
-            }
-            slot.message_done();
+    match next {
+        Next::Reply => slot.message_done(),
+        Next::Wait(busy) => slot.wait(busy),
+        Next::Stream(reading) => {
+            slot.reading = Some(reading);
+            slot.wait(Busy::Reading);
         }
-        _ => slot.wait(busy),
     }
-    slot.reading = context.state.files.reading.take();
 }
 
-fn answer(message: &[u8], out: &mut Buffer, client: ClientId, context: &mut Context) -> Busy {
-    let start = out.len();
+/// What follows a message.
+enum Next {
+    /// Its reply, which is there.
+    Reply,
+    /// Its reply, when there is no more to wait for.
+    Wait(Busy),
+    /// A file.
+    Stream(Reading),
+}
+
+fn answer(message: &[u8], out: &mut Buffer, client: ClientId, context: &mut Context) -> Next {
     let mut reply = Reply::new(out);
     let request = request::open(message, &mut reply);
-    let (busy, outcome) =
-        match request.and_then(|request| run(&request, client, context, &mut reply)) {
-            Ok(busy) => (busy, Ok(())),
-            Err(failed) => (Busy::No, Err(failed)),
-        };
-    match busy {
-        Busy::No => reply.finish(outcome),
-        _ => reply.silence(),
+    let next = request.and_then(|request| run(&request, message, client, context, &mut reply));
+    match next {
+        Ok(Next::Reply) => reply.finish(Ok(())),
+        Ok(next) => {
+            reply.silence();
+            return next;
+        }
+        Err(failed) => reply.finish(Err(failed)),
     }
-    if let Some(status) = context.worked {
-        context.jobs.hand_over(&out.bytes()[start..], status)
-    }
-    busy
+    Next::Reply
 }
 
-/// Runs a command, or has a child run it; gives what its reply has to wait for, if it is not there
-/// now. In the child a success that is silent looks like one that has to wait.
+/// Runs a command, or has a child run it.
 #[inline(never)]
 fn run(
     request: &Request<'_>,
+    message: &[u8],
     client: ClientId,
     context: &mut Context,
     reply: &mut Reply<'_>,
-) -> Result<Busy, Failed> {
-    let row = find(request, &context.state, reply)?;
-    let exclusive = row.is(EXCLUSIVE);
-    if exclusive && context.jobs.exclusive_runs() {
-        return Ok(Busy::Turn);
+) -> Result<Next, Failed> {
+    let (number, row) = find(request, &context.state, reply)?;
+    if row.is(EXCLUSIVE) && context.jobs.exclusive_runs() {
+        return Ok(Next::Wait(Busy::Turn));
     }
     let mut args = Args::none();
     args.check(request.arguments, row.params(), reply)?;
+    let state = &mut context.state;
     if !row.is(WITHOUT_FILES) {
-        context.state.find_root();
+        state.guest.find_root();
     }
-    match row.run() {
+    match commands::run(&row) {
         Run::Now(handler) => {
             if row.is(DELIMITED) {
                 reply.delimit();
             }
-            handler(&mut context.state, &args, reply)?;
-            Ok(match context.state.files.reading {
-                Some(_) => Busy::Reading,
-                None => Busy::No,
-            })
+            handler(state, &args, reply)?;
+            Ok(Next::Reply)
         }
-        Run::Slow(slow) => {
-            let own = Own {
-                slow,
-                exclusive,
-                shares_files: row.is(SHARES_FILES),
-            };
-            run_slow(&own, &args, client, context, reply)?;
-            Ok(match context.worked {
-                Some(_) if !row.is(SILENT) => Busy::No,
-                _ => Busy::Job,
-            })
+        Run::Stream(opening) => Ok(Next::Stream(opening(state, &args, reply)?)),
+        Run::Alone(_) | Run::Slow(_) => {
+            if let Some(task) = Task::of(number) {
+                start(&task, &args, message, client, context, reply)?;
+            }
+            Ok(Next::Wait(Busy::Job))
         }
     }
 }
 
-/// Starts a slow command, and does its work in the child, which has a copy of all that was found out
-/// about the request: then [`Context::worked`] tells.
+/// Starts a slow command.
 #[inline(never)]
-pub(super) fn run_slow(
-    own: &Own,
+pub(super) fn start(
+    task: &Task,
     args: &Args<'_>,
+    message: &[u8],
     client: ClientId,
     context: &mut Context,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    (own.slow.begin)(&mut context.state, args, reply)?;
-    if let Err(errno) = context.start(own, client) {
-        (own.slow.end)(&mut context.state, Outcome::Lost);
-        return Err(reply.say(Phrase::NoChild, &[], number(errno)));
-    }
-    if context.jobs.in_child() {
-        context.worked = Some(REPLIED_ERROR);
-        context.worked = Some((own.slow.work)(&mut context.state, args, reply)?);
-    }
-    Ok(())
+    let ticket = (task.slow().prepare)(&mut context.state, args, reply)?;
+    context
+        .start(task, ticket, client, message)
+        .map_err(|errno| {
+            (task.slow().finish)(&mut context.state, ticket, Outcome::Lost);
+            reply.say(Phrase::NoChild, &[], number(errno))
+        })
 }
 
-/// The row of the command, if it is known and allowed.
-fn find(request: &Request<'_>, state: &State, reply: &mut Reply<'_>) -> Result<Command, Failed> {
+/// The row of the command and its number, if it is known and allowed.
+fn find(
+    request: &Request<'_>,
+    state: &State,
+    reply: &mut Reply<'_>,
+) -> Result<(u8, Command), Failed> {
     let name = request.command;
     let what = match commands::find(name) {
-        Some((place, row)) if commands::is_enabled(place, &row, state) => return Ok(row),
+        Some((place, row)) if commands::is_enabled(place, &row, state) => {
+            return Ok((place as u8, row));
+        }
         Some(_) => Phrase::Disabled,
         None => Phrase::NotFound,
     };

@@ -9,15 +9,15 @@
 
 use super::client::{Busy, Slot};
 use super::context::Context;
+use super::fetch::{add_text, take_trailer};
 use super::ids::ClientId;
-use crate::base::base64::{encode_within, encoded_len};
 use crate::base::limits::{FETCH_BYTES, READ_PIECE_BYTES};
 use crate::base::store::Store;
 use crate::base::texts::{Name, Phrase};
-use crate::commands::file::FETCH;
+use crate::commands::{FETCH, Task, Ticket};
 use crate::state::State;
 use crate::state::files::Reading;
-use crate::sys::handles::{self, Stop};
+use crate::sys::handles::Stop;
 use crate::sys::mem::Buffer;
 use crate::sys::{Errno, number};
 use crate::wire::request;
@@ -35,11 +35,16 @@ pub(super) fn go_on(slot: &mut Slot, context: &mut Context) {
     let out = &mut slot.out;
     let mut stop = match reading.stop.take() {
         Some(stop) => stop,
-        None => add_piece(reading, out, &context.state, READ_PIECE_BYTES, false),
+        None => add_piece(reading, out, &context.state),
     };
     if stop == Stop::MustWait {
         match have_fetched(reading, client, context) {
-            Ok(()) => return slot.wait(Busy::Fetch),
+            Ok(()) => {
+                let reading = *reading;
+                slot.wait(Busy::Fetch);
+                // Like the child's text, it may leave only when the child has come to an end.
+                return begin(&reading, &mut slot.out);
+            }
             Err(errno) => stop = Stop::Failed(errno),
         }
     }
@@ -68,73 +73,37 @@ pub(super) fn go_on(slot: &mut Slot, context: &mut Context) {
     slot.message_done();
 }
 
-/// Room for what follows the text of a reply: it is taken with each piece, because a reply that has
-/// begun to leave has to have an end.
-const END_BYTES: usize = 64;
-
-/// Adds the text of the next `most` bytes to `out`, behind the beginning of the reply if it is the
-/// first.
-fn add_piece(
-    reading: &mut Reading,
-    out: &mut Buffer,
-    state: &State,
-    most: usize,
-    wait: bool,
-) -> Stop {
-    let (start, piece) = (out.len(), reading.left().min(most));
+/// Adds the text of the next piece to `out`, behind the beginning of the reply if it is the first.
+fn add_piece(reading: &mut Reading, out: &mut Buffer, state: &State) -> Stop {
+    let start = out.len();
     out.keep_mapping(true);
-    if reading.done == 0 {
-        let _ = out.append(START);
+    begin(reading, out);
+    let most = reading.left().min(READ_PIECE_BYTES);
+    let file = state.files.handles.get(reading.handle);
+    let (len, stop) = add_text(file, most, false, out);
+    if len == 0 && matches!(stop, Stop::MustWait | Stop::Failed(_)) {
+        out.truncate(start);
     }
-    let text = out.len();
-    let (mut len, mut stop, mut text_len) = (0, Stop::Failed(Errno::NOMEM), 0);
-    let most_text = encoded_len(piece);
-    if let Ok(room) = out.extend(most_text + END_BYTES) {
-        let room = &mut room[..most_text];
-        let from = most_text / 4;
-        match state.files.handles.get(reading.handle) {
-            Ok(file) => {
-                let room = &mut room[from..from + piece];
-                (len, stop) = handles::read(file, room, wait);
-            }
-            Err(errno) => stop = Stop::Failed(errno),
-        }
-        text_len = encode_within(room, from, len);
-    }
-    let nothing = len == 0 && matches!(stop, Stop::MustWait | Stop::Failed(_));
-    out.truncate(if nothing { start } else { text + text_len });
     reading.done += len;
     stop
 }
 
-/// What a child appends to the text: how many bytes it is of, and how its reading stopped.
-const TRAILER: usize = 5;
+/// Puts down the beginning of the reply, unless some of it is there.
+fn begin(reading: &Reading, out: &mut Buffer) {
+    if reading.done == 0 {
+        let _ = out.append(START);
+    }
+}
 
-/// Starts a child that reads the next piece. The handle is its own for that time: whoever touched it
-/// meanwhile could have to wait, too.
-fn have_fetched(
-    reading: &mut Reading,
-    client: ClientId,
-    context: &mut Context,
-) -> Result<(), Errno> {
-    let handle = reading.handle;
-    context.state.files.handles.seize(handle)?;
-    context.state.files.at_hand = handle;
-    let started = context.start(&FETCH, client);
-    if started.is_ok() && !context.jobs.in_child() {
-        return Ok(());
-    }
-    context.state.files.handles.give_back(handle);
-    context.state.files.at_hand = 0;
-    if started.is_ok() {
-        let before = reading.done;
-        let mut text = Buffer::lasting(2 * FETCH_BYTES);
-        let stop = add_piece(reading, &mut text, &context.state, FETCH_BYTES, true);
-        let [a, b, c, d, ..] = (reading.done - before).to_le_bytes();
-        let _ = text.append(&[a, b, c, d, stop.code()]);
-        context.jobs.hand_over(text.bytes(), 0)
-    }
-    started
+/// Has a child read the next piece. The handle is its own for that time: whoever touched it meanwhile
+/// could have to wait, too.
+fn have_fetched(reading: &Reading, client: ClientId, context: &mut Context) -> Result<(), Errno> {
+    let task = Task::of(FETCH).ok_or(Errno::NOSYS)?;
+    let ticket = Ticket {
+        number: reading.left().min(FETCH_BYTES) as i64,
+        file: Some(context.state.files.handles.seize(reading.handle)?),
+    };
+    context.start(&task, ticket, client, b"")
 }
 
 /// Takes over what a child has read, if it came to an end of its own.
@@ -144,15 +113,13 @@ pub(super) fn take_over(slot: &mut Slot, whole: bool) {
     let (Some(reading), out) = (&mut slot.reading, &mut slot.out) else {
         return;
     };
-    let (mut end, mut stop) = (start, Stop::Failed(Errno::IO));
-    let text = &out.bytes()[start..];
-    if let Some([a, b, c, d, code]) = text.last_chunk::<TRAILER>()
-        && whole
-    {
-        end = out.len() - TRAILER;
-        stop = Stop::of(*code);
-        reading.done += u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+    let fetched = take_trailer(&out.bytes()[start..]).filter(|_| whole);
+    let (len, bytes, stop) = fetched.unwrap_or((0, 0, Stop::Failed(Errno::IO)));
+    out.truncate(start + len);
+    if bytes == 0 && matches!(stop, Stop::Failed(_)) {
+        // Also the beginning of a reply that has now an error in its place.
+        out.truncate(start);
     }
-    out.truncate(end);
+    reading.done += bytes;
     reading.stop = Some(stop);
 }

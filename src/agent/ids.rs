@@ -1,6 +1,6 @@
 //! What clients, jobs and descriptors are called among each other.
 
-use crate::base::limits::{CLIENTS, JOBS};
+use crate::base::limits::{CHILDREN, CLIENTS};
 use crate::state::programs::TOKENS;
 use static_assertions::const_assert;
 
@@ -43,7 +43,7 @@ const CLIENT: u64 = 0x100;
 const JOB: u64 = 0x200;
 
 const_assert!(CLIENT + CLIENTS as u64 <= JOB);
-const_assert!(JOB + JOBS as u64 <= TOKENS);
+const_assert!(JOB + CHILDREN as u64 <= TOKENS);
 
 impl Token {
     /// Its number in the poll set.
@@ -84,7 +84,7 @@ mod tests {
             Token::Client(0),
             Token::Client(CLIENTS - 1),
             Token::Job(0),
-            Token::Job(JOBS - 1),
+            Token::Job(CHILDREN - 1),
             Token::Program(TOKENS),
             Token::Program(TOKENS + 77),
         ] {

@@ -1,45 +1,30 @@
-//! Slow commands: each runs in a child of the agent, which writes its reply into a pipe.
+//! Slow commands that run, and the children of the agent that run them.
 //!
-//! The agent goes on meanwhile. A reply leaves only when the child has ended well; one that was
-//! killed half way is replaced by an error, so half a reply never leaves. When the client is gone by
-//! then, the command is carried through all the same and its reply is dropped.
+//! Most are tasks for a worker, a child that stays. It is made when the first task comes; while it works,
+//! the next task gets another worker, and of several that are idle one stays. The others are run by a
+//! child of their own (`worker::is_for_worker`). All are made by one function, and report over a socket.
 //!
-//! guest-exec's child becomes another program, which closes its pipe without a word: then the job is
-//! over with success, and the process is no job any more but one of `state::programs`.
-
-use core::mem::forget;
-
-use static_assertions::const_assert;
+//! The agent goes on meanwhile. A reply leaves only when it is whole; that of a child that died is
+//! replaced by an error. When the client is gone by then, the command is carried through all the same and
+//! its reply is dropped.
+//!
+//! Each class of tasks has a quota of children, so that one that is stuck, in a file system that hangs
+//! say, keeps nobody else waiting. A task that takes too long is given up: its child is killed, and
+//! counts until it is really gone, but how it ends is nobody's concern.
+//!
+//! guest-exec's child becomes another program, which closes its socket without a word: then the job is
+//! over, and the process is no child of this file any more but one of `state::programs`.
 
 use super::ids::{ClientId, Token};
-use crate::base::limits::JOBS;
-use crate::commands::{LOST, Outcome, Own, REPLIED_ERROR};
+use super::worker::{self, FRAME_BYTES, REFUSED};
+use crate::base::limits::{CHILDREN, QUOTAS, USER_TASK_MS};
+use crate::commands::{Class, EXCLUSIVE, Outcome, SHARES_FILES, Task, Ticket};
 use crate::state::State;
-use crate::sys::clock::NEVER_MS;
-use crate::sys::fault;
+use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::poll::{Interest, Poll};
-use crate::sys::process::{self, Ended, IN_CHILD};
+use crate::sys::process::{self, IN_CHILD};
 use crate::sys::stream::{self, Read};
 use crate::sys::{AsFd, Errno, OwnedFd};
-
-/// A slow command that runs.
-struct Job {
-    pid: i32,
-    pipe: Option<OwnedFd>,
-    client: ClientId,
-    end: fn(&mut State, Outcome),
-    exclusive: bool,
-    /// What the state held at hand when it began.
-    at_hand: i64,
-    /// The write end of the pipe, if the child shares our descriptor table: keep it open.
-    _writer: Option<OwnedFd>,
-    /// Whether it is to become another program.
-    program: bool,
-    /// Whether it has written anything, which one that becomes another program never does.
-    spoke: bool,
-    /// How it ended; as if with success, if it has become another program.
-    ended: Option<Outcome>,
-}
 
 /// What a job has to say.
 pub(super) enum Event<'a> {
@@ -57,233 +42,370 @@ pub(super) enum Event<'a> {
 /// Who hears it: the client that the job works for, and what it says.
 type Hear<'a> = &'a mut dyn FnMut(ClientId, Event<'_>);
 
-/// The outcome after execve.
-const STARTED: Outcome = Outcome::Replied(0);
+/// A slow command that runs.
+struct Job {
+    task: Task,
+    ticket: Ticket,
+    client: ClientId,
+    frame: Frame,
+    /// When it is given up.
+    deadline_ms: u64,
+    /// Whether it is to become another program.
+    program: bool,
+}
 
-/// All slow commands that run.
+/// What is known of the reply that a child sends: how much of it is still to come, once that was said,
+/// and its status.
+#[derive(Default)]
+struct Frame {
+    left: Option<usize>,
+    status: u8,
+}
+
+impl Frame {
+    /// Takes what has come, of which the first piece begins with the frame; gives what of it belongs to
+    /// the reply.
+    fn take<'b>(&mut self, mut bytes: &'b [u8]) -> &'b [u8] {
+        if self.left.is_none()
+            && let Some((&[a, b, c, d, status], rest)) = bytes.split_first_chunk::<FRAME_BYTES>()
+        {
+            self.left = Some(u32::from_ne_bytes([a, b, c, d]) as usize);
+            self.status = status;
+            bytes = rest;
+        }
+        self.left = self.left.map(|left| left.saturating_sub(bytes.len()));
+        bytes
+    }
+
+    /// Whether all of it has come.
+    fn is_whole(&self) -> bool {
+        self.left == Some(0)
+    }
+}
+
+/// What a child is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// One task after the other.
+    Worker {
+        /// Whether it shares the agent's descriptors.
+        shares_files: bool,
+    },
+    /// One task.
+    Once,
+    /// Nothing any more: it was killed, or has been told to end.
+    Ending,
+}
+
+/// A child of the agent.
+struct Child {
+    pid: i32,
+    kind: Kind,
+    /// The class of its job, or of its last one.
+    class: Class,
+    job: Option<Job>,
+    /// Whether it has become a program.
+    started: bool,
+    /// Where it reports, until there is nothing to come.
+    socket: Option<OwnedFd>,
+    /// The child's end, if it shares the agent's descriptors: keep it open until the child is gone.
+    _theirs: Option<OwnedFd>,
+}
+
+/// All children, and what they are at.
 pub(super) struct Jobs {
-    jobs: [Option<Job>; JOBS],
-    /// In a child of the agent: where its reply goes.
-    reply_to: Option<OwnedFd>,
+    children: [Option<Child>; CHILDREN],
+    /// When the next job is to be given up, or earlier.
+    deadline_ms: u64,
 }
 
 impl Jobs {
     /// None.
     pub(super) fn new() -> Self {
         Self {
-            jobs: core::array::from_fn(|_| None),
-            reply_to: None,
+            children: core::array::from_fn(|_| None),
+            deadline_ms: NEVER_MS,
         }
+    }
+
+    fn jobs(&self) -> impl Iterator<Item = &Job> {
+        let children = self.children.iter().flatten();
+        children.filter_map(|child| child.job.as_ref())
     }
 
     /// Whether a command that must have its turn alone has it now.
     #[inline(never)]
     pub(super) fn exclusive_runs(&self) -> bool {
-        self.jobs.iter().flatten().any(|job| job.exclusive)
+        self.jobs().any(|job| job.task.is(EXCLUSIVE))
     }
 
-    /// Whether this is a child of the agent, with its work to do and then to be
-    /// [handed over](Jobs::hand_over).
-    pub(super) fn in_child(&self) -> bool {
-        self.reply_to.is_some()
+    /// When [`Jobs::give_up_late`] may have something to do.
+    pub(super) fn deadline_ms(&self) -> u64 {
+        self.deadline_ms
     }
 
-    /// Starts a job: goes on both in the agent and [in a child](Jobs::in_child).
+    /// Starts a job, for a client or for the agent itself, whose tasks have no message.
     pub(super) fn start(
         &mut self,
-        own: &Own,
+        task: &Task,
+        ticket: Ticket,
         client: ClientId,
+        message: &[u8],
         poll: &Poll,
         state: &mut State,
     ) -> Result<(), Errno> {
-        // The last place is the agent's own.
-        let most = JOBS - usize::from(client != ClientId::AGENT);
-        let mut jobs = self.jobs.iter_mut().take(most).enumerate();
-        let free = jobs.find(|(_, job)| job.is_none());
-        let (place, free) = free.ok_or(Errno::AGAIN)?;
-        let (reader, writer) = stream::pipe()?;
-        poll.add(&reader, Token::Job(place).number(), Interest::Read)?;
-        state.programs.watch(poll)?;
-        let pid = process::fork(own.shares_files)?;
-        if pid == IN_CHILD {
-            if !own.shares_files {
-                state.programs.in_child();
-                let keeps_files = state.files.at_hand != 0;
-                if !keeps_files {
-                    state.files.handles.forget();
-                }
-                process::close_all_but(state.root.as_fd(), writer.as_fd(), keeps_files);
-            }
-            // The agent's, which closes it where descriptors are shared.
-            forget(reader);
-            self.reply_to = Some(writer);
-            return Ok(());
+        let children = self.children.iter().flatten();
+        let busy = children.filter(|child| child.class == task.class() && !child.is_idle());
+        if busy.count() >= QUOTAS[task.class() as usize] {
+            return Err(Errno::AGAIN);
         }
-        let down_by_hand = state.going_down.is_some() && state.down_ms == NEVER_MS;
-        process::worker_began(place, pid, own.exclusive && down_by_hand);
-        *free = Some(Job {
-            pid,
-            pipe: Some(reader),
+        let shares_files = task.is(SHARES_FILES);
+        let for_worker = worker::is_for_worker(task, message.len());
+        let (kind, work) = match for_worker {
+            true => (Kind::Worker { shares_files }, None),
+            false => (Kind::Once, Some((ticket, message))),
+        };
+        let is_it = |child: &Option<Child>| {
+            child
+                .as_ref()
+                .is_some_and(|child| child.is_idle() && child.kind == kind)
+        };
+        let place = match self.children.iter().position(is_it) {
+            Some(place) => place,
+            None => self.make(kind, task, work, poll, state)?,
+        };
+        let Some(Some(child)) = self.children.get_mut(place) else {
+            return Err(Errno::AGAIN);
+        };
+        if for_worker {
+            let header = worker::header(task, ticket, message.len());
+            let socket = child.socket.as_ref().ok_or(Errno::PIPE);
+            // There is room for all of it: the socket of an idle worker is empty.
+            let sent = socket.and_then(|socket| stream::write_both(socket, &header, message));
+            if let Err(errno) = sent {
+                child.kill();
+                return Err(errno);
+            }
+        }
+        let deadline_ms = match task.class() {
+            Class::Users => clock::in_ms(USER_TASK_MS),
+            _ => NEVER_MS,
+        };
+        self.deadline_ms = self.deadline_ms.min(deadline_ms);
+        child.class = task.class();
+        child.job = Some(Job {
+            task: *task,
+            ticket,
             client,
-            end: own.slow.end,
-            exclusive: own.exclusive,
-            program: state.programs.forked(pid),
-            spoke: false,
-            at_hand: core::mem::take(&mut state.files.at_hand),
-            _writer: own.shares_files.then_some(writer),
-            ended: None,
+            frame: Frame::default(),
+            deadline_ms,
+            program: !for_worker && state.programs.forked(child.pid),
         });
+        let down_by_hand = state.going_down.is_some() && state.down_ms == NEVER_MS;
+        process::worker_began(place, child.pid, task.is(EXCLUSIVE) && down_by_hand);
         Ok(())
     }
 
-    /// Takes what the job at `place` has written.
-    pub(super) fn receive(&mut self, place: usize, hear: Hear<'_>) {
-        if let Some(Some(job)) = self.jobs.get_mut(place) {
-            job.receive(hear);
+    /// Makes a child for the task, which does `work` and ends, or else becomes a worker; gives its place.
+    fn make(
+        &mut self,
+        kind: Kind,
+        task: &Task,
+        work: Option<(Ticket, &[u8])>,
+        poll: &Poll,
+        state: &mut State,
+    ) -> Result<usize, Errno> {
+        let place = self.children.iter().position(Option::is_none);
+        let place = place.ok_or(Errno::AGAIN)?;
+        let (ours, theirs) = stream::socket_pair()?;
+        poll.add(&ours, Token::Job(place).number(), Interest::Read)?;
+        if work.is_some() {
+            state.programs.watch(poll)?;
+        }
+        let agent = process::own_pid();
+        let shares_files = task.is(SHARES_FILES);
+        let pid = process::fork(shares_files)?;
+        if pid == IN_CHILD {
+            if !shares_files {
+                state.programs.in_child();
+                process::close_all_but(state.guest.root.as_fd(), theirs.as_fd());
+            }
+            match work {
+                Some((ticket, message)) => {
+                    worker::run_once(&theirs, task, ticket, message, &state.guest)
+                }
+                // What shares descriptors must not keep a port open when the agent is gone. Others
+                // find out by the end of the socket.
+                None if shares_files && !process::tie_to(agent, process::KILL) => process::exit(0),
+                None => worker::serve(&theirs, &mut state.guest),
+            }
+        }
+        self.children[place] = Some(Child {
+            pid,
+            kind,
+            class: task.class(),
+            job: None,
+            started: false,
+            socket: Some(ours),
+            _theirs: shares_files.then_some(theirs),
+        });
+        Ok(place)
+    }
+
+    /// Takes what the child at `place` has sent.
+    pub(super) fn receive(&mut self, place: usize, state: &mut State, hear: Hear<'_>) {
+        let Some(Some(child)) = self.children.get_mut(place) else {
+            return;
+        };
+        child.receive(state, hear);
+        if child.is_program() {
+            process::worker_ended(place, child.pid);
+            self.children[place] = None;
+        } else if child.is_idle() {
+            self.dismiss_others(place);
+        }
+    }
+
+    /// Tells idle workers to end that are of the same kind as the one at `place`.
+    fn dismiss_others(&mut self, place: usize) {
+        let Some(kind) = self
+            .children
+            .get(place)
+            .and_then(|child| Some(child.as_ref()?.kind))
+        else {
+            return;
+        };
+        for (other, child) in self.children.iter_mut().enumerate() {
+            if let Some(child) = child
+                && other != place
+                && child.kind == kind
+                && child.is_idle()
+            {
+                // The end of the socket is the end of the worker.
+                child.socket = None;
+                child.kind = Kind::Ending;
+            }
         }
     }
 
     /// Takes note that a child has ended, and whether it had become another program.
-    pub(super) fn note(&mut self, pid: i32, ended: Ended, executed: bool) {
-        if let Some(job) = self.jobs.iter_mut().flatten().find(|job| job.pid == pid) {
-            let started = job.program && executed;
-            job.ended = Some(if started { STARTED } else { outcome(ended) });
-        }
+    pub(super) fn note(&mut self, pid: i32, executed: bool, state: &mut State, hear: Hear<'_>) {
+        let mut children = self.children.iter_mut().enumerate();
+        let found = children.find(|(_, child)| child.as_ref().is_some_and(|one| one.pid == pid));
+        let Some((place, Some(child))) = found else {
+            return;
+        };
+        process::worker_ended(place, pid);
+        // What it wrote is all there.
+        child.receive(state, hear);
+        let became = executed && child.job.as_ref().is_some_and(|job| job.program);
+        let outcome = if became {
+            Outcome::Started(pid)
+        } else {
+            Outcome::Lost
+        };
+        child.finish(outcome, state, hear);
+        self.children[place] = None;
     }
 
     /// The children whose end is not known yet.
     pub(super) fn running(&self) -> impl Iterator<Item = i32> {
-        let jobs = self.jobs.iter().flatten();
-        jobs.filter(|job| job.ended.is_none()).map(|job| job.pid)
+        self.children.iter().flatten().map(|child| child.pid)
     }
 
-    /// Deals with the jobs that are over: their replies may leave now.
-    pub(super) fn settle(&mut self, state: &mut State, hear: Hear<'_>) {
-        for (place, job) in self.jobs.iter_mut().enumerate() {
-            if let Some(over) = job
-                && let Some(outcome) = over.ended
-            {
-                process::worker_ended(place, over.pid);
-                over.settle(outcome, state, hear);
-                *job = None;
-            }
+    /// Gives up the command that has its turn alone.
+    pub(super) fn give_up_exclusive(&mut self, state: &mut State, hear: Hear<'_>) {
+        self.give_up(&|job| job.task.is(EXCLUSIVE), state, hear);
+    }
+
+    /// Gives up the jobs whose time is over.
+    pub(super) fn give_up_late(&mut self, now_ms: u64, state: &mut State, hear: Hear<'_>) {
+        if self.deadline_ms <= now_ms {
+            self.give_up(&|job| job.deadline_ms <= now_ms, state, hear);
+            let deadlines = self.jobs().map(|job| job.deadline_ms);
+            self.deadline_ms = deadlines.min().unwrap_or(NEVER_MS);
         }
     }
 
-    /// Gives up on the job that has its turn alone: kills it, and gives its client. A process stuck in
-    /// the kernel dies only when it comes out of it, and what it does until then may still take effect,
-    /// but nobody waits for it any more, and how it ends is nobody's concern.
-    ///
-    /// One that has ended was reaped, and its number may be another process's by now.
-    pub(super) fn give_up_exclusive(&mut self) -> ClientId {
-        let mut jobs = self.jobs.iter_mut().flatten();
-        let Some(job) = jobs.find(|job| job.exclusive && job.ended.is_none()) else {
-            return ClientId::AGENT;
-        };
-        let _ = process::kill(job.pid, process::KILL);
-        job.exclusive = false;
-        job.end = |_, _| {};
-        core::mem::replace(&mut job.client, ClientId::AGENT)
-    }
-
-    /// Ends a job, in its child: its reply goes to the agent, and the status tells how it went.
-    pub(super) fn hand_over(&self, reply: &[u8], status: u8) -> ! {
-        let pipe = self.reply_to.as_ref();
-        let sent = pipe.is_some_and(|pipe| stream::write_all(pipe, reply).is_ok());
-        process::exit(if sent { status } else { LOST }.into())
+    /// Gives up jobs. A process stuck in the kernel dies only when it comes out of it, and what it does
+    /// until then may still take effect.
+    fn give_up(&mut self, is_it: &dyn Fn(&Job) -> bool, state: &mut State, hear: Hear<'_>) {
+        for child in self.children.iter_mut().flatten() {
+            if child.job.as_ref().is_some_and(is_it) {
+                child.kill();
+                child.finish(Outcome::Lost, state, hear);
+            }
+        }
     }
 }
 
-impl Job {
+impl Child {
+    /// Whether it is a worker that waits for a task.
+    fn is_idle(&self) -> bool {
+        matches!(self.kind, Kind::Worker { .. }) && self.job.is_none()
+    }
+
+    /// Whether it has become a program, which is no child of this file any more.
+    fn is_program(&self) -> bool {
+        self.kind == Kind::Once && self.job.is_none() && self.started
+    }
+
+    /// Kills it; nothing that it has sent or sends counts any more. Only one that was not reaped is
+    /// listed, so its number is its own.
+    fn kill(&mut self) {
+        let _ = process::kill(self.pid, process::KILL);
+        self.kind = Kind::Ending;
+        self.socket = None;
+    }
+
     #[inline(never)]
-    fn receive(&mut self, hear: Hear<'_>) {
+    fn receive(&mut self, state: &mut State, hear: Hear<'_>) {
         let mut buffer = [0; 4096];
-        while let Some(pipe) = &self.pipe {
-            match stream::read(pipe, &mut buffer) {
+        while let Some(socket) = &self.socket {
+            match stream::read(socket, &mut buffer) {
                 Ok(Read::Bytes(count)) => {
-                    self.spoke = true;
-                    hear(self.client, Event::Bytes(&buffer[..count]));
+                    let Some(job) = &mut self.job else {
+                        // Nothing is to be sent unasked.
+                        return self.kill();
+                    };
+                    let reply = job.frame.take(&buffer[..count]);
+                    hear(job.client, Event::Bytes(reply));
+                    if job.frame.is_whole() {
+                        let outcome = match job.frame.status {
+                            REFUSED => Outcome::Refused,
+                            number => Outcome::Replied(number),
+                        };
+                        return self.finish(outcome, state, hear);
+                    }
                 }
                 Ok(Read::NotYet) => return,
                 Ok(Read::End) | Err(_) => {
-                    self.pipe = None;
+                    self.socket = None;
                     // Otherwise it was killed before that, and is about to end.
-                    if self.program && self.ended.is_none() && process::has_executed(self.pid) {
-                        self.ended = Some(STARTED);
+                    let program = self.job.as_ref().is_some_and(|job| job.program);
+                    if program && process::has_executed(self.pid) {
+                        self.started = true;
+                        return self.finish(Outcome::Started(self.pid), state, hear);
                     }
                 }
             }
         }
     }
 
-    /// Deals with what became of it. The child is gone, or another program by now: what it wrote is
-    /// all there, and whatever else might hold the pipe open has nothing to say.
-    fn settle(&mut self, mut outcome: Outcome, state: &mut State, hear: Hear<'_>) {
-        self.receive(hear);
-        let mut started = None;
-        if self.program {
-            if self.spoke {
-                outcome = Outcome::Refused;
-            }
-            started = matches!(outcome, Outcome::Replied(_)).then_some(self.pid);
+    /// Ends its job, if it has one, with this outcome.
+    fn finish(&mut self, outcome: Outcome, state: &mut State, hear: Hear<'_>) {
+        let Some(job) = self.job.take() else {
+            return;
+        };
+        if self.kind == Kind::Once {
+            self.socket = None;
         }
-        state.files.at_hand = self.at_hand;
-        (self.end)(state, outcome);
-        if self.program {
-            state.programs.settle(self.pid, started.is_some());
-        }
+        (job.task.slow().finish)(state, job.ticket, outcome);
+        let started = match outcome {
+            Outcome::Started(pid) => Some(pid),
+            _ => None,
+        };
         let whole = outcome != Outcome::Lost;
-        hear(self.client, Event::Over { whole, started });
-    }
-}
-
-const_assert!(LOST > REPLIED_ERROR);
-const_assert!(fault::STATUS > REPLIED_ERROR);
-
-fn outcome(ended: Ended) -> Outcome {
-    const REFUSED: i32 = REPLIED_ERROR as i32;
-    match ended {
-        Ended::Exited(number @ 0..REFUSED) => Outcome::Replied(number as u8),
-        Ended::Exited(REFUSED) => Outcome::Refused,
-        // Among them `sys::fault`'s.
-        Ended::Exited(_) | Ended::Killed(_) => Outcome::Lost,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::process::Command;
-
-    #[test]
-    fn only_a_process_that_was_not_reaped_is_killed() {
-        for (ended, killed) in [(None, true), (Some(Outcome::Lost), false)] {
-            let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-            let client = ClientId {
-                place: 1,
-                generation: 7,
-            };
-            let mut jobs = Jobs::new();
-            jobs.jobs[3] = Some(Job {
-                pid: child.id().cast_signed(),
-                pipe: None,
-                client,
-                end: |_, _| {},
-                exclusive: true,
-                at_hand: 0,
-                _writer: None,
-                program: false,
-                spoke: false,
-                ended,
-            });
-            let given_up = jobs.give_up_exclusive();
-            assert_eq!(given_up == client, killed);
-            if !killed {
-                std::thread::sleep(std::time::Duration::from_millis(100));
-                assert!(child.try_wait().unwrap().is_none(), "killed");
-                child.kill().unwrap();
-            }
-            child.wait().unwrap();
-        }
+        hear(job.client, Event::Over { whole, started });
     }
 }

@@ -8,13 +8,15 @@ mod config;
 mod context;
 mod deliver;
 mod dispatch;
+mod event_loop;
+mod fetch;
 mod file_stream;
 mod host;
 mod ids;
 mod init;
 mod jobs;
 mod options;
-mod serve;
+mod worker;
 
 use crate::base::texts::{HELP, LINES, Phrase, line};
 use crate::commands::{PREFIX, all, info::VERSION};
@@ -41,7 +43,7 @@ pub fn main(start: Start) -> i32 {
         }
         return print(stop);
     }
-    serve::run(&mut options, start.environment)
+    event_loop::run(&mut options, start.environment)
 }
 
 /// Prints what is asked for instead of serving; gives the exit status.

@@ -18,9 +18,9 @@ pub const REQUEST_DEPTH: usize = 1024;
 /// also bounds what a member costs.
 pub const REQUEST_OPEN_MEMBERS: usize = 2 * REQUEST_DEPTH;
 
-/// Bytes of a request held without borrowing memory: every request of an ordinary client but file
+/// Bytes of a request held without borrowing memory: every request of an ordinary client but large file
 /// writes, exec input and key lists.
-pub const REQUEST_AT_REST: usize = 4096;
+pub const REQUEST_AT_REST: usize = 8192;
 
 /// Bytes of a reply held without borrowing memory: guest-info, the longest of the frequent replies,
 /// fits.
@@ -39,16 +39,33 @@ pub const REPLY_LIST_BYTES: usize = (10 << 20) - 4096;
 /// at. A host that writes and never reads thus costs no more than this and one reply.
 pub const REPLY_LOW_WATER: usize = 2048;
 
-/// Bytes asked of a channel in one read. A page, which is also what qemu-ga asks for; a virtio port
-/// never returns more at once.
-pub const READ_BYTES: usize = 4096;
+/// Bytes asked of a channel in one read: a write of 4 KiB. A virtio port never returns more than a page
+/// at once.
+pub const READ_BYTES: usize = 8192;
 
 /// Connected clients of all channels together. libvirt, a monitoring poller, a person, and one more.
 pub const CLIENTS: usize = 4;
 
-/// Slow jobs running at once: one for each client, as many that clients have left behind, stuck in a
-/// file system that hangs, and the agent's own thaw.
-pub const JOBS: usize = 2 * CLIENTS + 1;
+/// Children that may be busy at once with each class of slow commands, in the order of `commands::Class`:
+/// those that look at the guest, one for each client; those on the host's files; those on files of users,
+/// who can keep a child for as long as they like, up to [`USER_TASK_MS`] and then some; those that become
+/// a program; and those that freeze, thaw and take the guest down, of which some may be stuck in the
+/// kernel, and one is the agent's own.
+pub const QUOTAS: [usize; 5] = [CLIENTS, CLIENTS, 2, 2, 4];
+
+/// Children at once: as many as may be busy, and an idle worker of each of two kinds.
+pub const CHILDREN: usize = QUOTAS[0] + QUOTAS[1] + QUOTAS[2] + QUOTAS[3] + QUOTAS[4] + 2;
+
+/// Milliseconds that a task on files of a user has: the longest that a lock is waited for, and time for a
+/// slow disk.
+pub const USER_TASK_MS: u64 = 10_000;
+
+/// Bytes of a request that is handed to a worker: half of what a socket takes at once. A larger one gets
+/// a child of its own, which need not be handed anything.
+pub const TASK_BYTES: usize = 64 << 10;
+
+/// Bytes of a task or a reply for which a worker keeps memory: a write of 4 KiB.
+pub const TASK_AT_REST: usize = 8192;
 
 /// A path with its terminating NUL: the kernel's PATH_MAX.
 pub const PATH_BYTES: usize = 4096;
@@ -217,6 +234,9 @@ pub const GROUP_POLL_MS: u32 = 20;
 /// would give up the freeze itself half way.
 pub const HOOK_MARGIN_MS: u64 = 500;
 
+/// Milliseconds that the thaw of one file system has while a freeze is stuck in the kernel.
+pub const STUCK_THAW_MS: u64 = 500;
+
 /// Milliseconds that one hook may take besides its own limit: to be killed, to have its output read,
 /// and to be put on its list and into its log.
 pub const HOOK_SPARE_MS: u64 = HOOK_KILL_MS + HOOK_DRAIN_MS + 5_000;
@@ -312,6 +332,6 @@ const_assert!(REPLY_LIST_BYTES < REPLY_BYTES);
 const_assert!(2 * EXEC_STREAM_BYTES.div_ceil(3) * 4 < REPLY_BYTES);
 const_assert!(REQUEST_AT_REST <= REQUEST_BYTES);
 const_assert!(READ_PIECE_BYTES.is_multiple_of(3));
-const_assert!(JOBS > CLIENTS);
+const_assert!(USER_TASK_MS > LOCK_WAIT_MS as u64);
 const_assert!(2 * HOOK_TAIL_BYTES < HOOK_FAILURE_BYTES);
 const_assert!(REQUEST_BYTES < EXEC_HELD_BYTES);

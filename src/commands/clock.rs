@@ -12,16 +12,20 @@
 //! TZ means what it means to the C library (`probe::time_zone`); bare offsets such as `+05:30`,
 //! which GLib takes besides, are no names of a zone and thus UTC.
 
-use super::{Slow, TIME, cannot, outcome};
+use super::command::{Slow, Ticket};
+use super::common::{cannot, outcome};
 use crate::base::limits::TIME_ZONE_BYTES;
 use crate::base::texts::{Name, Phrase};
 use crate::probe::{rtc, time_zone};
 use crate::state::State;
+use crate::state::guest::Guest;
 use crate::sys::Errno;
 use crate::sys::clock::{self, NS_PER_S};
 use crate::sys::root::Root;
-use crate::wire::args::{Args, place};
+use crate::wire::args::{Args, Param, Type, may, place};
 use crate::wire::reply::{Failed, Reply};
+
+pub(super) const TIME: &[Param] = &[may("time", Type::Int)];
 
 /// The guest's time, in nanoseconds.
 pub(super) fn get_time(_: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
@@ -31,27 +35,35 @@ pub(super) fn get_time(_: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Re
 
 /// Sets the clock, which is done at once, and the hardware clock, which may be slow to take it.
 pub(super) const SET_TIME: Slow = Slow {
-    begin: set_clock,
-    work: keep_in_step,
-    end: |_, _| {},
+    prepare: set_clock,
+    run: keep_in_step,
+    finish: |_, _, _| {},
 };
 
 /// The first second that is too late: the beginning of 2070.
 const END_S: i64 = 3_155_760_000;
 
-fn set_clock(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
+fn set_clock(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<Ticket, Failed> {
     let Some(unix_ns) = args.int(const { place(TIME, "time") }) else {
-        return Ok(());
+        return Ok(Ticket::default());
     };
     // qemu-ga counts seconds, so that the last one before 1970 is refused by the kernel.
     if !(1 - NS_PER_S..END_S * NS_PER_S).contains(&unix_ns) {
         return Err(reply.say_only(Phrase::InvalidTime));
     }
-    clock::set_realtime_ns(unix_ns).map_err(|errno| cannot(reply, Phrase::CannotSetClock, errno))
+    match clock::set_realtime_ns(unix_ns) {
+        Ok(()) => Ok(Ticket::default()),
+        Err(errno) => Err(cannot(reply, Phrase::CannotSetClock, errno)),
+    }
 }
 
-fn keep_in_step(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let root = &state.root;
+fn keep_in_step(
+    guest: &Guest,
+    _: Ticket,
+    args: &Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<u8, Failed> {
+    let root = &guest.root;
     let done = if args.int(const { place(TIME, "time") }).is_some() {
         match rtc::set(root, clock::realtime_ns()) {
             // There is none.
@@ -70,7 +82,12 @@ pub(super) fn get_timezone(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    put_zone(reply, &state.root, state.time_zone, clock::realtime_s());
+    put_zone(
+        reply,
+        &state.guest.root,
+        state.time_zone,
+        clock::realtime_s(),
+    );
     Ok(())
 }
 

@@ -9,7 +9,8 @@
 //!
 //! A disk that does not answer keeps the reply waiting, and nothing else: this runs in a child.
 
-use super::{Work, cannot, put_address};
+use super::command::Ticket;
+use super::common::{cannot, put_address};
 use crate::base::limits::{DIRECTORY_BYTES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
 use crate::base::texts::{Name, Phrase};
@@ -17,7 +18,7 @@ use crate::parse::nvme;
 use crate::probe::block::{self, Devices, Disk, virtual_name};
 use crate::probe::names::Names;
 use crate::probe::sysfs::{attribute, leave};
-use crate::state::State;
+use crate::state::guest::Guest;
 use crate::sys::AsFd;
 use crate::sys::nvme::{HEALTH_LOG_LEN, HealthLog, health_log};
 use crate::sys::root::Root;
@@ -26,10 +27,13 @@ use crate::wire::emit::{List, Object};
 use crate::wire::reply::{Failed, Reply};
 
 /// Lists disks and partitions.
-pub(super) const GET_DISKS: Work = get_disks;
-
-fn get_disks(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    list(&state.root, reply)
+pub(super) fn get_disks(
+    guest: &Guest,
+    _: Ticket,
+    _: &Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<u8, Failed> {
+    list(&guest.root, reply)
 }
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {

@@ -19,10 +19,12 @@
 //! [`EXEC_HELD_BYTES`](crate::base::limits::EXEC_HELD_BYTES) at most, and only so many programs run
 //! at once; arguments are never logged.
 
-use super::{PID, Slow, cannot, decode};
+use super::command::{Outcome, Slow, Ticket};
+use super::common::{cannot, decode};
 use crate::base::limits::PATH_BYTES;
 use crate::base::texts::{Name, Phrase};
 use crate::state::State;
+use crate::state::guest::Guest;
 use crate::state::programs::{Capture, Stream};
 use crate::sys::log::Level;
 use crate::sys::process::{Ended, Vectors};
@@ -31,6 +33,8 @@ use crate::wire::args::{Alternate, Args, Other, Param, Type, may, must, place};
 use crate::wire::emit::Object;
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
+
+pub(super) const PID: &[Param] = &[must("pid", Type::Int)];
 
 /// The parameters of guest-exec.
 pub(super) const EXEC_PARAMS: &[Param] = &[
@@ -59,44 +63,52 @@ static CAPTURES: [Capture; 5] = [
 
 /// Starts a program.
 pub(super) const EXEC: Slow = Slow {
-    begin,
-    work,
-    end: |state, _| state.programs.settle(0, false),
+    prepare,
+    run,
+    finish: |state, ticket, outcome| {
+        let started = match outcome {
+            Outcome::Started(pid) => Some(pid),
+            _ => None,
+        };
+        state.programs.settle(ticket.number, started);
+    },
 };
 
-fn begin(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
+fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<Ticket, Failed> {
     let path = args.string(const { place(EXEC_PARAMS, "path") });
     let path = path.unwrap_or_default().raw();
     state.log.say(Level::Detail, Phrase::RunsProgram, &[path]);
-    let prepared = prepare(state, args, reply);
-    if prepared.is_err() {
-        state.programs.settle(0, false);
-    }
-    prepared
-}
-
-fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let input = args.string(const { place(EXEC_PARAMS, "input-data") });
     // The text is decoded where it is put.
     let bytes = input.map_or(0, |input| input.raw().len());
-    let Some(buffer) = state.programs.add(bytes) else {
+    let Some((number, buffer)) = state.programs.add(bytes) else {
         return Err(reply.say_only(Phrase::TooManyPrograms));
     };
-    if let Some(input) = input {
-        decode(input, buffer, Phrase::NoChild, reply)?;
-    }
+    let decoded = match input {
+        Some(input) => decode(input, buffer, Phrase::NoChild, reply),
+        None => Ok(()),
+    };
     let place = match args.string(const { place(EXEC_PARAMS, "capture-output") }) {
         Some(word) => CAPTURE.place(word),
         None if args.bool(const { place(EXEC_PARAMS, "capture-output") }) == Some(true) => 3,
         None => 0,
     };
     let capture = CAPTURES.get(place).map_or(Capture::NONE, |known| *known);
-    let prepared = state.programs.prepare(input.is_some(), capture);
-    prepared.map_err(|errno| cannot(reply, Phrase::NoChild, errno))
+    let prepared = decoded.and_then(|()| {
+        let prepared = state.programs.prepare(input.is_some(), capture);
+        prepared.map_err(|errno| cannot(reply, Phrase::NoChild, errno))
+    });
+    match prepared {
+        Ok(()) => Ok(Ticket::of(number)),
+        Err(failed) => {
+            state.programs.settle(number, None);
+            Err(failed)
+        }
+    }
 }
 
 /// Becomes the program; returns only if that failed.
-fn work(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+fn run(guest: &Guest, _: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let given = |place| args.value(place).unwrap_or_default();
     let path = given(const { place(EXEC_PARAMS, "path") });
     let arg = given(const { place(EXEC_PARAMS, "arg") });
@@ -109,9 +121,9 @@ fn work(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
     put_all(arg, &mut vectors);
     vectors.end();
     put_all(env, &mut vectors);
-    let own = state.programs.environment;
+    let own = guest.environment;
     if env.text().is_empty() {
-        own.put(&state.root, &mut vectors);
+        own.put(&guest.root, &mut vectors);
     }
     let errno = vectors.run(name, own.path());
     Err(reply.say(

@@ -19,60 +19,77 @@
 //! opened. That keeps nobody from running programs: whoever may write files as root can make one that
 //! root runs.
 
-use super::{
-    FILE_OPEN, FILE_READ, FILE_SEEK, FILE_WRITE, HANDLE, Outcome, Own, Slow, cannot, decode,
-    outcome,
-};
+use super::command::{Outcome, Slow, Ticket};
+use super::common::{cannot, decode, outcome};
 use crate::base::limits::{READ_FILE_BYTES, REQUEST_BYTES};
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::texts::{Name, Phrase};
 use crate::state::State;
 use crate::state::files::Reading;
-use crate::sys::handles::{self, OpenMode};
+use crate::state::guest::Guest;
+use crate::sys::handles::{self, OpenMode, Seized};
 use crate::sys::mem::Buffer;
-use crate::sys::{BorrowedFd, Errno, number, process};
-use crate::wire::args::{Alternate, Args, Other, place};
-use crate::wire::json::Str;
+use crate::sys::{AsFd, BorrowedFd, Errno, number, process};
+use crate::wire::args::{Alternate, Args, Other, Param, Type, may, must, place};
 use crate::wire::reply::{Failed, Reply};
+
+pub(super) const HANDLE: &[Param] = &[must("handle", Type::Int)];
+
+pub(super) const FILE_OPEN: &[Param] = &[must("path", Type::Str), may("mode", Type::Str)];
+
+pub(super) const FILE_READ: &[Param] = &[must("handle", Type::Int), may("count", Type::Int)];
+
+pub(super) const FILE_WRITE: &[Param] = &[
+    must("handle", Type::Int),
+    must("buf-b64", Type::Str),
+    may("count", Type::Int),
+];
+
+pub(super) const FILE_SEEK: &[Param] = &[
+    must("handle", Type::Int),
+    must("offset", Type::Int),
+    must("whence", Type::Either(&WHENCE)),
+];
 
 /// Opens a file.
 pub(super) const OPEN: Slow = Slow {
-    begin: |state, _, _| {
+    prepare: |state, _, _| {
         // Without room for a handle there is none, which is found out when it is to be filled.
-        state.files.at_hand = state.files.handles.reserve(&state.root).unwrap_or(0);
-        Ok(())
+        let reserved = state.files.handles.reserve(&state.guest.root);
+        Ok(reserved.map_or(Ticket::default(), |(handle, file)| Ticket {
+            number: handle,
+            file: Some(file),
+        }))
     },
-    work: open,
-    end: |state, outcome| {
-        let handle = core::mem::take(&mut state.files.at_hand);
-        if matches!(outcome, Outcome::Replied(_)) {
-            state.files.handles.publish(handle);
-        } else {
-            let _ = state.files.handles.close(handle);
+    run: open,
+    finish: |state, ticket, outcome| {
+        if let Some(file) = ticket.file {
+            match outcome {
+                Outcome::Replied(_) => state.files.handles.publish(file),
+                _ => state.files.handles.discard(file),
+            }
         }
     },
 };
 
-fn open(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+fn open(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mode = args.string(const { place(FILE_OPEN, "mode") });
     let given = args.string(const { place(FILE_OPEN, "path") });
-    let given = given.unwrap_or_default();
-    // All of both, though no mode or path is that long, because errors have them; decoded they are
-    // not longer.
-    let len = mode.unwrap_or_default().raw().len() + given.raw().len();
-    let mut room = Buffer::lasting(len);
-    let mut decoded = |string: Str<'_>| {
-        let _ = string.decode(&mut *room);
-        room.take()
+    // All of both, though no mode or path is that long, because errors have them.
+    let mut room = Buffer::growing(REQUEST_BYTES);
+    let _ = given.unwrap_or_default().decode(&mut room);
+    let path_len = room.len();
+    let _ = match mode {
+        Some(mode) => mode.decode(&mut room),
+        None => room.append(b"r"),
     };
-    let text = mode.map_or(&b"r"[..], &mut decoded);
+    let (given, text) = room.bytes().split_at(path_len);
     let Some(mode) = OpenMode::parse(text) else {
         return Err(reply.say(Phrase::InvalidOpenMode, &[text], 0));
     };
-    let given = decoded(given);
     let mut path = Path::of(&[given]);
-    // The agent's, not that of this child, which will be gone when the file is read.
+    // The agent's, not that of this child.
     if let Some(rest) = given.strip_prefix(b"/proc/self") {
         path = Path::of(&[b"/proc/"]);
         path.push_number(process::parent_pid().into());
@@ -81,12 +98,12 @@ fn open(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
     let path = path.as_c_str().filter(|_| room.whole().is_ok());
     let opened = path.ok_or(Errno::NAMETOOLONG).and_then(|path| {
         let file = handles::open(path, mode)?;
-        state.files.handles.fill(state.files.at_hand, &file)
+        ticket.file.ok_or(Errno::MFILE)?.fill(&file)
     });
     match opened {
         Err(errno) => Err(reply.say(Phrase::CannotOpenFile, &[given, text], number(errno))),
         Ok(()) => {
-            reply.value().int(state.files.at_hand);
+            reply.value().int(ticket.number);
             Ok(0)
         }
     }
@@ -94,16 +111,15 @@ fn open(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
 
 /// Closes a file.
 pub(super) const CLOSE: Slow = Slow {
-    begin: |state, args, reply| {
-        let handle = handle(args);
-        let taken = state.files.handles.take_away(handle);
-        taken.map_err(|errno| failed(args, Phrase::CannotCloseFile, errno, reply))
+    prepare: |state, args, reply| {
+        let taken = state.files.handles.take_away(handle(args));
+        about_file(taken, args, Phrase::CannotCloseFile, reply)
     },
-    work: |state, args, reply| {
-        let closed = state.files.handles.close(handle(args));
+    run: |_, ticket, _, reply| {
+        let closed = file_of(ticket).and_then(Seized::close);
         outcome(reply, Phrase::CannotCloseFile, closed)
     },
-    end: |_, _| {},
+    finish: |_, _, _| {},
 };
 
 /// Begins to read a file.
@@ -111,19 +127,18 @@ pub(super) fn read(
     state: &mut State,
     args: &Args<'_>,
     reply: &mut Reply<'_>,
-) -> Result<(), Failed> {
+) -> Result<Reading, Failed> {
     find(state, args, Phrase::CannotReadFile, reply)?;
     let given = args.int(const { place(FILE_READ, "count") });
     let count = count(given, 4096, READ_FILE_BYTES, reply)?;
-    state.files.reading = Some(Reading::new(handle(args), count));
-    Ok(())
+    Ok(Reading::new(handle(args), count))
 }
 
 /// Writes to a file.
 pub(super) const WRITE: Slow = Slow {
-    begin: |state, args, reply| seize(state, args, Phrase::CannotWriteFile, reply),
-    work: write,
-    end: give_back,
+    prepare: |state, args, reply| seize(state, args, Phrase::CannotWriteFile, reply),
+    run: write,
+    finish: give_back,
 };
 
 fn seize(
@@ -131,58 +146,78 @@ fn seize(
     args: &Args<'_>,
     what: Phrase,
     reply: &mut Reply<'_>,
-) -> Result<(), Failed> {
-    let handle = handle(args);
-    let seized = state.files.handles.seize(handle);
-    seized.map_err(|errno| failed(args, what, errno, reply))?;
-    state.files.at_hand = handle;
-    Ok(())
+) -> Result<Ticket, Failed> {
+    let seized = state.files.handles.seize(handle(args));
+    about_file(seized, args, what, reply)
 }
 
-/// Ends what [`seize`] began; in the child right away, which has the handle for itself and nobody to
-/// keep off.
-fn give_back(state: &mut State, _: Outcome) {
-    let handle = core::mem::take(&mut state.files.at_hand);
-    state.files.handles.give_back(handle);
-}
-
-fn write(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    give_back(state, Outcome::Lost);
-    let mut data = Buffer::growing(REQUEST_BYTES);
-    if let Some(text) = args.string(const { place(FILE_WRITE, "buf-b64") }) {
-        decode(text, &mut data, Phrase::CannotWriteFile, reply)?;
+/// Ends what [`seize`] began.
+fn give_back(state: &mut State, ticket: Ticket, _: Outcome) {
+    if let Some(file) = ticket.file {
+        state.files.handles.give_back(file);
     }
+}
+
+/// A ticket about a file, or what was wrong with its handle.
+fn about_file(
+    found: Result<Seized, Errno>,
+    args: &Args<'_>,
+    what: Phrase,
+    reply: &mut Reply<'_>,
+) -> Result<Ticket, Failed> {
+    match found {
+        Ok(file) => Ok(Ticket {
+            number: 0,
+            file: Some(file),
+        }),
+        Err(errno) => Err(failed(args, what, errno, reply)),
+    }
+}
+
+/// The file of a ticket that has one.
+fn file_of(ticket: Ticket) -> Result<Seized, Errno> {
+    ticket.file.ok_or(Errno::BADF)
+}
+
+/// The text of a write that needs no memory to be borrowed, in bytes: that of a page, which becomes its
+/// bytes in place.
+const SMALL_WRITE_BYTES: usize = 5632;
+
+fn write(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    let text = args.string(const { place(FILE_WRITE, "buf-b64") });
+    let text = text.unwrap_or_default();
+    let mut small = heapless::Vec::<u8, SMALL_WRITE_BYTES>::new();
+    let mut large = Buffer::growing(REQUEST_BYTES);
+    let data: &mut dyn Store = match text.raw().len() <= SMALL_WRITE_BYTES {
+        true => &mut small,
+        false => &mut large,
+    };
+    decode(text, data, Phrase::CannotWriteFile, reply)?;
+    let len = data.bytes().len();
     let given = args.int(const { place(FILE_WRITE, "count") });
-    let count = count(given, data.len(), data.len(), reply)?;
+    let count = count(given, len, len, reply)?;
     let bytes = data.bytes().get(..count).unwrap_or_default();
-    let file = state.files.handles.get(handle(args));
-    let written = file.and_then(|file| handles::write(file, bytes));
+    let written = file_of(ticket).and_then(|file| handles::write(file.as_fd(), bytes));
     let written = written.map_err(|errno| cannot(reply, Phrase::CannotWriteFile, errno))?;
     tell(Name::Count, written as u64, reply);
     Ok(0)
 }
 
-/// A child that reads; its work is the agent's (`agent::file_stream`).
-pub const FETCH: Own = Own {
-    slow: Slow {
-        end: give_back,
-        ..Slow::alone(|_, _, _| Ok(0))
-    },
-    exclusive: false,
-    shares_files: false,
+/// Reads a file for a client, in a child; what it replies is `agent::file_stream`'s.
+pub(super) const FETCH: Slow = Slow {
+    finish: give_back,
+    ..Slow::alone(|_, _, _, _| Ok(0))
 };
 
 /// Moves a file's position. A child does it, because a file system of the network is asked for where
 /// the end is.
 pub(super) const SEEK: Slow = Slow {
-    begin: |state, args, reply| seize(state, args, Phrase::CannotSeekFile, reply),
-    work: seek,
-    end: give_back,
+    prepare: |state, args, reply| seize(state, args, Phrase::CannotSeekFile, reply),
+    run: seek,
+    finish: give_back,
 };
 
-fn seek(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    give_back(state, Outcome::Lost);
-    let file = find(state, args, Phrase::CannotSeekFile, reply)?;
+fn seek(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let code = match args.string(const { place(FILE_SEEK, "whence") }) {
         Some(word) => WHENCE.place(word) as i64,
         None => args.int(const { place(FILE_SEEK, "whence") }).unwrap_or(0),
@@ -190,11 +225,9 @@ fn seek(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8,
     if !(0..3).contains(&code) {
         return Err(reply.say_number(Phrase::InvalidWhence, code));
     }
-    let position = handles::seek(
-        file,
-        args.int(const { place(FILE_SEEK, "offset") }).unwrap_or(0),
-        code as i32,
-    );
+    let offset = args.int(const { place(FILE_SEEK, "offset") }).unwrap_or(0);
+    let position =
+        file_of(ticket).and_then(|file| handles::seek(file.as_fd(), offset, code as i32));
     let position = position.map_err(|errno| cannot(reply, Phrase::CannotSeekFile, errno))?;
     tell(Name::Position, position.cast_unsigned(), reply);
     Ok(0)

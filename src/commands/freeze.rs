@@ -24,8 +24,9 @@
 //! deadline, and the thaw that comes late answers 0; a freeze that takes longer than that is given up;
 //! a covered mount point is not taken for what lies below, nor passed over.
 
-use super::{ELSEWHERE, LOST, MOUNT_POINTS, Outcome, Own, Slow, cannot, no_mount_table};
-use crate::base::limits::CHOSEN_BYTES;
+use super::command::{Outcome, Slow, Ticket};
+use super::common::{ELSEWHERE, cannot, no_mount_table};
+use crate::base::limits::{CHOSEN_BYTES, STUCK_THAW_MS};
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::texts::Phrase;
@@ -34,38 +35,40 @@ use crate::probe::mounts::{self, FileSystem, Miss, Mounts, Searches};
 use crate::probe::names::Names;
 use crate::state::State;
 use crate::state::freeze::Event;
+use crate::state::guest::Guest;
 use crate::state::hooks::{Failure, Main, Session};
 use crate::sys::log::Level;
 use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, fsctl, mem, number, power, process};
-use crate::wire::args::{Args, place};
+use crate::wire::args::{Args, Param, Type, may, place};
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
 
+pub(super) const MOUNT_POINTS: &[Param] = &[may("mountpoints", Type::Strings)];
+
 /// Freezes all file systems, or those mounted where told.
 pub(super) const FREEZE: Slow = Slow {
-    begin: begin_freeze,
-    work: freeze,
-    end: end_freeze,
+    prepare: prepare_freeze,
+    run: freeze,
+    finish: finish_freeze,
 };
 
 /// Thaws all file systems, whoever froze them.
 pub(super) const THAW: Slow = Slow {
-    begin: begin_thaw,
-    work: thaw,
-    end: end_thaw,
+    prepare: prepare_thaw,
+    run: thaw,
+    finish: finish_thaw,
 };
 
 /// The agent's own thaw, when nobody came in time.
-pub const LATE_THAW: Own = Own {
-    slow: Slow {
-        begin: begin_thaw,
-        work: thaw,
-        end: end_late_thaw,
-    },
-    exclusive: true,
-    shares_files: false,
+pub(super) const LATE_THAW: Slow = Slow {
+    prepare: prepare_thaw,
+    run: thaw,
+    finish: finish_late_thaw,
 };
+
+/// The exit status of a child that ends before it has a reply.
+const WITHOUT_REPLY: i32 = 1;
 
 /// What a freezing child has frozen, and if so, whether it left a mark of that.
 const NOTHING: u8 = 0;
@@ -87,25 +90,29 @@ pub(super) fn status(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> 
     Ok(())
 }
 
-fn begin_freeze(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), Failed> {
+fn prepare_freeze(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<Ticket, Failed> {
     state.freeze.note(Event::Freeze, &mut state.log);
-    Ok(())
+    Ok(Ticket::of(state.freeze.hooks_deadline_ms().cast_signed()))
 }
 
 /// Brings applications to rest, then freezes. If nothing is frozen in the end, they go on.
-fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let state = &*state;
-    live_with_agent(state, process::TERM);
-    let mut hooks = session(state);
-    if bring_to_rest(state, &mut hooks).is_err() {
+fn freeze(
+    guest: &Guest,
+    ticket: Ticket,
+    args: &Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<u8, Failed> {
+    live_with_agent(guest, process::TERM);
+    let mut hooks = session(guest);
+    if bring_to_rest(guest, ticket.number.cast_unsigned(), &mut hooks).is_err() {
         end_if_told(&hooks);
         let_go_on(&mut hooks);
         return Err(reply.say(Phrase::HookFailed, &[hooks.failure()], 0));
     }
-    live_with_agent(state, process::KILL);
-    let frozen = freeze_file_systems(state, args, reply);
+    live_with_agent(guest, process::KILL);
+    let frozen = freeze_file_systems(guest, args, reply);
     if matches!(frozen, Ok(NOTHING) | Err(_)) {
-        live_with_agent(state, process::TERM);
+        live_with_agent(guest, process::TERM);
         let_go_on(&mut hooks);
     }
     frozen
@@ -113,32 +120,35 @@ fn freeze(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
 
 /// Ends with the agent: its next run has to do with whatever this child would do after it. On SIGTERM
 /// the hook at hand is killed with all that it has started.
-fn live_with_agent(state: &State, signal: i32) {
-    if !process::tie_to(state.freeze.agent(), signal) {
-        process::exit(LOST.into());
+fn live_with_agent(guest: &Guest, signal: i32) {
+    if !process::tie_to(guest.marker.agent(), signal) {
+        process::exit(WITHOUT_REPLY);
     }
 }
 
-fn session(state: &State) -> Session<'_> {
-    let environment = state.programs.environment.for_hooks();
-    Session::new(state.hooks, &state.root, environment, false)
+fn session(guest: &Guest) -> Session<'_> {
+    let environment = guest.environment.for_hooks();
+    Session::new(guest.hooks, &guest.root, environment, false)
 }
 
-/// Runs all hooks with `freeze`, until one fails.
-fn bring_to_rest(state: &State, session: &mut Session<'_>) -> Result<(), Failure> {
-    let directory = state.freeze.directory();
+/// Runs all hooks with `freeze`, until one fails or it is too late.
+fn bring_to_rest(
+    guest: &Guest,
+    deadline_ms: u64,
+    session: &mut Session<'_>,
+) -> Result<(), Failure> {
+    let directory = guest.marker.directory();
     // A freeze whose child was lost has left them.
     if let Err(errno) = session.take_over(directory) {
         return Err(session.fail(directory, Phrase::CannotReadHookList, errno));
     }
     let_go_on(session);
-    let main = match state.hooks.main {
+    let main = match guest.hooks.main {
         Main::None => return Ok(()),
         Main::Default => None,
         Main::At(path) => Some(path),
     };
-    let list = session.readable(hooks::find(&state.root, main))?;
-    let deadline_ms = state.freeze.hooks_deadline_ms();
+    let list = session.readable(hooks::find(&guest.root, main))?;
     session.freeze(list.bytes(), Some(directory), deadline_ms)
 }
 
@@ -151,19 +161,19 @@ fn let_go_on(session: &mut Session<'_>) {
 /// Ends this child if the agent is gone, whose next run does the rest.
 fn end_if_told(session: &Session<'_>) {
     if session.is_told_to_end() {
-        process::exit(LOST.into());
+        process::exit(WITHOUT_REPLY);
     }
 }
 
 fn freeze_file_systems(
-    state: &State,
+    guest: &Guest,
     args: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<u8, Failed> {
     // Without the privilege to lock, a freeze is better than none.
     let _ = mem::lock_pages();
     let mut mounts = Mounts::default();
-    if mounts.read(&state.root).is_err() {
+    if mounts.read(&guest.root).is_err() {
         return Err(no_mount_table(reply));
     }
     let given = args.value(const { place(MOUNT_POINTS, "mountpoints") });
@@ -171,13 +181,13 @@ fn freeze_file_systems(
         return Err(cannot(reply, Phrase::NoChild, Errno::NOMEM));
     };
     // Failure is no reason not to freeze; qemu-ga does not check either.
-    let frozen = if state.freeze.make_marker() {
+    let frozen = if guest.marker.make() {
         SOMETHING
     } else {
         UNMARKED
     };
     // Held until all is frozen: the next run, should the agent be killed, has to wait for that.
-    let _marker = state.freeze.lock_marker();
+    let _marker = guest.marker.lock();
     let mut searches = Searches::new();
     let mut count = 0;
     for fs in mounts.backward() {
@@ -186,10 +196,10 @@ fn freeze_file_systems(
         if given.is_some() && !chosen.has(mount_point) {
             continue;
         }
-        match freeze_one(&state.root, &fs, &mut searches) {
+        match freeze_one(&guest.root, &fs, &mut searches) {
             Ok(frozen) => count += i64::from(frozen),
             Err((what, miss)) => {
-                undo(state, count);
+                undo(guest, count);
                 return Err(match miss {
                     Miss::Elsewhere => reply.say(what, &[mount_point, b": ", ELSEWHERE], 0),
                     Miss::Errno(errno) => reply.say(what, &[mount_point], number(errno)),
@@ -199,7 +209,7 @@ fn freeze_file_systems(
     }
     reply.value().int(count);
     if count == 0 {
-        state.freeze.remove_marker();
+        guest.marker.remove();
         return Ok(NOTHING);
     }
     Ok(frozen)
@@ -239,20 +249,20 @@ fn freeze_one(
 }
 
 /// Thaws what a freeze that fails has frozen so far: so many file systems.
-fn undo(state: &State, count: i64) {
-    if let Ok(thawed) = thaw_all(&state.root) {
+fn undo(guest: &Guest, count: i64) {
+    if let Ok(thawed) = thaw_all(&guest.root) {
         if thawed.count < count {
-            let _ = power::thaw_all(&state.root);
+            let _ = power::thaw_all(&guest.root);
         }
-        state.freeze.remove_marker();
+        guest.marker.remove();
     }
 }
 
-fn end_freeze(state: &mut State, outcome: Outcome) {
+fn finish_freeze(state: &mut State, _: Ticket, outcome: Outcome) {
     let event = match outcome {
         Outcome::Replied(SOMETHING | UNMARKED) => Event::Froze,
         Outcome::Replied(_) | Outcome::Refused => Event::FrozeNothing,
-        Outcome::Lost => Event::Lost,
+        Outcome::Started(_) | Outcome::Lost => Event::Lost,
     };
     state.freeze.note(event, &mut state.log);
     if outcome == Outcome::Replied(UNMARKED) {
@@ -260,25 +270,25 @@ fn end_freeze(state: &mut State, outcome: Outcome) {
     }
 }
 
-fn begin_thaw(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), Failed> {
+fn prepare_thaw(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<Ticket, Failed> {
     state.freeze.note(Event::Thaw, &mut state.log);
-    Ok(())
+    Ok(Ticket::of(state.freeze.is_frozen().into()))
 }
 
 /// Thaws, then lets applications go on that were brought to rest.
-fn thaw(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let state = &*state;
-    live_with_agent(state, process::TERM);
-    let mut hooks = session(state);
-    let directory = state.freeze.directory();
-    // A child of a killed agent may still freeze, stuck in the kernel. It is waited for, but not for ever:
-    // FITHAW would hang behind it, and what it freezes later would stay frozen.
-    let marker = state.freeze.lock_marker();
+fn thaw(guest: &Guest, ticket: Ticket, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    live_with_agent(guest, process::TERM);
+    let mut hooks = session(guest);
+    let directory = guest.marker.directory();
+    // A child of a killed agent, or one that was given up, may still freeze, stuck in the kernel. It is
+    // waited for, but not for ever: what it freezes later would stay frozen.
+    let marker = guest.marker.lock();
     if matches!(marker, Err(Errno::NOLCK)) {
+        thaw_beside(&guest.root);
         return Err(cannot(reply, Phrase::StillFreezes, Errno::BUSY));
     }
-    let thawed = thaw_file_systems(state, reply)?;
-    live_with_agent(state, process::TERM);
+    let thawed = thaw_file_systems(guest, ticket != Ticket::of(0), reply)?;
+    live_with_agent(guest, process::TERM);
     // After the thaw: another child that has the list may wait for a file system to be thawed.
     let done = match hooks.take_over(directory) {
         Ok(()) => hooks.thaw(),
@@ -292,20 +302,20 @@ fn thaw(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Fa
     Ok(thawed)
 }
 
-fn thaw_file_systems(state: &State, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+fn thaw_file_systems(guest: &Guest, is_frozen: bool, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let _ = mem::lock_pages();
-    let Ok(thawed) = thaw_all(&state.root) else {
+    let Ok(thawed) = thaw_all(&guest.root) else {
         return Err(no_mount_table(reply));
     };
     // What cannot be reached may be frozen, if anything is.
     let mut found = ALL_REACHED;
-    if thawed.missed != 0 && state.freeze.is_frozen() {
-        found = match power::thaw_all(&state.root) {
+    if thawed.missed != 0 && is_frozen {
+        found = match power::thaw_all(&guest.root) {
             Ok(()) => KERNEL_TOLD,
             Err(_) => SOME_MISSED,
         };
     }
-    state.freeze.remove_marker();
+    guest.marker.remove();
     reply.value().int(thawed.count);
     Ok(found)
 }
@@ -334,11 +344,23 @@ fn thaw_all(root: &Root) -> Result<Thawed, Errno> {
     Ok(Thawed { count, missed })
 }
 
-fn end_thaw(state: &mut State, outcome: Outcome) {
+/// Thaws what can be thawed beside a freeze that is stuck in the kernel: FITHAW hangs behind that, so
+/// each file system is left to a process of its own.
+fn thaw_beside(root: &Root) {
+    let _ = mounts::reach_all(root, &mut Searches::new(), &mut |place| {
+        let inside = place.open(root)?;
+        process::within(STUCK_THAW_MS, &mut || {
+            while fsctl::thaw(inside.as_fd()).is_ok() {}
+        });
+        Ok(())
+    });
+}
+
+fn finish_thaw(state: &mut State, _: Ticket, outcome: Outcome) {
     let event = match outcome {
         Outcome::Replied(_) => Event::Thawed,
         Outcome::Refused => Event::NotThawed,
-        Outcome::Lost => Event::Lost,
+        Outcome::Started(_) | Outcome::Lost => Event::Lost,
     };
     state.freeze.note(event, &mut state.log);
     let what = match outcome {
@@ -349,8 +371,8 @@ fn end_thaw(state: &mut State, outcome: Outcome) {
     state.log.say(Level::Error, what, &[]);
 }
 
-fn end_late_thaw(state: &mut State, outcome: Outcome) {
-    end_thaw(state, outcome);
+fn finish_late_thaw(state: &mut State, ticket: Ticket, outcome: Outcome) {
+    finish_thaw(state, ticket, outcome);
     if !state.freeze.is_frozen() {
         state.log.say(Level::Error, Phrase::ThawedLate, &[]);
     }

@@ -11,13 +11,14 @@
 //!
 //! A file system that does not answer keeps the reply waiting, and nothing else: this runs in a child.
 
-use super::{Work, no_mount_table, put_address};
+use super::command::Ticket;
+use super::common::{no_mount_table, put_address};
 use crate::base::path::Path;
 use crate::base::texts::Name;
 use crate::probe::block::{Devices, numbered};
 use crate::probe::mounts::{FileSystem, Mounts, Searches};
 use crate::probe::sysfs::last_component;
-use crate::state::State;
+use crate::state::guest::Guest;
 use crate::sys::mount::usage;
 use crate::sys::root::Root;
 use crate::wire::args::Args;
@@ -25,10 +26,13 @@ use crate::wire::emit::Object;
 use crate::wire::reply::{Failed, Reply};
 
 /// Lists the mounted file systems.
-pub(super) const GET_FSINFO: Work = get_fsinfo;
-
-fn get_fsinfo(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    list(&state.root, reply)
+pub(super) fn get_fsinfo(
+    guest: &Guest,
+    _: Ticket,
+    _: &Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<u8, Failed> {
+    list(&guest.root, reply)
 }
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {

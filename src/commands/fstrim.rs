@@ -4,24 +4,30 @@
 //! table. Differences from qemu-ga: file systems are trimmed in the order they are reported in, the
 //! reverse of the mount table's; a mount point that leads elsewhere is not trimmed for what it hides.
 
-use super::{ELSEWHERE, MINIMUM, Work, no_mount_table};
+use super::command::Ticket;
+use super::common::{ELSEWHERE, no_mount_table};
 use crate::base::errno;
 use crate::base::path::Path;
 use crate::base::texts::Name;
 use crate::probe::mounts::{FileSystem, Miss, Mounts, Searches};
-use crate::state::State;
+use crate::state::guest::Guest;
 use crate::sys::fsctl::{self, Trimmed};
 use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, number};
-use crate::wire::args::{Args, place};
+use crate::wire::args::{Args, Param, Type, may, place};
 use crate::wire::reply::{Failed, Reply};
 
-/// Trims all file systems.
-pub(super) const FSTRIM: Work = fstrim;
+pub(super) const MINIMUM: &[Param] = &[may("minimum", Type::Int)];
 
-fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+/// Trims all file systems.
+pub(super) fn fstrim(
+    guest: &Guest,
+    _: Ticket,
+    args: &Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<u8, Failed> {
     let mut mounts = Mounts::default();
-    if mounts.read(&state.root).is_err() {
+    if mounts.read(&guest.root).is_err() {
         return Err(no_mount_table(reply));
     }
     // A negative minimum wraps, as it does on its way through qemu-ga.
@@ -35,7 +41,7 @@ fn fstrim(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u
     for fs in mounts.backward() {
         let mut path = list.object();
         path.text(Name::Path, fs.mount_point(&mut Path::new()));
-        match trim(&state.root, &fs, &mut searches, minimum) {
+        match trim(&guest.root, &fs, &mut searches, minimum) {
             Ok(trimmed) => {
                 let trimmed = [trimmed.bytes, trimmed.minimum];
                 path.numbers_as(Name::TrimmedMinimum, "", true, &trimmed);

@@ -9,7 +9,8 @@
 //! an error code; what is in the state that is asked for need not be writable; a machine without a
 //! single block has an empty list.
 
-use super::{Work, cannot};
+use super::command::Work;
+use super::common::cannot;
 use crate::base::path::Path;
 use crate::base::text::{Digits, parse_hex, trim};
 use crate::base::texts::{Name, Phrase};
@@ -17,10 +18,26 @@ use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, REMOVABLE, Step};
 use crate::state::State;
 use crate::sys::root::Root;
 use crate::sys::{Errno, number};
-use crate::wire::args::{Args, place};
+use crate::wire::args::{Args, Members, Param, Type, may, must, place};
 use crate::wire::emit::Value;
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
+
+pub(super) const VCPUS: &[Param] = &[must("vcpus", Type::Objects(&VCPU))];
+
+static VCPU: Members = Members(&[
+    must("logical-id", Type::Int),
+    must("online", Type::Bool),
+    may("can-offline", Type::Bool),
+]);
+
+pub(super) const BLOCKS: &[Param] = &[must("mem-blks", Type::Objects(&MEMORY_BLOCK))];
+
+static MEMORY_BLOCK: Members = Members(&[
+    must("phys-index", Type::Uint64),
+    must("online", Type::Bool),
+    may("can-offline", Type::Bool),
+]);
 
 /// Lists processors, and whether they run.
 pub(super) fn get_vcpus(
@@ -28,16 +45,16 @@ pub(super) fn get_vcpus(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    list(&state.root, &CPUS, reply).map(drop)
+    list(&state.guest.root, &CPUS, reply).map(drop)
 }
 
 /// Starts and stops processors.
-pub(super) const SET_VCPUS: Work = |state, args, reply| {
+pub(super) const SET_VCPUS: Work = |guest, _, args, reply| {
     let mut done = 0;
-    let cpus = args.value(const { place(super::SET_VCPUS, "vcpus") });
+    let cpus = args.value(const { place(VCPUS, "vcpus") });
     for cpu in cpus.unwrap_or_default().items() {
         let (cpu, online) = wanted(cpu);
-        match CPUS.set(&state.root, cpu, online) {
+        match CPUS.set(&guest.root, cpu, online) {
             Ok(()) => done += 1,
             Err(_) if done > 0 => break,
             Err(fault) => return Err(fail(reply, &CPUS, cpu, CPUS.file, fault)),
@@ -48,14 +65,14 @@ pub(super) const SET_VCPUS: Work = |state, args, reply| {
 };
 
 /// Lists memory blocks, and whether they are in use.
-pub(super) const GET_MEMORY_BLOCKS: Work = |state, _, reply| list(&state.root, &MEMORY, reply);
+pub(super) const GET_MEMORY_BLOCKS: Work = |guest, _, _, reply| list(&guest.root, &MEMORY, reply);
 
 /// Puts memory blocks into use and takes them out.
-pub(super) const SET_MEMORY_BLOCKS: Work = |state, args, reply| {
+pub(super) const SET_MEMORY_BLOCKS: Work = |guest, _, args, reply| {
     let mut list = reply.list();
-    let blocks = args.value(const { place(super::SET_MEMORY_BLOCKS, "mem-blks") });
+    let blocks = args.value(const { place(BLOCKS, "mem-blks") });
     for block in blocks.unwrap_or_default().items() {
-        set_block(&state.root, wanted(block), list.item());
+        set_block(&guest.root, wanted(block), list.item());
     }
     list.end();
     Ok(0)
@@ -92,7 +109,7 @@ pub(super) fn get_memory_block_info(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    block_size(&state.root, reply)
+    block_size(&state.guest.root, reply)
 }
 
 fn block_size(root: &Root, reply: &mut Reply<'_>) -> Result<(), Failed> {

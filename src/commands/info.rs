@@ -1,9 +1,10 @@
 //! guest-info: version and commands, in the reverse order of the schema, as qemu-ga lists them.
 
-use super::{COUNT, PREFIX, SILENT, all, is_enabled};
+use super::command::{Command, PREFIX, SILENT, is_enabled};
 use crate::base::texts::Name;
 use crate::state::State;
-use crate::wire::args::Args;
+use crate::state::filter::MOST_COMMANDS;
+use crate::wire::args::{Args, Params};
 use crate::wire::emit::word;
 use crate::wire::reply::{Failed, Reply};
 
@@ -15,8 +16,8 @@ pub(super) fn info(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Re
     let mut object = reply.object();
     object.text(Name::Version, VERSION.as_bytes());
     let mut list = object.list(Name::SupportedCommands);
-    let mut commands = heapless::Vec::<_, COUNT>::new();
-    for command in all() {
+    let mut commands = heapless::Vec::<_, MOST_COMMANDS>::new();
+    for command in Command::all(Params(state.commands)) {
         let _ = commands.push(command);
     }
     // The longest of the frequent replies: what is the same in all items is put down in large pieces.

@@ -8,7 +8,7 @@
 //! listed with its interface rather than as an interface that does not exist, so none hides another;
 //! a link that changes its name or goes away meanwhile does not fail the command.
 
-use super::cannot;
+use super::common::cannot;
 use crate::base::limits::DUMP_ATTEMPTS;
 use crate::base::texts::{Name, Phrase};
 use crate::parse::inet::{self, Text, put_hardware};
@@ -27,7 +27,8 @@ pub(super) fn get_interfaces(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    list(&state.root, reply).map_err(|errno| cannot(reply, Phrase::CannotListInterfaces, errno))
+    list(&state.guest.root, reply)
+        .map_err(|errno| cannot(reply, Phrase::CannotListInterfaces, errno))
 }
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<(), Errno> {

@@ -48,7 +48,7 @@ pub(super) fn get_osinfo(
     object.text(Name::KernelRelease, names.release());
     object.text(Name::KernelVersion, names.version());
     object.text(Name::Machine, names.machine());
-    put_release(&mut object, &state.root, state.os_release);
+    put_release(&mut object, &state.guest.root, state.os_release);
     object.end();
     Ok(())
 }

@@ -21,7 +21,8 @@
 use core::ffi::CStr;
 use core::mem::ManuallyDrop;
 
-use super::{PASSWORD, Work, user_name};
+use super::command::Ticket;
+use super::common::user_name;
 use crate::base::base64::Fault;
 use crate::base::crypt::{SALT_BYTES, sha512_crypt};
 use crate::base::limits::{ACCOUNTS_BYTES, PASSWORD_BYTES};
@@ -29,20 +30,25 @@ use crate::base::store::Store;
 use crate::base::text::Digits;
 use crate::base::texts::Phrase;
 use crate::parse::accounts::{IN_SHADOW, set_password, user};
-use crate::state::State;
+use crate::state::guest::Guest;
 use crate::sys::file::Links;
 use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 use crate::sys::system::random;
 use crate::sys::{Errno, clock, number};
-use crate::wire::args::{Args, place};
+use crate::wire::args::{Args, Param, Type, must, place};
 use crate::wire::reply::{Failed, Reply};
 
-/// Sets a password.
-pub(super) const SET_USER_PASSWORD: Work = set_user_password;
+pub(super) const PASSWORD: &[Param] = &[
+    must("username", Type::Str),
+    must("password", Type::Str),
+    must("crypted", Type::Bool),
+];
 
-fn set_user_password(
-    state: &mut State,
+/// Sets a password.
+pub(super) fn set_user_password(
+    guest: &Guest,
+    _: Ticket,
     args: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<u8, Failed> {
@@ -63,7 +69,7 @@ fn set_user_password(
     } else {
         let mut about = PASSWD.path;
         let done = set(
-            &state.root,
+            &guest.root,
             name,
             (password, crypted),
             &mut room,

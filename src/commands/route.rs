@@ -5,7 +5,8 @@
 //! Differences from qemu-ga: a table that is not there, as that of IPv6 where it is switched off, has
 //! no routes and is no error; numbers have no sign.
 
-use super::{Work, cannot};
+use super::command::Work;
+use super::common::cannot;
 use crate::base::text::Digits;
 use crate::base::texts::{Name, Phrase};
 use crate::parse::inet::Text;
@@ -16,7 +17,7 @@ use crate::wire::emit::{List, Value};
 use crate::wire::reply::{Failed, Reply};
 
 /// Lists all routes.
-pub(super) const GET_ROUTE: Work = |state, _, reply| list(&state.root, reply);
+pub(super) const GET_ROUTE: Work = |guest, _, _, reply| list(&guest.root, reply);
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut list = reply.list();

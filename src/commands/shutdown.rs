@@ -24,7 +24,7 @@
 //! an agent without `CAP_SYS_BOOT`, or in the PID namespace of a container, may not, and tells no
 //! init either. Swap is not turned off: nothing in it outlives the guest.
 
-use super::{Outcome, Own, Slow};
+use super::command::{Outcome, Slow, Ticket};
 use crate::base::limits::{
     ENDING_MS, FORCE_MS, INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, SECOND_LOOK_MS, TERM_MS, UNCOVER_MS,
     WRITE_OUT_MS,
@@ -36,45 +36,43 @@ use crate::probe::ending::{self, Pids, Process};
 use crate::probe::init::{self, Way};
 use crate::probe::mounts::{self, unescaped};
 use crate::state::State;
+use crate::state::guest::Guest;
 use crate::sys::clock::NEVER_MS;
 use crate::sys::log::Level;
 use crate::sys::mount;
 use crate::sys::place::{MayAsk, Place};
 use crate::sys::power::{self, Down};
-use crate::sys::process::{self, IN_CHILD};
+use crate::sys::process;
 use crate::sys::root::{Root, relative};
-use crate::sys::{Errno, clock, number, stdio};
-use crate::wire::args::{Args, place};
+use crate::sys::{AsFd, Errno, clock, number, stdio};
+use crate::wire::args::{Args, Param, Type, may, place};
 use crate::wire::reply::{Failed, Reply};
+
+pub(super) const MODE: &[Param] = &[may("mode", Type::Str)];
 
 /// Takes the guest down as the host says.
 pub(super) const SHUTDOWN: Slow = Slow {
-    begin: begin_as_told,
-    work,
-    end,
+    prepare: prepare_as_told,
+    run,
+    finish,
 };
 
 /// Reboots the guest because Ctrl-Alt-Del was pressed and the agent is PID 1.
-pub const REBOOT: Own = Own {
-    slow: Slow {
-        begin: begin_reboot,
-        work,
-        end,
-    },
-    exclusive: true,
-    shares_files: true,
+pub(super) const REBOOT: Slow = Slow {
+    prepare: prepare_reboot,
+    run,
+    finish,
 };
 
 /// Takes the guest down past its init, which was told and did nothing.
-pub const BY_FORCE: Own = Own {
-    slow: Slow {
-        begin: begin_by_force,
-        work,
-        end,
-    },
-    exclusive: true,
-    shares_files: true,
+pub(super) const BY_FORCE: Slow = Slow {
+    prepare: prepare_by_force,
+    run,
+    finish,
 };
+
+/// The ticket of a shutdown that the init does.
+const INIT_WAS_TOLD: Ticket = Ticket::of(-1);
 
 /// The modes.
 const DOWNS: [Down; 3] = [Down::PowerOff, Down::Halt, Down::Reboot];
@@ -85,8 +83,12 @@ const WORDS: [&[u8]; 3] = [b"poweroff", b"halt", b"reboot"];
 /// What sysvinit is told of them before it changes the runlevel.
 const VARIABLES: [&[u8]; 3] = [b"INIT_HALT=POWEROFF", b"INIT_HALT=HALT", b"INIT_HALT="];
 
-fn begin_as_told(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
-    let how = match args.string(const { place(super::SHUTDOWN, "mode") }) {
+fn prepare_as_told(
+    state: &mut State,
+    args: &Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<Ticket, Failed> {
+    let how = match args.string(const { place(MODE, "mode") }) {
         None => Down::PowerOff,
         Some(mode) => match MODES.iter().position(|name| mode.is(name)) {
             None => return Err(reply.say_only(Phrase::InvalidMode)),
@@ -95,34 +97,46 @@ fn begin_as_told(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> R
     };
     // The init that would be told in a container is the container's.
     check_right(reply)?;
-    if init::way_down(&state.root, how).is_some_and(|way| tell(&state.root, way, how)) {
+    if init::way_down(&state.guest.root, how).is_some_and(|way| tell(&state.guest.root, way, how)) {
         note(state, Phrase::ToldInit);
         state.going_down = Some(how);
         state.down_ms = clock::in_ms(INIT_GRACE_MS);
-        return Ok(());
+        return Ok(INIT_WAS_TOLD);
     }
-    begin_past_init(state, how, reply)
+    prepare_past_init(state, how, reply)
 }
 
-fn begin_reboot(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
+fn prepare_reboot(
+    state: &mut State,
+    _: &Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<Ticket, Failed> {
     // Nothing frozen can be closed; the host that froze it knows why.
-    if state.freeze.is_frozen() {
+    if state.freeze.is_frozen() && !state.freeze.was_given_up() {
         return Err(reply.refuse(&[], 0));
     }
-    begin_past_init(state, Down::Reboot, reply)
+    prepare_past_init(state, Down::Reboot, reply)
 }
 
-fn begin_by_force(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
+fn prepare_by_force(
+    state: &mut State,
+    _: &Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<Ticket, Failed> {
     let how = state.going_down.unwrap_or(Down::PowerOff);
-    if state.freeze.is_frozen() {
+    if state.freeze.is_frozen() && !state.freeze.was_given_up() {
         // Nothing can be written out now; tried again later.
         return Err(reply.say_only(Phrase::FrozenNow));
     }
-    begin_past_init(state, how, reply)
+    prepare_past_init(state, how, reply)
 }
 
 /// Gets ready to do it all here; refuses while nothing has been done if it could not be finished.
-fn begin_past_init(state: &mut State, how: Down, reply: &mut Reply<'_>) -> Result<(), Failed> {
+fn prepare_past_init(
+    state: &mut State,
+    how: Down,
+    reply: &mut Reply<'_>,
+) -> Result<Ticket, Failed> {
     state.down_ms = NEVER_MS;
     state.going_down = None;
     check_right(reply)?;
@@ -130,7 +144,7 @@ fn begin_past_init(state: &mut State, how: Down, reply: &mut Reply<'_>) -> Resul
     state.going_down = Some(how);
     // A log in a file keeps its disk from becoming read-only.
     stdio::leave_files();
-    Ok(())
+    Ok(Ticket::of(how as i64))
 }
 
 /// Whether this process may take the machine down: refused without the privilege and in a container.
@@ -148,21 +162,24 @@ fn note(state: &mut State, what: Phrase) {
     state.log.say(Level::Notice, what, &[]);
 }
 
-fn work(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let (Some(how), NEVER_MS) = (state.going_down, state.down_ms) else {
+fn run(guest: &Guest, ticket: Ticket, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+    let Some(how) = DOWNS
+        .into_iter()
+        .find(|how| ticket == Ticket::of(*how as i64))
+    else {
         return Ok(0);
     };
     // Disks are not clean with files open on them, which are the agent's own as well as this child's.
-    within(KILL_MS, state, |state| {
-        state.files.handles.let_go(&state.root)
+    within(KILL_MS, &guest.root, |root| {
+        process::let_go_of_files(root.as_fd())
     });
-    within(ENDING_MS, state, end_all);
-    within(WRITE_OUT_MS, state, close_all_disks);
-    within(LAST_SYNC_MS, state, |_| power::sync());
+    within(ENDING_MS, &guest.root, end_all);
+    within(WRITE_OUT_MS, &guest.root, close_all_disks);
+    within(LAST_SYNC_MS, &guest.root, |_| power::sync());
     Err(refused(power::down(how), reply))
 }
 
-fn end(state: &mut State, _: Outcome) {
+fn finish(state: &mut State, _: Ticket, _: Outcome) {
     // It has come to an end without one: it failed. An init that was told may still be at it.
     if state.down_ms == NEVER_MS {
         state.going_down = None;
@@ -212,39 +229,16 @@ fn sysv_request(how: Down) -> [u8; 2 * REQUEST_BYTES] {
     requests
 }
 
-/// Runs `step` in a child; after `limit_ms` goes on without it. The child shares descriptors, so it must
-/// drop none that it has not opened itself: `step` only borrows.
-fn within(limit_ms: u64, state: &State, step: fn(&State)) {
-    match process::fork(true) {
-        Ok(IN_CHILD) => {
-            step(state);
-            process::exit(0)
-        }
-        Ok(child) => wait_until(limit_ms, &mut || {
-            process::reap().is_some_and(|(pid, ..)| pid == child)
-        }),
-        // Without memory for one more process it may take its time.
-        Err(_) => step(state),
-    }
+/// Runs `step` in a child; after `limit_ms` goes on without it.
+fn within(limit_ms: u64, root: &Root, step: fn(&Root)) {
+    process::within(limit_ms, &mut || step(root));
 }
 
 /// How long processes have to end where nobody can tell whether they have.
 const BLIND_MS: u32 = 1_000;
 
-/// How often is looked whether something has ended.
-const PAUSE_MS: u32 = 20;
-
-/// Waits until something is `done`, or the time is over.
-fn wait_until(limit_ms: u64, done: &mut dyn FnMut() -> bool) {
-    let deadline_ms = clock::in_ms(limit_ms);
-    while !done() && clock::boottime_ms() < deadline_ms {
-        clock::sleep_ms(PAUSE_MS);
-    }
-}
-
 /// Ends all processes: asks them to, then insists.
-fn end_all(state: &State) {
-    let root = &state.root;
+fn end_all(root: &Root) {
     if root.has_at(&[b"proc/self/status"]) != Ok(true) {
         let _ = root.make_directory(b"proc", 0o555);
         let _ = mount::mount(&[b"proc", b"/proc", b"proc", b""], 0);
@@ -281,7 +275,7 @@ fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
     process::kill_all(process::CONT);
 
     let mut gone = 0;
-    wait_until(limit_ms, &mut || {
+    process::wait_until(limit_ms, &mut || {
         while let Some(pid) = signalled.at(gone) {
             let found = Process::find(root, pid);
             if found.is_some_and(|one| one.alive && !(is_request && one.ignores_term)) {
@@ -295,25 +289,24 @@ fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
 
 /// Closes all disks: those that can be reached, those that can be uncovered, and by force whatever the
 /// kernel still has mounted elsewhere.
-fn close_all_disks(state: &State) {
-    let root = &state.root;
+fn close_all_disks(root: &Root) {
     close_disks(root, &mut |_| false);
     if ending::any_writable(root, ending::is_on_disk) {
-        within(SECOND_LOOK_MS, state, look_again);
+        within(SECOND_LOOK_MS, root, look_again);
     }
     if power::force_read_only(root).is_ok() {
         // The kernel does not tell when it is through, but the mount table does, for what is in it.
         clock::sleep_ms(FORCE_BEGINS_MS);
-        wait_until(FORCE_MS, &mut || {
+        process::wait_until(FORCE_MS, &mut || {
             !ending::any_writable(root, ending::is_on_device)
         });
     }
 }
 
 /// Closes disks that something covers, or whose path leads through the file system of a server.
-fn look_again(state: &State) {
-    within(UNCOVER_MS, state, |state| uncover_disks(&state.root));
-    close_disks(&state.root, &mut |_| true);
+fn look_again(root: &Root) {
+    within(UNCOVER_MS, root, uncover_disks);
+    close_disks(root, &mut |_| true);
 }
 
 /// How long the kernel may take until it begins to make disks read-only by force: a worker of its own
@@ -364,37 +357,15 @@ fn uncover_disks(root: &Root) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::files::Files;
-    use crate::state::filter::Filter;
-    use crate::state::freeze::Freeze;
-    use crate::state::programs::Programs;
-    use crate::sys::initramfs::Initramfs;
-    use crate::sys::log::Log;
+    use crate::state::testing::state;
     use crate::wire::args::{Param, Params, Type, may};
     use crate::wire::receive::receive;
 
     const PARAMS: &[Param] = &[may("mode", Type::Str)];
 
-    fn state() -> State {
-        State {
-            root: Root::open(c"/tmp").unwrap(),
-            initramfs: Initramfs::default(),
-            log: Log::new(),
-            filter: Filter::default(),
-            freeze: Freeze::default(),
-            files: Files::default(),
-            hooks: crate::state::hooks::Settings::none(),
-            going_down: None,
-            down_ms: NEVER_MS,
-            programs: Programs::default(),
-            os_release: None,
-            time_zone: None,
-        }
-    }
-
     #[test]
     fn a_mode_nobody_knows_is_refused_with_nothing_done() {
-        let mut state = state();
+        let mut state = state(Root::open(c"/tmp").unwrap());
         for mode in ["", "Halt", "poweroff", "halt ", "reboot\\u0000"] {
             let text = format!("{{\"mode\": \"{mode}\"}}");
             let mut out = heapless::Vec::<u8, 512>::new();
@@ -403,7 +374,7 @@ mod tests {
             let mut args = Args::none();
             args.check(Some(arguments), Params::of(PARAMS), &mut reply)
                 .unwrap();
-            let failed = begin_as_told(&mut state, &args, &mut reply).unwrap_err();
+            let failed = prepare_as_told(&mut state, &args, &mut reply).unwrap_err();
             reply.finish(Err(failed));
             assert_eq!(
                 str::from_utf8(&out).unwrap(),
@@ -436,8 +407,9 @@ mod tests {
 
     #[test]
     fn a_step_that_hangs_is_left_behind() {
+        let root = Root::open(c"/tmp").unwrap();
         let start_ms = clock::boottime_ms();
-        within(60, &state(), |_| clock::sleep_ms(1_000));
+        within(60, &root, |_| clock::sleep_ms(1_000));
         let took_ms = clock::boottime_ms() - start_ms;
         assert!((60..900).contains(&took_ms), "{took_ms}");
     }

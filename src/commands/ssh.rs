@@ -29,28 +29,39 @@ use core::mem::ManuallyDrop;
 
 use static_assertions::const_assert;
 
-use super::{ADD_KEYS, Work, user_name};
+use super::command::Work;
+use super::common::user_name;
 use crate::base::limits::{ACCOUNTS_BYTES, KEYS_BYTES};
 use crate::base::store::Store;
 use crate::base::text::{Digits, trim};
 use crate::base::texts::{Name, Phrase, put_phrase};
 use crate::parse::{accounts, lines};
-use crate::state::State;
+use crate::state::guest::Guest;
 use crate::sys::file::{self, Links};
 use crate::sys::mem::Buffer;
 use crate::sys::process::{self, Identity};
 use crate::sys::root::{Root, relative};
 use crate::sys::{Errno, OwnedFd, number};
-use crate::wire::args::{Args, place};
+use crate::wire::args::{Args, Param, Type, may, must, place};
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
 
+pub(super) const REMOVE_KEYS: &[Param] =
+    &[must("username", Type::Str), must("keys", Type::Strings)];
+
+/// As [`REMOVE_KEYS`], and one more.
+pub(super) const ADD_KEYS: &[Param] = &[
+    must("username", Type::Str),
+    must("keys", Type::Strings),
+    may("reset", Type::Bool),
+];
+
 /// Lists keys.
-pub(super) const GET: Work = |state, args, reply| work(state, args, reply, Task::Get);
+pub(super) const GET: Work = |guest, _, args, reply| work(guest, args, reply, Task::Get);
 /// Adds keys.
-pub(super) const ADD: Work = |state, args, reply| work(state, args, reply, Task::Add);
+pub(super) const ADD: Work = |guest, _, args, reply| work(guest, args, reply, Task::Add);
 /// Removes keys.
-pub(super) const REMOVE: Work = |state, args, reply| work(state, args, reply, Task::Remove);
+pub(super) const REMOVE: Work = |guest, _, args, reply| work(guest, args, reply, Task::Remove);
 
 /// What is done with keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,12 +116,7 @@ struct Paths {
     file: &'static [u8],
 }
 
-fn work(
-    state: &mut State,
-    args: &Args<'_>,
-    reply: &mut Reply<'_>,
-    task: Task,
-) -> Result<u8, Failed> {
+fn work(guest: &Guest, args: &Args<'_>, reply: &mut Reply<'_>, task: Task) -> Result<u8, Failed> {
     let mut room = Buffer::lasting(ACCOUNTS_BYTES);
     let keys = keys(args, task, &mut room, reply)?;
     let mut about = About {
@@ -123,7 +129,7 @@ fn work(
         passwd: b"",
     };
     let reset = args.bool(const { place(ADD_KEYS, "reset") }) == Some(true);
-    match change(&state.root, task, keys, reset, &mut room, &mut about) {
+    match change(&guest.root, task, keys, reset, &mut room, &mut about) {
         Ok(lines) => {
             if task == Task::Get {
                 list(lines, reply);
@@ -132,7 +138,7 @@ fn work(
         }
         Err(errno) => {
             if let Some(Errno::ACCESS | Errno::PERM) = errno {
-                name_owner(&state.root, &mut room, &mut about);
+                name_owner(&guest.root, &mut room, &mut about);
             }
             let mut pieces = [about.subject, b"", about.detail];
             if let Phrase::CannotOpenKeys | Phrase::CannotReadKeys = about.phrase {

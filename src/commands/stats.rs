@@ -6,7 +6,7 @@
 //! Differences from qemu-ga: none that shows. It cuts some columns of a disk to 32 bits, which have no
 //! more in the kernel either.
 
-use super::cannot;
+use super::common::cannot;
 use crate::base::texts::{Name, Phrase};
 use crate::parse::stats::{Row, row as parse};
 use crate::state::State;
@@ -31,7 +31,7 @@ pub(super) fn get_diskstats(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    list(&state.root, reply, DISKS, false)
+    list(&state.guest.root, reply, DISKS, false)
 }
 
 /// Lists what every processor has spent its time on.
@@ -40,7 +40,7 @@ pub(super) fn get_cpustats(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    list(&state.root, reply, PROCESSORS, true)
+    list(&state.guest.root, reply, PROCESSORS, true)
 }
 
 fn list(

@@ -9,7 +9,8 @@
 //! init for sleep do not run. What could not be woken again is refused before anything is done
 //! (`probe::sleep`). Hybrid sleep needs no program either.
 
-use super::{Work, outcome};
+use super::command::Work;
+use super::common::outcome;
 use crate::base::texts::Phrase;
 use crate::probe::sleep::{self, Mode};
 use crate::sys::Errno;
@@ -20,13 +21,13 @@ use crate::wire::reply::{Failed, Reply};
 const CHOICES: &[u8] = b"sys/power/disk";
 
 /// Sleeps in memory.
-pub(super) const RAM: Work = |state, _, reply| suspend(&state.root, Mode::Ram, reply);
+pub(super) const RAM: Work = |guest, _, _, reply| suspend(&guest.root, Mode::Ram, reply);
 
 /// Sleeps on disk.
-pub(super) const DISK: Work = |state, _, reply| suspend(&state.root, Mode::Disk, reply);
+pub(super) const DISK: Work = |guest, _, _, reply| suspend(&guest.root, Mode::Disk, reply);
 
 /// Sleeps in memory, with a copy on disk.
-pub(super) const HYBRID: Work = |state, _, reply| suspend(&state.root, Mode::Hybrid, reply);
+pub(super) const HYBRID: Work = |guest, _, _, reply| suspend(&guest.root, Mode::Hybrid, reply);
 
 fn suspend(root: &Root, mode: Mode, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     if !sleep::can(root, mode) {

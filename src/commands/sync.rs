@@ -2,10 +2,11 @@
 //!
 //! Difference from qemu-ga: a ping is not logged; monitoring asks every few seconds.
 
-use super::ID;
 use crate::state::State;
-use crate::wire::args::{Args, place};
+use crate::wire::args::{Args, Param, Type, must, place};
 use crate::wire::reply::{Failed, Reply};
+
+pub(super) const ID: &[Param] = &[must("id", Type::Int)];
 
 /// Gives the id back. The delimiter of guest-sync-delimited is a matter of its row.
 pub(super) fn sync(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {

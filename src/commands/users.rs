@@ -7,7 +7,8 @@
 //!
 //! [`LOGIN_FILE_BYTES`]: crate::base::limits::LOGIN_FILE_BYTES
 
-use super::{Work, cannot};
+use super::command::Work;
+use super::common::cannot;
 use crate::base::texts::{Name, Phrase};
 use crate::probe::users::Users;
 use crate::sys::Errno;
@@ -15,7 +16,7 @@ use crate::sys::root::Root;
 use crate::wire::reply::{Failed, Reply};
 
 /// Lists users.
-pub(super) const GET_USERS: Work = |state, _, reply| list(&state.root, reply);
+pub(super) const GET_USERS: Work = |guest, _, _, reply| list(&guest.root, reply);
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut users = Users::default();

@@ -1,4 +1,4 @@
-//! Open files, and the reading of one that begins.
+//! Open files, and the reading of one.
 
 use crate::sys::handles::{Handles, Stop, Table};
 
@@ -7,11 +7,6 @@ use crate::sys::handles::{Handles, Stop, Table};
 pub struct Files {
     /// The files.
     pub handles: Handles,
-    /// The handle that a slow command works with, or 0. `begin` puts it here for `work` and for `end`,
-    /// which takes it away. Without one the child has no file open that a client opened.
-    pub at_hand: i64,
-    /// What guest-file-read has found to be right, for the agent to do.
-    pub reading: Option<Reading>,
 }
 
 impl Files {
@@ -19,8 +14,6 @@ impl Files {
     pub fn new(table: &'static mut Table) -> Self {
         Self {
             handles: Handles::new(table),
-            at_hand: 0,
-            reading: None,
         }
     }
 }

@@ -1,14 +1,8 @@
 //! Whether file systems are frozen, for how long yet, and what that means for the agent.
 //!
 //! From before the first freeze until after the last thaw the agent writes nothing: the log is held,
-//! pages are locked in memory. A marker in the state directory, made before the first freeze and
-//! removed after the last thaw, tells the next run what a killed one left behind. It has the name of
-//! qemu-ga's marker, so either agent can follow the other.
-//!
-//! In a state directory where others may make files, what has that name counts only if it is as the
-//! agents make it: an empty regular file, owned by root or the agent's user and nobody else's to read.
-//! Anything else is removed to make room for the marker. It is never opened: a FIFO would hang the
-//! agent, a link would lead it elsewhere.
+//! pages are locked in memory. The marker (`state::marker`) tells the next run what a killed one left
+//! behind.
 //!
 //! Hooks that are to be thawed are in a file beside the marker (`state::hooks`). Found without the
 //! marker, it says that nothing is frozen any more, but the last run did not get as far as its hooks:
@@ -26,14 +20,11 @@
 use crate::base::limits::{FREEZE_TIMEOUT_S, HOOK_MARGIN_MS};
 use crate::base::texts::Phrase;
 use crate::state::hooks::Ledger;
+use crate::state::marker::{self, Marker, has_marker};
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::log::{Level, Log};
-use crate::sys::own_file::{OwnFile, Version};
-use crate::sys::root::Root;
-use crate::sys::{Errno, mem, process};
-
-/// The file in the state directory that exists while anything is frozen.
-const MARKER: &[u8] = b"qga.state.isfrozen";
+use crate::sys::mem;
+use crate::sys::own_file::Version;
 
 /// What the agent knows of the guest's file systems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,29 +90,32 @@ pub fn next(phase: Phase, event: Event) -> (Phase, Action) {
 /// How long after a thaw that failed, or was lost, the agent tries again by itself.
 const RETRY_MS: u64 = 5_000;
 
+/// Seconds that a thaw has at least: to wait for a lock, and for each file system beside a freeze that is
+/// stuck.
+const THAW_S: u32 = 30;
+
 /// The freeze of this guest.
 pub struct Freeze {
     phase: Phase,
     deadline_ms: u64,
     timeout_s: u32,
-    directory: &'static [u8],
-    /// The process that asked its children to freeze and thaw.
-    agent: i32,
+    marker: Marker,
+    /// Whether one was given up, and nothing is known to be thawed since.
+    given_up: bool,
     /// The list of hooks when a deadline was over that was put off for them.
     hook_list: Option<Version>,
 }
 
 impl Freeze {
-    /// Nothing frozen; the marker is looked for and made in `directory`, a freeze ends by itself
-    /// after `timeout_s` seconds (0: never).
-    pub fn new(directory: &'static [u8], timeout_s: u32) -> Self {
+    /// Nothing frozen; a freeze ends by itself after `timeout_s` seconds (0: never).
+    pub fn new(marker: Marker, timeout_s: u32) -> Self {
         Self {
             phase: Phase::Thawed,
             deadline_ms: NEVER_MS,
             timeout_s,
-            directory,
-            agent: process::own_pid(),
+            marker,
             hook_list: None,
+            given_up: false,
         }
     }
 
@@ -129,12 +123,12 @@ impl Freeze {
     /// thaw: then nothing is frozen, and they are run at once. Gives whether there was anything.
     #[inline(never)]
     pub fn take_over(&mut self, log: &mut Log) -> bool {
-        let Some(directory) = self.open_directory() else {
+        let Some(directory) = self.marker.open_directory() else {
             return false;
         };
         let is_frozen = has_marker(&directory);
-        if !is_frozen && directory.has_at(&[MARKER]) == Ok(true) {
-            log.say(Level::Error, Phrase::StrangeMark, &[MARKER]);
+        if !is_frozen && directory.has_at(&[marker::NAME]) == Ok(true) {
+            log.say(Level::Error, Phrase::StrangeMark, &[marker::NAME]);
         }
         if !is_frozen && !Ledger::exists(&directory) {
             return false;
@@ -158,7 +152,7 @@ impl Freeze {
     /// hook changes the list; a list that stays the same for longer than `hook_ms`, which one hook may
     /// take, tells of a child that is stuck.
     pub fn waits_for_hooks(&mut self, hook_ms: u64) -> bool {
-        let list = match self.open_directory() {
+        let list = match self.marker.open_directory() {
             Some(directory) if !has_marker(&directory) => Ledger::version(&directory),
             _ => None,
         };
@@ -168,51 +162,6 @@ impl Freeze {
             self.deadline_ms = clock::in_ms(hook_ms);
         }
         goes_on
-    }
-
-    /// Makes the marker; gives whether it is there. Only children of the agent do that and the next:
-    /// the directory may be on a file system that somebody else has frozen, and then this does not end.
-    pub fn make_marker(&self) -> bool {
-        let Some(directory) = self.open_directory() else {
-            return false;
-        };
-        let mut made = directory.create(MARKER);
-        if made == Err(Errno::EXIST) {
-            if directory.has_own(MARKER) {
-                return true;
-            }
-            let _ = directory.remove_at(&[MARKER]);
-            made = directory.create(MARKER);
-        }
-        made.is_ok()
-    }
-
-    /// Takes the lock of the marker, which a child holds as long as it freezes; nothing without one.
-    ///
-    /// # Errors
-    /// [`Errno::NOLCK`] if a child of an earlier run has it for long: it is stuck in the kernel.
-    pub fn lock_marker(&self) -> Result<Option<OwnFile>, Errno> {
-        match self.open_directory().filter(has_marker) {
-            Some(directory) => OwnFile::find(&directory, MARKER),
-            None => Ok(None),
-        }
-    }
-
-    /// Removes the marker.
-    pub fn remove_marker(&self) {
-        if let Some(directory) = self.open_directory() {
-            let _ = directory.remove_at(&[MARKER]);
-        }
-    }
-
-    /// The state directory.
-    pub fn directory(&self) -> &'static [u8] {
-        self.directory
-    }
-
-    /// The number of the agent's process, also in its children.
-    pub fn agent(&self) -> i32 {
-        self.agent
     }
 
     /// When hooks must have come to an end for the freeze to be in time, or [`NEVER_MS`].
@@ -226,6 +175,11 @@ impl Freeze {
     /// Whether commands that could write must be refused.
     pub fn is_frozen(&self) -> bool {
         self.phase != Phase::Thawed
+    }
+
+    /// Whether a freeze or thaw was given up, or lost: whoever waits for it may wait for ever.
+    pub fn was_given_up(&self) -> bool {
+        self.given_up
     }
 
     /// The phase.
@@ -248,14 +202,15 @@ impl Freeze {
         let before = self.phase;
         let (phase, action) = next(before, event);
         self.phase = phase;
+        self.given_up = phase != Phase::Thawed && (self.given_up || event == Event::Lost);
         match action {
-            // A thaw has as long as a freeze; one that does not come to an end is given up and tried
-            // anew.
+            // A thaw has as long as a freeze, but not less than it may need beside one that is stuck; if
+            // it does not come to an end, it is given up and tried anew.
             Action::None if event == Event::Thaw && phase == Phase::Thawing => {
-                self.start_clock();
+                self.start_clock(THAW_S);
             }
             // What hooks took is not taken off the time that the host has.
-            Action::None if event == Event::Froze => self.start_clock(),
+            Action::None if event == Event::Froze => self.start_clock(0),
             Action::None => {}
             Action::Enter => self.enter(log),
             Action::Leave => self.leave(log),
@@ -266,22 +221,18 @@ impl Freeze {
         }
     }
 
-    fn open_directory(&self) -> Option<Root> {
-        Root::at(self.directory).ok()
-    }
-
     fn enter(&mut self, log: &mut Log) {
         log.hold();
         // Without the privilege to lock, a freeze is better than none.
         let _ = mem::lock_pages();
         self.hook_list = None;
-        self.start_clock();
+        self.start_clock(0);
     }
 
-    fn start_clock(&mut self) {
+    fn start_clock(&mut self, least_s: u32) {
         self.deadline_ms = match self.timeout_s {
             0 => NEVER_MS,
-            s => clock::in_ms(u64::from(s) * 1000),
+            s => clock::in_ms(u64::from(s.max(least_s)) * 1000),
         };
     }
 
@@ -292,14 +243,9 @@ impl Freeze {
     }
 }
 
-/// Whether there is a marker that counts.
-fn has_marker(directory: &Root) -> bool {
-    directory.has_at(&[MARKER]) == Ok(true) && (!directory.is_shared() || directory.has_own(MARKER))
-}
-
 impl Default for Freeze {
     fn default() -> Self {
-        Self::new(b"/run", FREEZE_TIMEOUT_S)
+        Self::new(Marker::of(b"/run"), FREEZE_TIMEOUT_S)
     }
 }
 
@@ -358,20 +304,20 @@ mod tests {
         let name: &'static [u8] = Box::leak(path.to_str().unwrap().to_owned().into_bytes().into());
         let marker = path.join("qga.state.isfrozen");
         let mut log = Log::new();
-        let mut freeze = Freeze::new(name, 60);
+        let mut freeze = Freeze::new(Marker::of(name), 60);
         assert!(!freeze.take_over(&mut log));
         freeze.note(Event::Freeze, &mut log);
-        assert!(freeze.make_marker());
+        assert!(freeze.marker.make());
         assert!(marker.exists() && freeze.is_frozen() && freeze.deadline_ms() != NEVER_MS);
 
-        let mut freeze = Freeze::new(name, 0);
+        let mut freeze = Freeze::new(Marker::of(name), 0);
         assert!(freeze.take_over(&mut log));
         assert_eq!(
             (freeze.phase(), freeze.deadline_ms()),
             (Phase::Frozen, NEVER_MS)
         );
         freeze.note(Event::Thaw, &mut log);
-        freeze.remove_marker();
+        freeze.marker.remove();
         freeze.note(Event::Thawed, &mut log);
         assert!(!marker.exists() && !freeze.is_frozen());
         std::fs::remove_dir_all(path).unwrap();
@@ -389,13 +335,13 @@ mod tests {
         };
         let counts = || {
             let mut log = Log::new();
-            let mut freeze = Freeze::new(name, 0);
+            let mut freeze = Freeze::new(Marker::of(name), 0);
             let counts = freeze.take_over(&mut log);
             freeze.note(Event::Thaw, &mut log);
             freeze.note(Event::Thawed, &mut log);
             counts
         };
-        let freeze = Freeze::new(name, 0);
+        let freeze = Freeze::new(Marker::of(name), 0);
         let fifo = || {
             let mut command = std::process::Command::new("mkfifo");
             assert!(command.arg(&marker).status().unwrap().success());
@@ -430,9 +376,9 @@ mod tests {
             mode(&path, 0o1777);
             assert_eq!(counts(), is_own, "{what}");
             // It gives way to our own.
-            assert!(freeze.make_marker(), "{what}");
+            assert!(freeze.marker.make(), "{what}");
             assert!(counts(), "{what}");
-            freeze.remove_marker();
+            freeze.marker.remove();
             assert!(!counts() && !marker.exists(), "{what}");
         }
         // Only root can give files away.
@@ -440,18 +386,18 @@ mod tests {
             own();
             chown(&marker, Some(65_534), None).unwrap();
             assert!(!counts());
-            freeze.remove_marker();
+            freeze.marker.remove();
         }
         // One that cannot be removed is not taken for a marker either.
         std::fs::create_dir(&marker).unwrap();
-        assert!(!counts() && !freeze.make_marker());
+        assert!(!counts() && !freeze.marker.make());
         std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn after_a_child_that_was_lost_or_given_up_a_thaw_is_due_until_one_succeeds() {
         let mut log = Log::new();
-        let mut freeze = Freeze::new(b"/nonexistent", 60);
+        let mut freeze = Freeze::new(Marker::of(b"/nonexistent"), 60);
         freeze.note(Event::Freeze, &mut log);
         freeze.note(Event::Lost, &mut log);
         let due_ms = freeze.deadline_ms();
@@ -478,7 +424,7 @@ mod tests {
         let directory = crate::sys::testing::Directory::new("freeze-hooks");
         let path = directory.path.to_str().unwrap().to_owned();
         let mut log = Log::new();
-        let mut freeze = Freeze::new(Box::leak(path.into_bytes().into()), 60);
+        let mut freeze = Freeze::new(Marker::of(Box::leak(path.into_bytes().into())), 60);
         freeze.note(Event::Freeze, &mut log);
         assert!(!freeze.waits_for_hooks(7_000), "there are none");
         let mut ledger = Ledger::of(Buffer::growing(1000));
@@ -492,8 +438,8 @@ mod tests {
         assert!(!freeze.waits_for_hooks(7_000), "one takes too long");
         // Beyond hooks, the kernel has the child.
         ledger.add(b"/c").unwrap();
-        assert!(freeze.make_marker() && !freeze.waits_for_hooks(7_000));
-        freeze.remove_marker();
+        assert!(freeze.marker.make() && !freeze.waits_for_hooks(7_000));
+        freeze.marker.remove();
         freeze.note(Event::FrozeNothing, &mut log);
     }
 }

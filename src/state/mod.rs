@@ -5,34 +5,29 @@ pub mod environment;
 pub mod files;
 pub mod filter;
 pub mod freeze;
+pub mod guest;
 pub mod hooks;
+pub mod marker;
 pub mod programs;
 
-use crate::sys::initramfs::Initramfs;
 use crate::sys::log::Log;
 use crate::sys::power::Down;
-use crate::sys::root::Root;
 use files::Files;
 use filter::Filter;
 use freeze::Freeze;
-use hooks::Settings;
+use guest::Guest;
 use programs::Programs;
 
 /// All that handlers may look at and change.
-// In this order, because what is within 128 bytes of the beginning is reached by short instructions:
-// the log, which holds lines, comes last.
-#[repr(C)]
 pub struct State {
-    /// The guest's files.
-    pub root: Root,
-    /// Whether the root directory may be left for another.
-    pub initramfs: Initramfs,
+    /// What tasks use too.
+    pub guest: Guest,
+    /// The packed table of commands.
+    pub commands: &'static [u8],
     /// Which commands are allowed.
     pub filter: Filter,
     /// Whether file systems are frozen.
     pub freeze: Freeze,
-    /// What is told about hooks.
-    pub hooks: Settings,
     /// Open files.
     pub files: Files,
     /// How the guest goes down, once it does.
@@ -40,7 +35,7 @@ pub struct State {
     /// Meanwhile, when to stop waiting for the init that was told; [`NEVER_MS`](crate::sys::clock)
     /// if a child of the agent is taking the guest down by itself.
     pub down_ms: u64,
-    /// The programs that were started, and what a new one is started with.
+    /// The programs that were started.
     pub programs: Programs,
     /// The one os-release file to read, if told; in the guest's own terms.
     pub os_release: Option<&'static [u8]>,
@@ -50,9 +45,37 @@ pub struct State {
     pub log: Log,
 }
 
-impl State {
-    /// Looks for the guest's files where they are now: an initramfs may have been left.
-    pub fn find_root(&mut self) {
-        self.initramfs.leave(&mut self.root);
+/// For tests: a state of nothing in particular.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use crate::sys::clock::NEVER_MS;
+
+    /// The state of an agent that has just been started, whose guest has its files at this root.
+    pub(crate) fn state(root: crate::sys::root::Root) -> State {
+        State {
+            guest: guest(root),
+            commands: &[],
+            filter: Filter::default(),
+            freeze: Freeze::default(),
+            files: Files::default(),
+            going_down: None,
+            down_ms: NEVER_MS,
+            programs: Programs::default(),
+            os_release: None,
+            time_zone: None,
+            log: Log::new(),
+        }
+    }
+
+    /// A guest with its files at this root.
+    pub(crate) fn guest(root: crate::sys::root::Root) -> Guest {
+        Guest {
+            root,
+            initramfs: crate::sys::initramfs::Initramfs::default(),
+            environment: environment::Environment::none(),
+            hooks: hooks::Settings::none(),
+            marker: marker::Marker::of(b"/nonexistent"),
+        }
     }
 }

@@ -16,8 +16,6 @@ use static_assertions::const_assert;
 
 use crate::base::limits::{EXEC_HELD_BYTES, EXEC_STREAM_BYTES, PROGRAMS, REQUEST_BYTES};
 use crate::base::store::Store;
-use crate::state::environment::Environment;
-use crate::sys::args::Strings;
 use crate::sys::mem::Buffer;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Ended};
@@ -92,8 +90,6 @@ pub struct Program {
 /// All programs that are not forgotten yet.
 pub struct Programs {
     table: &'static mut Table,
-    /// The environment of programs that get none of their own.
-    pub environment: Environment,
     serial: u64,
     /// From making an entry to the fork: what the program's descriptors 0 to 2 will be; one that is
     /// not there is the same as that before it.
@@ -182,10 +178,9 @@ impl Program {
 
 impl Programs {
     /// None yet.
-    pub fn new(environment: Strings, table: &'static mut Table) -> Self {
+    pub fn new(table: &'static mut Table) -> Self {
         Self {
             table,
-            environment: Environment::of(environment),
             serial: 0,
             ends: [None, None, None],
         }
@@ -226,10 +221,10 @@ impl Programs {
         oldest.map(|place| self.forget(place)).is_some()
     }
 
-    /// Makes an entry for a program that is to be forked next. Returns the buffer for its input, which
-    /// takes `input_bytes` unless programs that run hold too much; `None` if too many programs run.
-    /// What comes of it is for [`Programs::settle`].
-    pub fn add(&mut self, input_bytes: usize) -> Option<&mut Buffer> {
+    /// Makes an entry for a program that is to be forked next. Returns its number, for
+    /// [`Programs::settle`], and the buffer for its input, which takes `input_bytes` unless programs
+    /// that run hold too much; `None` if too many programs run.
+    pub fn add(&mut self, input_bytes: usize) -> Option<(i64, &mut Buffer)> {
         if self.table.is_full() {
             self.drop_result(&|_| true);
         }
@@ -242,10 +237,11 @@ impl Programs {
             streams: [const { Stream::new() }; 3],
         };
         self.table.push(program).ok()?;
+        let number = self.serial.cast_signed();
         let room = self.make_room(input_bytes, self.serial);
         let [input, ..] = &mut self.next()?.streams;
         input.buffer = Buffer::growing(room.min(REQUEST_BYTES));
-        Some(&mut input.buffer)
+        Some((number, &mut input.buffer))
     }
 
     /// Makes all that the program needs that is to be forked next.
@@ -322,17 +318,17 @@ impl Programs {
         next.map(|program| program.pid = pid).is_some()
     }
 
-    /// Takes note that the child has become its program, or else forgets it. 0 is a child that was
-    /// never forked.
-    pub fn settle(&mut self, pid: i32, started: bool) {
+    /// Takes note that the program of this number has started as the process `started`, or else
+    /// forgets it.
+    pub fn settle(&mut self, number: i64, started: Option<i32>) {
         self.close_ends();
-        if started {
+        if let Some(pid) = started {
             // The kernel gives a number anew only once its process has ended and was reaped.
             while self.drop_result(&|program| program.pid == pid) {}
         }
         let mut all = self.table.iter_mut().enumerate();
-        match all.find(|(_, one)| one.pid == pid && !one.started) {
-            Some((_, program)) if started => program.started = true,
+        match all.find(|(_, one)| one.serial.cast_signed() == number) {
+            Some((_, program)) if started.is_some() => program.started = true,
             Some((place, _)) => self.forget(place),
             None => {}
         }
@@ -409,7 +405,7 @@ impl Programs {
 #[cfg(test)]
 impl Default for Programs {
     fn default() -> Self {
-        Self::new(Strings::none(), Box::leak(Box::new(EMPTY)))
+        Self::new(Box::leak(Box::new(EMPTY)))
     }
 }
 
@@ -420,13 +416,13 @@ mod tests {
     const PID: i32 = 4_000_000;
 
     fn started(programs: &mut Programs, input: &[u8], capture: Capture) -> [Option<OwnedFd>; 3] {
-        let buffer = programs.add(input.len()).expect("room");
+        let (number, buffer) = programs.add(input.len()).expect("room");
         buffer.append(input).expect("room");
         programs.prepare(!input.is_empty(), capture).expect("pipes");
         let ends = core::mem::take(&mut programs.ends);
         assert!(programs.forked(PID));
         assert!(programs.table.last().is_some_and(|one| !one.started));
-        programs.settle(PID, true);
+        programs.settle(number, Some(PID));
         ends
     }
 
@@ -490,15 +486,15 @@ mod tests {
     fn what_was_never_forked_or_did_not_become_a_program_is_forgotten() {
         let mut programs = Programs::default();
         assert!(!programs.forked(PID) && programs.table.is_empty());
-        programs.add(0).expect("room");
+        let (number, _) = programs.add(0).expect("room");
         programs.prepare(false, Capture::SEPARATED).expect("pipes");
-        programs.settle(0, false);
+        programs.settle(number, None);
         assert!(programs.table.is_empty() && programs.ends.iter().all(Option::is_none));
-        programs.add(0).expect("room");
+        let (number, _) = programs.add(0).expect("room");
         assert!(programs.forked(PID));
         assert!(programs.find(PID.into()).is_none(), "not a program yet");
         programs.note(PID, Ended::Exited(16));
-        programs.settle(PID, false);
+        programs.settle(number, None);
         assert!(programs.table.is_empty());
     }
 
@@ -577,8 +573,9 @@ mod tests {
         assert_eq!(say(&mut programs, 100, &last, 10), 0);
         let (_, program) = programs.find(100).expect("a program");
         assert!(program.outputs().first().is_some_and(Stream::is_cut));
-        assert!(programs.add(5).expect("an entry").append(b"input").is_err());
-        programs.settle(0, false);
+        let (number, input) = programs.add(5).expect("an entry");
+        assert!(input.append(b"input").is_err());
+        programs.settle(number, None);
         // What has ended, oldest first, makes room; a program past its share takes none from others.
         for pid in [3, 2] {
             end(&mut programs, pid, u64::try_from(pid).unwrap());
@@ -592,7 +589,7 @@ mod tests {
         assert_eq!(kept(&programs), [1, 3, 4, 5, 6, 7, 8, 100, 101]);
         assert_eq!(say(&mut programs, 101, &new, 1 << 20), EXEC_STREAM_BYTES);
         assert_eq!(kept(&programs), [1, 3, 4, 5, 6, 7, 8, 100, 101]);
-        let input = programs.add(EXEC_STREAM_BYTES).expect("an entry");
+        let (_, input) = programs.add(EXEC_STREAM_BYTES).expect("an entry");
         input.append(&vec![b'x'; EXEC_STREAM_BYTES]).expect("room");
         assert_eq!(kept(&programs), [1, 4, 5, 6, 7, 8, 100, 101, 0]);
         assert_eq!(programs.room(), 0);

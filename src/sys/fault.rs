@@ -15,7 +15,7 @@ use core::ptr;
 
 use static_assertions::const_assert_eq;
 
-use super::mem::Lent;
+use super::mem::Buffer;
 use super::{log, process, raw, signal};
 use crate::base::text::Digits;
 use crate::base::texts::Phrase;
@@ -63,22 +63,24 @@ const SIGNALS: [c_int; 5] = [
 /// Bytes of the handler's stack. It needs 4 KiB at most, on top of what the kernel puts there: the
 /// registers, some 3 KiB of them with AVX-512 and 11 KiB with AMX.
 const STACK_BYTES: usize = 32 << 10;
-/// The handler's stack: no memory as long as there is no fault.
-static STACK: Lent<[u8; STACK_BYTES]> = Lent::new([0; STACK_BYTES]);
 
-/// Has faults of this process end in the line and the exit described above. To be called once.
+/// Has faults of this process end in the line and the exit described above.
 pub fn catch() {
-    let stack = libc::stack_t {
-        ss_sp: ptr::from_mut(STACK.take()).cast(),
-        ss_flags: 0,
-        ss_size: STACK_BYTES,
-    };
-    // SAFETY: sigaltstack reads one stack_t, which is ours and outlives the call. The memory it names
-    // was lent for good, and nobody but the kernel and the handler ever uses it.
-    let _ = unsafe {
-        let stack = ptr::from_ref(&stack).expose_provenance();
-        raw::call(libc::SYS_sigaltstack, [stack, 0, 0, 0, 0])
-    };
+    // No memory as long as there is no fault.
+    let mut stack = Buffer::lasting(STACK_BYTES);
+    if let Ok(room) = stack.extend(STACK_BYTES) {
+        let stack = libc::stack_t {
+            ss_sp: room.as_mut_ptr().cast(),
+            ss_flags: 0,
+            ss_size: STACK_BYTES,
+        };
+        // SAFETY: sigaltstack reads one stack_t, which is ours and outlives the call. The memory it
+        // names is never given back, and nobody but the kernel and the handler ever uses it.
+        let _ = unsafe {
+            let stack = ptr::from_ref(&stack).expose_provenance();
+            raw::call(libc::SYS_sigaltstack, [stack, 0, 0, 0, 0])
+        };
+    }
     // Faults within the handler are not caught: one that waits comes to the next run or to nobody.
     let mask = SIGNALS
         .iter()

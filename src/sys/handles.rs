@@ -40,11 +40,9 @@ pub struct Table([i64; OPEN_FILES]);
 /// An empty table.
 pub const EMPTY: Table = Table([0; OPEN_FILES]);
 
-/// The open files. All that have an entry stay open until [`Handles::close`]: where this ends, they
-/// are left to the kernel.
+/// The open files. Where this ends, they are left to the kernel.
 pub struct Handles {
-    /// `None` once it is forgotten.
-    table: Option<&'static mut [i64; OPEN_FILES]>,
+    table: &'static mut [i64],
     /// The last handle that was given.
     last: i64,
 }
@@ -52,33 +50,31 @@ pub struct Handles {
 impl Handles {
     /// None yet. The table is [`EMPTY`], as nobody else can write to one.
     pub fn new(Table(table): &'static mut Table) -> Self {
-        Self {
-            table: Some(table),
-            last: 0,
-        }
+        Self { table, last: 0 }
     }
 
-    /// A new handle, with a copy of `stand_in` in its place until [`Handles::fill`].
-    pub fn reserve(&mut self, stand_in: impl AsFd) -> Result<i64, Errno> {
+    /// A new handle, with a copy of `stand_in` in its place until [`Seized::fill`].
+    pub fn reserve(&mut self, stand_in: impl AsFd) -> Result<(i64, Seized), Errno> {
         let fd = make_lasting(stand_in)?;
         let handle = FIRST.wrapping_add(clock::boottime_us()).max(self.last + 1);
         *self.entry(fd.as_raw_fd()).ok_or(Errno::MFILE)? = -handle;
-        let _ = fd.into_raw_fd();
         self.last = handle;
-        Ok(handle)
-    }
-
-    /// Puts a file in the place of a handle's stand-in. Done in a child that shares its descriptors
-    /// with the agent.
-    pub fn fill(&mut self, handle: i64, file: &OwnedFd) -> Result<(), Errno> {
-        let place = self.find(-handle).ok_or(Errno::MFILE)?;
-        // SAFETY: the descriptor is the table's, and stays open.
-        unsafe { point(place, file.as_fd()) }
+        Ok((handle, Seized(fd.into_raw_fd())))
     }
 
     /// Takes note that a reserved handle has its file.
-    pub fn publish(&mut self, handle: i64) {
-        self.turn(-handle, handle);
+    pub fn publish(&mut self, seized: Seized) {
+        if let Some(entry) = self.entry(seized.0) {
+            *entry = entry.wrapping_abs();
+        }
+    }
+
+    /// Forgets a reserved handle, and closes what is in its place.
+    pub fn discard(&mut self, seized: Seized) {
+        if let Some(entry) = self.entry(seized.0) {
+            *entry = 0;
+            let _ = seized.close();
+        }
     }
 
     /// The file of a handle. `BADF`: there is none; `BUSY`: a child works with it, and whoever
@@ -88,92 +84,100 @@ impl Handles {
             return Err(Errno::BADF);
         }
         match self.find(handle) {
-            // SAFETY: descriptors that have an entry are open. Only `close` closes one, which takes
-            // `&mut self`; a child that shares descriptors closes only what was taken away before,
-            // which is not lent any more.
-            Some(fd) => Ok(unsafe { BorrowedFd::borrow_raw(fd) }),
+            // SAFETY: descriptors that have an entry are open. One is closed only after its entry
+            // changed, which takes `&mut self`.
+            Some(Seized(fd)) => Ok(unsafe { BorrowedFd::borrow_raw(fd) }),
             None if self.find(handle | BUSY).is_some() => Err(Errno::BUSY),
             None => Err(Errno::BADF),
         }
     }
 
-    /// Keeps a handle for a child.
-    pub fn seize(&mut self, handle: i64) -> Result<(), Errno> {
+    /// Keeps the file of a handle for a task.
+    pub fn seize(&mut self, handle: i64) -> Result<Seized, Errno> {
         self.get(handle)?;
-        self.turn(handle, handle | BUSY);
-        Ok(())
+        self.turn(handle, handle | BUSY).ok_or(Errno::BADF)
     }
 
-    /// Gives a handle back that was seized.
-    pub fn give_back(&mut self, handle: i64) {
-        self.turn(handle | BUSY, handle);
-    }
-
-    /// Takes a handle away from its users, so that a child can close it.
-    pub fn take_away(&mut self, handle: i64) -> Result<(), Errno> {
-        match self.get(handle) {
-            Err(Errno::BUSY) => self.give_back(handle),
-            found => drop(found?),
-        }
-        self.turn(handle, -handle);
-        Ok(())
-    }
-
-    /// Closes the descriptor of a handle that was reserved and not published, or taken away.
-    pub fn close(&mut self, handle: i64) -> Result<(), Errno> {
-        let fd = self.turn(-handle, 0).ok_or(Errno::BADF)?;
-        // SAFETY: close takes any number. This one is the table's, which has no entry for it any more,
-        // and `&mut self` tells that it is not lent.
-        unsafe { raw::call(libc::SYS_close, [fd as usize, 0, 0, 0, 0]) }.map(|_| ())
-    }
-
-    /// Lets go of all files: each descriptor becomes a copy of `stand_in`. In a child that shares its
-    /// descriptors with the agent, which goes on with them.
-    pub fn let_go(&self, stand_in: impl AsFd) {
-        let Some(table) = &self.table else { return };
-        for (fd, entry) in (FIRST_LASTING..).zip(&**table) {
-            if *entry > 0 {
-                // SAFETY: the descriptor is the table's, and stays open.
-                let _ = unsafe { point(fd, stand_in.as_fd()) };
-            }
+    /// Gives a file back that was seized, unless it was taken away meanwhile.
+    pub fn give_back(&mut self, seized: Seized) {
+        if let Some(entry) = self.entry(seized.0)
+            && *entry > 0
+        {
+            *entry &= !BUSY;
         }
     }
 
-    /// Forgets all files, in a child that goes on without them.
-    pub fn forget(&mut self) {
-        self.table = None;
+    /// Takes a handle away from its users, so that a task can close its file.
+    pub fn take_away(&mut self, handle: i64) -> Result<Seized, Errno> {
+        let held = match self.get(handle) {
+            Err(Errno::BUSY) => handle | BUSY,
+            found => found.map(|_| handle)?,
+        };
+        self.turn(held, -handle).ok_or(Errno::BADF)
     }
 
     /// The descriptor whose entry holds this.
-    fn find(&self, wanted: i64) -> Option<i32> {
-        let mut entries = (FIRST_LASTING..).zip(self.table.as_deref()?);
+    fn find(&self, wanted: i64) -> Option<Seized> {
+        let mut entries = (FIRST_LASTING..).zip(&*self.table);
         let (fd, _) = entries.find(|(_, entry)| wanted != 0 && **entry == wanted)?;
-        Some(fd)
+        Some(Seized(fd))
     }
 
     /// The entry of a descriptor, if there can be one.
     fn entry(&mut self, fd: i32) -> Option<&mut i64> {
         let place = usize::try_from(fd - FIRST_LASTING).ok()?;
-        self.table.as_deref_mut()?.get_mut(place)
+        self.table.get_mut(place)
     }
 
     /// Turns an entry that holds `from` into `to`; gives its descriptor.
-    fn turn(&mut self, from: i64, to: i64) -> Option<i32> {
-        let fd = self.find(from)?;
-        *self.entry(fd)? = to;
-        Some(fd)
+    fn turn(&mut self, from: i64, to: i64) -> Option<Seized> {
+        let found = self.find(from)?;
+        *self.entry(found.0)? = to;
+        Some(found)
     }
 }
 
-/// Makes a descriptor a copy of another.
-///
-/// # Safety
-/// Whoever has borrowed `fd` must be prepared for what it refers to from then on.
-unsafe fn point(fd: i32, other: BorrowedFd<'_>) -> Result<(), Errno> {
-    let marked = libc::O_CLOEXEC as usize;
-    let args = [other.as_raw_fd() as usize, fd as usize, marked, 0, 0];
-    // SAFETY: dup3 takes any numbers. A descriptor that was open stays so.
-    unsafe { raw::call(libc::SYS_dup3, args) }.map(|_| ())
+/// The file that a task works with: a descriptor of the table, which the agent and a child that shares
+/// its descriptors call by the same number. Nobody else uses it until the task is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seized(i32);
+
+impl Seized {
+    /// Its number, for the child.
+    pub fn number(self) -> i32 {
+        self.0
+    }
+
+    /// The file of a number that was handed to this child; `None` for one that no file can have.
+    pub fn handed_over(number: i32) -> Option<Self> {
+        let all = FIRST_LASTING..FIRST_LASTING + OPEN_FILES as i32;
+        all.contains(&number).then_some(Self(number))
+    }
+
+    /// Puts a file in the place of the stand-in.
+    pub fn fill(self, file: &OwnedFd) -> Result<(), Errno> {
+        // SAFETY: dup3 takes any numbers. What it closes is the stand-in, which nobody has borrowed.
+        unsafe {
+            let marked = libc::O_CLOEXEC as usize;
+            let args = [file.as_raw_fd() as usize, self.0 as usize, marked, 0, 0];
+            raw::call(libc::SYS_dup3, args)
+        }
+        .map(|_| ())
+    }
+
+    /// Closes it; its handle was taken away, or never published.
+    pub fn close(self) -> Result<(), Errno> {
+        // SAFETY: close takes any number. No value owns a descriptor of this range but the programs'
+        // pipes, which have other numbers as long as this file is open.
+        unsafe { raw::call(libc::SYS_close, [self.0 as usize, 0, 0, 0, 0]) }.map(|_| ())
+    }
+}
+
+impl AsFd for Seized {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the table keeps it open for the task.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
 }
 
 /// How a file is to be opened: what fopen(3) takes, but for its extensions.
@@ -420,7 +424,6 @@ pub fn seek(file: BorrowedFd<'_>, offset: i64, whence: i32) -> Result<i64, Errno
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fd::FromRawFd;
 
     impl Default for Handles {
         fn default() -> Self {
@@ -491,92 +494,46 @@ mod tests {
     fn what_others_do_leaves_the_files_of_a_table_alone() {
         let file = open(c"/proc/version", OpenMode::default()).unwrap();
         let mut handles = Handles::default();
-        let handle = handles.reserve(&file).unwrap();
-        handles.publish(handle);
+        let (handle, seized) = handles.reserve(&file).unwrap();
+        handles.publish(seized);
         let mut others = Handles::default();
         for other in [handle, -handle] {
             assert_eq!(others.get(other).unwrap_err(), Errno::BADF);
             assert_eq!(others.take_away(other), Err(Errno::BADF));
-            assert_eq!(others.close(other), Err(Errno::BADF));
         }
-        let (_, writer) = crate::sys::stream::pipe().unwrap();
-        others.let_go(&writer);
         let file = handles.get(handle).unwrap();
         assert_eq!(read(file, &mut [0; 5], true), (5, Stop::Full));
-    }
-
-    #[test]
-    fn files_that_are_let_go_are_closed_and_their_descriptors_are_not() {
-        let (reader, writer) = crate::sys::stream::pipe().unwrap();
-        let stand_in = open(c"/proc/version", OpenMode::default()).unwrap();
-        let mut handles = Handles::default();
-        let [published, seized] = [(), ()].map(|()| {
-            let handle = handles.reserve(&writer).unwrap();
-            handles.publish(handle);
-            handle
-        });
-        handles.seize(seized).unwrap();
-        drop(writer);
-        let file = handles.get(published).unwrap();
-        assert_eq!(
-            read(reader.as_fd(), &mut [0], false).1,
-            Stop::Failed(Errno::AGAIN)
-        );
-        handles.let_go(&stand_in);
-        assert_eq!(read(reader.as_fd(), &mut [0], true).1, Stop::End);
-        let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).unwrap().st_ino;
-        assert_eq!(inode(file), inode(stand_in.as_fd()));
-        handles.give_back(seized);
-        for handle in [published, seized] {
-            handles.take_away(handle).unwrap();
-            assert_eq!(handles.close(handle), Ok(()));
-        }
-    }
-
-    #[test]
-    fn a_file_that_was_forgotten_is_left_alone() {
-        let file = open(c"/proc/version", OpenMode::default()).unwrap();
-        let mut handles = Handles::default();
-        let handle = handles.reserve(&file).unwrap();
-        handles.publish(handle);
-        let fd = handles.get(handle).unwrap().as_raw_fd();
-        handles.forget();
-        assert_eq!(handles.get(handle).unwrap_err(), Errno::BADF);
-        assert_eq!(handles.take_away(handle), Err(Errno::BADF));
-        assert_eq!(handles.reserve(&file), Err(Errno::MFILE));
-        let (reader, _) = crate::sys::stream::pipe().unwrap();
-        handles.let_go(&reader);
-        // SAFETY: nobody has closed it.
-        let forgotten = unsafe { OwnedFd::from_raw_fd(fd) };
-        let found = rustix::fs::fstat(&forgotten).unwrap();
-        assert_eq!(found.st_ino, rustix::fs::fstat(&file).unwrap().st_ino);
     }
 
     #[test]
     fn a_handle_is_there_from_its_file_to_its_close() {
         let mut handles = Handles::default();
         let file = open(c"/proc/version", OpenMode::default()).unwrap();
-        let first = handles.reserve(&file).unwrap();
-        let second = handles.reserve(&file).unwrap();
+        let (first, place) = handles.reserve(&file).unwrap();
+        let (second, unused) = handles.reserve(&file).unwrap();
         assert!(FIRST < first && first < second && second < 1 << 53);
         assert!(handles.get(first).is_err(), "not before it is published");
-        handles.fill(first, &file).unwrap();
-        handles.publish(first);
+        place.fill(&file).unwrap();
+        assert_eq!(Seized::handed_over(place.number()), Some(place));
+        handles.publish(place);
         assert!(handles.get(first).is_ok());
-        handles.seize(first).unwrap();
+        assert_eq!(handles.seize(first), Ok(place));
         assert_eq!(handles.get(first).unwrap_err(), Errno::BUSY);
         assert_eq!(handles.seize(first), Err(Errno::BUSY));
-        handles.give_back(first);
+        handles.give_back(place);
         assert!(handles.get(first).is_ok());
         handles.seize(first).unwrap();
-        handles.take_away(first).unwrap();
-        handles.give_back(first);
+        assert_eq!(handles.take_away(first), Ok(place));
+        handles.give_back(place);
         assert_eq!(handles.get(first).unwrap_err(), Errno::BADF);
-        assert_eq!(handles.close(first), Ok(()));
-        assert_eq!(handles.close(first), Err(Errno::BADF));
-        assert_eq!(handles.close(second), Ok(()));
+        assert_eq!(handles.take_away(first), Err(Errno::BADF));
+        assert_eq!(place.close(), Ok(()));
+        handles.discard(unused);
         for never in [0, -1, second, -second, BUSY, i64::MIN, i64::MAX] {
             assert_eq!(handles.get(never).unwrap_err(), Errno::BADF);
+        }
+        for never in [-1, 0, FIRST_LASTING - 1, i32::MAX] {
+            assert_eq!(Seized::handed_over(never), None);
         }
     }
 }

@@ -13,6 +13,7 @@ use rustix::mm::{
     munmap,
 };
 
+use super::raw;
 use super::stream::{self, Read};
 use crate::base::store::{Full, Store};
 
@@ -342,6 +343,8 @@ impl Drop for Buffer {
 ///
 /// What is large lies here rather than on the stack: pages here cost nothing before they are first
 /// used, nor on disk as long as all is zero or not initialised.
+// The mark comes first: taking it writes to the page that the value begins in, not to one more.
+#[repr(C)]
 pub struct Lent<T> {
     lent: AtomicBool,
     value: UnsafeCell<T>,
@@ -367,6 +370,27 @@ impl<T> Lent<T> {
         // SAFETY: the swap gives false to one caller only, so this is the only reference ever made.
         unsafe { &mut *self.value.get() }
     }
+}
+
+/// Gives pages of the stack back that are not used at this moment: what calls deeper than this one have
+/// left behind.
+#[inline(never)]
+pub fn release_stack() {
+    /// Bytes that are left alone below this frame: more than the system call takes.
+    const NEAR: usize = 1 << 10;
+    /// How far down pages are given back: deeper than any call goes.
+    const FAR: usize = 512 << 10;
+    const PAGE: usize = 4096;
+    let here = 0u8;
+    let here = (&raw const here).addr();
+    let end = here.saturating_sub(NEAR) / PAGE * PAGE;
+    // SAFETY: below this frame there is no value of anybody's, and nothing but the stack: the kernel
+    // keeps a gap below it that is wider than this. Where no page is, the call changes nothing.
+    let _ = unsafe {
+        let start = end.saturating_sub(FAR);
+        let advice = libc::MADV_DONTNEED as usize;
+        raw::call(libc::SYS_madvise, [start, FAR, advice, 0, 0])
+    };
 }
 
 /// Keeps every page of this process, present and future, in memory until [`unlock_pages`].

@@ -17,7 +17,9 @@ use static_assertions::const_assert_eq;
 use super::args::{Start, Strings, variable};
 use super::mem::Buffer;
 use super::{clock, log, power, signal, stdio};
-use crate::base::limits::{GROUP_POLL_MS, JOBS, OPEN_FILES, PROGRAMS, REQUEST_BYTES, RESTART_MS};
+use crate::base::limits::{
+    CHILDREN, GROUP_POLL_MS, OPEN_FILES, PROGRAMS, REQUEST_BYTES, RESTART_MS,
+};
 use crate::base::path::Path;
 use crate::base::store::{Full, Store};
 use crate::base::text::cut;
@@ -180,7 +182,7 @@ pub fn kill_all(signal: i32) {
 }
 
 /// The children that work for the agent, by their places among its jobs; 0 where there is none.
-static WORKERS: [AtomicI32; JOBS] = [const { AtomicI32::new(0) }; JOBS];
+static WORKERS: [AtomicI32; CHILDREN] = [const { AtomicI32::new(0) }; CHILDREN];
 /// The one of them that takes the guest down, or 0.
 static LAST_WORKER: AtomicI32 = AtomicI32::new(0);
 
@@ -442,6 +444,33 @@ impl Vectors {
     }
 }
 
+/// How often is looked whether something has ended.
+const PAUSE_MS: u32 = 20;
+
+/// Waits until something is `done`, or the time is over. Only for children of the agent.
+pub fn wait_until(limit_ms: u64, done: &mut dyn FnMut() -> bool) {
+    let deadline_ms = clock::in_ms(limit_ms);
+    while !done() && clock::boottime_ms() < deadline_ms {
+        clock::sleep_ms(PAUSE_MS);
+    }
+}
+
+/// Runs `step` in a child; after `limit_ms` goes on without it. For a child of the agent that has no other
+/// children. They share descriptors, so `step` must close none but what it has opened itself.
+pub fn within(limit_ms: u64, step: &mut dyn FnMut()) {
+    match fork(true) {
+        Ok(IN_CHILD) => {
+            step();
+            exit(0)
+        }
+        Ok(child) => wait_until(limit_ms, &mut || {
+            reap().is_some_and(|(pid, ..)| pid == child)
+        }),
+        // Without memory for one more process it may take its time.
+        Err(_) => step(),
+    }
+}
+
 /// Sends SIGKILL to all processes of the group of which `pid` is the leader; [`Errno::SRCH`] if there
 /// are none.
 pub fn kill_group(pid: i32) -> Result<(), Errno> {
@@ -493,28 +522,37 @@ pub fn set_umask(mask: u32) {
     rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask));
 }
 
-/// Closes every descriptor above 2 but these two and, if the child `keeps_files`, those that clients
-/// have open. For a child of the agent with descriptors of its own, before it does anything.
+/// Closes every descriptor above 2 but these two, in a child that does not share them with the agent.
 ///
-/// A child of the agent that hangs must not hold a client, a port or a file open, and one that acts
-/// as a user must not give the user a way to them.
-pub fn close_all_but(one: BorrowedFd<'_>, other: BorrowedFd<'_>, keeps_files: bool) {
+/// A child that hangs must not hold a client, a port or a file open, and one that acts as a user must
+/// not give the user a way to them.
+pub fn close_all_but(one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
     let (one, other) = (one.as_raw_fd(), other.as_raw_fd());
     let (low, high) = (one.min(other), one.max(other));
-    let last = if keeps_files {
-        FIRST_LASTING - 1
-    } else {
-        i32::MAX
-    };
     // SAFETY: these are the child's own copies, which belong to values of the agent's. Its work is
-    // handed the state alone, in which there is none of them any more: the root directory is one of
-    // the two, programs have let go of their pipes, and the table of files has forgotten those that
-    // are not kept (`agent::jobs`). The rest is the loop's: clients, signals, the poll set. A child
-    // never comes back there: it ends by `exit` or becomes another program, which drops nothing.
+    // handed the guest alone, in which there is none of them: the root directory is one of the two. The
+    // rest is the loop's. A child never comes back there: it ends by `exit` or becomes another program,
+    // which drops nothing.
     unsafe {
         close_range(3, low - 1);
         close_range(low + 1, high - 1);
-        close_range(high + 1, last);
+        close_range(high + 1, i32::MAX);
+    }
+}
+
+/// Lets go of all open files and pipes of programs: each becomes a copy of `stand_in`. For a child that
+/// shares its descriptors with the agent, which goes on with them.
+pub fn let_go_of_files(stand_in: impl AsFd) {
+    let stand_in = stand_in.as_fd().as_raw_fd() as usize;
+    let marked = libc::O_CLOEXEC as usize;
+    for fd in FIRST_LASTING..=HIGHEST {
+        // SAFETY: fcntl and dup3 take any numbers. A descriptor that is open stays so, and those of
+        // this range are used only in ways that any file may refuse.
+        let _ = unsafe {
+            let fd = fd as usize;
+            raw::call(libc::SYS_fcntl, [fd, libc::F_GETFD as usize, 0, 0, 0])
+                .and_then(|_| raw::call(libc::SYS_dup3, [stand_in, fd, marked, 0, 0]))
+        };
     }
 }
 

@@ -5,7 +5,7 @@ use core::ptr;
 
 use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, IoSlice};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 
@@ -115,6 +115,18 @@ pub fn pipe_to_write() -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((writer, reader))
 }
 
+/// Two sockets that are connected with each other: one that never waits, and one that does.
+pub fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    set_flags(&ours, OFlags::NONBLOCK)?;
+    Ok((ours, theirs))
+}
+
 /// What is always at its end, and swallows everything.
 pub fn null() -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
@@ -153,6 +165,15 @@ pub fn write(fd: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
             Err(Errno::INTR) => {}
             done => return done,
         }
+    }
+}
+
+/// Writes two pieces, one after the other, at once; an error if there is no room for all of both.
+pub fn write_both(fd: impl AsFd, first: &[u8], second: &[u8]) -> Result<(), Errno> {
+    let written = rustix::io::writev(fd, &[IoSlice::new(first), IoSlice::new(second)])?;
+    match written == first.len() + second.len() {
+        true => Ok(()),
+        false => Err(Errno::NOBUFS),
     }
 }
 

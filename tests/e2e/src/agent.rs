@@ -175,8 +175,13 @@ impl Agent {
 
     /// Ends one that is counted; gives its instructions and those of its children, all of them.
     pub fn instructions(mut self) -> u64 {
+        let children = self.children();
         self.process.signal(libc::SIGTERM);
         assert!(self.process.wait(wait::ANSWER).is_some());
+        wait::expect("the end of workers", wait::ANSWER, || {
+            let gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();
+            children.iter().all(gone)
+        });
         let log = self.log();
         // Each process tells its own when it ends.
         let counts = log.split("Collected : ").skip(1);
@@ -194,13 +199,28 @@ impl Agent {
     /// Attaches strace to it with these arguments.
     pub fn trace(&self, arguments: &[&str]) -> Process {
         let mut command = Command::new(program("strace", "strace"));
-        command
-            .args(["-f", "-qq"])
-            .args(arguments)
-            .args(["-p", &self.process.id().to_string()]);
+        command.args(["-f", "-qq"]).args(arguments);
+        // Its workers are there already; children that it makes later are followed.
+        for pid in [self.process.id()].into_iter().chain(self.children()) {
+            command.args(["-p", &pid.to_string()]);
+        }
         let tracer = Process::spawn(&mut command);
         wait::expect("the tracer", wait::ANSWER, || self.status("TracerPid") != 0);
         tracer
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its children.
+    pub fn children(&self) -> Vec<u32> {
+        let pid = self.process.id();
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let numbers = text.split_whitespace().map(str::parse);
+        numbers.map(|number| number.expect("a number")).collect()
     }
 
     /// What it has logged.

@@ -153,17 +153,19 @@ fn who_does_not_exist_or_is_somebody_else_is_refused() {
     );
 }
 
-/// What a child has open while it acts as a user: the root directory and the pipe for its reply,
+/// What a child has open while it acts as a user: the root directory and the socket for its reply,
 /// whatever the agent has open.
 #[test]
 fn a_child_that_acts_as_a_user_has_nothing_of_the_agents() {
-    let mut agent = gaunt_e2e::agent::Agent::gaunt(&[]);
+    let agent = gaunt_e2e::agent::Agent::gaunt(&[]);
     let mut client = agent.client();
     for _ in 0..3 {
         client.call("guest-file-open", json!({ "path": "/proc/version" }));
     }
     let sleeper = json!({ "path": "sleep", "arg": ["1000"], "capture-output": true });
-    let sleeper = client.call("guest-exec", sleeper)["pid"].to_string();
+    client.call("guest-exec", sleeper);
+    // The worker that has opened the files, and the program.
+    let others = agent.children();
     let _tracer = agent.trace(&[
         "-e",
         "trace=openat2",
@@ -172,17 +174,14 @@ fn a_child_that_acts_as_a_user_has_nothing_of_the_agents() {
         "-e",
         "inject=openat2:delay_enter=2000000",
     ]);
-    let id = agent.process().id();
-    let children = || {
-        let path = format!("/proc/{id}/task/{id}/children");
-        let list = std::fs::read_to_string(path).expect("a list of children");
-        let mut list: Vec<String> = list.split_whitespace().map(str::to_owned).collect();
-        list.retain(|pid| *pid != sleeper);
-        list
+    let child = || {
+        agent
+            .children()
+            .into_iter()
+            .find(|pid| !others.contains(pid))
     };
     client.send(request(GET, &json!({ "username": "nobody" })));
-    wait::expect("a child", wait::ANSWER, || !children().is_empty());
-    let child = children().remove(0);
+    let child = wait::until(wait::ANSWER, child).expect("a child");
     let open = || {
         let list = std::fs::read_dir(format!("/proc/{child}/fd")).expect("descriptors");
         let mut open: Vec<String> = list
@@ -195,7 +194,7 @@ fn a_child_that_acts_as_a_user_has_nothing_of_the_agents() {
         open.sort();
         open
     };
-    let expected = ["/", "anon_inode", "anon_inode", "anon_inode", "pipe"];
+    let expected = ["/", "anon_inode", "anon_inode", "anon_inode", "socket"];
     let mut seen = Vec::new();
     let found = wait::until(Duration::from_millis(1500), || {
         seen = open();
@@ -204,6 +203,34 @@ fn a_child_that_acts_as_a_user_has_nothing_of_the_agents() {
     assert!(found.is_some(), "{seen:?}");
     let refusal = client.reply();
     assert!(refusal["error"].is_object(), "{refusal}");
+}
+
+/// Whoever owns files that a command works on can keep its child waiting. It is given up.
+#[test]
+fn a_user_who_keeps_a_child_waiting_holds_up_nobody() {
+    let agent = gaunt_e2e::agent::Agent::gaunt(&[]);
+    let (mut client, mut other) = (agent.client(), agent.client());
+    let _tracer = agent.trace(&[
+        "-e",
+        "trace=openat2",
+        "-o",
+        "/dev/null",
+        "-e",
+        "inject=openat2:delay_enter=20000000",
+    ]);
+    let start = Instant::now();
+    client.send(request(GET, &json!({ "username": "nobody" })));
+    wait::expect("a child", wait::ANSWER, || !agent.children().is_empty());
+    assert_eq!(other.get("guest-ping"), json!({}));
+    let refusal = client.reply();
+    let took = start.elapsed().as_secs_f32();
+    assert_eq!(
+        refusal["error"]["desc"],
+        "child process has terminated abnormally"
+    );
+    assert!((9.5..20.0).contains(&took), "{took} s");
+    wait::expect("its end", wait::ANSWER, || agent.children().is_empty());
+    assert_eq!(client.get("guest-ping"), json!({}));
 }
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\

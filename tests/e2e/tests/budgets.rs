@@ -5,13 +5,14 @@ use gaunt_e2e::agent::Agent;
 use gaunt_e2e::client::Client;
 use gaunt_e2e::{agent_binary, plain_binary, wait};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What the release build weighs at most, everything built in. The aim is 131,072; hooks took it past
-/// that, and nothing else may.
-const BINARY_BYTES: u64 = 134_144;
-/// What the plain build weighs at most.
-const PLAIN_BYTES: u64 = 163_840;
+/// What the release build weighs at most, everything built in. The aim is 131,072; hooks and workers took
+/// it past that, and nothing else may.
+const BINARY_BYTES: u64 = 141_312;
+/// What the plain build weighs at most. The aim is 163,840, for the same reason.
+const PLAIN_BYTES: u64 = 167_936;
 
 /// Instructions of the agent's own, without the kernel's, that a command takes at most. For a ping the
 /// aim is 2,000.
@@ -73,26 +74,35 @@ fn fifty_pings_leave_little_memory_in_use() {
     eprintln!("resident {resident} kB");
 }
 
+/// How often each system call is made, by all processes of the agent, while this is done.
+fn calls_of(agent: &Agent, work: impl FnOnce()) -> BTreeMap<String, usize> {
+    let log = agent.state().join("calls");
+    let mut tracer = agent.trace(&["-o", log.to_str().expect("a plain path")]);
+    work();
+    // The agent is waiting again when it is asked for another thing.
+    tracer.signal(libc::SIGINT);
+    assert!(tracer.wait(wait::ANSWER).is_some());
+    let calls = std::fs::read_to_string(&log).expect("what strace saw");
+    let mut counts = BTreeMap::new();
+    for line in calls.lines() {
+        // The number of the process, then the call; one that was cut in two counts once.
+        let call = line
+            .split([' ', '('])
+            .find(|word| word.parse::<u32>().is_err() && !word.is_empty());
+        let call = call.unwrap_or_default();
+        if !call.starts_with('<') {
+            *counts.entry(call.to_owned()).or_insert(0) += 1;
+        }
+    }
+    counts
+}
+
 #[test]
 fn a_ping_is_three_system_calls() {
     let mut agent = Agent::gaunt(&[]);
     let mut client = agent.client();
     ping(&mut client);
-    let log = agent.state().join("calls");
-    let mut tracer = agent.trace(&["-o", log.to_str().expect("a plain path")]);
-    ping(&mut client);
-    // The agent is waiting again when it is asked for another thing.
-    tracer.signal(libc::SIGINT);
-    assert!(tracer.wait(wait::ANSWER).is_some());
-    let calls = std::fs::read_to_string(&log).expect("what strace saw");
-    let mut counts = std::collections::BTreeMap::new();
-    for line in calls.lines() {
-        // The number of the process, then the call.
-        let call = line
-            .split([' ', '('])
-            .find(|word| word.parse::<u32>().is_err() && !word.is_empty());
-        *counts.entry(call.unwrap_or_default()).or_insert(0) += 1;
-    }
+    let counts = calls_of(&agent, || ping(&mut client));
     let total: usize = counts.values().sum();
     // The wait it was in to begin with, and the one it is in now.
     assert!((3 * PINGS..=3 * PINGS + 2).contains(&total), "{counts:?}");
@@ -103,6 +113,72 @@ fn a_ping_is_three_system_calls() {
     );
     assert!(agent.process().ended().is_none());
     eprintln!("{counts:?}");
+}
+
+/// Writes of 4 KiB.
+const WRITES: usize = 20;
+
+#[test]
+fn a_write_of_four_kibibytes_is_nine_system_calls() {
+    let agent = Agent::gaunt(&[]);
+    let mut client = agent.client();
+    let path = agent.state().join("written");
+    let open = json!({ "path": path.to_str(), "mode": "w" });
+    let handle = client.call("guest-file-open", open);
+    // 4,096 zeros.
+    let data = format!("{}AA==", "A".repeat(5460));
+    let arguments = json!({ "handle": handle, "buf-b64": data });
+    let mut write = || {
+        let written = client.call("guest-file-write", arguments.clone());
+        assert_eq!(written["count"], 4096);
+    };
+    write();
+    let counts = calls_of(&agent, || (0..WRITES).for_each(|_| write()));
+    let total: usize = counts.values().sum();
+    // The waits of agent and worker to begin with, and those that they are in now.
+    assert!((9 * WRITES..=9 * WRITES + 4).contains(&total), "{counts:?}");
+    let bytes = std::fs::metadata(&path).expect("a file").len();
+    assert_eq!(bytes, 4096 * (WRITES as u64 + 1));
+    eprintln!("{counts:?}");
+}
+
+/// Proportional set size of all processes after slow commands of both kinds of workers, in kB. The aim is
+/// 300.
+const ALL_PSS_KB: u64 = 310;
+
+#[test]
+fn workers_leave_little_memory_in_use() {
+    let agent = Agent::gaunt(&[]);
+    let mut client = agent.client();
+    let path = agent.state().join("written");
+    for _ in 0..5 {
+        let open = json!({ "path": path.to_str(), "mode": "w" });
+        let handle = client.call("guest-file-open", open);
+        let arguments = json!({ "handle": handle, "buf-b64": "A".repeat(5460) });
+        client.call("guest-file-write", arguments);
+        client.call("guest-file-close", json!({ "handle": handle }));
+        for command in ["guest-get-fsinfo", "guest-get-disks", "guest-ping"] {
+            client.get(command);
+        }
+    }
+    let mut pids = agent.children();
+    assert_eq!(pids.len(), 2, "a worker for files, and one for the guest");
+    pids.push(agent.id());
+    let pss = |pid: u32| -> u64 {
+        let path = format!("/proc/{pid}/smaps_rollup");
+        let text = std::fs::read_to_string(&path).expect("what it takes");
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let words = line.expect("a line").trim().split(' ').next();
+        words.expect("a number").parse().expect("a number")
+    };
+    // A worker gives memory back after its reply has left.
+    let mut each = Vec::new();
+    let found = wait::until(wait::ANSWER, || {
+        each = pids.iter().copied().map(pss).collect();
+        (each.iter().sum::<u64>() <= ALL_PSS_KB).then_some(())
+    });
+    assert!(found.is_some(), "{each:?} kB");
+    eprintln!("{each:?} kB");
 }
 
 #[test]

@@ -424,24 +424,16 @@ fn what_is_left_in_the_background_holds_nothing_up() {
     assert!(begun.elapsed() < Duration::from_secs(1));
 }
 
-/// Processes that the agent is the parent of.
-fn children(agent: &mut Agent) -> Vec<String> {
-    let pid = agent.process().id();
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let list = fs::read_to_string(path).expect("a list of children");
-    list.split_whitespace().map(str::to_owned).collect()
-}
-
-fn descriptors(agent: &mut Agent) -> usize {
-    let path = format!("/proc/{}/fd", agent.process().id());
+fn descriptors(agent: &Agent) -> usize {
+    let path = format!("/proc/{}/fd", agent.id());
     fs::read_dir(path).expect("descriptors").count()
 }
 
 #[test]
 fn two_hundred_programs_leave_nothing_behind() {
-    let (mut agent, mut client) = ours();
+    let (agent, mut client) = ours();
     shell(&mut client, "true");
-    let (before, resident) = (descriptors(&mut agent), agent.resident_kb());
+    let (before, resident) = (descriptors(&agent), agent.resident_kb());
     for round in 0..4 {
         let mut running = Vec::new();
         for number in 0..50 {
@@ -464,8 +456,8 @@ fn two_hundred_programs_leave_nothing_behind() {
                 .expect_err("told once");
         }
     }
-    assert_eq!(children(&mut agent), Vec::<String>::new());
-    assert_eq!(descriptors(&mut agent), before);
+    assert_eq!(agent.children(), [0u32; 0]);
+    assert_eq!(descriptors(&agent), before);
     assert!(
         agent.resident_kb() <= resident + 64,
         "{} kB",
@@ -482,13 +474,13 @@ fn unknown(client: &mut Client, pid: i64) {
 
 #[test]
 fn results_are_kept_until_asked_for() {
-    let (mut agent, mut client) = ours();
+    let (agent, mut client) = ours();
     let running: Vec<i64> = (0..128)
         .map(|_| start(&mut client, json!({ "path": "true" })).expect("a program"))
         .collect();
     // Ended, and buried without anybody asking.
     wait::expect("no child left", wait::ANSWER, || {
-        children(&mut agent).is_empty()
+        agent.children().is_empty()
     });
     // Another client may ask, in any order.
     drop(client);
@@ -508,21 +500,21 @@ fn ten_thousand_programs_in_a_row_leave_the_newest_results() {
     const COUNT: usize = 10_000;
     // Of 128; up to 63 at the end of a batch may have outlived some of them.
     const KEPT: usize = 64;
-    let (mut agent, mut client) = ours();
+    let (agent, mut client) = ours();
     let begun = Instant::now();
     let (mut pids, mut before) = (Vec::new(), (0, 0));
     for number in 0..COUNT {
         // Not more at once than may run, however slow this machine is.
         if number % 32 == 0 {
             wait::expect("programs to end", wait::ANSWER, || {
-                children(&mut agent).len() < 32
+                agent.children().len() < 32
             });
         }
         if number == 1_000 {
             wait::expect("no child left", wait::ANSWER, || {
-                children(&mut agent).is_empty()
+                agent.children().is_empty()
             });
-            before = (descriptors(&mut agent), agent.resident_kb());
+            before = (descriptors(&agent), agent.resident_kb());
         }
         let arguments = match COUNT - number <= KEPT {
             true => json!({ "path": "sh", "arg": ["-c", format!("exit {}", number % 100)] }),
@@ -533,11 +525,11 @@ fn ten_thousand_programs_in_a_row_leave_the_newest_results() {
     }
     let took = begun.elapsed();
     wait::expect("no child left", wait::ANSWER, || {
-        children(&mut agent).is_empty()
+        agent.children().is_empty()
     });
     let (fds, resident) = before;
     wait::expect("the last pipes to close", wait::ANSWER, || {
-        descriptors(&mut agent) <= fds
+        descriptors(&agent) <= fds
     });
     assert!(
         agent.resident_kb() <= resident + 64,
@@ -582,13 +574,13 @@ fn programs_that_run_are_never_dropped() {
 
 #[test]
 fn bytes_of_all_programs_together_have_an_end() {
-    let (mut agent, mut client) = ours();
+    let (agent, mut client) = ours();
     let script = format!("yes | head -c {STREAM}; yes | head -c {STREAM} >&2");
     let arguments = json!({ "path": "sh", "arg": ["-c", script], "capture-output": true });
     let pids: Vec<i64> = (0..10)
         .map(|_| {
             let pid = start(&mut client, arguments.clone()).expect("a program");
-            wait::expect("its end", wait::ANSWER, || children(&mut agent).is_empty());
+            wait::expect("its end", wait::ANSWER, || agent.children().is_empty());
             pid
         })
         .collect();
@@ -660,7 +652,7 @@ fn kin(pid: impl std::fmt::Display) -> [String; 3] {
 fn programs_are_of_the_agents_session_and_outlive_it() {
     let (mut agent, mut client) = ours();
     let pid = start(&mut client, json!({ "path": "sleep", "arg": ["1000"] })).expect("a program");
-    let id = agent.process().id();
+    let id = agent.id();
     let [_, group, session] = kin(id);
     assert_eq!(kin(pid), [id.to_string(), group, session]);
     agent.process().signal(libc::SIGTERM);
@@ -672,7 +664,7 @@ fn programs_are_of_the_agents_session_and_outlive_it() {
 /// The child hangs where it would on a file system that does: in execve, held there by a tracer.
 #[test]
 fn a_program_that_hangs_before_it_begins_holds_up_only_its_client() {
-    let (mut agent, mut client) = ours();
+    let (agent, mut client) = ours();
     let mut other = agent.client();
     let _tracer = agent.trace(&[
         "-e",
@@ -687,12 +679,12 @@ fn a_program_that_hangs_before_it_begins_holds_up_only_its_client() {
     for killed in [true, false] {
         let begun = Instant::now();
         client.send(&text);
-        wait::expect("a child", wait::ANSWER, || !children(&mut agent).is_empty());
+        wait::expect("a child", wait::ANSWER, || !agent.children().is_empty());
         other.get("guest-ping");
         assert_eq!(frozen(&mut other), "thawed");
         assert!(begun.elapsed() < Duration::from_millis(2500), "not at once");
         if killed {
-            let child: u32 = children(&mut agent)[0].parse().expect("a number");
+            let child = agent.children()[0];
             process::signal(child, libc::SIGKILL);
         }
         let reply = client.reply();

@@ -670,6 +670,23 @@ fn paired(checks: &mut Checks, tried: &mut Tried) {
             slow_write(tried);
             tried.seen();
             let refusal = tried.freeze().expect_err("given up");
+            // The other disk, frozen before, is thawed beside the one that is stuck.
+            tried
+                .shell()
+                .run("(echo x >/data2/x && sync /data2/x && touch /run/other) >/dev/null 2>&1 &");
+            wait::expect("a write to the other disk", wait::ANSWER, || {
+                tried.shell().test("rm /run/other")
+            });
+            assert!(tried.shell().test("! test -e /run/slow"), "one is stuck");
+            assert_eq!(tried.client.get("guest-fsfreeze-status"), "frozen");
+            // The guest could be taken down.
+            let info = tried.client.get("guest-info");
+            let commands = info["supported_commands"].as_array().expect("a list");
+            let enabled = |name: &str| {
+                let one = commands.iter().find(|one| one["name"] == name);
+                one.is_some_and(|one| one["enabled"] == true)
+            };
+            assert!(enabled("guest-shutdown") && !enabled("guest-suspend-ram"));
             throttle(&mut tried.guest, 0);
             wait::expect("the thaw", wait::ANSWER, || {
                 tried.client.get("guest-fsfreeze-status") == "thawed"

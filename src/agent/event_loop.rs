@@ -16,23 +16,26 @@ use super::dispatch;
 use super::file_stream;
 use super::ids::{ClientId, Token};
 use super::init;
-use super::jobs::{Event as JobEvent, Jobs};
+use super::jobs::{self, Jobs};
 use super::options::{Method, Options};
-use crate::base::limits::{BURY_TURN_US, CLIENTS, JOBS, PROGRAMS as MOST_PROGRAMS};
+use crate::base::limits::{BURY_TURN_US, CHILDREN, CLIENTS, PROGRAMS as MOST_PROGRAMS};
 use crate::base::store::Nothing;
 use crate::base::text::Digits;
 use crate::base::texts::Phrase;
-use crate::commands::{self, Own};
+use crate::commands::{self, BY_FORCE, LATE_THAW, REBOOT, TABLE, Task};
 use crate::state::State;
+use crate::state::environment::Environment;
 use crate::state::files::Files;
-use crate::state::freeze::{self, Freeze, Phase};
+use crate::state::freeze::{Freeze, Phase};
+use crate::state::guest::Guest;
+use crate::state::marker::Marker;
 use crate::state::programs::{self, Programs};
 use crate::sys::args::{Strings, variable};
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::handles;
 use crate::sys::initramfs::Initramfs;
 use crate::sys::log::{Level, Log};
-use crate::sys::mem::Lent;
+use crate::sys::mem::{self, Lent};
 use crate::sys::netlink::Uevents;
 use crate::sys::poll::{Interest, News, Poll, Ready};
 use crate::sys::root::Root;
@@ -44,20 +47,20 @@ use crate::wire::reply::Reply;
 
 /// What is large and seldom used.
 struct Memory {
+    /// What all open files are kept in.
+    files: handles::Table,
     /// What all clients rest in.
     clients: [client::Memory; CLIENTS],
     /// What all programs that were started are kept in.
     programs: programs::Table,
-    /// What all files that are open are kept in.
-    files: handles::Table,
 }
 
 /// Lent at once: a mark of its own for each would be written at the start, and take a page of memory
-/// for a client that may never come.
+/// for what may never be used.
 static MEMORY: Lent<Memory> = Lent::new(Memory {
+    files: handles::EMPTY,
     clients: [client::Memory::EMPTY; CLIENTS],
     programs: programs::EMPTY,
-    files: handles::EMPTY,
 });
 
 /// Reads of one client before others are looked at.
@@ -84,8 +87,6 @@ fn essential<T>(what: Phrase, result: Result<T, Errno>) -> T {
     result.unwrap_or_else(|errno| give_up(what, errno))
 }
 
-// In this order, because what is near the beginning is reached by short instructions.
-#[repr(C)]
 struct Server {
     signals: Signals,
     /// Whether children may have ended that are not buried yet.
@@ -113,20 +114,26 @@ struct Server {
 /// Serves until told to end.
 pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
     let Memory {
+        files,
         clients,
         programs,
-        files,
     } = MEMORY.take();
+    let marker = Marker::of(options.state_directory);
     let mut state = State {
-        root: essential(Phrase::CannotOpenRoot, Root::open(c"/")),
-        initramfs: Initramfs::watch(),
+        guest: Guest {
+            root: essential(Phrase::CannotOpenRoot, Root::open(c"/")),
+            initramfs: Initramfs::watch(),
+            environment: Environment::of(environment),
+            hooks: options.hooks,
+            marker,
+        },
+        commands: TABLE,
         filter: options.filter,
-        freeze: Freeze::new(options.state_directory, options.freeze_timeout_s),
-        hooks: options.hooks,
+        freeze: Freeze::new(marker, options.freeze_timeout_s),
         files: Files::new(files),
         going_down: None,
         down_ms: NEVER_MS,
-        programs: Programs::new(environment, programs),
+        programs: Programs::new(programs),
         os_release: variable(environment, b"QGA_OS_RELEASE"),
         time_zone: variable(environment, b"TZ"),
         log: Log::new(),
@@ -142,7 +149,6 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
             state,
             jobs: Jobs::new(),
             poll,
-            worked: None,
         },
         signals,
         // PID 1 may have children of an earlier run.
@@ -163,6 +169,7 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
     if options.method == Method::UnixListen {
         server.listen();
     }
+    mem::release_stack();
     server.serve()
 }
 
@@ -171,7 +178,8 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
 // Not inlined: the function that calls this never returns, and would keep its stack.
 #[inline(never)]
 fn prepare(state: &mut State, options: &mut Options, environment: Strings) {
-    let State { root, log, .. } = state;
+    let State { guest, log, .. } = state;
+    let root = &guest.root;
     if options.verbose {
         log.be_verbose();
     }
@@ -202,10 +210,6 @@ impl Server {
     fn serve(&mut self) -> ! {
         let mut news = News::none();
         loop {
-            let Context { jobs, state, .. } = &mut self.context;
-            let slots = &mut self.slots;
-            jobs.settle(state, &mut |client, event| deliver(client, event, slots));
-            // After that: what has ended in time is not given up.
             self.keep_deadlines();
             self.pump();
             // The reply of the thaw has left.
@@ -242,9 +246,11 @@ impl Server {
             Token::Listener => self.accept(),
             Token::Program(number) => self.context.state.programs.pump(number),
             Token::Job(place) => {
+                let Context { jobs, state, .. } = &mut self.context;
                 let slots = &mut self.slots;
-                let mut hear = |client, event: JobEvent<'_>| deliver(client, event, slots);
-                self.context.jobs.receive(place, &mut hear);
+                jobs.receive(place, state, &mut |client, event| {
+                    deliver(client, event, slots)
+                });
             }
             Token::Client(place) => {
                 if let Some(slot) = self.slots.get_mut(place) {
@@ -254,6 +260,7 @@ impl Server {
                         slot.arrive();
                     }
                     slot.news = true;
+                    slot.readable = true;
                 }
             }
         }
@@ -267,7 +274,7 @@ impl Server {
             Told::Nothing | Told::HangUp => {}
             Told::Child => self.burying = true,
             Told::Interrupt if process::is_init() => {
-                self.start_own(&commands::shutdown::REBOOT);
+                self.start_own(REBOOT);
             }
             // PID 1 is not to be ended, and a frozen guest needs its agent: it ends after the thaw. An
             // agent that takes the guest down by its own hand ends all others; an init that does it
@@ -285,12 +292,14 @@ impl Server {
     /// over, the agent's own children, which clients wait for, are asked for by their numbers.
     fn bury(&mut self) -> bool {
         let Context { jobs, state, .. } = &mut self.context;
+        let slots = &mut self.slots;
+        let mut hear = |client, event: jobs::Event<'_>| deliver(client, event, slots);
         let mut end_us = None;
         for buried in 1.. {
             let Some((pid, ended, executed)) = process::reap() else {
                 return false;
             };
-            jobs.note(pid, ended, executed);
+            jobs.note(pid, executed, state, &mut hear);
             state.programs.note(pid, ended);
             // Most turns bury one child and need no clock.
             if buried > 1 {
@@ -300,12 +309,12 @@ impl Server {
                 }
             }
         }
-        let mut own = heapless::Vec::<i32, { JOBS + MOST_PROGRAMS }>::new();
+        let mut own = heapless::Vec::<i32, { CHILDREN + MOST_PROGRAMS }>::new();
         own.extend(jobs.running());
         own.extend(state.programs.running());
         for &pid in &own {
             if let Some((ended, executed)) = process::reap_child(pid) {
-                jobs.note(pid, ended, executed);
+                jobs.note(pid, executed, state, &mut hear);
                 state.programs.note(pid, ended);
             }
         }
@@ -462,9 +471,9 @@ impl Server {
         }
         let complained = core::mem::take(&mut self.complained);
         let state = &mut self.context.state;
-        state.find_root();
+        state.guest.find_root();
         self.look_ms = NEVER_MS;
-        match channel::open_port(&state.root, self.path) {
+        match channel::open_port(&state.guest.root, self.path) {
             Ok(port) => {
                 self.uevents = None;
                 state.log.say(Level::Detail, Phrase::PortOpen, &[self.path]);
@@ -494,7 +503,8 @@ impl Server {
     fn deadline_ms(&self) -> u64 {
         let state = &self.context.state;
         let own_ms = self.look_ms.min(state.down_ms);
-        own_ms.min(state.freeze.deadline_ms())
+        let jobs_ms = self.context.jobs.deadline_ms();
+        own_ms.min(state.freeze.deadline_ms()).min(jobs_ms)
     }
 
     fn keep_deadlines(&mut self) {
@@ -504,24 +514,24 @@ impl Server {
         }
         let now_ms = clock::boottime_ms();
         let Context { jobs, state, .. } = &mut self.context;
+        let slots = &mut self.slots;
+        let mut hear = |client, event: jobs::Event<'_>| deliver(client, event, slots);
+        jobs.give_up_late(now_ms, state, &mut hear);
         if state.freeze.deadline_ms() <= now_ms {
             match state.freeze.phase() {
                 Phase::Freezing | Phase::Thawing
-                    if state.freeze.waits_for_hooks(state.hooks.hook_ms()) => {}
+                    if state.freeze.waits_for_hooks(state.guest.hooks.hook_ms()) => {}
                 Phase::Freezing | Phase::Thawing => {
-                    let client = jobs.give_up_exclusive();
-                    state.freeze.note(freeze::Event::Lost, &mut state.log);
-                    let (whole, started) = (false, None);
-                    deliver(client, JobEvent::Over { whole, started }, &mut self.slots);
+                    jobs.give_up_exclusive(state, &mut hear);
                 }
                 _ if jobs.exclusive_runs() => state.freeze.postpone(),
-                _ => self.start_own(&commands::freeze::LATE_THAW),
+                _ => self.start_own(LATE_THAW),
             }
         }
         if self.context.state.down_ms <= now_ms {
             // Tried again, should another command have its turn just now.
             self.context.state.down_ms = clock::in_ms(RETRY_MS);
-            self.start_own(&commands::shutdown::BY_FORCE);
+            self.start_own(BY_FORCE);
         }
         if self.look_ms <= now_ms {
             self.look_for_port();
@@ -529,18 +539,22 @@ impl Server {
     }
 
     /// Starts a slow command of the agent's own, which nobody gets a reply for.
-    fn start_own(&mut self, own: &Own) {
+    fn start_own(&mut self, number: u8) {
         let context = &mut self.context;
-        if context.jobs.exclusive_runs() {
+        let Some(task) = Task::of(number).filter(|_| !context.jobs.exclusive_runs()) else {
             return;
-        }
-        context.state.find_root();
+        };
+        context.state.guest.find_root();
         let mut out = Nothing;
         let mut reply = Reply::new(&mut out);
-        let _ = dispatch::run_slow(own, &Args::none(), ClientId::AGENT, context, &mut reply);
-        if let Some(status) = context.worked {
-            context.jobs.hand_over(b"", status)
-        }
+        let _ = dispatch::start(
+            &task,
+            &Args::none(),
+            b"",
+            ClientId::AGENT,
+            context,
+            &mut reply,
+        );
     }
 }
 
@@ -562,14 +576,14 @@ fn serve(slot: &mut Slot, context: &mut Context) -> Result<(), Errno> {
         if slot.can_go_on() || (reads < READS && slot.reads_file()) {
             continue;
         }
-        // A read that brought less than it asked for has likely taken all there was; if not, the
-        // next wait tells.
-        if reads >= READS && !slot.is_away() {
+        // Only changes of a port whose host is away are news, so it is read until there is no more.
+        if !slot.is_away() && (reads >= READS || !slot.readable) {
             return Ok(());
         }
         match slot.read()? {
             Filled::Whole => reads += 1,
-            Filled::Part => reads = READS,
+            // It has likely taken all there was; if not, the next wait tells.
+            Filled::Part => slot.readable = false,
             Filled::Not => return Ok(()),
         }
     }

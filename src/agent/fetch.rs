@@ -1,0 +1,61 @@
+//! Bytes of a file as the text of a reply: what the agent reads itself, and what a child reads for it.
+
+use crate::base::base64::{encode_within, encoded_len};
+use crate::base::limits::FETCH_BYTES;
+use crate::base::store::Store;
+use crate::commands::Ticket;
+use crate::sys::handles::{self, Stop};
+use crate::sys::mem::Buffer;
+use crate::sys::{AsFd, BorrowedFd, Errno};
+
+/// Room for what follows the text of a reply: it is taken with each piece, because a reply that has
+/// begun to leave has to have an end.
+const END_BYTES: usize = 64;
+
+/// Appends the text of the next bytes of a file, `most` at most. Gives how many bytes those are, and how
+/// reading came to its end. Unless it is to `wait`, it stops where it would have to.
+pub(super) fn add_text(
+    file: Result<BorrowedFd<'_>, Errno>,
+    most: usize,
+    wait: bool,
+    out: &mut Buffer,
+) -> (usize, Stop) {
+    let start = out.len();
+    let most_text = encoded_len(most);
+    let Ok(room) = out.extend(most_text + END_BYTES) else {
+        return (0, Stop::Failed(Errno::NOMEM));
+    };
+    // The bytes are read where the last part of their text will be, and become text from the front.
+    let room = &mut room[..most_text];
+    let from = most_text / 4;
+    let (len, stop) = match file {
+        Ok(file) => handles::read(file, &mut room[from..from + most], wait),
+        Err(errno) => (0, Stop::Failed(errno)),
+    };
+    let text_len = encode_within(room, from, len);
+    out.truncate(start + text_len);
+    (len, stop)
+}
+
+/// What a child appends to the text: how many bytes it is of, and how its reading stopped.
+const TRAILER_BYTES: usize = 5;
+
+/// In a child: makes the text of the next bytes of the ticket's file, at most as many as its number
+/// says, and appends the trailer.
+pub(super) fn fetch(ticket: Ticket, out: &mut Buffer) {
+    let most = usize::try_from(ticket.number).unwrap_or(0).min(FETCH_BYTES);
+    let file = ticket.file.as_ref().ok_or(Errno::BADF).map(AsFd::as_fd);
+    let (len, stop) = add_text(file, most, true, out);
+    let [a, b, c, d] = (len as u32).to_ne_bytes();
+    // There is room for it, which was taken for the end of the reply.
+    let _ = out.append(&[a, b, c, d, stop.code()]);
+}
+
+/// Takes the trailer of what a child has read off `text`; gives how long the text is, of how many bytes,
+/// and how reading stopped.
+pub(super) fn take_trailer(text: &[u8]) -> Option<(usize, usize, Stop)> {
+    let (text, trailer) = text.split_last_chunk::<TRAILER_BYTES>()?;
+    let [len @ .., code] = trailer;
+    let len = u32::from_ne_bytes(*len) as usize;
+    Some((text.len(), len, Stop::of(*code)))
+}

@@ -1,0 +1,258 @@
+//! The child's side of slow commands: takes a task, runs it, and sends back its reply.
+//!
+//! A worker is handed one task after the other over a socket, and sleeps in between. A task whose
+//! process is not to be used again, or whose request is too large to be handed over, is run once, by a
+//! child that then ends. Neither comes back to the loop.
+//!
+//! A task travels as numbers and the request's own bytes, a reply as its length, its status and its
+//! bytes: nothing that means something in one process alone, but for the numbers of open files, which
+//! the child of a task about a file shares with the agent.
+
+use super::fetch::fetch;
+use crate::base::limits::{REPLY_BYTES, TASK_AT_REST, TASK_BYTES};
+use crate::base::store::Store;
+use crate::commands::{FETCH, OWN_CHILD, SILENT, Task, Ticket, WITHOUT_FILES};
+use crate::state::guest::Guest;
+use crate::sys::handles::Seized;
+use crate::sys::mem::{Buffer, release_stack};
+use crate::sys::stream::{self, Read};
+use crate::sys::{OwnedFd, process};
+use crate::wire::args::Args;
+use crate::wire::reply::{Failed, Reply};
+use crate::wire::request;
+
+/// What comes before the message of a task, each number in the machine's order of bytes: the number of
+/// its ticket (8 bytes), its file (4, or -1), the length of the message (4), the task's own (1).
+const HEADER_BYTES: usize = 17;
+
+/// What a task begins with: which it is, and how long its message is.
+pub(super) fn header(task: &Task, ticket: Ticket, message_len: usize) -> [u8; HEADER_BYTES] {
+    let file = ticket.file.map_or(-1, Seized::number);
+    let mut header = [task.number; HEADER_BYTES];
+    let (number, rest) = header.split_at_mut(8);
+    number.copy_from_slice(&ticket.number.to_ne_bytes());
+    let (first, rest) = rest.split_at_mut(4);
+    first.copy_from_slice(&file.to_ne_bytes());
+    rest[..4].copy_from_slice(&(message_len as u32).to_ne_bytes());
+    header
+}
+
+/// The task, the ticket and the length of the message that a header tells of, if `bytes` hold one.
+fn read_header(bytes: &[u8]) -> Option<(u8, Ticket, usize)> {
+    let (number, bytes) = bytes.split_first_chunk()?;
+    let (file, bytes) = bytes.split_first_chunk()?;
+    let (len, bytes) = bytes.split_first_chunk()?;
+    let ticket = Ticket {
+        number: i64::from_ne_bytes(*number),
+        file: Seized::handed_over(i32::from_ne_bytes(*file)),
+    };
+    Some((*bytes.first()?, ticket, u32::from_ne_bytes(*len) as usize))
+}
+
+/// What comes before a reply: its length (4 bytes) and its status (1).
+pub(super) const FRAME_BYTES: usize = 5;
+
+/// The status of a reply that is an error; those of success are below.
+pub(super) const REFUSED: u8 = u8::MAX;
+
+/// Runs tasks until the agent closes the socket.
+pub(super) fn serve(socket: &OwnedFd, guest: &mut Guest) -> ! {
+    let mut input = Buffer::growing(HEADER_BYTES + TASK_BYTES);
+    let mut out = Buffer::growing(REPLY_BYTES);
+    release_stack();
+    while let Some((task, ticket)) = receive(socket, &mut input) {
+        if !task.is(WITHOUT_FILES) {
+            guest.find_root();
+        }
+        run(
+            &task,
+            ticket,
+            &input.bytes()[HEADER_BYTES..],
+            guest,
+            &mut out,
+        );
+        if stream::write_all(socket, out.bytes()).is_err() {
+            // The agent is gone.
+            break;
+        }
+        // A mapping stays for the next task, unless this one has filled more of it than most do.
+        for buffer in [&mut input, &mut out] {
+            buffer.keep_mapping(buffer.len() <= TASK_AT_REST);
+            buffer.truncate(0);
+        }
+        // What looks at no file of the guest's calls nothing deep.
+        if !task.is(WITHOUT_FILES) {
+            release_stack();
+        }
+    }
+    process::exit(0)
+}
+
+/// Runs one task, in a child of its own.
+pub(super) fn run_once(
+    socket: &OwnedFd,
+    task: &Task,
+    ticket: Ticket,
+    message: &[u8],
+    guest: &Guest,
+) -> ! {
+    let mut out = Buffer::growing(REPLY_BYTES);
+    run(task, ticket, message, guest, &mut out);
+    let _ = stream::write_all(socket, out.bytes());
+    process::exit(0)
+}
+
+/// Waits for a task, and takes it; `None` if there will be none.
+fn receive(socket: &OwnedFd, input: &mut Buffer) -> Option<(Task, Ticket)> {
+    loop {
+        let header = read_header(input.bytes());
+        let whole = header.map_or(0, |(.., len)| HEADER_BYTES + len);
+        let have = input.len();
+        if let Some((number, ticket, _)) = header
+            && have >= whole
+        {
+            return Some((Task::of(number)?, ticket));
+        }
+        // The first read brings all of most tasks.
+        let room = input
+            .extend(whole.max(TASK_AT_REST).checked_sub(have)?)
+            .ok()?;
+        let Ok(Read::Bytes(count)) = stream::read(socket, room) else {
+            return None;
+        };
+        input.truncate(have + count);
+    }
+}
+
+/// Runs a task; its framed reply is what `out` then holds.
+fn run(task: &Task, ticket: Ticket, message: &[u8], guest: &Guest, out: &mut Buffer) {
+    let _ = out.append(&[0; FRAME_BYTES]);
+    let status = reply(task, ticket, message, guest, out);
+    let len = (out.len() - FRAME_BYTES) as u32;
+    if let Some((frame, _)) = out.bytes_mut().split_first_chunk_mut() {
+        let [a, b, c, d] = len.to_ne_bytes();
+        *frame = [a, b, c, d, status];
+    }
+}
+
+/// Writes the reply to a task; gives its status.
+fn reply(task: &Task, ticket: Ticket, message: &[u8], guest: &Guest, out: &mut Buffer) -> u8 {
+    if task.number == FETCH {
+        fetch(ticket, out);
+        return 0;
+    }
+    let mut reply = Reply::new(out);
+    match answer(task, ticket, message, guest, &mut reply) {
+        Ok(status) => {
+            match task.is(SILENT) {
+                true => reply.silence(),
+                false => reply.finish(Ok(())),
+            }
+            status
+        }
+        Err(failed) => {
+            reply.finish(Err(failed));
+            REFUSED
+        }
+    }
+}
+
+fn answer<'a>(
+    task: &Task,
+    ticket: Ticket,
+    message: &'a [u8],
+    guest: &Guest,
+    reply: &mut Reply<'a>,
+) -> Result<u8, Failed> {
+    let mut args = Args::none();
+    // Work of the agent's own has no request.
+    if !message.is_empty() {
+        // It was found right before.
+        let request = request::open(message, reply)?;
+        args.check(request.arguments, task.params(), reply)?;
+    }
+    (task.slow().run)(guest, ticket, &args, reply)
+}
+
+/// Whether a task is for a worker.
+pub(super) fn is_for_worker(task: &Task, message_len: usize) -> bool {
+    !task.is(OWN_CHILD) && message_len <= TASK_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::find;
+    use crate::state::testing::guest;
+    use crate::sys::root::Root;
+    use crate::wire::receive::receive as message;
+
+    #[test]
+    fn a_task_is_read_as_it_was_written() {
+        let task = Task::of(FETCH).unwrap();
+        for (number, file) in [(0, -1), (-1, 64), (i64::MAX, 1000)] {
+            let ticket = Ticket {
+                number,
+                file: Seized::handed_over(file),
+            };
+            let bytes = header(&task, ticket, 70_000);
+            assert_eq!(read_header(&bytes), Some((FETCH, ticket, 70_000)));
+            for len in 0..HEADER_BYTES {
+                assert_eq!(read_header(&bytes[..len]), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_runs_one_task_after_the_other_until_the_socket_is_closed() {
+        let (ours, theirs) = stream::socket_pair().unwrap();
+        let agent = std::thread::spawn(move || {
+            let text = br#"{"execute": "guest-get-users", "id": [7]}"#;
+            let text = message(text).unwrap();
+            let (place, _) = find(text.members().next().unwrap().1.string().unwrap()).unwrap();
+            let task = Task::of(place as u8).unwrap();
+            let mut replies = Vec::new();
+            for _ in 0..3 {
+                let text = text.text();
+                let header = header(&task, Ticket::default(), text.len());
+                // In pieces, however the kernel may cut them.
+                for piece in [&header[..5], &header[5..], &text[..9], &text[9..]] {
+                    stream::write_all(&ours, piece).unwrap();
+                }
+                let mut reply = Vec::new();
+                while !reply.ends_with(b"\n") {
+                    let mut byte = [0];
+                    if let Ok(Read::Bytes(1)) = stream::read(&ours, &mut byte) {
+                        reply.push(byte[0]);
+                    }
+                }
+                replies.push(reply);
+            }
+            replies
+        });
+        let guest =
+            guest(Root::open(c"/nonexistent-or-not/..").unwrap_or(Root::open(c"/tmp").unwrap()));
+        let mut input = Buffer::growing(HEADER_BYTES + TASK_BYTES);
+        let mut count = 0;
+        while let Some((task, ticket)) = receive(&theirs, &mut input) {
+            let mut out = Buffer::growing(REPLY_BYTES);
+            run(
+                &task,
+                ticket,
+                &input.bytes()[HEADER_BYTES..],
+                &guest,
+                &mut out,
+            );
+            stream::write_all(&theirs, out.bytes()).unwrap();
+            input.truncate(0);
+            count += 1;
+        }
+        assert_eq!(count, 3);
+        for reply in agent.join().unwrap() {
+            let text = br#"{"return": [], "id": [7]}"#;
+            let (frame, rest) = reply.split_at(FRAME_BYTES);
+            assert_eq!(frame[..4], (text.len() as u32 + 1).to_ne_bytes());
+            assert_eq!(rest.trim_ascii_end(), text);
+        }
+    }
+}

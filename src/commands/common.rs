@@ -1,0 +1,90 @@
+//! What the commands of several subjects use.
+
+use crate::base::base64::Fault;
+use crate::base::store::Store;
+use crate::base::texts::{Name, Phrase};
+use crate::probe::block::Disk;
+use crate::sys::mem::Buffer;
+use crate::sys::{Errno, number};
+use crate::wire::args::{Args, Param, Type, must, place};
+use crate::wire::emit::Value;
+use crate::wire::json::Str;
+use crate::wire::reply::{Failed, Reply};
+
+/// The parameter of commands that are about a user, the first of those that have more.
+pub(super) const USER: &[Param] = &[must("username", Type::Str)];
+
+/// The error of every command that needs the mount table and cannot read it, as qemu-ga words it.
+pub(super) fn no_mount_table(reply: &mut Reply<'_>) -> Failed {
+    reply.say_only(Phrase::NoMountTable)
+}
+
+/// Why a mount could not be reached whose path leads to another file system.
+pub(super) const ELSEWHERE: &[u8] = b"the path leads to another file system";
+
+/// An error of this phrase and the words for an error number.
+#[inline(never)]
+pub(super) fn cannot(reply: &mut Reply<'_>, what: Phrase, errno: Errno) -> Failed {
+    reply.say(what, &[], number(errno))
+}
+
+/// The reply of a child whose work came to this: nothing, or an error of this phrase.
+#[inline(never)]
+pub(super) fn outcome(
+    reply: &mut Reply<'_>,
+    what: Phrase,
+    done: Result<(), Errno>,
+) -> Result<u8, Failed> {
+    match done {
+        Ok(()) => Ok(0),
+        Err(errno) => Err(cannot(reply, what, errno)),
+    }
+}
+
+/// Appends what a base64 string of the request stands for; an error of these words if there is no
+/// room for it.
+#[inline(never)]
+pub(super) fn decode(
+    text: Str<'_>,
+    out: &mut dyn Store,
+    what: Phrase,
+    reply: &mut Reply<'_>,
+) -> Result<(), Failed> {
+    text.base64(out).map_err(|fault| match fault {
+        Fault::Invalid => reply.say_only(Phrase::NotBase64),
+        Fault::Full => cannot(reply, what, Errno::NOMEM),
+    })
+}
+
+/// The user that a command is about.
+#[inline(never)]
+pub(super) fn user_name(args: &Args<'_>, room: &mut Buffer) -> &'static [u8] {
+    if let Some(name) = args.string(const { place(USER, "username") }) {
+        let _ = name.decode(room);
+    }
+    room.take()
+}
+
+/// Writes where a disk is attached.
+pub(super) fn put_address(value: Value<'_, '_>, disk: &Disk) {
+    let mut address = value.object();
+    let mut pci = address.object(Name::PciController);
+    // -1 each for a disk that is not on PCI.
+    pci.numbers_as(Name::PciPlace, "", true, disk.place.pci());
+    pci.end();
+    let bus_type = disk.bus_type.unwrap_or("unknown");
+    address.text(Name::BusType, bus_type.as_bytes());
+    address.numbers(Name::BusPlace, &disk.numbers);
+    if let Some(serial) = disk.serial.text() {
+        address.text(Name::Serial, serial);
+    }
+    if !disk.node.is_empty() {
+        address.text(Name::Dev, &disk.node);
+    }
+    if let Some(numbers) = disk.place.ccw() {
+        let mut ccw = address.object(Name::CcwAddress);
+        ccw.numbers(Name::CcwPlace, numbers);
+        ccw.end();
+    }
+    address.end();
+}

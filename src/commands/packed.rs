@@ -1,0 +1,194 @@
+//! The table as the program has it: packed while it is compiled, so that a row takes its name, its
+//! parameters' names and a few bytes.
+
+use super::command::{Class, Command, Handler, Opening, PREFIX, Run, Slow, Work};
+use super::table::{COUNT, ROWS, Row};
+use super::{file, freeze, fsinfo, sync};
+use crate::wire::args::{Packer, Params};
+use crate::wire::json::Str;
+
+// How a command runs: the first byte of a packed row; the second is its place in that list.
+const NOW: u8 = 0;
+const STREAM: u8 = 1;
+const ALONE: u8 = 2;
+const SLOW: u8 = 3;
+
+const fn kind(row: usize) -> u8 {
+    match ROWS[row].run {
+        Run::Now(_) => NOW,
+        Run::Stream(_) => STREAM,
+        Run::Alone(_) => ALONE,
+        Run::Slow(_) => SLOW,
+    }
+}
+
+/// How many of the rows before `end` run like this.
+const fn count(how: u8, end: usize) -> usize {
+    let (mut row, mut count) = (0, 0);
+    while row < end {
+        count += (kind(row) == how) as usize;
+        row += 1;
+    }
+    count
+}
+
+/// What the rows of one kind run, in their order.
+macro_rules! list {
+    ($name:ident: [$type:ty; $kind:ident], $variant:ident, $first:expr) => {
+        static $name: [$type; count($kind, ROWS.len())] = {
+            let mut list: [$type; count($kind, ROWS.len())] = [$first; count($kind, ROWS.len())];
+            let mut row = 0;
+            while row < ROWS.len() {
+                if let Run::$variant(one) = ROWS[row].run {
+                    list[count($kind, row)] = one;
+                }
+                row += 1;
+            }
+            list
+        };
+    };
+}
+
+list!(HANDLERS: [Handler; NOW], Now, sync::ping);
+list!(OPENINGS: [Opening; STREAM], Stream, file::read);
+list!(WORKS: [Work; ALONE], Alone, fsinfo::get_fsinfo);
+list!(SLOWS: [Slow; SLOW], Slow, freeze::THAW);
+
+/// Names, flags, places, classes and parameters: an item a row. And how many bytes the commands take.
+const PACKER: (Packer<4096>, usize) = {
+    let mut packer = Packer::new();
+    let (mut row, mut commands_len) = (0, 0);
+    while row < ROWS.len() {
+        let Row {
+            name,
+            params,
+            flags,
+            ..
+        } = ROWS[row];
+        let (prefix, name) = name.as_bytes().split_at(PREFIX.len());
+        assert!(matches!(prefix, PREFIX));
+        let begun = packer.begin(flags, name);
+        packer.push(kind(row));
+        packer.push(count(kind(row), row) as u8);
+        packer.push(ROWS[row].class() as u8);
+        packer.params(params);
+        packer.end(begun);
+        row += 1;
+        if row == COUNT {
+            commands_len = packer.len;
+        }
+    }
+    (packer, commands_len)
+};
+static PACKED: [u8; PACKER.0.len] = {
+    let mut bytes = [0; PACKER.0.len];
+    bytes.copy_from_slice(PACKER.0.bytes.split_at(PACKER.0.len).0);
+    bytes
+};
+
+/// The bytes of the table, as far as it is commands.
+pub const TABLE: &[u8] = PACKED.split_at(PACKER.1).0;
+
+/// How a command runs.
+pub fn run(command: &Command) -> Run {
+    let (kind, place) = command.packed_run();
+    match kind {
+        NOW => Run::Now(HANDLERS[place]),
+        STREAM => Run::Stream(OPENINGS[place]),
+        ALONE => Run::Alone(WORKS[place]),
+        _ => Run::Slow(SLOWS[place]),
+    }
+}
+
+/// Every command, in the order of QEMU's schema.
+pub fn all() -> impl Iterator<Item = Command> {
+    Command::all(Params(TABLE))
+}
+
+/// The command of this name, and its place in the table.
+#[inline(never)]
+pub fn find(name: Str<'_>) -> Option<(usize, Command)> {
+    let name = name.behind(PREFIX)?;
+    let mut commands = all().enumerate();
+    commands.find(|(_, command)| name.is_named(command.name()))
+}
+
+/// What may run in a child: a slow command of a client's, or work of the agent's own.
+#[derive(Clone, Copy)]
+pub struct Task {
+    /// The place of its row.
+    pub number: u8,
+    row: Command,
+}
+
+impl Task {
+    /// The task of this number, if there is one.
+    pub fn of(number: u8) -> Option<Self> {
+        let row = Command::all(Params(&PACKED)).nth(number.into())?;
+        Some(Self { number, row })
+    }
+
+    /// What it does.
+    pub fn slow(&self) -> Slow {
+        match run(&self.row) {
+            Run::Slow(slow) => slow,
+            Run::Alone(run) => Slow::alone(run),
+            Run::Now(_) | Run::Stream(_) => Slow::alone(|_, _, _, _| Ok(0)),
+        }
+    }
+
+    /// Whether this is special about it.
+    pub fn is(&self, flag: u8) -> bool {
+        self.row.is(flag)
+    }
+
+    /// With which others it shares a quota of children.
+    pub fn class(&self) -> Class {
+        self.row.class()
+    }
+
+    /// The parameters of its arguments.
+    pub fn params(&self) -> Params {
+        self.row.params()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::FAIL_CLOSED;
+
+    #[test]
+    fn what_stays_allowed_changes_nothing_and_shows_nothing_of_users() {
+        let names = all()
+            .enumerate()
+            .filter(|(place, _)| FAIL_CLOSED & 1 << place != 0);
+        let names: Vec<_> = names
+            .map(|(_, row)| str::from_utf8(row.name()).unwrap())
+            .collect();
+        let expected = [
+            "sync-delimited",
+            "sync",
+            "ping",
+            "get-time",
+            "info",
+            "shutdown",
+            "fsfreeze-status",
+            "network-get-interfaces",
+            "get-vcpus",
+            "get-disks",
+            "get-fsinfo",
+            "get-memory-blocks",
+            "get-memory-block-info",
+            "get-host-name",
+            "get-users",
+            "get-timezone",
+            "get-osinfo",
+            "get-diskstats",
+            "get-cpustats",
+            "get-load",
+            "network-get-route",
+        ];
+        assert_eq!(names, expected);
+    }
+}

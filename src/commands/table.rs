@@ -1,0 +1,362 @@
+//! The table of commands: one row a command.
+//!
+//! A row says everything about a command that is not its doing: its name, its parameters, what runs,
+//! how it differs from the ordinary, and what it is for. guest-info, filters, argument errors, refusals
+//! while frozen and the documentation all read the rows, as `packed` has them.
+
+use static_assertions::const_assert;
+
+use super::command::{
+    Class, DELIMITED, DOWN, EXCLUSIVE, Handler, OWN_CHILD, Run, SHARES_FILES, SILENT, Slow,
+    WHILE_FROZEN, WITHOUT_FILES, Work,
+};
+use super::common::USER;
+use super::{
+    clock, disks, exec, file, freeze, fsinfo, fstrim, hotplug, info, network, os, password, route,
+    shutdown, ssh, stats, suspend, sync, users,
+};
+use crate::base::limits::PARAMETERS;
+use crate::wire::args::Param;
+
+use Group::{Accounts, Exec, Files, Freeze, Hardware, Info, Lifecycle, Protocol};
+
+/// What a command is for, so that policies need not name them one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    /// Keeps host and agent in step.
+    Protocol,
+    /// Tells something about the guest, nothing of its files and programs, and changes nothing.
+    Info,
+    /// Takes the guest down or has it sleep.
+    Lifecycle,
+    /// Freezes, thaws and trims file systems.
+    Freeze,
+    /// Sets the clock and adds or takes away processors and memory.
+    Hardware,
+    /// Reads and writes files.
+    Files,
+    /// Runs programs, and tells what they wrote.
+    Exec,
+    /// Passwords and keys of users.
+    Accounts,
+}
+
+/// A command as it is written down.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// Its parameters, in the order of the schema.
+    pub(super) params: &'static [Param],
+    /// How it runs.
+    pub(super) run: Run,
+    /// What is special about it.
+    pub(super) flags: u8,
+    /// What it is for.
+    group: Group,
+}
+
+impl Row {
+    const fn now(
+        group: Group,
+        name: &'static str,
+        params: &'static [Param],
+        handler: Handler,
+    ) -> Self {
+        Self {
+            name,
+            params,
+            run: Run::Now(handler),
+            flags: 0,
+            group,
+        }
+    }
+
+    const fn slow(group: Group, name: &'static str, params: &'static [Param], slow: Slow) -> Self {
+        Self {
+            run: Run::Slow(slow),
+            ..Self::now(group, name, params, sync::ping)
+        }
+    }
+
+    const fn alone(group: Group, name: &'static str, params: &'static [Param], work: Work) -> Self {
+        Self {
+            run: Run::Alone(work),
+            ..Self::now(group, name, params, sync::ping)
+        }
+    }
+
+    const fn while_frozen(self) -> Self {
+        self.with(WHILE_FROZEN)
+    }
+
+    const fn silent(self) -> Self {
+        self.with(SILENT)
+    }
+
+    const fn without_files(self) -> Self {
+        self.with(WITHOUT_FILES)
+    }
+
+    const fn delimited(self) -> Self {
+        self.with(DELIMITED)
+    }
+
+    const fn exclusive(self) -> Self {
+        self.with(EXCLUSIVE)
+    }
+
+    const fn shares_files(self) -> Self {
+        self.with(SHARES_FILES)
+    }
+
+    const fn own_child(self) -> Self {
+        self.with(OWN_CHILD)
+    }
+
+    /// The class of its task.
+    pub(super) const fn class(&self) -> Class {
+        match self.group {
+            Files => Class::Files,
+            Exec => Class::Programs,
+            Accounts => Class::Users,
+            Freeze | Lifecycle => Class::Vital,
+            Protocol | Info | Hardware => Class::Guest,
+        }
+    }
+
+    const fn with(self, flag: u8) -> Self {
+        Self {
+            flags: self.flags | flag,
+            ..self
+        }
+    }
+}
+
+const NONE: &[Param] = &[];
+
+/// The rows: commands, in the order of QEMU's schema, and the agent's own work.
+pub(super) const ROWS: [Row; COUNT + OWN_COUNT] = [
+    Row::now(Protocol, "guest-sync-delimited", sync::ID, sync::sync)
+        .while_frozen()
+        .without_files()
+        .delimited(),
+    Row::now(Protocol, "guest-sync", sync::ID, sync::sync)
+        .while_frozen()
+        .without_files(),
+    Row::now(Protocol, "guest-ping", NONE, sync::ping)
+        .while_frozen()
+        .without_files(),
+    Row::now(Info, "guest-get-time", NONE, clock::get_time).without_files(),
+    Row::slow(Hardware, "guest-set-time", clock::TIME, clock::SET_TIME),
+    Row::now(Protocol, "guest-info", NONE, info::info)
+        .while_frozen()
+        .without_files(),
+    Row::slow(
+        Lifecycle,
+        "guest-shutdown",
+        shutdown::MODE,
+        shutdown::SHUTDOWN,
+    )
+    .silent()
+    .exclusive()
+    .own_child()
+    .shares_files()
+    .with(DOWN),
+    Row::slow(Files, "guest-file-open", file::FILE_OPEN, file::OPEN).shares_files(),
+    Row::slow(Files, "guest-file-close", file::HANDLE, file::CLOSE)
+        .without_files()
+        .shares_files(),
+    Row {
+        run: Run::Stream(file::read),
+        ..Row::now(Files, "guest-file-read", file::FILE_READ, sync::ping)
+    }
+    .without_files(),
+    Row::slow(Files, "guest-file-write", file::FILE_WRITE, file::WRITE)
+        .without_files()
+        .shares_files(),
+    Row::slow(Files, "guest-file-seek", file::FILE_SEEK, file::SEEK)
+        .without_files()
+        .shares_files(),
+    Row::now(Files, "guest-file-flush", file::HANDLE, file::flush).without_files(),
+    Row::now(Info, "guest-fsfreeze-status", NONE, freeze::status)
+        .while_frozen()
+        .without_files(),
+    Row::slow(Freeze, "guest-fsfreeze-freeze", NONE, freeze::FREEZE)
+        .exclusive()
+        .own_child(),
+    Row::slow(
+        Freeze,
+        "guest-fsfreeze-freeze-list",
+        freeze::MOUNT_POINTS,
+        freeze::FREEZE,
+    )
+    .exclusive()
+    .own_child(),
+    Row::slow(Freeze, "guest-fsfreeze-thaw", NONE, freeze::THAW)
+        .while_frozen()
+        .exclusive()
+        .own_child(),
+    Row::alone(Freeze, "guest-fstrim", fstrim::MINIMUM, fstrim::fstrim),
+    Row::alone(Lifecycle, "guest-suspend-disk", NONE, suspend::DISK)
+        .silent()
+        .exclusive()
+        .own_child(),
+    Row::alone(Lifecycle, "guest-suspend-ram", NONE, suspend::RAM)
+        .silent()
+        .exclusive()
+        .own_child(),
+    Row::alone(Lifecycle, "guest-suspend-hybrid", NONE, suspend::HYBRID)
+        .silent()
+        .exclusive()
+        .own_child(),
+    Row::now(
+        Info,
+        "guest-network-get-interfaces",
+        NONE,
+        network::get_interfaces,
+    ),
+    Row::now(Info, "guest-get-vcpus", NONE, hotplug::get_vcpus),
+    Row::alone(
+        Hardware,
+        "guest-set-vcpus",
+        hotplug::VCPUS,
+        hotplug::SET_VCPUS,
+    ),
+    Row::alone(Info, "guest-get-disks", NONE, disks::get_disks),
+    Row::alone(Info, "guest-get-fsinfo", NONE, fsinfo::get_fsinfo),
+    Row::alone(
+        Accounts,
+        "guest-set-user-password",
+        password::PASSWORD,
+        password::set_user_password,
+    )
+    .own_child(),
+    Row::alone(
+        Info,
+        "guest-get-memory-blocks",
+        NONE,
+        hotplug::GET_MEMORY_BLOCKS,
+    ),
+    Row::alone(
+        Hardware,
+        "guest-set-memory-blocks",
+        hotplug::BLOCKS,
+        hotplug::SET_MEMORY_BLOCKS,
+    ),
+    Row::now(
+        Info,
+        "guest-get-memory-block-info",
+        NONE,
+        hotplug::get_memory_block_info,
+    ),
+    Row::now(Exec, "guest-exec-status", exec::PID, exec::status).without_files(),
+    Row::slow(Exec, "guest-exec", exec::EXEC_PARAMS, exec::EXEC).own_child(),
+    Row::now(Info, "guest-get-host-name", NONE, os::get_host_name),
+    Row::alone(Info, "guest-get-users", NONE, users::GET_USERS),
+    Row::now(Info, "guest-get-timezone", NONE, clock::get_timezone),
+    Row::now(Info, "guest-get-osinfo", NONE, os::get_osinfo),
+    Row::alone(Accounts, "guest-ssh-get-authorized-keys", USER, ssh::GET).own_child(),
+    Row::alone(
+        Accounts,
+        "guest-ssh-add-authorized-keys",
+        ssh::ADD_KEYS,
+        ssh::ADD,
+    )
+    .own_child(),
+    Row::alone(
+        Accounts,
+        "guest-ssh-remove-authorized-keys",
+        ssh::REMOVE_KEYS,
+        ssh::REMOVE,
+    )
+    .own_child(),
+    Row::now(Info, "guest-get-diskstats", NONE, stats::get_diskstats),
+    Row::now(Info, "guest-get-cpustats", NONE, stats::get_cpustats),
+    Row::now(Info, "guest-get-load", NONE, os::get_load),
+    Row::alone(Info, "guest-network-get-route", NONE, route::GET_ROUTE),
+    // Work of the agent's own, in the order of the constants below.
+    Row::slow(Files, PREFIX, NONE, file::FETCH).shares_files(),
+    Row::slow(Freeze, PREFIX, NONE, freeze::LATE_THAW)
+        .exclusive()
+        .own_child(),
+    Row::slow(Lifecycle, PREFIX, NONE, shutdown::REBOOT)
+        .exclusive()
+        .own_child()
+        .shares_files(),
+    Row::slow(Lifecycle, PREFIX, NONE, shutdown::BY_FORCE)
+        .exclusive()
+        .own_child()
+        .shares_files(),
+];
+
+/// The commands that stay allowed, one bit a place of the table, where what is allowed is not known:
+/// those that change nothing, and what a host needs to take the guest down. A guest that is frozen can
+/// be thawed besides, as it can under every policy.
+pub const FAIL_CLOSED: u64 = {
+    let (mut row, mut set) = (0, 0);
+    while row < COUNT {
+        let stays = match ROWS[row].group {
+            Protocol | Info => true,
+            Lifecycle => same(ROWS[row].name, "guest-shutdown"),
+            Freeze | Hardware | Files | Exec | Accounts => false,
+        };
+        set |= (stays as u64) << row;
+        row += 1;
+    }
+    set
+};
+
+/// How many of them are commands.
+pub(super) const COUNT: usize = 43;
+/// And how many are work of the agent's own, which has no name and comes last.
+const OWN_COUNT: usize = 4;
+
+/// The number of the work of the agent's own that reads a file for a client.
+pub const FETCH: u8 = COUNT as u8;
+/// The agent's own thaw, when nobody came in time.
+pub const LATE_THAW: u8 = FETCH + 1;
+/// Reboots the guest because Ctrl-Alt-Del was pressed and the agent is PID 1.
+pub const REBOOT: u8 = FETCH + 2;
+/// Takes the guest down past its init, which was told and did nothing.
+pub const BY_FORCE: u8 = FETCH + 3;
+
+/// What the name of every command begins with, and all that the agent's own work has for one.
+const PREFIX: &str = "guest-";
+
+/// Whether two rows have the same name.
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut place = 0;
+    while place < a.len() && place < b.len() && a[place] == b[place] {
+        place += 1;
+    }
+    place == a.len() && place == b.len()
+}
+
+/// How many rows have this flag.
+const fn having(flag: u8) -> usize {
+    let (mut row, mut count) = (0, 0);
+    while row < COUNT {
+        count += (ROWS[row].flags & flag != 0) as usize;
+        row += 1;
+    }
+    count
+}
+
+// What the rest of the agent takes for granted of the table.
+const _: () = {
+    let mut row = 0;
+    while row < COUNT {
+        assert!(ROWS[row].params.len() <= PARAMETERS);
+        let mut other = row + 1;
+        while other < COUNT {
+            assert!(!same(ROWS[row].name, ROWS[other].name));
+            other += 1;
+        }
+        row += 1;
+    }
+};
+const_assert!(COUNT <= crate::state::filter::MOST_COMMANDS);
+// guest-sync, -sync-delimited, -ping, -info, -fsfreeze-status and -fsfreeze-thaw.
+const_assert!(having(WHILE_FROZEN) == 6);
