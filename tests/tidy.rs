@@ -170,7 +170,10 @@ fn no_circle_of_files() {
     let files: Vec<_> = left.iter().map(|(module, _)| module.clone()).collect();
     let imports = |module: &str, text: &str| imports(module, text, &files);
     assert_eq!(
-        imports("agent::serve", "use super::{ids, client::{Busy, Slot}};"),
+        imports(
+            "agent::event_loop",
+            "use super::{ids, client::{Busy, Client}};"
+        ),
         ["agent::client", "agent::ids"]
     );
     // Files that import from none that is left are taken away, until there are no more of them.

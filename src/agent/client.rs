@@ -4,8 +4,8 @@
 //! it to read, nothing more of what it sent is looked at. What it sends meanwhile stays in the
 //! kernel, so a client that never reads costs a fixed amount of memory.
 
-use super::host::{Host, Left};
 use super::ids::{ClientId, Token};
+use super::port_peer::{Left, PortPeer};
 use crate::base::limits::{
     READ_BYTES, REPLY_AT_REST, REPLY_BYTES, REPLY_LOW_WATER, REQUEST_AT_REST, REQUEST_BYTES,
 };
@@ -63,7 +63,7 @@ pub(super) enum Busy {
 const ALL: usize = usize::MAX;
 
 /// A place for a client: its memory, and the client if there is one.
-pub(super) struct Slot {
+pub(super) struct Client {
     /// Its number among the places.
     pub(super) place: u32,
     /// Counts the clients this place has had; a reply for an earlier one is not for the one there
@@ -74,7 +74,7 @@ pub(super) struct Slot {
     /// Why the next message has to wait.
     pub(super) busy: Busy,
     /// On a port: the host.
-    host: Host,
+    host: PortPeer,
     /// Whether something may have come up since it was last looked at.
     pub(super) news: bool,
     /// Whether there may be something to read.
@@ -95,7 +95,7 @@ pub(super) struct Slot {
     pub(super) framer: Framer<'static>,
 }
 
-impl Slot {
+impl Client {
     /// An empty place, with memory for its client.
     pub(super) fn new(place: u32, memory: &'static mut Memory) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl Slot {
             fd: None,
             kind: Kind::Port,
             busy: Busy::No,
-            host: Host::Here,
+            host: PortPeer::Here,
             news: false,
             readable: false,
             interest: Interest::Read,
@@ -128,7 +128,7 @@ impl Slot {
         self.generation = self.generation.wrapping_add(1);
         self.fd = Some(fd);
         self.kind = kind;
-        self.host = Host::Here;
+        self.host = PortPeer::Here;
         self.interest = Interest::Read;
         self.news = true;
         self.readable = true;

@@ -21,10 +21,10 @@ impl Context {
         &mut self,
         task: &Task,
         ticket: Ticket,
-        client: ClientId,
+        id: ClientId,
         message: &[u8],
     ) -> Result<(), Errno> {
         let Self { poll, state, jobs } = self;
-        jobs.start(task, ticket, client, message, poll, state)
+        jobs.start(task, ticket, id, message, poll, state)
     }
 }

@@ -1,6 +1,6 @@
 //! From a message to its reply.
 
-use super::client::{Busy, Slot};
+use super::client::{Busy, Client};
 use super::context::Context;
 use super::ids::ClientId;
 use crate::base::store::Store;
@@ -17,25 +17,25 @@ use crate::wire::request::{self, Request};
 
 /// Deals with what came from a client.
 #[inline(never)]
-pub(super) fn handle(event: Event, slot: &mut Slot, context: &mut Context) {
-    let client = slot.id();
-    let (message, out) = (slot.message.bytes(), &mut slot.out);
+pub(super) fn handle(event: Event, client: &mut Client, context: &mut Context) {
+    let id = client.id();
+    let (message, out) = (client.message.bytes(), &mut client.out);
     let next = match event {
         Event::NeedMore => return,
-        Event::Message => answer(message, out, client, context),
+        Event::Message => answer(message, out, id, context),
         Event::Error => {
             let mut reply = Reply::new(out);
-            let failed = reply.not_json(slot.framer.error(), message);
+            let failed = reply.not_json(client.framer.error(), message);
             reply.finish(Err(failed));
             Next::Reply
         }
     };
     match next {
-        Next::Reply => slot.message_done(),
-        Next::Wait(busy) => slot.wait(busy),
+        Next::Reply => client.message_done(),
+        Next::Wait(busy) => client.wait(busy),
         Next::Stream(reading) => {
-            slot.reading = Some(reading);
-            slot.wait(Busy::Reading);
+            client.reading = Some(reading);
+            client.wait(Busy::Reading);
         }
     }
 }
@@ -50,10 +50,10 @@ enum Next {
     Stream(Reading),
 }
 
-fn answer(message: &[u8], out: &mut Buffer, client: ClientId, context: &mut Context) -> Next {
+fn answer(message: &[u8], out: &mut Buffer, id: ClientId, context: &mut Context) -> Next {
     let mut reply = Reply::new(out);
     let request = request::open(message, &mut reply);
-    let next = request.and_then(|request| run(&request, message, client, context, &mut reply));
+    let next = request.and_then(|request| run(&request, message, id, context, &mut reply));
     match next {
         Ok(Next::Reply) => reply.finish(Ok(())),
         Ok(next) => {
@@ -70,7 +70,7 @@ fn answer(message: &[u8], out: &mut Buffer, client: ClientId, context: &mut Cont
 fn run(
     request: &Request<'_>,
     message: &[u8],
-    client: ClientId,
+    id: ClientId,
     context: &mut Context,
     reply: &mut Reply<'_>,
 ) -> Result<Next, Failed> {
@@ -95,7 +95,7 @@ fn run(
         Run::Stream(opening) => Ok(Next::Stream(opening(state, &args, reply)?)),
         Run::Alone(_) | Run::Slow(_) => {
             if let Some(task) = Task::of(number) {
-                start(&task, &args, message, client, context, reply)?;
+                start(&task, &args, message, id, context, reply)?;
             }
             Ok(Next::Wait(Busy::Job))
         }
@@ -108,17 +108,15 @@ pub(super) fn start(
     task: &Task,
     args: &Args<'_>,
     message: &[u8],
-    client: ClientId,
+    id: ClientId,
     context: &mut Context,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     let ticket = (task.slow().prepare)(&mut context.state, args, reply)?;
-    context
-        .start(task, ticket, client, message)
-        .map_err(|errno| {
-            (task.slow().finish)(&mut context.state, ticket, Outcome::Lost);
-            reply.say(Phrase::NoChild, &[], number(errno))
-        })
+    context.start(task, ticket, id, message).map_err(|errno| {
+        (task.slow().finish)(&mut context.state, ticket, Outcome::Lost);
+        reply.say(Phrase::NoChild, &[], number(errno))
+    })
 }
 
 /// The row of the command and its number, if it is known and allowed.

@@ -8,16 +8,16 @@
 use core::array;
 
 use super::channel;
-use super::client::{self, Busy, Filled, Kind, Slot};
+use super::client::{self, Busy, Client, Filled, Kind};
 use super::config::{self, Found};
 use super::context::Context;
 use super::deliver::deliver;
 use super::dispatch;
 use super::file_stream;
 use super::ids::{ClientId, Token};
-use super::init;
 use super::jobs::{self, Jobs};
 use super::options::{Method, Options};
+use super::pid1;
 use crate::base::limits::{BURY_TURN_US, CHILDREN, CLIENTS, PROGRAMS as MOST_PROGRAMS};
 use crate::base::store::Nothing;
 use crate::base::text::Digits;
@@ -108,7 +108,7 @@ struct Server {
     /// The port.
     path: &'static [u8],
     context: Context,
-    slots: [Slot; CLIENTS],
+    clients: [Client; CLIENTS],
 }
 
 /// Serves until told to end.
@@ -154,8 +154,8 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
         // PID 1 may have children of an earlier run.
         burying: process::is_init(),
         ending: false,
-        slots: array::from_fn(|place| match clients.next() {
-            Some(memory) => Slot::new(place as u32, memory),
+        clients: array::from_fn(|place| match clients.next() {
+            Some(memory) => Client::new(place as u32, memory),
             None => unreachable!("there is memory for each client"),
         }),
         listener: None,
@@ -188,7 +188,7 @@ fn prepare(state: &mut State, options: &mut Options, environment: Strings) {
         if Signals::were_taken() {
             process::restore_name();
         } else {
-            init::set_up(root, log);
+            pid1::set_up(root, log);
         }
         options.check_kernel_words(root, environment);
     }
@@ -210,8 +210,8 @@ impl Server {
     fn serve(&mut self) -> ! {
         let mut news = News::none();
         loop {
-            self.keep_deadlines();
-            self.pump();
+            self.run_timers();
+            self.service_clients();
             // The reply of the thaw has left.
             if self.ending && !self.context.state.freeze.is_frozen() {
                 process::end(0);
@@ -226,16 +226,16 @@ impl Server {
                 Phrase::CannotWait,
                 self.context.poll.wait(&mut news, left_ms),
             );
-            news.each().for_each(|ready| self.react(ready));
+            news.each().for_each(|ready| self.handle_event(ready));
             if self.burying {
                 self.burying = self.bury();
             }
         }
     }
 
-    fn react(&mut self, ready: Ready) {
+    fn handle_event(&mut self, ready: Ready) {
         match Token::of(ready.token) {
-            Token::Signals => self.hear_signals(),
+            Token::Signals => self.read_signal(),
             Token::Uevents => {
                 // What they are is seen by looking.
                 if let Some(uevents) = &self.uevents {
@@ -247,27 +247,25 @@ impl Server {
             Token::Program(number) => self.context.state.programs.pump(number),
             Token::Job(place) => {
                 let Context { jobs, state, .. } = &mut self.context;
-                let slots = &mut self.slots;
-                jobs.receive(place, state, &mut |client, event| {
-                    deliver(client, event, slots)
-                });
+                let clients = &mut self.clients;
+                jobs.receive(place, state, &mut |id, event| deliver(id, event, clients));
             }
             Token::Client(place) => {
-                if let Some(slot) = self.slots.get_mut(place) {
+                if let Some(client) = self.clients.get_mut(place) {
                     if ready.hung_up {
-                        slot.hang_up();
+                        client.hang_up();
                     } else {
-                        slot.arrive();
+                        client.arrive();
                     }
-                    slot.news = true;
-                    slot.readable = true;
+                    client.news = true;
+                    client.readable = true;
                 }
             }
         }
     }
 
     #[inline(never)]
-    fn hear_signals(&mut self) {
+    fn read_signal(&mut self) {
         let state = &self.context.state;
         match self.signals.read() {
             // The agent is a daemon, whether or not it was started from a terminal.
@@ -292,8 +290,8 @@ impl Server {
     /// over, the agent's own children, which clients wait for, are asked for by their numbers.
     fn bury(&mut self) -> bool {
         let Context { jobs, state, .. } = &mut self.context;
-        let slots = &mut self.slots;
-        let mut hear = |client, event: jobs::Event<'_>| deliver(client, event, slots);
+        let clients = &mut self.clients;
+        let mut hear = |id, event: jobs::Event<'_>| deliver(id, event, clients);
         let mut end_us = None;
         for buried in 1.. {
             let Some((pid, ended, executed)) = process::reap() else {
@@ -363,7 +361,7 @@ impl Server {
             let Some(listener) = &self.listener else {
                 return;
             };
-            let Some(place) = self.slots.iter().position(Slot::is_free) else {
+            let Some(place) = self.clients.iter().position(Client::is_free) else {
                 return self.listen_for(Interest::Nothing);
             };
             match stream::accept(listener) {
@@ -414,28 +412,28 @@ impl Server {
         if let Err(errno) = self.context.poll.add(&fd, token, Interest::Read) {
             return self.complain(Level::Error, Phrase::CannotPollClient, errno);
         }
-        if let Some(slot) = self.slots.get_mut(place) {
-            slot.take_in(fd, kind);
+        if let Some(client) = self.clients.get_mut(place) {
+            client.take_in(fd, kind);
         }
     }
 
     /// Does all that can be done now for the clients that have news.
     #[inline(never)]
-    fn pump(&mut self) {
+    fn service_clients(&mut self) {
         let mut gone = None;
-        for slot in &mut self.slots {
-            if slot.busy == Busy::Turn && !self.context.jobs.exclusive_runs() {
-                slot.wait(Busy::No);
-                dispatch::handle(Event::Message, slot, &mut self.context);
-                slot.news = true;
+        for client in &mut self.clients {
+            if client.busy == Busy::Turn && !self.context.jobs.exclusive_runs() {
+                client.wait(Busy::No);
+                dispatch::handle(Event::Message, client, &mut self.context);
+                client.news = true;
             }
-            if !core::mem::take(&mut slot.news) {
+            if !core::mem::take(&mut client.news) {
                 continue;
             }
-            match serve(slot, &mut self.context) {
-                Ok(()) => slot.watch(&self.context.poll),
+            match serve(client, &mut self.context) {
+                Ok(()) => client.watch(&self.context.poll),
                 Err(errno) => {
-                    slot.let_go(&self.context.poll);
+                    client.let_go(&self.context.poll);
                     gone = Some(errno);
                 }
             }
@@ -507,15 +505,15 @@ impl Server {
         own_ms.min(state.freeze.deadline_ms()).min(jobs_ms)
     }
 
-    fn keep_deadlines(&mut self) {
+    fn run_timers(&mut self) {
         let deadline_ms = self.deadline_ms();
         if deadline_ms == NEVER_MS {
             return;
         }
         let now_ms = clock::boottime_ms();
         let Context { jobs, state, .. } = &mut self.context;
-        let slots = &mut self.slots;
-        let mut hear = |client, event: jobs::Event<'_>| deliver(client, event, slots);
+        let clients = &mut self.clients;
+        let mut hear = |id, event: jobs::Event<'_>| deliver(id, event, clients);
         jobs.give_up_late(now_ms, state, &mut hear);
         if state.freeze.deadline_ms() <= now_ms {
             match state.freeze.phase() {
@@ -559,31 +557,31 @@ impl Server {
 }
 
 /// Deals with all that a client sent and takes, as far as it goes without waiting.
-fn serve(slot: &mut Slot, context: &mut Context) -> Result<(), Errno> {
+fn serve(client: &mut Client, context: &mut Context) -> Result<(), Errno> {
     let mut reads = 0;
     loop {
         loop {
-            match slot.next_event() {
+            match client.next_event() {
                 Event::NeedMore => break,
-                event => dispatch::handle(event, slot, context),
+                event => dispatch::handle(event, client, context),
             }
         }
-        if slot.reads_file() {
-            file_stream::go_on(slot, context);
+        if client.reads_file() {
+            file_stream::go_on(client, context);
             reads += 1;
         }
-        slot.write()?;
-        if slot.can_go_on() || (reads < READS && slot.reads_file()) {
+        client.write()?;
+        if client.can_go_on() || (reads < READS && client.reads_file()) {
             continue;
         }
         // Only changes of a port whose host is away are news, so it is read until there is no more.
-        if !slot.is_away() && (reads >= READS || !slot.readable) {
+        if !client.is_away() && (reads >= READS || !client.readable) {
             return Ok(());
         }
-        match slot.read()? {
+        match client.read()? {
             Filled::Whole => reads += 1,
             // It has likely taken all there was; if not, the next wait tells.
-            Filled::Part => slot.readable = false,
+            Filled::Part => client.readable = false,
             Filled::Not => return Ok(()),
         }
     }

@@ -7,7 +7,7 @@
 //! hands over as text. Nothing leaves before the first read has succeeded, so that it can still be an
 //! error; after that, an error ends the reply early, with the number of bytes that it has.
 
-use super::client::{Busy, Slot};
+use super::client::{Busy, Client};
 use super::context::Context;
 use super::fetch::{add_text, take_trailer};
 use super::ids::ClientId;
@@ -27,23 +27,23 @@ const START: &[u8] = br#"{"return": {"buf-b64": ""#;
 
 /// Reads on for a client.
 #[inline(never)]
-pub(super) fn go_on(slot: &mut Slot, context: &mut Context) {
-    let client = slot.id();
-    let Some(reading) = &mut slot.reading else {
+pub(super) fn go_on(client: &mut Client, context: &mut Context) {
+    let id = client.id();
+    let Some(reading) = &mut client.reading else {
         return;
     };
-    let out = &mut slot.out;
+    let out = &mut client.out;
     let mut stop = match reading.stop.take() {
         Some(stop) => stop,
         None => add_piece(reading, out, &context.state),
     };
     if stop == Stop::MustWait {
-        match have_fetched(reading, client, context) {
+        match have_fetched(reading, id, context) {
             Ok(()) => {
                 let reading = *reading;
-                slot.wait(Busy::Fetch);
+                client.wait(Busy::Fetch);
                 // Like the child's text, it may leave only when the child has come to an end.
-                return begin(&reading, &mut slot.out);
+                return begin(&reading, &mut client.out);
             }
             Err(errno) => stop = Stop::Failed(errno),
         }
@@ -52,8 +52,8 @@ pub(super) fn go_on(slot: &mut Slot, context: &mut Context) {
         return;
     }
     let done = reading.done;
-    slot.reading = None;
-    let mut reply = request::reopen(slot.message.bytes(), out);
+    client.reading = None;
+    let mut reply = request::reopen(client.message.bytes(), out);
     let outcome = match stop {
         Stop::Failed(errno) if done == 0 => {
             Err(reply.say(Phrase::CannotReadFile, &[], number(errno)))
@@ -70,7 +70,7 @@ pub(super) fn go_on(slot: &mut Slot, context: &mut Context) {
     out.keep_mapping(false);
     // Gives back memory.
     out.truncate(out.len());
-    slot.message_done();
+    client.message_done();
 }
 
 /// Adds the text of the next piece to `out`, behind the beginning of the reply if it is the first.
@@ -97,20 +97,20 @@ fn begin(reading: &Reading, out: &mut Buffer) {
 
 /// Has a child read the next piece. The handle is its own for that time: whoever touched it meanwhile
 /// could have to wait, too.
-fn have_fetched(reading: &Reading, client: ClientId, context: &mut Context) -> Result<(), Errno> {
+fn have_fetched(reading: &Reading, id: ClientId, context: &mut Context) -> Result<(), Errno> {
     let task = Task::of(FETCH).ok_or(Errno::NOSYS)?;
     let ticket = Ticket {
         number: reading.left().min(FETCH_BYTES) as i64,
         file: Some(context.state.files.handles.seize(reading.handle)?),
     };
-    context.start(&task, ticket, client, b"")
+    context.start(&task, ticket, id, b"")
 }
 
 /// Takes over what a child has read, if it came to an end of its own.
-pub(super) fn take_over(slot: &mut Slot, whole: bool) {
-    let start = slot.sendable();
-    slot.wait(Busy::Reading);
-    let (Some(reading), out) = (&mut slot.reading, &mut slot.out) else {
+pub(super) fn take_over(client: &mut Client, whole: bool) {
+    let start = client.sendable();
+    client.wait(Busy::Reading);
+    let (Some(reading), out) = (&mut client.reading, &mut client.out) else {
         return;
     };
     let fetched = take_trailer(&out.bytes()[start..]).filter(|_| whole);

@@ -11,11 +11,11 @@ mod dispatch;
 mod event_loop;
 mod fetch;
 mod file_stream;
-mod host;
 mod ids;
-mod init;
 mod jobs;
 mod options;
+mod pid1;
+mod port_peer;
 mod worker;
 
 use crate::base::texts::{HELP, LINES, Phrase, line};

@@ -22,7 +22,7 @@ const STALE_MS: u64 = 1_000;
 
 /// What is known of the host. Times are of `sys::clock::boottime_ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Host {
+pub(super) enum PortPeer {
     /// Connected, as far as anybody knows.
     Here,
     /// Not connected since then.
@@ -67,7 +67,7 @@ fn is_long(ms: u64) -> bool {
     ms >= STALE_MS
 }
 
-impl Host {
+impl PortPeer {
     /// Whether the port last said that nobody is connected.
     pub(super) fn is_away(self) -> bool {
         self != Self::Here
@@ -133,13 +133,13 @@ mod tests {
     #[test]
     fn half_a_request_ends_with_its_host_however_soon_the_next_comes() {
         for ms in [0, 50, 300, 999] {
-            let mut host = Host::Here;
+            let mut host = PortPeer::Here;
             host.hang_up(10);
             host.end(10);
             assert_eq!(host.arrive(10 + ms), Left::Request, "{ms} ms");
             assert_eq!(host.hear(11 + ms), Left::Nothing, "{ms} ms");
         }
-        let mut host = Host::Here;
+        let mut host = PortPeer::Here;
         // Not all of it was read: what comes may be the other half.
         host.hang_up(10);
         assert_eq!(host.hear(11), Left::Nothing);
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_request_that_overtakes_the_news_of_its_host_keeps_its_reply() {
         for (gap_ms, left) in [(100_000, Left::All), (300, Left::Request)] {
-            let mut host = Host::Here;
+            let mut host = PortPeer::Here;
             host.hang_up(10);
             host.end(10);
             // Data first, in two parts; the port takes note in between, or later.
@@ -160,14 +160,14 @@ mod tests {
             assert_eq!(host.hear(now_ms + 200), Left::Nothing, "its second half");
             host.end(now_ms + 201);
             assert_eq!(host.arrive(now_ms + 300), Left::Nothing);
-            assert_eq!(host, Host::Here);
+            assert_eq!(host, PortPeer::Here);
         }
     }
 
     #[test]
     fn a_host_that_was_heard_and_never_announced_is_gone_after_a_while() {
         let heard = || {
-            let mut host = Host::Here;
+            let mut host = PortPeer::Here;
             host.end(10);
             let _ = host.hear(500);
             host
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn replies_to_a_host_that_left_are_dropped_when_the_next_arrives() {
-        let mut host = Host::Here;
+        let mut host = PortPeer::Here;
         host.hang_up(10);
         assert_eq!(
             host.hear(11),
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_host_that_is_back_at_once_gets_its_replies() {
-        let mut host = Host::Here;
+        let mut host = PortPeer::Here;
         host.end(10);
         assert_eq!(host.hear(500), Left::Request);
         assert_eq!(host.arrive(501), Left::Nothing);
