@@ -1,7 +1,7 @@
 //! The loop.
 //!
-//! One set of descriptors is waited for: signals, the channel, its clients, the pipes of slow
-//! commands, and, while a port is missing, the kernel's device events. Nothing in it ever waits for
+//! One set of descriptors is waited for: signals, the channel, its clients, the sockets of
+//! children, pipes of programs, and, while a port is missing, the kernel's device events. Nothing in it ever waits for
 //! one of them alone, and nothing wakes it but news or a deadline: with no host connected it sleeps
 //! for good.
 

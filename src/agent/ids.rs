@@ -31,7 +31,7 @@ pub(super) enum Token {
     Listener,
     /// The client at this place.
     Client(usize),
-    /// The pipe of the job at this place.
+    /// The socket of the child at this place.
     Job(usize),
     /// A program's; the number is known to `state::programs`.
     Program(u64),

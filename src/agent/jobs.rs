@@ -161,32 +161,22 @@ impl Jobs {
         }
         let shares_files = task.is(SHARES_FILES);
         let for_worker = worker::is_for_worker(task, message.len());
-        let (kind, work) = match for_worker {
-            true => (Kind::Worker { shares_files }, None),
-            false => (Kind::Once, Some((ticket, message))),
-        };
-        let is_it = |child: &Option<Child>| {
-            child
-                .as_ref()
-                .is_some_and(|child| child.is_idle() && child.kind == kind)
-        };
-        let place = match self.children.iter().position(is_it) {
-            Some(place) => place,
-            None => self.make(kind, task, work, poll, state)?,
+        let place = if for_worker {
+            let kind = Kind::Worker { shares_files };
+            match self.hand_over(kind, task, ticket, message) {
+                Some(place) => place,
+                None => {
+                    self.make(kind, task, None, poll, state)?;
+                    let handed = self.hand_over(kind, task, ticket, message);
+                    handed.ok_or(Errno::PIPE)?
+                }
+            }
+        } else {
+            self.make(Kind::Once, task, Some((ticket, message)), poll, state)?
         };
         let Some(Some(child)) = self.children.get_mut(place) else {
-            return Err(Errno::AGAIN);
+            return Err(Errno::CHILD);
         };
-        if for_worker {
-            let header = worker::header(task, ticket, message.len());
-            let socket = child.socket.as_ref().ok_or(Errno::PIPE);
-            // There is room for all of it: the socket of an idle worker is empty.
-            let sent = socket.and_then(|socket| stream::write_both(socket, &header, message));
-            if let Err(errno) = sent {
-                child.kill();
-                return Err(errno);
-            }
-        }
         let deadline_ms = match task.class() {
             Class::Users => clock::in_ms(USER_TASK_MS),
             _ => NEVER_MS,
@@ -206,7 +196,33 @@ impl Jobs {
         Ok(())
     }
 
-    /// Makes a child for the task, which does `work` and ends, or else becomes a worker; gives its place.
+    /// Hands a task to an idle worker of this kind; gives its place.
+    fn hand_over(
+        &mut self,
+        kind: Kind,
+        task: &Task,
+        ticket: Ticket,
+        message: &[u8],
+    ) -> Option<usize> {
+        let header = worker::header(task, ticket, message.len());
+        let mut children = self.children.iter_mut().enumerate();
+        children.find_map(|(place, child)| {
+            let child = child.as_mut()?;
+            if !(child.is_idle() && child.kind == kind) {
+                return None;
+            }
+            // There is room for all of it: the socket of an idle worker is empty.
+            let sent = stream::write_both(child.socket.as_ref()?, &header, message);
+            if sent.is_err() {
+                // It has died, and is about to be reaped.
+                child.kill();
+            }
+            sent.is_ok().then_some(place)
+        })
+    }
+
+    /// Makes a child, which does the `work` of a task and ends, or, without any, becomes a worker; gives
+    /// its place.
     fn make(
         &mut self,
         kind: Kind,
@@ -407,5 +423,174 @@ impl Child {
         };
         let whole = outcome != Outcome::Lost;
         hear(job.client, Event::Over { whole, started });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::find;
+    use crate::state::testing::state;
+    use crate::sys::root::Root;
+    use crate::wire::receive::receive;
+
+    const CLIENT: ClientId = ClientId {
+        place: 1,
+        generation: 7,
+    };
+
+    /// The agent's side, without a loop.
+    struct Agent {
+        jobs: Jobs,
+        poll: Poll,
+        state: State,
+    }
+
+    impl Agent {
+        fn new() -> Self {
+            Self {
+                jobs: Jobs::new(),
+                poll: Poll::new().unwrap(),
+                state: state(Root::open(c"/").unwrap()),
+            }
+        }
+
+        fn start(&mut self, command: &str) -> Result<(), Errno> {
+            let text = format!("{{\"execute\": \"{command}\"}}");
+            let message = receive(text.as_bytes()).unwrap();
+            let name = message.members().next().unwrap().1.string().unwrap();
+            let (place, _) = find(name).unwrap();
+            let task = Task::of(place as u8).unwrap();
+            let Self { jobs, poll, state } = self;
+            let message = message.text();
+            jobs.start(&task, Ticket::default(), CLIENT, message, poll, state)
+        }
+
+        /// Waits until the job is over; gives its reply, and whether it is whole.
+        fn finish(&mut self) -> (String, bool) {
+            let (mut reply, mut end) = (Vec::new(), None);
+            while end.is_none() {
+                let mut hear = |client, event: Event<'_>| {
+                    assert_eq!(client, CLIENT);
+                    match event {
+                        Event::Bytes(bytes) => reply.extend_from_slice(bytes),
+                        Event::Over { whole, started } => {
+                            assert!(end.is_none() && started.is_none());
+                            end = Some(whole);
+                        }
+                    }
+                };
+                for place in 0..CHILDREN {
+                    self.jobs.receive(place, &mut self.state, &mut hear);
+                }
+                for pid in self.pids() {
+                    if let Some((_, executed)) = process::reap_child(pid) {
+                        self.jobs.note(pid, executed, &mut self.state, &mut hear);
+                    }
+                }
+                clock::sleep_ms(1);
+            }
+            (String::from_utf8(reply).unwrap(), end.unwrap())
+        }
+
+        fn pids(&self) -> Vec<i32> {
+            self.jobs.running().collect()
+        }
+    }
+
+    impl Drop for Agent {
+        fn drop(&mut self) {
+            for pid in self.pids() {
+                let _ = process::kill(pid, process::KILL);
+                while process::reap_child(pid).is_none() {
+                    clock::sleep_ms(1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_stays_and_one_that_dies_is_replaced() {
+        let mut agent = Agent::new();
+        agent.start("guest-get-fsinfo").unwrap();
+        let (first, whole) = agent.finish();
+        assert!(whole && first.starts_with("{\"return\": ["), "{first}");
+        let [worker] = agent.pids()[..] else {
+            panic!("{:?}", agent.pids())
+        };
+        agent.start("guest-get-fsinfo").unwrap();
+        assert_eq!(agent.pids(), [worker]);
+        assert!(agent.finish().1);
+        // Idle, and not reaped when the next task comes.
+        process::kill(worker, process::KILL).unwrap();
+        clock::sleep_ms(100);
+        agent.start("guest-get-fsinfo").unwrap();
+        assert_eq!(agent.pids().len(), 2);
+        let (reply, whole) = agent.finish();
+        assert!(whole && reply.starts_with("{\"return\": ["), "{reply}");
+    }
+
+    #[test]
+    fn a_worker_that_dies_at_work_loses_its_own_task() {
+        let mut agent = Agent::new();
+        agent.start("guest-get-fsinfo").unwrap();
+        agent.finish();
+        let [worker] = agent.pids()[..] else {
+            panic!("{:?}", agent.pids())
+        };
+        process::kill(worker, process::STOP).unwrap();
+        agent.start("guest-get-fsinfo").unwrap();
+        process::kill(worker, process::KILL).unwrap();
+        assert_eq!(agent.finish(), (String::new(), false));
+        assert!(agent.pids().is_empty());
+        agent.start("guest-get-fsinfo").unwrap();
+        assert!(agent.finish().1);
+    }
+
+    #[test]
+    fn stuck_tasks_use_up_the_quota_of_their_class_alone() {
+        let mut agent = Agent::new();
+        let stop_all = |agent: &Agent| {
+            for pid in agent.pids() {
+                process::kill(pid, process::STOP).unwrap();
+            }
+        };
+        for count in 1..=QUOTAS[Class::Guest as usize] {
+            agent.start("guest-get-fsinfo").unwrap();
+            stop_all(&agent);
+            assert_eq!(agent.pids().len(), count);
+        }
+        assert_eq!(agent.start("guest-get-fsinfo"), Err(Errno::AGAIN));
+        // Users' have their own, and are given up.
+        agent.start("guest-ssh-get-authorized-keys").unwrap();
+        stop_all(&agent);
+        let due_ms = agent.jobs.deadline_ms();
+        assert!(due_ms.abs_diff(clock::in_ms(USER_TASK_MS)) < 1_000);
+        let mut over = 0;
+        let Agent { jobs, state, .. } = &mut agent;
+        jobs.give_up_late(due_ms - 1, state, &mut |_, _| over += 1);
+        assert_eq!(over, 0);
+        jobs.give_up_late(due_ms, state, &mut |_, event| {
+            assert!(matches!(event, Event::Over { whole: false, .. }));
+            over += 1;
+        });
+        assert_eq!((over, agent.jobs.deadline_ms()), (1, NEVER_MS));
+    }
+
+    #[test]
+    fn a_reply_is_whole_when_all_that_was_announced_has_come() {
+        let mut frame = Frame::default();
+        assert!(!frame.is_whole());
+        assert_eq!(frame.take(&[5, 0, 0, 0, 3, b'a', b'b']), b"ab");
+        assert!(!frame.is_whole());
+        assert_eq!(frame.take(b"cde"), b"cde");
+        assert!(frame.is_whole() && frame.status == 3);
+        let mut silent = Frame::default();
+        assert_eq!(silent.take(&[0, 0, 0, 0, REFUSED]), b"");
+        assert!(silent.is_whole() && silent.status == REFUSED);
+        // What is no frame never becomes whole.
+        let mut cut = Frame::default();
+        cut.take(&[0, 0, 0]);
+        assert!(!cut.is_whole());
     }
 }

@@ -1,7 +1,7 @@
 //! guest-exec, guest-exec-status.
 //!
 //! The child of the agent that is to become the program is a slow command up to that moment: if the
-//! program cannot be run, the child says why and ends; if it can, the child's pipe closes by itself
+//! program cannot be run, the child says why and ends; if it can, the child's socket closes by itself
 //! and the agent replies with the number of the process, which from then on is an entry in
 //! `state::programs`. So a program on a file system that hangs holds up nobody but its client.
 //!

@@ -3,7 +3,7 @@
 //! Which lines are reported and in which order, and what counts as the same key: as qemu-ga has it.
 //!
 //! Everything in the home directory is done with the user's own rights, by a child that has nothing
-//! of the agent's open but the root directory, /etc and the pipe for its reply. A user may thus put
+//! of the agent's open but the root directory, /etc and the socket for its reply. A user may thus put
 //! links in the way, of `.ssh` as well as of the file: they lead to nothing that the user cannot
 //! reach. Links of /proc to open files are refused all the same, and so is every file that is not
 //! regular: a FIFO would hang the child.
