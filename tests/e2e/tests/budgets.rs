@@ -2,7 +2,7 @@
 //! What takes time is for benchmarks.
 
 use gaunt_e2e::agent::Agent;
-use gaunt_e2e::client::Client;
+use gaunt_e2e::client::{Client, request};
 use gaunt_e2e::{agent_binary, plain_binary, wait};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -179,6 +179,59 @@ fn workers_leave_little_memory_in_use() {
     });
     assert!(found.is_some(), "{each:?} kB");
     eprintln!("{each:?} kB");
+}
+
+/// Rounds of a hundred tasks.
+const ROUNDS: usize = 1_000;
+
+#[test]
+fn a_hundred_thousand_tasks_leave_memory_and_descriptors_as_they_were() {
+    let agent = Agent::gaunt(&[]);
+    let mut client = agent.client();
+    let open = json!({ "path": "/dev/null", "mode": "w" });
+    let kept = client.call("guest-file-open", open.clone());
+    let arguments = json!({ "handle": kept, "buf-b64": "AAAA" });
+    let write = request("guest-file-write", &arguments);
+    let mut round = || {
+        client.send(write.repeat(92));
+        for _ in 0..92 {
+            assert_eq!(client.reply()["return"]["count"], 3);
+        }
+        for _ in 0..3 {
+            let handle = client.call("guest-file-open", open.clone());
+            client.call("guest-file-close", json!({ "handle": handle }));
+        }
+        for _ in 0..2 {
+            client.get("guest-get-fsinfo");
+        }
+    };
+    let measured = || {
+        let mut pids = agent.children();
+        pids.push(agent.id());
+        let mut each = Vec::new();
+        for pid in pids {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+            let line = text.lines().find(|line| line.starts_with("VmRSS:"));
+            let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors");
+            each.push((pid, line.map(str::to_owned), fds.count()));
+        }
+        each
+    };
+    for _ in 0..20 {
+        round();
+    }
+    let before = measured();
+    for _ in 0..ROUNDS {
+        round();
+    }
+    let mut after = Vec::new();
+    // A worker gives memory back after its reply has left.
+    let same = wait::until(wait::ANSWER, || {
+        after = measured();
+        (after == before).then_some(())
+    });
+    assert!(same.is_some(), "{before:?}, {after:?}");
+    eprintln!("{after:?}");
 }
 
 #[test]
