@@ -5,8 +5,8 @@
 //!                     |------> state -> { sys, parse } -> base
 //!                     `------> wire  ------------------> base
 //! ```
-//! Imports point down only, files never import each other in a circle, and inside `commands/` no file uses
-//! another. `tests/tidy.rs` holds all three, and that unsafe code stays in `sys/`.
+//! Imports point down only, files never import each other in a circle, and inside `commands/` no subject
+//! uses another. `tests/tidy.rs` holds all three, and that unsafe code stays in `sys/`.
 //!
 //! | folder | holds |
 //! | --- | --- |

@@ -47,7 +47,7 @@ pub(super) enum Kind {
 /// Why a client's next message has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Busy {
-    /// It has not.
+    /// Not waiting.
     No,
     /// A slow command of this client runs.
     Job,

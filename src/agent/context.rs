@@ -2,7 +2,7 @@
 
 use super::ids::ClientId;
 use super::jobs::Jobs;
-use crate::commands::{Task, Ticket};
+use crate::commands::{Outcome, Task, Ticket};
 use crate::state::State;
 use crate::sys::Errno;
 use crate::sys::poll::Poll;
@@ -25,6 +25,10 @@ impl Context {
         message: &[u8],
     ) -> Result<(), Errno> {
         let Self { poll, state, jobs } = self;
-        jobs.start(task, ticket, id, message, poll, state)
+        let started = jobs.start(task, ticket, id, message, poll, state);
+        if started.is_err() {
+            (task.slow().finish)(state, ticket, Outcome::Lost);
+        }
+        started
     }
 }

@@ -6,6 +6,7 @@ use super::ids::ClientId;
 use super::jobs::Event;
 use crate::base::store::Store;
 use crate::base::texts::{Name, Phrase};
+use crate::commands::Outcome;
 use crate::wire::request;
 
 /// Hands on what a job has to say, if its client is still there.
@@ -22,16 +23,16 @@ pub(super) fn deliver(id: ClientId, event: Event<'_>, clients: &mut [Client]) {
             // A reply past its cap is found out by the missing end.
             let _ = client.out.append(bytes);
         }
-        Event::Over { whole, started } => finish(client, whole, started),
+        Event::Over(outcome) => finish(client, outcome),
     }
 }
 
 /// Lets the reply of a slow command leave, or, unless it is whole, an error in its place. One that
 /// `started` a program has none yet.
-fn finish(client: &mut Client, whole: bool, started: Option<i32>) {
+fn finish(client: &mut Client, outcome: Outcome) {
     client.news = true;
     // Past its cap the buffer drops bytes.
-    let whole = whole && client.out.whole().is_ok();
+    let whole = outcome != Outcome::Lost && client.out.whole().is_ok();
     if client.busy == Busy::Fetch && client.reading.is_some() {
         return file_stream::take_over(client, whole);
     }
@@ -39,6 +40,10 @@ fn finish(client: &mut Client, whole: bool, started: Option<i32>) {
     let out = &mut client.out;
     // An empty reply counts as complete.
     let ends = out.bytes().last().is_none_or(|last| *last == b'\n');
+    let started = match outcome {
+        Outcome::Started(pid) => Some(pid),
+        _ => None,
+    };
     if !(whole && ends && started.is_none()) {
         out.truncate(start);
         let mut reply = request::reopen(client.message.bytes(), out);

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::ids::ClientId;
 use crate::base::store::Store;
 use crate::base::texts::Phrase;
-use crate::commands::{self, Command, DELIMITED, EXCLUSIVE, Outcome, Run, Task, WITHOUT_FILES};
+use crate::commands::{self, Command, DELIMITED, EXCLUSIVE, Run, Task, WITHOUT_FILES};
 use crate::state::State;
 use crate::state::files::Reading;
 use crate::sys::mem::Buffer;
@@ -113,10 +113,8 @@ pub(super) fn start(
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     let ticket = (task.slow().prepare)(&mut context.state, args, reply)?;
-    context.start(task, ticket, id, message).map_err(|errno| {
-        (task.slow().finish)(&mut context.state, ticket, Outcome::Lost);
-        reply.say(Phrase::NoChild, &[], number(errno))
-    })
+    let started = context.start(task, ticket, id, message);
+    started.map_err(|errno| reply.say(Phrase::NoChild, &[], number(errno)))
 }
 
 /// The row of the command and its number, if it is known and allowed.

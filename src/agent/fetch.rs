@@ -1,4 +1,4 @@
-//! Bytes of a file as the text of a reply: what the agent reads itself, and what a child reads for it.
+//! Bytes of a file as the text of a reply: what the agent reads itself, and what a worker reads for it.
 
 use crate::base::base64::{encode_within, encoded_len};
 use crate::base::limits::FETCH_BYTES;
@@ -37,10 +37,10 @@ pub(super) fn add_text(
     (len, stop)
 }
 
-/// What a child appends to the text: how many bytes it is of, and how its reading stopped.
+/// What a worker appends to the text: how many bytes it is of, and how its reading stopped.
 const TRAILER_BYTES: usize = 5;
 
-/// In a child: makes the text of the next bytes of the ticket's file, at most as many as its number
+/// In a worker: makes the text of the next bytes of the ticket's file, at most as many as its number
 /// says, and appends the trailer.
 pub(super) fn fetch(ticket: Ticket, out: &mut Buffer) {
     let most = usize::try_from(ticket.number).unwrap_or(0).min(FETCH_BYTES);
@@ -51,7 +51,7 @@ pub(super) fn fetch(ticket: Ticket, out: &mut Buffer) {
     let _ = out.append(&[a, b, c, d, stop.code()]);
 }
 
-/// Takes the trailer of what a child has read off `text`; gives how long the text is, of how many bytes,
+/// Takes the trailer of what a worker has read off `text`; gives how long the text is, of how many bytes,
 /// and how reading stopped.
 pub(super) fn take_trailer(text: &[u8]) -> Option<(usize, usize, Stop)> {
     let (text, trailer) = text.split_last_chunk::<TRAILER_BYTES>()?;

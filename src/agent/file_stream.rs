@@ -3,7 +3,7 @@
 //!
 //! Each piece is read into the client's outgoing bytes, right behind where its text will stand, and
 //! is turned into text there. The next one follows when the client has taken that. What the agent
-//! would have to wait for, because it is on disk or the file system does not say, a child reads and
+//! would have to wait for, because it is on disk or the file system does not say, a worker reads and
 //! hands over as text. Nothing leaves before the first read has succeeded, so that it can still be an
 //! error; after that, an error ends the reply early, with the number of bytes that it has.
 

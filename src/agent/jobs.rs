@@ -1,8 +1,8 @@
 //! Slow commands that run, and the children of the agent that run them.
 //!
-//! Most are tasks for a worker, a child that stays. It is made when the first task comes; while it works,
-//! the next task gets another worker, and of several that are idle one stays. The others are run by a
-//! child of their own (`worker::is_for_worker`). All are made by one function, and report over a socket.
+//! Most run in a worker, a child that stays. While it works, the next task gets another one; of the idle
+//! workers of one kind, one is kept. The others get a child of their own (`worker::is_for_worker`). All
+//! are made by one function, and report over a socket.
 //!
 //! The agent goes on meanwhile. A reply leaves only when it is whole; that of a child that died is
 //! replaced by an error. When the client is gone by then, the command is carried through all the same and
@@ -21,6 +21,7 @@ use crate::base::limits::{CHILDREN, QUOTAS, USER_TASK_MS};
 use crate::commands::{Class, EXCLUSIVE, Outcome, SHARES_FILES, Task, Ticket};
 use crate::state::State;
 use crate::sys::clock::{self, NEVER_MS};
+use crate::sys::mem;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, IN_CHILD};
 use crate::sys::stream::{self, Read};
@@ -31,12 +32,7 @@ pub(super) enum Event<'a> {
     /// A piece of its reply.
     Bytes(&'a [u8]),
     /// It is over.
-    Over {
-        /// Whether its reply is whole.
-        whole: bool,
-        /// The program that it has become, which has no reply yet.
-        started: Option<i32>,
-    },
+    Over(Outcome),
 }
 
 /// Who hears it: the client that the job works for, and what it says.
@@ -53,6 +49,9 @@ struct Job {
     /// Whether it is to become another program.
     program: bool,
 }
+
+/// Borrowed memory of which a worker should not keep a copy.
+const HEAVY_BYTES: usize = 256 << 10;
 
 /// What is known of the reply that a child sends: how much of it is still to come, once that was said,
 /// and its status.
@@ -104,8 +103,8 @@ struct Child {
     /// The class of its job, or of its last one.
     class: Class,
     job: Option<Job>,
-    /// Whether it has become a program.
-    started: bool,
+    /// Whether it has a copy of much memory that the agent had borrowed when it was made.
+    is_heavy: bool,
     /// Where it reports, until there is nothing to come.
     socket: Option<OwnedFd>,
     /// The child's end, if it shares the agent's descriptors: keep it open until the child is gone.
@@ -155,8 +154,10 @@ impl Jobs {
         state: &mut State,
     ) -> Result<(), Errno> {
         let children = self.children.iter().flatten();
-        let busy = children.filter(|child| child.class == task.class() && !child.is_idle());
-        if busy.count() >= QUOTAS[task.class() as usize] {
+        let busy = children.filter(|child| child.class == task.class() && child.is_busy());
+        // Of the vital ones, one is always left for the agent itself.
+        let reserved = usize::from(task.class() == Class::Vital && client != ClientId::AGENT);
+        if busy.count() + reserved >= QUOTAS[task.class() as usize] {
             return Err(Errno::AGAIN);
         }
         let shares_files = task.is(SHARES_FILES);
@@ -192,7 +193,12 @@ impl Jobs {
             program: !for_worker && state.programs.forked(child.pid),
         });
         let down_by_hand = state.going_down.is_some() && state.down_ms == NEVER_MS;
-        process::worker_began(place, child.pid, task.is(EXCLUSIVE) && down_by_hand);
+        let takes_guest_down = task.is(EXCLUSIVE) && down_by_hand;
+        process::child_began(place, child.pid, takes_guest_down);
+        if takes_guest_down {
+            // They would be waited for.
+            self.dismiss(|_| true);
+        }
         Ok(())
     }
 
@@ -245,14 +251,14 @@ impl Jobs {
             if !shares_files {
                 state.programs.in_child();
                 process::close_all_but(state.guest.root.as_fd(), theirs.as_fd());
+            } else if !task.is(EXCLUSIVE) && !process::tie_to(agent, process::KILL) {
+                // It must not keep a port open when the agent is gone.
+                process::exit(0);
             }
             match work {
                 Some((ticket, message)) => {
                     worker::run_once(&theirs, task, ticket, message, &state.guest)
                 }
-                // What shares descriptors must not keep a port open when the agent is gone. Others
-                // find out by the end of the socket.
-                None if shares_files && !process::tie_to(agent, process::KILL) => process::exit(0),
                 None => worker::serve(&theirs, &mut state.guest),
             }
         }
@@ -261,7 +267,7 @@ impl Jobs {
             kind,
             class: task.class(),
             job: None,
-            started: false,
+            is_heavy: mem::borrowed() > HEAVY_BYTES,
             socket: Some(ours),
             _theirs: shares_files.then_some(theirs),
         });
@@ -274,32 +280,23 @@ impl Jobs {
             return;
         };
         child.receive(state, hear);
-        if child.is_program() {
-            process::worker_ended(place, child.pid);
-            self.children[place] = None;
+        // One that was killed before it became a program is about to end.
+        if child.is_mute() && process::has_executed(child.pid) {
+            self.end(place, true, state, hear);
         } else if child.is_idle() {
-            self.dismiss_others(place);
+            let (pid, kind) = (child.pid, child.kind);
+            // One that was made while much memory was borrowed has a copy of it.
+            let stays = if child.is_heavy { 0 } else { pid };
+            self.dismiss(|other| other.kind == kind && other.pid != stays);
         }
     }
 
-    /// Tells idle workers to end that are of the same kind as the one at `place`.
-    fn dismiss_others(&mut self, place: usize) {
-        let Some(kind) = self
-            .children
-            .get(place)
-            .and_then(|child| Some(child.as_ref()?.kind))
-        else {
-            return;
-        };
-        for (other, child) in self.children.iter_mut().enumerate() {
-            if let Some(child) = child
-                && other != place
-                && child.kind == kind
-                && child.is_idle()
-            {
+    /// Tells idle workers to end.
+    fn dismiss(&mut self, which: impl Fn(&Child) -> bool) {
+        for child in self.children.iter_mut().flatten() {
+            if child.is_idle() && which(child) {
                 // The end of the socket is the end of the worker.
                 child.socket = None;
-                child.kind = Kind::Ending;
             }
         }
     }
@@ -311,17 +308,22 @@ impl Jobs {
         let Some((place, Some(child))) = found else {
             return;
         };
-        process::worker_ended(place, pid);
         // What it wrote is all there.
         child.receive(state, hear);
-        let became = executed && child.job.as_ref().is_some_and(|job| job.program);
-        let outcome = if became {
-            Outcome::Started(pid)
-        } else {
-            Outcome::Lost
+        self.end(place, executed, state, hear);
+    }
+
+    /// Forgets a child that has ended or become a program, which is no child of this file any more.
+    fn end(&mut self, place: usize, executed: bool, state: &mut State, hear: Hear<'_>) {
+        let Some(mut child) = self.children[place].take() else {
+            return;
+        };
+        process::child_ended(place, child.pid);
+        let outcome = match executed && child.is_mute() {
+            true => Outcome::Started(child.pid),
+            false => Outcome::Lost,
         };
         child.finish(outcome, state, hear);
-        self.children[place] = None;
     }
 
     /// The children whose end is not known yet.
@@ -358,12 +360,17 @@ impl Jobs {
 impl Child {
     /// Whether it is a worker that waits for a task.
     fn is_idle(&self) -> bool {
-        matches!(self.kind, Kind::Worker { .. }) && self.job.is_none()
+        matches!(self.kind, Kind::Worker { .. }) && self.job.is_none() && self.socket.is_some()
     }
 
-    /// Whether it has become a program, which is no child of this file any more.
-    fn is_program(&self) -> bool {
-        self.kind == Kind::Once && self.job.is_none() && self.started
+    /// Whether it works, or was killed at its work and is not gone yet.
+    fn is_busy(&self) -> bool {
+        self.job.is_some() || self.kind == Kind::Ending
+    }
+
+    /// Whether it is to become a program, and has closed its socket without a reply.
+    fn is_mute(&self) -> bool {
+        self.socket.is_none() && self.job.as_ref().is_some_and(|job| job.program)
     }
 
     /// Kills it; nothing that it has sent or sends counts any more. Only one that was not reaped is
@@ -397,12 +404,6 @@ impl Child {
                 Ok(Read::NotYet) => return,
                 Ok(Read::End) | Err(_) => {
                     self.socket = None;
-                    // Otherwise it was killed before that, and is about to end.
-                    let program = self.job.as_ref().is_some_and(|job| job.program);
-                    if program && process::has_executed(self.pid) {
-                        self.started = true;
-                        return self.finish(Outcome::Started(self.pid), state, hear);
-                    }
                 }
             }
         }
@@ -417,12 +418,7 @@ impl Child {
             self.socket = None;
         }
         (job.task.slow().finish)(state, job.ticket, outcome);
-        let started = match outcome {
-            Outcome::Started(pid) => Some(pid),
-            _ => None,
-        };
-        let whole = outcome != Outcome::Lost;
-        hear(job.client, Event::Over { whole, started });
+        hear(job.client, Event::Over(outcome));
     }
 }
 
@@ -466,24 +462,25 @@ mod tests {
             jobs.start(&task, Ticket::default(), CLIENT, message, poll, state)
         }
 
-        /// Waits until the job is over; gives its reply, and whether it is whole.
-        fn finish(&mut self) -> (String, bool) {
+        /// Waits until the job is over; gives its reply and its outcome. Children that have ended are
+        /// reaped if `reaps` says so.
+        fn finish(&mut self, reaps: bool) -> (String, Outcome) {
             let (mut reply, mut end) = (Vec::new(), None);
             while end.is_none() {
                 let mut hear = |client, event: Event<'_>| {
                     assert_eq!(client, CLIENT);
                     match event {
                         Event::Bytes(bytes) => reply.extend_from_slice(bytes),
-                        Event::Over { whole, started } => {
-                            assert!(end.is_none() && started.is_none());
-                            end = Some(whole);
+                        Event::Over(outcome) => {
+                            assert!(end.is_none());
+                            end = Some(outcome);
                         }
                     }
                 };
                 for place in 0..CHILDREN {
                     self.jobs.receive(place, &mut self.state, &mut hear);
                 }
-                for pid in self.pids() {
+                for pid in self.pids().into_iter().filter(|_| reaps) {
                     if let Some((_, executed)) = process::reap_child(pid) {
                         self.jobs.note(pid, executed, &mut self.state, &mut hear);
                     }
@@ -513,38 +510,48 @@ mod tests {
     fn a_worker_stays_and_one_that_dies_is_replaced() {
         let mut agent = Agent::new();
         agent.start("guest-get-fsinfo").unwrap();
-        let (first, whole) = agent.finish();
-        assert!(whole && first.starts_with("{\"return\": ["), "{first}");
+        let (first, outcome) = agent.finish(true);
+        assert_eq!(outcome, Outcome::Replied(0));
+        assert!(first.starts_with("{\"return\": ["), "{first}");
         let [worker] = agent.pids()[..] else {
             panic!("{:?}", agent.pids())
         };
         agent.start("guest-get-fsinfo").unwrap();
         assert_eq!(agent.pids(), [worker]);
-        assert!(agent.finish().1);
+        assert_eq!(agent.finish(true).1, Outcome::Replied(0));
         // Idle, and not reaped when the next task comes.
         process::kill(worker, process::KILL).unwrap();
         clock::sleep_ms(100);
         agent.start("guest-get-fsinfo").unwrap();
         assert_eq!(agent.pids().len(), 2);
-        let (reply, whole) = agent.finish();
-        assert!(whole && reply.starts_with("{\"return\": ["), "{reply}");
+        assert_eq!(agent.finish(true).1, Outcome::Replied(0));
     }
 
     #[test]
     fn a_worker_that_dies_at_work_loses_its_own_task() {
         let mut agent = Agent::new();
         agent.start("guest-get-fsinfo").unwrap();
-        agent.finish();
+        agent.finish(true);
         let [worker] = agent.pids()[..] else {
             panic!("{:?}", agent.pids())
         };
         process::kill(worker, process::STOP).unwrap();
         agent.start("guest-get-fsinfo").unwrap();
         process::kill(worker, process::KILL).unwrap();
-        assert_eq!(agent.finish(), (String::new(), false));
+        assert_eq!(agent.finish(true), (String::new(), Outcome::Lost));
         assert!(agent.pids().is_empty());
         agent.start("guest-get-fsinfo").unwrap();
-        assert!(agent.finish().1);
+        assert_eq!(agent.finish(true).1, Outcome::Replied(0));
+    }
+
+    #[test]
+    fn children_that_have_replied_do_not_count() {
+        let mut agent = Agent::new();
+        for _ in 0..2 * QUOTAS[Class::Users as usize] {
+            // Without arguments it is refused, in a child of its own.
+            agent.start("guest-ssh-get-authorized-keys").unwrap();
+            assert_eq!(agent.finish(false).1, Outcome::Refused);
+        }
     }
 
     #[test]
@@ -571,7 +578,7 @@ mod tests {
         jobs.give_up_late(due_ms - 1, state, &mut |_, _| over += 1);
         assert_eq!(over, 0);
         jobs.give_up_late(due_ms, state, &mut |_, event| {
-            assert!(matches!(event, Event::Over { whole: false, .. }));
+            assert!(matches!(event, Event::Over(Outcome::Lost)));
             over += 1;
         });
         assert_eq!((over, agent.jobs.deadline_ms()), (1, NEVER_MS));

@@ -167,7 +167,7 @@ fn answer<'a>(
     let mut args = Args::none();
     // Work of the agent's own has no request.
     if !message.is_empty() {
-        // It was found right before.
+        // The agent has checked it: this does not fail.
         let request = request::open(message, reply)?;
         args.check(request.arguments, task.params(), reply)?;
     }

@@ -46,11 +46,13 @@ pub const READ_BYTES: usize = 8192;
 /// Connected clients of all channels together. libvirt, a monitoring poller, a person, and one more.
 pub const CLIENTS: usize = 4;
 
-/// Children that may be busy at once with each class of slow commands, in the order of `commands::Class`:
-/// those that look at the guest, one for each client; those on the host's files; those on files of users,
-/// who can keep a child for as long as they like, up to [`USER_TASK_MS`] and then some; those that become
-/// a program; and those that freeze, thaw and take the guest down, of which some may be stuck in the
-/// kernel, and one is the agent's own.
+/// Children that may be busy at once with slow commands of each `commands::Class`, in its order:
+/// - those that look at the guest: one for each client;
+/// - those on open files: the same;
+/// - those on files of users, who can keep a child waiting for [`USER_TASK_MS`] at least;
+/// - those that become a program: they are that soon;
+/// - those that freeze, thaw and take the guest down: one that works, two that are stuck in the kernel,
+///   and one of the agent's own.
 pub const QUOTAS: [usize; 5] = [CLIENTS, CLIENTS, 2, 2, 4];
 
 /// Children at once: as many as may be busy, and an idle worker of each of two kinds.

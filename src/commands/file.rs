@@ -1,13 +1,11 @@
 //! guest-file-open, -close, -read, -write, -seek, -flush.
 //!
-//! Opening, closing, writing and seeking are done by children of the agent, because a file system
-//! that is frozen, or whose server is gone, can keep them waiting for ever: one opens and closes in
-//! the agent's own table of descriptors, which it shares; one writes or seeks through a copy, which
-//! has the same position. Reading is done by the agent, which sends what it reads as it reads it
-//! (`agent::file_stream`), as long as it need not wait; what is on disk, and file systems and devices that
-//! do not say whether they have to be waited for, a child reads.
+//! Opening, closing, writing and seeking are tasks for a worker that shares the agent's descriptors,
+//! because a file system that is frozen, or whose server is gone, can keep them waiting for ever. The
+//! agent reads itself, as long as it need not wait (`agent::file_stream`); a worker reads the rest.
 //!
-//! A handle that a child works with is busy for all others, but can be closed.
+//! A handle that a worker works with is busy for all others, but can be closed: then that worker's next
+//! call finds a directory in its place, and fails.
 //!
 //! Differences from qemu-ga: data is written at once, so that errors are those of the write itself,
 //! not of a later flush, seek or close (Q35). A read of a pipe or terminal that brought less than it
@@ -113,13 +111,27 @@ fn open(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Re
 pub(super) const CLOSE: Slow = Slow {
     prepare: |state, args, reply| {
         let taken = state.files.handles.take_away(handle(args));
-        about_file(taken, args, Phrase::CannotCloseFile, reply)
+        let is_busy = matches!(taken, Ok((_, true)));
+        let taken = taken.map(|(file, _)| file);
+        let ticket = about_file(taken, args, Phrase::CannotCloseFile, reply)?;
+        Ok(Ticket {
+            number: is_busy.into(),
+            ..ticket
+        })
     },
-    run: |_, ticket, _, reply| {
-        let closed = file_of(ticket).and_then(Seized::close);
+    run: |guest, ticket, _, reply| {
+        let closed = file_of(ticket).and_then(|file| match ticket.number {
+            0 => file.close(),
+            // Another task works with it, which must not come upon another file of this number.
+            _ => file.fill(&guest.root),
+        });
         outcome(reply, Phrase::CannotCloseFile, closed)
     },
-    finish: |_, _, _| {},
+    finish: |state, ticket, outcome| {
+        if ticket.number != 0 {
+            give_back(state, ticket, outcome);
+        }
+    },
 };
 
 /// Begins to read a file.

@@ -309,8 +309,8 @@ fn look_again(root: &Root) {
     close_disks(root, &mut |_| true);
 }
 
-/// How long the kernel may take until it begins to make disks read-only by force: a worker of its own
-/// does that, when it is its turn.
+/// How long the kernel may take until it begins to make disks read-only by force: one of its own
+/// threads does that, when it is its turn.
 const FORCE_BEGINS_MS: u32 = 100;
 
 /// Makes the disks read-only that the mount table leads to, and unmounts them, until that changes

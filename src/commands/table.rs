@@ -120,8 +120,8 @@ impl Row {
             Files => Class::Files,
             Exec => Class::Programs,
             Accounts => Class::Users,
-            Freeze | Lifecycle => Class::Vital,
-            Protocol | Info | Hardware => Class::Guest,
+            Freeze | Lifecycle if self.flags & EXCLUSIVE != 0 => Class::Vital,
+            _ => Class::Guest,
         }
     }
 

@@ -27,7 +27,7 @@ pub struct Reading {
     pub count: usize,
     /// Bytes of those that have been read.
     pub done: usize,
-    /// How the reading of a child stopped that read the last piece.
+    /// How the last piece ended, if a worker read it.
     pub stop: Option<Stop>,
 }
 

@@ -63,7 +63,7 @@ pub enum Event {
 pub enum Action {
     /// Nothing.
     None,
-    /// Stop writing, lock pages, make the marker, start the clock.
+    /// Stop writing, lock pages, start the clock.
     Enter,
     /// Undo all that.
     Leave,

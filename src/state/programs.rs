@@ -9,8 +9,8 @@
 //! is full, the result that has waited longest is dropped. A program that runs is never dropped.
 //!
 //! Pipes never block the loop. Output past the program's share is read and dropped, so that the
-//! program never waits for a client. Children of the agent close all pipes ([`Programs::in_child`]):
-//! a slow child must not keep the input of a program from ending.
+//! program never waits for a client. A child of the agent closes all pipes, unless it
+//! shares the agent's descriptors: a slow child must not keep the input of a program from ending.
 
 use static_assertions::const_assert;
 
@@ -295,14 +295,8 @@ impl Programs {
 
     /// In a child of the agent, before it does anything: lets go of what is the agent's, and takes
     /// what is the program's if it is to become one.
-    pub fn in_child(&mut self) {
-        for program in self.table.iter_mut() {
-            for stream in &mut program.streams {
-                stream.pipe = None;
-            }
-        }
+    pub fn in_child(&self) {
         stdio::replace(&self.ends);
-        self.close_ends();
     }
 
     #[inline(never)]

@@ -98,22 +98,28 @@ impl Handles {
         self.turn(handle, handle | BUSY).ok_or(Errno::BADF)
     }
 
-    /// Gives a file back that was seized, unless it was taken away meanwhile.
+    /// Ends what a task had to do with a file. One that was taken away while it was seized is closed by
+    /// the last of both tasks: until then nobody else gets its descriptor.
     pub fn give_back(&mut self, seized: Seized) {
-        if let Some(entry) = self.entry(seized.0)
-            && *entry > 0
-        {
-            *entry &= !BUSY;
+        let Some(entry) = self.entry(seized.0) else {
+            return;
+        };
+        match *entry {
+            held @ 1.. => *entry = held & !BUSY,
+            held if held < -BUSY => *entry = held + BUSY,
+            _ => self.discard(seized),
         }
     }
 
-    /// Takes a handle away from its users, so that a task can close its file.
-    pub fn take_away(&mut self, handle: i64) -> Result<Seized, Errno> {
-        let held = match self.get(handle) {
-            Err(Errno::BUSY) => handle | BUSY,
-            found => found.map(|_| handle)?,
+    /// Takes a handle away from its users, so that a task can close its file, and gives whether another
+    /// task works with that. Then the file is to be replaced, and given back.
+    pub fn take_away(&mut self, handle: i64) -> Result<(Seized, bool), Errno> {
+        let (held, is_busy) = match self.get(handle) {
+            Err(Errno::BUSY) => (handle | BUSY, true),
+            found => found.map(|_| (handle, false))?,
         };
-        self.turn(held, -handle).ok_or(Errno::BADF)
+        let seized = self.turn(held, -held).ok_or(Errno::BADF)?;
+        Ok((seized, is_busy))
     }
 
     /// The descriptor whose entry holds this.
@@ -155,11 +161,17 @@ impl Seized {
     }
 
     /// Puts a file in the place of the stand-in.
-    pub fn fill(self, file: &OwnedFd) -> Result<(), Errno> {
+    pub fn fill(self, file: impl AsFd) -> Result<(), Errno> {
         // SAFETY: dup3 takes any numbers. What it closes is the stand-in, which nobody has borrowed.
         unsafe {
             let marked = libc::O_CLOEXEC as usize;
-            let args = [file.as_raw_fd() as usize, self.0 as usize, marked, 0, 0];
+            let args = [
+                file.as_fd().as_raw_fd() as usize,
+                self.0 as usize,
+                marked,
+                0,
+                0,
+            ];
             raw::call(libc::SYS_dup3, args)
         }
         .map(|_| ())
@@ -523,10 +535,23 @@ mod tests {
         handles.give_back(place);
         assert!(handles.get(first).is_ok());
         handles.seize(first).unwrap();
-        assert_eq!(handles.take_away(first), Ok(place));
-        handles.give_back(place);
+        // Closed while a task works with it: both tasks come to an end before the number is free.
+        assert_eq!(handles.take_away(first), Ok((place, true)));
         assert_eq!(handles.get(first).unwrap_err(), Errno::BADF);
         assert_eq!(handles.take_away(first), Err(Errno::BADF));
+        place
+            .fill(crate::sys::root::Root::open(c"/").unwrap())
+            .unwrap();
+        handles.give_back(place);
+        let is_open = |place: Seized| rustix::fs::fstat(place).is_ok();
+        assert!(is_open(place) && handles.get(first).is_err());
+        handles.give_back(place);
+        assert!(!is_open(place));
+        // Closed while it rests.
+        let (third, place) = handles.reserve(&file).unwrap();
+        handles.publish(place);
+        assert_eq!(handles.take_away(third), Ok((place, false)));
+        assert_eq!(handles.take_away(third), Err(Errno::BADF));
         assert_eq!(place.close(), Ok(()));
         handles.discard(unused);
         for never in [0, -1, second, -second, BUSY, i64::MIN, i64::MAX] {

@@ -4,7 +4,7 @@
 use core::cell::UnsafeCell;
 use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -20,6 +20,14 @@ use crate::base::store::{Full, Store};
 /// The unit in which mappings grow at first; from there on they double. Miri, which is slow, sees
 /// them grow sooner.
 const MAPPING_BYTES: usize = if cfg!(miri) { 4 << 10 } else { 64 << 10 };
+
+/// Bytes of all mappings that buffers of this process have borrowed.
+static BORROWED: AtomicUsize = AtomicUsize::new(0);
+
+/// How many bytes buffers of this process have borrowed.
+pub fn borrowed() -> usize {
+    BORROWED.load(Ordering::Relaxed)
+}
 
 /// So many bytes of memory: where a buffer rests, or an anonymous mapping.
 #[derive(Clone, Copy)]
@@ -42,6 +50,7 @@ impl Room {
             )
         };
         let start = NonNull::new(start.ok()?.cast())?;
+        BORROWED.fetch_add(len, Ordering::Relaxed);
         Some(Self { start, len })
     }
 }
@@ -247,6 +256,7 @@ impl Buffer {
             )
         };
         let start = NonNull::new(start.ok()?.cast())?;
+        BORROWED.fetch_add(len.saturating_sub(self.room.len), Ordering::Relaxed);
         Some(Room { start, len })
     }
 
@@ -268,6 +278,7 @@ impl Buffer {
         // SAFETY: the mapping was this buffer's alone and nothing refers to it any more. The call
         // fails only for arguments that are not a mapping, so there is nothing to report.
         let _ = unsafe { munmap(start.as_ptr().cast(), len) };
+        BORROWED.fetch_sub(len, Ordering::Relaxed);
     }
 }
 
@@ -373,7 +384,7 @@ impl<T> Lent<T> {
 }
 
 /// Gives pages of the stack back that are not used at this moment: what calls deeper than this one have
-/// left behind.
+/// left behind. Of the process's first thread, which is the only one of an agent.
 #[inline(never)]
 pub fn release_stack() {
     /// Bytes that are left alone below this frame: more than the system call takes.

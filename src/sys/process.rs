@@ -36,8 +36,8 @@ pub const IN_CHILD: i32 = 0;
 /// code; all its memory is its own copy.
 ///
 /// If it shares files, what the child opens and closes is opened and closed here, too: it has no
-/// descriptors of its own, and leaves nothing open when it is killed that was not open before. It
-/// ends without dropping anything it has from before.
+/// descriptors of its own, and what it has open when it is killed stays open here. It ends without
+/// dropping anything it has from before.
 #[inline(never)]
 pub fn fork(shares_files: bool) -> Result<i32, Errno> {
     let flags = libc::SIGCHLD | if shares_files { libc::CLONE_FILES } else { 0 };
@@ -181,28 +181,28 @@ pub fn kill_all(signal: i32) {
     let _ = unsafe { raw::call(libc::SYS_kill, [usize::MAX, signal as usize, 0, 0, 0]) };
 }
 
-/// The children that work for the agent, by their places among its jobs; 0 where there is none.
-static WORKERS: [AtomicI32; CHILDREN] = [const { AtomicI32::new(0) }; CHILDREN];
+/// The agent's children, by their places; 0 where there is none.
+static CHILD_PIDS: [AtomicI32; CHILDREN] = [const { AtomicI32::new(0) }; CHILDREN];
 /// The one of them that takes the guest down, or 0.
-static LAST_WORKER: AtomicI32 = AtomicI32::new(0);
+static TAKES_DOWN: AtomicI32 = AtomicI32::new(0);
 
 /// Takes note that the child `pid` works for the agent, at this place among its jobs.
-pub fn worker_began(place: usize, pid: i32, takes_guest_down: bool) {
-    if let Some(worker) = WORKERS.get(place) {
+pub fn child_began(place: usize, pid: i32, takes_guest_down: bool) {
+    if let Some(worker) = CHILD_PIDS.get(place) {
         worker.store(pid, Ordering::Relaxed);
     }
     if takes_guest_down {
-        LAST_WORKER.store(pid, Ordering::Relaxed);
+        TAKES_DOWN.store(pid, Ordering::Relaxed);
     }
 }
 
 /// Takes note that the child `pid` does not work for the agent any more.
-pub fn worker_ended(place: usize, pid: i32) {
-    if let Some(worker) = WORKERS.get(place) {
+pub fn child_ended(place: usize, pid: i32) {
+    if let Some(worker) = CHILD_PIDS.get(place) {
         worker.store(0, Ordering::Relaxed);
     }
-    if LAST_WORKER.load(Ordering::Relaxed) == pid {
-        LAST_WORKER.store(0, Ordering::Relaxed);
+    if TAKES_DOWN.load(Ordering::Relaxed) == pid {
+        TAKES_DOWN.store(0, Ordering::Relaxed);
     }
 }
 
@@ -224,14 +224,14 @@ pub fn end(status: i32) -> ! {
 /// program is tried: it would not know what is allowed.
 fn start_anew() -> ! {
     // The guest goes down without the agent; a new run would mount again what is unmounted.
-    while is_running(LAST_WORKER.load(Ordering::Relaxed)) {
+    while is_running(TAKES_DOWN.load(Ordering::Relaxed)) {
         clock::sleep_ms(RESTART_MS);
     }
     // What a host sends from here on waits for the new run. Workers that share descriptors must not
     // keep the port open either.
     // SAFETY: nothing that was interrupted by the fault goes on, and what follows uses none.
     unsafe { close_range(3, i32::MAX) };
-    for worker in &WORKERS {
+    for worker in &CHILD_PIDS {
         let pid = worker.load(Ordering::Relaxed);
         if pid != 0 && !has_executed(pid) {
             let _ = kill(pid, KILL);
@@ -599,15 +599,15 @@ fn mark_all() {
     }
 }
 
-/// Where descriptors begin that children of the agent may keep: open files and what belongs to
-/// programs that run. All others, clients and ports among them, are fewer than this.
+/// Where open files and pipes of programs begin. All other descriptors, clients and ports among them, are
+/// fewer than this.
 pub(super) const FIRST_LASTING: i32 = 64;
 
 /// The agent has no descriptor above this: a new one has the lowest number that is free, and there
 /// are at most this many files and pipes.
 const HIGHEST: i32 = FIRST_LASTING + (OPEN_FILES + 3 * PROGRAMS) as i32;
 
-/// Moves a descriptor to where children of the agent may keep it.
+/// Moves a descriptor to that range.
 #[inline(never)]
 pub fn make_lasting(fd: impl AsFd) -> Result<OwnedFd, Errno> {
     rustix::io::fcntl_dupfd_cloexec(fd, FIRST_LASTING)

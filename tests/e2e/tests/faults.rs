@@ -89,9 +89,10 @@ fn what_cannot_be_opened_is_named_as_qemu_ga_names_it() {
             eprintln!("left out: this machine has no {path}");
             continue;
         }
-        // As it may be given: from the root of the file system, or in its directory.
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let paths = ["-P", path, "-P", &path[1..], "-P", name];
+        // As it may be given: from the root of the file system, or in one of its directories.
+        let mut tails = path.rmatch_indices('/').map(|(at, _)| &path[at + 1..]);
+        let (name, two) = (tails.next().unwrap_or(path), tails.next().unwrap_or(path));
+        let paths = ["-P", path, "-P", &path[1..], "-P", two, "-P", name];
         let said = both().map(|mut pair| {
             let tracer = inject_at(&pair.0, &paths, "openat", "EACCES");
             let refusal = pair.1.try_call(command, json!({})).expect_err(command);

@@ -545,6 +545,36 @@ fn noise(len: usize) -> Vec<u8> {
 }
 
 #[test]
+fn what_is_written_never_lands_in_a_file_that_was_opened_later() {
+    let agent = Agent::gaunt(&[]);
+    let (mut client, mut other) = (agent.client(), agent.client());
+    let path = |name: &str| agent.state().join(name);
+    let open = |client: &mut Client, name: &str| {
+        let arguments = json!({ "path": path(name).to_str(), "mode": "w" });
+        client.call("guest-file-open", arguments)
+    };
+    for bytes in [4 << 20, 24 << 20] {
+        let first = open(&mut client, "first");
+        let data = base64(&vec![b'x'; bytes]);
+        let arguments = json!({ "handle": first, "buf-b64": data });
+        client.send(request("guest-file-write", &arguments));
+        // Closed while it is written, and another file opened, which the kernel would give its number.
+        other.call("guest-file-close", json!({ "handle": first }));
+        let second = open(&mut other, "second");
+        let reply = client.reply();
+        let len = |name: &str| std::fs::metadata(path(name)).expect("a file").len();
+        assert_eq!(len("second"), 0, "{reply}");
+        if let Some(count) = reply["return"]["count"].as_u64() {
+            assert_eq!(count, len("first"));
+        }
+        let arguments = json!({ "handle": second, "buf-b64": "QUFB" });
+        assert_eq!(other.call("guest-file-write", arguments)["count"], 3);
+        other.call("guest-file-close", json!({ "handle": second }));
+        assert_eq!(std::fs::read(path("second")).expect("a file"), b"AAA");
+    }
+}
+
+#[test]
 fn the_largest_read_is_whole_and_small() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();

@@ -385,6 +385,31 @@ fn limits_are_answered_and_borrowed_memory_is_given_back() {
 }
 
 #[test]
+fn every_client_has_its_slow_commands_run() {
+    const EACH: usize = 50;
+    let agent = Agent::gaunt(&[]);
+    for command in ["guest-get-users", "guest-get-fsinfo", "guest-exec"] {
+        let arguments = match command {
+            "guest-exec" => json!({ "path": "/nonexistent" }),
+            _ => json!({}),
+        };
+        // As many as may start programs at once.
+        let count = if command == "guest-exec" { 2 } else { 4 };
+        let mut clients: Vec<Client> = (0..count).map(|_| agent.client()).collect();
+        let requests = request(command, &arguments).repeat(EACH);
+        for client in &mut clients {
+            client.send(&requests);
+        }
+        for client in &mut clients {
+            for _ in 0..EACH {
+                let reply = client.reply().to_string();
+                assert!(!reply.contains("temporarily unavailable"), "{reply}");
+            }
+        }
+    }
+}
+
+#[test]
 fn fifty_thousand_requests_leave_memory_as_it_was() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
