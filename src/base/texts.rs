@@ -419,7 +419,7 @@ QEMU guest agent for guests that have nothing else in them.\n\
         FrozenUnmarked = "the state directory has no mark of the freeze: it would not outlive the agent";
         KernelThawedAll = "a mounted file system could not be reached to thaw it: the kernel was told to thaw all";
         ThawMissed = "a mounted file system could not be reached to thaw it, and may still be frozen";
-        ThawedLate = "file systems that were left frozen have been thawed";
+        ThawedLate = "what was left frozen or at rest has been thawed";
         CannotWriteLog = "cannot write to @";
         HookLine = "hooks: @";
         HookUsage = "usage: @ freeze|thaw";

@@ -58,8 +58,10 @@ pub fn beside<'a>(root: &Root, main: &'a [u8]) -> Hooks<'a> {
     let mut list = Buffer::growing(HOOK_LIST_BYTES);
     let directory = directory_of(main);
     match put_all(root, directory.as_bytes(), &mut list) {
-        Ok(()) | Err(Errno::NOENT) => Ok(list),
+        // A link that leads nowhere, to a disk that is not mounted say, is no directory without hooks.
+        Err(Errno::NOENT) if root.has_at(&[relative(directory.as_bytes())]) != Ok(true) => Ok(list),
         Err(errno) => Err((main, errno)),
+        Ok(()) => Ok(list),
     }
 }
 
@@ -197,6 +199,16 @@ mod tests {
         assert!(tree.hooks(Some("/opt/hook")).is_empty());
         tree.file("opt/hook.d/one", 0o755);
         assert_eq!(tree.hooks(Some("/opt/hook")), ["/opt/hook.d/one"]);
+    }
+
+    #[test]
+    fn a_directory_that_is_a_link_to_nowhere_is_an_error() {
+        let machine = Directory::new("hooks-dangling");
+        fs::create_dir_all(machine.path.join("etc/qemu-ga")).unwrap();
+        let link = machine.path.join("etc/qemu-ga/fsfreeze-hook.d");
+        symlink("/nowhere", link).unwrap();
+        let found = find(&machine.root, None).map(|_| ());
+        assert_eq!(found, Err((DEFAULTS[0], Errno::NOENT)));
     }
 
     #[test]

@@ -39,6 +39,9 @@ type End = (Phrase, Option<i64>);
 /// The variable that tells a hook, and whatever it runs, the hook's path.
 pub const OWN_PATH: &[u8] = b"FSFREEZE_HOOK";
 
+/// Reads of what a hook says before time and signals are looked at again.
+const READS: u32 = 16;
+
 /// The exit status of a process that could not become its hook.
 const NOT_EXECUTED: i32 = 127;
 
@@ -285,7 +288,9 @@ impl<'a> Runner<'a> {
         if running.ended.is_none() {
             running.ended = process::reap_child(running.pid).map(|(ended, _)| ended);
         }
-        while let Some(output) = &running.output {
+        // A hook that writes faster than this process reads gets no further time by that.
+        for _ in 0..READS {
+            let Some(output) = &running.output else { break };
             let mut bytes = [0; 4096];
             match stream::read(output, &mut bytes) {
                 Ok(Read::Bytes(count)) => said.take(&bytes[..count], &mut self.log),

@@ -468,6 +468,30 @@ fn slow(checks: &mut Checks, tried: &mut Tried) {
     );
     tried.check(
         checks,
+        "one that writes without end, faster than it is read, is killed in time",
+        |tried| {
+            tried.restart("-F --hook-timeout=2");
+            // Whoever reads gets little of one processor.
+            tried.on(
+                "50-db",
+                "freeze",
+                "renice -n 19 -p $PPID; taskset -p 1 $PPID; exec taskset 1 dd if=/dev/zero bs=64k",
+            );
+            let start = Instant::now();
+            let said = tried.refused();
+            let took = start.elapsed();
+            assert!(
+                said.starts_with("/50-db: killed, because it took longer than 2 s"),
+                "{said}"
+            );
+            assert!(took < Duration::from_secs(12), "{took:?}");
+            tried.restart("-F --hook-timeout=2");
+            tried.seen();
+            format!("{:.1} s", took.as_secs_f32())
+        },
+    );
+    tried.check(
+        checks,
         "too slow at the thaw, it is killed and the next one runs",
         |tried| {
             assert_eq!(tried.freeze(), Ok(json!(2)));

@@ -217,11 +217,23 @@ fn uninstall_takes_back_all_but_what_was_changed() {
     assert_eq!(changed, "FILTER_RPC_ARGS=--allow-rpcs=guest-ping\n");
     assert!(main_hook.exists() && own_hook.exists());
     assert!(!settings.with_extension("new").exists());
-    // Another's program of that name, as a file and as a link, its manual page, and a main hook that is
-    // another's link.
+    // Another's program of that name, as a file and as a link, its manual page, unit and rule, and a main
+    // hook that is another's link.
     let program = tree.join("usr/bin/qemu-ga");
-    let page = tree.join("usr/share/man/man8/qemu-ga.8");
-    std::fs::write(&page, ".Dt QEMU-GA 8\n").expect("a page");
+    let others = [
+        ("usr/share/man/man8/qemu-ga.8", ".Dt QEMU-GA 8\n"),
+        (
+            "usr/lib/systemd/system/qemu-guest-agent.service",
+            "[Service]\nExecStart=/usr/sbin/qemu-ga\n",
+        ),
+        (
+            "usr/lib/udev/rules.d/99-qemu-guest-agent.rules",
+            "SUBSYSTEM==\"virtio-ports\", TAG+=\"systemd\"\n",
+        ),
+    ];
+    for (name, text) in others {
+        std::fs::write(tree.join(name), text).expect("a file");
+    }
     std::fs::remove_file(&main_hook).expect("a script");
     symlink("/usr/local/sbin/hook", &main_hook).expect("a link");
     for is_link in [false, true] {
@@ -231,20 +243,21 @@ fn uninstall_takes_back_all_but_what_was_changed() {
             true => symlink("/opt/qemu/qemu-ga", &program).expect("a link"),
         }
         let said = place.install("/usr");
-        for name in [
-            "bin/qemu-ga is not ours",
-            "fsfreeze-hook is not ours",
-            "qemu-ga.8 is not ours",
-        ] {
-            assert!(said.contains(name), "{said}");
+        for name in ["usr/bin/qemu-ga", "fsfreeze-hook"]
+            .into_iter()
+            .chain(others.map(|(name, _)| name))
+        {
+            assert!(said.contains(&format!("{name} is not ours")), "{said}");
         }
         make("uninstall", &tree, "/usr");
         assert_eq!(program.is_symlink(), is_link);
         assert_eq!(program.exists(), !is_link);
         let leads_to = main_hook.read_link().expect("a link");
         assert_eq!(leads_to, Path::new("/usr/local/sbin/hook"));
-        let kept = std::fs::read_to_string(&page).expect("the page stays");
-        assert_eq!(kept, ".Dt QEMU-GA 8\n");
+        for (name, text) in others {
+            let kept = std::fs::read_to_string(tree.join(name)).expect("it stays");
+            assert_eq!(kept, text, "{name}");
+        }
     }
 }
 
@@ -424,6 +437,25 @@ fn killed_while_frozen(libvirt: &Libvirt, shell: &mut GuestShell) -> String {
     format!("{killed} was killed; {said}; acknowledged at the thaw {at_thaw:?}, now {now:?}")
 }
 
+/// Stops the service while the guest is frozen: it ends when that is over, and not before.
+fn stopped_while_frozen(libvirt: &Libvirt, shell: &mut GuestShell) -> String {
+    libvirt.ok(&["domfsfreeze", DOMAIN]);
+    shell.run("systemctl stop --no-block qemu-guest-agent");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(freeze_status(libvirt), r#"{"return":"frozen"}"#);
+    let patience = shell.run("systemctl show -P TimeoutStopUSec qemu-guest-agent");
+    assert_eq!(patience, "20min");
+    libvirt.ok(&["domfsthaw", DOMAIN]);
+    wait::expect("the end of the service", GO_ON, || {
+        shell.run("systemctl show -P ActiveState qemu-guest-agent") == "inactive"
+    });
+    let left = shell.run("ls /run");
+    assert!(!left.contains("isfrozen") && !left.contains("gaunt.hooks"));
+    shell.run("systemctl start qemu-guest-agent");
+    libvirt.wait_agent();
+    "inactive, and started again".into()
+}
+
 /// Checks that MariaDB and Redis, which their hooks hold, took nothing between two moments.
 fn assert_held(before: Numbers, after: Numbers) {
     assert_eq!(before[1..], after[1..], "MariaDB or Redis went on");
@@ -580,6 +612,10 @@ fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
     checks.run(
         "an agent killed while frozen is back, and all goes on after its thaw",
         || killed_while_frozen(&libvirt, shell),
+    );
+    checks.run(
+        "a service that is stopped while frozen ends after the thaw",
+        || stopped_while_frozen(&libvirt, shell),
     );
     libvirt.ok(&["destroy", DOMAIN]);
 
