@@ -12,7 +12,7 @@ use std::path::Path;
 /// it past that, and nothing else may.
 const BINARY_BYTES: u64 = 141_824;
 /// What the plain build weighs at most. The aim is 163,840, for the same reason.
-const PLAIN_BYTES: u64 = 167_936;
+const PLAIN_BYTES: u64 = 168_448;
 
 /// Instructions of the agent's own, without the kernel's, that a command takes at most. For a ping the
 /// aim is 2,000.
