@@ -183,6 +183,9 @@ fn workers_leave_little_memory_in_use() {
 
 /// Rounds of a hundred tasks.
 const ROUNDS: usize = 1_000;
+/// Pages that a loaded machine may have a process touch for the first time, in kB. One byte left behind by
+/// each task would be six times as much.
+const SPARE_KB: u64 = 16;
 
 #[test]
 fn a_hundred_thousand_tasks_leave_memory_and_descriptors_as_they_were() {
@@ -211,9 +214,10 @@ fn a_hundred_thousand_tasks_leave_memory_and_descriptors_as_they_were() {
         let mut each = Vec::new();
         for pid in pids {
             let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-            let line = text.lines().find(|line| line.starts_with("VmRSS:"));
+            let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            let kb = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
             let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors");
-            each.push((pid, line.map(str::to_owned), fds.count()));
+            each.push((pid, fds.count(), kb.expect("a number")));
         }
         each
     };
@@ -228,7 +232,11 @@ fn a_hundred_thousand_tasks_leave_memory_and_descriptors_as_they_were() {
     // A worker gives memory back after its reply has left.
     let same = wait::until(wait::ANSWER, || {
         after = measured();
-        (after == before).then_some(())
+        let mut pairs = before.iter().zip(&after);
+        let same = pairs.all(|(one, other)| {
+            (one.0, one.1) == (other.0, other.1) && other.2 <= one.2 + SPARE_KB
+        });
+        (same && before.len() == after.len()).then_some(())
     });
     assert!(same.is_some(), "{before:?}, {after:?}");
     eprintln!("{after:?}");
