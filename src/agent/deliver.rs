@@ -27,8 +27,8 @@ pub(super) fn deliver(id: ClientId, event: Event<'_>, clients: &mut [Client]) {
     }
 }
 
-/// Lets the reply of a slow command leave, or, unless it is whole, an error in its place. One that
-/// `started` a program has none yet.
+/// Lets the reply of a slow command leave. One that started a program gets its reply here; one whose
+/// child was lost gets an error.
 fn finish(client: &mut Client, outcome: Outcome) {
     client.news = true;
     // Past its cap the buffer drops bytes.

@@ -94,9 +94,8 @@ fn run(
         }
         Run::Stream(opening) => Ok(Next::Stream(opening(state, &args, reply)?)),
         Run::Alone(_) | Run::Slow(_) => {
-            if let Some(task) = Task::of(number) {
-                start(&task, &args, message, id, context, reply)?;
-            }
+            let task = Task::new(number, row);
+            start(&task, &args, message, id, context, reply)?;
             Ok(Next::Wait(Busy::Job))
         }
     }

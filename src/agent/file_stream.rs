@@ -42,7 +42,7 @@ pub(super) fn go_on(client: &mut Client, context: &mut Context) {
             Ok(()) => {
                 let reading = *reading;
                 client.wait(Busy::Fetch);
-                // Like the child's text, it may leave only when the child has come to an end.
+                // Like the text that the worker sends, it may leave only when all of that is there.
                 return begin(&reading, &mut client.out);
             }
             Err(errno) => stop = Stop::Failed(errno),
@@ -95,8 +95,8 @@ fn begin(reading: &Reading, out: &mut Buffer) {
     }
 }
 
-/// Has a child read the next piece. The handle is its own for that time: whoever touched it meanwhile
-/// could have to wait, too.
+/// Has a worker read the next piece. The handle is busy meanwhile: another command that used it could
+/// have to wait, too.
 fn have_fetched(reading: &Reading, id: ClientId, context: &mut Context) -> Result<(), Errno> {
     let task = Task::of(FETCH).ok_or(Errno::NOSYS)?;
     let ticket = Ticket {
@@ -106,7 +106,7 @@ fn have_fetched(reading: &Reading, id: ClientId, context: &mut Context) -> Resul
     context.start(&task, ticket, id, b"")
 }
 
-/// Takes over what a child has read, if it came to an end of its own.
+/// Takes over what a worker has read, or an error if it was lost.
 pub(super) fn take_over(client: &mut Client, whole: bool) {
     let start = client.sendable();
     client.wait(Busy::Reading);

@@ -92,7 +92,7 @@ enum Kind {
     },
     /// One task.
     Once,
-    /// Nothing any more: it was killed, or has been told to end.
+    /// Nothing any more: it was killed.
     Ending,
 }
 

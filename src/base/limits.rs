@@ -229,9 +229,6 @@ pub const HOOK_DRAIN_MS: u64 = 200;
 /// Milliseconds that a hook has to be gone after SIGKILL. One that is stuck in the kernel needs longer.
 pub const HOOK_KILL_MS: u64 = 1_000;
 
-/// Milliseconds between two looks whether a group of processes that were killed is gone.
-pub const GROUP_POLL_MS: u32 = 20;
-
 /// Freeze hooks must end this many milliseconds before the freeze timeout. With less time left the agent
 /// would give up the freeze itself half way.
 pub const HOOK_MARGIN_MS: u64 = 500;

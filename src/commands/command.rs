@@ -98,10 +98,10 @@ pub const WITHOUT_FILES: u8 = 8;
 pub const EXCLUSIVE: u8 = 16;
 /// Its child shares the agent's descriptors: what it opens and closes is opened and closed in the agent.
 pub const SHARES_FILES: u8 = 32;
-/// It takes the guest down, which is allowed also when a freeze has come to no end.
-pub(super) const DOWN: u8 = 128;
 /// It changes its process for good, or leaves a secret in its memory: it has a child of its own.
 pub const OWN_CHILD: u8 = 64;
+/// It takes the guest down, which is allowed also when a freeze has come to no end.
+pub(super) const DOWN: u8 = 128;
 
 /// Tasks that share a quota of children: those of one class never use up the children of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

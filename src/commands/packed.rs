@@ -122,6 +122,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// The task of a slow command, whose row is at this place.
+    pub fn new(number: u8, row: Command) -> Self {
+        Self { number, row }
+    }
+
     /// The task of this number, if there is one.
     pub fn of(number: u8) -> Option<Self> {
         let row = Command::all(Params(&PACKED)).nth(number.into())?;

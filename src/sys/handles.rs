@@ -160,9 +160,10 @@ impl Seized {
         all.contains(&number).then_some(Self(number))
     }
 
-    /// Puts a file in the place of the stand-in.
+    /// Puts another file in its place.
     pub fn fill(self, file: impl AsFd) -> Result<(), Errno> {
-        // SAFETY: dup3 takes any numbers. What it closes is the stand-in, which nobody has borrowed.
+        // SAFETY: dup3 takes any numbers. What it closes is the stand-in of a new handle, or
+        // a file whose handle was taken away: nobody new can borrow it.
         unsafe {
             let marked = libc::O_CLOEXEC as usize;
             let args = [

@@ -17,9 +17,7 @@ use static_assertions::const_assert_eq;
 use super::args::{Start, Strings, variable};
 use super::mem::Buffer;
 use super::{clock, log, power, signal, stdio};
-use crate::base::limits::{
-    CHILDREN, GROUP_POLL_MS, OPEN_FILES, PROGRAMS, REQUEST_BYTES, RESTART_MS,
-};
+use crate::base::limits::{CHILDREN, OPEN_FILES, PROGRAMS, REQUEST_BYTES, RESTART_MS};
 use crate::base::path::Path;
 use crate::base::store::{Full, Store};
 use crate::base::text::cut;
@@ -485,10 +483,7 @@ pub fn kill_group(pid: i32) -> Result<(), Errno> {
 /// Kills all processes of the group of which `pid` was the leader, and waits until they are gone, at
 /// most `wait_ms` milliseconds. They are others' children.
 pub fn end_group(pid: i32, wait_ms: u64) {
-    let until_ms = clock::in_ms(wait_ms);
-    while kill_group(pid).is_ok() && clock::boottime_ms() < until_ms {
-        clock::sleep_ms(GROUP_POLL_MS);
-    }
+    wait_until(wait_ms, &mut || kill_group(pid).is_err());
 }
 
 /// Has the kernel send `signal` to this process when its parent, the process `parent`, ends. Gives

@@ -5,12 +5,13 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use gaunt_e2e::agent::Agent;
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{Client, request};
 use gaunt_e2e::compare::{compare_but, lines};
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::guest::{Image, Machine};
-use gaunt_e2e::process::{program, run};
+use gaunt_e2e::process::{Process, program, run};
 use gaunt_e2e::shell::GuestShell;
 use gaunt_e2e::wait;
 use serde_json::{Value, json};
@@ -103,7 +104,7 @@ fn errors_about_arguments_are_the_same() {
 
 #[test]
 fn who_does_not_exist_or_is_somebody_else_is_refused() {
-    let agent = gaunt_e2e::agent::Agent::gaunt(&[]);
+    let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
     for (user, expected) in [
         (
@@ -153,11 +154,17 @@ fn who_does_not_exist_or_is_somebody_else_is_refused() {
     );
 }
 
+/// Makes a child wait for so many microseconds before it opens a file in a home directory.
+fn slow_down(agent: &Agent, microseconds: &str) -> Process {
+    let delay = format!("inject=openat2:delay_enter={microseconds}");
+    agent.trace(&["-e", "trace=openat2", "-o", "/dev/null", "-e", &delay])
+}
+
 /// What a child has open while it acts as a user: the root directory and the socket for its reply,
 /// whatever the agent has open.
 #[test]
 fn a_child_that_acts_as_a_user_has_nothing_of_the_agents() {
-    let agent = gaunt_e2e::agent::Agent::gaunt(&[]);
+    let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
     for _ in 0..3 {
         client.call("guest-file-open", json!({ "path": "/proc/version" }));
@@ -166,14 +173,7 @@ fn a_child_that_acts_as_a_user_has_nothing_of_the_agents() {
     client.call("guest-exec", sleeper);
     // The worker that has opened the files, and the program.
     let others = agent.children();
-    let _tracer = agent.trace(&[
-        "-e",
-        "trace=openat2",
-        "-o",
-        "/dev/null",
-        "-e",
-        "inject=openat2:delay_enter=2000000",
-    ]);
+    let _tracer = slow_down(&agent, "2000000");
     let child = || {
         agent
             .children()
@@ -208,16 +208,9 @@ fn a_child_that_acts_as_a_user_has_nothing_of_the_agents() {
 /// Whoever owns files that a command works on can keep its child waiting. It is given up.
 #[test]
 fn a_user_who_keeps_a_child_waiting_holds_up_nobody() {
-    let agent = gaunt_e2e::agent::Agent::gaunt(&[]);
+    let agent = Agent::gaunt(&[]);
     let (mut client, mut other) = (agent.client(), agent.client());
-    let _tracer = agent.trace(&[
-        "-e",
-        "trace=openat2",
-        "-o",
-        "/dev/null",
-        "-e",
-        "inject=openat2:delay_enter=20000000",
-    ]);
+    let _tracer = slow_down(&agent, "20000000");
     let start = Instant::now();
     client.send(request(GET, &json!({ "username": "nobody" })));
     wait::expect("a child", wait::ANSWER, || !agent.children().is_empty());
