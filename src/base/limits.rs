@@ -75,6 +75,10 @@ pub const PATH_BYTES: usize = 4096;
 /// Symbolic links on the way to a hook. The kernel's own limit for a path (path_resolution(7)).
 pub const LINKS: usize = 40;
 
+/// The list of the processors that run, in bytes: of 1,024 processors of which every other one runs it
+/// takes 2,500. Where it is longer, each processor is asked by itself.
+pub const CPU_LIST_BYTES: usize = 4096;
+
 /// The names in a directory, and an index of them, in bytes. The longest such directory names all block
 /// devices of the machine; this is room for half a million.
 pub const DIRECTORY_BYTES: usize = 16 << 20;

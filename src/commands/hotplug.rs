@@ -11,6 +11,7 @@
 
 use super::command::Work;
 use super::common::cannot;
+use crate::base::limits::CPU_LIST_BYTES;
 use crate::base::path::Path;
 use crate::base::text::{Digits, parse_hex, trim};
 use crate::base::texts::{Name, Phrase};
@@ -140,10 +141,14 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut outcome = Ok(());
     let mut part = 0;
     let mut list = reply.list();
-    let listed = kind.each(root, &mut |directory, number| {
-        part = number;
-        outcome = put(directory, kind, number, list.item());
-        outcome.is_ok()
+    let listed = kind.open(root).and_then(|directory| {
+        let mut buffer = [0; CPU_LIST_BYTES];
+        let online = kind.online_list(&directory, &mut buffer);
+        kind.each(&directory, &mut |number| {
+            part = number;
+            outcome = put(&directory, online, kind, number, list.item());
+            outcome.is_ok()
+        })
     });
     list.end();
     if let Err((file, fault)) = outcome {
@@ -166,11 +171,12 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
 #[inline(never)]
 fn put(
     directory: &Root,
+    online: Option<&[u8]>,
     kind: &Kind,
     part: i64,
     value: Value<'_, '_>,
 ) -> Result<(), (&'static str, Fault)> {
-    let online = kind.is_online(directory, part);
+    let online = kind.is_online(directory, online, part);
     let online = online.map_err(|fault| (kind.file, fault))?;
     let removable = match online {
         Some(_) if kind.is_memory() => {

@@ -17,6 +17,7 @@
 pub mod accounts;
 pub mod cmdline;
 pub mod config;
+pub mod cpu_list;
 pub mod fstab;
 pub mod hooks;
 pub mod hostname;

@@ -5,8 +5,10 @@
 //! of their kind: from the root that takes twice as long, and there can be very many. A number below 0 names a part like any
 //! other, which does not exist.
 
+use crate::base::limits::CPU_LIST_BYTES;
 use crate::base::text::{Digits, parse_u64};
 use crate::base::texts::Name;
+use crate::parse::cpu_list;
 use crate::sys::Errno;
 use crate::sys::root::Root;
 
@@ -95,23 +97,52 @@ impl Kind {
         core::ptr::eq(self, &MEMORY)
     }
 
+    /// Reads the kernel's list of the processors that run into `buffer`; `None` without such a list,
+    /// or if it is too long to be read whole.
+    ///
+    /// A processor's own file takes the lock that somebody who starts or stops it holds all the while:
+    /// reading it may wait for seconds. The list takes none.
+    pub fn online_list<'b>(
+        &self,
+        directory: &Root,
+        buffer: &'b mut [u8; CPU_LIST_BYTES],
+    ) -> Option<&'b [u8]> {
+        if self.is_memory() {
+            return None;
+        }
+        let list = directory.attribute(&[b"online"], buffer).ok();
+        list.filter(|list| list.ends_with(b"\n"))
+    }
+
     /// Opens the directory that all are in.
     pub fn open(&self, root: &Root) -> Result<Root, Errno> {
         root.directory_at(&[self.directory.as_bytes()])
     }
 
-    /// Calls `each` with that directory and the number of every part in it until it returns false.
-    pub fn each(&self, root: &Root, each: &mut dyn FnMut(&Root, i64) -> bool) -> Result<(), Errno> {
-        let directory = self.open(root)?;
+    /// Calls `each` with the number of every part in that directory until it returns false.
+    pub fn each(&self, directory: &Root, each: &mut dyn FnMut(i64) -> bool) -> Result<(), Errno> {
         directory.list(&mut |name, _| {
             let name = name.strip_prefix(self.prefix.as_bytes());
             let number = name.and_then(parse_u64);
-            number.is_none_or(|number| each(&directory, number.cast_signed()))
+            number.is_none_or(|number| each(number.cast_signed()))
         })
     }
 
-    /// Whether a part is in use; `None` if it has no file to say so, because it always is.
-    pub fn is_online(&self, directory: &Root, part: i64) -> Result<Option<bool>, Fault> {
+    /// Whether a part is in use, by the list of those that are or else by its own file; `None` if it
+    /// has no such file, because it always is.
+    pub fn is_online(
+        &self,
+        directory: &Root,
+        list: Option<&[u8]>,
+        part: i64,
+    ) -> Result<Option<bool>, Fault> {
+        let listed = list.and_then(|list| cpu_list::contains(list, part.cast_unsigned()));
+        if listed.is_some() {
+            let number = Digits::signed(part);
+            if directory.has_at(&self.pieces(&number, self.file)) == Ok(true) {
+                return Ok(listed);
+            }
+        }
         let said = self.says(directory, part, self.file, self.words[self.telling])?;
         Ok(said.map(|said| said == (self.telling == 1)))
     }
@@ -126,7 +157,7 @@ impl Kind {
     pub fn set(&self, root: &Root, part: i64, online: bool) -> Result<(), Fault> {
         let directory = self.open(root);
         let directory = directory.map_err(|errno| Fault::new(Step::Find, errno))?;
-        match self.is_online(&directory, part)? {
+        match self.is_online(&directory, None, part)? {
             None if !online => return Err(Fault::new(Step::TakeOut, Errno::NOENT)),
             Some(is_online) if is_online != online => {}
             _ => return Ok(()),
@@ -193,7 +224,7 @@ mod tests {
 
     fn numbers(root: &Root) -> Vec<i64> {
         let mut numbers = Vec::new();
-        CPUS.each(root, &mut |_, number| {
+        CPUS.each(&CPUS.open(root).unwrap(), &mut |number| {
             numbers.push(number);
             true
         })
@@ -215,7 +246,7 @@ mod tests {
         }
         assert_eq!(numbers(&root), all);
         let mut seen = 0;
-        CPUS.each(&root, &mut |_, _| {
+        CPUS.each(&CPUS.open(&root).unwrap(), &mut |_| {
             seen += 1;
             seen < 3
         })
@@ -234,7 +265,9 @@ mod tests {
         fs::create_dir(cpus.join("cpu0")).unwrap();
         fs::create_dir_all(cpus.join("cpu4/online")).unwrap();
         let directory = CPUS.open(&root).unwrap();
-        let states: Vec<_> = (-1..7).map(|cpu| CPUS.is_online(&directory, cpu)).collect();
+        let states: Vec<_> = (-1..7)
+            .map(|cpu| CPUS.is_online(&directory, None, cpu))
+            .collect();
         let expected = [
             fault(Step::Find, 2),
             Ok(None),
@@ -246,6 +279,32 @@ mod tests {
             fault(Step::Find, 2),
         ];
         assert_eq!(states, expected);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn the_list_of_running_processors_spares_reading_their_files() {
+        let (path, cpus, root) = machine("list", &CPUS);
+        // Their files say nothing: whoever reads one gets an error.
+        for number in [1, 2] {
+            fs::create_dir_all(cpus.join(format!("cpu{number}/online"))).unwrap();
+        }
+        fs::create_dir(cpus.join("cpu0")).unwrap();
+        let directory = CPUS.open(&root).unwrap();
+        let state = |cpu| {
+            let mut buffer = [0; CPU_LIST_BYTES];
+            let list = CPUS.online_list(&directory, &mut buffer);
+            CPUS.is_online(&directory, list, cpu)
+        };
+        assert_eq!(state(1), fault(Step::Read, 21));
+        fs::write(cpus.join("online"), "0-1\n").unwrap();
+        assert_eq!(state(0), Ok(None));
+        assert_eq!(state(1), Ok(Some(true)));
+        assert_eq!(state(2), Ok(Some(false)));
+        assert_eq!(state(3), fault(Step::Find, 2));
+        // One that was not read to its end is not trusted.
+        fs::write(cpus.join("online"), "0-1,".repeat(CPU_LIST_BYTES)).unwrap();
+        assert_eq!(state(1), fault(Step::Read, 21));
         fs::remove_dir_all(path).unwrap();
     }
 
