@@ -12,7 +12,7 @@ use crate::base::limits::PATH_BYTES;
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::texts::Phrase;
-use crate::parse::{file_name, place};
+use crate::parse::{file_name, word_index};
 use crate::probe::hooks::{beside, find};
 use crate::state::environment::Environment;
 use crate::state::hooks::{OWN_PATH, Session, Settings};
@@ -36,7 +36,7 @@ pub(super) fn is_called(name: &[u8]) -> bool {
 // Not inlined: the agent never leaves the function that calls this, and would keep its stack.
 #[inline(never)]
 pub(super) fn run(name: &[u8], mut words: Strings, environment: Strings) -> i32 {
-    let word = place(b"thaw freeze", words.next().unwrap_or_default());
+    let word = word_index(b"thaw freeze", words.next().unwrap_or_default());
     let Some(word) = word.filter(|_| words.next().is_none()) else {
         log::last_words(Phrase::HookUsage, &[name]);
         return USAGE;

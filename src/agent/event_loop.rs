@@ -18,8 +18,8 @@ use super::ids::{ClientId, Token};
 use super::jobs::{self, Jobs};
 use super::options::{Method, Options};
 use super::pid1;
-use crate::base::limits::{BURY_TURN_US, CHILDREN, CLIENTS, PROGRAMS as MOST_PROGRAMS};
-use crate::base::store::Nothing;
+use crate::base::limits::{CHILDREN, CLIENTS, PROGRAMS as MOST_PROGRAMS, REAP_TURN_US};
+use crate::base::store::Discard;
 use crate::base::text::Digits;
 use crate::base::texts::Phrase;
 use crate::commands::{self, BY_FORCE, LATE_THAW, REBOOT, TABLE, Task};
@@ -302,7 +302,7 @@ impl Server {
             // Most turns bury one child and need no clock.
             if buried > 1 {
                 let now_us = clock::boottime_us();
-                if now_us >= *end_us.get_or_insert(now_us + BURY_TURN_US) {
+                if now_us >= *end_us.get_or_insert(now_us + REAP_TURN_US) {
                     break;
                 }
             }
@@ -543,7 +543,7 @@ impl Server {
             return;
         };
         context.state.guest.find_root();
-        let mut out = Nothing;
+        let mut out = Discard;
         let mut reply = Reply::new(&mut out);
         let _ = dispatch::start(
             &task,

@@ -1,6 +1,6 @@
 //! Bytes of a file as the text of a reply: what the agent reads itself, and what a worker reads for it.
 
-use crate::base::base64::{encode_within, encoded_len};
+use crate::base::base64::{encode_in_place, encoded_len};
 use crate::base::limits::FETCH_BYTES;
 use crate::base::store::Store;
 use crate::commands::Ticket;
@@ -32,7 +32,7 @@ pub(super) fn add_text(
         Ok(file) => handles::read(file, &mut room[from..from + most], wait),
         Err(errno) => (0, Stop::Failed(errno)),
     };
-    let text_len = encode_within(room, from, len);
+    let text_len = encode_in_place(room, from, len);
     out.truncate(start + text_len);
     (len, stop)
 }

@@ -19,7 +19,7 @@
 //! command has are named in the log.
 
 use crate::agent::channel::DEFAULT_PORT;
-use crate::base::limits::{COMPLAINTS_SAID, FREEZE_TIMEOUT_S, UNKNOWN_NAMES};
+use crate::base::limits::{FREEZE_TIMEOUT_S, LOGGED_OPTION_ERRORS, LOGGED_UNKNOWN_NAMES};
 use crate::base::text;
 use crate::base::texts::{Phrase, phrase};
 use crate::commands;
@@ -53,9 +53,9 @@ pub(super) struct Options {
     /// Whether a list was empty, which PID 1 takes for one that was lost.
     has_empty_list: bool,
     /// What was not understood and yet must not end the agent, and the word.
-    complaints: heapless::Vec<(Phrase, &'static [u8]), COMPLAINTS_SAID>,
+    complaints: heapless::Vec<(Phrase, &'static [u8]), LOGGED_OPTION_ERRORS>,
     /// Names in lists that no command has.
-    unknown_names: heapless::Vec<&'static [u8], UNKNOWN_NAMES>,
+    unknown_names: heapless::Vec<&'static [u8], LOGGED_UNKNOWN_NAMES>,
     /// The last word that was read.
     about: &'static [u8],
 }
@@ -327,7 +327,7 @@ impl Options {
             Meaning::Block => self.list(List::Blocked, value)?,
             Meaning::Allow => self.list(List::Allowed, value)?,
             Meaning::Method => {
-                self.method = match parse::place(b"virtio-serial unix-listen", value) {
+                self.method = match parse::word_index(b"virtio-serial unix-listen", value) {
                     Some(0) => Method::VirtioSerial,
                     Some(_) => Method::UnixListen,
                     None => return Err(Stop::Wrong(Phrase::NotMethod)),
@@ -348,7 +348,7 @@ impl Options {
                 self.hooks.timeout_s = limit_s;
             }
             Meaning::HookFailures => {
-                let place = parse::place(b"stop ignore", value);
+                let place = parse::word_index(b"stop ignore", value);
                 self.hooks.ignore_failures =
                     place.ok_or(Stop::Wrong(Phrase::NeitherStopNorIgnore))? == 1;
             }
@@ -362,7 +362,7 @@ impl Options {
     /// Adds the commands of a comma-separated list to the filter. Names that no command has are
     /// otherwise ignored, as qemu-ga does: lists are written for agents of several versions.
     fn list(&mut self, list: List, value: &'static [u8]) -> Result<(), Stop> {
-        if parse::place(b"help ?", value).is_some() {
+        if parse::word_index(b"help ?", value).is_some() {
             return Err(Stop::Commands);
         }
         // An option in place of a list; no command has such a name.

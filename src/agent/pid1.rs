@@ -196,7 +196,7 @@ fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: Flags, data: &[u8]) -> Re
 fn load_modules(root: &Root, log: &mut Log) {
     let directory = mount::modules_directory(root);
     let _ = root.lines_at(&[b"etc/modules"], &mut |line| {
-        if let Some((name, parameters)) = modules::parse_wanted(line) {
+        if let Some((name, parameters)) = modules::parse_etc_modules(line) {
             let loaded = match &directory {
                 Ok(directory) => load(directory, name, parameters),
                 Err(errno) => Err(*errno),
@@ -219,7 +219,7 @@ fn load(directory: &Root, name: &[u8], parameters: &[u8]) -> Result<(), Errno> {
         directory.lines_at(&[list], &mut |line| {
             let module = modules::parse(line);
             let path = module.map_or(line, |module| module.path);
-            found = modules::same(modules::name_of(path), name);
+            found = modules::is_same_name(modules::name_of(path), name);
             if found {
                 loaded = module.map_or(Ok(()), |module| {
                     for needed in module.load_order() {

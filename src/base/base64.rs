@@ -14,7 +14,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /// Why something is not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum DecodeError {
     /// It holds a character that does not belong.
     Invalid,
     /// There is no room for it.
@@ -23,7 +23,7 @@ pub enum Fault {
 
 /// Replaces a text by what it stands for, which is shorter; gives its length, unless it holds a
 /// character that does not belong.
-pub fn decode_within(text: &mut [u8]) -> Option<usize> {
+pub fn decode_in_place(text: &mut [u8]) -> Option<usize> {
     let mut table = [0xFFu8; 256];
     for (sextet, byte) in (0..).zip(ALPHABET) {
         table[usize::from(*byte)] = sextet;
@@ -72,7 +72,7 @@ pub fn encode(bytes: &[u8], out: &mut dyn Store) -> Result<(), Full> {
         for (to, byte) in room.iter_mut().skip(64).zip(chunk) {
             *to = *byte;
         }
-        let len = encode_within(&mut room, 64, chunk.len());
+        let len = encode_in_place(&mut room, 64, chunk.len());
         out.append(room.get(..len).unwrap_or_default())?;
     }
     Ok(())
@@ -85,7 +85,7 @@ pub const fn encoded_len(len: usize) -> usize {
 
 /// Replaces the `len` bytes that stand in `room` at `from` by their text, which begins at 0; gives
 /// its length. `from` is a quarter of the `room`, or more; behind the text, `room` is anything.
-pub fn encode_within(room: &mut [u8], from: usize, len: usize) -> usize {
+pub fn encode_in_place(room: &mut [u8], from: usize, len: usize) -> usize {
     if PAIRS[PAIRS.len() - 1].load(Ordering::Relaxed) == 0 {
         for (pair, place) in PAIRS.iter().zip(0..) {
             let letter = |sextet: usize| ALPHABET.get(sextet & 63).copied().unwrap_or_default();
@@ -134,15 +134,15 @@ static PAIRS: [AtomicU16; 4096] = [const { AtomicU16::new(0) }; 4096];
 mod tests {
     use super::*;
 
-    fn decode(text: &[u8], out: &mut dyn Store) -> Result<(), Fault> {
+    fn decode(text: &[u8], out: &mut dyn Store) -> Result<(), DecodeError> {
         let start = out.bytes().len();
-        out.append(text).map_err(|_| Fault::Full)?;
-        let len = decode_within(&mut out.bytes_mut()[start..]).ok_or(Fault::Invalid)?;
+        out.append(text).map_err(|_| DecodeError::Full)?;
+        let len = decode_in_place(&mut out.bytes_mut()[start..]).ok_or(DecodeError::Invalid)?;
         out.truncate(start + len);
         Ok(())
     }
 
-    fn decoded(text: &str) -> Result<Vec<u8>, Fault> {
+    fn decoded(text: &str) -> Result<Vec<u8>, DecodeError> {
         let mut out = heapless::Vec::<u8, 512>::new();
         decode(text.as_bytes(), &mut out).map(|()| out.to_vec())
     }
@@ -170,7 +170,7 @@ mod tests {
             let mut room = vec![0xAA; encoded_len(len)];
             let from = room.len() / 4;
             room[from..from + len].copy_from_slice(&bytes);
-            let text_len = encode_within(&mut room, from, len);
+            let text_len = encode_in_place(&mut room, from, len);
             assert_eq!(text_len, encoded_len(len));
             let mut out = heapless::Vec::<u8, 512>::new();
             decode(&room, &mut out).unwrap();
@@ -186,9 +186,9 @@ mod tests {
         assert_eq!(decoded("aGVs\nbG8=").unwrap(), b"hello");
         assert_eq!(decoded("a=VsaG=s").unwrap(), b"h\x05\x6ch\x2c");
         for wrong in ["aGVs bG8=", "aGVs\r\n", "-_==", "a\0"] {
-            assert_eq!(decoded(wrong), Err(Fault::Invalid));
+            assert_eq!(decoded(wrong), Err(DecodeError::Invalid));
         }
         let mut out = heapless::Vec::<u8, 4>::new();
-        assert_eq!(decode(b"aGVsbG8=", &mut out), Err(Fault::Full));
+        assert_eq!(decode(b"aGVsbG8=", &mut out), Err(DecodeError::Full));
     }
 }

@@ -25,7 +25,7 @@ pub fn is_leap(year: i64) -> bool {
 /// which are the odd ones up to July and the even ones from August on, and one or two less for
 /// February.
 #[inline(never)]
-pub fn days_before(month: i64, is_leap: bool) -> i64 {
+pub fn days_before_month(month: i64, is_leap: bool) -> i64 {
     let long = month.wrapping_add(month >> 3) >> 1;
     let short = match month {
         ..=2 => 0,
@@ -41,21 +41,21 @@ pub fn days_before(month: i64, is_leap: bool) -> i64 {
 /// The year in which a day since the epoch is, or the one before or after: 400 years have 146,097
 /// days.
 #[inline(never)]
-pub fn about_year_of(day: i64) -> i64 {
+pub fn approximate_year(day: i64) -> i64 {
     day.wrapping_mul(400).div_euclid(146_097).wrapping_add(1970)
 }
 
 /// The year, the month (January is 1) and the day of the month (counted from 1) of a day since the
 /// epoch.
 pub fn date_of(day: i64) -> (i64, i64, i64) {
-    let mut year = about_year_of(day).wrapping_add(1);
+    let mut year = approximate_year(day).wrapping_add(1);
     while first_day(year) > day {
         year = year.wrapping_sub(1);
     }
     let day = day.wrapping_sub(first_day(year));
     let mut month = 12;
     loop {
-        let before = days_before(month, is_leap(year));
+        let before = days_before_month(month, is_leap(year));
         if before <= day {
             return (year, month, day.wrapping_sub(before).wrapping_add(1));
         }
@@ -75,7 +75,7 @@ mod tests {
             let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
             assert_eq!(is_leap(year), leap, "{year}");
             for day in [first_day(year), first_day(year + 1) - 1] {
-                assert!((year - 1..=year + 1).contains(&about_year_of(day)));
+                assert!((year - 1..=year + 1).contains(&approximate_year(day)));
                 assert_eq!(date_of(day).0, year);
             }
         }

@@ -25,7 +25,7 @@ pub fn text(errno: i32) -> Text {
 }
 
 /// The text of error number `errno` for people who will not look any closer.
-pub fn words(errno: i32) -> Text {
+pub fn text_or_unknown(errno: i32) -> Text {
     let text = text(errno);
     if text.is_empty() { line(UNKNOWN) } else { text }
 }
@@ -43,11 +43,11 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn all_texts_come_whole() {
-        assert_eq!(words(134), b"unknown error");
-        assert_eq!(words(135), b"unknown error");
-        assert_eq!(words(-1), b"unknown error");
-        assert_eq!(words(41), b"unknown error");
-        assert_eq!(words(1), b"Operation not permitted");
+        assert_eq!(text_or_unknown(134), b"unknown error");
+        assert_eq!(text_or_unknown(135), b"unknown error");
+        assert_eq!(text_or_unknown(-1), b"unknown error");
+        assert_eq!(text_or_unknown(41), b"unknown error");
+        assert_eq!(text_or_unknown(1), b"Operation not permitted");
         for (errno, line) in TEXTS.lines().skip(ERRORS).enumerate().take(134) {
             let expected = (!line.is_empty()).then_some(line);
             assert_eq!(text(errno as i32), expected, "{errno}");

@@ -57,7 +57,7 @@ pub fn offsets(index: &[u8]) -> impl DoubleEndedIterator<Item = usize> {
 /// The part of a sorted index whose records compare as equal to what is looked for; `order` compares
 /// the record at an offset with that.
 #[inline(never)]
-pub fn alike<'i>(index: &'i [u8], order: &mut dyn FnMut(usize) -> Ordering) -> &'i [u8] {
+pub fn equal_range<'i>(index: &'i [u8], order: &mut dyn FnMut(usize) -> Ordering) -> &'i [u8] {
     let (offsets, _) = index.as_chunks();
     let start = offsets.partition_point(|offset| order(number(*offset)).is_lt());
     let rest = offsets.get(start..).unwrap_or_default();
@@ -89,9 +89,9 @@ mod tests {
         });
         assert_eq!(offsets(&index).collect::<Vec<_>>(), [20, 7, 13, 0]);
         assert_eq!(offsets(&index).next_back(), Some(0));
-        let found = alike(&index, &mut |offset| word(offset).cmp(&word(7)));
+        let found = equal_range(&index, &mut |offset| word(offset).cmp(&word(7)));
         assert_eq!(offsets(found).collect::<Vec<_>>(), [20, 7]);
-        assert!(alike(&index, &mut |offset| word(offset).cmp(&Some(b"b"))).is_empty());
+        assert!(equal_range(&index, &mut |offset| word(offset).cmp(&Some(b"b"))).is_empty());
     }
 
     #[test]

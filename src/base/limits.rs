@@ -73,7 +73,7 @@ pub const TASK_AT_REST: usize = 8192;
 pub const PATH_BYTES: usize = 4096;
 
 /// Symbolic links on the way to a hook. The kernel's own limit for a path (path_resolution(7)).
-pub const LINKS: usize = 40;
+pub const HOOK_SYMLINKS: usize = 40;
 
 /// The list of the processors that run, in bytes: of 1,024 processors of which every other one runs it
 /// takes 2,500. Where it is longer, each processor is asked by itself.
@@ -102,7 +102,7 @@ pub const SEARCH_TRIES: u32 = 32 * PATH_TRIES;
 
 /// How often the table is read anew while the paths of such a file system stay the same. They are then
 /// covered for good: a user who exchanges two names has the path differ every other time.
-pub const SAME_PATHS: u32 = 4;
+pub const SAME_PATH_READS: u32 = 4;
 
 /// File systems that one command searches for like that. A guest has few that are hidden for good;
 /// without a limit a thousand of them would take seconds.
@@ -110,7 +110,7 @@ pub const MOUNT_SEARCHES: u32 = 8;
 
 /// File systems that a thaw remembers it has thawed, so that it does not open each of thousands of
 /// bind mounts. It borrows no memory, so they are few; what it forgets it only thaws again.
-pub const REACHED_DEVICES: usize = 64;
+pub const THAWED_DEVICES: usize = 64;
 
 /// A part of the kernel's list of network interfaces or addresses, in bytes. The kernel fits a part to
 /// the buffer it is read into, but makes none larger than 32 KiB unless virtual functions are asked for
@@ -304,11 +304,11 @@ pub const LAST_SYNC_MS: u64 = 10_000;
 pub const DEVICE_WAIT_MS: u64 = 10_000;
 
 /// Complaints about the command line that PID 1 writes into its log: it fails closed at the first.
-pub const COMPLAINTS_SAID: usize = 4;
+pub const LOGGED_OPTION_ERRORS: usize = 4;
 
 /// Names in lists that no command has, which are named in the log. With the complaints they are as
 /// many lines as the log holds while file systems are frozen.
-pub const UNKNOWN_NAMES: usize = 8;
+pub const LOGGED_UNKNOWN_NAMES: usize = 8;
 
 /// A configuration file, in bytes: ten times what one fills that names all commands twice. A larger
 /// one counts as one with a policy.
@@ -316,7 +316,7 @@ pub const CONFIG_BYTES: usize = 32 << 10;
 
 /// Microseconds of one turn of the loop in which children are buried: some thousand of them, or one of
 /// very many that still run, which the kernel walks past each time.
-pub const BURY_TURN_US: i64 = 2_000;
+pub const REAP_TURN_US: i64 = 2_000;
 
 /// Milliseconds that PID 1 waits before it starts anew after a fault, so that a fault that stays neither
 /// fills the console nor keeps a processor busy. A host that asks again after a second is not kept

@@ -49,9 +49,9 @@ impl<const N: usize> Store for heapless::Vec<u8, N> {
 }
 
 /// A store that forgets what it is given: for replies that nobody asked for.
-pub struct Nothing;
+pub struct Discard;
 
-impl Store for Nothing {
+impl Store for Discard {
     fn bytes(&self) -> &[u8] {
         &[]
     }

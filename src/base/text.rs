@@ -76,7 +76,7 @@ pub fn parse_hex(text: &[u8]) -> Option<u64> {
 
 /// Appends pieces, as far as there is room.
 #[inline(never)]
-pub fn put(text: &mut heapless::VecView<u8>, pieces: &[&[u8]]) {
+pub fn push_truncated(text: &mut heapless::VecView<u8>, pieces: &[&[u8]]) {
     for piece in pieces {
         for byte in *piece {
             let _ = text.push(*byte);
@@ -99,7 +99,7 @@ pub fn cut<'a>(rest: &mut &'a [u8], byte: u8) -> &'a [u8] {
 /// Compares what stands in two texts before the first `end`, reading no further than they are the
 /// same.
 #[inline(never)]
-pub fn compare(one: &[u8], other: &[u8], end: u8) -> Ordering {
+pub fn compare_until(one: &[u8], other: &[u8], end: u8) -> Ordering {
     let mut at = 0;
     loop {
         let [one, other] = [one, other].map(|text| text.get(at).filter(|byte| **byte != end));
@@ -111,7 +111,7 @@ pub fn compare(one: &[u8], other: &[u8], end: u8) -> Ordering {
 }
 
 /// The value of `key` in a file of `Key:\tvalue` lines (/proc/PID/status, /proc/meminfo).
-pub fn value<'a>(file: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+pub fn value_of_key<'a>(file: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     let mut rest = file;
     while !rest.is_empty() {
         let line = cut(&mut rest, b'\n');
@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn texts_are_compared_up_to_their_ends() {
-        let compare = |one: &str, other: &str| compare(one.as_bytes(), other.as_bytes(), b'\n');
+        let compare =
+            |one: &str, other: &str| compare_until(one.as_bytes(), other.as_bytes(), b'\n');
         assert_eq!(compare("a\nb", "a\nc"), Ordering::Equal);
         assert_eq!(compare("a", "a\nc"), Ordering::Equal);
         assert_eq!(compare("\nz", "a"), Ordering::Less);

@@ -1,6 +1,6 @@
 //! What the commands of several subjects use.
 
-use crate::base::base64::Fault;
+use crate::base::base64::DecodeError;
 use crate::base::store::Store;
 use crate::base::texts::{Name, Phrase};
 use crate::probe::block::Disk;
@@ -51,8 +51,8 @@ pub(super) fn decode(
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     text.base64(out).map_err(|fault| match fault {
-        Fault::Invalid => reply.say_only(Phrase::NotBase64),
-        Fault::Full => cannot(reply, what, Errno::NOMEM),
+        DecodeError::Invalid => reply.say_only(Phrase::NotBase64),
+        DecodeError::Full => cannot(reply, what, Errno::NOMEM),
     })
 }
 
@@ -70,7 +70,7 @@ pub(super) fn put_address(value: Value<'_, '_>, disk: &Disk) {
     let mut address = value.object();
     let mut pci = address.object(Name::PciController);
     // -1 each for a disk that is not on PCI.
-    pci.numbers_as(Name::PciPlace, "", true, disk.place.pci());
+    pci.numbers_as(Name::PciPlace, "", true, disk.attachment.pci());
     pci.end();
     let bus_type = disk.bus_type.unwrap_or("unknown");
     address.text(Name::BusType, bus_type.as_bytes());
@@ -81,7 +81,7 @@ pub(super) fn put_address(value: Value<'_, '_>, disk: &Disk) {
     if !disk.node.is_empty() {
         address.text(Name::Dev, &disk.node);
     }
-    if let Some(numbers) = disk.place.ccw() {
+    if let Some(numbers) = disk.attachment.ccw() {
         let mut ccw = address.object(Name::CcwAddress);
         ccw.numbers(Name::CcwPlace, numbers);
         ccw.end();

@@ -11,7 +11,7 @@
 use super::common::cannot;
 use crate::base::limits::DUMP_ATTEMPTS;
 use crate::base::texts::{Name, Phrase};
-use crate::parse::inet::{self, Text, put_hardware};
+use crate::parse::inet::{self, AddressText, put_hardware_address};
 use crate::parse::netlink::Message;
 use crate::probe::network::Network;
 use crate::state::State;
@@ -49,8 +49,8 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<(), Errno> {
 fn put_interface(value: Value<'_, '_>, interface: &Message<'_>, network: &Network) {
     let mut object = value.object();
     object.text(Name::Name, interface.name());
-    let mut hardware = Text::default();
-    put_hardware(interface.hardware(), &mut hardware);
+    let mut hardware = AddressText::default();
+    put_hardware_address(interface.hardware_address(), &mut hardware);
     object.text(Name::HardwareAddress, hardware.as_bytes());
     let mut is_first = true;
     for address in network.addresses(interface) {
@@ -72,7 +72,7 @@ fn put_interface(value: Value<'_, '_>, interface: &Message<'_>, network: &Networ
 }
 
 fn put_address(value: Value<'_, '_>, own: &[u8], prefix: u8) {
-    let mut text = Text::default();
+    let mut text = AddressText::default();
     inet::put_address(own, &mut text);
     let is_long = own.len() > 4;
     let kind: &[u8] = if is_long { b"ipv6" } else { b"ipv4" };

@@ -23,7 +23,7 @@ use core::mem::ManuallyDrop;
 
 use super::command::Ticket;
 use super::common::user_name;
-use crate::base::base64::Fault;
+use crate::base::base64::DecodeError;
 use crate::base::crypt::{SALT_BYTES, sha512_crypt};
 use crate::base::limits::{ACCOUNTS_BYTES, PASSWORD_BYTES};
 use crate::base::store::Store;
@@ -58,7 +58,7 @@ pub(super) fn set_user_password(
     let decoded = password.unwrap_or_default().base64(&mut *room);
     let password = room.take();
     let name = user_name(args, &mut room);
-    let wrong = if decoded == Err(Fault::Invalid) {
+    let wrong = if decoded == Err(DecodeError::Invalid) {
         Phrase::NotBase64
     } else if has(password, if crypted { b"\n\0:" } else { b"\n\0" }) {
         Phrase::InvalidPassword

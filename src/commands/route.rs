@@ -9,8 +9,8 @@ use super::command::Work;
 use super::common::cannot;
 use crate::base::text::Digits;
 use crate::base::texts::{Name, Phrase};
-use crate::parse::inet::Text;
-use crate::parse::routes::{self, word};
+use crate::parse::inet::AddressText;
+use crate::parse::routes::{self, take_word};
 use crate::sys::Errno;
 use crate::sys::root::Root;
 use crate::wire::emit::{List, Value};
@@ -54,15 +54,15 @@ fn put_table(
 #[inline(never)]
 fn put_route(mut line: &[u8], mut columns: &[u8], version: u64, value: Value<'_, '_>) {
     let mut route = value.object();
-    while let [kind, name @ ..] = word(&mut columns) {
-        let field = word(&mut line);
+    while let [kind, name @ ..] = take_word(&mut columns) {
+        let field = take_word(&mut line);
         let member = route.named(name);
-        let number = routes::number(field, if *kind == b'd' { 10 } else { 16 });
+        let number = routes::parse_number(field, if *kind == b'd' { 10 } else { 16 });
         match kind {
             b's' => member.text(field),
             b'a' => {
-                let mut address = Text::default();
-                routes::put(field, &mut address);
+                let mut address = AddressText::default();
+                routes::put_address(field, &mut address);
                 member.text(address.as_bytes());
             }
             b'p' => member.text(Digits::unsigned(number).as_bytes()),

@@ -196,13 +196,13 @@ fn put_new_lines(
         }
         start = start.wrapping_add(text.len());
     }
-    let order = |one, other| text::compare(from(texts, one), from(texts, other), b'\n');
+    let order = |one, other| text::compare_until(from(texts, one), from(texts, other), b'\n');
     index::sort(index.bytes_mut(), &mut |one, other| {
         order(one, other).then(one.cmp(&other))
     });
     let mut offset = known.len();
     while offset < start {
-        let same = index::alike(index.bytes(), &mut |other| order(other, offset));
+        let same = index::equal_range(index.bytes(), &mut |other| order(other, offset));
         let first = index::offsets(same).next().unwrap_or(offset);
         let line = line_at(texts, offset);
         if first == offset || first >= known.len() && !once {

@@ -4,7 +4,7 @@
 //! would be an error there may have been meant as a restriction, and so may a key of a group that
 //! qemu-ga does not look at.
 
-use super::{lines, place};
+use super::{lines, word_index};
 use crate::base::text::{cut, trim};
 
 /// The keys that say which commands are allowed, those of older versions included.
@@ -17,7 +17,7 @@ pub fn may_restrict(file: &[u8]) -> bool {
         line => {
             let mut value = line;
             let key = trim(cut(&mut value, b'='));
-            let is_list = place(LISTS, key).is_some();
+            let is_list = word_index(LISTS, key).is_some();
             is_list && !trim(value).is_empty()
                 || !line.contains(&b'=')
                 || !key.iter().all(|byte| is_of_key(*byte))

@@ -7,7 +7,7 @@
 //! A line that does not parse is skipped.
 //! Finding the device of a tag (`UUID=...`) is not done here.
 
-use super::{lines, place, split_once, words};
+use super::{lines, split_once, word_index, words};
 use crate::base::path::Path;
 
 /// One line of the table.
@@ -206,7 +206,7 @@ const NOTES: &[u8] = b"x- X- comment= helper= uhelper=";
 
 /// What `option` does to the flags, or `None` if it is the file system's own.
 fn meaning(option: &[u8]) -> Option<Change> {
-    let among = |names| Some(Flags(1u64.unbounded_shl(place(names, option)? as u32)));
+    let among = |names| Some(Flags(1u64.unbounded_shl(word_index(names, option)? as u32)));
     let mut change = Change {
         clear: Flags::NONE,
         set: Flags::NONE,
@@ -223,7 +223,7 @@ fn meaning(option: &[u8]) -> Option<Change> {
         }
     } else if let Some(clear) = among(CLEARING) {
         change.clear = clear;
-    } else if let Some(place) = place(OTHERS, option) {
+    } else if let Some(place) = word_index(OTHERS, option) {
         match place {
             0..4 => {}
             4..6 => change.set = Flags::RESTRICTED,

@@ -9,9 +9,9 @@ const TEXT_BYTES: usize = 46;
 
 /// An address as text, held in place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Text(heapless::Vec<u8, TEXT_BYTES>);
+pub struct AddressText(heapless::Vec<u8, TEXT_BYTES>);
 
-impl Text {
+impl AddressText {
     /// The text: ASCII only.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -86,7 +86,7 @@ impl Text {
 ///
 /// Here and below into what is there: handed over as a result the text would be copied.
 #[inline(never)]
-pub fn put_address(bytes: &[u8], text: &mut Text) {
+pub fn put_address(bytes: &[u8], text: &mut AddressText) {
     match bytes.len() {
         4 => text.push_v4(bytes),
         16 => text.push_v6(bytes),
@@ -97,7 +97,7 @@ pub fn put_address(bytes: &[u8], text: &mut Text) {
 /// Appends the first six bytes of a hardware address to `text`, zeros in place of what is missing.
 ///
 /// That is what SIOCGIFHWADDR makes of every kind of link, and so what clients know.
-pub fn put_hardware(address: &[u8], text: &mut Text) {
+pub fn put_hardware_address(address: &[u8], text: &mut AddressText) {
     for index in 0..6usize {
         if index > 0 {
             text.push(b":");
@@ -113,23 +113,23 @@ mod tests {
     use crate::parse::testing::Random;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
-    fn address(bytes: &[u8]) -> Text {
-        let mut text = Text::default();
+    fn address(bytes: &[u8]) -> AddressText {
+        let mut text = AddressText::default();
         put_address(bytes, &mut text);
         text
     }
 
-    fn hardware(address: &[u8]) -> Text {
-        let mut text = Text::default();
-        put_hardware(address, &mut text);
+    fn hardware(address: &[u8]) -> AddressText {
+        let mut text = AddressText::default();
+        put_hardware_address(address, &mut text);
         text
     }
 
-    fn v4(bytes: [u8; 4]) -> Text {
+    fn v4(bytes: [u8; 4]) -> AddressText {
         address(&bytes)
     }
 
-    fn v6(bytes: [u8; 16]) -> Text {
+    fn v6(bytes: [u8; 16]) -> AddressText {
         address(&bytes)
     }
 

@@ -60,7 +60,7 @@ pub fn next_word<'a>(line: &mut &'a [u8]) -> Option<&'a [u8]> {
 
 /// The place of a word among those of a line, counted from 0.
 #[inline(never)]
-pub fn place(line: &[u8], word: &[u8]) -> Option<usize> {
+pub fn word_index(line: &[u8], word: &[u8]) -> Option<usize> {
     words(line).position(|other| other == word)
 }
 

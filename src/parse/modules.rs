@@ -37,21 +37,21 @@ pub fn parse(line: &[u8]) -> Option<Module<'_>> {
 pub fn find<'a>(list: &'a [u8], name: &[u8]) -> Option<Module<'a>> {
     lines(list)
         .filter_map(parse)
-        .find(|module| same(name_of(module.path), name))
+        .find(|module| is_same_name(name_of(module.path), name))
 }
 
 /// Whether (a run of whole lines of) modules.builtin has a module called `name`.
 pub fn is_built_in(list: &[u8], name: &[u8]) -> bool {
-    lines(list).any(|path| same(name_of(path), name))
+    lines(list).any(|path| is_same_name(name_of(path), name))
 }
 
 /// Names and parameters in an /etc/modules file; `#` and `;` begin comments.
 pub fn wanted(file: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    lines(file).filter_map(parse_wanted)
+    lines(file).filter_map(parse_etc_modules)
 }
 
 /// Name and parameters on one line of /etc/modules, unless it is blank or a comment.
-pub fn parse_wanted(line: &[u8]) -> Option<(&[u8], &[u8])> {
+pub fn parse_etc_modules(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parameters = line;
     let name = next_word(&mut parameters)?;
     let is_comment = matches!(name.first()?, b'#' | b';');
@@ -66,7 +66,7 @@ pub fn name_of(path: &[u8]) -> &[u8] {
 }
 
 /// Whether two module names are the same; dash and underscore are.
-pub fn same(one: &[u8], other: &[u8]) -> bool {
+pub fn is_same_name(one: &[u8], other: &[u8]) -> bool {
     let plain = |byte: &u8| if *byte == b'-' { b'_' } else { *byte };
     one.len() == other.len() && one.iter().map(plain).eq(other.iter().map(plain))
 }

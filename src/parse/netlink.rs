@@ -101,7 +101,7 @@ impl<'a> Message<'a> {
     }
 
     /// How the answer ended, if this message ends it: with an error number (positive), or 0.
-    pub fn end(&self) -> Option<i32> {
+    pub fn dump_end(&self) -> Option<i32> {
         let status = u32_at(self.0, HEADER_BYTES);
         let status = match self.kind() {
             NLMSG_ERROR => status?,
@@ -118,7 +118,7 @@ impl<'a> Message<'a> {
     }
 
     /// The number of the network interface it is about.
-    pub fn index(&self) -> u32 {
+    pub fn interface_index(&self) -> u32 {
         u32_at(self.0, HEADER_BYTES + 4).unwrap_or(0)
     }
 
@@ -133,7 +133,7 @@ impl<'a> Message<'a> {
     }
 
     /// The hardware address of an interface, of any length; empty if it has none.
-    pub fn hardware(&self) -> &'a [u8] {
+    pub fn hardware_address(&self) -> &'a [u8] {
         self.attribute(IFLA_ADDRESS).unwrap_or_default()
     }
 
@@ -192,7 +192,7 @@ fn take_attribute<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8])> {
 /// is messages of this kind. Gives how many bytes of it that is.
 ///
 /// Addresses of all families are asked for: one of them alone is an error where the kernel lacks it.
-pub fn dump(words: &mut [[u8; 4]; 8], sequence: u32, answer: u16) -> usize {
+pub fn dump_request(words: &mut [[u8; 4]; 8], sequence: u32, answer: u16) -> usize {
     // What follows the header, a `struct ifinfomsg` or `struct ifaddrmsg`, is zero.
     let (kind, len) = match answer {
         RTM_NEWADDR => (RTM_GETADDR, HEADER_BYTES + ADDRESS_BYTES),
@@ -294,12 +294,12 @@ mod tests {
         let bytes = sample_link();
         let link = messages(&bytes)[0];
         assert_eq!(
-            (link.sequence(), link.kind(), link.end()),
+            (link.sequence(), link.kind(), link.dump_end()),
             (5, RTM_NEWLINK, None)
         );
-        assert_eq!((link.index(), link.link_flags()), (2, 0x1_1043));
+        assert_eq!((link.interface_index(), link.link_flags()), (2, 0x1_1043));
         assert_eq!(link.name(), b"eth0");
-        assert_eq!(link.hardware(), [0x52, 0x54, 0, 1, 2, 3]);
+        assert_eq!(link.hardware_address(), [0x52, 0x54, 0, 1, 2, 3]);
         let mut counters = [0; 8];
         assert_eq!(link.statistics(&mut counters), Some(()));
         assert_eq!(counters, [102, 100, 104, 106 + 115, 103, 101, 105, 107]);
@@ -310,7 +310,10 @@ mod tests {
         let bytes = sample_address();
         let address = messages(&bytes)[0];
         assert_eq!(address.kind(), RTM_NEWADDR);
-        assert_eq!((address.family_and_prefix(), address.index()), ([2, 24], 2));
+        assert_eq!(
+            (address.family_and_prefix(), address.interface_index()),
+            ([2, 24], 2)
+        );
         assert_eq!(address.own_address(), Some(&[10, 0, 0, 1][..]));
         let attribute = attribute(IFA_ADDRESS, &[10, 0, 0, 2]);
         let bytes = message(RTM_NEWADDR, 2, &[&[2, 24, 0, 0, 0, 0, 0, 0], &attribute]);
@@ -331,10 +334,10 @@ mod tests {
                 let mut counters = [0; 8];
                 let counted = message.statistics(&mut counters);
                 let own = message.own_address().map(<[u8]>::to_vec);
-                let names = [message.name(), message.hardware()].map(<[u8]>::to_vec);
+                let names = [message.name(), message.hardware_address()].map(<[u8]>::to_vec);
                 (
                     message.kind(),
-                    message.index(),
+                    message.interface_index(),
                     own,
                     names,
                     counted,
@@ -352,13 +355,13 @@ mod tests {
         let all = messages(&bytes);
         assert_eq!(all.len(), 3);
         assert_eq!((all[0].kind(), all[1].kind()), (RTM_NEWLINK, RTM_NEWADDR));
-        assert_eq!(all[2].end(), Some(0));
+        assert_eq!(all[2].dump_end(), Some(0));
         assert!(all[2].is_interrupted() && !all[0].is_interrupted());
     }
 
     #[test]
     fn errors_carry_their_number() {
-        let end = |kind, body: &[u8]| messages(&message(kind, 0, &[body]))[0].end();
+        let end = |kind, body: &[u8]| messages(&message(kind, 0, &[body]))[0].dump_end();
         assert_eq!(end(NLMSG_ERROR, &(-95i32).to_ne_bytes()), Some(95));
         assert_eq!(end(NLMSG_ERROR, &0i32.to_ne_bytes()), Some(0));
         assert_eq!(end(NLMSG_DONE, &(-4i32).to_ne_bytes()), Some(4));
@@ -371,7 +374,7 @@ mod tests {
 
     fn request(sequence: u32, answer: u16) -> ([[u8; 4]; 8], usize) {
         let mut words = [[0; 4]; 8];
-        let len = dump(&mut words, sequence, answer);
+        let len = dump_request(&mut words, sequence, answer);
         (words, len)
     }
 
@@ -411,10 +414,14 @@ mod tests {
         torture(&[sample_link(), sample_address()].concat(), |bytes| {
             for message in messages(bytes) {
                 message.put(&mut heapless::Vec::<u8, 256>::new());
-                _ = (message.name(), message.hardware());
+                _ = (message.name(), message.hardware_address());
                 _ = message.statistics(&mut [0; 8]);
                 _ = (message.own_address(), message.family_and_prefix());
-                _ = (message.index(), message.link_flags(), message.end());
+                _ = (
+                    message.interface_index(),
+                    message.link_flags(),
+                    message.dump_end(),
+                );
             }
         });
     }

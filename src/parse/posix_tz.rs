@@ -7,7 +7,7 @@
 //! a whole. Names of files and the leading colon are the caller's.
 
 use super::{decimal, span};
-use crate::base::civil::{about_year_of, days_before, first_day, is_leap};
+use crate::base::civil::{approximate_year, days_before_month, first_day, is_leap};
 
 const DAY_SECONDS: i64 = 86_400;
 
@@ -168,7 +168,7 @@ impl<'a> Text<'a> {
 /// changes of five years are looked at. Of two changes at one instant, that to daylight saving time
 /// counts: this is how the whole year is declared daylight saving time.
 fn is_daylight(changes: &[Change; 2], unix_seconds: i64) -> bool {
-    let about = about_year_of(unix_seconds.div_euclid(DAY_SECONDS));
+    let about = approximate_year(unix_seconds.div_euclid(DAY_SECONDS));
     let mut last = i64::MIN;
     for years in 0..5 {
         let year = about.wrapping_add(years).wrapping_sub(2);
@@ -193,7 +193,7 @@ impl Change {
         let [number, week, weekday] = self.numbers;
         first.wrapping_add(match self.kind {
             b'M' => {
-                let begins = days_before(number, is_leap);
+                let begins = days_before_month(number, is_leap);
                 // The epoch was a Thursday.
                 let wait = weekday
                     .wrapping_sub(first.wrapping_add(begins))
@@ -202,7 +202,7 @@ impl Change {
                 let day = begins
                     .wrapping_add(wait)
                     .wrapping_add(week.wrapping_sub(1).wrapping_mul(7));
-                if day >= days_before(number.wrapping_add(1), is_leap) {
+                if day >= days_before_month(number.wrapping_add(1), is_leap) {
                     day.wrapping_sub(7)
                 } else {
                     day

@@ -1,13 +1,13 @@
 //! Small texts of /proc, as proc(5) and the kernel's `kernel-parameters` document describe them:
 //! `Key: value` files, /proc/PID/stat, and the kernel command line.
 
-use super::modules::same;
+use super::modules::is_same_name;
 use super::{split_once, words};
-use crate::base::text::{parse_hex, parse_u64, value};
+use crate::base::text::{parse_hex, parse_u64, value_of_key};
 
 /// Whether the signal set under `key` (`SigCgt`, `SigBlk`, ...) of /proc/PID/status has `signal`.
 pub fn has_signal(status: &[u8], key: &[u8], signal: u32) -> Option<bool> {
-    let set = parse_hex(value(status, key)?)?;
+    let set = parse_hex(value_of_key(status, key)?)?;
     let bit = set.checked_shr(signal.checked_sub(1)?)?;
     Some(bit & 1 == 1)
 }
@@ -32,7 +32,7 @@ pub fn parameters(command_line: &[u8]) -> Parameters<'_> {
 /// The value of the parameter called `name`, dash and underscore being the same; the last one wins.
 pub fn parameter<'a>(command_line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let found = parameters(command_line)
-        .filter(|(other, _)| same(other, name))
+        .filter(|(other, _)| is_same_name(other, name))
         .last();
     found.map(|(_, value)| value)
 }
@@ -86,10 +86,10 @@ SigCgt:\t00000001800004ec\nCapInh:\t0000000000000000\n";
 
     #[test]
     fn values_are_found_by_their_whole_key() {
-        assert_eq!(value(STATUS, b"Name"), Some(&b"systemd"[..]));
-        assert_eq!(value(STATUS, b"State"), Some(&b"S (sleeping)"[..]));
-        assert_eq!(value(STATUS, b"Stat"), None);
-        assert_eq!(value(b"", b""), None);
+        assert_eq!(value_of_key(STATUS, b"Name"), Some(&b"systemd"[..]));
+        assert_eq!(value_of_key(STATUS, b"State"), Some(&b"S (sleeping)"[..]));
+        assert_eq!(value_of_key(STATUS, b"Stat"), None);
+        assert_eq!(value_of_key(b"", b""), None);
     }
 
     #[test]
@@ -152,7 +152,7 @@ gaunt.block-rpcs=\"a b\" empty= gaunt.x=1 gaunt.x=2 -- gaunt.x=3\n";
     #[test]
     fn no_bytes_make_it_panic() {
         torture(STATUS, |bytes| {
-            value(bytes, b"SigCgt");
+            value_of_key(bytes, b"SigCgt");
             has_signal(bytes, b"SigCgt", 1);
         });
         torture(STAT, |bytes| _ = start_time(bytes));

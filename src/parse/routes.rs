@@ -5,7 +5,7 @@
 //! the order they are sent in. Numbers that the kernel prints with a sign, or that are 32 bits with
 //! the highest one set, are taken for what they are: without a sign.
 
-use super::inet::{Text, put_address};
+use super::inet::{self, AddressText};
 
 /// The columns of /proc/net/route, in order, each as a letter before a name. `s`: a string. `a`: an
 /// address. `x` and `d`: a number, hexadecimal and decimal. `p`: a hexadecimal number that is to be
@@ -19,12 +19,12 @@ pub const V6: &[u8] =
 
 /// Takes the next word off a line; an empty one at its end.
 #[inline(never)]
-pub fn word<'a>(line: &mut &'a [u8]) -> &'a [u8] {
+pub fn take_word<'a>(line: &mut &'a [u8]) -> &'a [u8] {
     super::next_word(line).unwrap_or_default()
 }
 
 /// The number that a word stands for, in base 10 or 16.
-pub fn number(word: &[u8], base: u32) -> u64 {
+pub fn parse_number(word: &[u8], base: u32) -> u64 {
     let (is_negative, digits) = match word.strip_prefix(b"-") {
         Some(digits) => (true, digits),
         None => (false, word),
@@ -42,19 +42,19 @@ pub fn number(word: &[u8], base: u32) -> u64 {
 }
 
 /// Appends the address that a word stands for to `text`.
-pub fn put(word: &[u8], text: &mut Text) {
+pub fn put_address(word: &[u8], text: &mut AddressText) {
     let mut bytes = [0u8; 16];
     for (index, digit) in word.iter().enumerate() {
         if let Some(byte) = bytes.get_mut(index >> 1) {
-            *byte = *byte << 4 | number(&[*digit], 16) as u8;
+            *byte = *byte << 4 | parse_number(&[*digit], 16) as u8;
         }
     }
     if word.len() == 8 {
         let [a, b, c, d, ..] = bytes;
         let address = u32::from_be_bytes([a, b, c, d]).to_ne_bytes();
-        return put_address(&address, text);
+        return inet::put_address(&address, text);
     }
-    put_address(&bytes, text);
+    inet::put_address(&bytes, text);
 }
 
 #[cfg(test)]
@@ -66,29 +66,29 @@ mod tests {
     fn words_are_what_stands_between_blanks() {
         let mut line = &b"  a\tbc  "[..];
         let words = [
-            word(&mut line),
-            word(&mut line),
-            word(&mut line),
-            word(&mut line),
+            take_word(&mut line),
+            take_word(&mut line),
+            take_word(&mut line),
+            take_word(&mut line),
         ];
         assert_eq!(words, [&b"a"[..], b"bc", b"", b""]);
     }
 
     #[test]
     fn numbers_have_32_bits_and_no_sign() {
-        assert_eq!(number(b"1400", 10), 1400);
-        assert_eq!(number(b"-1", 10), 4_294_967_295);
-        assert_eq!(number(b"80200001", 16), 2_149_580_801);
-        assert_eq!(number(b"ffffffff", 16), 4_294_967_295);
-        assert_eq!(number(b"", 16), 0);
+        assert_eq!(parse_number(b"1400", 10), 1400);
+        assert_eq!(parse_number(b"-1", 10), 4_294_967_295);
+        assert_eq!(parse_number(b"80200001", 16), 2_149_580_801);
+        assert_eq!(parse_number(b"ffffffff", 16), 4_294_967_295);
+        assert_eq!(parse_number(b"", 16), 0);
     }
 
     #[test]
     fn addresses_are_in_the_order_of_their_table() {
         let v4 = format!("{:08X}", u32::from_ne_bytes([10, 0, 2, 15]));
         let address = |word: &[u8]| {
-            let mut text = Text::default();
-            put(word, &mut text);
+            let mut text = AddressText::default();
+            put_address(word, &mut text);
             text
         };
         assert_eq!(address(v4.as_bytes()).as_str(), "10.0.2.15");
@@ -103,9 +103,9 @@ mod tests {
             |bytes| {
                 let mut line = bytes;
                 while !line.is_empty() {
-                    let word = word(&mut line);
-                    number(word, 10);
-                    put(word, &mut Text::default());
+                    let word = take_word(&mut line);
+                    parse_number(word, 10);
+                    put_address(word, &mut AddressText::default());
                 }
             },
         );

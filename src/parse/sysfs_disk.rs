@@ -2,7 +2,7 @@
 //!
 //! A path such as `sys/devices/pci0000:00/0000:00:04.0/virtio1/block/vda` names every bus the disk
 //! hangs on. What the path does not tell (the driver of a PCI function, the neighbours of a host
-//! adapter) the caller looks up: [`Place::read`] asks for the one, [`Place::neighbours`] says where the others are.
+//! adapter) the caller looks up: [`Attachment::read`] asks for the one, [`Attachment::adapter_directory_len`] says where the others are.
 //!
 //! Differences from qemu-ga: the rank of an adapter counts all its neighbours, not eight; a disk of
 //! virtio-scsi has its real target, as libvirt numbers it, not always 0; PCI functions count wherever
@@ -113,14 +113,14 @@ fn numbers(component: &[u8], pattern: &[u8; 8], all: &mut [u64; 4]) -> bool {
 
 /// What a path tells of a disk: the numbers of the first component of each pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Attachment {
     found: [[u64; 4]; 7],
     driver: Driver,
 }
 
-impl Place {
+impl Attachment {
     /// That of no path.
-    pub fn none() -> Self {
+    pub fn unknown() -> Self {
         Self {
             found: [NONE; 7],
             driver: Driver::Unknown,
@@ -177,17 +177,17 @@ impl Place {
     /// The adapter of an IDE or SATA disk (`ata3` if there is one, else `host2`): where the directory
     /// it is in ends in the path, slash included. `None` for disks on other buses.
     ///
-    /// Its rank, how many of its neighbours there have lower numbers ([`Place::follows`]), is the bus
+    /// Its rank, how many of its neighbours there have lower numbers ([`Attachment::follows`]), is the bus
     /// or unit of the disk, for these two number their adapters through the whole machine. An AHCI
     /// controller has at most 32 ports, so counting them costs every disk the same.
-    pub fn neighbours(&self) -> Option<usize> {
+    pub fn adapter_directory_len(&self) -> Option<usize> {
         let [.., start] = *self.adapter().1;
         let is_ranked = matches!(self.driver, Driver::AtaPiix | Driver::Ahci);
         (is_ranked && start != u64::MAX).then_some(start as usize)
     }
 
     /// Whether `name` is a neighbour of the adapter and has a lower number.
-    pub fn follows(&self, name: &[u8]) -> bool {
+    pub fn is_lower_adapter(&self, name: &[u8]) -> bool {
         let (pattern, [own, ..]) = self.adapter();
         let mut theirs = NONE;
         numbers(name, pattern, &mut theirs) && theirs[0] < *own
@@ -206,7 +206,7 @@ impl Place {
     ///
     /// `None` if the controller is not known, or the path lacks a part that its disks must have.
     #[inline(never)]
-    pub fn address(&self, rank: Option<u64>, numbers: &mut [u64; 3]) -> Option<&'static str> {
+    pub fn drive_address(&self, rank: Option<u64>, numbers: &mut [u64; 3]) -> Option<&'static str> {
         let [_, channel, target, unit] = self.found[3];
         match self.driver {
             Driver::Nvme => return Some("nvme"),
@@ -261,14 +261,14 @@ block/vda";
     const VMD: &[u8] =
         b"/sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:06.0/10000:e1:00.0/nvme/nvme0";
 
-    fn place_of(path: &[u8], driver: &mut dyn FnMut(&[u8]) -> Driver) -> Place {
-        let mut place = Place::none();
+    fn place_of(path: &[u8], driver: &mut dyn FnMut(&[u8]) -> Driver) -> Attachment {
+        let mut place = Attachment::unknown();
         place.read(path, driver);
         place
     }
 
     /// The place where only the last PCI function has a driver that is known.
-    fn place(path: &[u8], driver: &[u8]) -> Place {
+    fn place(path: &[u8], driver: &[u8]) -> Attachment {
         let mut functions = 0;
         place_of(path, &mut |_| {
             functions += 1;
@@ -322,7 +322,7 @@ block/vda";
     #[test]
     fn an_adapter_is_ranked_among_its_like() {
         let ata = place(AHCI, b"ahci");
-        assert!(AHCI[..ata.neighbours().unwrap()].ends_with(b"/0000:00:1f.2/"));
+        assert!(AHCI[..ata.adapter_directory_len().unwrap()].ends_with(b"/0000:00:1f.2/"));
         let neighbours = [
             &b"ata7"[..],
             b"ata8",
@@ -333,22 +333,29 @@ block/vda";
             b"driver",
         ];
         assert_eq!(
-            neighbours.iter().filter(|name| ata.follows(name)).count(),
+            neighbours
+                .iter()
+                .filter(|name| ata.is_lower_adapter(name))
+                .count(),
             2
         );
         let ide = place(b"0000:00:01.1/host1/target1:0:0/1:0:0:0", b"ata_piix");
-        assert_eq!(ide.neighbours(), Some(13));
+        assert_eq!(ide.adapter_directory_len(), Some(13));
         let scsi = place(VIRTIO_SCSI, b"");
-        assert_eq!(scsi.neighbours(), None);
-        assert!(scsi.follows(b"host1") && !scsi.follows(b"host2") && !scsi.follows(b"ata1"));
-        assert_eq!(place(VIRTIO, b"").neighbours(), None);
+        assert_eq!(scsi.adapter_directory_len(), None);
+        assert!(
+            scsi.is_lower_adapter(b"host1")
+                && !scsi.is_lower_adapter(b"host2")
+                && !scsi.is_lower_adapter(b"ata1")
+        );
+        assert_eq!(place(VIRTIO, b"").adapter_directory_len(), None);
     }
 
     #[test]
     fn addresses_follow_the_table() {
         let address = |driver: &[u8], path, rank| {
             let mut numbers = [0; 3];
-            let bus_type = place(path, driver).address(rank, &mut numbers);
+            let bus_type = place(path, driver).drive_address(rank, &mut numbers);
             assert!(bus_type.is_some() || numbers == [0; 3]);
             bus_type.map(|bus_type| (bus_type, numbers))
         };
@@ -393,12 +400,12 @@ block/vda";
                     assert!(directory.len() <= bytes.len());
                     Driver::Unknown
                 });
-                if let Some(end) = place.neighbours() {
+                if let Some(end) = place.adapter_directory_len() {
                     assert!(end <= bytes.len());
                 }
                 place.ccw();
-                place.follows(bytes);
-                place.address(Some(1), &mut [0; 3]);
+                place.is_lower_adapter(bytes);
+                place.drive_address(Some(1), &mut [0; 3]);
             });
         }
     }

@@ -18,7 +18,7 @@ use crate::base::limits::{BLOCK_NAME_BYTES, DIRECTORY_BYTES, STACKED_DEVICES, UD
 use crate::base::path::Path;
 use crate::base::text::cut;
 use crate::parse::mountinfo;
-use crate::parse::sysfs_disk::{Driver, Place};
+use crate::parse::sysfs_disk::{Attachment, Driver};
 use crate::parse::udev::property;
 use crate::probe::names::Names;
 use crate::probe::serial::{self, Serial};
@@ -47,7 +47,7 @@ pub struct Disk {
     /// Its numbers as udev writes them, `254:1`.
     device: heapless::Vec<u8, NUMBERS_BYTES>,
     /// What its path tells.
-    pub place: Place,
+    pub attachment: Attachment,
     /// What kind of bus it is on, as the protocol names it, if that is known.
     pub bus_type: Option<&'static str>,
     /// Its bus (channel), target and unit.
@@ -226,7 +226,7 @@ impl Disk {
             is_partition: false,
             node: Name::new(),
             device: heapless::Vec::new(),
-            place: Place::none(),
+            attachment: Attachment::unknown(),
             bus_type: None,
             numbers: [0; 3],
             serial: Serial::none(),
@@ -281,21 +281,21 @@ impl Disk {
     #[inline(never)]
     fn locate(&mut self, root: &Root, path: &Path) {
         let path = path.as_bytes();
-        self.place.read(path, &mut |function| {
+        self.attachment.read(path, &mut |function| {
             let mut target = [0; 256];
             let link = root.link_at(&[function, b"/driver"], &mut target);
             Driver::named(link.map_or(b"", last_of))
         });
-        let place = &self.place;
-        let rank = place.neighbours().and_then(|end| {
+        let attachment = &self.attachment;
+        let rank = attachment.adapter_directory_len().and_then(|end| {
             let mut rank = 0;
             let counted = root.list_at(&[path.get(..end)?], &mut |name, _| {
-                rank += u64::from(place.follows(name));
+                rank += u64::from(attachment.is_lower_adapter(name));
                 true
             });
             counted.ok().map(|()| rank)
         });
-        let bus_type = place.address(rank, &mut self.numbers);
+        let bus_type = attachment.drive_address(rank, &mut self.numbers);
         if bus_type.is_some() {
             self.bus_type = bus_type;
         }
@@ -429,7 +429,7 @@ mod tests {
         assert!(numbered(devices.root, major, minor, &mut path));
         devices.disks(&mut path, &mut |disk| {
             let node = String::from_utf8_lossy(&disk.node).into_owned();
-            let slot = disk.place.pci()[2].cast_signed();
+            let slot = disk.attachment.pci()[2].cast_signed();
             let bus_type = disk.bus_type.unwrap_or("unknown");
             let [bus, target, unit] = disk.numbers;
             found.push(format!("{node} {bus_type} {slot} {bus}:{target}:{unit}"));

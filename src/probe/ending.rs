@@ -9,10 +9,10 @@
 use crate::base::limits::{ANCESTORS, PROCESS_LIST_BYTES};
 use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::base::text::{Digits, parse_u32, value};
+use crate::base::text::{Digits, parse_u32, value_of_key};
 use crate::parse::mountinfo::{self, Mount};
 use crate::parse::proc::has_signal;
-use crate::parse::{place, words};
+use crate::parse::{word_index, words};
 use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 use crate::sys::{Errno, asking, process};
@@ -35,12 +35,12 @@ impl Process {
     pub fn find(root: &Root, pid: i32) -> Option<Self> {
         let mut found = Self::default();
         let each = &mut |line: &[u8]| {
-            if let Some(ids) = value(line, b"Uid") {
+            if let Some(ids) = value_of_key(line, b"Uid") {
                 // Real, effective, saved, and that for files.
                 found.is_root = words(ids).filter(|id| *id == b"0").count() == 4;
-            } else if let Some(parent) = value(line, b"PPid").and_then(number) {
+            } else if let Some(parent) = value_of_key(line, b"PPid").and_then(number) {
                 found.parent = parent;
-            } else if value(line, b"VmSize").is_some() {
+            } else if value_of_key(line, b"VmSize").is_some() {
                 found.alive = true;
             } else if let Some(ignores) = has_signal(line, b"SigIgn", process::TERM.unsigned_abs())
             {
@@ -156,13 +156,13 @@ pub fn is_on_device(mount: &Mount<'_>) -> bool {
 /// Whether a mount must be closed so that disks are clean: it has a block device, manages its disks
 /// itself, or is an overlay, which keeps the file system that it writes to from being closed.
 pub fn is_on_disk(mount: &Mount<'_>) -> bool {
-    is_on_device(mount) || place(ON_DISKS, mount.kind).is_some()
+    is_on_device(mount) || word_index(ON_DISKS, mount.kind).is_some()
 }
 
 /// Whether a mount may be in the way of one that is on a disk, and need not be waited for.
 pub fn may_cover(mount: &Mount<'_>) -> bool {
     let needed = mount.mount_point == b"/" || mount.mount_point == b"/proc";
-    !needed && !is_on_disk(mount) && place(OF_SERVERS, mount.kind).is_none()
+    !needed && !is_on_disk(mount) && word_index(OF_SERVERS, mount.kind).is_none()
 }
 
 /// Whether one of these mounts is of a file system that can be written to. Tables of this process and of

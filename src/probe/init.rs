@@ -17,7 +17,7 @@
 //! no signal for.
 
 use crate::parse::proc::has_signal;
-use crate::parse::{file_name, place, until_nul};
+use crate::parse::{file_name, until_nul, word_index};
 use crate::sys::power::Down;
 use crate::sys::root::Root;
 
@@ -64,7 +64,7 @@ pub fn way_down(root: &Root, how: Down) -> Option<Way> {
     let mut buffer = [0; 256];
     let program = root.link_at(&[b"proc/1/exe"], &mut buffer).ok()?;
     let program = base_name(program);
-    let known = place(PROGRAMS, program)?;
+    let known = word_index(PROGRAMS, program)?;
     let by_call = known < BY_CALL;
     if by_call {
         let called = root.read_at(&[b"proc/1/cmdline"], &mut buffer).ok()?;

@@ -20,11 +20,11 @@
 
 use crate::base::index;
 use crate::base::limits::{
-    MOUNT_LIST_BYTES, MOUNT_SEARCHES, PATH_TRIES, REACHED_DEVICES, SAME_PATHS, SEARCH_TRIES,
+    MOUNT_LIST_BYTES, MOUNT_SEARCHES, PATH_TRIES, SAME_PATH_READS, SEARCH_TRIES, THAWED_DEVICES,
 };
 use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::base::text::{compare, cut};
+use crate::base::text::{compare_until, cut};
 use crate::parse::mountinfo::{self, Mount, unescape};
 use crate::parse::{lines, words};
 use crate::sys::mem::Buffer;
@@ -104,7 +104,7 @@ impl Mounts {
         bytes.bytes_mut().copy_within(*len..end, end);
         let (table, by_device) = bytes.bytes_mut().split_at_mut(end);
         index::sort(by_device, &mut |one, other| {
-            let devices = compare(device_at(table, one), device_at(table, other), b' ');
+            let devices = compare_until(device_at(table, one), device_at(table, other), b' ');
             devices.then(one.cmp(&other))
         });
         bytes.whole()
@@ -118,8 +118,8 @@ impl Mounts {
         index::offsets(in_order).rev().filter_map(move |start| {
             let first = mount_at(table, start)?;
             let device = device_at(table, start);
-            let mounts = index::alike(by_device, &mut |other| {
-                compare(device_at(table, other), device, b' ')
+            let mounts = index::equal_range(by_device, &mut |other| {
+                compare_until(device_at(table, other), device, b' ')
             });
             (index::offsets(mounts).next() == Some(start)).then_some(FileSystem {
                 table,
@@ -242,7 +242,7 @@ pub type Enter<'a> = &'a mut dyn FnMut(&Place) -> Result<(), Errno>;
 /// # Errors
 /// What reading the mount table came to.
 pub fn reach_all(root: &Root, searches: &mut Searches, enter: Enter<'_>) -> Result<u32, Errno> {
-    let mut done = heapless::HistoryBuf::<Device, REACHED_DEVICES>::new();
+    let mut done = heapless::HistoryBuf::<Device, THAWED_DEVICES>::new();
     let mut missed = 0;
     // A mount that leads elsewhere is searched for only if no other mount leads to its file system.
     for searching in [false, true] {
@@ -277,7 +277,7 @@ pub fn reach_all(root: &Root, searches: &mut Searches, enter: Enter<'_>) -> Resu
 fn search(root: &Root, device: Device, searches: &mut Searches, enter: Enter<'_>) -> bool {
     let mut tries = if searches.take() { SEARCH_TRIES } else { 0 };
     let (mut seen_before, mut times) = (None, 0);
-    while tries != 0 && times < SAME_PATHS {
+    while tries != 0 && times < SAME_PATH_READS {
         let (mut entered, mut seen) = (false, None);
         let whole = every(root, &mut |mount| {
             if mount.device() == device {

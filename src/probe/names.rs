@@ -6,7 +6,7 @@
 use crate::base::index;
 use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::base::text::{compare, cut};
+use crate::base::text::{compare_until, cut};
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Entry, Root};
@@ -60,7 +60,7 @@ impl Names {
         *index = start;
         let (names, offsets) = bytes.bytes_mut().split_at_mut(start);
         index::sort(offsets, &mut |one, other| {
-            compare(&names[one..], &names[other..], 0)
+            compare_until(&names[one..], &names[other..], 0)
         });
         Ok(())
     }
@@ -75,7 +75,10 @@ impl Names {
     #[inline(never)]
     pub fn has(&self, name: &[u8]) -> bool {
         let (names, offsets) = self.bytes.bytes().split_at(self.index);
-        !index::alike(offsets, &mut |offset| compare(&names[offset..], name, 0)).is_empty()
+        !index::equal_range(offsets, &mut |offset| {
+            compare_until(&names[offset..], name, 0)
+        })
+        .is_empty()
     }
 }
 

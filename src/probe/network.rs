@@ -15,7 +15,7 @@
 use crate::base::index;
 use crate::base::limits::{DUMP_BYTES, NETWORK_BYTES};
 use crate::base::store::Store;
-use crate::parse::netlink::{Message, RTM_NEWADDR, RTM_NEWLINK, dump};
+use crate::parse::netlink::{Message, RTM_NEWADDR, RTM_NEWLINK, dump_request};
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
 use crate::sys::netlink::Route;
@@ -93,9 +93,9 @@ impl Network {
     /// The addresses of an interface, in order.
     pub fn addresses(&self, interface: &Message<'_>) -> impl Iterator<Item = Message<'_>> {
         let (messages, index) = self.bytes.bytes().split_at(self.index);
-        let own = index::alike(index, &mut |offset| {
+        let own = index::equal_range(index, &mut |offset| {
             let [kind, number, _] = key_at(messages, offset);
-            [kind, number].cmp(&[RTM_NEWADDR.into(), interface.index()])
+            [kind, number].cmp(&[RTM_NEWADDR.into(), interface.interface_index()])
         });
         index::offsets(own).filter_map(|offset| message_at(messages, offset))
     }
@@ -110,8 +110,8 @@ fn message_at(messages: &[u8], offset: usize) -> Option<Message<'_>> {
 fn key_at(messages: &[u8], offset: usize) -> [u32; 3] {
     let group = messages.get(offset).copied().unwrap_or_default().into();
     message_at(messages, offset).map_or([0; 3], |message| match message.kind() {
-        RTM_NEWADDR => [RTM_NEWADDR.into(), message.index(), group],
-        kind => [kind.into(), group, message.index()],
+        RTM_NEWADDR => [RTM_NEWADDR.into(), message.interface_index(), group],
+        kind => [kind.into(), group, message.interface_index()],
     })
 }
 
@@ -154,7 +154,7 @@ impl Answers {
     fn ask(&mut self, kind: u16, each: &mut dyn FnMut(&Message<'_>)) -> Result<(), Errno> {
         self.sequence += 1;
         let mut words = [[0; 4]; 8];
-        let len = dump(&mut words, self.sequence, kind);
+        let len = dump_request(&mut words, self.sequence, kind);
         self.route.ask(&words.as_flattened()[..len])?;
         let mut part = [0; DUMP_BYTES];
         loop {
@@ -164,7 +164,7 @@ impl Answers {
                     continue;
                 }
                 self.changed |= message.is_interrupted();
-                match message.end() {
+                match message.dump_end() {
                     Some(0) => return Ok(()),
                     Some(errno) => return Err(Errno::from_raw_os_error(errno)),
                     None if message.kind() == kind => each(&message),
@@ -221,7 +221,7 @@ mod tests {
         let (first, second) = lists.split_at(lists.len() / 2);
         assert!(!first.is_empty() && first == second);
         let last = network.interfaces().last().unwrap();
-        assert_eq!((last.name(), last.index()), (&b"lo"[..], 1));
+        assert_eq!((last.name(), last.interface_index()), (&b"lo"[..], 1));
         let mut nowhere = heapless::Vec::<u8, 512>::new();
         last.put(&mut nowhere);
         nowhere[20..24].fill(0xFF);

@@ -75,7 +75,7 @@ impl Users {
         let records = self.records.bytes();
         for offset in (0..records.len()).step_by(RECORD_BYTES) {
             let name = name_at(records, offset);
-            let logins = index::alike(self.by_name.bytes(), &mut |other| {
+            let logins = index::equal_range(self.by_name.bytes(), &mut |other| {
                 name_at(records, other).cmp(&name)
             });
             let mut logins = index::offsets(logins);

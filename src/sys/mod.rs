@@ -45,5 +45,5 @@ pub fn number(errno: Errno) -> i32 {
 
 /// The C library's words for an error, for the log.
 pub fn words(errno: Errno) -> Text {
-    errno::words(number(errno))
+    errno::text_or_unknown(number(errno))
 }

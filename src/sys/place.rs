@@ -33,7 +33,7 @@ use static_assertions::const_assert_eq;
 use super::raw;
 use super::root::Root;
 use crate::base::path::Path;
-use crate::base::text::{Digits, cut, parse_u64, value};
+use crate::base::text::{Digits, cut, parse_u64, value_of_key};
 
 // `struct statx` of linux/stat.h.
 const_assert_eq!(size_of::<statx>(), 256);
@@ -130,7 +130,7 @@ impl Place {
         let mut buffer = [0; 256];
         let name = self.number();
         let info = root.read_at(&[b"proc/self/fdinfo/", name.as_bytes()], &mut buffer);
-        value(info.ok()?, b"mnt_id").and_then(parse_u64)
+        value_of_key(info.ok()?, b"mnt_id").and_then(parse_u64)
     }
 
     pub(super) fn number(&self) -> Digits {

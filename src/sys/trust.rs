@@ -21,7 +21,7 @@ use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
 
 use super::root::Root;
-use crate::base::limits::{LINKS, PATH_BYTES};
+use crate::base::limits::{HOOK_SYMLINKS, PATH_BYTES};
 use crate::base::path::Path;
 use crate::base::text::cut;
 
@@ -173,7 +173,7 @@ impl Walk<'_> {
             return Ok(());
         }
         self.links += 1;
-        if self.links > LINKS {
+        if self.links > HOOK_SYMLINKS {
             return Err(Errno::LOOP.into());
         }
         let mut link = [0; PATH_BYTES];

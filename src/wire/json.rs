@@ -8,7 +8,7 @@
 //! the two bytes C0 80, no noncharacters.
 
 use super::lex::{between, plain_end, scalar_end};
-use crate::base::base64::{Fault, decode_within};
+use crate::base::base64::{DecodeError, decode_in_place};
 use crate::base::store::{Full, Store};
 use crate::base::text::{cut, parse_hex};
 use crate::base::texts::Phrase;
@@ -391,11 +391,11 @@ impl<'a> Str<'a> {
 
     /// Appends the bytes that it stands for in base64.
     #[inline(never)]
-    pub fn base64(self, out: &mut dyn Store) -> Result<(), Fault> {
+    pub fn base64(self, out: &mut dyn Store) -> Result<(), DecodeError> {
         let start = out.bytes().len();
-        self.decode(out).map_err(|Full| Fault::Full)?;
+        self.decode(out).map_err(|Full| DecodeError::Full)?;
         let text = out.bytes_mut().get_mut(start..).unwrap_or_default();
-        let len = decode_within(text).ok_or(Fault::Invalid)?;
+        let len = decode_in_place(text).ok_or(DecodeError::Invalid)?;
         out.truncate(start.wrapping_add(len));
         Ok(())
     }

@@ -13,7 +13,7 @@
 
 use crate::base::limits::HOOK_LIST_BYTES;
 use crate::base::store::Store;
-use crate::base::text::{Digits, put};
+use crate::base::text::{Digits, push_truncated};
 use crate::parse::hooks::{process, split_last};
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
@@ -99,7 +99,7 @@ impl Ledger {
         };
         let (pid, started) = (Digits::unsigned(pid.into()), Digits::unsigned(started));
         let mut entry = heapless::Vec::<u8, 40>::new();
-        put(
+        push_truncated(
             &mut entry,
             &[pid.as_bytes(), b" ", started.as_bytes(), b"\0"],
         );

@@ -12,7 +12,7 @@
 use super::call::Call;
 use crate::base::civil::date_of;
 use crate::base::limits::HOOK_LOG_BYTES;
-use crate::base::text::{Digits, hex_digit, put};
+use crate::base::text::{Digits, hex_digit, push_truncated};
 use crate::base::texts::{Phrase, put_phrase};
 use crate::sys::log::{Level, Log};
 use crate::sys::own_file::OwnFile;
@@ -52,9 +52,9 @@ impl<'a> HookLog<'a> {
     pub(super) fn line(&mut self, call: &Call<'_>, what: Phrase, about: &[&[u8]]) {
         let mut line = heapless::Vec::<u8, LINE>::new();
         put_time(&mut line, clock::realtime_s());
-        put(&mut line, &[b" ", call.word, b" "]);
+        push_truncated(&mut line, &[b" ", call.word, b" "]);
         put_escaped(&mut line, call.hook);
-        put(&mut line, &[b": "]);
+        push_truncated(&mut line, &[b": "]);
         put_phrase(what, about, &mut |piece| put_escaped(&mut line, piece));
         // The last place is the line end's.
         line.truncate(LINE - 1);
@@ -106,7 +106,7 @@ fn put_time(line: &mut heapless::VecView<u8>, unix_s: i64) {
     let numbers = [year, month, date, hour, minute, second];
     for (&number, &end) in numbers.iter().zip(b"--T::Z") {
         let zero: &[u8] = if number < 10 { b"0" } else { b"" };
-        put(line, &[zero, Digits::signed(number).as_bytes(), &[end]]);
+        push_truncated(line, &[zero, Digits::signed(number).as_bytes(), &[end]]);
     }
 }
 
@@ -115,7 +115,7 @@ fn put_escaped(line: &mut heapless::VecView<u8>, bytes: &[u8]) {
     for byte in bytes {
         if byte.is_ascii_control() {
             let (high, low) = (hex_digit(byte >> 4), hex_digit(byte & 15));
-            put(line, &[b"\\x", &[high, low]]);
+            push_truncated(line, &[b"\\x", &[high, low]]);
         } else {
             let _ = line.push(*byte);
         }

@@ -19,7 +19,7 @@ use crate::base::limits::{
 };
 use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::base::text::{Digits, cut, put};
+use crate::base::text::{Digits, cut, push_truncated};
 use crate::base::texts::{Phrase, put_phrase};
 use crate::parse::proc;
 use crate::state::environment::Environment;
@@ -403,10 +403,10 @@ impl<'a> Said<'a> {
 
 /// Puts down what an error says: the hook, what became of it, and its last lines.
 fn describe(text: &mut Text, hook: &[u8], became: Phrase, about: &[&[u8]], last: &[u8]) {
-    put(text, &[hook, b": "]);
-    put_phrase(became, about, &mut |piece| put(text, &[piece]));
+    push_truncated(text, &[hook, b": "]);
+    put_phrase(became, about, &mut |piece| push_truncated(text, &[piece]));
     if !last.is_empty() {
-        put(text, &[b": ", last]);
+        push_truncated(text, &[b": ", last]);
     }
 }
 
