@@ -13,7 +13,7 @@
 //! | `base/` | caps, byte stores, paths, number formatting, base64, errno texts |
 //! | `parse/` | one format a file, pure functions over bytes |
 //! | `wire/` | bytes to messages, JSON, replies, argument checks; no I/O, no command names |
-//! | `sys/` | all system calls and all unsafe code |
+//! | `sys/` | all system calls and all unsafe code; no policy |
 //! | `probe/` | typed facts about this machine, never JSON |
 //! | `state/` | what outlives a request |
 //! | `commands/` | one row a command, one file a subject |

@@ -24,9 +24,10 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
     process::exit(gaunt::agent::main(start))
 }
 
-/// A panic of a build that has them say where they are; see `sys::fault`.
+/// Ends the agent with a line in the log. Only builds whose panics have a location come here: the panics
+/// of the small build are illegal instructions (see `agent::fault`).
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     let (file, line) = info.location().map_or(("", 0), |at| (at.file(), at.line()));
-    gaunt::sys::fault::panicked(file, line)
+    gaunt::agent::panicked(file, line)
 }

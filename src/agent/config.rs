@@ -12,10 +12,10 @@ use crate::base::limits::CONFIG_BYTES;
 use crate::base::store::Store;
 use crate::base::texts::Phrase;
 use crate::parse::config::may_restrict;
+use crate::state::log::{Level, Log};
 use crate::sys::Errno;
 use crate::sys::args::{Strings, variable};
 use crate::sys::file;
-use crate::sys::log::{Level, Log};
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
 

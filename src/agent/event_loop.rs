@@ -18,6 +18,7 @@ use super::ids::{ClientId, Token};
 use super::jobs::{self, Jobs};
 use super::options::{Method, Options};
 use super::pid1;
+use super::restart;
 use crate::base::limits::{CHILDREN, CLIENTS, PROGRAMS as MOST_PROGRAMS, REAP_TURN_US};
 use crate::base::store::Discard;
 use crate::base::text::Digits;
@@ -28,19 +29,19 @@ use crate::state::environment::Environment;
 use crate::state::files::Files;
 use crate::state::freeze::{Freeze, Phase};
 use crate::state::guest::Guest;
+use crate::state::log::{self, Level, Log};
 use crate::state::marker::Marker;
 use crate::state::programs::{self, Programs};
 use crate::sys::args::{Strings, variable};
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::handles;
 use crate::sys::initramfs::Initramfs;
-use crate::sys::log::{Level, Log};
 use crate::sys::mem::{self, Lent};
 use crate::sys::netlink::Uevents;
 use crate::sys::poll::{Interest, News, Poll, Ready};
 use crate::sys::root::Root;
 use crate::sys::signal::{Signals, Told};
-use crate::sys::{Errno, OwnedFd, log, process, stream, words};
+use crate::sys::{Errno, OwnedFd, process, stream, words};
 use crate::wire::args::Args;
 use crate::wire::frame::Event;
 use crate::wire::reply::Reply;
@@ -78,8 +79,8 @@ const REOPEN_MS: u64 = 200;
 
 /// Ends the agent, which cannot go on.
 fn give_up(what: Phrase, errno: Errno) -> ! {
-    log::last_words(what, &[b": ", &words(errno)]);
-    process::end(1)
+    log::error(what, &[b": ", &words(errno)]);
+    restart::end(1)
 }
 
 /// Returns the value, or logs the error and exits.
@@ -198,7 +199,7 @@ fn prepare(state: &mut State, options: &mut Options, environment: Strings) {
     if config::look(root, environment, log) == Found::Policy {
         // Frozen file systems must be thawed by somebody.
         if !(is_init || frozen) {
-            process::end(1);
+            restart::end(1);
         }
         options.filter.restrict(commands::FAIL_CLOSED);
     }
@@ -214,7 +215,7 @@ impl Server {
             self.service_clients();
             // The reply of the thaw has left.
             if self.ending && !self.context.state.freeze.is_frozen() {
-                process::end(0);
+                restart::end(0);
             }
             let mut left_ms = self.deadline_ms();
             if self.burying {
@@ -349,7 +350,7 @@ impl Server {
             }
         }
         if !process::is_init() {
-            process::end(1);
+            restart::end(1);
         }
         self.path = channel::DEFAULT_PORT;
     }

@@ -16,6 +16,7 @@
 //! over, and the process is no child of this file any more but one of `state::programs`.
 
 use super::ids::{ClientId, Token};
+use super::restart;
 use super::worker::{self, FRAME_BYTES, REFUSED};
 use crate::base::limits::{CHILDREN, QUOTAS, USER_TASK_MS};
 use crate::commands::{Class, EXCLUSIVE, Outcome, SHARES_FILES, Task, Ticket};
@@ -194,7 +195,7 @@ impl Jobs {
         });
         let down_by_hand = state.going_down.is_some() && state.down_ms == NEVER_MS;
         let takes_guest_down = task.is(EXCLUSIVE) && down_by_hand;
-        process::child_began(place, child.pid, takes_guest_down);
+        restart::child_began(place, child.pid, takes_guest_down);
         if takes_guest_down {
             // They would be waited for.
             self.dismiss(|_| true);
@@ -318,7 +319,7 @@ impl Jobs {
         let Some(mut child) = self.children[place].take() else {
             return;
         };
-        process::child_ended(place, child.pid);
+        restart::child_ended(place, child.pid);
         let outcome = match executed && child.is_mute() {
             true => Outcome::Started(child.pid),
             false => Outcome::Lost,

@@ -9,6 +9,7 @@ mod context;
 mod deliver;
 mod dispatch;
 mod event_loop;
+mod fault;
 mod fetch;
 mod file_stream;
 mod ids;
@@ -16,12 +17,15 @@ mod jobs;
 mod options;
 mod pid1;
 mod port_peer;
+mod restart;
 mod worker;
 
 use crate::base::texts::{HELP, LINES, Phrase, line};
 use crate::commands::{PREFIX, all, info::VERSION};
+use crate::state::log;
 use crate::sys::args::Start;
-use crate::sys::{fault, log, process, stdio, stream};
+use crate::sys::{process, stdio, stream};
+pub use fault::panicked;
 use options::{Options, Stop};
 
 /// Runs the agent; gives its exit status, which for a command line that makes no sense is 1, as
@@ -38,8 +42,8 @@ pub fn main(start: Start) -> i32 {
         options.read_as_init(words, start.environment);
     } else if let Err((stop, about)) = options.read(words) {
         if let Stop::Wrong(what) = stop {
-            log::last_words(what, &[about]);
-            log::last_words(Phrase::SeeHelp, &[]);
+            log::error(what, &[about]);
+            log::error(Phrase::SeeHelp, &[]);
         }
         return print(stop);
     }

@@ -26,7 +26,7 @@ use crate::commands;
 use crate::parse::{self, cmdline};
 use crate::state::filter::{Filter, List};
 use crate::state::hooks::{Main, Settings};
-use crate::sys::log::{Level, Log};
+use crate::state::log::{Level, Log};
 use crate::sys::root::Root;
 
 /// Where clients come from.

@@ -24,12 +24,13 @@ use crate::base::texts::Phrase;
 use crate::parse::fstab::{self, Entry, Flags};
 use crate::parse::{hostname, modules, words};
 use crate::probe::mounts::unescaped;
-use crate::sys::log::{Level, Log};
+use crate::state::log::{Level, Log};
 use crate::sys::mount;
 use crate::sys::netlink::Uevents;
 use crate::sys::poll::{self, Interest};
 use crate::sys::process::{self, IN_CHILD};
 use crate::sys::root::{Root, relative};
+use crate::sys::system::{self, Names};
 use crate::sys::{AsFd, Errno, clock, link, power, stdio};
 
 /// What every system has: types, and where they belong.
@@ -54,7 +55,7 @@ pub(super) fn set_up(root: &Root, log: &mut Log) {
     let _ = power::soften_ctrl_alt_del();
     load_modules(root, log);
     name_machine(root, log);
-    let _ = link::loopback_up();
+    let _ = link::set_up(b"lo");
     mount_all(root, log);
 }
 
@@ -72,7 +73,7 @@ fn name_machine(root: &Root, log: &mut Log) {
         };
         let named = match name.is_empty() {
             true => Err(Errno::INVAL),
-            false => process::set_host_name(&name),
+            false => system::set_host_name(&name),
         };
         complain(log, Phrase::CannotUseName, b"/etc/hostname", named);
         false
@@ -194,7 +195,8 @@ fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: Flags, data: &[u8]) -> Re
 // Modules.
 
 fn load_modules(root: &Root, log: &mut Log) {
-    let directory = mount::modules_directory(root);
+    // The modules of the running kernel.
+    let directory = root.directory_at(&[b"lib/modules/", Names::now().release()]);
     let _ = root.lines_at(&[b"etc/modules"], &mut |line| {
         if let Some((name, parameters)) = modules::parse_etc_modules(line) {
             let loaded = match &directory {
@@ -223,15 +225,24 @@ fn load(directory: &Root, name: &[u8], parameters: &[u8]) -> Result<(), Errno> {
             if found {
                 loaded = module.map_or(Ok(()), |module| {
                     for needed in module.load_order() {
-                        mount::load_module(directory, needed, b"")?;
+                        load_file(directory, needed, b"")?;
                     }
-                    mount::load_module(directory, path, parameters)
+                    load_file(directory, path, parameters)
                 });
             }
             !found
         })?;
     }
     loaded
+}
+
+/// Loads the module in this file. A module that is loaded already is no error.
+fn load_file(directory: &Root, path: &[u8], parameters: &[u8]) -> Result<(), Errno> {
+    let file = directory.file_at(&[path])?;
+    match mount::load_module(&file, parameters, !path.ends_with(b".ko")) {
+        Err(Errno::EXIST) => Ok(()),
+        loaded => loaded,
+    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ use crate::state::State;
 use crate::state::freeze::Event;
 use crate::state::guest::Guest;
 use crate::state::hooks::{Failure, Main, Session};
-use crate::sys::log::Level;
+use crate::state::log::Level;
 use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, fsctl, mem, number, power, process};
 use crate::wire::args::{Args, Param, Type, may, place};

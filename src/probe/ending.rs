@@ -4,8 +4,9 @@
 //! other files of a process (cmdline, environ, maps) need its memory: whoever reads them waits with a
 //! process whose memory hangs, because it is a file of a server that does not answer. Any user can
 //! have such a process. Only cmdline of root's processes is read, and with a time limit
-//! (`sys::asking`).
+//! (`probe::asking`).
 
+use super::asking;
 use crate::base::limits::{ANCESTORS, PROCESS_LIST_BYTES};
 use crate::base::path::Path;
 use crate::base::store::Store;
@@ -15,7 +16,7 @@ use crate::parse::proc::has_signal;
 use crate::parse::{word_index, words};
 use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
-use crate::sys::{Errno, asking, process};
+use crate::sys::{Errno, process};
 
 /// A process, as its status file describes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

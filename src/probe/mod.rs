@@ -2,6 +2,7 @@
 //! that captured trees serve as machines in tests.
 #![forbid(unsafe_code)]
 
+mod asking;
 pub mod block;
 pub mod ending;
 pub mod hooks;

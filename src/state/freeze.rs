@@ -20,9 +20,9 @@
 use crate::base::limits::{FREEZE_TIMEOUT_S, HOOK_MARGIN_MS};
 use crate::base::texts::Phrase;
 use crate::state::hooks::Ledger;
+use crate::state::log::{Level, Log};
 use crate::state::marker::{self, Marker, has_marker};
 use crate::sys::clock::{self, NEVER_MS};
-use crate::sys::log::{Level, Log};
 use crate::sys::mem;
 use crate::sys::own_file::Version;
 

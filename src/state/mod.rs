@@ -7,15 +7,16 @@ pub mod filter;
 pub mod freeze;
 pub mod guest;
 pub mod hooks;
+pub mod log;
 pub mod marker;
 pub mod programs;
 
-use crate::sys::log::Log;
 use crate::sys::power::Down;
 use files::Files;
 use filter::Filter;
 use freeze::Freeze;
 use guest::Guest;
+use log::Log;
 use programs::Programs;
 
 /// All that handlers may look at and change.

@@ -1,4 +1,4 @@
-//! Network interfaces by ioctl(2), as netdevice(7) describes it.
+//! The state of network interfaces: the ioctls of netdevice(7).
 #![allow(unsafe_code)]
 
 use core::ffi::c_char;
@@ -10,7 +10,7 @@ use rustix::ioctl::{Opcode, Setter, ioctl};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use static_assertions::const_assert_eq;
 
-/// `struct ifreq` with its flags; the kernel copies all 40 bytes.
+/// `struct ifreq` with its member for flags; the kernel copies all 40 bytes.
 #[repr(C)]
 struct Request {
     name: [c_char; 16],
@@ -20,8 +20,8 @@ struct Request {
 
 const_assert_eq!(size_of::<Request>(), 40);
 
-/// Brings up the loopback interface, to which the kernel then gives its addresses.
-pub fn loopback_up() -> Result<(), Errno> {
+/// Brings an interface up: `ip link set NAME up`. A name of more than 15 bytes is cut.
+pub fn set_up(name: &[u8]) -> Result<(), Errno> {
     /// `IFF_UP` of linux/if.h.
     const UP: i16 = 1;
     let socket: OwnedFd = socket_with(
@@ -35,11 +35,12 @@ pub fn loopback_up() -> Result<(), Errno> {
         flags: UP,
         rest: [0; 22],
     };
-    for (place, byte) in request.name.iter_mut().zip(b"lo") {
-        *place = core::ffi::c_char::from_ne_bytes([*byte]);
+    // The last byte stays the NUL that ends the name.
+    for (byte, given) in request.name[..15].iter_mut().zip(name) {
+        *byte = c_char::from_ne_bytes([*given]);
     }
-    // SAFETY: SIOCSIFFLAGS reads one `struct ifreq`: 40 bytes (asserted above) that begin with a
-    // name that ends in a NUL and the flags. `request` is ours and outlives the call.
+    // SAFETY: SIOCSIFFLAGS reads one `struct ifreq`: 40 bytes (asserted above), which begin with a
+    // name that ends in a NUL, and the flags. `request` is ours and outlives the call.
     unsafe {
         ioctl(
             &socket,

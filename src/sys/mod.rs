@@ -4,7 +4,6 @@
 //! kernel refused. No other folder names rustix or libc.
 
 pub mod args;
-pub mod asking;
 pub mod clock;
 pub mod fault;
 pub mod file;
@@ -12,7 +11,6 @@ pub mod fsctl;
 pub mod handles;
 pub mod initramfs;
 pub mod link;
-pub mod log;
 pub mod mem;
 pub mod mount;
 pub mod netlink;

@@ -1,6 +1,7 @@
 //! Mounting, unmounting, how full a file system is, and kernel modules.
 #![allow(unsafe_code)]
 
+use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, fstatvfs};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -107,28 +108,17 @@ impl Usage {
     }
 }
 
-/// Where the modules of the running kernel lie.
-pub fn modules_directory(root: &Root) -> Result<Root, Errno> {
-    let release = rustix::system::uname();
-    root.directory_at(&[b"lib/modules/", release.release().to_bytes()])
-}
-
-/// Loads the kernel module in a file, given these parameters; the kernel has to unpack what does not
-/// end in `.ko`. One that is loaded already is no error.
-pub fn load_module(directory: &Root, file: &[u8], parameters: &[u8]) -> Result<(), Errno> {
+/// Loads a kernel module from a file; the kernel unpacks one that `is_compressed`.
+///
+/// # Errors
+/// [`Errno::EXIST`] if the module is loaded.
+pub fn load_module(file: &OwnedFd, parameters: &[u8], is_compressed: bool) -> Result<(), Errno> {
     /// `MODULE_INIT_COMPRESSED_FILE` of linux/module.h.
     const COMPRESSED: i32 = 4;
-    let flags = if file.ends_with(b".ko") {
-        0
-    } else {
-        COMPRESSED
-    };
     let parameters = Path::of(&[parameters]);
     let parameters = parameters.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-    match rustix::system::finit_module(directory.file_at(&[file])?, parameters, flags) {
-        Err(Errno::EXIST) => Ok(()),
-        other => other,
-    }
+    let flags = if is_compressed { COMPRESSED } else { 0 };
+    rustix::system::finit_module(file, parameters, flags)
 }
 
 #[cfg(test)]

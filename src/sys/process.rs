@@ -6,7 +6,7 @@
 use core::ffi::{CStr, c_char};
 use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr;
-use core::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -16,12 +16,11 @@ use static_assertions::const_assert_eq;
 
 use super::args::{Start, Strings, variable};
 use super::mem::Buffer;
-use super::{clock, log, power, signal, stdio};
-use crate::base::limits::{CHILDREN, OPEN_FILES, PROGRAMS, REQUEST_BYTES, RESTART_MS};
+use super::{clock, power, signal, stdio};
+use crate::base::limits::{OPEN_FILES, PROGRAMS, REQUEST_BYTES};
 use crate::base::path::Path;
 use crate::base::store::{Full, Store};
 use crate::base::text::cut;
-use crate::base::texts::Phrase;
 
 use super::raw;
 
@@ -179,74 +178,31 @@ pub fn kill_all(signal: i32) {
     let _ = unsafe { raw::call(libc::SYS_kill, [usize::MAX, signal as usize, 0, 0, 0]) };
 }
 
-/// The agent's children, by their places; 0 where there is none.
-static CHILD_PIDS: [AtomicI32; CHILDREN] = [const { AtomicI32::new(0) }; CHILDREN];
-/// The one of them that takes the guest down, or 0.
-static TAKES_DOWN: AtomicI32 = AtomicI32::new(0);
-
-/// Takes note that the child `pid` works for the agent, at this place among its jobs.
-pub fn child_began(place: usize, pid: i32, takes_guest_down: bool) {
-    if let Some(worker) = CHILD_PIDS.get(place) {
-        worker.store(pid, Ordering::Relaxed);
-    }
-    if takes_guest_down {
-        TAKES_DOWN.store(pid, Ordering::Relaxed);
-    }
-}
-
-/// Takes note that the child `pid` does not work for the agent any more.
-pub fn child_ended(place: usize, pid: i32) {
-    if let Some(worker) = CHILD_PIDS.get(place) {
-        worker.store(0, Ordering::Relaxed);
-    }
-    if TAKES_DOWN.load(Ordering::Relaxed) == pid {
-        TAKES_DOWN.store(0, Ordering::Relaxed);
-    }
-}
-
-/// Ends the agent, because it cannot go on. The init of the machine must not end, which would be the
-/// end of the guest: it starts anew. Runs in signal handlers too.
-pub fn end(status: i32) -> ! {
-    if is_init() {
-        log::last_words(Phrase::StartsAnew, &[]);
-        start_anew()
-    }
-    exit(status)
-}
-
-/// Starts this program anew in this process, with the words and the environment that this run was
-/// started with: what is not allowed stays so.
-///
-/// Tried until it succeeds, with a pause each time, so that a fault that stays does not fill the
-/// console. The program is found through /proc or, without that, where the kernel found it. No other
-/// program is tried: it would not know what is allowed.
-fn start_anew() -> ! {
-    // The guest goes down without the agent; a new run would mount again what is unmounted.
-    while is_running(TAKES_DOWN.load(Ordering::Relaxed)) {
-        clock::sleep_ms(RESTART_MS);
-    }
-    // What a host sends from here on waits for the new run. Workers that share descriptors must not
-    // keep the port open either.
-    // SAFETY: nothing that was interrupted by the fault goes on, and what follows uses none.
+/// Closes every descriptor above 2, then calls `then`. For a process that is about to execute its own
+/// program again.
+pub fn close_all_and(then: fn() -> !) -> ! {
+    // SAFETY: `then` captures nothing and does not return, so no value that owns a descriptor is used
+    // or dropped any more. Values in statics are lent for good (`mem::Lent`), to code that does not
+    // go on either.
     unsafe { close_range(3, i32::MAX) };
-    for worker in &CHILD_PIDS {
-        let pid = worker.load(Ordering::Relaxed);
-        if pid != 0 && !has_executed(pid) {
-            let _ = kill(pid, KILL);
-        }
-    }
-    loop {
-        clock::sleep_ms(RESTART_MS);
-        signal::restore_for_agent();
-        let Some(Start { words, environment }) = Start::remembered() else {
-            continue;
-        };
-        execute(c"/proc/self/exe", words, environment);
-        if let Some(name) = { words }.next_c_str()
-            && name.to_bytes().contains(&b'/')
-        {
-            execute(name, words, environment);
-        }
+    then()
+}
+
+/// Executes the program of this process again, with the arguments and the environment that it was
+/// started with. Returns only if that failed.
+///
+/// Finds the program through /proc, or, without /proc, at the path that it was started by. No signal
+/// is then handled, and only the signals of [`Signals`](signal::Signals) are blocked.
+pub fn execute_again() {
+    signal::restore_for_agent();
+    let Some(Start { words, environment }) = Start::remembered() else {
+        return;
+    };
+    execute(c"/proc/self/exe", words, environment);
+    if let Some(name) = { words }.next_c_str()
+        && name.to_bytes().contains(&b'/')
+    {
+        execute(name, words, environment);
     }
 }
 
@@ -254,17 +210,12 @@ fn start_anew() -> ! {
 /// anew through /proc.
 pub fn restore_name() {
     let name = Start::remembered().and_then(|start| { start.words }.next_c_str());
-    let Some(name) = name.map(CStr::to_bytes_with_nul) else {
+    let Some(name) = name else {
         return;
     };
-    let start = name.iter().rposition(|byte| *byte == b'/');
-    let name = &name[start.map_or(0, |slash| slash + 1)..];
-    // SAFETY: PR_SET_NAME reads a string up to its NUL, or 16 bytes. `name` ends in its NUL, and nobody
-    // writes to it.
-    let _ = unsafe {
-        let name = name.as_ptr().expose_provenance();
-        raw::call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, name, 0, 0, 0])
-    };
+    let slash = name.to_bytes().iter().rposition(|byte| *byte == b'/');
+    let name = &name[slash.map_or(0, |slash| slash + 1)..];
+    let _ = rustix::thread::set_name(name);
 }
 
 /// Becomes the program at `path`. Returns only if that failed, with the reason.
@@ -277,8 +228,8 @@ fn execute(path: &CStr, words: Strings, environment: Strings) -> Errno {
     done.err().unwrap_or(Errno::NOEXEC)
 }
 
-/// Whether the process `pid`, a child, has not ended. Process 0 has.
-fn is_running(pid: i32) -> bool {
+/// Whether the child `pid` has not ended; false for 0.
+pub fn is_running(pid: i32) -> bool {
     kill(pid, 0).is_ok() && look(libc::P_PID, pid).is_none()
 }
 
@@ -675,11 +626,6 @@ fn switch(uid: u32, gid: u32, groups: &[u8]) -> Result<(), (Identity, Errno)> {
         [SAME, uid as usize, SAME, 0, 0],
     )?;
     Ok(())
-}
-
-/// Names this machine.
-pub fn set_host_name(name: &[u8]) -> Result<(), Errno> {
-    rustix::system::sethostname(name)
 }
 
 /// SIGCONT: go on, if stopped.

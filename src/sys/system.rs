@@ -39,6 +39,11 @@ impl Names {
     }
 }
 
+/// Sets the host's name.
+pub fn set_host_name(name: &[u8]) -> Result<(), Errno> {
+    rustix::system::sethostname(name)
+}
+
 /// Load averages over 1, 5 and 15 minutes, in units of `1 / 65536` (`SI_LOAD_SHIFT`,
 /// linux/sysinfo.h).
 pub fn loads() -> [u64; 3] {

@@ -1,22 +1,20 @@
-//! Questions to the kernel that may never be answered.
+//! Questions to the kernel that may wait for a server that does not answer.
 //!
-//! A process that reads what only a dead server could supply waits in the kernel, and may not even be
-//! killed. So children ask: one that gets no answer in time is left behind, and another one goes on
+//! A process that reads memory of such a server's files waits in the kernel, and SIGKILL may not end
+//! it. So a child asks. If an answer takes too long, the child is left behind, and a new child goes on
 //! with the next question.
 
-use rustix::fd::AsFd;
-use rustix::io::Errno;
-
-use super::poll::{self, Interest};
-use super::process::{self, IN_CHILD};
-use super::stream::{self, Read};
 use crate::base::limits::{ANSWER_MS, UNANSWERED};
+use crate::sys::poll::{self, Interest};
+use crate::sys::process::{self, IN_CHILD};
+use crate::sys::stream::{self, Read};
+use crate::sys::{AsFd, Errno};
 
-/// Asks `question` of every number below `count` and calls `answered` with the answers, in order.
-/// Questions without an answer are passed over; after [`UNANSWERED`] of them no more are asked.
+/// Asks `question` of every number below `count` and calls `answered` with number and answer, in order.
+/// Skips questions without an answer in time; after [`UNANSWERED`] of them asks no more.
 ///
-/// For children of the agent: it waits, and leaves children behind.
-pub fn ask_each(
+/// For children of the agent only: it waits, and leaves children behind.
+pub(super) fn ask_each(
     count: usize,
     question: &dyn Fn(usize) -> bool,
     answered: &mut dyn FnMut(usize, bool),
@@ -28,7 +26,7 @@ pub fn ask_each(
                 next = reached + 1;
                 unanswered += 1;
             }
-            // Without memory for a child it may take its time.
+            // There is no memory for a child: ask without a limit of time.
             Err(_) => {
                 answered(next, question(next));
                 next += 1;
@@ -37,7 +35,7 @@ pub fn ask_each(
     }
 }
 
-/// Has a child ask from `first` on; gives the number of the question that was not answered, or `count`.
+/// Has a child ask from `first` on. Returns the number of the question without an answer, or `count`.
 fn ask_from(
     first: usize,
     count: usize,
@@ -45,8 +43,8 @@ fn ask_from(
     answered: &mut dyn FnMut(usize, bool),
 ) -> Result<usize, Errno> {
     let (reader, writer) = stream::pipe()?;
-    // It has descriptors of its own: the ones that it is left behind with mean something else here by
-    // then.
+    // With descriptors of its own: when a child that was left behind goes on, the numbers that it knows
+    // may belong to other files of this process.
     let child = process::fork(false)?;
     if child == IN_CHILD {
         for number in first..count {
@@ -85,14 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn answers_come_in_order() {
+    fn answers_arrive_in_order() {
         let expected: Vec<_> = (0..1000).map(|number| (number, number % 3 == 0)).collect();
         assert_eq!(ask(1000, &|number| number % 3 == 0), expected);
         assert!(ask(0, &|_| true).is_empty());
     }
 
     #[test]
-    fn a_question_without_an_answer_is_passed_over() {
+    fn skips_question_without_answer() {
         let start_ms = clock::boottime_ms();
         let question = |number| {
             if number == 1 {
@@ -106,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_end_to_questions_without_an_answer() {
+    fn stops_asking_after_too_many_unanswered_questions() {
         let question = |number| {
             if number > 0 {
                 clock::sleep_ms(60_000);

@@ -1,25 +1,25 @@
-//! The log: one event, one line on standard error, never while a file system is frozen.
+//! The log: one line on standard error for each event, and none while a file system is frozen.
 //!
-//! Standard error of an appliance is often a file, so while frozen, lines are held in a fixed buffer
-//! and written after the thaw. What did not fit is counted, and the count is written too. Control
-//! bytes are replaced, so that nothing a host or guest sends can forge a line. Arguments of
-//! requests, environments, passwords and keys are never logged.
+//! The standard error of an appliance is often a file. So lines are held in a fixed buffer during a
+//! freeze and written after the thaw. Lines that do not fit are dropped and counted; the count is
+//! logged after the thaw. Control bytes are replaced, so that no host and no guest can forge a line.
+//! Arguments of requests, environments, passwords and keys are never logged.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::poll::{self, Interest};
-use super::{Errno, words};
 use crate::base::text::Digits;
 use crate::base::texts::{Phrase, put_phrase};
+use crate::sys::poll::{self, Interest};
+use crate::sys::{Errno, stdio, stream, words};
 
-/// How much a line matters.
+/// The importance of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Something does not work.
     Error,
     /// The guest was changed: frozen, thawed, shut down.
     Notice,
-    /// For people looking for a fault; only with `--verbose`.
+    /// Helps to find a fault; logged only with `--verbose`.
     Detail,
 }
 
@@ -28,7 +28,7 @@ const LINE: usize = 512;
 /// Bytes of lines held while frozen: about ten lines, where a freeze and its thaw write three.
 const HELD: usize = 1024;
 
-/// Whether the log is being held; known here too, for those who have no [`Log`] at hand.
+/// Whether the log of this process is held, for [`error`], which has no [`Log`].
 static HOLDING: AtomicBool = AtomicBool::new(false);
 
 /// The log of this process.
@@ -50,12 +50,13 @@ impl Log {
         }
     }
 
-    /// Writes details too.
+    /// Logs details too.
     pub fn be_verbose(&mut self) {
         self.threshold = Level::Detail;
     }
 
-    /// Writes one line, or holds it: a phrase about these pieces.
+    /// Writes or holds one line: a phrase with these pieces in it.
+    // Not inlined: a line on the stack of every caller would cost memory.
     #[inline(never)]
     pub fn say(&mut self, level: Level, phrase: Phrase, about: &[&[u8]]) {
         if level > self.threshold {
@@ -66,7 +67,7 @@ impl Log {
         put_phrase(phrase, about, &mut |piece| {
             for byte in piece {
                 let byte = if byte.is_ascii_control() { b'?' } else { *byte };
-                // The last place is the line end's.
+                // Leaves room for the line feed.
                 if line.len() < LINE - 1 {
                     let _ = line.push(byte);
                 }
@@ -80,19 +81,20 @@ impl Log {
         }
     }
 
-    /// Writes one line of what failed, the name that it is about, and the words for an error.
+    /// Writes or holds one line about a failure: the phrase, the name, and the words for the error.
+    // Not inlined, to keep one copy of the code.
     #[inline(never)]
     pub fn failure(&mut self, level: Level, what: Phrase, name: &[u8], errno: Errno) {
         self.say(level, what, &[name, b": ", &words(errno)]);
     }
 
-    /// Holds all lines from now on.
+    /// Holds all lines until [`Log::release`].
     pub fn hold(&mut self) {
         self.holding = true;
         HOLDING.store(true, Ordering::Relaxed);
     }
 
-    /// Writes what was held, and everything from now on.
+    /// Writes the held lines, and holds no more.
     pub fn release(&mut self) {
         if !self.holding {
             return;
@@ -115,19 +117,20 @@ impl Default for Log {
     }
 }
 
-/// Writes to standard error, once, and only if that takes it now: a terminal that was stopped, or a
-/// pipe that nobody reads, must not stop the agent. There is nobody to tell of it.
+/// Writes to standard error if it takes bytes now: a stopped terminal, or a pipe that nobody reads,
+/// must not stop the agent. Errors are ignored, as there is nowhere to report them.
 fn put(text: &[u8]) {
-    let stderr = super::stdio::stderr();
+    let stderr = stdio::stderr();
     if poll::is_ready(stderr, Interest::Write, 0) && !text.is_empty() {
-        let _ = rustix::io::write(stderr, text);
+        let _ = stream::write(stderr, text);
     }
 }
 
-/// A line of a process that has no [`Log`]: not yet, or because it found a fault in itself. Lost
-/// while the log is held.
+/// Writes one line about an error from code that has no [`Log`]: before there is one, or in the
+/// handler of a fault. The line is lost while the log is held.
+// Not inlined, as [`Log::say`].
 #[inline(never)]
-pub fn last_words(phrase: Phrase, about: &[&[u8]]) {
+pub fn error(phrase: Phrase, about: &[&[u8]]) {
     if !HOLDING.load(Ordering::Relaxed) {
         Log::new().say(Level::Error, phrase, about);
     }
@@ -138,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_held_and_what_does_not_fit_is_counted() {
+    fn holds_lines_and_counts_those_that_do_not_fit() {
         let mut log = Log::new();
         log.hold();
         log.say(Level::Detail, Phrase::PortGone, &[]);
