@@ -83,6 +83,11 @@ fn give_up(what: Phrase, errno: Errno) -> ! {
     restart::end(1)
 }
 
+/// Whether a user may connect to the socket: root, and the user of the agent.
+fn may_connect(uid: u32) -> bool {
+    uid == 0 || uid == process::effective_user()
+}
+
 /// Returns the value, or logs the error and exits.
 fn essential<T>(what: Phrase, result: Result<T, Errno>) -> T {
     result.unwrap_or_else(|errno| give_up(what, errno))
@@ -366,9 +371,9 @@ impl Server {
                 return self.listen_for(Interest::Nothing);
             };
             match stream::accept(listener) {
-                Ok(fd) => match stream::stranger(&fd) {
-                    None => self.take_in(place, fd, Kind::Connection),
-                    Some(uid) => self.turn_away(uid),
+                Ok(fd) => match stream::peer_user(&fd) {
+                    uid if may_connect(uid) => self.take_in(place, fd, Kind::Connection),
+                    uid => self.turn_away(uid),
                 },
                 // None waits, or it gave up before its turn, which is no failure of the channel.
                 Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return,

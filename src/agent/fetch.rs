@@ -6,18 +6,22 @@ use crate::base::store::Store;
 use crate::commands::Ticket;
 use crate::sys::handles::{self, Stop};
 use crate::sys::mem::Buffer;
-use crate::sys::{AsFd, BorrowedFd, Errno};
+use crate::sys::{AsFd, BorrowedFd, Errno, number};
 
 /// Room for what follows the text of a reply: it is taken with each piece, because a reply that has
 /// begun to leave has to have an end.
 const END_BYTES: usize = 64;
 
-/// Appends the text of the next bytes of a file, `most` at most. Gives how many bytes those are, and how
-/// reading came to its end. Unless it is to `wait`, it stops where it would have to.
+/// A function that reads from a file until the buffer is full, and returns the number of bytes and why
+/// there are no more.
+pub(super) type ReadFile = fn(BorrowedFd<'_>, &mut [u8]) -> (usize, Stop);
+
+/// Appends the base64 text of the next bytes of a file, `most` at most. Returns the number of bytes, and
+/// why there are no more.
 pub(super) fn add_text(
     file: Result<BorrowedFd<'_>, Errno>,
     most: usize,
-    wait: bool,
+    read: ReadFile,
     out: &mut Buffer,
 ) -> (usize, Stop) {
     let start = out.len();
@@ -29,7 +33,7 @@ pub(super) fn add_text(
     let room = &mut room[..most_text];
     let from = most_text / 4;
     let (len, stop) = match file {
-        Ok(file) => handles::read(file, &mut room[from..from + most], wait),
+        Ok(file) => read(file, &mut room[from..from + most]),
         Err(errno) => (0, Stop::Failed(errno)),
     };
     let text_len = encode_in_place(room, from, len);
@@ -45,10 +49,29 @@ const TRAILER_BYTES: usize = 5;
 pub(super) fn fetch(ticket: Ticket, out: &mut Buffer) {
     let most = usize::try_from(ticket.number).unwrap_or(0).min(FETCH_BYTES);
     let file = ticket.file.as_ref().ok_or(Errno::BADF).map(AsFd::as_fd);
-    let (len, stop) = add_text(file, most, true, out);
+    let (len, stop) = add_text(file, most, handles::read, out);
     let [a, b, c, d] = (len as u32).to_ne_bytes();
     // There is room for it, which was taken for the end of the reply.
-    let _ = out.append(&[a, b, c, d, stop.code()]);
+    let _ = out.append(&[a, b, c, d, code_of(stop)]);
+}
+
+/// The byte of the trailer: 0 if the buffer is full, 255 at the end of the file, otherwise errno.
+fn code_of(stop: Stop) -> u8 {
+    match stop {
+        Stop::Full => 0,
+        Stop::Failed(errno) => number(errno) as u8,
+        // A worker never stops because it must wait.
+        Stop::End | Stop::MustWait => u8::MAX,
+    }
+}
+
+/// Reads the byte that [`code_of`] makes.
+fn stop_of(code: u8) -> Stop {
+    match code {
+        0 => Stop::Full,
+        u8::MAX => Stop::End,
+        number => Stop::Failed(Errno::from_raw_os_error(number.into())),
+    }
 }
 
 /// Takes the trailer of what a worker has read off `text`; gives how long the text is, of how many bytes,
@@ -57,5 +80,5 @@ pub(super) fn take_trailer(text: &[u8]) -> Option<(usize, usize, Stop)> {
     let (text, trailer) = text.split_last_chunk::<TRAILER_BYTES>()?;
     let [len @ .., code] = trailer;
     let len = u32::from_ne_bytes(*len) as usize;
-    Some((text.len(), len, Stop::of(*code)))
+    Some((text.len(), len, stop_of(*code)))
 }

@@ -17,10 +17,13 @@ use crate::base::texts::{Name, Phrase};
 use crate::commands::{FETCH, Task, Ticket};
 use crate::state::State;
 use crate::state::files::Reading;
-use crate::sys::handles::Stop;
+use crate::sys::handles::{self, Stop};
 use crate::sys::mem::Buffer;
 use crate::sys::{Errno, number};
 use crate::wire::request;
+
+/// Bytes that four digits of base64 stand for: only the last piece may have a rest.
+const BASE64_UNIT: usize = 3;
 
 /// How the reply begins.
 const START: &[u8] = br#"{"return": {"buf-b64": ""#;
@@ -80,7 +83,12 @@ fn add_piece(reading: &mut Reading, out: &mut Buffer, state: &State) -> Stop {
     begin(reading, out);
     let most = reading.left().min(READ_PIECE_BYTES);
     let file = state.files.handles.get(reading.handle);
-    let (len, stop) = add_text(file, most, false, out);
+    let (len, stop) = add_text(
+        file,
+        most,
+        |file, buffer| handles::read_without_waiting(file, buffer, BASE64_UNIT),
+        out,
+    );
     if len == 0 && matches!(stop, Stop::MustWait | Stop::Failed(_)) {
         out.truncate(start);
     }

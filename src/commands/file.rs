@@ -26,7 +26,7 @@ use crate::base::texts::{Name, Phrase};
 use crate::state::State;
 use crate::state::files::Reading;
 use crate::state::guest::Guest;
-use crate::sys::handles::{self, OpenMode, Seized};
+use crate::sys::handles::{self, OpenOptions, SeekFrom, Seized};
 use crate::sys::mem::Buffer;
 use crate::sys::{AsFd, BorrowedFd, Errno, number, process};
 use crate::wire::args::{Alternate, Args, Other, Param, Type, may, must, place};
@@ -54,7 +54,7 @@ pub(super) const FILE_SEEK: &[Param] = &[
 pub(super) const OPEN: Slow = Slow {
     prepare: |state, _, _| {
         // Without room for a handle there is none, which is found out when it is to be filled.
-        let reserved = state.files.handles.reserve(&state.guest.root);
+        let reserved = state.files.reserve(&state.guest.root);
         Ok(reserved.map_or(Ticket::default(), |(handle, file)| Ticket {
             number: handle,
             file: Some(file),
@@ -83,7 +83,7 @@ fn open(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Re
         None => room.append(b"r"),
     };
     let (given, text) = room.bytes().split_at(path_len);
-    let Some(mode) = OpenMode::parse(text) else {
+    let Some(options) = open_options(text) else {
         return Err(reply.say(Phrase::InvalidOpenMode, &[text], 0));
     };
     let mut path = Path::of(&[given]);
@@ -95,7 +95,7 @@ fn open(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Re
     }
     let path = path.as_c_str().filter(|_| room.whole().is_ok());
     let opened = path.ok_or(Errno::NAMETOOLONG).and_then(|path| {
-        let file = handles::open(path, mode)?;
+        let file = handles::open(path, options)?;
         ticket.file.ok_or(Errno::MFILE)?.fill(&file)
     });
     match opened {
@@ -105,6 +105,34 @@ fn open(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Re
             Ok(0)
         }
     }
+}
+
+/// The meaning of a mode of fopen(3), without the extensions of C libraries.
+fn open_options(mode: &[u8]) -> Option<OpenOptions> {
+    let (first, rest) = mode.split_first()?;
+    let (mut plus, mut binary) = (false, false);
+    for byte in rest {
+        let seen = match byte {
+            b'+' => &mut plus,
+            // On Linux this changes nothing.
+            b'b' => &mut binary,
+            _ => return None,
+        };
+        if core::mem::replace(seen, true) {
+            return None;
+        }
+    }
+    let write = match plus {
+        true => OpenOptions::READ_WRITE,
+        false => OpenOptions::WRITE,
+    };
+    Some(match first {
+        b'r' if plus => write,
+        b'r' => OpenOptions::READ,
+        b'w' => write.create().truncate(),
+        b'a' => write.create().append(),
+        _ => return None,
+    })
 }
 
 /// Closes a file.
@@ -234,14 +262,16 @@ fn seek(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Re
         Some(word) => WHENCE.place(word) as i64,
         None => args.int(const { place(FILE_SEEK, "whence") }).unwrap_or(0),
     };
-    if !(0..3).contains(&code) {
-        return Err(reply.say_number(Phrase::InvalidWhence, code));
-    }
     let offset = args.int(const { place(FILE_SEEK, "offset") }).unwrap_or(0);
-    let position =
-        file_of(ticket).and_then(|file| handles::seek(file.as_fd(), offset, code as i32));
+    let to = match code {
+        0 => SeekFrom::Start(offset.cast_unsigned()),
+        1 => SeekFrom::Current(offset),
+        2 => SeekFrom::End(offset),
+        _ => return Err(reply.say_number(Phrase::InvalidWhence, code)),
+    };
+    let position = file_of(ticket).and_then(|file| handles::seek(file.as_fd(), to));
     let position = position.map_err(|errno| cannot(reply, Phrase::CannotSeekFile, errno))?;
-    tell(Name::Position, position.cast_unsigned(), reply);
+    tell(Name::Position, position, reply);
     Ok(0)
 }
 
@@ -306,4 +336,30 @@ fn failed(args: &Args<'_>, what: Phrase, errno: Errno, reply: &mut Reply<'_>) ->
         return cannot(reply, what, errno);
     }
     reply.say_number(Phrase::NoSuchHandle, handle(args))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_those_of_fopen_without_extensions() {
+        let (read, write) = (OpenOptions::READ, OpenOptions::WRITE);
+        let both = OpenOptions::READ_WRITE;
+        for (text, options) in [
+            ("r", read),
+            ("rb", read),
+            ("r+b", both),
+            ("rb+", both),
+            ("w", write.create().truncate()),
+            ("w+", both.create().truncate()),
+            ("ab", write.create().append()),
+            ("a+b", both.create().append()),
+        ] {
+            assert_eq!(open_options(text.as_bytes()), Some(options), "{text}");
+        }
+        for wrong in ["", "R", "rw", "b", "+", "r++", "rbb", "rt", "we", "r "] {
+            assert_eq!(open_options(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ use crate::probe::block::{Devices, numbered};
 use crate::probe::mounts::{FileSystem, Mounts, Searches};
 use crate::probe::sysfs::last_component;
 use crate::state::guest::Guest;
-use crate::sys::mount::usage;
+use crate::sys::mount::{Space, space};
 use crate::sys::root::Root;
 use crate::wire::args::Args;
 use crate::wire::emit::Object;
@@ -69,19 +69,25 @@ fn describe(
     // A mount point that leads elsewhere must not be taken for this file system: no sizes then.
     let mut found = None;
     let _ = fs.reach(root, searches, &mut |place| {
-        found = Some(usage(place)?);
+        found = Some(space(place)?);
         Ok(())
     });
-    if let Some(usage) = found {
-        const NAMES: Name = Name::Sizes;
-        let sizes = [usage.used, usage.total, usage.total_privileged];
-        object.numbers(NAMES, &sizes);
+    if let Some(space) = found {
+        object.numbers(Name::Sizes, &sizes(&space));
     }
     let mut list = object.list(Name::Disk);
     if is_known {
         devices.disks(&mut device, &mut |disk| put_address(list.item(), disk));
     }
     list.end();
+}
+
+/// used-bytes, total-bytes and total-bytes-privileged: the blocks in use, those and what every user can
+/// use, and all blocks.
+fn sizes(space: &Space) -> [u64; 3] {
+    let used = space.blocks.saturating_sub(space.free);
+    let total = used.saturating_add(space.available);
+    [used, total, space.blocks].map(|blocks| blocks.saturating_mul(space.block_bytes))
 }
 
 #[cfg(test)]
@@ -205,7 +211,7 @@ mod tests {
         };
         let reply = set(&format!("{major}:{minor}"));
         // Others use the disk this is on meanwhile; its size stays.
-        let total = usage(&here).unwrap().total_privileged;
+        let [_, _, total] = sizes(&space(&here).unwrap());
         let total = format!(r#""total-bytes-privileged": {total}, "#);
         assert!(reply.contains(&total), "{reply}");
         for member in ["\"used-bytes\": ", "\"total-bytes\": "] {
@@ -267,5 +273,20 @@ mod tests {
         );
         let head = r#"{"name": "vda1", "mountpoint": "/a/b", "type": "xfs", "#;
         assert_eq!(elements(&tree.root), format!("{head}\"disk\": [{disk}]}}"));
+    }
+
+    #[test]
+    fn blocks_kept_for_root_are_neither_used_nor_free() {
+        let space = |blocks, free, available, block_bytes| Space {
+            blocks,
+            free,
+            available,
+            block_bytes,
+        };
+        let expected = [600 * 4096, 950 * 4096, 1000 * 4096];
+        assert_eq!(sizes(&space(1000, 400, 350, 4096)), expected);
+        // Nonsense from a file system overflows nothing.
+        let [used, total, _] = sizes(&space(1, 2, u64::MAX, u64::MAX));
+        assert_eq!((used, total), (0, u64::MAX));
     }
 }

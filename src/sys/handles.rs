@@ -4,9 +4,6 @@
 //! each of those the handle it belongs to. The table is zeros at rest, so it costs memory only where
 //! files are open. What it holds is its own: another table has other descriptors.
 //!
-//! Handles are never given twice, also not by the next run of the agent, without a file to remember
-//! them in: they are microseconds since the guest started, or one more than the last.
-//!
 //! What an entry holds: nothing (0), a handle, a handle that a child of the agent works with
 //! ([`BUSY`] added), or one that is about to be, or has been, opened or closed by a child (negative).
 //! The kernel alone knows which descriptors are free, so what a closed one leaves behind is no harm.
@@ -19,20 +16,16 @@ use linux_raw_sys::general::{
     __NR_cachestat, PROC_SUPER_MAGIC, RAMFS_MAGIC, TMPFS_MAGIC, cachestat, cachestat_range,
 };
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+pub use rustix::fs::SeekFrom;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, IoSliceMut, ReadWriteFlags};
 
-use super::clock;
-use super::number;
 use super::process::{FIRST_LASTING, make_lasting};
 use super::raw;
 use crate::base::limits::OPEN_FILES;
 
 /// Added to a handle that a child works with.
 const BUSY: i64 = 1 << 62;
-
-/// The first handle qemu-ga gives.
-const FIRST: i64 = 1000;
 
 /// What open files are kept in: an entry for each lasting descriptor.
 pub struct Table([i64; OPEN_FILES]);
@@ -43,23 +36,29 @@ pub const EMPTY: Table = Table([0; OPEN_FILES]);
 /// The open files. Where this ends, they are left to the kernel.
 pub struct Handles {
     table: &'static mut [i64],
-    /// The last handle that was given.
-    last: i64,
 }
 
 impl Handles {
+    /// The highest number of a handle.
+    pub const MOST: i64 = BUSY - 1;
+
     /// None yet. The table is [`EMPTY`], as nobody else can write to one.
     pub fn new(Table(table): &'static mut Table) -> Self {
-        Self { table, last: 0 }
+        Self { table }
     }
 
-    /// A new handle, with a copy of `stand_in` in its place until [`Seized::fill`].
-    pub fn reserve(&mut self, stand_in: impl AsFd) -> Result<(i64, Seized), Errno> {
+    /// Makes the handle of this number, with a copy of `stand_in` in its place until [`Seized::fill`]. No
+    /// handle may have had the number before.
+    ///
+    /// # Errors
+    /// [`Errno::INVAL`] for a number that is not from 1 to [`MOST`](Self::MOST).
+    pub fn reserve(&mut self, handle: i64, stand_in: impl AsFd) -> Result<Seized, Errno> {
+        if !(1..=Self::MOST).contains(&handle) {
+            return Err(Errno::INVAL);
+        }
         let fd = make_lasting(stand_in)?;
-        let handle = FIRST.wrapping_add(clock::boottime_us()).max(self.last + 1);
         *self.entry(fd.as_raw_fd()).ok_or(Errno::MFILE)? = -handle;
-        self.last = handle;
-        Ok((handle, Seized(fd.into_raw_fd())))
+        Ok(Seized(fd.into_raw_fd()))
     }
 
     /// Takes note that a reserved handle has its file.
@@ -193,50 +192,36 @@ impl AsFd for Seized {
     }
 }
 
-/// How a file is to be opened: what fopen(3) takes, but for its extensions.
+/// Flags of open(2) for [`open`] and [`Root::open_file`](super::root::Root::open_file).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenMode(OFlags);
+pub struct OpenOptions(OFlags);
 
-impl Default for OpenMode {
-    fn default() -> Self {
-        Self(ALWAYS)
-    }
-}
-
-/// What all files are opened with: nothing waits for them, and no program is given them.
+/// Set in every case: an open file never waits for a FIFO, and no program inherits it.
 const ALWAYS: OFlags = OFlags::NOCTTY
     .union(OFlags::NONBLOCK)
     .union(OFlags::CLOEXEC);
 
-/// Stands for the `b` that changes nothing: a bit that open(2) does not have.
-const BINARY: OFlags = OFlags::from_bits_retain(1 << 31);
+impl OpenOptions {
+    /// To read.
+    pub const READ: Self = Self(ALWAYS.union(OFlags::RDONLY));
+    /// To write.
+    pub const WRITE: Self = Self(ALWAYS.union(OFlags::WRONLY));
+    /// To read and write.
+    pub const READ_WRITE: Self = Self(ALWAYS.union(OFlags::RDWR));
 
-impl OpenMode {
-    /// The mode that `text` spells.
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        let (first, rest) = text.split_first()?;
-        let mut flags = ALWAYS
-            | match first {
-                b'r' => OFlags::RDONLY,
-                b'w' => OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC,
-                b'a' => OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND,
-                _ => return None,
-            };
-        for byte in rest {
-            let flag = match byte {
-                b'+' => OFlags::RDWR,
-                b'b' => BINARY,
-                _ => return None,
-            };
-            if flags.contains(flag) {
-                return None;
-            }
-            flags |= flag;
-        }
-        if flags.contains(OFlags::RDWR) {
-            flags -= OFlags::WRONLY;
-        }
-        Some(Self(flags - BINARY))
+    /// Makes the file if it is missing.
+    pub const fn create(self) -> Self {
+        Self(self.0.union(OFlags::CREATE))
+    }
+
+    /// Cuts the file to no bytes.
+    pub const fn truncate(self) -> Self {
+        Self(self.0.union(OFlags::TRUNC))
+    }
+
+    /// Writes at the end of the file only.
+    pub const fn append(self) -> Self {
+        Self(self.0.union(OFlags::APPEND))
     }
 }
 
@@ -248,8 +233,8 @@ impl OpenMode {
 ///
 /// # Errors
 /// [`Errno::PERM`] for the memory of a process or of the machine, however the path leads to it.
-pub fn open(path: &CStr, mode: OpenMode) -> Result<OwnedFd, Errno> {
-    let file = open_or_make(path, mode)?;
+pub fn open(path: &CStr, options: OpenOptions) -> Result<OwnedFd, Errno> {
+    let file = open_or_create(path, options)?;
     let stat = rustix::fs::fstat(&file)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     // The numbers are of 32 bits wherever they are kept in more.
@@ -269,14 +254,14 @@ pub fn open(path: &CStr, mode: OpenMode) -> Result<OwnedFd, Errno> {
         return Err(Errno::PERM);
     }
     if kind == FileType::RegularFile && matches!(fs, TMPFS_MAGIC | RAMFS_MAGIC) {
-        let OpenMode(flags) = mode;
+        let OpenOptions(flags) = options;
         let _ = rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK);
     }
     Ok(file)
 }
 
 #[inline(never)]
-fn open_or_make(path: &CStr, OpenMode(flags): OpenMode) -> Result<OwnedFd, Errno> {
+fn open_or_create(path: &CStr, OpenOptions(flags): OpenOptions) -> Result<OwnedFd, Errno> {
     if flags.contains(OFlags::CREATE) {
         let mode = Mode::from_bits_truncate(0o666);
         let made = rustix::fs::openat(CWD, path, flags | OFlags::EXCL, mode);
@@ -300,8 +285,10 @@ const PORT: u32 = 4;
 /// Whether the positions of a file are addresses: any 64 bits. Of the files in /proc that can be
 /// written to, this is true of a process's `mem` alone, whatever name or mount led to it.
 fn takes_addresses(file: &OwnedFd) -> bool {
-    // Everywhere else a negative position is refused, or not taken.
-    seek(file.as_fd(), i64::MIN, libc::SEEK_SET) == Ok(i64::MIN)
+    // lseek takes the position as a signed number, of which this is the lowest. Other files refuse or
+    // ignore a negative position.
+    const LOWEST: u64 = 1 << 63;
+    seek(file.as_fd(), SeekFrom::Start(LOWEST)) == Ok(LOWEST)
 }
 
 /// How a read came to its end.
@@ -317,56 +304,51 @@ pub enum Stop {
     Failed(Errno),
 }
 
-impl Stop {
-    /// Its code: 0 if the buffer is full, 255 at the end of the file or where it must wait, otherwise errno.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Full => 0,
-            Self::Failed(errno) => number(errno) as u8,
-            _ => u8::MAX,
-        }
-    }
-
-    /// What has this number; a read that waited has no other.
-    pub fn of(code: u8) -> Self {
-        match code {
-            0 => Self::Full,
-            u8::MAX => Self::End,
-            errno => Self::Failed(Errno::from_raw_os_error(errno.into())),
-        }
-    }
+/// Reads until `buffer` is full, the file ends, or an error; waits for the file. Returns the number of
+/// bytes, and why there are no more.
+pub fn read(file: BorrowedFd<'_>, buffer: &mut [u8]) -> (usize, Stop) {
+    read_with(buffer, |room| rustix::io::read(file, room))
 }
 
-/// Reads until `buffer` is full, and says how much there is and why it is not. Unless it is to
-/// `wait`, it stops, at a multiple of three bytes, where it would have to, or could have to: any file
-/// system but those of this machine's disks may be somebody else's, who is gone.
-pub fn read(file: BorrowedFd<'_>, buffer: &mut [u8], mut wait: bool) -> (usize, Stop) {
-    wait |= rustix::fs::fcntl_getfl(file).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
-    if !wait && !is_cached(file, buffer.len()) {
+/// As [`read`], but stops where it would have to wait, or could have to: every file system but those
+/// on disks of this machine may belong to a server that is gone.
+///
+/// Where it stops for that reason the number of bytes is a multiple of `unit`.
+pub fn read_without_waiting(file: BorrowedFd<'_>, buffer: &mut [u8], unit: usize) -> (usize, Stop) {
+    if rustix::fs::fcntl_getfl(file).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK)) {
+        // On tmpfs or ramfs, see `open`.
+        return read(file, buffer);
+    }
+    if !is_cached(file, buffer.len()) {
         return (0, Stop::MustWait);
     }
+    let (len, stop) = read_with(buffer, |room| {
+        // An offset of -1 is the file's own position.
+        let room = &mut [IoSliceMut::new(room)];
+        rustix::io::preadv2(file, room, u64::MAX, ReadWriteFlags::NOWAIT)
+    });
+    let Stop::Failed(errno @ (Errno::OPNOTSUPP | Errno::NOSYS | Errno::AGAIN)) = stop else {
+        return (len, stop);
+    };
+    let odd = len % unit;
+    let sought = seek(file, SeekFrom::Current(-(odd as i64)));
+    // A pipe or terminal, which cannot seek: there is no more for now.
+    if errno == Errno::AGAIN && sought.is_err() {
+        return (len, stop);
+    }
+    (len - odd, Stop::MustWait)
+}
+
+fn read_with(
+    buffer: &mut [u8],
+    mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
+) -> (usize, Stop) {
     let mut len = 0;
     while let Some(room) = buffer.get_mut(len..).filter(|room| !room.is_empty()) {
-        let done = if wait {
-            rustix::io::read(file, room)
-        } else {
-            // An offset of -1 is the file's own position.
-            let room = &mut [IoSliceMut::new(room)];
-            rustix::io::preadv2(file, room, u64::MAX, ReadWriteFlags::NOWAIT)
-        };
-        match done {
+        match read(room) {
             Ok(0) => return (len, Stop::End),
             Ok(count) => len += count,
             Err(Errno::INTR) => {}
-            Err(errno @ (Errno::OPNOTSUPP | Errno::NOSYS | Errno::AGAIN)) if !wait => {
-                let odd = len % 3;
-                let sought = seek(file, -(odd as i64), libc::SEEK_CUR);
-                // Pipes and terminals, where there is no more for now, cannot seek.
-                if errno == Errno::AGAIN && sought.is_err() {
-                    return (len, Stop::Failed(errno));
-                }
-                return (len - odd, Stop::MustWait);
-            }
             Err(errno) => return (len, Stop::Failed(errno)),
         }
     }
@@ -379,11 +361,11 @@ pub fn read(file: BorrowedFd<'_>, buffer: &mut [u8], mut wait: bool) -> (usize, 
 fn is_cached(file: BorrowedFd<'_>, len: usize) -> bool {
     // The least that a page can be; with larger ones there are never enough.
     const PAGE_BYTES: u64 = 4096;
-    let Ok(start) = seek(file, 0, libc::SEEK_CUR) else {
+    let Ok(start) = seek(file, SeekFrom::Current(0)) else {
         return true;
     };
     let range = cachestat_range {
-        off: start.cast_unsigned(),
+        off: start,
         len: len as u64,
     };
     let mut stat = MaybeUninit::<cachestat>::zeroed();
@@ -417,21 +399,9 @@ pub fn write(file: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     Ok(len)
 }
 
-/// Moves a file's position, and gives where it is: `whence` is 0 to count from the start, 1 from
-/// where it was, 2 from the end.
-pub fn seek(file: BorrowedFd<'_>, offset: i64, whence: i32) -> Result<i64, Errno> {
-    // SAFETY: lseek takes any numbers, and changes nothing but the file's position.
-    let position = unsafe {
-        let args = [
-            file.as_raw_fd() as usize,
-            offset as usize,
-            whence as usize,
-            0,
-            0,
-        ];
-        raw::call(libc::SYS_lseek, args)
-    };
-    position.map(|position| position as i64)
+/// Moves a file's position; returns the new position.
+pub fn seek(file: BorrowedFd<'_>, to: SeekFrom) -> Result<u64, Errno> {
+    rustix::fs::seek(file, to)
 }
 
 #[cfg(test)]
@@ -445,37 +415,16 @@ mod tests {
     }
 
     #[test]
-    fn modes_are_those_of_fopen_without_extensions() {
-        for (text, flags) in [
-            ("r", OFlags::RDONLY),
-            ("rb", OFlags::RDONLY),
-            ("r+b", OFlags::RDWR),
-            ("rb+", OFlags::RDWR),
-            ("w", OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC),
-            ("w+", OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC),
-            ("ab", OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND),
-            ("a+b", OFlags::RDWR | OFlags::CREATE | OFlags::APPEND),
-        ] {
-            let mode = OpenMode::parse(text.as_bytes()).unwrap();
-            assert_eq!(mode.0, ALWAYS | flags, "{text}");
-        }
-        for wrong in ["", "R", "rw", "b", "+", "r++", "rbb", "rt", "we", "r "] {
-            assert_eq!(OpenMode::parse(wrong.as_bytes()), None, "{wrong}");
-        }
-    }
-
-    #[test]
     fn memory_is_no_file() {
         let pid = std::process::id();
         let directory = std::env::temp_dir().join(format!("gaunt-memory-{pid}"));
         std::fs::create_dir_all(&directory).unwrap();
         let link = directory.join("link");
         std::os::unix::fs::symlink("/proc/self/mem", &link).unwrap();
-        let open = |path: &str, mode: &str| {
-            let path = std::ffi::CString::new(path).unwrap();
-            open(&path, OpenMode::parse(mode.as_bytes()).unwrap())
-        };
-        for mode in ["r", "r+", "w", "a+"] {
+        let open = |path: &str, options| open(&std::ffi::CString::new(path).unwrap(), options);
+        let (read, read_write) = (OpenOptions::READ, OpenOptions::READ_WRITE);
+        let write = OpenOptions::WRITE.create().truncate();
+        for options in [read, read_write, write, read_write.create().append()] {
             for path in [
                 "/proc/self/mem",
                 "/proc/thread-self/mem",
@@ -484,20 +433,21 @@ mod tests {
                 &format!("/proc/{pid}/task/{pid}/mem"),
                 link.to_str().unwrap(),
             ] {
-                assert_eq!(open(path, mode).err(), Some(Errno::PERM), "{path} {mode}");
+                let refused = open(path, options).err();
+                assert_eq!(refused, Some(Errno::PERM), "{path} {options:?}");
             }
         }
-        for (path, mode) in [
-            ("/proc/self/maps", "r"),
-            ("/proc/self/environ", "r"),
-            ("/proc/self/pagemap", "r"),
-            ("/proc/self/comm", "r+"),
-            ("/proc/self/coredump_filter", "w"),
-            ("/dev/null", "r+"),
-            ("/dev/zero", "r+"),
-            ("/proc/self/fd/0", "r"),
+        for (path, options) in [
+            ("/proc/self/maps", read),
+            ("/proc/self/environ", read),
+            ("/proc/self/pagemap", read),
+            ("/proc/self/comm", read_write),
+            ("/proc/self/coredump_filter", write),
+            ("/dev/null", read_write),
+            ("/dev/zero", read_write),
+            ("/proc/self/fd/0", read),
         ] {
-            let opened = open(path, mode);
+            let opened = open(path, options);
             assert!(opened.is_ok(), "{path}: {:?}", opened.err());
         }
         std::fs::remove_dir_all(directory).unwrap();
@@ -505,9 +455,10 @@ mod tests {
 
     #[test]
     fn what_others_do_leaves_the_files_of_a_table_alone() {
-        let file = open(c"/proc/version", OpenMode::default()).unwrap();
+        let file = open(c"/proc/version", OpenOptions::READ).unwrap();
         let mut handles = Handles::default();
-        let (handle, seized) = handles.reserve(&file).unwrap();
+        let handle = 1001;
+        let seized = handles.reserve(handle, &file).unwrap();
         handles.publish(seized);
         let mut others = Handles::default();
         for other in [handle, -handle] {
@@ -515,16 +466,16 @@ mod tests {
             assert_eq!(others.take_away(other), Err(Errno::BADF));
         }
         let file = handles.get(handle).unwrap();
-        assert_eq!(read(file, &mut [0; 5], true), (5, Stop::Full));
+        assert_eq!(read(file, &mut [0; 5]), (5, Stop::Full));
     }
 
     #[test]
     fn a_handle_is_there_from_its_file_to_its_close() {
         let mut handles = Handles::default();
-        let file = open(c"/proc/version", OpenMode::default()).unwrap();
-        let (first, place) = handles.reserve(&file).unwrap();
-        let (second, unused) = handles.reserve(&file).unwrap();
-        assert!(FIRST < first && first < second && second < 1 << 53);
+        let file = open(c"/proc/version", OpenOptions::READ).unwrap();
+        let (first, second, third) = (1001, Handles::MOST, 1003);
+        let place = handles.reserve(first, &file).unwrap();
+        let unused = handles.reserve(second, &file).unwrap();
         assert!(handles.get(first).is_err(), "not before it is published");
         place.fill(&file).unwrap();
         assert_eq!(Seized::handed_over(place.number()), Some(place));
@@ -549,7 +500,7 @@ mod tests {
         handles.give_back(place);
         assert!(!is_open(place));
         // Closed while it rests.
-        let (third, place) = handles.reserve(&file).unwrap();
+        let place = handles.reserve(third, &file).unwrap();
         handles.publish(place);
         assert_eq!(handles.take_away(third), Ok((place, false)));
         assert_eq!(handles.take_away(third), Err(Errno::BADF));
@@ -557,6 +508,9 @@ mod tests {
         handles.discard(unused);
         for never in [0, -1, second, -second, BUSY, i64::MIN, i64::MAX] {
             assert_eq!(handles.get(never).unwrap_err(), Errno::BADF);
+        }
+        for never in [0, -1, Handles::MOST + 1, i64::MIN, i64::MAX] {
+            assert_eq!(handles.reserve(never, &file), Err(Errno::INVAL));
         }
         for never in [-1, 0, FIRST_LASTING - 1, i32::MAX] {
             assert_eq!(Seized::handed_over(never), None);

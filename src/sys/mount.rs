@@ -77,35 +77,28 @@ pub fn make_read_only(place: &Place) -> Result<(), Errno> {
     rustix::mount::mount_remount(path, MountFlags::RDONLY, c"")
 }
 
-/// How full a file system is, in bytes.
+/// The size of a file system, as statvfs(3) has it: numbers of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// In use.
-    pub used: u64,
-    /// In use or free for anybody.
-    pub total: u64,
-    /// In use, free for anybody or kept for root.
-    pub total_privileged: u64,
+pub struct Space {
+    /// All blocks.
+    pub blocks: u64,
+    /// Free blocks.
+    pub free: u64,
+    /// Free blocks that users other than root can use.
+    pub available: u64,
+    /// Bytes of a block.
+    pub block_bytes: u64,
 }
 
-/// How full the file system is that a place lies on. May wait for the file system.
-pub fn usage(place: &Place) -> Result<Usage, Errno> {
+/// The size of the file system that `place` lies on. May wait for the file system.
+pub fn space(place: &Place) -> Result<Space, Errno> {
     let stat = fstatvfs(place)?;
-    let [blocks, free, available] = [stat.f_blocks, stat.f_bfree, stat.f_bavail];
-    Ok(Usage::of(blocks, free, available, stat.f_frsize))
-}
-
-impl Usage {
-    /// From the numbers of all blocks, of the free ones, and of those free for anybody.
-    fn of(blocks: u64, free: u64, available: u64, block_bytes: u64) -> Self {
-        let used = blocks.saturating_sub(free);
-        let bytes = |blocks: u64| blocks.saturating_mul(block_bytes);
-        Self {
-            used: bytes(used),
-            total: bytes(used.saturating_add(available)),
-            total_privileged: bytes(blocks),
-        }
-    }
+    Ok(Space {
+        blocks: stat.f_blocks,
+        free: stat.f_bfree,
+        available: stat.f_bavail,
+        block_bytes: stat.f_frsize,
+    })
 }
 
 /// Loads a kernel module from a file; the kernel unpacks one that `is_compressed`.
@@ -124,20 +117,6 @@ pub fn load_module(file: &OwnedFd, parameters: &[u8], is_compressed: bool) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_kept_for_root_is_in_use_by_nobody_and_free_for_nobody() {
-        let usage = Usage::of(1000, 400, 350, 4096);
-        let expected = Usage {
-            used: 600 * 4096,
-            total: 950 * 4096,
-            total_privileged: 1000 * 4096,
-        };
-        assert_eq!(usage, expected);
-        // Whatever a file system says, there is a sum.
-        let odd = Usage::of(1, 2, u64::MAX, u64::MAX);
-        assert_eq!((odd.used, odd.total), (0, u64::MAX));
-    }
 
     #[test]
     fn a_mount_point_is_told_from_a_directory() {

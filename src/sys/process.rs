@@ -453,6 +453,11 @@ pub fn enter_root() {
     let _ = rustix::process::chdir(c"/");
 }
 
+/// The effective user of this process.
+pub fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Whether this process has root's rights to files.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
