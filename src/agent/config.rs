@@ -15,9 +15,9 @@ use crate::parse::config::may_restrict;
 use crate::state::log::{Level, Log};
 use crate::sys::Errno;
 use crate::sys::args::{Strings, variable};
-use crate::sys::file;
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
+use crate::sys::status::Status;
 
 /// Where the file is unless told.
 const PATH: &[u8] = b"/etc/qemu/qemu-ga.conf";
@@ -60,7 +60,7 @@ fn read(root: &Root, path: &[u8]) -> Result<bool, Errno> {
         return Err(Errno::INVAL);
     }
     let opened = root.file_at(&[relative(path)])?;
-    if file::is_special(&opened)? {
+    if Status::of(&opened)?.is_special() {
         return Err(Errno::INVAL);
     }
     let mut text = Buffer::growing(CONFIG_BYTES);

@@ -29,18 +29,18 @@ use crate::state::environment::Environment;
 use crate::state::files::Files;
 use crate::state::freeze::{Freeze, Phase};
 use crate::state::guest::Guest;
+use crate::state::initramfs::Initramfs;
 use crate::state::log::{self, Level, Log};
 use crate::state::marker::Marker;
 use crate::state::programs::{self, Programs};
 use crate::sys::args::{Strings, variable};
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::handles;
-use crate::sys::initramfs::Initramfs;
 use crate::sys::mem::{self, Lent};
 use crate::sys::netlink::Uevents;
 use crate::sys::poll::{Interest, News, Poll, Ready};
 use crate::sys::root::Root;
-use crate::sys::signal::{Signals, Told};
+use crate::sys::signal::Signals;
 use crate::sys::{Errno, OwnedFd, process, stream, words};
 use crate::wire::args::Args;
 use crate::wire::frame::Event;
@@ -274,19 +274,19 @@ impl Server {
     fn read_signal(&mut self) {
         let state = &self.context.state;
         match self.signals.read() {
-            // The agent is a daemon, whether or not it was started from a terminal.
-            Told::Nothing | Told::HangUp => {}
-            Told::Child => self.burying = true,
-            Told::Interrupt if process::is_init() => {
+            Some(process::CHLD) => self.burying = true,
+            Some(process::INT) if process::is_init() => {
                 self.start_own(REBOOT);
             }
             // PID 1 is not to be ended, and a frozen guest needs its agent: it ends after the thaw. An
             // agent that takes the guest down by its own hand ends all others; an init that does it
             // instead may end the agent too, and would wait long for one that does not.
-            Told::End | Told::Interrupt => {
+            Some(process::TERM | process::QUIT | process::INT) => {
                 let going_down = state.going_down.is_some() && state.down_ms == NEVER_MS;
                 self.ending = !(process::is_init() || going_down);
             }
+            // SIGHUP too: the agent is a daemon, whether or not it was started from a terminal.
+            _ => {}
         }
     }
 

@@ -1,5 +1,7 @@
 //! What the commands of several subjects use.
 
+use core::ffi::CStr;
+
 use crate::base::base64::DecodeError;
 use crate::base::store::Store;
 use crate::base::texts::{Name, Phrase};
@@ -10,6 +12,10 @@ use crate::wire::args::{Args, Param, Type, must, place};
 use crate::wire::emit::Value;
 use crate::wire::json::Str;
 use crate::wire::reply::{Failed, Reply};
+
+/// The name of a file that is to replace another, until it is whole. A command that was interrupted leaves
+/// it; the next one removes it.
+pub(super) const UNFINISHED: &CStr = c".gaunt";
 
 /// The parameter of commands that are about a user, the first of those that have more.
 pub(super) const USER: &[Param] = &[must("username", Type::Str)];

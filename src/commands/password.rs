@@ -22,20 +22,20 @@ use core::ffi::CStr;
 use core::mem::ManuallyDrop;
 
 use super::command::Ticket;
-use super::common::user_name;
+use super::common::{UNFINISHED, user_name};
 use crate::base::base64::DecodeError;
 use crate::base::crypt::{SALT_BYTES, sha512_crypt};
-use crate::base::limits::{ACCOUNTS_BYTES, PASSWORD_BYTES};
+use crate::base::limits::{ACCOUNTS_BYTES, LOCK_POLL_MS, LOCK_WAIT_MS, PASSWORD_BYTES};
 use crate::base::store::Store;
-use crate::base::text::Digits;
+use crate::base::text::{Digits, parse_u32};
 use crate::base::texts::Phrase;
 use crate::parse::accounts::{IN_SHADOW, set_password, user};
 use crate::state::guest::Guest;
-use crate::sys::file::Links;
+use crate::sys::file::{self, Links};
 use crate::sys::mem::Buffer;
-use crate::sys::root::Root;
+use crate::sys::root::{OpenOptions, Root};
 use crate::sys::system::random;
-use crate::sys::{Errno, clock, number};
+use crate::sys::{Errno, clock, number, process, stream};
 use crate::wire::args::{Args, Param, Type, must, place};
 use crate::wire::reply::{Failed, Reply};
 
@@ -137,7 +137,7 @@ fn set(
     let digits = Digits::signed(day);
     let day = if day > 0 { digits.as_bytes() } else { b"" };
     let new = [name, hash, day];
-    let locked = etc.lock_accounts(PASSWD.lock);
+    let locked = lock_accounts(&etc, PASSWD.lock);
     if locked == Err(Errno::NOLCK) {
         *about = PASSWD.path;
     }
@@ -158,7 +158,7 @@ fn set_locked(
     let file = file_of(etc, name, room, about)?;
     if core::ptr::eq(file, &SHADOW) {
         // After passwd, as shadow-utils does.
-        etc.lock_accounts(SHADOW.lock)?;
+        lock_accounts(etc, SHADOW.lock)?;
         let done = rewrite(etc, file, new, room);
         etc.remove_named(SHADOW.lock);
         return Ok(done?);
@@ -193,5 +193,101 @@ fn rewrite(etc: &Root, file: &File, new: &[&[u8]; 3], room: &mut Buffer) -> Resu
     set_password(room.take(), &new[..file.new_fields], room);
     let new = room.take();
     room.whole()?;
-    etc.replace(file.name, new, Some(&old))
+    etc.replace(file.name, UNFINISHED, new, Some(&old))
+}
+
+// Locks.
+
+/// The lock on all accounts.
+const ALL: &[u8] = b".pwd.lock";
+
+/// Takes the locks of shadow-utils: the lock on all accounts, as lckpwdf(3) takes it, until this process
+/// ends; and the file `lock`, until that is removed.
+///
+/// The file is a link to a file that holds the number of the owner's process. If that process has ended,
+/// the file is removed. If the number belongs to another process by now, as it may after a power cut, the
+/// file stays: as with shadow-utils, a person has to remove it.
+///
+/// # Errors
+/// [`Errno::NOLCK`] after [`LOCK_WAIT_MS`].
+#[inline(never)]
+fn lock_accounts(etc: &Root, lock: &CStr) -> Result<(), Errno> {
+    // Closing it would give up the lock.
+    let all = ManuallyDrop::new(etc.open_private(ALL, OpenOptions::WRITE.create())?);
+    for _ in 0..LOCK_WAIT_MS / LOCK_POLL_MS {
+        let locked = file::lock_record(&*all);
+        match locked.and_then(|()| make_lock(etc, lock)) {
+            Err(Errno::AGAIN) => {}
+            Err(Errno::EXIST) if is_stale(etc, lock) => etc.remove_named(lock),
+            Err(Errno::EXIST) => {}
+            done => return done,
+        }
+        clock::sleep_ms(LOCK_POLL_MS);
+    }
+    Err(Errno::NOLCK)
+}
+
+/// Makes a lock file; [`Errno::EXIST`] if there is one.
+fn make_lock(etc: &Root, lock: &CStr) -> Result<(), Errno> {
+    let pid = Digits::signed(process::own_pid().into());
+    let made = etc.make(UNFINISHED, pid.as_bytes());
+    let linked = made.and_then(|_| etc.link(UNFINISHED, lock));
+    etc.remove_named(UNFINISHED);
+    linked
+}
+
+/// Whether the owner of a lock file has ended. A file without a process number has an owner.
+fn is_stale(etc: &Root, lock: &CStr) -> bool {
+    let mut content = [0; 16];
+    if let Ok(file) = etc.look(lock, Links::Follow) {
+        let _ = stream::read(&*file, &mut content);
+    }
+    // shadow-utils ends the number with a NUL.
+    let end = content.iter().position(|byte| *byte == 0);
+    let number = content.get(..end.unwrap_or_default()).and_then(parse_u32);
+    number.map(u32::cast_signed).is_some_and(|owner| {
+        owner == process::own_pid() || process::kill(owner, 0) == Err(Errno::SRCH)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::testing::Directory;
+    use std::fs;
+
+    #[test]
+    fn takes_lock_files_and_those_of_processes_that_have_ended() {
+        let directory = Directory::new("password-locks");
+        let (path, root) = (&directory.path, &directory.root);
+        let lock = path.join("x.lock");
+        let names = || {
+            let entries = fs::read_dir(path).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<_> = names.collect();
+            names.sort();
+            names
+        };
+        lock_accounts(root, c"x.lock").unwrap();
+        let content = std::process::id().to_string();
+        assert_eq!(fs::read_to_string(&lock).unwrap(), content);
+        assert_eq!(names(), [".pwd.lock", "x.lock"]);
+        root.remove_named(c"x.lock");
+        // Of a process that has ended.
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        for left in [format!("{}\0", child.id()), child.id().to_string()] {
+            fs::write(&lock, left).unwrap();
+            lock_accounts(root, c"x.lock").unwrap();
+            assert_eq!(fs::read_to_string(&lock).unwrap(), content);
+        }
+        // Of one that lives, or nobody's; neither goes by itself.
+        for held in ["1\0", "1", "", "x\0"] {
+            fs::write(&lock, held).unwrap();
+            let refused = lock_accounts(root, c"x.lock").err();
+            assert_eq!(refused, Some(Errno::NOLCK), "{held:?}");
+            assert_eq!(fs::read_to_string(&lock).unwrap(), held);
+        }
+        assert_eq!(names(), [".pwd.lock", "x.lock"]);
+    }
 }

@@ -201,7 +201,7 @@ fn tell(root: &Root, way: Way, how: Down) -> bool {
             (b"run/initctl dev/initctl", &requests)
         }
     };
-    words(fifos).any(|fifo| power::tell_fifo(root, fifo, told).is_ok())
+    words(fifos).any(|fifo| root.tell_fifo(fifo, told).is_ok())
 }
 
 /// Bytes of every request to sysvinit: initreq.h.

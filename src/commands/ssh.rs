@@ -30,7 +30,7 @@ use core::mem::ManuallyDrop;
 use static_assertions::const_assert;
 
 use super::command::Work;
-use super::common::user_name;
+use super::common::{UNFINISHED, user_name};
 use crate::base::limits::{ACCOUNTS_BYTES, KEYS_BYTES};
 use crate::base::store::Store;
 use crate::base::text::{Digits, trim};
@@ -41,6 +41,7 @@ use crate::sys::file::{self, Links};
 use crate::sys::mem::Buffer;
 use crate::sys::process::{self, Identity};
 use crate::sys::root::{Root, relative};
+use crate::sys::status::Status;
 use crate::sys::{Errno, OwnedFd, number};
 use crate::wire::args::{Args, Param, Type, may, must, place};
 use crate::wire::json::Json;
@@ -198,7 +199,7 @@ fn change(
     let denied_by = [paths.file, paths.directory];
     about.turn_to(Phrase::CannotOpenKeys, paths.file, denied_by);
     if task != Task::Get {
-        directory.lock()?;
+        file::lock(&*directory)?;
     }
     let mut old: &'static [u8] = b"";
     if !reset {
@@ -207,7 +208,7 @@ fn change(
             Err(Errno::NOENT) if task == Task::Add => {}
             file => {
                 let file = file?;
-                if file::is_special(&file)? {
+                if Status::of(&*file)?.is_special() {
                     about.detail = NOT_REGULAR;
                     return Err(None);
                 }
@@ -234,7 +235,7 @@ fn change(
         about.detail = TOO_MANY;
         return Err(None);
     }
-    directory.replace(NAME, new, None)?;
+    directory.replace(NAME, UNFINISHED, new, None)?;
     Ok(b"")
 }
 
@@ -327,7 +328,7 @@ fn read(file: &OwnedFd, about: &mut About) -> Result<&'static [u8], Option<Errno
 fn name_owner(root: &Root, room: &mut Buffer, about: &mut About) {
     let denied_by = about.denied_by.into_iter().filter(|path| !path.is_empty());
     for path in denied_by {
-        if let Ok(owner) = root.owner(relative(path))
+        if let Ok(Status { owner, .. }) = Status::at(root, &[relative(path)])
             && owner != about.uid
         {
             let number = Digits::unsigned(owner.into());

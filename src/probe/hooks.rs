@@ -5,7 +5,7 @@
 //! hook's path and `.d` behind it, in the order of the bytes of their names. Names that
 //! `parse::hooks` passes over are no hooks, nor is what is not executable, or no file.
 //!
-//! Whether a hook may be run is for `sys::trust` to say.
+//! Whether a hook may be run is for `state::hooks` to say.
 
 use core::slice;
 
@@ -17,7 +17,7 @@ use crate::probe::names::Names;
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
-use crate::sys::trust::Target;
+use crate::sys::status::Status;
 
 /// Where distributions have the main hook: Red Hat, then Debian. The first counts that is there, or
 /// whose directory is.
@@ -88,8 +88,8 @@ fn add(list: &mut Buffer, pieces: &[&[u8]]) {
 /// Whether a path leads to something that can be executed. One that cannot be looked at counts: what
 /// is wrong with it is said when it is to be run.
 fn is_program(root: &Root, name: &[&[u8]]) -> bool {
-    match Target::at(root, name) {
-        Ok(target) => target.is_program(),
+    match Status::at(root, name) {
+        Ok(status) => status.is_program(),
         Err(Errno::NOENT) => false,
         Err(_) => true,
     }
@@ -99,8 +99,8 @@ fn is_program(root: &Root, name: &[&[u8]]) -> bool {
 /// link to where it was.
 fn is_this_program(root: &Root, path: &[u8]) -> bool {
     let name: &[&[u8]] = &[relative(path)];
-    if let Ok(own) = Target::at(root, &[SELF])
-        && Target::at(root, name) == Ok(own)
+    if let (Ok(own), Ok(found)) = (Status::at(root, &[SELF]), Status::at(root, name))
+        && found.is_same_file(&own)
     {
         return true;
     }

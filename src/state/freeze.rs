@@ -22,9 +22,9 @@ use crate::base::texts::Phrase;
 use crate::state::hooks::Ledger;
 use crate::state::log::{Level, Log};
 use crate::state::marker::{self, Marker, has_marker};
+use crate::state::own_file::Version;
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::mem;
-use crate::sys::own_file::Version;
 
 /// What the agent knows of the guest's file systems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

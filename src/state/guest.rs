@@ -2,8 +2,8 @@
 
 use crate::state::environment::Environment;
 use crate::state::hooks::Settings;
+use crate::state::initramfs::Initramfs;
 use crate::state::marker::Marker;
-use crate::sys::initramfs::Initramfs;
 use crate::sys::root::Root;
 
 /// The guest, and what the agent was told about it when it was started.

@@ -8,8 +8,9 @@
 //! Anything else is removed to make room for the marker. It is never opened: a FIFO would hang the
 //! agent, a link would lead it elsewhere.
 
-use crate::sys::own_file::OwnFile;
-use crate::sys::root::Root;
+use crate::state::own_file::{OwnFile, is_shared, is_trusted};
+use crate::sys::root::{OpenOptions, Root};
+use crate::sys::status::{FileType, Status};
 use crate::sys::{Errno, process};
 
 /// Its name.
@@ -36,13 +37,13 @@ impl Marker {
         let Some(directory) = self.open_directory() else {
             return false;
         };
-        let mut made = directory.create(NAME);
+        let mut made = create(&directory);
         if made == Err(Errno::EXIST) {
-            if directory.has_own(NAME) {
+            if has_own(&directory) {
                 return true;
             }
             let _ = directory.remove_at(&[NAME]);
-            made = directory.create(NAME);
+            made = create(&directory);
         }
         made.is_ok()
     }
@@ -82,5 +83,22 @@ impl Marker {
 
 /// Whether there is a marker that counts.
 pub(super) fn has_marker(directory: &Root) -> bool {
-    directory.has_at(&[NAME]) == Ok(true) && (!directory.is_shared() || directory.has_own(NAME))
+    directory.has_at(&[NAME]) == Ok(true) && (!is_shared(directory) || has_own(directory))
+}
+
+/// Makes the marker; [`Errno::EXIST`] if its name is taken.
+fn create(directory: &Root) -> Result<(), Errno> {
+    let options = OpenOptions::WRITE.create_new();
+    directory.open_private(NAME, options).map(drop)
+}
+
+/// Whether a file has the marker's name and is as [`create`] makes it: empty, regular, with no other name,
+/// owned by root or the agent's user, and closed to all others.
+fn has_own(directory: &Root) -> bool {
+    Status::of_name(directory, &[NAME]).is_ok_and(|status| {
+        status.kind == FileType::RegularFile
+            && status.mode & 0o077 == 0
+            && (status.links, status.bytes) == (1, 0)
+            && is_trusted(status.owner)
+    })
 }

@@ -7,8 +7,10 @@ pub mod filter;
 pub mod freeze;
 pub mod guest;
 pub mod hooks;
+pub mod initramfs;
 pub mod log;
 pub mod marker;
+mod own_file;
 pub mod programs;
 
 use crate::sys::power::Down;
@@ -73,7 +75,7 @@ pub(crate) mod testing {
     pub(crate) fn guest(root: crate::sys::root::Root) -> Guest {
         Guest {
             root,
-            initramfs: crate::sys::initramfs::Initramfs::default(),
+            initramfs: crate::state::initramfs::Initramfs::default(),
             environment: environment::Environment::none(),
             hooks: hooks::Settings::none(),
             marker: marker::Marker::of(b"/nonexistent"),

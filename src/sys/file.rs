@@ -5,11 +5,6 @@
 //! the old file or the new one. What an interrupted run has left under that other name is removed by
 //! the next. Of extended attributes the label alone is kept, no access control lists.
 //!
-//! The lock files are those of shadow-utils: `.pwd.lock`, locked as by lckpwdf(3), and `NAME.lock`,
-//! made by linking a file that holds the owner's process number. One whose owner has ended is
-//! removed; one whose owner's number went to another process, as may be after a power cut, is not:
-//! as with shadow-utils somebody has to remove it.
-//!
 //! All of it is for children of the agent, which leave open what they opened until they end.
 #![allow(unsafe_code)]
 
@@ -17,20 +12,14 @@ use core::ffi::CStr;
 use core::mem::ManuallyDrop;
 
 use linux_raw_sys::general::PROC_SUPER_MAGIC;
-use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
 use super::mem::Buffer;
-use super::root::{Root, relative};
-use super::stream;
-use super::{clock, process, raw};
-use crate::base::limits::{LOCK_POLL_MS, LOCK_WAIT_MS};
+use super::root::{OpenOptions, Root, relative};
+use super::{raw, stream};
 use crate::base::path::Path;
-use crate::base::text::{Digits, parse_u32};
-
-/// The name of what is not finished.
-const UNFINISHED: &CStr = c".gaunt";
 
 impl Root {
     /// Opens a directory, written from the root, whose files then go by their names in it.
@@ -39,12 +28,6 @@ impl Root {
         let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
         let entered = self.named(path, OFlags::DIRECTORY, links)?;
         Ok(Self::from(ManuallyDrop::into_inner(entered)))
-    }
-
-    /// The owner of what is at this path.
-    pub fn owner(&self, path: &[u8]) -> Result<u32, Errno> {
-        let found = self.place_at(&[path], OFlags::empty())?;
-        Ok(rustix::fs::fstat(found)?.st_uid)
     }
 
     /// Appends a file of this directory to `room`.
@@ -101,89 +84,48 @@ impl Root {
         }
     }
 
-    /// Takes the lock of flock(2) on the directory, until this process ends; [`Errno::AGAIN`] if
-    /// somebody has it.
-    pub fn lock(&self) -> Result<(), Errno> {
-        rustix::fs::flock(self, FlockOperation::NonBlockingLockExclusive)
-    }
-
-    /// Takes the locks of shadow-utils: that on all accounts, until this process ends, and the file
-    /// `lock`. [`Errno::NOLCK`] if that takes too long.
+    /// Replaces the file `name` of this directory, or makes it, with owner, mode and label of `old`. The
+    /// new file has the name `temporary` until it is whole; a file of that name is removed.
+    // Not inlined, to keep one copy of the code.
     #[inline(never)]
-    pub fn lock_accounts(&self, lock: &CStr) -> Result<(), Errno> {
-        let flags = OFlags::WRONLY | OFlags::CREATE;
-        let all = self.named(c".pwd.lock", flags, Links::Refuse)?;
-        for _ in 0..LOCK_WAIT_MS / LOCK_POLL_MS {
-            let locked = rustix::fs::fcntl_lock(&*all, FlockOperation::NonBlockingLockExclusive);
-            match locked.and_then(|()| self.hold(lock)) {
-                Err(Errno::AGAIN) => {}
-                Err(Errno::EXIST) if self.is_stale(lock) => self.remove_named(lock),
-                Err(Errno::EXIST) => {}
-                done => return done,
-            }
-            clock::sleep_ms(LOCK_POLL_MS);
-        }
-        Err(Errno::NOLCK)
-    }
-
-    fn hold(&self, lock: &CStr) -> Result<(), Errno> {
-        let digits = Digits::unsigned(process::own_pid().cast_unsigned().into());
-        let made = self.make(digits.as_bytes());
-        let linked =
-            made.and_then(|_| rustix::fs::linkat(self, UNFINISHED, self, lock, AtFlags::empty()));
-        self.remove_named(UNFINISHED);
-        linked
-    }
-
-    /// Whether nobody holds a lock file any more. One that is empty or strange is somebody's.
-    fn is_stale(&self, lock: &CStr) -> bool {
-        let mut content = [0; 16];
-        if let Ok(file) = self.look(lock, Links::Follow) {
-            let _ = stream::read(&*file, &mut content);
-        }
-        // Others end the number with a NUL.
-        let end = content
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or_default();
-        content
-            .get(..end)
-            .and_then(parse_u32)
-            .is_some_and(|holder| {
-                let holder = holder.cast_signed();
-                holder == process::own_pid() || process::kill(holder, 0) == Err(Errno::SRCH)
-            })
-    }
-
-    /// Replaces the file `name` of this directory, or makes it; with owner, mode and label of `old`.
-    #[inline(never)]
-    pub fn replace(&self, name: &CStr, content: &[u8], old: Option<&OwnedFd>) -> Result<(), Errno> {
-        let done = self.make(content).and_then(|file| {
+    pub fn replace(
+        &self,
+        name: &CStr,
+        temporary: &CStr,
+        content: &[u8],
+        old: Option<&OwnedFd>,
+    ) -> Result<(), Errno> {
+        let done = self.make(temporary, content).and_then(|file| {
             if let Some(old) = old {
                 keep(&file, old)?;
             }
             rustix::fs::fsync(&*file)?;
-            rustix::fs::renameat(self, UNFINISHED, self, name)
+            rustix::fs::renameat(self, temporary, self, name)
         });
-        self.remove_named(UNFINISHED);
+        self.remove_named(temporary);
         done?;
         match rustix::fs::fsync(self) {
-            // Not every file system knows how to with a directory.
+            // Not every file system can write out a directory by itself.
             Err(Errno::INVAL) => Ok(()),
             other => other,
         }
     }
 
-    /// Makes what is not finished.
+    /// Makes a file with this content for its owner alone, in place of one that has the name.
+    // Not inlined, to keep one copy of the code.
     #[inline(never)]
-    fn make(&self, content: &[u8]) -> Result<ManuallyDrop<OwnedFd>, Errno> {
-        self.remove_named(UNFINISHED);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let made = self.named(UNFINISHED, flags, Links::Refuse);
-        if let Ok(file) = &made {
-            stream::write_all(&**file, content)?;
-        }
-        made
+    pub fn make(&self, name: &CStr, content: &[u8]) -> Result<ManuallyDrop<OwnedFd>, Errno> {
+        self.remove_named(name);
+        let options = OpenOptions::WRITE.create_new();
+        let file = self.open_private(name.to_bytes(), options)?;
+        let file = ManuallyDrop::new(file);
+        stream::write_all(&*file, content)?;
+        Ok(file)
+    }
+
+    /// Gives a file of this directory a second name; [`Errno::EXIST`] if that is taken.
+    pub fn link(&self, name: &CStr, new: &CStr) -> Result<(), Errno> {
+        rustix::fs::linkat(self, name, self, new, AtFlags::empty())
     }
 
     /// Removes a file of this directory, if it is there.
@@ -191,6 +133,29 @@ impl Root {
     pub fn remove_named(&self, name: &CStr) {
         let _ = rustix::fs::unlinkat(self, name, AtFlags::empty());
     }
+}
+
+/// Takes the lock of flock(2) on a file or directory. The lock is held until every copy of the
+/// descriptor is closed, at the latest when the process ends.
+///
+/// # Errors
+/// [`Errno::AGAIN`] if another holds the lock.
+pub fn lock(file: impl AsFd) -> Result<(), Errno> {
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Takes the lock of fcntl(2) on a whole file, as lockf(3) does. The lock is held until this process
+/// closes any descriptor of the file, or ends.
+///
+/// # Errors
+/// [`Errno::AGAIN`] if another process holds the lock.
+pub fn lock_record(file: impl AsFd) -> Result<(), Errno> {
+    rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Cuts a file to `len` bytes.
+pub fn truncate(file: impl AsFd, len: u64) -> Result<(), Errno> {
+    rustix::fs::ftruncate(file, len)
 }
 
 /// What becomes of a name that is a symbolic link.
@@ -204,12 +169,6 @@ pub enum Links {
     /// that lead to a process's open files and directories, and all files of /proc, are
     /// [`Errno::LOOP`]. Only to open what exists.
     NotMagic,
-}
-
-/// Whether a file is neither regular nor a directory, but a pipe, socket or device.
-pub fn is_special(file: &OwnedFd) -> Result<bool, Errno> {
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode);
-    Ok(!matches!(kind, FileType::RegularFile | FileType::Directory))
 }
 
 /// Gives a new file owner, mode and label of the old one.
@@ -264,14 +223,14 @@ mod tests {
         let (path, root) = directory("replace");
         fs::write(path.join("x"), "old").unwrap();
         // Left behind by a run that was interrupted.
-        fs::write(path.join(".gaunt"), "half").unwrap();
+        fs::write(path.join(".new"), "half").unwrap();
         fs::set_permissions(path.join("x"), fs::Permissions::from_mode(0o640)).unwrap();
         let before = fs::metadata(path.join("x")).unwrap();
         let old = root.look(c"x", Links::Refuse).unwrap();
         let label = b"system_u:object_r:shadow_t:s0\0";
         let may = XattrFlags::empty();
         let labelled = rustix::fs::fsetxattr(&*old, c"security.selinux", label, may);
-        root.replace(c"x", b"new", Some(&old)).unwrap();
+        root.replace(c"x", c".new", b"new", Some(&old)).unwrap();
         let after = fs::metadata(path.join("x")).unwrap();
         assert_eq!(fs::read(path.join("x")).unwrap(), b"new");
         assert_ne!(before.ino(), after.ino());
@@ -318,46 +277,13 @@ mod tests {
     }
 
     #[test]
-    fn lock_files_are_held_and_taken_over() {
-        let (path, root) = directory("locks");
-        let lock = path.join("x.lock");
-        let names = || {
-            let mut names = names(&path);
-            names.sort();
-            names
-        };
-        root.lock_accounts(c"x.lock").unwrap();
-        let content = std::process::id().to_string();
-        assert_eq!(fs::read_to_string(&lock).unwrap(), content);
-        assert_eq!(names(), [".pwd.lock", "x.lock"]);
-        root.remove_named(c"x.lock");
-        // Of a process that has ended.
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        child.wait().unwrap();
-        for left in [format!("{}\0", child.id()), child.id().to_string()] {
-            fs::write(&lock, left).unwrap();
-            root.lock_accounts(c"x.lock").unwrap();
-            assert_eq!(fs::read_to_string(&lock).unwrap(), content);
-        }
-        // Of one that lives, or nobody's; neither goes by itself.
-        for held in ["1\0", "1", "", "x\0"] {
-            fs::write(&lock, held).unwrap();
-            let refused = root.lock_accounts(c"x.lock").err();
-            assert_eq!(refused, Some(Errno::NOLCK), "{held:?}");
-            assert_eq!(fs::read_to_string(&lock).unwrap(), held);
-        }
-        assert_eq!(names(), [".pwd.lock", "x.lock"]);
-        fs::remove_dir_all(path).unwrap();
-    }
-
-    #[test]
     fn the_lock_of_a_directory_is_one_s_alone() {
         let (path, root) = directory("flock");
         let again = root.enter(b".", Links::Follow).unwrap();
-        root.lock().unwrap();
-        assert_eq!(again.lock(), Err(Errno::AGAIN));
+        lock(&root).unwrap();
+        assert_eq!(lock(&again), Err(Errno::AGAIN));
         drop(root);
-        assert_eq!(again.lock(), Ok(()));
+        assert_eq!(lock(&again), Ok(()));
         fs::remove_dir_all(path).unwrap();
     }
 }

@@ -22,6 +22,7 @@ use rustix::io::{Errno, IoSliceMut, ReadWriteFlags};
 
 use super::process::{FIRST_LASTING, make_lasting};
 use super::raw;
+use super::root::OpenOptions;
 use crate::base::limits::OPEN_FILES;
 
 /// Added to a handle that a child works with.
@@ -189,39 +190,6 @@ impl AsFd for Seized {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the table keeps it open for the task.
         unsafe { BorrowedFd::borrow_raw(self.0) }
-    }
-}
-
-/// Flags of open(2) for [`open`] and [`Root::open_file`](super::root::Root::open_file).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenOptions(OFlags);
-
-/// Set in every case: an open file never waits for a FIFO, and no program inherits it.
-const ALWAYS: OFlags = OFlags::NOCTTY
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::CLOEXEC);
-
-impl OpenOptions {
-    /// To read.
-    pub const READ: Self = Self(ALWAYS.union(OFlags::RDONLY));
-    /// To write.
-    pub const WRITE: Self = Self(ALWAYS.union(OFlags::WRONLY));
-    /// To read and write.
-    pub const READ_WRITE: Self = Self(ALWAYS.union(OFlags::RDWR));
-
-    /// Makes the file if it is missing.
-    pub const fn create(self) -> Self {
-        Self(self.0.union(OFlags::CREATE))
-    }
-
-    /// Cuts the file to no bytes.
-    pub const fn truncate(self) -> Self {
-        Self(self.0.union(OFlags::TRUNC))
-    }
-
-    /// Writes at the end of the file only.
-    pub const fn append(self) -> Self {
-        Self(self.0.union(OFlags::APPEND))
     }
 }
 

@@ -9,13 +9,11 @@ pub mod fault;
 pub mod file;
 pub mod fsctl;
 pub mod handles;
-pub mod initramfs;
 pub mod link;
 pub mod mem;
 pub mod mount;
 pub mod netlink;
 pub mod nvme;
-pub mod own_file;
 pub mod place;
 pub mod poll;
 pub mod power;
@@ -24,12 +22,12 @@ mod raw;
 pub mod root;
 pub mod rtc;
 pub mod signal;
+pub mod status;
 pub mod stdio;
 pub mod stream;
 pub mod system;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod trust;
 
 use crate::base::errno::{self, Text};
 

@@ -1,6 +1,5 @@
-//! sync(2) and reboot(2), and telling an init by its FIFO.
+//! The end of the machine: sync(2), reboot(2), and SysRq.
 
-use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::system::{RebootCommand, reboot};
 
@@ -59,16 +58,3 @@ pub fn thaw_all(root: &Root) -> Result<(), Errno> {
 }
 
 const SYSRQ: &[&[u8]] = &[b"proc/sysrq-trigger"];
-
-/// Writes `text` at once into the FIFO at `path`, never waiting.
-///
-/// # Errors
-/// [`Errno::NXIO`] if nobody reads it, [`Errno::INVAL`] if it is no FIFO.
-pub fn tell_fifo(root: &Root, path: &[u8], text: &[u8]) -> Result<(), Errno> {
-    let fifo = root.for_writing(&[path])?;
-    let mode = rustix::fs::fstat(&fifo)?.st_mode;
-    if FileType::from_raw_mode(mode) != FileType::Fifo {
-        return Err(Errno::INVAL);
-    }
-    rustix::io::write(&fifo, text).map(|_| ())
-}

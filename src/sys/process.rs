@@ -448,6 +448,11 @@ pub fn tie_to(parent: i32, signal: i32) -> bool {
     parent_pid() == parent.unsigned_abs()
 }
 
+/// Makes `path` the root directory of this process (chroot(2)).
+pub fn change_root(path: &CStr) -> Result<(), Errno> {
+    rustix::process::chroot(path)
+}
+
 /// Makes `/` the working directory.
 pub fn enter_root() {
     let _ = rustix::process::chdir(c"/");
@@ -633,6 +638,14 @@ fn switch(uid: u32, gid: u32, groups: &[u8]) -> Result<(), (Identity, Errno)> {
     Ok(())
 }
 
+/// SIGCHLD: a child has ended.
+pub const CHLD: i32 = libc::SIGCHLD;
+/// SIGHUP: the terminal is gone.
+pub const HUP: i32 = libc::SIGHUP;
+/// SIGINT: Ctrl-C at a terminal; for PID 1, Ctrl-Alt-Del.
+pub const INT: i32 = libc::SIGINT;
+/// SIGQUIT: Ctrl-\ at a terminal.
+pub const QUIT: i32 = libc::SIGQUIT;
 /// SIGCONT: go on, if stopped.
 pub const CONT: i32 = libc::SIGCONT;
 /// SIGSTOP: stand still.

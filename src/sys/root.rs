@@ -8,7 +8,7 @@
 use core::ffi::{CStr, c_long};
 use core::mem::MaybeUninit;
 
-use linux_raw_sys::general::stat;
+use linux_raw_sys::general::{RAMFS_MAGIC, TMPFS_MAGIC, stat};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::{DupFlags, Errno};
@@ -35,6 +35,44 @@ pub enum Entry {
     Other,
 }
 
+/// Flags of open(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenOptions(pub(super) OFlags);
+
+/// Set in every case: an open file never waits for a FIFO, and no program inherits it.
+const ALWAYS: OFlags = OFlags::NOCTTY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
+
+impl OpenOptions {
+    /// To read.
+    pub const READ: Self = Self(ALWAYS.union(OFlags::RDONLY));
+    /// To write.
+    pub const WRITE: Self = Self(ALWAYS.union(OFlags::WRONLY));
+    /// To read and write.
+    pub const READ_WRITE: Self = Self(ALWAYS.union(OFlags::RDWR));
+
+    /// Makes the file if it is missing.
+    pub const fn create(self) -> Self {
+        Self(self.0.union(OFlags::CREATE))
+    }
+
+    /// Makes the file; [`Errno::EXIST`] if the name is taken.
+    pub const fn create_new(self) -> Self {
+        Self(self.0.union(OFlags::CREATE).union(OFlags::EXCL))
+    }
+
+    /// Cuts the file to no bytes.
+    pub const fn truncate(self) -> Self {
+        Self(self.0.union(OFlags::TRUNC))
+    }
+
+    /// Writes at the end of the file only.
+    pub const fn append(self) -> Self {
+        Self(self.0.union(OFlags::APPEND))
+    }
+}
+
 /// A path below the root for one that is written from it: `/a/b` is `a/b`, and `/` is `.`.
 pub fn relative(path: &[u8]) -> &[u8] {
     let start = path.iter().position(|byte| *byte != b'/');
@@ -57,7 +95,7 @@ impl Root {
 
     /// Becomes the root at `path`. The descriptor keeps its number, which children that share the
     /// agent's descriptors use.
-    pub(super) fn reopen(&mut self, path: &CStr) -> Result<(), Errno> {
+    pub fn reopen(&mut self, path: &CStr) -> Result<(), Errno> {
         let new = Self::open(path)?;
         rustix::io::dup3(&new.0, &mut self.0, DupFlags::CLOEXEC)
     }
@@ -124,30 +162,15 @@ impl Root {
         self.with_at(name, flags, 0)
     }
 
-    /// Makes an empty file that is its owner's alone. What has the name already is not touched:
-    /// [`Errno::EXIST`].
-    pub fn create(&self, name: &[u8]) -> Result<(), Errno> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        self.with_at(&[name], flags, 0o600).map(|_| ())
+    /// Opens or makes a file, but never through a symbolic link, which is [`Errno::LOOP`]. Only its owner
+    /// may read or write a file that this makes.
+    pub fn open_private(&self, name: &[u8], options: OpenOptions) -> Result<OwnedFd, Errno> {
+        self.with_at(&[name], options.0 | OFlags::NOFOLLOW, 0o600)
     }
 
-    /// Whether users other than root and the agent's own may make and rename files in this directory.
-    pub fn is_shared(&self) -> bool {
-        let found = rustix::fs::fstat(&self.0);
-        found.is_ok_and(|found| !is_ours(found.st_uid) || found.st_mode & 0o022 != 0)
-    }
-
-    /// Whether a name stands for a file as [`Root::create`] makes it: empty, regular, with no other
-    /// name, and nobody's but the agent's or root's.
-    pub fn has_own(&self, name: &[u8]) -> bool {
-        let place = self.place_at(&[name], OFlags::NOFOLLOW);
-        let found = place.and_then(rustix::fs::fstat);
-        found.is_ok_and(|found| {
-            FileType::from_raw_mode(found.st_mode) == FileType::RegularFile
-                && found.st_mode & 0o077 == 0
-                && (found.st_nlink, found.st_size) == (1, 0)
-                && is_ours(found.st_uid)
-        })
+    /// Finds the file of this name without opening it (O_PATH): of a symbolic link, the link.
+    pub fn locate(&self, name: &[&[u8]]) -> Result<OwnedFd, Errno> {
+        self.place_at(name, OFlags::NOFOLLOW)
     }
 
     /// Removes a file.
@@ -211,6 +234,19 @@ impl Root {
     pub fn tell(&self, path: &[&[u8]], word: &[u8]) -> Result<(), Errno> {
         let file = self.for_writing(path)?;
         rustix::io::write(&file, word).map(drop)
+    }
+
+    /// Writes `text` at once into a FIFO; never waits.
+    ///
+    /// # Errors
+    /// [`Errno::NXIO`] if nobody reads from it, [`Errno::INVAL`] if it is not a FIFO.
+    pub fn tell_fifo(&self, path: &[u8], text: &[u8]) -> Result<(), Errno> {
+        let fifo = self.for_writing(&[path])?;
+        let mode = rustix::fs::fstat(&fifo)?.st_mode;
+        if FileType::from_raw_mode(mode) != FileType::Fifo {
+            return Err(Errno::INVAL);
+        }
+        rustix::io::write(&fifo, text).map(|_| ())
     }
 
     /// Reads a file of sysfs, or its beginning: with one call, because the kernel gives at once all
@@ -367,9 +403,11 @@ pub fn block_device(opened: &OwnedFd) -> Option<(u32, u32)> {
     is_block.then(|| (rustix::fs::major(device), rustix::fs::minor(device)))
 }
 
-/// Whether this is root, or the user that the agent runs as.
-fn is_ours(user: u32) -> bool {
-    user == 0 || user == rustix::process::geteuid().as_raw()
+/// Whether the directory at `path` is in memory: on ramfs or tmpfs.
+pub fn is_in_memory(path: &CStr) -> bool {
+    // The number has 32 bits, whatever the width of the member.
+    let kind = rustix::fs::statfs(path).map(|stat| stat.f_type as u32);
+    matches!(kind, Ok(TMPFS_MAGIC | RAMFS_MAGIC))
 }
 
 impl AsFd for Root {

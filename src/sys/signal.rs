@@ -12,21 +12,6 @@ use rustix::io::Errno;
 
 use super::{clock, raw};
 
-/// What the agent was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// Nothing.
-    Nothing,
-    /// A child has ended.
-    Child,
-    /// To end: SIGTERM, or SIGQUIT, a person's Ctrl-\\.
-    End,
-    /// SIGHUP: the terminal is gone.
-    HangUp,
-    /// SIGINT: PID 1 gets it from the kernel for Ctrl-Alt-Del, others for a person's Ctrl-C.
-    Interrupt,
-}
-
 /// SIGCHLD and the signals that end a program, blocked and read from a descriptor. SIGPIPE is blocked
 /// too, and waits for ever: a client that is gone is found out by the write.
 pub struct Signals(OwnedFd);
@@ -82,8 +67,8 @@ impl Signals {
         let _ = rustix::event::poll(&mut fds, Some(&clock::span(timeout_ms)));
     }
 
-    /// The next of what has come.
-    pub fn read(&self) -> Told {
+    /// The number of the next signal that has arrived; `None` if none has.
+    pub fn read(&self) -> Option<i32> {
         let mut record = MaybeUninit::<libc::signalfd_siginfo>::uninit();
         // SAFETY: a read writes at most as many bytes as it is told, for which there is room.
         let read = unsafe {
@@ -92,17 +77,11 @@ impl Signals {
             raw::call(libc::SYS_read, [fd, place, size_of_val(&record), 0, 0])
         };
         if read.is_err() {
-            return Told::Nothing;
+            return None;
         }
         // SAFETY: signalfd fills in whole records, and tells of an error if there is none.
         let record = unsafe { record.assume_init() };
-        match record.ssi_signo.cast_signed() {
-            libc::SIGCHLD => Told::Child,
-            libc::SIGINT => Told::Interrupt,
-            libc::SIGTERM | libc::SIGQUIT => Told::End,
-            libc::SIGHUP => Told::HangUp,
-            _ => Told::Nothing,
-        }
+        Some(record.ssi_signo.cast_signed())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Directories for tests, which stand for the root of a machine.
 
-use std::ffi::CString;
+use rustix::fs::{FileType, Mode};
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::path::PathBuf;
 
@@ -19,6 +20,11 @@ impl Directory {
         fs::create_dir_all(&path).unwrap();
         let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
         Self { path, root }
+    }
+
+    /// Makes a FIFO in it.
+    pub(crate) fn make_fifo(&self, name: &CStr) {
+        rustix::fs::mknodat(&self.root, name, FileType::Fifo, Mode::RUSR, 0).unwrap();
     }
 
     /// Opens it once more.

@@ -15,9 +15,9 @@ use crate::base::limits::HOOK_LIST_BYTES;
 use crate::base::store::Store;
 use crate::base::text::{Digits, push_truncated};
 use crate::parse::hooks::{process, split_last};
+use crate::state::own_file::{OwnFile, Version, is_shared};
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
-use crate::sys::own_file::{OwnFile, Version};
 use crate::sys::root::Root;
 
 /// Its name in the state directory.
@@ -40,7 +40,7 @@ impl Ledger {
 
     /// Which list an earlier run, or a child of this one, has left there, if any.
     pub fn version(directory: &Root) -> Option<Version> {
-        Version::of(directory, NAME).filter(|_| !directory.is_shared())
+        Version::of(directory, NAME).filter(|_| !is_shared(directory))
     }
 
     /// A list that ends with this process.

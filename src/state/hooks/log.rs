@@ -15,7 +15,7 @@ use crate::base::limits::HOOK_LOG_BYTES;
 use crate::base::text::{Digits, hex_digit, push_truncated};
 use crate::base::texts::{Phrase, put_phrase};
 use crate::state::log::{Level, Log};
-use crate::sys::own_file::OwnFile;
+use crate::state::own_file::OwnFile;
 use crate::sys::root::{Root, relative};
 use crate::sys::{Errno, clock, stdio, stream};
 

@@ -29,6 +29,7 @@ mod ledger;
 mod log;
 mod run;
 mod session;
+mod trust;
 
 pub use call::{Failure, Main, Settings};
 pub use ledger::Ledger;

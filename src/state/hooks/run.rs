@@ -13,6 +13,7 @@
 use super::call::{Call, Failure, OWNER, Settings};
 use super::ledger::Ledger;
 use super::log::HookLog;
+use super::trust::{self, Why};
 use crate::base::limits::{
     HOOK_DRAIN_MS, HOOK_FAILURE_BYTES, HOOK_KILL_MS, HOOK_LINE_BYTES, HOOK_OUTPUT_BYTES,
     HOOK_TAIL_BYTES, PATH_BYTES,
@@ -25,9 +26,8 @@ use crate::parse::proc;
 use crate::state::environment::Environment;
 use crate::sys::process::{self, Ended, IN_CHILD, Vectors};
 use crate::sys::root::Root;
-use crate::sys::signal::{Signals, Told};
+use crate::sys::signal::Signals;
 use crate::sys::stream::{self, Read};
-use crate::sys::trust::{self, Why};
 use crate::sys::{Errno, OwnedFd, clock, number, stdio, words};
 
 /// What is said of a hook.
@@ -278,12 +278,8 @@ impl<'a> Runner<'a> {
         running
             .signals
             .wait_beside(running.output.as_ref(), left_ms);
-        loop {
-            match running.signals.read() {
-                Told::Nothing => break,
-                Told::Child => {}
-                Told::End | Told::Interrupt | Told::HangUp => self.told_to_end = true,
-            }
+        while let Some(signal) = running.signals.read() {
+            self.told_to_end |= signal != process::CHLD;
         }
         if running.ended.is_none() {
             running.ended = process::reap_child(running.pid).map(|(ended, _)| ended);

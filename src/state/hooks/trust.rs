@@ -16,18 +16,16 @@
 //! Owner and mode of a symbolic link do not count: nobody can change one, and who may replace it is
 //! decided by its directory.
 
-use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, OFlags, fstat};
-use rustix::io::Errno;
-
-use super::root::Root;
 use crate::base::limits::{HOOK_SYMLINKS, PATH_BYTES};
 use crate::base::path::Path;
 use crate::base::text::cut;
+use crate::sys::Errno;
+use crate::sys::root::Root;
+use crate::sys::status::{FileType, Status};
 
 /// Why a path is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub(super) enum Why {
     /// It, or a directory on it, does not belong to the user.
     Owner,
     /// It, or a directory on it, may be written to by others.
@@ -42,87 +40,44 @@ impl From<Errno> for Why {
     }
 }
 
-/// What a path leads to: the same file is equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
-    mode: u32,
-    uid: u32,
-    device: u64,
-    inode: u64,
-}
-
-impl Target {
-    fn of(descriptor: &OwnedFd) -> Result<Self, Errno> {
-        let stat = fstat(descriptor)?;
-        Ok(Self {
-            mode: stat.st_mode,
-            uid: stat.st_uid,
-            device: stat.st_dev,
-            inode: stat.st_ino,
-        })
-    }
-
-    /// What is at a name below `root`, whoever may change the path. Symbolic links are followed.
-    pub fn at(root: &Root, name: &[&[u8]]) -> Result<Self, Errno> {
-        Self::of(&root.place_at(name, OFlags::empty())?)
-    }
-
-    fn kind(&self) -> FileType {
-        FileType::from_raw_mode(self.mode)
-    }
-
-    fn is_directory(&self) -> bool {
-        self.kind() == FileType::Directory
-    }
-
-    fn is_sticky(&self) -> bool {
-        self.mode & 0o1000 != 0
-    }
-
-    /// Whether it is a file that root may execute, which is any that somebody may.
-    pub fn is_program(&self) -> bool {
-        self.kind() == FileType::RegularFile && self.mode & 0o111 != 0
-    }
-
-    /// Whether it is `owner`'s, and nobody else may write to it.
-    fn judge(&self, owner: u32) -> Result<(), Why> {
-        if self.uid != owner {
-            Err(Why::Owner)
-        } else if self.mode & 0o022 != 0 {
-            Err(Why::Writable)
-        } else {
-            Ok(())
-        }
+/// Whether a file belongs to `owner`, and no other user may write to it.
+fn judge(status: &Status, owner: u32) -> Result<(), Why> {
+    if status.owner != owner {
+        Err(Why::Owner)
+    } else if status.mode & 0o022 != 0 {
+        Err(Why::Writable)
+    } else {
+        Ok(())
     }
 }
 
 /// Whether what is at an absolute path, and all directories on the way, are `owner`'s alone. `about`
 /// becomes the path without symbolic links; after an error, the part of it that the error is about.
-pub fn check(root: &Root, path: &[u8], owner: u32, about: &mut Path) -> Result<(), Why> {
-    find(root, path, owner, about)?.judge(owner)
+pub(super) fn check(root: &Root, path: &[u8], owner: u32, about: &mut Path) -> Result<(), Why> {
+    judge(&find(root, path, owner, about)?, owner)
 }
 
-fn find(root: &Root, path: &[u8], owner: u32, resolved: &mut Path) -> Result<Target, Why> {
+fn find(root: &Root, path: &[u8], owner: u32, resolved: &mut Path) -> Result<Status, Why> {
     resolved.truncate(0);
-    let (here, target) = open(root, b".")?;
+    let (here, status) = locate(root, b".")?;
     let mut walk = Walk {
         root,
         here,
-        target,
+        status,
         owner,
         resolved,
         links: 0,
     };
     walk.follow(path)?;
-    Ok(walk.target)
+    Ok(walk.status)
 }
 
 /// A walk along a path.
 struct Walk<'a> {
     root: &'a Root,
     here: Root,
-    /// What `here` is.
-    target: Target,
+    /// The facts about `here`.
+    status: Status,
     owner: u32,
     /// The path to `here`.
     resolved: &'a mut Path,
@@ -133,7 +88,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn follow(&mut self, mut path: &[u8]) -> Result<(), Why> {
         if path.starts_with(b"/") {
-            (self.here, self.target) = open(self.root, b".")?;
+            (self.here, self.status) = locate(self.root, b".")?;
             self.resolved.truncate(0);
         }
         while !path.is_empty() {
@@ -147,11 +102,12 @@ impl Walk<'_> {
 
     /// Goes on to `name` in this directory, or to what it leads to if it is a symbolic link.
     fn enter(&mut self, name: &[u8]) -> Result<(), Why> {
-        if !self.target.is_directory() {
+        if self.status.kind != FileType::Directory {
             return Err(Errno::NOTDIR.into());
         }
-        let judged = self.target.judge(self.owner);
-        if judged.is_err() && !(judged == Err(Why::Writable) && self.target.is_sticky()) {
+        let judged = judge(&self.status, self.owner);
+        let is_sticky = self.status.mode & 0o1000 != 0;
+        if judged.is_err() && !(judged == Err(Why::Writable) && is_sticky) {
             return judged;
         }
         let len = self.resolved.len();
@@ -163,13 +119,13 @@ impl Walk<'_> {
             self.resolved.push(b"/");
             self.resolved.push(name);
         }
-        let (next, found) = open(&self.here, name)?;
-        if !found.is_directory() && judged.is_err() {
+        let (next, found) = locate(&self.here, name)?;
+        if found.kind != FileType::Directory && judged.is_err() {
             self.resolved.truncate(len);
             return judged;
         }
-        if found.kind() != FileType::Symlink {
-            (self.here, self.target) = (next, found);
+        if found.kind != FileType::Symlink {
+            (self.here, self.status) = (next, found);
             return Ok(());
         }
         self.links += 1;
@@ -183,11 +139,11 @@ impl Walk<'_> {
     }
 }
 
-/// Opens what is at one name as a place: nothing happens to it, and no link is followed.
-fn open(directory: &Root, name: &[u8]) -> Result<(Root, Target), Errno> {
-    let opened = directory.place_at(&[name], OFlags::NOFOLLOW)?;
-    let target = Target::of(&opened)?;
-    Ok((opened.into(), target))
+/// Finds the file of one name without opening it; no link is followed.
+fn locate(directory: &Root, name: &[u8]) -> Result<(Root, Status), Errno> {
+    let found = directory.locate(&[name])?;
+    let status = Status::of(&found)?;
+    Ok((found.into(), status))
 }
 
 #[cfg(test)]
@@ -199,44 +155,26 @@ mod tests {
 
     const ROOT: u32 = 0;
 
-    fn target(mode: u32, uid: u32) -> Target {
-        let (device, inode) = (1, 2);
-        Target {
-            mode,
-            uid,
-            device,
-            inode,
-        }
-    }
-
     #[test]
     fn what_others_own_or_may_write_to_is_not_trusted() {
-        for (mode, uid, judged) in [
-            (0o100_755, ROOT, Ok(())),
-            (0o100_500, ROOT, Ok(())),
-            (0o106_755, ROOT, Ok(())),
-            (0o100_755, 1, Err(Why::Owner)),
-            (0o100_700, u32::MAX, Err(Why::Owner)),
-            (0o100_775, ROOT, Err(Why::Writable)),
-            (0o100_757, ROOT, Err(Why::Writable)),
-            (0o041_777, ROOT, Err(Why::Writable)),
-            (0o040_711, ROOT, Ok(())),
+        let found = Status::at_path(c"/").unwrap();
+        for (mode, owner, judged) in [
+            (0o0755, ROOT, Ok(())),
+            (0o0500, ROOT, Ok(())),
+            (0o6755, ROOT, Ok(())),
+            (0o0755, 1, Err(Why::Owner)),
+            (0o0700, u32::MAX, Err(Why::Owner)),
+            (0o0775, ROOT, Err(Why::Writable)),
+            (0o0757, ROOT, Err(Why::Writable)),
+            (0o1777, ROOT, Err(Why::Writable)),
+            (0o0711, ROOT, Ok(())),
         ] {
-            assert_eq!(target(mode, uid).judge(ROOT), judged, "{mode:o} {uid}");
-        }
-    }
-
-    #[test]
-    fn only_an_executable_file_is_a_program() {
-        for (mode, is_program) in [
-            (0o100_755, true),
-            (0o100_001, true),
-            (0o100_644, false),
-            (0o040_755, false),
-            (0o120_777, false),
-            (0o010_777, false),
-        ] {
-            assert_eq!(target(mode, ROOT).is_program(), is_program, "{mode:o}");
+            let status = Status {
+                mode,
+                owner,
+                ..found
+            };
+            assert_eq!(judge(&status, ROOT), judged, "{mode:o} {owner}");
         }
     }
 
@@ -254,7 +192,7 @@ mod tests {
             for name in ["", "etc", "etc/d", "etc/d/hook"] {
                 fs::set_permissions(path.join(name), Permissions::from_mode(0o755)).unwrap();
             }
-            let owner = rustix::process::geteuid().as_raw();
+            let owner = crate::sys::process::effective_user();
             Self { directory, owner }
         }
 
@@ -264,7 +202,7 @@ mod tests {
         }
 
         /// What became of the walk, and the path it is about.
-        fn find(&self, path: &str) -> (Result<Target, Why>, String) {
+        fn find(&self, path: &str) -> (Result<Status, Why>, String) {
             let mut resolved = Path::new();
             let found = find(
                 &self.directory.root,
@@ -317,7 +255,7 @@ mod tests {
         tree.fails("/etc/d/hook", Why::Writable, "/etc/d");
         tree.leads_to("/etc/d", "/etc/d");
         assert_eq!(
-            tree.find("/etc/d").0.unwrap().judge(tree.owner),
+            judge(&tree.find("/etc/d").0.unwrap(), tree.owner),
             Err(Why::Writable)
         );
         tree.mode("etc/d", 0o755);
@@ -366,16 +304,5 @@ mod tests {
         tree.fails("/none/x", Errno::NOENT.into(), "/none");
         let long = "x".repeat(PATH_BYTES);
         assert!(matches!(tree.find(&long).0, Err(Why::Errno(_))));
-    }
-
-    #[test]
-    fn a_file_is_itself_under_every_name() {
-        let tree = Tree::new("same");
-        symlink("d/hook", tree.directory.path.join("etc/link")).unwrap();
-        fs::write(tree.directory.path.join("etc/d/other"), "").unwrap();
-        let at = |name: &[u8]| Target::at(&tree.directory.root, &[name]).unwrap();
-        assert_eq!(at(b"etc/link"), at(b"etc/d/hook"));
-        assert_ne!(at(b"etc/d/other"), at(b"etc/d/hook"));
-        assert!(Target::at(&tree.directory.root, &[b"none"]).is_err());
     }
 }

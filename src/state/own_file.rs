@@ -1,46 +1,43 @@
-//! Files that the agent alone writes: the log of hooks, and the list of hooks that are to be thawed.
+//! Files that the agent alone writes: the log of hooks, and the list of hooks to be thawed.
 //!
-//! Nothing else is taken for one of them: it is a regular file under one name, it belongs to this
-//! process's user, and nobody else may write to it. So a file, a link or a FIFO that somebody put in
-//! its place is an error, and never waited for.
+//! Such a file is a regular file with one name. It belongs to the user of this process, and no other
+//! user may write to it. A file, link or FIFO that another user has put in its place is
+//! [`Errno::PERM`] or [`Errno::LOOP`], and never waited for.
 //!
-//! For children of the agent: on a file system that somebody else has frozen, making a file and
-//! writing to one waits for the thaw.
+//! For children of the agent only: on a file system that is frozen by somebody else, making or writing
+//! a file waits for the thaw.
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, FlockOperation, OFlags, flock, fstat, ftruncate};
-use rustix::io::Errno;
-
-use super::mem::Buffer;
-use super::root::Root;
-use super::{clock, stream};
 use crate::base::limits::{LOCK_POLL_MS, LOCK_WAIT_MS};
+use crate::sys::mem::Buffer;
+use crate::sys::root::{OpenOptions, Root};
+use crate::sys::status::{FileType, Status};
+use crate::sys::{Errno, OwnedFd, clock, file, process, stream};
 
-/// One of these files, open to be written at its end.
+/// Such a file, open to be written at its end.
 pub struct OwnFile(OwnedFd);
 
 impl OwnFile {
-    /// Opens a file to write, and makes it if it is not there.
+    /// Opens a file to write, and makes it if it is missing.
     pub fn to_append(directory: &Root, name: &[u8]) -> Result<Self, Errno> {
-        Self::with(directory, name, OFlags::WRONLY | OFlags::CREATE)
+        Self::open(directory, name, OpenOptions::WRITE.create())
     }
 
-    /// Opens a file in a directory to read and write, and takes its lock; `None` if there is none.
+    /// Opens a file to read and write, and takes its lock; `None` if the file is missing.
     ///
     /// The lock is held until this and all copies of the descriptor are closed, at the latest when
     /// the process ends.
     ///
     /// # Errors
-    /// [`Errno::NOLCK`] if another process has the lock for long.
+    /// [`Errno::NOLCK`] if another process holds the lock for [`LOCK_WAIT_MS`].
     pub fn find(directory: &Root, name: &[u8]) -> Result<Option<Self>, Errno> {
-        let file = match Self::with(directory, name, OFlags::RDWR) {
+        let own = match Self::open(directory, name, OpenOptions::READ_WRITE) {
             Err(Errno::NOENT) => return Ok(None),
             opened => opened?,
         };
         for _ in 0..LOCK_WAIT_MS / LOCK_POLL_MS {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // Whoever had the lock may have removed the file.
-                Ok(()) => return Ok((fstat(&file)?.st_nlink != 0).then_some(file)),
+            match file::lock(&own.0) {
+                // The process that held the lock may have removed the file.
+                Ok(()) => return Ok((Status::of(&own.0)?.links != 0).then_some(own)),
                 Err(Errno::AGAIN) => clock::sleep_ms(LOCK_POLL_MS),
                 Err(errno) => return Err(errno),
             }
@@ -48,38 +45,29 @@ impl OwnFile {
         Err(Errno::NOLCK)
     }
 
-    /// Makes a file in a directory, to read and write, and takes its lock. [`Errno::EXIST`] if there
-    /// is one.
+    /// Makes a file to read and write, and takes its lock. [`Errno::EXIST`] if the name is taken.
     pub fn make(directory: &Root, name: &[u8]) -> Result<Self, Errno> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        let file = Self::with(directory, name, flags)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(file)
+        let own = Self::open(directory, name, OpenOptions::READ_WRITE.create_new())?;
+        file::lock(&own.0)?;
+        Ok(own)
     }
 
-    fn with(directory: &Root, name: &[u8], flags: OFlags) -> Result<Self, Errno> {
-        let careful = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = directory.with_at(&[name], flags | careful | OFlags::APPEND, 0o600)?;
-        let stat = fstat(&file)?;
-        let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-            && stat.st_mode & 0o022 == 0
-            && stat.st_uid == rustix::process::geteuid().as_raw()
-            && stat.st_nlink <= 1;
-        if is_ours {
-            Ok(Self(file))
-        } else {
-            Err(Errno::PERM)
+    fn open(directory: &Root, name: &[u8], options: OpenOptions) -> Result<Self, Errno> {
+        let file = directory.open_private(name, options.append())?;
+        let status = Status::of(&file)?;
+        let is_own = status.kind == FileType::RegularFile
+            && status.mode & 0o022 == 0
+            && status.owner == process::effective_user()
+            && status.links <= 1;
+        match is_own {
+            true => Ok(Self(file)),
+            false => Err(Errno::PERM),
         }
     }
 
-    /// Its length in bytes.
+    /// Its length in bytes; 0 if that is not known.
     pub fn len(&self) -> u64 {
-        fstat(&self.0).map_or(0, |stat| stat.st_size.unsigned_abs())
-    }
-
-    /// Whether it is empty.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        Status::of(&self.0).map_or(0, |status| status.bytes.unsigned_abs())
     }
 
     /// Writes all of `bytes` at its end.
@@ -87,42 +75,44 @@ impl OwnFile {
         stream::write_all(&self.0, bytes)
     }
 
-    /// Appends all of it to `room`, once. [`Errno::FBIG`] if it does not fit.
+    /// Appends its content, from the position of the descriptor on, to `room`. [`Errno::FBIG`] if that
+    /// does not fit.
     pub fn read(&self, room: &mut Buffer) -> Result<(), Errno> {
         room.read(&self.0)
     }
 
     /// Cuts it to `len` bytes.
     pub fn cut(&self, len: usize) -> Result<(), Errno> {
-        ftruncate(&self.0, len as u64)
+        file::truncate(&self.0, len as u64)
     }
 }
 
-/// A file as it is at one moment; another one as soon as it has been written to.
+/// Whether users other than root and the agent's own may make and rename files in a directory.
+pub(super) fn is_shared(directory: &Root) -> bool {
+    let status = Status::of(directory);
+    status.is_ok_and(|status| !is_trusted(status.owner) || status.mode & 0o022 != 0)
+}
+
+/// Whether a user is root, or the user that the agent runs as.
+pub(super) fn is_trusted(user: u32) -> bool {
+    user == 0 || user == process::effective_user()
+}
+
+/// Length and time of a file; they differ as soon as the file has been written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
     bytes: i64,
-    written_s: i64,
-    /// Of the same width, but not of the same sign, under Miri.
-    written_ns: [u8; 8],
+    modified: (i64, u64),
 }
 
 impl Version {
-    /// The version of what has this name now, if there is something. Never waits.
+    /// The version of the file that has this name now; `None` if there is none. Never waits.
     pub fn of(directory: &Root, name: &[u8]) -> Option<Self> {
-        let file = directory.place_at(&[name], OFlags::NOFOLLOW).ok()?;
-        let stat = fstat(file).ok()?;
+        let status = Status::of_name(directory, &[name]).ok()?;
         Some(Self {
-            bytes: stat.st_size,
-            written_s: stat.st_mtime,
-            written_ns: stat.st_mtime_nsec.to_ne_bytes(),
+            bytes: status.bytes,
+            modified: status.modified,
         })
-    }
-}
-
-impl AsFd for OwnFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 }
 
@@ -131,7 +121,6 @@ mod tests {
     use super::*;
     use crate::base::store::Store;
     use crate::sys::testing::Directory;
-    use rustix::fs::Mode;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -194,9 +183,9 @@ mod tests {
         fs::write(&file, "").unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o620)).unwrap();
         is_refused();
-        rustix::fs::mknodat(root, c"list", FileType::Fifo, Mode::RUSR, 0).unwrap();
+        directory.make_fifo(c"list");
         is_refused();
-        if rustix::process::geteuid().is_root() {
+        if process::is_root() {
             fs::write(&file, "").unwrap();
             std::os::unix::fs::chown(&file, Some(1), None).unwrap();
             is_refused();
