@@ -50,7 +50,6 @@ fn finish(client: &mut Client, outcome: Outcome) {
         let outcome = if let Some(pid) = started {
             let mut object = reply.value().object();
             object.member(Name::Pid).int(pid.into());
-            object.end();
             Ok(())
         } else {
             Err(reply.say_only(Phrase::EndedAbnormally))

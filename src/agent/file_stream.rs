@@ -65,7 +65,6 @@ pub(super) fn go_on(client: &mut Client, context: &mut Context) {
             let mut object = reply.resume();
             object.member(Name::Count).uint(done as u64);
             object.member(Name::Eof).bool(stop == Stop::End);
-            object.end();
             Ok(())
         }
     };

@@ -97,7 +97,6 @@ fn put_zone(reply: &mut Reply<'_>, root: &Root, told: Option<&[u8]>, unix_second
     let mut object = reply.object();
     object.text(Name::Zone, name);
     object.int(Name::Offset, offset_seconds);
-    object.end();
 }
 
 #[cfg(test)]

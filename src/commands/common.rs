@@ -74,10 +74,10 @@ pub(super) fn user_name(args: &Args<'_>, room: &mut Buffer) -> &'static [u8] {
 /// Writes where a disk is attached.
 pub(super) fn put_address(value: Value<'_, '_>, disk: &Disk) {
     let mut address = value.object();
-    let mut pci = address.object(Name::PciController);
     // -1 each for a disk that is not on PCI.
+    let mut pci = address.object(Name::PciController);
     pci.numbers_as(Name::PciPlace, "", true, disk.attachment.pci());
-    pci.end();
+    drop(pci);
     let bus_type = disk.bus_type.unwrap_or("unknown");
     address.text(Name::BusType, bus_type.as_bytes());
     address.numbers(Name::BusPlace, &disk.numbers);
@@ -90,7 +90,5 @@ pub(super) fn put_address(value: Value<'_, '_>, disk: &Disk) {
     if let Some(numbers) = disk.attachment.ccw() {
         let mut ccw = address.object(Name::CcwAddress);
         ccw.numbers(Name::CcwPlace, numbers);
-        ccw.end();
     }
-    address.end();
 }

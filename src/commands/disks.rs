@@ -56,10 +56,8 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
         if !disk.node.is_empty() {
             let mut object = list.object();
             describe(root, &mut devices, path, &mut disk, &mut object);
-            object.end();
         }
     });
-    list.end();
     Ok(0)
 }
 
@@ -83,7 +81,6 @@ fn describe(
         leave(path);
         let mut list = object.list(Name::Dependencies);
         put_node(&mut list, path);
-        list.end();
         return;
     }
     let slaves = Path::of(&[path.as_bytes(), b"/slaves/"]);
@@ -93,7 +90,6 @@ fn describe(
         block::backward(root, &slaves, &names, &mut |slave| {
             put_node(&mut list, slave);
         });
-        list.end();
     }
     if virtual_name(path).is_some() {
         let mut buffer = [0; UDEV_ENTRY_BYTES];
@@ -123,7 +119,6 @@ fn put_health(object: &mut Object<'_, '_>, log: &HealthLog) {
     smart.numbers(STATE, &nvme::state(log[0]));
     smart.numbers_as(COUNTERS, "-lo", false, &log[nvme::COUNTERS..]);
     smart.numbers_as(COUNTERS, "-hi", false, &log[nvme::COUNTERS + 1..]);
-    smart.end();
 }
 
 #[cfg(test)]
@@ -314,9 +309,7 @@ mod tests {
         log[4] = u64::MAX;
         let mut out = heapless::Vec::<u8, 4096>::new();
         let mut reply = Reply::new(&mut out);
-        let mut object = reply.object();
-        put_health(&mut object, &log);
-        object.end();
+        put_health(&mut reply.object(), &log);
         reply.finish(Ok(()));
         let mut low = Vec::new();
         let mut high = Vec::new();

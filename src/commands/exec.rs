@@ -115,11 +115,11 @@ fn run(guest: &Guest, _: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Resu
     let env = given(const { place(EXEC_PARAMS, "env") });
     // Decoded, none is longer than it was written, its NUL counted. HOME comes besides.
     let room = path.text().len() + arg.text().len() + env.text().len() + 2 * PATH_BYTES;
-    let mut vectors = Vectors::new(room);
-    vectors.begin();
-    let name = put(path, &mut vectors);
-    put_all(arg, &mut vectors);
-    vectors.end();
+    let mut name: &[u8] = b"";
+    let mut vectors = Vectors::with_arguments(room, |arguments| {
+        name = put(path, arguments);
+        put_all(arg, arguments);
+    });
     put_all(env, &mut vectors);
     let own = guest.environment;
     if env.text().is_empty() {
@@ -175,7 +175,6 @@ pub(super) fn status(
             put_output(&mut object, err, Name::ErrData, Name::ErrTruncated);
         }
     }
-    object.end();
     if ended.is_some() {
         state.programs.forget(place);
     }

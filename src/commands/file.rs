@@ -281,7 +281,6 @@ fn tell(name: Name, value: u64, reply: &mut Reply<'_>) {
     let mut object = reply.object();
     object.uint(name, value);
     object.bool(Name::Eof, false);
-    object.end();
 }
 
 /// The words of `whence`, at their numbers.

@@ -46,9 +46,7 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     for fs in mounts.backward() {
         let mut object = list.object();
         describe(root, &mut devices, &fs, &mut searches, &mut object);
-        object.end();
     }
-    list.end();
     Ok(0)
 }
 
@@ -79,7 +77,6 @@ fn describe(
     if is_known {
         devices.disks(&mut device, &mut |disk| put_address(list.item(), disk));
     }
-    list.end();
 }
 
 /// used-bytes, total-bytes and total-bytes-privileged: the blocks in use, those and what every user can

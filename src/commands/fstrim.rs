@@ -59,10 +59,7 @@ pub(super) fn fstrim(
                 path.member(Name::Error).text_in(&[what.as_bytes(), why]);
             }
         }
-        path.end();
     }
-    list.end();
-    object.end();
     Ok(0)
 }
 

@@ -75,7 +75,6 @@ pub(super) const SET_MEMORY_BLOCKS: Work = |guest, _, args, reply| {
     for block in blocks.unwrap_or_default().items() {
         set_block(&guest.root, wanted(block), list.item());
     }
-    list.end();
     Ok(0)
 };
 
@@ -98,7 +97,6 @@ fn set_block(root: &Root, (block, online): (i64, bool), value: Value<'_, '_>) {
             item.int(Name::ErrorCode, fault.errno.map_or(0, number).into());
         }
     }
-    item.end();
 }
 
 /// The file that says how large a memory block is.
@@ -125,7 +123,6 @@ fn block_size(root: &Root, reply: &mut Reply<'_>) -> Result<(), Failed> {
             let size = parse_hex(trim(size)).unwrap_or(0);
             let mut object = reply.object();
             object.uint(Name::Size, size);
-            object.end();
             return Ok(());
         }
         Err(errno) if root.has_at(&[directory]) != Ok(true) => {
@@ -150,7 +147,7 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
             outcome.is_ok()
         })
     });
-    list.end();
+    drop(list);
     if let Err((file, fault)) = outcome {
         return Err(fail(reply, kind, part, file, fault));
     }
@@ -189,7 +186,6 @@ fn put(
     item.int(kind.number, part);
     item.bool(Name::Online, online != Some(false));
     item.bool(Name::CanOffline, removable);
-    item.end();
     Ok(())
 }
 

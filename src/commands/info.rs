@@ -33,7 +33,5 @@ pub(super) fn info(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Re
             b"}",
         ]);
     }
-    list.end();
-    object.end();
     Ok(())
 }

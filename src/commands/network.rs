@@ -42,7 +42,6 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<(), Errno> {
     for interface in network.interfaces() {
         put_interface(list.item(), &interface, &network);
     }
-    list.end();
     Ok(())
 }
 
@@ -52,23 +51,21 @@ fn put_interface(value: Value<'_, '_>, interface: &Message<'_>, network: &Networ
     let mut hardware = AddressText::default();
     put_hardware_address(interface.hardware_address(), &mut hardware);
     object.text(Name::HardwareAddress, hardware.as_bytes());
-    let mut is_first = true;
+    if network.addresses(interface).next().is_none() {
+        return;
+    }
+    let mut list = object.list(Name::IpAddresses);
     for address in network.addresses(interface) {
         let [_, prefix] = address.family_and_prefix();
         let own = address.own_address().unwrap_or_default();
-        put_address(object.item(Name::IpAddresses, is_first), own, prefix);
-        is_first = false;
+        put_address(list.item(), own, prefix);
     }
+    drop(list);
     let mut counters = [0; 8];
-    if !is_first {
-        object.end_items();
-        if interface.statistics(&mut counters).is_some() {
-            let mut statistics = object.object(Name::Statistics);
-            statistics.numbers(Name::Counters, &counters);
-            statistics.end();
-        }
+    if interface.statistics(&mut counters).is_some() {
+        let mut statistics = object.object(Name::Statistics);
+        statistics.numbers(Name::Counters, &counters);
     }
-    object.end();
 }
 
 fn put_address(value: Value<'_, '_>, own: &[u8], prefix: u8) {
@@ -80,7 +77,6 @@ fn put_address(value: Value<'_, '_>, own: &[u8], prefix: u8) {
     object.text(Name::IpAddressType, kind);
     object.text(Name::IpAddress, text.as_bytes());
     object.uint(Name::Prefix, prefix.into());
-    object.end();
 }
 
 #[cfg(test)]

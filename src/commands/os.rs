@@ -33,7 +33,6 @@ pub(super) fn get_host_name(
 ) -> Result<(), Failed> {
     let mut object = reply.object();
     object.text(Name::HostName, Names::now().host());
-    object.end();
     Ok(())
 }
 
@@ -49,7 +48,6 @@ pub(super) fn get_osinfo(
     object.text(Name::KernelVersion, names.version());
     object.text(Name::Machine, names.machine());
     put_release(&mut object, &state.guest.root, state.os_release);
-    object.end();
     Ok(())
 }
 
@@ -85,7 +83,6 @@ fn put_loads(reply: &mut Reply<'_>, loads: &[u64; 3]) {
         let fraction = (load & 0xFFFF) * LOAD_UNIT;
         object.named(member).decimal(units, fraction, LOAD_PLACES);
     }
-    object.end();
 }
 
 #[cfg(test)]
@@ -125,7 +122,6 @@ mod tests {
             reply(|reply| {
                 let mut object = reply.object();
                 put_release(&mut object, &root, told);
-                object.end();
             })
         };
         assert_eq!(replied(None), "{\"return\": {}}\n");

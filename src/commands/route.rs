@@ -23,7 +23,7 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut list = reply.list();
     let v4 = put_table(root, b"proc/net/route", routes::V4, 4, &mut list);
     let v6 = put_table(root, b"proc/net/ipv6_route", routes::V6, 6, &mut list);
-    list.end();
+    drop(list);
     v4.and(v6)
         .map(|()| 0)
         .map_err(|errno| cannot(reply, Phrase::CannotReadRoutes, errno))
@@ -70,7 +70,6 @@ fn put_route(mut line: &[u8], mut columns: &[u8], version: u64, value: Value<'_,
         }
     }
     route.uint(Name::Version, version);
-    route.end();
 }
 
 #[cfg(test)]

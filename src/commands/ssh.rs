@@ -352,6 +352,4 @@ fn list(file: &[u8], reply: &mut Reply<'_>) {
             list.item().text(line);
         }
     }
-    list.end();
-    object.end();
 }

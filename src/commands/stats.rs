@@ -66,13 +66,11 @@ fn list(
                 let is_old = numbers.len() == 4;
                 let names = if is_old { DONE_BY_OLD_PARTITION } else { DONE };
                 stats.numbers(names, numbers);
-                stats.end();
             }
-            item.end();
         }
         true
     });
-    list.end();
+    drop(list);
     read.map_err(|errno| cannot(reply, what, errno))
 }
 

@@ -32,10 +32,8 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
             item.text(Name::User, user.name);
             item.member(Name::LoginTime)
                 .decimal(user.seconds, user.microseconds.into(), 6);
-            item.end();
         });
     }
-    list.end();
     Ok(0)
 }
 

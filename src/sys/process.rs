@@ -256,19 +256,20 @@ pub struct Vectors {
 type Pointer = *const c_char;
 
 impl Vectors {
-    /// None yet, and room for so many bytes of strings and their NULs. First comes [`Vectors::begin`].
-    pub fn new(room: usize) -> Self {
-        Self {
+    /// The arguments that `write` adds, and no environment yet. `room` is the number of bytes for the
+    /// strings of both, NULs included.
+    pub fn with_arguments(room: usize, write: impl FnOnce(&mut Self)) -> Self {
+        let mut vectors = Self {
             text: Buffer::lasting(room),
             list: ManuallyDrop::new(Buffer::growing(REQUEST_BYTES)),
             second: 0,
             fits: true,
-        }
-    }
-
-    /// Begins the list, with what runs a script that does not say so itself.
-    pub fn begin(&mut self) {
-        self.add(SHELL);
+        };
+        vectors.add(SHELL);
+        write(&mut vectors);
+        vectors.add_pointer(ptr::null());
+        vectors.second = vectors.list.len() / size_of::<Pointer>();
+        vectors
     }
 
     /// Where the next string is to be written, which holds no NUL.
@@ -307,12 +308,6 @@ impl Vectors {
         }
     }
 
-    /// Ends the arguments: what follows is the environment.
-    pub fn end(&mut self) {
-        self.add_pointer(ptr::null());
-        self.second = self.list.len() / size_of::<Pointer>();
-    }
-
     /// Adds a null, or a pointer to a string that ends in a NUL and stays for good.
     #[inline(never)]
     fn add_pointer(&mut self, pointer: Pointer) {
@@ -332,12 +327,12 @@ impl Vectors {
     /// Signals are then as every program expects them, and descriptors above 2 closed.
     pub fn run(&mut self, name: &[u8], path: &[u8]) -> Errno {
         self.add_pointer(ptr::null());
-        // The shell and this null are the least that there is.
-        if !self.fits || self.list.len() < 2 * size_of::<Pointer>() {
+        if !self.fits {
             return Errno::NOMEM;
         }
-        // SAFETY: there the environment begins, at this null at the latest. Each pointer before it
-        // leads to a string (`add_pointer`), and nothing is written to the list while this is read.
+        // SAFETY: everything has found room, so the environment begins at `second`, and this null ends
+        // it. Each pointer before the null leads to a string (`add_pointer`), and nothing is written to
+        // the list while this is read.
         let environment = unsafe {
             let list = self.list.bytes().as_ptr().cast::<Pointer>();
             Strings::new(list.add(self.second))
@@ -374,7 +369,8 @@ impl Vectors {
     fn execute(&mut self, path: &CStr) -> Errno {
         mark_all();
         let list = self.list.bytes_mut().as_mut_ptr().cast::<Pointer>();
-        // SAFETY: the list has two pointers at least, the last a null (`run`). Each that is no null
+        // SAFETY: the list has three pointers at least: the shell, the null that ends the arguments
+        // (`with_arguments`), and a null at the end (`run`). Each that is no null
         // leads to a string that stays for good (`add_pointer`), or to `path` while that is there:
         // before this returns, the first argument is again what it was. Nothing is written to the list
         // while a call reads it.
@@ -662,18 +658,18 @@ mod tests {
     /// The arguments and the environment that a program would be given, the shell before them.
     fn given(vectors: &Vectors) -> [Vec<&'static [u8]>; 2] {
         let list = vectors.list.bytes().as_ptr().cast::<Pointer>();
-        // SAFETY: both end in a null (`Vectors::end`, `filled`), and nothing is added meanwhile.
+        // SAFETY: both end in a null (`Vectors::with_arguments`, `filled`), and nothing is added
+        // meanwhile.
         unsafe { [list, list.add(vectors.second)].map(|vector| Strings::new(vector).collect()) }
     }
 
     fn filled(strings: usize) -> Vectors {
-        let mut vectors = Vectors::new(100 + 8 * strings);
-        vectors.begin();
-        for text in [&b"name"[..], b"an argument", b""] {
-            vectors.text().append(text).unwrap();
-            assert_eq!(vectors.push(), text);
-        }
-        vectors.end();
+        let mut vectors = Vectors::with_arguments(100 + 8 * strings, |arguments| {
+            for text in [&b"name"[..], b"an argument", b""] {
+                arguments.text().append(text).unwrap();
+                assert_eq!(arguments.push(), text);
+            }
+        });
         vectors.add(c"A=1");
         for number in 0..strings {
             vectors
@@ -706,18 +702,18 @@ mod tests {
 
     #[test]
     fn what_has_no_nul_is_never_run() {
-        // Too long, whatever is done about it afterwards; never written; and nothing but a null.
-        let mut cut = Vectors::new(4);
-        cut.begin();
-        let _ = cut.text().append(b"long");
-        assert_eq!(cut.push(), b"");
-        cut.text().truncate(0);
-        let mut moved = Vectors::new(4);
-        moved.begin();
-        *moved.text() = Buffer::growing(100);
-        let _ = moved.text().append(b"long");
-        assert_eq!(moved.push(), b"");
-        for mut vectors in [cut, moved, Vectors::new(4)] {
+        // Too long, whatever is done about it afterwards; and never written.
+        let cut = Vectors::with_arguments(4, |arguments| {
+            let _ = arguments.text().append(b"long");
+            assert_eq!(arguments.push(), b"");
+            arguments.text().truncate(0);
+        });
+        let moved = Vectors::with_arguments(4, |arguments| {
+            *arguments.text() = Buffer::growing(100);
+            let _ = arguments.text().append(b"long");
+            assert_eq!(arguments.push(), b"");
+        });
+        for mut vectors in [cut, moved] {
             assert_eq!(vectors.run(b"/nothing", b""), Errno::NOMEM);
         }
     }

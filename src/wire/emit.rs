@@ -31,11 +31,15 @@ pub(super) struct Out<'s> {
 pub struct Value<'o, 's>(&'o mut Out<'s>);
 
 /// An object being written, member by member.
-#[must_use = "an object is not whole before `end`"]
+///
+/// Dropping it writes the closing brace, so an object can neither stay open nor close too early.
+#[must_use = "dropping it closes the object"]
 pub struct Object<'o, 's>(&'o mut Out<'s>);
 
 /// A list being written, item by item.
-#[must_use = "a list is not whole before `end`"]
+///
+/// Dropping it writes the closing bracket, so a list can neither stay open nor close too early.
+#[must_use = "dropping it closes the list"]
 pub struct List<'o, 's>(&'o mut Out<'s>);
 
 impl<'s> Out<'s> {
@@ -267,20 +271,6 @@ impl<'s> Object<'_, 's> {
         List(self.0)
     }
 
-    /// The place for the next item of a list that is member `name`, which begins with the first.
-    pub fn item(&mut self, name: Name, is_first: bool) -> Value<'_, 's> {
-        if is_first {
-            let _ = self.member(name).list();
-        }
-        self.0.part();
-        Value(self.0)
-    }
-
-    /// Ends the list that [`Object::item`] began.
-    pub fn end_items(&mut self) {
-        self.0.end(b"]");
-    }
-
     /// Members of these `names`, parted by blanks, whose values are these: as many as there are
     /// values, passing over those where the name is missing.
     ///
@@ -296,10 +286,11 @@ impl<'s> Object<'_, 's> {
     pub fn numbers_as(&mut self, names: Name, suffix: &str, signed: bool, values: &[u64]) {
         self.0.numbers_as(names, suffix.as_bytes(), signed, values);
     }
+}
 
-    /// Ends the object. Nothing can be added after that.
+impl Drop for Object<'_, '_> {
     #[inline(always)]
-    pub fn end(&mut self) {
+    fn drop(&mut self) {
         self.0.end_object();
     }
 }
@@ -318,10 +309,11 @@ impl<'s> List<'_, 's> {
         self.0.next_object();
         Object(self.0)
     }
+}
 
-    /// Ends the list. Nothing can be added after that.
+impl Drop for List<'_, '_> {
     #[inline(always)]
-    pub fn end(&mut self) {
+    fn drop(&mut self) {
         self.0.end_list();
     }
 }
@@ -511,12 +503,27 @@ mod tests {
     }
 
     #[test]
+    fn objects_and_lists_close_where_they_are_dropped() {
+        let text = written(|value| {
+            let mut object = value.object();
+            let mut list = object.list(Name::Disk);
+            list.object().text(Name::Type, b"x");
+            drop(list.object());
+            drop(list);
+            object.object(Name::Stats).uint(Name::Size, 1);
+        });
+        assert_eq!(
+            text,
+            r#"{"disk": [{"type": "x"}, {}], "stats": {"size": 1}}"#
+        );
+    }
+
+    #[test]
     fn numbers_are_named_in_a_row() {
         let text = written(|value| {
             let mut object = value.object();
             object.numbers_as(Name::TrimmedMinimum, "", true, &[u64::MAX, 2]);
             object.numbers_as(Name::SmartCounters, "-lo", false, &[u64::MAX, 1, 0, 7]);
-            Object::end(&mut object);
         });
         assert_eq!(
             text,

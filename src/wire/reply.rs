@@ -219,8 +219,8 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// An error being worded.
-#[must_use = "an error is not whole before `end`"]
+/// An error being worded. Dropping it closes the error object.
+#[must_use = "`end` gives the proof that a handler returns"]
 pub struct Failure<'o, 's>(&'o mut Out<'s>);
 
 impl Failure<'_, '_> {
@@ -285,8 +285,13 @@ impl Failure<'_, '_> {
     /// Ends the error.
     #[inline(never)]
     pub fn end(self) -> Failed {
-        self.0.put(br#""}"#);
         Failed(())
+    }
+}
+
+impl Drop for Failure<'_, '_> {
+    fn drop(&mut self) {
+        self.0.put(br#""}"#);
     }
 }
 
@@ -322,7 +327,7 @@ mod tests {
         for _ in 0..REPLY_LIST_BYTES / 8 {
             list.item().text(b"12345678");
         }
-        list.end();
+        drop(list);
         reply.finish(Ok(()));
         assert_eq!(out.0, [TOO_LONG, b"}\n"].concat());
     }
@@ -339,6 +344,16 @@ mod tests {
         assert_eq!(out.0, [b"before", TOO_LONG, b", \"id\": [7]}\n"].concat());
         let whole = longest(Some(id));
         assert!(whole.ends_with(b"xx\", \"id\": [7]}\n"));
+    }
+
+    #[test]
+    fn an_error_is_whole_even_if_its_proof_is_not_taken() {
+        let mut out = Heap(Vec::new());
+        let mut reply = Reply::new(&mut out);
+        drop(reply.fail().text("a reason"));
+        reply.finish(Ok(()));
+        let error = r#"{"error": {"class": "GenericError", "desc": "a reason"}}"#;
+        assert_eq!(out.0, [error.as_bytes(), b"\n"].concat());
     }
 
     #[test]

@@ -211,13 +211,13 @@ impl<'a> Runner<'a> {
     /// Becomes the hook. Returns only if that failed, with the reason.
     fn execute(&self, call: &Call<'_>) -> Errno {
         // Its path twice, its word, HOME.
-        let mut vectors = Vectors::new(4 * PATH_BYTES);
-        vectors.begin();
-        let _ = vectors.text().append(call.hook);
-        let name = vectors.push();
-        let _ = vectors.text().append(call.word);
-        vectors.push();
-        vectors.end();
+        let mut name: &[u8] = b"";
+        let mut vectors = Vectors::with_arguments(4 * PATH_BYTES, |arguments| {
+            let _ = arguments.text().append(call.hook);
+            name = arguments.push();
+            let _ = arguments.text().append(call.word);
+            arguments.push();
+        });
         self.environment.put(self.root, &mut vectors);
         for piece in [OWN_PATH, b"=", call.hook] {
             let _ = vectors.text().append(piece);
