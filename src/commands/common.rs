@@ -5,6 +5,7 @@ use core::ffi::CStr;
 use crate::base::base64::DecodeError;
 use crate::base::store::Store;
 use crate::base::texts::{Name, Phrase};
+use crate::parse::sysfs_disk::Bus;
 use crate::probe::block::Disk;
 use crate::sys::mem::Buffer;
 use crate::sys::{Errno, number};
@@ -71,6 +72,19 @@ pub(super) fn user_name(args: &Args<'_>, room: &mut Buffer) -> &'static [u8] {
     room.take()
 }
 
+/// The name of a kind of bus in GuestDiskBusType.
+fn bus_type(bus: Option<Bus>) -> &'static str {
+    match bus {
+        Some(Bus::Ide) => "ide",
+        Some(Bus::Sata) => "sata",
+        Some(Bus::Scsi) => "scsi",
+        Some(Bus::Virtio) => "virtio",
+        Some(Bus::Nvme) => "nvme",
+        Some(Bus::Usb) => "usb",
+        None => "unknown",
+    }
+}
+
 /// Writes where a disk is attached.
 pub(super) fn put_address(value: Value<'_, '_>, disk: &Disk) {
     let mut address = value.object();
@@ -78,8 +92,7 @@ pub(super) fn put_address(value: Value<'_, '_>, disk: &Disk) {
     let mut pci = address.object(Name::PciController);
     pci.numbers_as(Name::PciPlace, "", true, disk.attachment.pci());
     drop(pci);
-    let bus_type = disk.bus_type.unwrap_or("unknown");
-    address.text(Name::BusType, bus_type.as_bytes());
+    address.text(Name::BusType, bus_type(disk.bus).as_bytes());
     address.numbers(Name::BusPlace, &disk.numbers);
     if let Some(serial) = disk.serial.text() {
         address.text(Name::Serial, serial);

@@ -15,6 +15,7 @@ use crate::base::limits::{DIRECTORY_BYTES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
 use crate::base::texts::{Name, Phrase};
 use crate::parse::nvme;
+use crate::parse::sysfs_disk::Bus;
 use crate::probe::block::{self, Devices, Disk, virtual_name};
 use crate::probe::names::Names;
 use crate::probe::sysfs::{attribute, leave};
@@ -102,7 +103,7 @@ fn describe(
     devices.find(disk, path);
     put_address(object.member(Name::Address), disk);
     let mut log = [0; HEALTH_LOG_LEN];
-    if disk.bus_type == Some("nvme")
+    if disk.bus == Some(Bus::Nvme)
         && let Some(file) = disk.open(root)
         && health_log(file.as_fd(), &mut log)
     {

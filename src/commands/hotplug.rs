@@ -82,7 +82,7 @@ pub(super) const SET_MEMORY_BLOCKS: Work = |guest, _, args, reply| {
 fn set_block(root: &Root, (block, online): (i64, bool), value: Value<'_, '_>) {
     let set = MEMORY.set(root, block, online);
     let mut item = value.object();
-    item.uint(MEMORY.number, block.cast_unsigned());
+    item.uint(Name::PhysIndex, block.cast_unsigned());
     let response = item.member(Name::Response);
     match set {
         Ok(()) => response.text(b"success"),
@@ -164,6 +164,14 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     }
 }
 
+/// The member that holds the number of a part.
+fn number_name(kind: &Kind) -> Name {
+    match kind.is_memory() {
+        true => Name::PhysIndex,
+        false => Name::LogicalId,
+    }
+}
+
 /// Writes about one part, or gives the file that does not tell, and why.
 #[inline(never)]
 fn put(
@@ -183,7 +191,7 @@ fn put(
         online => online.is_some(),
     };
     let mut item = value.object();
-    item.int(kind.number, part);
+    item.int(number_name(kind), part);
     item.bool(Name::Online, online != Some(false));
     item.bool(Name::CanOffline, removable);
     Ok(())
@@ -409,7 +417,7 @@ mod tests {
             }
             let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
             let reply = reply(&root, kind);
-            let name = texts::name(kind.number);
+            let name = texts::name(number_name(kind));
             let number = format!("\"{}\": ", str::from_utf8(&name).unwrap());
             let mut numbers: Vec<u32> = reply
                 .split(&number)

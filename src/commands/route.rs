@@ -16,13 +16,24 @@ use crate::sys::root::Root;
 use crate::wire::emit::{List, Value};
 use crate::wire::reply::{Failed, Reply};
 
+/// The columns of /proc/net/route, in order: a letter for the type of each, then the name of its member.
+///
+/// `s`: a string. `a`: an address. `x`: a hexadecimal number. `d`: a decimal number. `p`: a hexadecimal
+/// number that the reply has as decimal text.
+const V4: &[u8] =
+    b"siface adestination agateway xflags drefcnt duse dmetric amask dmtu dwindow dirtt";
+
+/// The columns of /proc/net/ipv6_route.
+const V6: &[u8] =
+    b"adestination pdesprefixlen asource psrcprefixlen anexthop xmetric xrefcnt xuse xflags siface";
+
 /// Lists all routes.
 pub(super) const GET_ROUTE: Work = |guest, _, _, reply| list(&guest.root, reply);
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut list = reply.list();
-    let v4 = put_table(root, b"proc/net/route", routes::V4, 4, &mut list);
-    let v6 = put_table(root, b"proc/net/ipv6_route", routes::V6, 6, &mut list);
+    let v4 = put_table(root, b"proc/net/route", V4, 4, &mut list);
+    let v6 = put_table(root, b"proc/net/ipv6_route", V6, 6, &mut list);
     drop(list);
     v4.and(v6)
         .map(|()| 0)

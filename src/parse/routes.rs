@@ -1,21 +1,10 @@
-//! Lines of /proc/net/route and /proc/net/ipv6_route, by the names that the protocol gives their
-//! columns.
+//! Words of the lines of /proc/net/route and /proc/net/ipv6_route, as proc(5) describes them.
 //!
 //! IPv4 addresses are hexadecimal numbers in the byte order of this machine, IPv6 addresses bytes in
 //! the order they are sent in. Numbers that the kernel prints with a sign, or that are 32 bits with
 //! the highest one set, are taken for what they are: without a sign.
 
 use super::inet::{self, AddressText};
-
-/// The columns of /proc/net/route, in order, each as a letter before a name. `s`: a string. `a`: an
-/// address. `x` and `d`: a number, hexadecimal and decimal. `p`: a hexadecimal number that is to be
-/// decimal text.
-pub const V4: &[u8] =
-    b"siface adestination agateway xflags drefcnt duse dmetric amask dmtu dwindow dirtt";
-
-/// The columns of /proc/net/ipv6_route.
-pub const V6: &[u8] =
-    b"adestination pdesprefixlen asource psrcprefixlen anexthop xmetric xrefcnt xuse xflags siface";
 
 /// Takes the next word off a line; an empty one at its end.
 #[inline(never)]

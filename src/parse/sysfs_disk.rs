@@ -11,6 +11,23 @@
 
 use crate::base::text::cut;
 
+/// The kind of bus that a disk is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// Parallel ATA.
+    Ide,
+    /// Serial ATA.
+    Sata,
+    /// SCSI, also virtio-scsi.
+    Scsi,
+    /// virtio-blk.
+    Virtio,
+    /// NVMe.
+    Nvme,
+    /// USB.
+    Usb,
+}
+
 /// What disks hang on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
@@ -201,35 +218,35 @@ impl Attachment {
         }
     }
 
-    /// The type of the disk's bus, and its bus (channel), target and unit there, all 0 before, as
+    /// The kind of the disk's bus, and its bus (channel), target and unit there, all 0 before, as
     /// libvirt writes them into a drive address. `rank` is that of its adapter.
     ///
     /// `None` if the controller is not known, or the path lacks a part that its disks must have.
     #[inline(never)]
-    pub fn drive_address(&self, rank: Option<u64>, numbers: &mut [u64; 3]) -> Option<&'static str> {
+    pub fn drive_address(&self, rank: Option<u64>, numbers: &mut [u64; 3]) -> Option<Bus> {
         let [_, channel, target, unit] = self.found[3];
         match self.driver {
-            Driver::Nvme => return Some("nvme"),
-            Driver::Usb => return Some("usb"),
+            Driver::Nvme => return Some(Bus::Nvme),
+            Driver::Usb => return Some(Bus::Usb),
             Driver::Unknown if !is_something(&self.found[6]) => return None,
             _ if is_something(&self.found[3]) => {}
-            Driver::VirtioPci | Driver::Unknown => return Some("virtio"),
+            Driver::VirtioPci | Driver::Unknown => return Some(Bus::Virtio),
             _ => return None,
         }
         match self.driver {
             Driver::AtaPiix => {
                 *numbers = [rank?, 0, target];
-                return Some("ide");
+                return Some(Bus::Ide);
             }
             Driver::Ahci => {
                 numbers[2] = rank?;
-                return Some("sata");
+                return Some(Bus::Sata);
             }
             Driver::Sym53c8xx => numbers[2] = target,
             Driver::VirtioPci => *numbers = [0, target, unit],
             _ => *numbers = [channel, target, unit],
         }
-        Some("scsi")
+        Some(Bus::Scsi)
     }
 }
 
@@ -355,29 +372,39 @@ block/vda";
     fn addresses_follow_the_table() {
         let address = |driver: &[u8], path, rank| {
             let mut numbers = [0; 3];
-            let bus_type = place(path, driver).drive_address(rank, &mut numbers);
-            assert!(bus_type.is_some() || numbers == [0; 3]);
-            bus_type.map(|bus_type| (bus_type, numbers))
+            let bus = place(path, driver).drive_address(rank, &mut numbers);
+            assert!(bus.is_some() || numbers == [0; 3]);
+            bus.map(|bus| (bus, numbers))
         };
         for (driver, path, rank, expected) in [
-            (&b"ata_piix"[..], IDE, Some(1), Some(("ide", [1, 0, 1]))),
+            (&b"ata_piix"[..], IDE, Some(1), Some((Bus::Ide, [1, 0, 1]))),
             (b"ata_piix", IDE, None, None),
             (b"ata_piix", VIRTIO, Some(1), None),
-            (b"ahci", AHCI, Some(4), Some(("sata", [0, 0, 4]))),
+            (b"ahci", AHCI, Some(4), Some((Bus::Sata, [0, 0, 4]))),
             (b"ahci", AHCI, None, None),
             (b"ahci", VIRTIO, Some(4), None),
-            (b"sym53c8xx", VIRTIO_SCSI, None, Some(("scsi", [0, 0, 3]))),
+            (
+                b"sym53c8xx",
+                VIRTIO_SCSI,
+                None,
+                Some((Bus::Scsi, [0, 0, 3])),
+            ),
             (b"sym53c8xx", VIRTIO, None, None),
-            (b"virtio-pci", VIRTIO_SCSI, None, Some(("scsi", [0, 3, 7]))),
-            (b"virtio-pci", VIRTIO, None, Some(("virtio", [0; 3]))),
-            (b"nvme", NVME, None, Some(("nvme", [0; 3]))),
-            (b"xhci_hcd", USB, None, Some(("usb", [0; 3]))),
-            (b"ehci-pci", USB, None, Some(("usb", [0; 3]))),
+            (
+                b"virtio-pci",
+                VIRTIO_SCSI,
+                None,
+                Some((Bus::Scsi, [0, 3, 7])),
+            ),
+            (b"virtio-pci", VIRTIO, None, Some((Bus::Virtio, [0; 3]))),
+            (b"nvme", NVME, None, Some((Bus::Nvme, [0; 3]))),
+            (b"xhci_hcd", USB, None, Some((Bus::Usb, [0; 3]))),
+            (b"ehci-pci", USB, None, Some((Bus::Usb, [0; 3]))),
             (b"uhci_hcd", USB, None, None),
             (b"megaraid_sas", MEGARAID, None, None),
-            (b"", MMIO, None, Some(("virtio", [0; 3]))),
-            (b"", MMIO_SCSI, None, Some(("scsi", [1, 2, 3]))),
-            (b"", CCW, None, Some(("virtio", [0; 3]))),
+            (b"", MMIO, None, Some((Bus::Virtio, [0; 3]))),
+            (b"", MMIO_SCSI, None, Some((Bus::Scsi, [1, 2, 3]))),
+            (b"", CCW, None, Some((Bus::Virtio, [0; 3]))),
         ] {
             let found = address(driver, path, rank);
             assert_eq!(found, expected, "{}", path.escape_ascii());

@@ -18,7 +18,7 @@ use crate::base::limits::{BLOCK_NAME_BYTES, DIRECTORY_BYTES, STACKED_DEVICES, UD
 use crate::base::path::Path;
 use crate::base::text::cut;
 use crate::parse::mountinfo;
-use crate::parse::sysfs_disk::{Attachment, Driver};
+use crate::parse::sysfs_disk::{Attachment, Bus, Driver};
 use crate::parse::udev::property;
 use crate::probe::names::Names;
 use crate::probe::serial::{self, Serial};
@@ -48,8 +48,8 @@ pub struct Disk {
     device: heapless::Vec<u8, NUMBERS_BYTES>,
     /// What its path tells.
     pub attachment: Attachment,
-    /// What kind of bus it is on, as the protocol names it, if that is known.
-    pub bus_type: Option<&'static str>,
+    /// The kind of bus it is on, if that is known.
+    pub bus: Option<Bus>,
     /// Its bus (channel), target and unit.
     pub numbers: [u64; 3],
     /// What udev calls its serial number.
@@ -132,7 +132,7 @@ impl<'r> Devices<'r> {
             let mut disk = Disk::none();
             disk.identify(self.root, path);
             self.find(&mut disk, path);
-            if disk.bus_type.is_some() || !disk.node.is_empty() || disk.serial.text().is_some() {
+            if disk.bus.is_some() || !disk.node.is_empty() || disk.serial.text().is_some() {
                 each(&disk);
             }
             return;
@@ -161,7 +161,7 @@ impl<'r> Devices<'r> {
             leave(path);
         }
         disk.locate(self.root, path);
-        if disk.bus_type.is_none() {
+        if disk.bus.is_none() {
             self.locate_by_controller(disk, path);
         }
         let mut buffer = [0; UDEV_ENTRY_BYTES];
@@ -194,7 +194,7 @@ impl<'r> Devices<'r> {
                 if follow_in(self.root, &self.subsystem, name, &mut controller) {
                     disk.locate(self.root, &controller);
                 }
-                if disk.bus_type.is_some() {
+                if disk.bus.is_some() {
                     break;
                 }
             }
@@ -227,7 +227,7 @@ impl Disk {
             node: Name::new(),
             device: heapless::Vec::new(),
             attachment: Attachment::unknown(),
-            bus_type: None,
+            bus: None,
             numbers: [0; 3],
             serial: Serial::none(),
         }
@@ -295,9 +295,9 @@ impl Disk {
             });
             counted.ok().map(|()| rank)
         });
-        let bus_type = attachment.drive_address(rank, &mut self.numbers);
-        if bus_type.is_some() {
-            self.bus_type = bus_type;
+        let bus = attachment.drive_address(rank, &mut self.numbers);
+        if bus.is_some() {
+            self.bus = bus;
         }
     }
 }
@@ -430,9 +430,11 @@ mod tests {
         devices.disks(&mut path, &mut |disk| {
             let node = String::from_utf8_lossy(&disk.node).into_owned();
             let slot = disk.attachment.pci()[2].cast_signed();
-            let bus_type = disk.bus_type.unwrap_or("unknown");
+            let name = disk
+                .bus
+                .map_or("unknown".into(), |bus| format!("{bus:?}").to_lowercase());
             let [bus, target, unit] = disk.numbers;
-            found.push(format!("{node} {bus_type} {slot} {bus}:{target}:{unit}"));
+            found.push(format!("{node} {name} {slot} {bus}:{target}:{unit}"));
         });
         found
     }

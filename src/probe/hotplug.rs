@@ -7,7 +7,6 @@
 
 use crate::base::limits::CPU_LIST_BYTES;
 use crate::base::text::{Digits, parse_u64};
-use crate::base::texts::Name;
 use crate::parse::cpu_list;
 use crate::sys::Errno;
 use crate::sys::root::Root;
@@ -19,8 +18,6 @@ pub struct Kind {
     pub directory: &'static str,
     /// What the names of parts begin with, before their number.
     pub prefix: &'static str,
-    /// What the protocol calls its number.
-    pub number: Name,
     /// The file that says whether a part is in use.
     pub file: &'static str,
     /// What that file says, and is told, of a part that is not in use and of one that is.
@@ -34,7 +31,6 @@ pub struct Kind {
 pub static CPUS: Kind = Kind {
     directory: "sys/devices/system/cpu",
     prefix: "cpu",
-    number: Name::LogicalId,
     file: "/online",
     words: [b"0", b"1"],
     telling: 0,
@@ -44,7 +40,6 @@ pub static CPUS: Kind = Kind {
 pub static MEMORY: Kind = Kind {
     directory: "sys/devices/system/memory",
     prefix: "memory",
-    number: Name::PhysIndex,
     file: "/state",
     words: [b"offline", b"online"],
     telling: 1,
