@@ -17,7 +17,7 @@
 //! | `probe/` | typed facts about this machine, never JSON |
 //! | `state/` | what outlives a request |
 //! | `commands/` | one row a command, one file a subject |
-//! | `agent/` | the loop, channels, clients, dispatch, children, options, the duties of PID 1 |
+//! | `agent/` | the loop, channels, clients, dispatch, children, command line, the duties of PID 1 |
 //!
 //! # The life of a request
 //! 1. `agent::event_loop` learns from epoll that a client's descriptor can be read, and `agent::client`

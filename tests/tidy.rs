@@ -5,8 +5,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gaunt::base::texts::{HELP, LINES, line};
-
 /// What each folder may import from the others.
 const LAYERS: [(&str, &[&str]); 8] = [
     ("base", &[]),
@@ -330,21 +328,4 @@ fn the_manual_page_has_every_command_of_the_table_and_no_other() {
     described.sort_unstable();
     commands.sort_unstable();
     assert_eq!(described, commands);
-}
-
-#[test]
-fn the_manual_page_has_every_option_that_help_prints() {
-    let page = read("image/package/gaunt.8");
-    let described = titles(&page, ".Ss Options");
-    let mut count = 0;
-    for number in HELP..LINES {
-        let line = String::from_utf8(line(number).to_vec()).unwrap();
-        let words = line.split_whitespace();
-        for option in words.take_while(|word| word.starts_with('-')) {
-            let name = option[1..].trim_end_matches(',');
-            assert!(described.contains(&name), "{option} is not in the page");
-            count += 1;
-        }
-    }
-    assert!(count > 20, "only {count} options were found in the help");
 }

@@ -9,6 +9,7 @@ use core::array;
 
 use super::channel;
 use super::client::{self, Busy, Client, Filled, Kind};
+use super::command_line;
 use super::config::{self, Found};
 use super::context::Context;
 use super::deliver::deliver;
@@ -166,7 +167,7 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
         }),
         listener: None,
         listening: true,
-        path: options.path,
+        path: options.path(),
         look_ms: 0,
         uevents: None,
         complained: false,
@@ -196,7 +197,7 @@ fn prepare(state: &mut State, options: &mut Options, environment: Strings) {
         } else {
             pid1::set_up(root, log);
         }
-        options.check_kernel_words(root, environment);
+        command_line::check_kernel_words(options, root, environment);
     }
     // What is said from here on may have to wait for a thaw.
     let frozen = state.freeze.take_over(log);

@@ -4,6 +4,7 @@
 mod by_hand;
 mod channel;
 mod client;
+mod command_line;
 mod config;
 mod context;
 mod deliver;
@@ -20,13 +21,13 @@ mod port_peer;
 mod restart;
 mod worker;
 
-use crate::base::texts::{HELP, LINES, Phrase, line};
+use crate::base::texts::Phrase;
 use crate::commands::{PREFIX, all, info::VERSION};
 use crate::state::log;
 use crate::sys::args::Start;
 use crate::sys::{process, stdio, stream};
 pub use fault::panicked;
-use options::{Options, Stop};
+use options::{Options, Stop, write_help};
 
 /// Runs the agent; gives its exit status, which for a command line that makes no sense is 1, as
 /// qemu-ga has it. PID 1 serves whatever its command line says.
@@ -39,10 +40,10 @@ pub fn main(start: Start) -> i32 {
     }
     let mut options = Options::new();
     if process::is_init() {
-        options.read_as_init(words, start.environment);
-    } else if let Err((stop, about)) = options.read(words) {
-        if let Stop::Wrong(what) = stop {
-            log::error(what, &[about]);
+        command_line::read_as_init(&mut options, words, start.environment);
+    } else if let Err(stop) = command_line::read(&mut options, &mut words) {
+        if let Stop::Wrong(error) = stop {
+            log::error(error.what, &[error.about]);
             log::error(Phrase::SeeHelp, &[]);
         }
         return print(stop);
@@ -53,18 +54,16 @@ pub fn main(start: Start) -> i32 {
 /// Prints what is asked for instead of serving; gives the exit status.
 fn print(what: Stop) -> i32 {
     let said = match what {
-        Stop::Help => (HELP..LINES).all(|number| say(b"", &line(number))),
-        Stop::Version => say(b"QEMU Guest Agent ", VERSION.as_bytes()),
-        Stop::Commands => all().all(|row| say(PREFIX, row.name())),
+        Stop::Help => write_help(&mut write),
+        Stop::Version => write(&[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"]),
+        Stop::Commands => all().all(|row| write(&[PREFIX, row.name(), b"\n"])),
         Stop::Wrong(_) => false,
     };
     (!said).into()
 }
 
-/// Prints a line of two pieces; gives whether that could be done.
-#[inline(never)]
-fn say(first: &[u8], rest: &[u8]) -> bool {
-    let pieces: &[&[u8]] = &[first, rest, b"\n"];
+/// Prints these pieces; returns whether that could be done.
+fn write(pieces: &[&[u8]]) -> bool {
     let mut pieces = pieces.iter();
     pieces.all(|piece| stream::write_all(stdio::stdout(), piece).is_ok())
 }

@@ -122,7 +122,7 @@ texts! {
         SmartCounters = "data-units-read  data-units-written  host-read-commands  host-write-commands  controller-busy-time  power-cycles  power-on-hours  unsafe-shutdowns  media-errors  number-of-error-log-entries";
     }
 /// The error numbers' lines come behind the names, counted from 0 as error numbers are; a number without
-/// a text has an empty line, and [`UNKNOWN`] is for those. Then comes what `--help` prints.
+/// a text has an empty line, and [`UNKNOWN`] is for those.
 "\
 Success\n\
 Operation not permitted\n\
@@ -258,26 +258,7 @@ Owner died\n\
 State not recoverable\n\
 Operation not possible due to RF-kill\n\
 Memory page has hardware error\n\
-unknown error\n\
-Usage: gaunt [-m <method> -p <path>] [<options>]\n\
-QEMU guest agent for guests that have nothing else in them.\n\
-\n\
-\x20 -m, --method          virtio-serial (default) or unix-listen\n\
-\x20 -p, --path            device or socket; default for virtio-serial: the port named\n\
-\x20                       org.qemu.guest_agent.0, wherever it is\n\
-\x20 -t, --statedir        directory in memory for the mark of a freeze (default: /run)\n\
-\x20 -b, --block-rpcs      comma-separated commands to refuse; 'help' lists all\n\
-\x20 -a, --allow-rpcs      comma-separated commands to allow, all others are refused\n\
-\x20     --freeze-timeout  seconds after which a freeze ends by itself, 0 for never\n\
-\x20                       (default: 600)\n\
-\x20 -F, --fsfreeze-hook   run hooks before a freeze and after the thaw: the main hook\n\
-\x20                       (default: /etc/qemu-ga/fsfreeze-hook, or -F/path), or what is\n\
-\x20                       in the directory of that name and .d\n\
-\x20     --hook-timeout    seconds that one hook has (default: 60)\n\
-\x20     --hook-failures   stop (default) the freeze if a hook fails, or ignore that\n\
-\x20 -v, --verbose         log more\n\
-\x20 -V, --version         print the version\n\
-\x20 -h, --help            print this"
+unknown error"
 
     phrases {
         NotJson = "@:@: JSON parse error, ";
@@ -385,6 +366,20 @@ QEMU guest agent for guests that have nothing else in them.\n\
         OptionDropped = "the kernel kept only the last of several options of one name";
         StrayCommand = "the name of a command that no option takes: ";
         SeeHelp = "try 'gaunt --help' for more information";
+        Usage = "Usage: gaunt [OPTION]...";
+        About = "QEMU guest agent for guests that have nothing else in them.";
+        HelpMethod = "virtio-serial (default) or unix-listen";
+        HelpPath = "device or socket (default: the port org.qemu.guest_agent.0)";
+        HelpStateDirectory = "directory in memory for the mark of a freeze (default: /run)";
+        HelpBlockRpcs = "commands to refuse, separated by commas; 'help' lists all";
+        HelpAllowRpcs = "commands to allow, separated by commas; all others are refused";
+        HelpFreezeTimeout = "seconds after which a freeze ends by itself, 0 for never (default: 600)";
+        HelpFreezeHook = "run hooks: this (default: /etc/qemu-ga/fsfreeze-hook) or those in its .d";
+        HelpHookTimeout = "seconds that one hook has (default: 60)";
+        HelpHookFailures = "stop (default) the freeze if a hook fails, or ignore that";
+        HelpVerbose = "log more";
+        HelpVersion = "print the version";
+        HelpHelp = "print this";
         Fault = "fault: signal @ at @";
         Panicked = "fault: @:@";
         StartsAnew = "starting anew, without open files and the results of programs";
@@ -447,10 +442,8 @@ QEMU guest agent for guests that have nothing else in them.\n\
 
 /// The last of the error numbers' lines, which no error has.
 pub const UNKNOWN: usize = ERRORS + 134;
-/// The first of the lines that `--help` prints.
-pub const HELP: usize = UNKNOWN + 1;
 /// How many lines there are before the phrases.
-pub const LINES: usize = HELP + 19;
+pub const LINES: usize = UNKNOWN + 1;
 
 const PACKED: Packed<{ TEXTS.len() }> = pack(TEXTS);
 /// The texts as the program holds them.
@@ -528,6 +521,5 @@ mod tests {
             assert_eq!(super::name(*name), text.as_bytes());
         }
         assert_eq!(line(UNKNOWN), b"unknown error");
-        assert!(line(HELP).starts_with(b"Usage: "));
     }
 }

@@ -1,0 +1,430 @@
+//! The command line, by the rules of getopt_long(3).
+//!
+//! Short options bundle (`-vp x`). Long ones may be shortened while that is unambiguous, and take their
+//! value behind `=` or as the next argument. Operands are ignored, because the kernel hands PID 1 words
+//! of its command line that it does not know; the name of a command is an error, because it is part of
+//! a list that a blank tore apart. Options of qemu-ga that are not here are errors.
+//!
+//! As with qemu-ga, a path belongs to `-F` only if it is attached: in `-F x` the option takes its
+//! default, and `x` is an operand.
+//!
+//! PID 1 has nobody to print an error for, and must not end. It serves whatever it is told: it reads on
+//! after an error and then fails closed ([`commands::FAIL_CLOSED`]). It reads the kernel's own words
+//! too: a word such as `--block-rpcs=guest-exec`, unless it stands behind `--`, becomes an entry of the
+//! environment of init. Of entries that share a name the kernel keeps the last alone;
+//! [`check_kernel_words`] finds those that were lost.
+//!
+//! Difference from qemu-ga: a short option takes `-b=x` as `-b x`.
+
+use core::iter;
+
+use super::options::{Method, OptionError, Options, ROWS, Row, Stop, Value};
+use crate::base::text;
+use crate::base::texts::Phrase;
+use crate::commands;
+use crate::parse::cmdline;
+use crate::sys::root::Root;
+
+/// The arguments not yet read.
+type Args<'a> = &'a mut dyn Iterator<Item = &'static [u8]>;
+
+/// Reads the command line of a program that ends if it makes no sense.
+pub(super) fn read(options: &mut Options, args: Args<'_>) -> Result<(), Stop> {
+    read_on(options, args)?;
+    match options.lacks_path() {
+        true => Err(Stop::wrong(Phrase::NoPath, b"")),
+        false => Ok(()),
+    }
+}
+
+/// Reads the command line and the environment of PID 1.
+pub(super) fn read_as_init(
+    options: &mut Options,
+    args: impl Iterator<Item = &'static [u8]>,
+    environment: impl Iterator<Item = &'static [u8]>,
+) {
+    // Each entry is an option with its value: the next entry is no part of it.
+    for entry in environment.filter(|entry| entry.starts_with(b"-")) {
+        read_all(options, &mut iter::once(entry));
+    }
+    // The kernel has removed its own `--`: what stands behind another is an option as well.
+    read_all(options, &mut args.filter(|arg| *arg != b"--"));
+    if options.lacks_path() {
+        options.method = Method::VirtioSerial;
+        options.fail_closed(OptionError {
+            what: Phrase::NoPath,
+            about: b"",
+        });
+    }
+    if options.has_empty_list {
+        options.fail_closed(OptionError {
+            what: Phrase::NoValue,
+            about: b"--block-rpcs or --allow-rpcs",
+        });
+    }
+}
+
+/// Checks that every option among the kernel's own words reached this process. The kernel keeps one
+/// word of each name: of two block lists the first is lost.
+pub(super) fn check_kernel_words(
+    options: &mut Options,
+    root: &Root,
+    environment: impl Iterator<Item = &'static [u8]> + Clone,
+) {
+    let mut lost = false;
+    // Without /proc nothing can be checked.
+    let _ = root.lines_at(&[b"proc/cmdline"], &mut |line| {
+        let mut words = cmdline::environment_words(line);
+        lost |= words.any(|word| {
+            let mut entries = environment.clone();
+            word.starts_with(b"-") && !entries.any(|entry| cmdline::is_same(word, entry))
+        });
+        !lost
+    });
+    if lost {
+        options.fail_closed(OptionError {
+            what: Phrase::OptionDropped,
+            about: b"",
+        });
+    }
+}
+
+/// Reads all arguments, past errors.
+fn read_all(options: &mut Options, args: Args<'_>) {
+    while let Err(stop) = read_on(options, args) {
+        // Nobody reads what PID 1 would print.
+        if let Stop::Wrong(error) = stop {
+            options.fail_closed(error);
+        }
+    }
+}
+
+/// Reads arguments up to the first error. The caller may go on after it.
+fn read_on(options: &mut Options, args: Args<'_>) -> Result<(), Stop> {
+    while let Some(arg) = args.next() {
+        match arg {
+            // Consumes all arguments: the rest are operands.
+            b"--" => while args.next().is_some() {},
+            [b'-', b'-', ..] => read_long(options, arg, args)?,
+            [b'-', letters @ ..] => read_short(options, letters, args)?,
+            operand if operand.starts_with(commands::PREFIX) => {
+                return Err(Stop::wrong(Phrase::StrayCommand, operand));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads a long option, `--name` or `--name=value`.
+fn read_long(options: &mut Options, arg: &'static [u8], args: Args<'_>) -> Result<(), Stop> {
+    let long = arg.get(2..).unwrap_or_default();
+    let mut rest = long;
+    let name = text::cut(&mut rest, b'=');
+    let attached = (name.len() != long.len()).then_some(rest);
+    let row = find_long(name).map_err(|what| Stop::wrong(what, arg))?;
+    if attached.is_some() && row.value == Value::None {
+        return Err(Stop::wrong(Phrase::TakesNoValue, arg));
+    }
+    set(options, row, attached, arg, args)
+}
+
+/// The option that a name, whole or shortened, stands for.
+fn find_long(name: &[u8]) -> Result<&'static Row, Phrase> {
+    let mut alike = ROWS
+        .iter()
+        .filter(|row| row.long.as_bytes().starts_with(name));
+    let first = alike.next().ok_or(Phrase::UnknownOption)?;
+    match alike.all(|row| row.key == first.key) {
+        true => Ok(first),
+        false => Err(Phrase::AmbiguousOption),
+    }
+}
+
+/// Reads a bundle of short options, the last of which may have a value attached.
+fn read_short(
+    options: &mut Options,
+    mut letters: &'static [u8],
+    args: Args<'_>,
+) -> Result<(), Stop> {
+    while let Some((letter, rest)) = letters.split_first() {
+        let row = ROWS.iter().find(|row| row.short == Some(*letter));
+        let row = row.ok_or(Stop::wrong(Phrase::UnknownOption, letters))?;
+        let arg = letters;
+        letters = rest;
+        let mut attached = None;
+        if row.value != Value::None {
+            letters = b"";
+            let value = rest.strip_prefix(b"=").unwrap_or(rest);
+            attached = (!rest.is_empty()).then_some(value);
+        }
+        set(options, row, attached, arg, args)?;
+    }
+    Ok(())
+}
+
+/// Sets an option to its attached value, or to the next argument.
+fn set(
+    options: &mut Options,
+    row: &Row,
+    attached: Option<&'static [u8]>,
+    arg: &'static [u8],
+    args: Args<'_>,
+) -> Result<(), Stop> {
+    let value = match row.value {
+        Value::Required => attached
+            .or_else(|| args.next())
+            .ok_or(Stop::wrong(Phrase::NoValue, arg))?,
+        Value::Optional | Value::None => attached.unwrap_or_default(),
+    };
+    options.set(row.key, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::channel::DEFAULT_PORT;
+    use crate::state::hooks::Main;
+    use std::ffi::CString;
+
+    fn words(args: &[&'static str]) -> impl Iterator<Item = &'static [u8]> + Clone {
+        let args: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
+        args.into_iter()
+    }
+
+    fn stop(args: &[&'static str]) -> Stop {
+        read(&mut Options::new(), &mut words(args)).unwrap_err()
+    }
+
+    fn options(args: &[&'static str]) -> Options {
+        let mut options = Options::new();
+        read(&mut options, &mut words(args)).unwrap();
+        options
+    }
+
+    fn of_init(args: &[&'static str], environment: &[&'static str]) -> Options {
+        let mut options = Options::new();
+        read_as_init(&mut options, words(args), words(environment));
+        options
+    }
+
+    fn allows(options: &Options, name: &str) -> bool {
+        let name = name.as_bytes();
+        let place = commands::all().position(|row| row.name() == name);
+        options.filter.allows(place.unwrap())
+    }
+
+    /// Whether only what changes nothing is allowed.
+    fn is_closed(options: &Options) -> bool {
+        let closed = !allows(options, "exec");
+        assert_eq!(closed, !allows(options, "file-read"));
+        assert_eq!(closed, !options.errors().is_empty());
+        closed
+    }
+
+    #[test]
+    fn follows_the_rules_of_getopt_long() {
+        let read = options(&[
+            "-vm",
+            "unix-listen",
+            "word",
+            "--pa=/x",
+            "--freeze-timeout",
+            "0",
+        ]);
+        assert_eq!(read.method, Method::UnixListen);
+        assert_eq!(read.path(), b"/x");
+        assert!(read.verbose);
+        assert_eq!(read.freeze_timeout_s, 0);
+        assert_eq!(options(&["-p/y", "--", "-q"]).path(), b"/y");
+        assert_eq!(options(&["-vp=/z"]).path(), b"/z");
+        assert_eq!(options(&[]).path(), DEFAULT_PORT);
+    }
+
+    #[test]
+    fn options_of_hooks_are_those_of_qemu_ga() {
+        let hooks = |args| options(args).hooks;
+        assert_eq!(hooks(&[]).main, Main::None);
+        assert_eq!(hooks(&[]).timeout_s, 60);
+        for args in [
+            &["-F"][..],
+            &["-F", "/x"],
+            &["-vF"],
+            &["--fsfreeze-hook"],
+            &["--fsfreeze-hook="],
+        ] {
+            assert_eq!(hooks(args).main, Main::Default, "{args:?}");
+        }
+        for args in [
+            &["-F/x"][..],
+            &["-F=/x"],
+            &["--fsfreeze-hook=/x"],
+            &["-vF/x", "/y"],
+        ] {
+            assert_eq!(hooks(args).main, Main::At(b"/x"), "{args:?}");
+        }
+        assert_eq!(hooks(&["-F/dev/null"]).main, Main::None);
+        let told = hooks(&["--hook-timeout=5", "--hook-failures", "ignore"]);
+        assert_eq!((told.timeout_s, told.ignore_failures), (5, true));
+        assert!(!hooks(&["--hook-failures=stop"]).ignore_failures);
+    }
+
+    #[test]
+    fn rejects_what_makes_no_sense() {
+        use Phrase::*;
+        for (args, what, about) in [
+            (&["-q"][..], UnknownOption, "q"),
+            (&["--frob"], UnknownOption, "--frob"),
+            (&["--config=x"], UnknownOption, "--config=x"),
+            (&["--ver"], AmbiguousOption, "--ver"),
+            (&["--path"], NoValue, "--path"),
+            (&["-b"], NoValue, "b"),
+            (&["-b", "-v"], NoValue, "-v"),
+            (
+                &["-b", "guest-exec,", "guest-ping"],
+                StrayCommand,
+                "guest-ping",
+            ),
+            (&["--help=x"], TakesNoValue, "--help=x"),
+            (&["-m", "carrier-pigeon"], NotMethod, "carrier-pigeon"),
+            (&["--freeze-timeout=soon"], NotSeconds, "soon"),
+            (&["--hook-timeout", "0"], NoTimeLimit, "0"),
+            (&["--hook-timeout=-1"], NotSeconds, "-1"),
+            (&["--hook-failures=maybe"], NeitherStopNorIgnore, "maybe"),
+            (&["-Fhook"], NotAbsolute, "hook"),
+            (&["--fsfreeze-hook=./hook"], NotAbsolute, "./hook"),
+            (&["-m", "unix-listen"], NoPath, ""),
+        ] {
+            assert_eq!(stop(args), Stop::wrong(what, about.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn the_first_request_or_error_counts() {
+        assert_eq!(stop(&["-V", "-q"]), Stop::Version);
+        assert_eq!(stop(&["--help"]), Stop::Help);
+        assert_eq!(stop(&["-b", "?"]), Stop::Commands);
+        assert_eq!(stop(&["--allow-rpcs=help"]), Stop::Commands);
+    }
+
+    #[test]
+    fn pid_1_reads_on_after_errors_and_fails_closed() {
+        let read = of_init(
+            &[
+                "-V",
+                "--bogus",
+                "-b",
+                "guest-ping",
+                "--help",
+                "-m",
+                "unix-listen",
+                "--freeze-timeout=x",
+                "-a",
+                "guest-ping,guest-info,guest-exec",
+                "--",
+                "-v",
+            ],
+            &[],
+        );
+        assert!(read.verbose);
+        assert_eq!(read.method, Method::VirtioSerial);
+        assert_eq!(read.path(), DEFAULT_PORT);
+        let errors: Vec<_> = read.errors().iter().map(|error| error.what).collect();
+        use Phrase::{NoPath, NotSeconds, UnknownOption};
+        assert_eq!(errors, [UnknownOption, NotSeconds, NoPath]);
+        assert!(is_closed(&read) && allows(&read, "info"));
+        // What was understood holds too, before the error and after it.
+        assert!(!allows(&read, "ping") && !allows(&read, "get-osinfo"));
+    }
+
+    #[test]
+    fn pid_1_fails_closed_if_one_word_is_not_understood() {
+        for args in [
+            &["-b"][..],
+            &["-a"],
+            &["--block-rpcs"],
+            &["--blocked=guest-exec"],
+            &["-c", "/etc/qemu/qemu-ga.conf"],
+            &["-v=1"],
+            &["--verbose=1"],
+            &["-m", "isa-serial"],
+            &["-b", "--verbose"],
+            &["-b", "guest-exec,", "guest-set-user-password"],
+            &["-a", ""],
+            &["--allow-rpcs="],
+        ] {
+            let read = of_init(args, &[]);
+            assert!(is_closed(&read), "{args:?}");
+            for name in ["ping", "sync", "info", "shutdown", "get-fsinfo"] {
+                assert!(allows(&read, name), "{args:?}: {name}");
+            }
+        }
+        // Operands and what would be printed are no policy.
+        for args in [&["-V", "quiet", "root=/dev/vda"][..], &["-b", "help"], &[]] {
+            assert!(
+                !is_closed(&of_init(args, &["HOME=/", "TERM=linux"])),
+                "{args:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn pid_1_finds_options_in_its_environment() {
+        let read = of_init(
+            &["-b", "guest-get-load", "--path=/b"],
+            &["HOME=/", "--block-rpcs=guest-exec", "-p=/a", "b=guest-ping"],
+        );
+        assert!(!allows(&read, "exec") && !allows(&read, "get-load") && allows(&read, "ping"));
+        assert_eq!(read.path(), b"/b");
+        assert!(read.errors().is_empty());
+        assert!(is_closed(&of_init(&[], &["--blocked=guest-exec"])));
+        // An entry never takes another for its value.
+        assert!(is_closed(&of_init(&["guest-ping"], &["-vq=", "-v="])));
+    }
+
+    #[test]
+    fn pid_1_finds_out_that_the_kernel_dropped_options() {
+        let path = std::env::temp_dir().join(format!("gaunt-words-{}", std::process::id()));
+        std::fs::create_dir_all(path.join("proc")).unwrap();
+        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        let kept = ["HOME=/", "x=y", "--block-rpcs=b", "-p=/a b"];
+        for (line, is_whole) in [
+            ("quiet x=y --block-rpcs=b -v -p=\"/a b\"\n", true),
+            ("other=x \"-p=/a b\" -- --block-rpcs=c", true),
+            ("--block-rpcs=a --block-rpcs=b", false),
+            ("-p=\"/a  b\"", false),
+        ] {
+            std::fs::write(path.join("proc/cmdline"), line).unwrap();
+            let mut read = of_init(&[], &kept);
+            check_kernel_words(&mut read, &root, words(&kept));
+            assert_eq!(is_closed(&read), !is_whole, "{line}");
+        }
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn lists_allow_and_block() {
+        let read = options(&["-b", "guest-ping,nonsense", "-bguest-info"]);
+        assert!(!allows(&read, "ping") && !allows(&read, "info") && allows(&read, "sync"));
+        for option in [
+            "--blacklist=",
+            "--black=",
+            "--bl=",
+            "--block=",
+            "--b=",
+            "-b=",
+            "-b",
+        ] {
+            let option: &'static str = String::leak(format!("{option}guest-ping"));
+            assert!(!allows(&options(&[option]), "ping"), "{option}");
+        }
+        let read = options(&["-a", "guest-ping"]);
+        assert!(allows(&read, "ping") && !allows(&read, "info"));
+        let read = options(&["--allow-rpcs", " guest-ping, guest-sync"]);
+        assert!(allows(&read, "ping") && allows(&read, "sync") && !allows(&read, "info"));
+        assert!(allows(&options(&["-a", ""]), "info"));
+        for list in ["nonsense", ",", " ", "ping", "guest-Ping"] {
+            assert!(!allows(&options(&["-a", list]), "ping"), "{list}");
+        }
+    }
+}
