@@ -1,4 +1,7 @@
-//! What the kernel hands a program at its start: arguments and environment.
+//! Arguments and environment, as the kernel lays them out on the stack of a new program.
+//!
+//! The layout is that of the System V ABI: the number of arguments, pointers to the arguments, a null,
+//! pointers to the environment, a null.
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char};
@@ -7,40 +10,39 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use super::stdio;
 
-/// What this process was started with.
+/// Arguments and environment of this process.
 #[derive(Clone, Copy)]
 pub struct Start {
-    /// Its command line, its own name included.
+    /// The command line, with the name of the program first.
     pub words: Strings,
-    /// Its environment.
+    /// The environment.
     pub environment: Strings,
 }
 
-/// The number of words that the kernel laid out at the start of this process, with the words and the
-/// environment behind it; null until [`Start::at`].
+/// The address of the layout, for [`Start::remembered`]; null before [`Start::at`].
 static LAID_OUT: AtomicPtr<usize> = AtomicPtr::new(ptr::null_mut());
 
 impl Start {
-    /// What the kernel laid out for this process, which is remembered for [`Start::remembered`].
-    /// Descriptors 0 to 2 are open from here on: [`stdio::secure`].
+    /// Reads the layout at `stack`, and remembers it. Opens descriptors 0 to 2 if they are closed, see
+    /// [`stdio::secure`].
     ///
     /// # Safety
-    /// `stack` must be what the kernel hands a program: the number of words, as many pointers to
-    /// words and a null, pointers to the environment and a null. It stays as long as the process,
-    /// and nobody may ever write to any of it. Nothing else of this crate may have run before.
+    /// `stack` must be the address of the layout described above, which lives as long as the process.
+    /// Nothing may ever write to it. No other function of this crate may have run before.
     pub unsafe fn at(stack: *const usize) -> Self {
         LAID_OUT.store(stack.cast_mut(), Ordering::Relaxed);
         stdio::secure();
-        // SAFETY: the caller answers for what is there.
+        // SAFETY: the caller guarantees the layout.
         unsafe { Self::of(stack) }
     }
 
     /// # Safety
     /// As for [`Start::at`].
     unsafe fn of(stack: *const usize) -> Self {
-        // SAFETY: the words begin behind their number; the caller answers for them.
+        // SAFETY: the pointers to arguments follow their number, as the caller guarantees.
         let words = unsafe { stack.add(1) }.cast::<*const c_char>();
-        // SAFETY: as many words as the number says, and their null, come before the environment.
+        // SAFETY: the pointers to arguments, as many as the number says, and a null come before the
+        // environment.
         let environment = unsafe { words.add(*stack).add(1) };
         Self {
             words: Strings(words),
@@ -48,48 +50,48 @@ impl Start {
         }
     }
 
-    /// The same, as this process was started; `None` in a test, which the kernel did not start here.
+    /// The arguments and the environment that [`Start::at`] read; `None` in tests, which never call it.
     pub(super) fn remembered() -> Option<Self> {
         let stack = LAID_OUT.load(Ordering::Relaxed);
-        // SAFETY: `at` alone stores an address, and was promised what is there.
+        // SAFETY: only `at` stores an address, and its caller guarantees the layout there.
         (!stack.is_null()).then(|| unsafe { Self::of(stack) })
     }
 }
 
-/// Strings of this process, as many as there are before the null that ends them.
+/// A list of strings of this process: pointers to strings, ended by a null.
 #[derive(Clone, Copy)]
 pub struct Strings(*const *const c_char);
 
 impl Strings {
-    /// The strings of a vector that a program is handed.
+    /// The strings of `vector`.
     ///
     /// # Safety
-    /// `vector` must be as the kernel lays them out for a program: pointers to strings, ended by a
-    /// null. The strings live as long as the process, and nobody writes to them; nor to the vector, as
-    /// long as this value or a copy of it is used.
+    /// `vector` must be pointers to strings, ended by a null. The strings must live as long as the
+    /// process, and nothing may write to them. Nothing may write to the vector while this value or a
+    /// copy of it is in use.
     pub unsafe fn new(vector: *const *const c_char) -> Self {
         Self(vector)
     }
 
-    /// Where the vector is that execve(2) takes.
+    /// The address of the vector, for execve(2).
     pub(super) fn address(self) -> usize {
         self.0.expose_provenance()
     }
 
-    /// The next string, with the NUL that ends it.
+    /// Takes the next string.
     pub(super) fn next_c_str(&mut self) -> Option<&'static CStr> {
-        // SAFETY: `new` was promised a vector ended by a null, and this has not passed it.
+        // SAFETY: the vector ends in a null (`new`), which this has not passed yet.
         let string = unsafe { *self.0 };
         if string.is_null() {
             return None;
         }
-        // SAFETY: this element is not the last, so the next is inside the vector.
+        // SAFETY: this element is not the null, so the vector has a next one.
         self.0 = unsafe { self.0.add(1) };
-        // SAFETY: what is not the null is a string that lives as long as the process.
+        // SAFETY: an element that is not the null is a string that lives as long as the process.
         Some(unsafe { CStr::from_ptr(string) })
     }
 
-    /// No strings.
+    /// An empty list.
     pub const fn none() -> Self {
         const NONE: &[*const c_char] = &[core::ptr::null()];
         Self(NONE.as_ptr())
@@ -104,7 +106,7 @@ impl Iterator for Strings {
     }
 }
 
-/// The value of a variable of this environment.
+/// The value of a variable of an environment.
 pub fn variable(environment: Strings, name: &[u8]) -> Option<&'static [u8]> {
     let mut values = environment.filter_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="));
     values.next()
@@ -115,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_are_found_by_their_whole_name() {
+    fn finds_variables_by_their_whole_name() {
         let entries = [c"PATHS=x", c"PATH=/bin", c"TZ="];
         let vector = [
             entries[0].as_ptr(),

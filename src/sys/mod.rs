@@ -1,7 +1,11 @@
-//! Every system call of the agent, and every line of unsafe code.
+//! All system calls of the agent, and all its unsafe code.
 //!
-//! What is exported is safe and typed: owned descriptors, checked lengths, [`Errno`] for what the
-//! kernel refused. No other folder names rustix or libc.
+//! The functions here are safe and typed: owned descriptors, checked lengths, [`Errno`] for errors of
+//! the kernel. They decide nothing: paths, texts, limits of time and the meaning of a result come from
+//! the folders above. No other folder names rustix or libc.
+//!
+//! rustix makes most system calls. [`raw`] makes those that rustix lacks, keeps private, or has with
+//! types that are too narrow here; a comment at the call says why.
 
 pub mod args;
 pub mod clock;
@@ -34,12 +38,12 @@ use crate::base::errno::{self, Text};
 pub use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use rustix::io::Errno;
 
-/// The positive number of an error.
+/// The errno of an error, a positive number.
 pub fn number(errno: Errno) -> i32 {
     errno.raw_os_error()
 }
 
-/// The C library's words for an error, for the log.
+/// The text of an error, as strerror(3) has it, for the log.
 pub fn words(errno: Errno) -> Text {
     errno::text_or_unknown(number(errno))
 }

@@ -1,4 +1,4 @@
-//! Netlink sockets: questions to the routing table's owner, and news of devices.
+//! Netlink sockets: rtnetlink(7) dumps, and device events of the kernel (uevents).
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
@@ -12,23 +12,25 @@ use rustix::net::{
 pub struct Route(OwnedFd);
 
 impl Route {
-    /// A new socket, which never waits: the kernel has the next part of an answer ready before it
-    /// hands out the one before.
+    /// A new socket. It never waits: the kernel has the next part of a dump ready before it hands out
+    /// the part before.
     pub fn open() -> Result<Self, Errno> {
         // Protocol 0 is NETLINK_ROUTE.
         open(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None, 0).map(Self)
     }
 
-    /// Asks; the answer is read with [`Route::receive`] until it says it is done.
+    /// Sends a request for a dump, whose parts [`Route::receive`] reads.
     pub fn ask(&self, request: &[u8]) -> Result<(), Errno> {
         send(&self.0, request, SendFlags::empty()).map(|_| ())
     }
 
-    /// One datagram of the answer, which holds whole messages. One that does not fit into `buffer`
-    /// is an error: part of an answer is no answer.
+    /// Receives one part of the dump, which holds whole messages.
+    ///
+    /// # Errors
+    /// [`Errno::MSGSIZE`] if the part is longer than `buffer`.
     pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
         loop {
-            // With TRUNC the kernel tells the length there was, not the length that fitted.
+            // With TRUNC the kernel returns the length of the part, even if the buffer is shorter.
             match recv(&self.0, &mut *buffer, RecvFlags::TRUNC) {
                 Ok((_, len)) => return buffer.get(..len).ok_or(Errno::MSGSIZE),
                 Err(Errno::INTR) => {}
@@ -38,7 +40,7 @@ impl Route {
     }
 }
 
-/// A socket that receives the kernel's device events.
+/// A socket that receives uevents.
 pub struct Uevents(OwnedFd);
 
 impl Uevents {
@@ -51,7 +53,8 @@ impl Uevents {
         open(flags, Some(KOBJECT_UEVENT), Self::KERNEL_GROUP).map(Self)
     }
 
-    /// Takes all events that have come, lost ones included, without a look at what they are.
+    /// Discards all events that have arrived, and the error that stands for lost events.
+    // Not inlined, to keep one copy of the code.
     #[inline(never)]
     pub fn skip(&self) {
         let mut byte = [0];

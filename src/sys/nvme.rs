@@ -1,4 +1,4 @@
-//! The health log of an NVMe disk: the pass-through ioctl of linux/nvme_ioctl.h, and log page 02h of
+//! The health log of an NVMe disk: the admin command ioctl of linux/nvme_ioctl.h, and log page 02h of
 //! the NVMe base specification (5.14.1.2 in revision 1.4).
 #![allow(unsafe_code)]
 
@@ -10,13 +10,13 @@ use static_assertions::{const_assert, const_assert_eq};
 
 use super::raw;
 
-/// Words of eight bytes in the log.
+/// The length of the log in words of eight bytes.
 pub const HEALTH_LOG_LEN: usize = 64;
 
-/// The log.
+/// The health log.
 pub type HealthLog = [u64; HEALTH_LOG_LEN];
 
-/// `struct nvme_admin_cmd` of linux/nvme_ioctl.h: 72 bytes, as 32-bit words but for the address.
+/// `struct nvme_admin_cmd` of linux/nvme_ioctl.h, 72 bytes. Members that are not used here are joined.
 #[repr(C)]
 struct Command {
     opcode: u32,
@@ -33,45 +33,48 @@ struct Command {
 /// `NVME_IOCTL_ADMIN_CMD`, `_IOWR('N', 0x41, struct nvme_admin_cmd)`.
 const ADMIN_COMMAND: Opcode = opcode::read_write::<Command>(b'N', 0x41);
 
-/// The log in words of four bytes, which the disk counts it in: it writes no more than there is room.
+/// The length of the log in words of four bytes, the unit of the command.
 const LOG_WORDS: u32 = size_of::<HealthLog>() as u32 / 4;
 
 const_assert_eq!(LOG_WORDS, 128);
 const_assert_eq!(size_of::<Command>(), 72);
 const_assert!(ADMIN_COMMAND == 0xC048_4E41);
 
-/// Reads the log of a whole disk; false if it has none or does not tell.
+/// Reads the health log of a whole disk. Returns whether that succeeded; without success the log may have
+/// any content.
 pub fn health_log(disk: BorrowedFd<'_>, log: &mut HealthLog) -> bool {
     let mut command = Command {
-        // Get Log Page,
+        // Get Log Page.
         opcode: 2,
-        // of the controller, not of one namespace,
+        // The log of the controller, not of one namespace.
         namespace: u32::MAX,
         unused: [0; 4],
         address: log.as_mut_ptr().expose_provenance() as u64,
         unused_too: [0],
         bytes: size_of::<HealthLog>() as u32,
-        // which leaves out what has been told already, so many words (minus one) of page 2.
+        // The length minus one; bit 15 (Retain Asynchronous Event: reading acknowledges no event); the
+        // number of the page.
         words: [(LOG_WORDS - 1) << 16 | 0x8002, 0, 0, 0, 0, 0],
         timeout_ms: 0,
         result: 0,
     };
-    let place = ptr::from_mut(&mut command).expose_provenance();
+    let command = ptr::from_mut(&mut command).expose_provenance();
     let args = [
         disk.as_raw_fd() as usize,
         ADMIN_COMMAND as usize,
-        place,
+        command,
         0,
         0,
     ];
+    // Not rustix's function: that drops the status of the command, which the call returns.
     // SAFETY: the call reads and writes one structure of this layout (asserted above), which is ours.
-    // To what that leads to the kernel writes at most `bytes` bytes, which is what `log` has, and
-    // `log` is borrowed for writing until the call is over.
+    // To `address` the kernel writes at most `bytes` bytes; `log` has as many, and is borrowed for
+    // writing until the call returns.
     let status = unsafe { raw::call(libc::SYS_ioctl, args) };
     for word in log {
         *word = u64::from_le(*word);
     }
-    // What the disk says of success.
+    // The status of the command: 0 is success.
     status == Ok(0)
 }
 
@@ -82,7 +85,7 @@ mod tests {
     use crate::sys::root::Root;
 
     #[test]
-    fn what_is_no_disk_has_no_log() {
+    fn a_file_that_is_no_disk_has_no_log() {
         let root = Root::open(c"/").unwrap();
         let mut log = [7; 64];
         assert!(!health_log(root.as_fd(), &mut log));

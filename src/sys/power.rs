@@ -5,24 +5,24 @@ use rustix::system::{RebootCommand, reboot};
 
 use super::root::Root;
 
-/// How the machine goes down; tables of ways have them in this order.
+/// How the machine goes down.
+// Tables in `commands::shutdown` and `probe::init` have this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Down {
-    /// Off.
+    /// Power off.
     PowerOff,
-    /// Stopped, the power left on.
+    /// Stop, and leave the power on.
     Halt,
-    /// Up again.
+    /// Start again.
     Reboot,
 }
 
-/// Writes everything out.
+/// Writes all file systems out (sync(2)).
 pub fn sync() {
     rustix::fs::sync();
 }
 
-/// Takes the machine down this instant: nothing is written out, nobody is asked. Returns only if
-/// that failed.
+/// Takes the machine down at once: writes nothing out, ends no process. Returns only if that failed.
 pub fn down(how: Down) -> Errno {
     let refused = reboot(match how {
         Down::PowerOff => RebootCommand::PowerOff,
@@ -34,27 +34,27 @@ pub fn down(how: Down) -> Errno {
 
 /// Makes Ctrl-Alt-Del a signal to PID 1 instead of an instant reset.
 ///
-/// It is also the one use of reboot(2) that does no harm, so any error means that this process may
-/// not take the machine down.
+/// This is also the harmless way to ask whether the process may use reboot(2) at all.
 ///
 /// # Errors
-/// [`Errno::PERM`] without the privilege, [`Errno::INVAL`] in the PID namespace of a container, where
-/// reboot(2) ends the container at most.
+/// [`Errno::PERM`] without the privilege (`CAP_SYS_BOOT`); [`Errno::INVAL`] in the PID namespace of a
+/// container, where reboot(2) can only end the container.
 pub fn soften_ctrl_alt_del() -> Result<(), Errno> {
     reboot(RebootCommand::CadOff)
 }
 
-/// Has the kernel make all file systems on disks read-only, whoever writes to them; it goes on with
-/// that after this has returned. Kernels without SysRq cannot.
+/// Has the kernel make all file systems on disks read-only, even while processes write to them (SysRq
+/// `u`). The kernel may still be at it when this returns. An error on kernels without SysRq.
 pub fn force_read_only(root: &Root) -> Result<(), Errno> {
     root.tell(SYSRQ, b"u")
 }
 
-/// Has the kernel thaw all file systems, mounted where nobody can reach them or not at all; it goes on
-/// with that after this has returned. It also thaws the device of a file system, which device-mapper
-/// may have frozen to take a snapshot. Kernels without SysRq cannot.
+/// Has the kernel thaw all file systems, even those whose mount points cannot be reached, or that are not
+/// mounted any more (SysRq `j`). The kernel may still be at it when this returns. It also thaws block
+/// devices, which device-mapper may have frozen to take a snapshot. An error on kernels without SysRq.
 pub fn thaw_all(root: &Root) -> Result<(), Errno> {
     root.tell(SYSRQ, b"j")
 }
 
+/// The file that takes SysRq commands.
 const SYSRQ: &[&[u8]] = &[b"proc/sysrq-trigger"];

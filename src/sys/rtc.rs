@@ -1,15 +1,12 @@
-//! The hardware clock: the ioctls of linux/rtc.h.
+//! The hardware clock: an ioctl of linux/rtc.h.
 #![allow(unsafe_code)]
 
 use core::ffi::c_int;
-use core::ptr;
 
-use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
-use rustix::ioctl::{Opcode, opcode};
+use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
 use static_assertions::{const_assert, const_assert_eq};
-
-use super::raw;
 
 /// `struct rtc_time`.
 #[repr(C)]
@@ -27,8 +24,8 @@ pub struct Time {
     pub month: c_int,
     /// The year, from 1900.
     pub year: c_int,
-    /// The day of the week, the day of the year, and daylight saving time: the kernel counts the
-    /// first for drivers that want it, and has no use for the others.
+    /// The day of the week, which the kernel computes itself; the day of the year and daylight saving
+    /// time, which it ignores.
     pub unused: [c_int; 3],
 }
 
@@ -40,9 +37,7 @@ const_assert!(RTC_SET_TIME == 0x4024_700A);
 
 /// Sets a hardware clock.
 pub fn set(clock: BorrowedFd<'_>, time: &Time) -> Result<(), Errno> {
-    let time = ptr::from_ref(time).expose_provenance();
-    let clock = clock.as_raw_fd() as usize;
-    // SAFETY: RTC_SET_TIME reads one `struct rtc_time`, whose layout `Time` has (its size is asserted
-    // above), and which is borrowed until the call is over.
-    unsafe { raw::call(libc::SYS_ioctl, [clock, RTC_SET_TIME as usize, time, 0, 0]) }.map(|_| ())
+    // SAFETY: RTC_SET_TIME reads one `struct rtc_time`, which is `Time`: nine ints (the size is asserted
+    // above).
+    unsafe { ioctl(clock, Setter::<RTC_SET_TIME, _>::new(*time)) }
 }

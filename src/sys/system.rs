@@ -1,5 +1,7 @@
-//! What the kernel says about itself, uname(2) and sysinfo(2), and its random numbers. The first two
-//! cannot fail here: both fail only for memory that is not there.
+//! Names and load of the running system, and random bytes: uname(2), sethostname(2), sysinfo(2),
+//! getrandom(2).
+//!
+//! uname and sysinfo fail only for a bad address, so their functions here never fail.
 
 use core::ffi::CStr;
 
@@ -9,37 +11,37 @@ use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 use rustix::system::{Uname, sysinfo, uname};
 
-/// The names of the running kernel and its host.
+/// The names of the running kernel and of the host.
 pub struct Names(Uname);
 
 impl Names {
-    /// The names of this moment.
+    /// The names at this moment.
     pub fn now() -> Self {
         Self(uname())
     }
 
-    /// The host's name, as sethostname(2) set it.
+    /// The name of the host, as sethostname(2) set it.
     pub fn host(&self) -> &[u8] {
         self.0.nodename().to_bytes()
     }
 
-    /// The kernel's release, such as `6.12.95-cloud-amd64`.
+    /// The release of the kernel, such as `6.12.95-cloud-amd64`.
     pub fn release(&self) -> &[u8] {
         self.0.release().to_bytes()
     }
 
-    /// Which build of the release it is, and from when.
+    /// The build of the release, with its time.
     pub fn version(&self) -> &[u8] {
         self.0.version().to_bytes()
     }
 
-    /// The kind of processor, such as `x86_64`.
+    /// The type of the processor, such as `x86_64`.
     pub fn machine(&self) -> &[u8] {
         self.0.machine().to_bytes()
     }
 }
 
-/// Sets the host's name.
+/// Sets the name of the host.
 pub fn set_host_name(name: &[u8]) -> Result<(), Errno> {
     rustix::system::sethostname(name)
 }
@@ -47,19 +49,19 @@ pub fn set_host_name(name: &[u8]) -> Result<(), Errno> {
 /// Load averages over 1, 5 and 15 minutes, in units of `1 / 65536` (`SI_LOAD_SHIFT`,
 /// linux/sysinfo.h).
 pub fn loads() -> [u64; 3] {
-    // The width of a C long is 32 or 64 bits.
+    // The members are C longs: of 32 or 64 bits.
     #[allow(clippy::useless_conversion)]
     sysinfo().loads.map(u64::from)
 }
 
-/// Fills `bytes`, at most 256, with random ones; waits for the kernel to have gathered enough of them
-/// after its start, so only children of the agent do that.
+/// Fills `bytes`, at most 256, with random bytes. For children of the agent: waits until the kernel's
+/// generator is seeded, which may take a while after the guest starts.
 ///
 /// # Errors
-/// What opening or reading /dev/urandom came to, on a kernel that has no getrandom.
+/// The error of opening or reading /dev/urandom, where there is no getrandom.
 pub fn random(bytes: &mut [u8]) -> Result<(), Errno> {
     let len = match rustix::rand::getrandom(&mut *bytes, GetRandomFlags::empty()) {
-        // Before Linux 3.17, and where a filter of system calls knows no such call.
+        // Linux before 3.17, or a seccomp filter that does not know the call.
         Err(Errno::NOSYS | Errno::PERM) => rustix::io::read(urandom(c"/dev/urandom")?, &mut *bytes),
         filled => filled,
     }?;
@@ -69,7 +71,10 @@ pub fn random(bytes: &mut [u8]) -> Result<(), Errno> {
     }
 }
 
-/// Opens the device of random bytes, and nothing else that may have its name.
+/// Opens the random device at `path`.
+///
+/// # Errors
+/// [`Errno::NODEV`] if another file has the name.
 fn urandom(path: &CStr) -> Result<OwnedFd, Errno> {
     // Major and minor number (Documentation/admin-guide/devices.txt).
     let urandom = rustix::fs::makedev(1, 9);
@@ -88,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn random_bytes_come_from_the_kernel_alone() {
+    fn takes_random_bytes_from_the_kernel_device_only() {
         let mut bytes = [0; 64];
         random(&mut bytes).unwrap();
         assert_ne!(bytes, [0; 64]);
@@ -100,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_has_names_and_loads() {
+    fn reads_names_and_loads() {
         let names = Names::now();
         let release = std::fs::read("/proc/sys/kernel/osrelease").unwrap();
         assert_eq!(names.release(), release.trim_ascii_end());
