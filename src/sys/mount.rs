@@ -1,5 +1,4 @@
-//! Mounting, unmounting, how full a file system is, and kernel modules.
-#![allow(unsafe_code)]
+//! Mounts, sizes of file systems, and kernel modules: mount(2), umount2(2), statvfs(3), finit_module(2).
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, fstatvfs};
@@ -7,44 +6,32 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::place::Place;
-use super::raw;
 use super::root::Root;
 use crate::base::path::Path;
 
-/// `MS_RDONLY`: nothing can be written.
+/// `MS_RDONLY`: mounts read-only.
 pub const READ_ONLY: u32 = 1;
-/// `MS_NOSUID`: set-user-ID bits mean nothing.
+/// `MS_NOSUID`: ignores set-user-ID and set-group-ID bits.
 pub const NO_SUID: u32 = 1 << 1;
-/// `MS_REMOUNT`: what is mounted already changes its options.
+/// `MS_REMOUNT`: changes the options of a mount.
 pub const REMOUNT: u32 = 1 << 5;
-/// `MS_BIND`: the source is a directory, which is shown once more.
+/// `MS_BIND`: mounts a directory at a second place.
 pub const BIND: u32 = 1 << 12;
 
-/// What is mounted, where, of which type, and what the file system itself is told.
+/// Source, mount point, type, and options for the file system itself.
 pub type Strings<'a> = [&'a [u8]; 4];
 
-/// Mounts, with flags as mount(2) has them, by their numbers in linux/mount.h.
+/// Mounts a file system, or changes a mount, as the flags of mount(2) say.
+// Not inlined, to keep one copy of the code.
 #[inline(never)]
 pub fn mount(strings: &Strings<'_>, flags: u32) -> Result<(), Errno> {
     let paths = strings.map(|string| Path::of(&[string]));
-    let mut addresses = [0; 4];
-    for (path, address) in paths.iter().zip(&mut addresses) {
-        let string = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        *address = string.as_ptr().expose_provenance();
-    }
-    let [source, target, kind, data] = addresses;
-    // SAFETY: mount takes strings that end in NUL, which outlive the call, and flags; what a file
-    // system is told is a string for all that do not bring helpers of their own.
-    unsafe {
-        raw::call(
-            libc::SYS_mount,
-            [source, target, kind, flags as usize, data],
-        )
-    }
-    .map(|_| ())
+    let string = |index: usize| paths[index].as_c_str().ok_or(Errno::NAMETOOLONG);
+    let flags = MountFlags::from_bits_retain(flags);
+    rustix::mount::mount(string(0)?, string(1)?, string(2)?, flags, string(3)?)
 }
 
-/// Whether something is mounted at this name itself.
+/// Whether the file or directory of this name is the root of a mount.
 pub fn is_mount_point(root: &Root, name: &[u8]) -> bool {
     let Ok(place) = place(root, &[name]) else {
         return false;
@@ -57,21 +44,23 @@ fn place(root: &Root, name: &[&[u8]]) -> Result<Place, Errno> {
     Place::of(root, found)
 }
 
-/// Whether a directory is in another mount than the one above it: what kernels before 5.8 tell.
+/// Whether a directory belongs to another mount than its parent. For kernels before 5.8, which do not
+/// report roots of mounts.
 fn is_in_another_mount(root: &Root, name: &[u8], directory: &Place) -> bool {
     let above = place(root, &[name, b"/.."]);
     above.is_ok_and(|above| above.mount != directory.mount)
 }
 
-/// Unmounts what is mounted at `target`, if nobody uses it.
+/// Unmounts the file system at `target`; [`Errno::BUSY`] if it is in use. Follows no symbolic link at the
+/// end of the path.
 pub fn unmount(target: &Path) -> Result<(), Errno> {
     let target = target.as_c_str().ok_or(Errno::NAMETOOLONG)?;
     rustix::mount::unmount(target, UnmountFlags::NOFOLLOW)
 }
 
-/// Makes the file system that is mounted at a place read-only, for all who have it mounted.
+/// Makes the file system of a mount read-only, in all its mounts. `place` is the root of the mount.
 pub fn make_read_only(place: &Place) -> Result<(), Errno> {
-    // A link that leads to the very mount, whatever covers it.
+    // This link leads to the mount itself, even if another mount covers it.
     let path = Path::of(&[b"/proc/self/fd/", place.number().as_bytes()]);
     let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
     rustix::mount::mount_remount(path, MountFlags::RDONLY, c"")
@@ -119,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mount_point_is_told_from_a_directory() {
+    fn tells_mount_points_from_directories() {
         let root = Root::open(c"/").unwrap();
         let by_number = |path: &[u8]| {
             place(&root, &[path]).is_ok_and(|place| is_in_another_mount(&root, path, &place))

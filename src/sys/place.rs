@@ -16,27 +16,18 @@
 //! Kernels before 5.12 cannot look into the cache alone: there a server is waited for. Those before
 //! 5.6 follow links in the middle of a path.
 
-#![allow(unsafe_code)]
-
 use core::ffi::CStr;
-use core::mem::MaybeUninit;
-use core::ptr;
 
-use linux_raw_sys::general::{
-    AT_EMPTY_PATH, AT_STATX_DONT_SYNC, STATX_ATTR_MOUNT_ROOT, STATX_MNT_ID, STATX_TYPE, statx,
-};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat, openat2};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, fstat, fstatfs,
+    openat, openat2, statx,
+};
 use rustix::io::Errno;
-use static_assertions::const_assert_eq;
 
-use super::raw;
 use super::root::Root;
 use crate::base::path::Path;
 use crate::base::text::{Digits, cut, parse_u64, value_of_key};
-
-// `struct statx` of linux/stat.h.
-const_assert_eq!(size_of::<statx>(), 256);
 
 /// How often a name is looked up in the cache alone. It also fails while somebody renames what is on
 /// the way, which does not last.
@@ -90,34 +81,30 @@ impl Place {
 
     /// What a descriptor refers to.
     pub(super) fn of(root: &Root, descriptor: OwnedFd) -> Result<Self, Errno> {
-        // SAFETY: all that is in there are plain numbers, for which zeros are valid.
-        let mut found: statx = unsafe { MaybeUninit::zeroed().assume_init() };
-        // SAFETY: statx takes a descriptor, a string that ends in NUL, numbers, and writes one
-        // `struct statx`, which is ours and outlives the call.
-        let told = unsafe {
-            let name = c"".as_ptr().expose_provenance();
-            // What the kernel knows without asking a server.
-            let flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
-            let wanted = STATX_TYPE | STATX_MNT_ID;
-            let room = ptr::from_mut(&mut found).expose_provenance();
-            let place = descriptor.as_raw_fd() as usize;
-            raw::call(
-                libc::SYS_statx,
-                [place, name, flags as usize, wanted as usize, room],
-            )
-        };
-        if told.is_err() {
-            // Before Linux 4.11 there is no statx, and some containers forbid it.
-            let old = fstat(&descriptor)?;
-            (found.stx_dev_major, found.stx_dev_minor) = numbers(old.st_dev);
-            found.stx_mode = old.st_mode as u16;
-        }
-        let mut place = Self {
-            descriptor,
-            device: (found.stx_dev_major, found.stx_dev_minor),
-            mount: (found.stx_mask & STATX_MNT_ID != 0).then_some(found.stx_mnt_id),
-            is_mount_point: found.stx_attributes & u64::from(STATX_ATTR_MOUNT_ROOT) != 0,
-            kind: FileType::from_raw_mode(found.stx_mode.into()),
+        let name = c"";
+        // DONT_SYNC: what the kernel knows, without asking the server of the file system.
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let wanted = StatxFlags::TYPE | StatxFlags::MNT_ID;
+        let mut place = match statx(&descriptor, name, flags, wanted) {
+            Ok(found) => Self {
+                descriptor,
+                device: (found.stx_dev_major, found.stx_dev_minor),
+                mount: (found.stx_mask & StatxFlags::MNT_ID.bits() != 0)
+                    .then_some(found.stx_mnt_id),
+                is_mount_point: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+                kind: FileType::from_raw_mode(found.stx_mode.into()),
+            },
+            // Linux before 4.11, or a seccomp filter that does not allow the call.
+            Err(_) => {
+                let found = fstat(&descriptor)?;
+                Self {
+                    descriptor,
+                    device: numbers(found.st_dev),
+                    mount: None,
+                    is_mount_point: false,
+                    kind: FileType::from_raw_mode(found.st_mode),
+                }
+            }
         };
         if place.mount.is_none() {
             place.mount = place.mount_in_proc(root);

@@ -1,4 +1,4 @@
-//! epoll, with descriptors known by small numbers.
+//! epoll(7) with a number for each descriptor, and poll(2) for one descriptor.
 #![allow(unsafe_code)]
 
 use core::mem::MaybeUninit;
@@ -19,17 +19,17 @@ const_assert_eq!(
     if cfg!(target_arch = "x86_64") { 12 } else { 16 }
 );
 
-/// What a descriptor is waited for.
+/// The change of a descriptor that is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// Until there is something to read.
+    /// There are bytes to read, or it is at its end.
     Read,
-    /// Until something can be written.
+    /// Bytes can be written.
     Write,
-    /// For the next change of its state only. A virtio port whose host is away reports a hang-up on
-    /// every poll; waited for like this it is silent until the host comes back or writes.
+    /// Its state changes (edge-triggered). A virtio port without a connected host reports a hang-up on
+    /// every level-triggered wait; edge-triggered it is silent until a host connects or writes.
     Change,
-    /// For nothing but the news that the other side went away, once.
+    /// The other side hangs up; reported once.
     Nothing,
 }
 
@@ -44,38 +44,38 @@ impl Interest {
     }
 }
 
-/// One descriptor's news.
+/// An event of one descriptor.
 #[derive(Clone, Copy, Debug)]
 pub struct Ready {
-    /// The number it was added under.
+    /// The number that the descriptor was added with.
     pub token: u64,
-    /// The other side is away.
+    /// Whether the other side has hung up.
     pub hung_up: bool,
 }
 
-/// A set of descriptors to wait for.
+/// A set of descriptors that are waited for: an epoll instance.
 pub struct Poll(OwnedFd);
 
-/// The news that one wait brought.
+/// The events of one wait.
 pub struct News {
     events: [Event; News::BATCH],
     ready: usize,
 }
 
 impl News {
-    /// Descriptors reported by one wait; more are reported by the next.
+    /// Events of one wait; the next wait returns further ones.
     const BATCH: usize = 8;
 
-    /// None yet.
+    /// No events.
     pub fn none() -> Self {
-        // SAFETY: all that is in there are plain numbers, for which zeros are valid.
+        // SAFETY: all members are integers, for which zeros are valid.
         unsafe { MaybeUninit::zeroed().assume_init() }
     }
 
-    /// The news of each descriptor that has any.
+    /// The events.
     pub fn each(&self) -> impl Iterator<Item = Ready> {
         self.events.iter().take(self.ready).map(|event| {
-            // The kernel packs this structure on x86-64, so its fields are copied out first.
+            // The structure is packed on x86-64, so its fields are copied before they are used.
             let Event { flags, data } = *event;
             let gone = EventFlags::HUP | EventFlags::ERR;
             Ready {
@@ -86,8 +86,9 @@ impl News {
     }
 }
 
-/// Waits until one descriptor can be read from or written to, `limit_ms` milliseconds at most. Gives
-/// whether it can be, or is at its end.
+/// Waits until a descriptor can be read or written, `limit_ms` milliseconds at most. Returns whether it
+/// can; at the end of a file it can.
+// Not inlined, to keep one copy of the code.
 #[inline(never)]
 pub fn is_ready(fd: BorrowedFd<'_>, interest: Interest, limit_ms: u64) -> bool {
     let flags = match interest {
@@ -105,22 +106,23 @@ impl Poll {
         epoll::create(CreateFlags::CLOEXEC).map(Self)
     }
 
-    /// Adds a descriptor under `token`.
+    /// Adds a descriptor with this number.
     pub fn add(&self, fd: &impl AsRawFd, token: u64, interest: Interest) -> Result<(), Errno> {
         self.control(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), token, interest)
     }
 
-    /// Changes what a descriptor is waited for.
+    /// Changes the number and the interest of a descriptor.
     pub fn modify(&self, fd: &impl AsRawFd, token: u64, interest: Interest) -> Result<(), Errno> {
         self.control(libc::EPOLL_CTL_MOD, fd.as_raw_fd(), token, interest)
     }
 
-    /// Takes a descriptor out.
+    /// Removes a descriptor.
     pub fn remove(&self, fd: &impl AsRawFd) {
-        // Fails only for one that is not in there.
+        // Fails only for a descriptor that was not added.
         let _ = self.control(libc::EPOLL_CTL_DEL, fd.as_raw_fd(), 0, Interest::Nothing);
     }
 
+    // Not inlined, to keep one copy of the code. Not rustix's functions, which are one for each operation.
     #[inline(never)]
     fn control(&self, what: i32, fd: RawFd, token: u64, interest: Interest) -> Result<(), Errno> {
         let event = Event {
@@ -129,22 +131,24 @@ impl Poll {
         };
         let (epoll, fd) = (self.0.as_raw_fd() as usize, fd as usize);
         let event = ptr::from_ref(&event).expose_provenance();
-        // SAFETY: epoll_ctl reads one event, which is ours, outlives the call and has the kernel's
-        // layout, which is that of rustix's type; the rest are numbers.
+        // SAFETY: epoll_ctl reads one event, which is ours and outlives the call. rustix's type has the
+        // kernel's layout. The other arguments are numbers.
         unsafe { raw::call(libc::SYS_epoll_ctl, [epoll, what as usize, fd, event, 0]) }.map(|_| ())
     }
 
-    /// Waits for news, `timeout_ms` milliseconds at most; [`clock::NEVER_MS`] waits for ever.
+    /// Waits for events, `timeout_ms` milliseconds at most; [`clock::NEVER_MS`] waits for ever. May return
+    /// without an event earlier.
+    // Not inlined, to keep one copy of the code.
     #[inline(never)]
     pub fn wait(&self, news: &mut News, timeout_ms: u64) -> Result<(), Errno> {
         let timeout = match timeout_ms {
             clock::NEVER_MS => usize::MAX,
-            // What is longer than 24 days is asked for again.
+            // The kernel takes an int: after 24 days the caller waits again.
             ms => ms.min(i32::MAX as u64) as usize,
         };
         let events = ptr::from_mut(&mut news.events).expose_provenance();
-        // SAFETY: epoll_pwait writes at most `BATCH` events, for which there is room, in the kernel's
-        // layout, which is that of rustix's type; the null is no signal mask.
+        // SAFETY: epoll_pwait writes at most `BATCH` events, for which there is room. rustix's type has
+        // the kernel's layout. The null stands for no signal mask.
         news.ready = match unsafe {
             let epoll = self.0.as_raw_fd() as usize;
             let args = [epoll, events, News::BATCH, timeout, 0];

@@ -1,11 +1,10 @@
-//! The two things that take machine code: how the program begins, and system calls that rustix does
-//! not have.
+//! The two pieces of machine code: the entry of the program, and the system call instruction.
 //!
-//! A C library would do both, and weigh 3 kB: thread storage, exit handlers, environment and errno,
-//! which a static program of one thread never uses. Nothing of musl is linked but its memcpy and its
-//! like. What else is declared in the `libc` crate must not be called: there is no thread storage for
-//! it to keep its errno in (`tests/tidy.rs` looks). Another machine needs its few lines here, and a look
-//! at the structures of the kernel that are laid out by hand in this folder.
+//! A C library has both, and adds 3 kB: thread storage, exit handlers, environment and errno, which a
+//! static program of one thread never uses. Of musl only memcpy and its like are linked. The functions
+//! that the `libc` crate declares must not be called, because there is no thread storage for their errno
+//! (`tests/tidy.rs` checks). A port to another processor needs its few lines here, and a check of the
+//! kernel structures that are declared in this folder.
 #![allow(unsafe_code)]
 
 use core::ffi::c_long;
@@ -13,15 +12,15 @@ use core::ffi::c_long;
 use rustix::io::Errno;
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-compile_error!("this machine's system calls and signal actions are not known here");
+compile_error!("the system calls and signal actions of this processor are not known here");
 
-/// Defines the symbol `gaunt_start`, which the kernel enters (see `build.rs`), and which calls
-/// `$main` with the address of what the kernel laid out: the number of arguments, the arguments, a
-/// null, the environment, a null. `$main` must not return.
+/// Defines the entry of the program, `gaunt_start` (see `build.rs`). It calls `$main` with the address
+/// of the stack, where the kernel has laid out arguments and environment (`sys::args`). `$main` must not
+/// return.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
-        // Outermost frame, stack aligned as the machine's calling convention has it.
+        // Marks the outermost frame, and aligns the stack as the calling convention requires.
         #[cfg(target_arch = "x86_64")]
         core::arch::global_asm!(
             ".globl gaunt_start", "gaunt_start:",
@@ -40,27 +39,27 @@ macro_rules! entry {
 /// Makes system call `number`.
 ///
 /// # Safety
-/// The call must be sound with these arguments: addresses among them lead to what the call wants
-/// there, for as long as it wants it.
+/// The call must be sound with these arguments: addresses among them must lead to memory as the call
+/// requires it, for as long as the kernel uses it.
 #[cfg(miri)]
 pub(super) unsafe fn call(_: c_long, _: [usize; 5]) -> Result<usize, Errno> {
-    // Miri interprets no machine code, and has no kernel.
+    // Miri neither interprets machine code nor has a kernel.
     Err(Errno::NOSYS)
 }
 
 /// Makes system call `number`.
 ///
 /// # Safety
-/// The call must be sound with these arguments: addresses among them lead to what the call wants
-/// there, for as long as it wants it.
+/// The call must be sound with these arguments: addresses among them must lead to memory as the call
+/// requires it, for as long as the kernel uses it.
 #[cfg(not(miri))]
 #[inline(always)]
 pub(super) unsafe fn call(number: c_long, args: [usize; 5]) -> Result<usize, Errno> {
     let [a, b, c, d, e] = args;
     let result: usize;
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the kernel reads these registers, writes the result, rcx and r11, and leaves the rest
-    // and the stack alone; what the call itself does the caller answers for.
+    // SAFETY: the kernel reads these registers, writes rax, rcx and r11, and keeps the others and the
+    // stack. The caller guarantees that the call itself is sound.
     unsafe {
         core::arch::asm!(
             "syscall",
@@ -71,7 +70,7 @@ pub(super) unsafe fn call(number: c_long, args: [usize; 5]) -> Result<usize, Err
         );
     }
     #[cfg(target_arch = "aarch64")]
-    // SAFETY: as above, with the result the only register written.
+    // SAFETY: as above; x0 is the only register written.
     unsafe {
         core::arch::asm!(
             "svc 0",
@@ -81,7 +80,7 @@ pub(super) unsafe fn call(number: c_long, args: [usize; 5]) -> Result<usize, Err
             options(nostack, preserves_flags),
         );
     }
-    // The last 4095 numbers are errors.
+    // Results from -4095 to -1 are errors.
     match result.wrapping_neg() {
         error @ 1..4096 => Err(Errno::from_raw_os_error(error as i32)),
         _ => Ok(result),
@@ -93,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_and_errors_are_told_apart() {
+    fn tells_results_from_errors() {
         // SAFETY: getpid and close take no address; no descriptor has this number.
         let (pid, close) = unsafe {
             (

@@ -1,9 +1,9 @@
-//! Signals as something to read: the loop never runs a handler.
+//! Signals that are read from a descriptor: signalfd(2), and the masks and actions of the process.
 //!
-//! A signal set is the kernel's, one bit a signal.
+//! SIGCHLD and the signals that end a program are blocked, and read as numbers; no handler runs. A
+//! signal set has the kernel's layout: bit N - 1 stands for signal N.
 #![allow(unsafe_code)]
 
-use core::mem::MaybeUninit;
 use core::ptr;
 
 use rustix::event::{PollFd, PollFlags};
@@ -12,26 +12,27 @@ use rustix::io::Errno;
 
 use super::{clock, raw};
 
-/// SIGCHLD and the signals that end a program, blocked and read from a descriptor. SIGPIPE is blocked
-/// too, and waits for ever: a client that is gone is found out by the write.
+/// SIGCHLD, SIGINT, SIGTERM, SIGHUP and SIGQUIT, blocked and read from a descriptor.
+///
+/// SIGPIPE is blocked too, but not read: the write to a client that is gone returns an error as well.
 pub struct Signals(OwnedFd);
 
-/// What is read.
+/// The signals that are read.
 const READ: u64 = bit(libc::SIGCHLD)
     | bit(libc::SIGINT)
     | bit(libc::SIGTERM)
     | bit(libc::SIGHUP)
     | bit(libc::SIGQUIT);
-/// What is blocked.
+/// The signals that are blocked.
 const BLOCKED: u64 = READ | bit(libc::SIGPIPE);
 
-/// The set of this signal alone.
+/// The set of one signal.
 pub(super) const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
 impl Signals {
-    /// Takes over the signals of this process.
+    /// Blocks the signals and opens the descriptor.
     pub fn new() -> Result<Self, Errno> {
         change_mask(libc::SIG_BLOCK, BLOCKED);
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
@@ -42,16 +43,16 @@ impl Signals {
             let args = [usize::MAX, set, size_of::<u64>(), flags as usize, 0];
             raw::call(libc::SYS_signalfd4, args)
         }?;
-        // SAFETY: signalfd4 just made this descriptor and nobody else has it.
+        // SAFETY: signalfd4 has just made this descriptor, and nothing else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
     }
 
-    /// Whether an earlier run of the agent in this process had taken over the signals, and another
-    /// program has not been run since. To be asked before [`Signals::new`].
+    /// Whether an earlier run of the agent in this process has blocked the signals: the mask survives
+    /// execve(2). Meaningful before [`Signals::new`] only.
     pub fn were_taken() -> bool {
         let mut mask = 0u64;
         // SAFETY: rt_sigprocmask writes one signal set of the given size, which is ours and outlives
-        // the call; without a new set it changes nothing.
+        // the call. The null stands for no new mask.
         let _ = unsafe {
             let mask = ptr::from_mut(&mut mask).expose_provenance();
             let args = [0, 0, mask, size_of::<u64>(), 0];
@@ -60,7 +61,7 @@ impl Signals {
         mask == BLOCKED
     }
 
-    /// Waits until a signal has come or `other` can be read, at most `timeout_ms` milliseconds.
+    /// Waits until a signal has arrived or `other` can be read, `timeout_ms` milliseconds at most.
     pub fn wait_beside(&self, other: Option<&OwnedFd>, timeout_ms: u64) {
         let both = [&self.0, other.unwrap_or(&self.0)];
         let mut fds = both.map(|fd| PollFd::new(fd, PollFlags::IN));
@@ -69,19 +70,11 @@ impl Signals {
 
     /// The number of the next signal that has arrived; `None` if none has.
     pub fn read(&self) -> Option<i32> {
-        let mut record = MaybeUninit::<libc::signalfd_siginfo>::uninit();
-        // SAFETY: a read writes at most as many bytes as it is told, for which there is room.
-        let read = unsafe {
-            let fd = self.0.as_raw_fd() as usize;
-            let place = record.as_mut_ptr().expose_provenance();
-            raw::call(libc::SYS_read, [fd, place, size_of_val(&record), 0, 0])
-        };
-        if read.is_err() {
-            return None;
-        }
-        // SAFETY: signalfd fills in whole records, and tells of an error if there is none.
-        let record = unsafe { record.assume_init() };
-        Some(record.ssi_signo.cast_signed())
+        let mut record = [0; size_of::<libc::signalfd_siginfo>()];
+        rustix::io::read(&self.0, &mut record).ok()?;
+        // The first member is the number of the signal.
+        let (number, _) = record.split_first_chunk()?;
+        Some(i32::from_ne_bytes(*number))
     }
 }
 
@@ -91,31 +84,31 @@ impl AsRawFd for Signals {
     }
 }
 
-/// Undoes what the agent, and whoever started it, did to the signals of this process, in a child of
-/// the agent that becomes another program: none is handled, ignored or blocked.
+/// Resets all signals of this process to what programs expect: none is handled, ignored or blocked. For
+/// a child that executes another program; the agent, and its parent before it, may have changed them.
 pub fn restore() {
     default_actions();
     change_mask(libc::SIG_SETMASK, 0);
 }
 
-/// Undoes what a fault did to the signals of this process, before the agent starts anew in it: none is
-/// handled, and of those blocked only what the agent reads stays so. One that comes meanwhile is then
-/// read by the new run, which also sees by it that it is not the first ([`Signals::were_taken`]).
+/// Resets the signals of this process before it executes the agent again: none is handled, and only the
+/// signals of [`Signals`] stay blocked. The new run reads those that arrive meanwhile, and learns from the
+/// mask that it is not the first run ([`Signals::were_taken`]).
 ///
-/// A second signal of a fault that waits is dropped here: by default the init of the machine ignores
-/// what other processes send it.
+/// The kernel drops a pending signal of a fault: with the default action, PID 1 ignores signals that other
+/// processes send.
 pub fn restore_for_agent() {
     default_actions();
     change_mask(libc::SIG_UNBLOCK, !BLOCKED);
 }
 
+/// Sets the action of every signal to the default.
 fn default_actions() {
-    /// Words of `struct sigaction`, asm/signal.h: handler, flags, restorer, mask. All zero is
-    /// SIG_DFL.
+    /// `struct sigaction` of asm/signal.h: handler, flags, restorer, mask. Zeros stand for SIG_DFL.
     const DEFAULT: [usize; 4] = [0; 4];
     for signal in 1..=64 {
         // SAFETY: rt_sigaction reads one action of the kernel's layout, which is ours and outlives
-        // the call, and writes none. For SIGKILL and SIGSTOP it only fails.
+        // the call. The null stands for no old action. For SIGKILL and SIGSTOP the call fails.
         let _ = unsafe {
             let action = ptr::from_ref(&DEFAULT).expose_provenance();
             let args = [signal, action, 0, size_of::<u64>(), 0];
@@ -126,7 +119,7 @@ fn default_actions() {
 
 fn change_mask(how: i32, set: u64) {
     // SAFETY: rt_sigprocmask reads one signal set of the given size, which is ours and outlives the
-    // call; the old mask is not asked for.
+    // call. The null stands for no old mask.
     let _ = unsafe {
         let set = ptr::from_ref(&set).expose_provenance();
         raw::call(

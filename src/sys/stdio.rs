@@ -1,4 +1,7 @@
-//! Standard output and error, and that their numbers mean nothing else.
+//! Descriptors 0 to 2: standard input, output and error.
+//!
+//! They are open from the start of the process to its end, so no other file ever gets one of their
+//! numbers and is taken for the log. What they refer to may change.
 #![allow(unsafe_code)]
 
 use core::mem::forget;
@@ -7,12 +10,10 @@ use rustix::event::epoll::{CreateFlags, create};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 
-use super::raw;
-
-/// Makes sure that descriptors 0 to 2 are open, so that no channel can get their numbers and be
-/// mistaken for the log. The kernel starts PID 1 without them where there is no console.
+/// Opens those of descriptors 0 to 2 that are closed, as an empty epoll set. The kernel starts PID 1
+/// without them if there is no console.
 pub(super) fn secure() {
-    // An empty epoll set is the one descriptor that needs no file system, and cannot be written.
+    // An epoll set needs no file system, and cannot be written.
     while let Ok(filler) = create(CreateFlags::empty()) {
         if filler.as_raw_fd() > 2 {
             break;
@@ -21,18 +22,20 @@ pub(super) fn secure() {
     }
 }
 
-/// Points those of descriptors 0 to 2 that [`secure`] had to fill at the console.
+/// Replaces those of descriptors 0 to 2 that [`secure`] opened by the console.
 pub fn adopt_console() {
-    to_console(FileType::Unknown);
+    // The type of an epoll set.
+    replace_by_console(FileType::Unknown);
 }
 
-/// Points those of descriptors 0 to 2 that are files at the console: a file open for writing keeps
-/// its file system from becoming read-only.
+/// Replaces those of descriptors 0 to 2 that are regular files by the console: a file open for writing
+/// keeps its file system from becoming read-only.
 pub fn leave_files() {
-    to_console(FileType::RegularFile);
+    replace_by_console(FileType::RegularFile);
 }
 
-fn to_console(from: FileType) {
+/// Replaces those of descriptors 0 to 2 that are of this type by the console, or /dev/null without one.
+fn replace_by_console(kind: FileType) {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let open = |path| rustix::fs::open(path, flags, Mode::empty());
     let Ok(console) = open(c"/dev/console").or_else(|_| open(c"/dev/null")) else {
@@ -41,56 +44,49 @@ fn to_console(from: FileType) {
     for number in 0..3 {
         // SAFETY: descriptors 0 to 2 are always open, see `stdout`.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
-        let kind = rustix::fs::fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
-        if kind == Ok(from) {
-            // SAFETY: one of 0 to 2.
-            unsafe { put(number, &console) };
+        let found = rustix::fs::fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        if found == Ok(kind) {
+            set(number, &console);
         }
     }
 }
 
-/// Makes one of descriptors 0 to 2 a copy of one above them.
-///
-/// # Safety
-/// `number` must be 0, 1 or 2: these are borrowed as what they are at that moment, and belong to no
-/// value.
-unsafe fn put(number: i32, fd: &OwnedFd) {
-    // SAFETY: dup3 takes any numbers; what it closes is nobody's, and the number stays open.
-    let _ = unsafe {
-        let args = [fd.as_raw_fd() as usize, number as usize, 0, 0, 0];
-        raw::call(libc::SYS_dup3, args)
+/// Makes a standard descriptor, 0 to 2, a copy of `fd`.
+fn set(number: i32, fd: &OwnedFd) {
+    let _ = match number {
+        0 => rustix::stdio::dup2_stdin(fd),
+        1 => rustix::stdio::dup2_stdout(fd),
+        _ => rustix::stdio::dup2_stderr(fd),
     };
 }
 
-/// Points descriptors 0 to 2 at nothing, in a child of the agent: what is written to them is lost.
+/// Replaces descriptors 0 to 2 by an empty epoll set: reads and writes fail. For children of the agent.
 pub fn detach() {
-    // As in `secure`: there may be no /dev/null.
+    // Not /dev/null, which may be missing.
     if let Ok(nothing) = create(CreateFlags::CLOEXEC) {
         for number in 0..3 {
-            // SAFETY: one of 0 to 2.
-            unsafe { put(number, &nothing) };
+            set(number, &nothing);
         }
     }
 }
 
-/// Replaces descriptors 0 to 2 by these; one that is missing becomes the same as that before it.
-/// Without any they stay.
+/// Replaces descriptors 0 to 2 by copies of these. A `None` takes the same as the descriptor before it;
+/// without one before it, the descriptor stays.
 pub fn replace(ends: &[Option<OwnedFd>; 3]) {
     let mut last = None;
     for (number, end) in (0..).zip(ends) {
         last = end.as_ref().or(last);
         if let Some(end) = last {
-            // SAFETY: one of 0 to 2, as there are three ends.
-            unsafe { put(number, end) };
+            set(number, end);
         }
     }
 }
 
 /// Standard output.
 pub fn stdout() -> BorrowedFd<'static> {
-    // SAFETY: before anything else here runs, `Start::at` has `secure` open descriptors 0 to 2 if
-    // nobody else had; in tests the standard library does. Nothing here ever closes one. Only a kernel
-    // that had no memory for one of them has none there, and all that is written to it is lost.
+    // SAFETY: `Start::at` calls `secure` before any other function of this crate runs, so descriptors 0
+    // to 2 are open; in tests the standard library opens them. This crate never closes one. If the
+    // kernel had no memory for the epoll set, writes to the closed number fail.
     unsafe { rustix::stdio::stdout() }
 }
 
