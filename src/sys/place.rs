@@ -1,20 +1,20 @@
-//! What a path leads to, found without waiting, and proven before it is opened.
+//! The file that a path leads to, found without waiting, and identified before it is opened.
 //!
-//! Whoever may rename a directory on a path decides what the path leads to, at every moment anew: the
-//! disk that was mounted there, another file system, a FIFO. So a path is first resolved to a
-//! [`Place`], an O_PATH descriptor: nothing is opened, no link is followed. The kernel then says which
-//! file system and which mount the place belongs to. Only after that it is opened, through the
-//! descriptor, which nobody can divert.
+//! A user who may rename a directory on a path decides at every moment where the path leads: to the
+//! mount of a disk, to another file system, to a FIFO. So a path is first resolved to a [`Place`], an
+//! O_PATH descriptor: nothing is opened, no symbolic link is followed. The kernel then reports the file
+//! system and the mount of the place. After that the place is opened through its descriptor, which
+//! nobody can divert.
 //!
-//! A path may also be diverted into a file system whose server never answers (FUSE, NFS). The path to
-//! a mount point is always in the kernel's cache of names, because the mount holds it there:
-//! openat2(2) with RESOLVE_CACHED finds it without asking any server. Where that fails, because the
-//! name is not there (it was diverted), because it was renamed that very moment, or because a network
-//! file system checks every name with its server, the path is walked name by name, and the caller says
-//! which file systems may be asked.
+//! A user may also divert a path into a file system whose server never answers (FUSE, NFS). The names on
+//! the path of a mount point are always in the kernel's cache of names, because the mount keeps them
+//! there: openat2(2) with RESOLVE_CACHED finds it without asking a server. That fails if a name is not
+//! in the cache (the path was diverted), if a name changes at that moment, or if a network file system
+//! has its server check every name. Then the path is walked name by name, and the caller decides which
+//! file systems may be asked.
 //!
-//! Kernels before 5.12 cannot look into the cache alone: there a server is waited for. Those before
-//! 5.6 follow links in the middle of a path.
+//! Kernels before 5.12 cannot look up names in the cache alone, so there the walk waits for servers.
+//! Kernels before 5.6 also follow symbolic links inside a path.
 
 use core::ffi::CStr;
 
@@ -29,37 +29,36 @@ use super::root::Root;
 use crate::base::path::Path;
 use crate::base::text::{Digits, cut, parse_u64, value_of_key};
 
-/// How often a name is looked up in the cache alone. It also fails while somebody renames what is on
-/// the way, which does not last.
+/// The number of lookups in the cache. A lookup also fails while a process renames something on the way,
+/// which takes a moment only.
 const CACHED_LOOKUPS: usize = 4;
 
 /// `BTRFS_SUPER_MAGIC` of linux/magic.h.
 const BTRFS: u64 = 0x9123_683E;
 
-/// Whether the file system that a place lies on may be asked for a name, and waited for.
+/// Decides whether to ask the file system of a place for a name, and to wait for it.
 pub type MayAsk<'a> = &'a mut dyn FnMut(&Place) -> bool;
 
-/// What a path led to.
+/// The file or directory at the end of a path, not opened.
 pub struct Place {
     descriptor: OwnedFd,
-    /// Major and minor number of the device that stat(2) gives for it. A subvolume of btrfs has
-    /// numbers of its own, which are not those of the mount table.
+    /// The major and minor number of its device, as stat(2) has them. A subvolume of btrfs has numbers of
+    /// its own, which are not in the mount table.
     pub device: (u32, u32),
-    /// Number of the mount that it belongs to, as in the first field of mountinfo. Kernels before
-    /// 3.15 do not tell.
+    /// The number of its mount, the first field of mountinfo. Kernels before 3.15 do not report it.
     pub mount: Option<u64>,
-    /// Whether it is the directory or file that is mounted. Kernels before 5.8 do not tell.
+    /// Whether it is the root of its mount. False on kernels before 5.8, which do not report it.
     pub is_mount_point: bool,
     kind: FileType,
 }
 
 impl Place {
-    /// Finds what is at a path, written from the root; links are not followed. A name that the kernel
-    /// has not in its cache is asked for in the root's own mount, and in others if `may_ask` says so of
-    /// the directory.
+    /// Finds the place at a path below `root`; follows no symbolic links. Asks a file system for a name
+    /// that is not in the kernel's cache if it is the mount of `root`, or if `may_ask` allows it for the
+    /// directory.
     ///
     /// # Errors
-    /// [`Errno::AGAIN`] if a file system would have to be asked that may not be.
+    /// [`Errno::AGAIN`] if a name is in a file system that must not be asked.
     pub fn find(root: &Root, path: &[u8], may_ask: MayAsk<'_>) -> Result<Self, Errno> {
         match Self::find_cached(root, path) {
             Err(Errno::AGAIN) => walk(root, path, may_ask),
@@ -67,19 +66,19 @@ impl Place {
         }
     }
 
-    /// As [`Place::find`], but asks no file system for a name.
+    /// As [`Place::find`], but asks no file system.
     pub fn find_cached(root: &Root, path: &[u8]) -> Result<Self, Errno> {
         let path = Path::of(&[path]);
         let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
         let found = match look_up_cached(root.as_fd(), path) {
-            // No such flag, no such call, or a container that does not allow it.
+            // The kernel has no such flag or call, or a seccomp filter does not allow it.
             Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => look_up(root.as_fd(), path),
             done => done,
         };
         Self::of(root, found?)
     }
 
-    /// What a descriptor refers to.
+    /// The place that a descriptor refers to.
     pub(super) fn of(root: &Root, descriptor: OwnedFd) -> Result<Self, Errno> {
         let name = c"";
         // DONT_SYNC: what the kernel knows, without asking the server of the file system.
@@ -112,7 +111,7 @@ impl Place {
         Ok(place)
     }
 
-    /// The number of the mount as /proc/self/fdinfo has it.
+    /// The number of the mount from /proc/self/fdinfo.
     fn mount_in_proc(&self, root: &Root) -> Option<u64> {
         let mut buffer = [0; 256];
         let name = self.number();
@@ -120,6 +119,7 @@ impl Place {
         value_of_key(info.ok()?, b"mnt_id").and_then(parse_u64)
     }
 
+    /// The number of the descriptor.
     pub(super) fn number(&self) -> Digits {
         Digits::signed(self.descriptor.as_raw_fd().into())
     }
@@ -129,7 +129,7 @@ impl Place {
         self.kind == FileType::Directory
     }
 
-    /// Whether it lies on btrfs.
+    /// Whether it is on btrfs.
     pub fn is_on_btrfs(&self) -> bool {
         fstatfs(&self.descriptor).is_ok_and(|found| found.f_type as u64 & 0xFFFF_FFFF == BTRFS)
     }
@@ -144,7 +144,7 @@ impl Place {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 openat(&self.descriptor, c".", flags, Mode::empty())
             }
-            // Through a link that leads to the same file whatever has its name by now.
+            // This link leads to the file itself, even if another file has its name by now.
             FileType::RegularFile => root.file_at(&[b"proc/self/fd/", self.number().as_bytes()]),
             _ => Err(Errno::NOTDIR),
         }
@@ -157,7 +157,7 @@ impl AsFd for Place {
     }
 }
 
-/// Major and minor number of a device.
+/// The major and minor number of a device.
 fn numbers(device: u64) -> (u32, u32) {
     (rustix::fs::major(device), rustix::fs::minor(device))
 }
@@ -165,7 +165,7 @@ fn numbers(device: u64) -> (u32, u32) {
 const FLAGS: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const RESOLVE: ResolveFlags = ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_MAGICLINKS);
 
-/// Looks a path up without asking the server of any file system.
+/// Looks a path up in the kernel's cache of names only.
 fn look_up_cached(directory: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
     let mut found = Err(Errno::AGAIN);
     for _ in 0..CACHED_LOOKUPS {
@@ -183,7 +183,7 @@ fn look_up_cached(directory: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Err
     found
 }
 
-/// Looks a path up, waiting where need be.
+/// Looks a path up; waits for servers.
 fn look_up(directory: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
     match openat2(directory, path, FLAGS, Mode::empty(), RESOLVE) {
         Err(Errno::NOSYS | Errno::PERM) => openat(directory, path, FLAGS, Mode::empty()),
@@ -191,7 +191,7 @@ fn look_up(directory: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Looks a path up name by name, as [`Place::find`] does.
+/// Looks a path up name by name; see [`Place::find`].
 fn walk(root: &Root, path: &[u8], may_ask: MayAsk<'_>) -> Result<Place, Errno> {
     let mut here = Place::of(root, look_up(root.as_fd(), c".")?)?;
     let top = here.mount;
@@ -212,7 +212,7 @@ fn walk(root: &Root, path: &[u8], may_ask: MayAsk<'_>) -> Result<Place, Errno> {
     Ok(here)
 }
 
-/// Which file or directory was opened.
+/// The inode number of an open file.
 #[cfg(test)]
 pub(crate) fn inode(opened: &OwnedFd) -> u64 {
     fstat(opened).unwrap().st_ino
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_known_before_it_is_opened() {
+    fn reports_device_and_type_before_opening() {
         let (path, root) = tree("known");
         std::fs::write(path.join("d/file"), "").unwrap();
         rustix::fs::mknodat(root.as_fd(), c"d/fifo", FileType::Fifo, Mode::RUSR, 0).unwrap();
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_by_names_comes_to_the_same_place() {
+    fn walk_by_names_finds_the_same_place() {
         let (path, root) = tree("walk");
         symlink("d", path.join("link")).unwrap();
         let inode_at = |found: Place| inode(&found.descriptor);
@@ -273,7 +273,7 @@ mod tests {
             Some(Errno::NOENT)
         );
         assert!(walk(&root, b"link/e", &mut |_| false).is_err());
-        // What the kernel has never heard of is not in its cache, but may be asked for here.
+        // A new name is not in the cache, but the mount of the root may be asked for it.
         let name = CString::new(format!("new-{}", std::process::id())).unwrap();
         let cached = look_up_cached(root.as_fd(), &name).err();
         assert!(
@@ -288,14 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn links_lead_nowhere() {
+    fn follows_no_symbolic_links() {
         let (path, root) = tree("links");
         symlink("d", path.join("link")).unwrap();
         assert_eq!(
             Place::find(&root, b"link/e", &mut |_| false).err(),
             Some(Errno::LOOP)
         );
-        // The link itself, which cannot be opened.
+        // A link at the end is found itself, and cannot be opened.
         let link = Place::find(&root, b"link", &mut |_| false).unwrap();
         assert_eq!(link.open(&root).err(), Some(Errno::NOTDIR));
         assert_eq!(
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_directory_is_still_the_one_that_was_found() {
+    fn opens_the_found_directory_after_a_rename() {
         let (path, root) = tree("renamed");
         let place = Place::find(&root, b"d/e", &mut |_| false).unwrap();
         std::fs::rename(path.join("d"), path.join("f")).unwrap();
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_know_the_mount_agree() {
+    fn statx_and_fdinfo_agree_on_the_mount() {
         let root = Root::open(c"/").unwrap();
         let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         for path in ["/proc", "/"] {

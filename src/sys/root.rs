@@ -1,37 +1,34 @@
-//! Every look at a file of the guest, relative to one directory.
+//! Files of the guest, by their names below one directory.
 //!
-//! In a guest that directory is `/`; in tests it is a captured tree. Paths given here therefore never
-//! begin with a slash; [`relative`] makes one of a path that does.
+//! In a guest the directory is `/`; in tests it is a captured tree. So a name never begins with a slash;
+//! [`relative`] cuts the slash off a path. A name is given in pieces, which are joined without anything
+//! between them. Files are opened so that the open itself does not wait for a FIFO or a terminal.
 
-#![allow(unsafe_code)]
-
-use core::ffi::{CStr, c_long};
+use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
-use linux_raw_sys::general::{RAMFS_MAGIC, TMPFS_MAGIC, stat};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
+use linux_raw_sys::general::{RAMFS_MAGIC, TMPFS_MAGIC};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::{DupFlags, Errno};
-
-use super::raw;
 
 use crate::base::path::Path;
 
-/// The longest line that is understood, in bytes. A line of the mount table may hold two paths of
-/// 4 KiB, each byte of them escaped as four.
+/// The longest line, in bytes. A line of the mount table may have two paths of 4 KiB, with four bytes for
+/// each escaped one.
 const LINE_BYTES: usize = 16 << 10;
 
-/// The directory that stands for `/`.
+/// The directory that stands for `/`; or another directory, whose files go by their names in it.
 pub struct Root(OwnedFd);
 
-/// What a name in a directory stands for.
+/// The type of an entry of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// A directory.
     Directory,
     /// A symbolic link.
     Link,
-    /// Anything else, or unknown.
+    /// Another type, or unknown.
     Other,
 }
 
@@ -73,102 +70,73 @@ impl OpenOptions {
     }
 }
 
-/// A path below the root for one that is written from it: `/a/b` is `a/b`, and `/` is `.`.
+/// The name below the root for an absolute path: `a/b` for `/a/b`, and `.` for `/`.
 pub fn relative(path: &[u8]) -> &[u8] {
     let start = path.iter().position(|byte| *byte != b'/');
     start.map_or(b".", |start| &path[start..])
 }
 
 impl Root {
-    /// The root at `path`.
+    /// Opens the directory at `path`.
     pub fn open(path: &CStr) -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat(CWD, path, flags, Mode::empty()).map(Self)
     }
 
-    /// As [`Root::open`].
+    /// As [`Root::open`], for bytes without a NUL.
+    // Not inlined, to keep one copy of the code; so are the functions below that are not inlined.
     #[inline(never)]
     pub fn at(path: &[u8]) -> Result<Self, Errno> {
         let path = Path::of(&[path]);
         Self::open(path.as_c_str().ok_or(Errno::NAMETOOLONG)?)
     }
 
-    /// Becomes the root at `path`. The descriptor keeps its number, which children that share the
+    /// Changes to the directory at `path`. The descriptor keeps its number, which children that share the
     /// agent's descriptors use.
     pub fn reopen(&mut self, path: &CStr) -> Result<(), Errno> {
         let new = Self::open(path)?;
         rustix::io::dup3(&new.0, &mut self.0, DupFlags::CLOEXEC)
     }
 
-    /// Makes a system call that takes a directory, a name in it, and two numbers more, and gives a
-    /// descriptor or a length, neither of which is more than 32 bits.
-    ///
-    /// # Safety
-    /// As for [`raw::call`].
+    /// Opens a file with these flags; a new one gets this mode.
     #[inline(never)]
-    unsafe fn call(
-        &self,
-        number: c_long,
-        name: &[&[u8]],
-        third: usize,
-        fourth: usize,
-    ) -> Result<u32, Errno> {
-        // Put together where it is used: `Path::of` would copy all of the room for it.
-        let mut path = Path::new();
-        path.append(name);
-        let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        let path = path.as_ptr().expose_provenance();
-        let directory = self.0.as_raw_fd() as usize;
-        // SAFETY: the path ends in a NUL and outlives the call; the caller answers for the rest.
-        let result = unsafe { raw::call(number, [directory, path, third, fourth, 0]) };
-        result.map(|result| result as u32)
+    fn with_at(&self, name: &[&[u8]], flags: OFlags, mode: u32) -> Result<OwnedFd, Errno> {
+        let mode = Mode::from_bits_retain(mode);
+        let path = &mut Path::new();
+        let name = join(path, name)?;
+        rustix::fs::openat(&self.0, name, flags | OFlags::CLOEXEC, mode)
     }
 
-    #[inline(never)]
-    pub(super) fn with_at(
-        &self,
-        name: &[&[u8]],
-        flags: OFlags,
-        mode: u32,
-    ) -> Result<OwnedFd, Errno> {
-        let flags = (flags | OFlags::CLOEXEC).bits() as usize;
-        // SAFETY: openat takes two numbers more.
-        let opened = unsafe { self.call(libc::SYS_openat, name, flags, mode as usize) }?;
-        // SAFETY: openat just made this descriptor and nobody else has it.
-        Ok(unsafe { OwnedFd::from_raw_fd(opened.cast_signed()) })
-    }
-
-    /// Opens a file or directory to read, never waiting on it. The name, here and below, is these
-    /// pieces, one after the other.
+    /// Opens a file or directory to read; reads never wait.
     #[inline(never)]
     pub fn file_at(&self, name: &[&[u8]]) -> Result<OwnedFd, Errno> {
         self.with_at(name, OFlags::NONBLOCK | OFlags::NOCTTY, 0)
     }
 
-    /// Opens a directory, whose files then go by their names in it.
+    /// Opens a directory.
     pub fn directory_at(&self, name: &[&[u8]]) -> Result<Self, Errno> {
         self.with_at(name, OFlags::DIRECTORY, 0).map(Self)
     }
 
-    /// Opens a character device for both directions, never waiting on it.
+    /// Opens a file to read and write, which never waits; for a port, a character device.
     #[inline(never)]
     pub fn open_port(&self, name: &[&[u8]]) -> Result<OwnedFd, Errno> {
         self.with_at(name, OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY, 0)
     }
 
-    /// Opens a file to write, never waiting on it and never making it.
+    /// Opens an existing file to write; writes never wait.
     pub fn for_writing(&self, name: &[&[u8]]) -> Result<OwnedFd, Errno> {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         self.with_at(name, flags, 0)
     }
 
-    /// Opens or makes a file, but never through a symbolic link, which is [`Errno::LOOP`]. Only its owner
-    /// may read or write a file that this makes.
+    /// Opens or makes a file; only the owner may read or write a new one. Does not follow a symbolic link,
+    /// which is [`Errno::LOOP`].
     pub fn open_private(&self, name: &[u8], options: OpenOptions) -> Result<OwnedFd, Errno> {
         self.with_at(&[name], options.0 | OFlags::NOFOLLOW, 0o600)
     }
 
-    /// Finds the file of this name without opening it (O_PATH): of a symbolic link, the link.
+    /// Finds the file of this name without opening it (O_PATH). A symbolic link is found itself.
     pub fn locate(&self, name: &[&[u8]]) -> Result<OwnedFd, Errno> {
         self.place_at(name, OFlags::NOFOLLOW)
     }
@@ -176,8 +144,9 @@ impl Root {
     /// Removes a file.
     #[inline(never)]
     pub fn remove_at(&self, name: &[&[u8]]) -> Result<(), Errno> {
-        // SAFETY: unlinkat takes one number more, which is 0.
-        unsafe { self.call(libc::SYS_unlinkat, name, 0, 0) }.map(|_| ())
+        let path = &mut Path::new();
+        let name = join(path, name)?;
+        rustix::fs::unlinkat(&self.0, name, AtFlags::empty())
     }
 
     /// As [`Root::remove_at`].
@@ -185,35 +154,36 @@ impl Root {
         self.remove_at(&[path.as_bytes()])
     }
 
-    /// Renames a file; one that has the new name is replaced.
+    /// Renames a file; replaces a file that has the new name.
     pub fn rename(&self, name: &[&[u8]], new: &[&[u8]]) -> Result<(), Errno> {
         let new = Path::of(new);
         let new = new.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-        let (directory, path) = (self.0.as_raw_fd() as usize, new.as_ptr());
-        let path = path.expose_provenance();
-        // SAFETY: renameat2 takes another directory and path, which ends in a NUL and outlives the
-        // call, and no flags.
-        unsafe { self.call(libc::SYS_renameat2, name, directory, path) }.map(|_| ())
+        let path = &mut Path::new();
+        let name = join(path, name)?;
+        rustix::fs::renameat(&self.0, name, &self.0, new)
     }
 
-    /// Makes a directory that is not there yet.
+    /// Makes a directory; [`Errno::EXIST`] if the name is taken.
     #[inline(never)]
     pub fn make_directory(&self, name: &[u8], mode: u32) -> Result<(), Errno> {
-        // SAFETY: mkdirat takes one number more.
-        unsafe { self.call(libc::SYS_mkdirat, &[name], mode as usize, 0) }.map(|_| ())
+        let mode = Mode::from_bits_retain(mode);
+        let path = &mut Path::new();
+        let name = join(path, &[name])?;
+        rustix::fs::mkdirat(&self.0, name, mode)
     }
 
-    /// Makes a character device, for its owner alone.
+    /// Makes a character device that only its owner may use.
     #[inline(never)]
     pub fn make_device(&self, name: &[&[u8]], major: u32, minor: u32) -> Result<(), Errno> {
-        let mode = (libc::S_IFCHR | 0o600) as usize;
-        let device = rustix::fs::makedev(major, minor) as usize;
-        // SAFETY: mknodat takes two numbers more.
-        unsafe { self.call(libc::SYS_mknodat, name, mode, device) }.map(|_| ())
+        let (kind, mode) = (FileType::CharacterDevice, Mode::RUSR | Mode::WUSR);
+        let device = rustix::fs::makedev(major, minor);
+        let path = &mut Path::new();
+        let name = join(path, name)?;
+        rustix::fs::mknodat(&self.0, name, kind, mode, device)
     }
 
-    /// Reads a file from its start until it ends or `buffer` is full. Gives what was read, which is
-    /// all of `buffer` if there may be more.
+    /// Reads a file until it ends or `buffer` is full. Returns the bytes; if they fill `buffer`, the file
+    /// may be longer.
     #[inline(never)]
     pub fn read_at<'b>(&self, name: &[&[u8]], buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
         let file = self.file_at(name)?;
@@ -229,7 +199,7 @@ impl Root {
         Ok(&buffer[..len])
     }
 
-    /// Writes `word` into a file at once; may wait.
+    /// Writes `word` to an existing file with one call. Files of /proc and /sys may make it wait.
     #[inline(never)]
     pub fn tell(&self, path: &[&[u8]], word: &[u8]) -> Result<(), Errno> {
         let file = self.for_writing(path)?;
@@ -249,8 +219,7 @@ impl Root {
         rustix::io::write(&fifo, text).map(|_| ())
     }
 
-    /// Reads a file of sysfs, or its beginning: with one call, because the kernel gives at once all
-    /// that fits into `buffer`.
+    /// Reads a file of sysfs with one call, which returns all bytes that fit into `buffer`.
     #[inline(never)]
     pub fn attribute<'b>(&self, name: &[&[u8]], buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
         let file = self.file_at(name)?;
@@ -262,46 +231,45 @@ impl Root {
         }
     }
 
-    /// Where a symbolic link points to.
+    /// Reads the target of a symbolic link; with an empty name, of the link that this descriptor is.
     #[inline(never)]
     pub fn link_at<'b>(&self, name: &[&[u8]], buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
-        let room = buffer.as_mut_ptr().expose_provenance();
-        // SAFETY: readlinkat writes at most so many bytes there; the buffer is ours.
-        let len = unsafe { self.call(libc::SYS_readlinkat, name, room, buffer.len()) }? as usize;
-        // A target that fills the buffer may have been cut short.
+        let path = &mut Path::new();
+        let name = join(path, name)?;
+        let len = rustix::fs::readlinkat_raw(&self.0, name, &mut *buffer)?;
+        // A target that fills the buffer may be longer.
         if len >= buffer.len() {
             return Err(Errno::NAMETOOLONG);
         }
         Ok(&buffer[..len])
     }
 
-    /// Opens what is at a name as a place: nothing happens to it.
+    /// Finds a file without opening it (O_PATH).
     #[inline(never)]
     pub(super) fn place_at(&self, name: &[&[u8]], flags: OFlags) -> Result<OwnedFd, Errno> {
         self.with_at(name, flags | OFlags::PATH, 0)
     }
 
-    /// Whether there is something, a dangling link included.
+    /// Whether the name is taken, also by a dangling link.
     #[inline(never)]
     pub fn has_at(&self, name: &[&[u8]]) -> Result<bool, Errno> {
-        let mut found = MaybeUninit::<stat>::uninit();
-        let room = found.as_mut_ptr().expose_provenance();
-        let flags = libc::AT_SYMLINK_NOFOLLOW as usize;
-        // SAFETY: newfstatat writes one `struct stat`, for which there is room, and takes a number.
-        match unsafe { self.call(libc::SYS_newfstatat, name, room, flags) } {
+        let path = &mut Path::new();
+        let name = join(path, name)?;
+        let found = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).map(drop);
+        match found {
             Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(errno) => Err(errno),
         }
     }
 
-    /// Major and minor number of the block device of this name, if it is one.
+    /// The major and minor number of the file of this name, if it is a block device.
     pub fn block_device_at(&self, name: &[u8]) -> Option<(u32, u32)> {
         block_device(&self.place_at(&[name], OFlags::empty()).ok()?)
     }
 
-    /// Calls `each` with every name in a directory but `.` and `..`, in the directory's own order,
-    /// until it returns false.
+    /// Calls `each` with every name in a directory but `.` and `..` until it returns false. The order is
+    /// that of the file system.
     #[inline(never)]
     pub fn list_at(
         &self,
@@ -311,7 +279,7 @@ impl Root {
         self.directory_at(name)?.list(each)
     }
 
-    /// As [`Root::list_at`], of a directory that was opened by [`Root::directory_at`].
+    /// As [`Root::list_at`], for this directory, which [`Root::directory_at`] has opened.
     #[inline(never)]
     pub fn list(&self, each: &mut dyn FnMut(&[u8], Entry) -> bool) -> Result<(), Errno> {
         let mut buffer = [MaybeUninit::uninit(); 2048];
@@ -331,11 +299,11 @@ impl Root {
         Ok(())
     }
 
-    /// Calls `each` with every line of a file, without its end, until it returns false. What is
-    /// longer than [`LINE_BYTES`] is left out.
+    /// Calls `each` with every line of a file, without the line feed, until it returns false. Skips lines
+    /// longer than [`LINE_BYTES`].
     ///
     /// # Errors
-    /// What opening or reading the file came to.
+    /// Those of opening and reading the file.
     #[inline(never)]
     pub fn lines_at(
         &self,
@@ -345,8 +313,8 @@ impl Root {
         self.beginnings_at(name, &mut |line, is_whole| !is_whole || each(line))
     }
 
-    /// As [`Root::lines_at`], but of what is longer than [`LINE_BYTES`] `each` gets so many bytes, and
-    /// false for not being whole.
+    /// As [`Root::lines_at`], but calls `each` also with the first [`LINE_BYTES`] of a longer line. The
+    /// second argument is whether the line is whole.
     #[inline(never)]
     pub fn beginnings_at(
         &self,
@@ -388,14 +356,22 @@ impl Root {
     }
 }
 
+/// Joins the pieces of a name in `path`, which is empty.
+// Not `Path::of`, which would copy all 4 KiB of the path.
+#[inline(never)]
+fn join<'p>(path: &'p mut Path, pieces: &[&[u8]]) -> Result<&'p CStr, Errno> {
+    path.append(pieces);
+    path.as_c_str().ok_or(Errno::NAMETOOLONG)
+}
+
 impl From<OwnedFd> for Root {
-    /// The root that this directory stands for.
+    /// The directory of this descriptor.
     fn from(directory: OwnedFd) -> Self {
         Self(directory)
     }
 }
 
-/// Major and minor number of the block device that a descriptor refers to, if it is one.
+/// The major and minor number of an open file, if it is a block device.
 pub fn block_device(opened: &OwnedFd) -> Option<(u32, u32)> {
     let found = rustix::fs::fstat(opened).ok()?;
     let is_block = FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice;
@@ -429,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_whole_and_a_monster_is_left_out() {
+    fn yields_whole_lines_and_skips_one_that_is_too_long() {
         let (path, root) = tree("lines");
         let mut text = b"first\n\n".to_vec();
         text.extend([b'x'; 3 * LINE_BYTES]);
@@ -466,14 +442,14 @@ mod tests {
     }
 
     #[test]
-    fn paths_from_the_root_become_relative() {
+    fn absolute_paths_become_names_below_the_root() {
         assert_eq!(relative(b"/"), b".");
         assert_eq!(relative(b"//a/b"), b"a/b");
         assert_eq!(relative(b"a"), b"a");
     }
 
     #[test]
-    fn a_missing_file_is_an_error_and_not_there() {
+    fn reports_a_missing_file() {
         let (path, root) = tree("missing");
         assert_eq!(root.has_at(&[b"nothing"]), Ok(false));
         assert_eq!(root.file_at(&[b"nothing"]).err(), Some(Errno::NOENT));
