@@ -40,7 +40,7 @@
 //!    `fn get_uptime(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed>`
 //!    with `const UPTIME: &[Param] = &[may("precise", Type::Bool)];` beside it. It reads below
 //!    `state.guest.root`, so that its test can run on a made-up tree, asks for
-//!    `args.bool(const { place(UPTIME, "precise") })`, and writes `reply.object()`. What takes more than
+//!    `args.bool(const { index_of(UPTIME, "precise") })`, and writes `reply.object()`. What takes more than
 //!    a few lines to find out goes into `probe/`.
 //! 3. Names of members and words of errors: `base/texts.rs`.
 //! 4. The row: `commands/table.rs`, `Row::now(Info, "guest-get-uptime", os::UPTIME, os::get_uptime)`, at

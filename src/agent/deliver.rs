@@ -52,7 +52,7 @@ fn finish(client: &mut Client, outcome: Outcome) {
             object.member(Name::Pid).int(pid.into());
             Ok(())
         } else {
-            Err(reply.say_only(Phrase::EndedAbnormally))
+            Err(reply.fail(Phrase::EndedAbnormally))
         };
         reply.finish(outcome);
     }

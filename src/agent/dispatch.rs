@@ -25,7 +25,7 @@ pub(super) fn handle(event: Event, client: &mut Client, context: &mut Context) {
         Event::Message => answer(message, out, id, context),
         Event::Error => {
             let mut reply = Reply::new(out);
-            let failed = reply.not_json(client.framer.error(), message);
+            let failed = reply.fail_not_json(client.framer.error(), message);
             reply.finish(Err(failed));
             Next::Reply
         }
@@ -113,7 +113,7 @@ pub(super) fn start(
 ) -> Result<(), Failed> {
     let ticket = (task.slow().prepare)(&mut context.state, args, reply)?;
     let started = context.start(task, ticket, id, message);
-    started.map_err(|errno| reply.say(Phrase::NoChild, &[], number(errno)))
+    started.map_err(|errno| reply.fail_with(Phrase::NoChild, &[], number(errno)))
 }
 
 /// The row of the command and its number, if it is known and allowed.
@@ -130,5 +130,5 @@ fn find(
         Some(_) => Phrase::Disabled,
         None => Phrase::NotFound,
     };
-    Err(reply.fail_as(Class::CommandNotFound).about(what, name))
+    Err(reply.error_as(Class::CommandNotFound).about(what, name))
 }

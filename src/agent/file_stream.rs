@@ -59,7 +59,7 @@ pub(super) fn go_on(client: &mut Client, context: &mut Context) {
     let mut reply = request::reopen(client.message.bytes(), out);
     let outcome = match stop {
         Stop::Failed(errno) if done == 0 => {
-            Err(reply.say(Phrase::CannotReadFile, &[], number(errno)))
+            Err(reply.fail_with(Phrase::CannotReadFile, &[], number(errno)))
         }
         _ => {
             let mut object = reply.resume();

@@ -22,7 +22,7 @@ use crate::state::guest::Guest;
 use crate::sys::Errno;
 use crate::sys::clock::{self, NS_PER_S};
 use crate::sys::root::Root;
-use crate::wire::args::{Args, Param, Type, may, place};
+use crate::wire::args::{Args, Param, Type, index_of, may};
 use crate::wire::reply::{Failed, Reply};
 
 pub(super) const TIME: &[Param] = &[may("time", Type::Int)];
@@ -44,12 +44,12 @@ pub(super) const SET_TIME: Slow = Slow {
 const END_S: i64 = 3_155_760_000;
 
 fn set_clock(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<Ticket, Failed> {
-    let Some(unix_ns) = args.int(const { place(TIME, "time") }) else {
+    let Some(unix_ns) = args.int(const { index_of(TIME, "time") }) else {
         return Ok(Ticket::default());
     };
     // qemu-ga counts seconds, so that the last one before 1970 is refused by the kernel.
     if !(1 - NS_PER_S..END_S * NS_PER_S).contains(&unix_ns) {
-        return Err(reply.say_only(Phrase::InvalidTime));
+        return Err(reply.fail(Phrase::InvalidTime));
     }
     match clock::set_realtime_ns(unix_ns) {
         Ok(()) => Ok(Ticket::default()),
@@ -64,7 +64,7 @@ fn keep_in_step(
     reply: &mut Reply<'_>,
 ) -> Result<u8, Failed> {
     let root = &guest.root;
-    let done = if args.int(const { place(TIME, "time") }).is_some() {
+    let done = if args.int(const { index_of(TIME, "time") }).is_some() {
         match rtc::set(root, clock::realtime_ns()) {
             // There is none.
             Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Ok(()),

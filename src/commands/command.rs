@@ -4,7 +4,7 @@ use crate::state::State;
 use crate::state::files::Reading;
 use crate::state::guest::Guest;
 use crate::sys::handles::Seized;
-use crate::wire::args::{Args, Item, Params};
+use crate::wire::args::{Args, PackedItem, PackedList};
 use crate::wire::reply::{Failed, Reply};
 
 /// What a command does: writes the value of its reply (none written is the empty object), or fails.
@@ -137,7 +137,7 @@ pub const PREFIX: &[u8] = b"guest-";
 /// A command.
 #[derive(Clone, Copy)]
 pub struct Command {
-    item: Item,
+    item: PackedItem,
 }
 
 /// Bytes of a packed row before its parameters: how it runs (two of them), its class.
@@ -145,7 +145,7 @@ const BEFORE_PARAMS: usize = 3;
 
 impl Command {
     /// The commands of a packed table.
-    pub fn all(table: Params) -> impl Iterator<Item = Self> {
+    pub fn all(table: PackedList) -> impl Iterator<Item = Self> {
         table.map(|item| Self { item })
     }
 
@@ -160,8 +160,8 @@ impl Command {
     }
 
     /// Its parameters, in the order of the schema.
-    pub fn params(&self) -> Params {
-        Params(self.item.body().get(BEFORE_PARAMS..).unwrap_or_default())
+    pub fn params(&self) -> PackedList {
+        PackedList(self.item.body().get(BEFORE_PARAMS..).unwrap_or_default())
     }
 
     /// How it runs, as the table's packer has it: which of several lists says what, and where.

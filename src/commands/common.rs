@@ -9,7 +9,7 @@ use crate::parse::sysfs_disk::Bus;
 use crate::probe::block::Disk;
 use crate::sys::mem::Buffer;
 use crate::sys::{Errno, number};
-use crate::wire::args::{Args, Param, Type, must, place};
+use crate::wire::args::{Args, Param, Type, index_of, must};
 use crate::wire::emit::Value;
 use crate::wire::json::Str;
 use crate::wire::reply::{Failed, Reply};
@@ -23,7 +23,7 @@ pub(super) const USER: &[Param] = &[must("username", Type::Str)];
 
 /// The error of every command that needs the mount table and cannot read it, as qemu-ga words it.
 pub(super) fn no_mount_table(reply: &mut Reply<'_>) -> Failed {
-    reply.say_only(Phrase::NoMountTable)
+    reply.fail(Phrase::NoMountTable)
 }
 
 /// Why a mount could not be reached whose path leads to another file system.
@@ -32,7 +32,7 @@ pub(super) const ELSEWHERE: &[u8] = b"the path leads to another file system";
 /// An error of this phrase and the words for an error number.
 #[inline(never)]
 pub(super) fn cannot(reply: &mut Reply<'_>, what: Phrase, errno: Errno) -> Failed {
-    reply.say(what, &[], number(errno))
+    reply.fail_with(what, &[], number(errno))
 }
 
 /// The reply of a child whose work came to this: nothing, or an error of this phrase.
@@ -58,7 +58,7 @@ pub(super) fn decode(
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     text.base64(out).map_err(|fault| match fault {
-        DecodeError::Invalid => reply.say_only(Phrase::NotBase64),
+        DecodeError::Invalid => reply.fail(Phrase::NotBase64),
         DecodeError::Full => cannot(reply, what, Errno::NOMEM),
     })
 }
@@ -66,7 +66,7 @@ pub(super) fn decode(
 /// The user that a command is about.
 #[inline(never)]
 pub(super) fn user_name(args: &Args<'_>, room: &mut Buffer) -> &'static [u8] {
-    if let Some(name) = args.string(const { place(USER, "username") }) {
+    if let Some(name) = args.string(const { index_of(USER, "username") }) {
         let _ = name.decode(room);
     }
     room.take()
@@ -90,7 +90,7 @@ pub(super) fn put_address(value: Value<'_, '_>, disk: &Disk) {
     let mut address = value.object();
     // -1 each for a disk that is not on PCI.
     let mut pci = address.object(Name::PciController);
-    pci.numbers_as(Name::PciPlace, "", true, disk.attachment.pci());
+    pci.signed_numbers(Name::PciPlace, disk.attachment.pci());
     drop(pci);
     address.text(Name::BusType, bus_type(disk.bus).as_bytes());
     address.numbers(Name::BusPlace, &disk.numbers);

@@ -118,8 +118,8 @@ fn put_health(object: &mut Object<'_, '_>, log: &HealthLog) {
     let mut smart = object.object(Name::Smart);
     smart.text(Name::Type, b"nvme");
     smart.numbers(STATE, &nvme::state(log[0]));
-    smart.numbers_as(COUNTERS, "-lo", false, &log[nvme::COUNTERS..]);
-    smart.numbers_as(COUNTERS, "-hi", false, &log[nvme::COUNTERS + 1..]);
+    smart.numbers_with_suffix(COUNTERS, "-lo", &log[nvme::COUNTERS..]);
+    smart.numbers_with_suffix(COUNTERS, "-hi", &log[nvme::COUNTERS + 1..]);
 }
 
 #[cfg(test)]

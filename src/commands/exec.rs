@@ -29,7 +29,7 @@ use crate::state::log::Level;
 use crate::state::programs::{Capture, Stream};
 use crate::sys::process::{Ended, Vectors};
 use crate::sys::{clock, words};
-use crate::wire::args::{Alternate, Args, Other, Param, Type, may, must, place};
+use crate::wire::args::{Alternate, Args, Other, Param, Type, index_of, may, must};
 use crate::wire::emit::Object;
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
@@ -75,22 +75,22 @@ pub(super) const EXEC: Slow = Slow {
 };
 
 fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<Ticket, Failed> {
-    let path = args.string(const { place(EXEC_PARAMS, "path") });
+    let path = args.string(const { index_of(EXEC_PARAMS, "path") });
     let path = path.unwrap_or_default().raw();
     state.log.say(Level::Detail, Phrase::RunsProgram, &[path]);
-    let input = args.string(const { place(EXEC_PARAMS, "input-data") });
+    let input = args.string(const { index_of(EXEC_PARAMS, "input-data") });
     // The text is decoded where it is put.
     let bytes = input.map_or(0, |input| input.raw().len());
     let Some((number, buffer)) = state.programs.add(bytes) else {
-        return Err(reply.say_only(Phrase::TooManyPrograms));
+        return Err(reply.fail(Phrase::TooManyPrograms));
     };
     let decoded = match input {
         Some(input) => decode(input, buffer, Phrase::NoChild, reply),
         None => Ok(()),
     };
-    let place = match args.string(const { place(EXEC_PARAMS, "capture-output") }) {
-        Some(word) => CAPTURE.place(word),
-        None if args.bool(const { place(EXEC_PARAMS, "capture-output") }) == Some(true) => 3,
+    let place = match args.string(const { index_of(EXEC_PARAMS, "capture-output") }) {
+        Some(word) => CAPTURE.index(word),
+        None if args.bool(const { index_of(EXEC_PARAMS, "capture-output") }) == Some(true) => 3,
         None => 0,
     };
     let capture = CAPTURES.get(place).map_or(Capture::NONE, |known| *known);
@@ -110,9 +110,9 @@ fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<
 /// Becomes the program; returns only if that failed.
 fn run(guest: &Guest, _: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let given = |place| args.value(place).unwrap_or_default();
-    let path = given(const { place(EXEC_PARAMS, "path") });
-    let arg = given(const { place(EXEC_PARAMS, "arg") });
-    let env = given(const { place(EXEC_PARAMS, "env") });
+    let path = given(const { index_of(EXEC_PARAMS, "path") });
+    let arg = given(const { index_of(EXEC_PARAMS, "arg") });
+    let env = given(const { index_of(EXEC_PARAMS, "env") });
     // Decoded, none is longer than it was written, its NUL counted. HOME comes besides.
     let room = path.text().len() + arg.text().len() + env.text().len() + 2 * PATH_BYTES;
     let mut name: &[u8] = b"";
@@ -126,7 +126,7 @@ fn run(guest: &Guest, _: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Resu
         own.put(&guest.root, &mut vectors);
     }
     let errno = vectors.run(name, own.path());
-    Err(reply.say(
+    Err(reply.fail_with(
         Phrase::CannotExecute,
         &[b"\xE2\x80\x9C", name, b"\xE2\x80\x9D", &words(errno)],
         0,
@@ -155,9 +155,9 @@ pub(super) fn status(
     args: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    let pid = args.int(const { place(PID, "pid") }).unwrap_or_default();
+    let pid = args.int(const { index_of(PID, "pid") }).unwrap_or_default();
     let Some((place, program)) = state.programs.find(pid) else {
-        return Err(reply.say_number(Phrase::NoSuchPid, pid));
+        return Err(reply.fail_number(Phrase::NoSuchPid, pid));
     };
     let ended = program.ended(clock::boottime_ms());
     // Its streams have their own.

@@ -30,7 +30,7 @@ use crate::sys::handles::{self, SeekFrom, Seized};
 use crate::sys::mem::Buffer;
 use crate::sys::root::OpenOptions;
 use crate::sys::{AsFd, BorrowedFd, Errno, number, process};
-use crate::wire::args::{Alternate, Args, Other, Param, Type, may, must, place};
+use crate::wire::args::{Alternate, Args, Other, Param, Type, index_of, may, must};
 use crate::wire::reply::{Failed, Reply};
 
 pub(super) const HANDLE: &[Param] = &[must("handle", Type::Int)];
@@ -73,8 +73,8 @@ pub(super) const OPEN: Slow = Slow {
 };
 
 fn open(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let mode = args.string(const { place(FILE_OPEN, "mode") });
-    let given = args.string(const { place(FILE_OPEN, "path") });
+    let mode = args.string(const { index_of(FILE_OPEN, "mode") });
+    let given = args.string(const { index_of(FILE_OPEN, "path") });
     // All of both, though no mode or path is that long, because errors have them.
     let mut room = Buffer::growing(REQUEST_BYTES);
     let _ = given.unwrap_or_default().decode(&mut room);
@@ -85,7 +85,7 @@ fn open(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Re
     };
     let (given, text) = room.bytes().split_at(path_len);
     let Some(options) = open_options(text) else {
-        return Err(reply.say(Phrase::InvalidOpenMode, &[text], 0));
+        return Err(reply.fail_with(Phrase::InvalidOpenMode, &[text], 0));
     };
     let mut path = Path::of(&[given]);
     // The agent's, not that of this child.
@@ -100,7 +100,7 @@ fn open(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Re
         ticket.file.ok_or(Errno::MFILE)?.fill(&file)
     });
     match opened {
-        Err(errno) => Err(reply.say(Phrase::CannotOpenFile, &[given, text], number(errno))),
+        Err(errno) => Err(reply.fail_with(Phrase::CannotOpenFile, &[given, text], number(errno))),
         Ok(()) => {
             reply.value().int(ticket.number);
             Ok(0)
@@ -170,7 +170,7 @@ pub(super) fn read(
     reply: &mut Reply<'_>,
 ) -> Result<Reading, Failed> {
     find(state, args, Phrase::CannotReadFile, reply)?;
-    let given = args.int(const { place(FILE_READ, "count") });
+    let given = args.int(const { index_of(FILE_READ, "count") });
     let count = count(given, 4096, READ_FILE_BYTES, reply)?;
     Ok(Reading::new(handle(args), count))
 }
@@ -225,7 +225,7 @@ fn file_of(ticket: Ticket) -> Result<Seized, Errno> {
 const SMALL_WRITE_BYTES: usize = 5632;
 
 fn write(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let text = args.string(const { place(FILE_WRITE, "buf-b64") });
+    let text = args.string(const { index_of(FILE_WRITE, "buf-b64") });
     let text = text.unwrap_or_default();
     let mut small = heapless::Vec::<u8, SMALL_WRITE_BYTES>::new();
     let mut large = Buffer::growing(REQUEST_BYTES);
@@ -235,7 +235,7 @@ fn write(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> R
     };
     decode(text, data, Phrase::CannotWriteFile, reply)?;
     let len = data.bytes().len();
-    let given = args.int(const { place(FILE_WRITE, "count") });
+    let given = args.int(const { index_of(FILE_WRITE, "count") });
     let count = count(given, len, len, reply)?;
     let bytes = data.bytes().get(..count).unwrap_or_default();
     let written = file_of(ticket).and_then(|file| handles::write(file.as_fd(), bytes));
@@ -259,16 +259,20 @@ pub(super) const SEEK: Slow = Slow {
 };
 
 fn seek(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let code = match args.string(const { place(FILE_SEEK, "whence") }) {
-        Some(word) => WHENCE.place(word) as i64,
-        None => args.int(const { place(FILE_SEEK, "whence") }).unwrap_or(0),
+    let code = match args.string(const { index_of(FILE_SEEK, "whence") }) {
+        Some(word) => WHENCE.index(word) as i64,
+        None => args
+            .int(const { index_of(FILE_SEEK, "whence") })
+            .unwrap_or(0),
     };
-    let offset = args.int(const { place(FILE_SEEK, "offset") }).unwrap_or(0);
+    let offset = args
+        .int(const { index_of(FILE_SEEK, "offset") })
+        .unwrap_or(0);
     let to = match code {
         0 => SeekFrom::Start(offset.cast_unsigned()),
         1 => SeekFrom::Current(offset),
         2 => SeekFrom::End(offset),
-        _ => return Err(reply.say_number(Phrase::InvalidWhence, code)),
+        _ => return Err(reply.fail_number(Phrase::InvalidWhence, code)),
     };
     let position = file_of(ticket).and_then(|file| handles::seek(file.as_fd(), to));
     let position = position.map_err(|errno| cannot(reply, Phrase::CannotSeekFile, errno))?;
@@ -302,7 +306,7 @@ pub(super) fn flush(
 
 #[inline(never)]
 fn handle(args: &Args<'_>) -> i64 {
-    args.int(const { place(HANDLE, "handle") }).unwrap_or(0)
+    args.int(const { index_of(HANDLE, "handle") }).unwrap_or(0)
 }
 
 /// The file of the handle that is asked for.
@@ -327,7 +331,7 @@ fn count(
         return Ok(default);
     };
     let count = usize::try_from(value).ok().filter(|count| *count <= most);
-    count.ok_or_else(|| reply.say_number(Phrase::InvalidCount, value))
+    count.ok_or_else(|| reply.fail_number(Phrase::InvalidCount, value))
 }
 
 /// What was wrong with a handle, of which `BADF` is that there is none.
@@ -335,7 +339,7 @@ fn failed(args: &Args<'_>, what: Phrase, errno: Errno, reply: &mut Reply<'_>) ->
     if errno != Errno::BADF {
         return cannot(reply, what, errno);
     }
-    reply.say_number(Phrase::NoSuchHandle, handle(args))
+    reply.fail_number(Phrase::NoSuchHandle, handle(args))
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ use crate::state::hooks::{Failure, Main, Session};
 use crate::state::log::Level;
 use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, fsctl, mem, number, power, process};
-use crate::wire::args::{Args, Param, Type, may, place};
+use crate::wire::args::{Args, Param, Type, index_of, may};
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
 
@@ -107,7 +107,7 @@ fn freeze(
     if bring_to_rest(guest, ticket.number.cast_unsigned(), &mut hooks).is_err() {
         end_if_told(&hooks);
         let_go_on(&mut hooks);
-        return Err(reply.say(Phrase::HookFailed, &[hooks.failure()], 0));
+        return Err(reply.fail_with(Phrase::HookFailed, &[hooks.failure()], 0));
     }
     live_with_agent(guest, process::KILL);
     let frozen = freeze_file_systems(guest, args, reply);
@@ -176,7 +176,7 @@ fn freeze_file_systems(
     if mounts.read(&guest.root).is_err() {
         return Err(no_mount_table(reply));
     }
-    let given = args.value(const { place(MOUNT_POINTS, "mountpoints") });
+    let given = args.value(const { index_of(MOUNT_POINTS, "mountpoints") });
     let Ok(chosen) = names(given.unwrap_or_default()) else {
         return Err(cannot(reply, Phrase::NoChild, Errno::NOMEM));
     };
@@ -201,8 +201,8 @@ fn freeze_file_systems(
             Err((what, miss)) => {
                 undo(guest, count);
                 return Err(match miss {
-                    Miss::Elsewhere => reply.say(what, &[mount_point, b": ", ELSEWHERE], 0),
-                    Miss::Errno(errno) => reply.say(what, &[mount_point], number(errno)),
+                    Miss::Elsewhere => reply.fail_with(what, &[mount_point, b": ", ELSEWHERE], 0),
+                    Miss::Errno(errno) => reply.fail_with(what, &[mount_point], number(errno)),
                 });
             }
         }
@@ -297,7 +297,7 @@ fn thaw(guest: &Guest, ticket: Ticket, _: &Args<'_>, reply: &mut Reply<'_>) -> R
     end_if_told(&hooks);
     if done.is_err() {
         // All is thawed: the error is the reply, and no more than that.
-        reply.say(Phrase::HookFailed, &[hooks.failure()], 0);
+        reply.fail_with(Phrase::HookFailed, &[hooks.failure()], 0);
     }
     Ok(thawed)
 }

@@ -14,7 +14,7 @@ use crate::state::guest::Guest;
 use crate::sys::fsctl::{self, Trimmed};
 use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, number};
-use crate::wire::args::{Args, Param, Type, may, place};
+use crate::wire::args::{Args, Param, Type, index_of, may};
 use crate::wire::reply::{Failed, Reply};
 
 pub(super) const MINIMUM: &[Param] = &[may("minimum", Type::Int)];
@@ -32,7 +32,7 @@ pub(super) fn fstrim(
     }
     // A negative minimum wraps, as it does on its way through qemu-ga.
     let minimum = args
-        .int(const { place(MINIMUM, "minimum") })
+        .int(const { index_of(MINIMUM, "minimum") })
         .unwrap_or(0)
         .cast_unsigned();
     let mut searches = Searches::new();
@@ -44,7 +44,7 @@ pub(super) fn fstrim(
         match trim(&guest.root, &fs, &mut searches, minimum) {
             Ok(trimmed) => {
                 let trimmed = [trimmed.bytes, trimmed.minimum];
-                path.numbers_as(Name::TrimmedMinimum, "", true, &trimmed);
+                path.signed_numbers(Name::TrimmedMinimum, &trimmed);
             }
             Err((what, why)) => {
                 let text;
@@ -56,7 +56,8 @@ pub(super) fn fstrim(
                         &text
                     }
                 };
-                path.member(Name::Error).text_in(&[what.as_bytes(), why]);
+                path.member(Name::Error)
+                    .text_pieces(&[what.as_bytes(), why]);
             }
         }
     }

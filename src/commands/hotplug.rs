@@ -19,7 +19,7 @@ use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, REMOVABLE, Step};
 use crate::state::State;
 use crate::sys::root::Root;
 use crate::sys::{Errno, number};
-use crate::wire::args::{Args, Members, Param, Type, may, must, place};
+use crate::wire::args::{Args, Members, Param, Type, index_of, may, must};
 use crate::wire::emit::Value;
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
@@ -52,7 +52,7 @@ pub(super) fn get_vcpus(
 /// Starts and stops processors.
 pub(super) const SET_VCPUS: Work = |guest, _, args, reply| {
     let mut done = 0;
-    let cpus = args.value(const { place(VCPUS, "vcpus") });
+    let cpus = args.value(const { index_of(VCPUS, "vcpus") });
     for cpu in cpus.unwrap_or_default().items() {
         let (cpu, online) = wanted(cpu);
         match CPUS.set(&guest.root, cpu, online) {
@@ -71,7 +71,7 @@ pub(super) const GET_MEMORY_BLOCKS: Work = |guest, _, _, reply| list(&guest.root
 /// Puts memory blocks into use and takes them out.
 pub(super) const SET_MEMORY_BLOCKS: Work = |guest, _, args, reply| {
     let mut list = reply.list();
-    let blocks = args.value(const { place(BLOCKS, "mem-blks") });
+    let blocks = args.value(const { index_of(BLOCKS, "mem-blks") });
     for block in blocks.unwrap_or_default().items() {
         set_block(&guest.root, wanted(block), list.item());
     }
@@ -159,7 +159,7 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
                 true => Phrase::CannotListBlocks,
                 false => Phrase::CannotListParts,
             };
-            Err(reply.say(what, &[kind.directory.as_bytes()], number(errno)))
+            Err(reply.fail_with(what, &[kind.directory.as_bytes()], number(errno)))
         }
     }
 }
@@ -218,7 +218,7 @@ fn wanted(value: Json<'_>) -> (i64, bool) {
 fn fail(reply: &mut Reply<'_>, kind: &Kind, part: i64, file: &'static str, fault: Fault) -> Failed {
     let memory = kind.is_memory();
     let call = match fault.step {
-        Step::TakeOut => return reply.say_number(Phrase::CannotTakeOut, part),
+        Step::TakeOut => return reply.fail_number(Phrase::CannotTakeOut, part),
         Step::Read if memory => Phrase::CannotReadSysfs,
         Step::Open if memory => Phrase::CannotOpenSysfs,
         Step::Read => Phrase::CannotReadPart,
@@ -239,7 +239,7 @@ fn fail(reply: &mut Reply<'_>, kind: &Kind, part: i64, file: &'static str, fault
         Phrase::CannotFindPart => &path[..1],
         _ => &path[..],
     };
-    let error = reply.fail().phrase(call, path);
+    let error = reply.error().phrase(call, path);
     match fault.errno {
         None => error.text(": unexpected EOF").end(),
         Some(errno) => error.end_with(number(errno)),

@@ -4,8 +4,8 @@ use super::command::{Command, PREFIX, SILENT, is_enabled};
 use crate::base::texts::Name;
 use crate::state::State;
 use crate::state::filter::MOST_COMMANDS;
-use crate::wire::args::{Args, Params};
-use crate::wire::emit::word;
+use crate::wire::args::{Args, PackedList};
+use crate::wire::emit::keyword;
 use crate::wire::reply::{Failed, Reply};
 
 /// The version clients see: the level of QEMU's protocol that is spoken, then the agent's own.
@@ -17,19 +17,19 @@ pub(super) fn info(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Re
     object.text(Name::Version, VERSION.as_bytes());
     let mut list = object.list(Name::SupportedCommands);
     let mut commands = heapless::Vec::<_, MOST_COMMANDS>::new();
-    for command in Command::all(Params(state.commands)) {
+    for command in Command::all(PackedList(state.commands)) {
         let _ = commands.push(command);
     }
     // The longest of the frequent replies: what is the same in all items is put down in large pieces.
     for (place, command) in commands.iter().enumerate().rev() {
-        list.item().known(&[
+        list.item().verbatim(&[
             br#"{"enabled": "#,
-            word(is_enabled(place, command, state)),
+            keyword(is_enabled(place, command, state)),
             br#", "name": ""#,
             PREFIX,
             command.name(),
             br#"", "success-response": "#,
-            word(!command.is(SILENT)),
+            keyword(!command.is(SILENT)),
             b"}",
         ]);
     }

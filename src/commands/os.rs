@@ -63,7 +63,7 @@ fn put_release(object: &mut Object<'_, '_>, root: &Root, told: Option<&[u8]>) {
         }
         let key = key.get(..member.len()).unwrap_or_default();
         if let Some(value) = os_release::value(file, key) {
-            object.named(member).text_of(value.bytes());
+            object.member_named(member).text_iter(value.bytes());
         }
     }
 }
@@ -81,7 +81,9 @@ fn put_loads(reply: &mut Reply<'_>, loads: &[u64; 3]) {
         let member = cut(&mut members, b' ');
         let units = (load >> 16).cast_signed();
         let fraction = (load & 0xFFFF) * LOAD_UNIT;
-        object.named(member).decimal(units, fraction, LOAD_PLACES);
+        object
+            .member_named(member)
+            .decimal(units, fraction, LOAD_PLACES);
     }
 }
 

@@ -4,7 +4,7 @@
 use super::command::{Class, Command, Handler, Opening, PREFIX, Run, Slow, Work};
 use super::table::{COUNT, ROWS, Row};
 use super::{file, freeze, fsinfo, sync};
-use crate::wire::args::{Packer, Params};
+use crate::wire::args::{PackedList, Packer};
 use crate::wire::json::Str;
 
 // How a command runs: the first byte of a packed row; the second is its place in that list.
@@ -102,13 +102,13 @@ pub fn run(command: &Command) -> Run {
 
 /// Every command, in the order of QEMU's schema.
 pub fn all() -> impl Iterator<Item = Command> {
-    Command::all(Params(TABLE))
+    Command::all(PackedList(TABLE))
 }
 
 /// The command of this name, and its place in the table.
 #[inline(never)]
 pub fn find(name: Str<'_>) -> Option<(usize, Command)> {
-    let name = name.behind(PREFIX)?;
+    let name = name.strip_prefix(PREFIX)?;
     let mut commands = all().enumerate();
     commands.find(|(_, command)| name.is_named(command.name()))
 }
@@ -129,7 +129,7 @@ impl Task {
 
     /// The task of this number, if there is one.
     pub fn of(number: u8) -> Option<Self> {
-        let row = Command::all(Params(&PACKED)).nth(number.into())?;
+        let row = Command::all(PackedList(&PACKED)).nth(number.into())?;
         Some(Self { number, row })
     }
 
@@ -153,7 +153,7 @@ impl Task {
     }
 
     /// The parameters of its arguments.
-    pub fn params(&self) -> Params {
+    pub fn params(&self) -> PackedList {
         self.row.params()
     }
 }

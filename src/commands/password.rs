@@ -36,7 +36,7 @@ use crate::sys::mem::Buffer;
 use crate::sys::root::{OpenOptions, Root};
 use crate::sys::system::random;
 use crate::sys::{Errno, clock, number, process, stream};
-use crate::wire::args::{Args, Param, Type, must, place};
+use crate::wire::args::{Args, Param, Type, index_of, must};
 use crate::wire::reply::{Failed, Reply};
 
 pub(super) const PASSWORD: &[Param] = &[
@@ -53,8 +53,8 @@ pub(super) fn set_user_password(
     reply: &mut Reply<'_>,
 ) -> Result<u8, Failed> {
     let mut room = Buffer::lasting(ACCOUNTS_BYTES);
-    let crypted = args.bool(const { place(PASSWORD, "crypted") }) == Some(true);
-    let password = args.string(const { place(PASSWORD, "password") });
+    let crypted = args.bool(const { index_of(PASSWORD, "crypted") }) == Some(true);
+    let password = args.string(const { index_of(PASSWORD, "password") });
     let decoded = password.unwrap_or_default().base64(&mut *room);
     let password = room.take();
     let name = user_name(args, &mut room);
@@ -77,9 +77,9 @@ pub(super) fn set_user_password(
         );
         let Err(errno) = done else { return Ok(0) };
         let errno = errno.map_or(0, number);
-        return Err(reply.say(Phrase::CannotSetPassword, &[about], errno));
+        return Err(reply.fail_with(Phrase::CannotSetPassword, &[about], errno));
     };
-    Err(reply.say_only(wrong))
+    Err(reply.fail(wrong))
 }
 
 /// Whether there is one of these bytes.

@@ -67,7 +67,7 @@ fn put_route(mut line: &[u8], mut columns: &[u8], version: u64, value: Value<'_,
     let mut route = value.object();
     while let [kind, name @ ..] = take_word(&mut columns) {
         let field = take_word(&mut line);
-        let member = route.named(name);
+        let member = route.member_named(name);
         let number = routes::parse_number(field, if *kind == b'd' { 10 } else { 16 });
         match kind {
             b's' => member.text(field),

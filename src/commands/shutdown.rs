@@ -45,7 +45,7 @@ use crate::sys::power::{self, Down};
 use crate::sys::process;
 use crate::sys::root::{Root, relative};
 use crate::sys::{AsFd, Errno, clock, number, stdio};
-use crate::wire::args::{Args, Param, Type, may, place};
+use crate::wire::args::{Args, Param, Type, index_of, may};
 use crate::wire::reply::{Failed, Reply};
 
 pub(super) const MODE: &[Param] = &[may("mode", Type::Str)];
@@ -88,10 +88,10 @@ fn prepare_as_told(
     args: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<Ticket, Failed> {
-    let how = match args.string(const { place(MODE, "mode") }) {
+    let how = match args.string(const { index_of(MODE, "mode") }) {
         None => Down::PowerOff,
         Some(mode) => match MODES.iter().position(|name| mode.is(name)) {
-            None => return Err(reply.say_only(Phrase::InvalidMode)),
+            None => return Err(reply.fail(Phrase::InvalidMode)),
             Some(place) => DOWNS[place],
         },
     };
@@ -113,7 +113,7 @@ fn prepare_reboot(
 ) -> Result<Ticket, Failed> {
     // Nothing frozen can be closed; the host that froze it knows why.
     if state.freeze.is_frozen() && !state.freeze.was_given_up() {
-        return Err(reply.refuse(&[], 0));
+        return Err(reply.error().end());
     }
     prepare_past_init(state, Down::Reboot, reply)
 }
@@ -126,7 +126,7 @@ fn prepare_by_force(
     let how = state.going_down.unwrap_or(Down::PowerOff);
     if state.freeze.is_frozen() && !state.freeze.was_given_up() {
         // Nothing can be written out now; tried again later.
-        return Err(reply.say_only(Phrase::FrozenNow));
+        return Err(reply.fail(Phrase::FrozenNow));
     }
     prepare_past_init(state, how, reply)
 }
@@ -152,7 +152,7 @@ fn prepare_past_init(
 fn check_right(reply: &mut Reply<'_>) -> Result<(), Failed> {
     match power::soften_ctrl_alt_del() {
         Ok(()) => Ok(()),
-        Err(Errno::INVAL) => Err(reply.say_only(Phrase::InContainer)),
+        Err(Errno::INVAL) => Err(reply.fail(Phrase::InContainer)),
         Err(errno) => Err(refused(errno, reply)),
     }
 }
@@ -187,7 +187,7 @@ fn finish(state: &mut State, _: Ticket, _: Outcome) {
 }
 
 fn refused(errno: Errno, reply: &mut Reply<'_>) -> Failed {
-    reply.say(Phrase::CannotShutDown, &[], number(errno))
+    reply.fail_with(Phrase::CannotShutDown, &[], number(errno))
 }
 
 /// Tells PID 1; gives whether it got it.
@@ -358,7 +358,7 @@ fn uncover_disks(root: &Root) {
 mod tests {
     use super::*;
     use crate::state::testing::state;
-    use crate::wire::args::{Param, Params, Type, may};
+    use crate::wire::args::{PackedList, Param, Type, may};
     use crate::wire::receive::receive;
 
     const PARAMS: &[Param] = &[may("mode", Type::Str)];
@@ -372,7 +372,7 @@ mod tests {
             let mut reply = Reply::new(&mut out);
             let arguments = receive(text.as_bytes()).unwrap();
             let mut args = Args::none();
-            args.check(Some(arguments), Params::of(PARAMS), &mut reply)
+            args.check(Some(arguments), PackedList::of(PARAMS), &mut reply)
                 .unwrap();
             let failed = prepare_as_told(&mut state, &args, &mut reply).unwrap_err();
             reply.finish(Err(failed));

@@ -43,7 +43,7 @@ use crate::sys::process::{self, Identity};
 use crate::sys::root::{Root, relative};
 use crate::sys::status::Status;
 use crate::sys::{Errno, OwnedFd, number};
-use crate::wire::args::{Args, Param, Type, may, must, place};
+use crate::wire::args::{Args, Param, Type, index_of, may, must};
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
 
@@ -129,7 +129,7 @@ fn work(guest: &Guest, args: &Args<'_>, reply: &mut Reply<'_>, task: Task) -> Re
         uid: 0,
         passwd: b"",
     };
-    let reset = args.bool(const { place(ADD_KEYS, "reset") }) == Some(true);
+    let reset = args.bool(const { index_of(ADD_KEYS, "reset") }) == Some(true);
     match change(&guest.root, task, keys, reset, &mut room, &mut about) {
         Ok(lines) => {
             if task == Task::Get {
@@ -145,7 +145,7 @@ fn work(guest: &Guest, args: &Args<'_>, reply: &mut Reply<'_>, task: Task) -> Re
             if let Phrase::CannotOpenKeys | Phrase::CannotReadKeys = about.phrase {
                 pieces[1] = about.quoted;
             }
-            Err(reply.say(about.phrase, &pieces, errno.map_or(0, number)))
+            Err(reply.fail_with(about.phrase, &pieces, errno.map_or(0, number)))
         }
     }
 }
@@ -158,7 +158,7 @@ fn keys(
     reply: &mut Reply<'_>,
 ) -> Result<&'static [u8], Failed> {
     let given = args
-        .value(const { place(ADD_KEYS, "keys") })
+        .value(const { index_of(ADD_KEYS, "keys") })
         .map(Json::items)
         .unwrap_or_default();
     for key in given.filter_map(Json::string) {
@@ -166,7 +166,7 @@ fn keys(
         let _ = key.decode(room);
         let key = room.bytes().get(start..).unwrap_or_default();
         if key.first() == Some(&b'#') || key.contains(&b'\n') {
-            return Err(reply.say(Phrase::InvalidKey, &[key], 0));
+            return Err(reply.fail_with(Phrase::InvalidKey, &[key], 0));
         }
         // Removed, it stands for blank lines; added, it would make one.
         if !(key.is_empty() && task == Task::Add) {
@@ -175,7 +175,7 @@ fn keys(
     }
     let keys = room.take();
     if keys.len() > KEYS_BYTES || room.whole().is_err() {
-        return Err(reply.say_only(Phrase::TooManyKeys));
+        return Err(reply.fail(Phrase::TooManyKeys));
     }
     Ok(keys)
 }

@@ -31,7 +31,7 @@ pub(super) const HYBRID: Work = |guest, _, _, reply| suspend(&guest.root, Mode::
 
 fn suspend(root: &Root, mode: Mode, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     if !sleep::can(root, mode) {
-        return Err(reply.say_only(Phrase::CannotSleep));
+        return Err(reply.fail(Phrase::CannotSleep));
     }
     outcome(reply, Phrase::SleepRefused, sleep_so(root, mode))
 }

@@ -3,7 +3,7 @@
 //! Difference from qemu-ga: a ping is not logged; monitoring asks every few seconds.
 
 use crate::state::State;
-use crate::wire::args::{Args, Param, Type, must, place};
+use crate::wire::args::{Args, Param, Type, index_of, must};
 use crate::wire::reply::{Failed, Reply};
 
 pub(super) const ID: &[Param] = &[must("id", Type::Int)];
@@ -12,7 +12,7 @@ pub(super) const ID: &[Param] = &[must("id", Type::Int)];
 pub(super) fn sync(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     reply
         .value()
-        .int(args.int(const { place(ID, "id") }).unwrap_or(0));
+        .int(args.int(const { index_of(ID, "id") }).unwrap_or(0));
     Ok(())
 }
 

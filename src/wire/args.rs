@@ -1,24 +1,28 @@
-//! Arguments, checked against the parameters of a command before its handler runs.
+//! Checks the arguments of a request against the parameters of its command, before the handler runs.
 //!
-//! The checks, their order and their words are QAPI's: members in the order of the schema, each for
-//! presence, type and what is inside it; then members that nobody expects. Names inside messages are
-//! full paths, `mem-blks[0].phys-index`, but for enumerations, which go by their last part.
+//! The checks, their order and their texts are those of QEMU's QAPI visitors: each parameter in the
+//! order of the schema, for presence, then type, then content; unexpected members last. Error texts
+//! name a value by its full path, `mem-blks[0].phys-index`, but the value of an alternate by its last
+//! part only.
+//!
+//! A command declares its parameters as a list of [`Param`]. The compiler packs all lists into bytes
+//! ([`Packer`]); the agent reads only those ([`PackedList`]).
 
 use super::json::{Json, Kind, Str};
-use super::lex::between;
-use super::reply::{Failed, Failure, Reply};
+use super::lex::slice;
+use super::reply::{ErrorWriter, Failed, Reply};
 use crate::base::limits::PARAMETERS;
 use crate::base::text::cut;
 use crate::base::texts::{self, Phrase};
 
-/// What a parameter takes. How parameters are written down; [`Params`] are what the program has.
+/// The type of a parameter.
 #[derive(Clone, Copy, Debug)]
 pub enum Type {
-    /// An integer within 64 bits with a sign.
+    /// A signed integer of 64 bits.
     Int,
-    /// An integer within 64 bits without a sign; a negative one wraps.
+    /// An unsigned integer of 64 bits. A negative number wraps, as in QAPI.
     Uint64,
-    /// true or false.
+    /// `true` or `false`.
     Bool,
     /// A string.
     Str,
@@ -28,7 +32,7 @@ pub enum Type {
     Object(&'static Members),
     /// An array of objects.
     Objects(&'static Members),
-    /// Either of two types.
+    /// An enumeration, or a value of one other type.
     Either(&'static Alternate),
 }
 
@@ -36,48 +40,48 @@ pub enum Type {
 #[derive(Debug)]
 pub struct Members(pub &'static [Param]);
 
-/// A word, or a value of another type.
+/// A QAPI alternate: a word of an enumeration, or a value of one other type.
 #[derive(Debug)]
 pub struct Alternate {
-    /// What the two are called together.
+    /// The name of the alternate in the schema.
     pub name: &'static str,
     /// The words, with a blank between two.
     pub words: &'static str,
-    /// How many.
+    /// The number of words.
     pub count: usize,
     /// The other type.
     pub other: Other,
 }
 
 impl Alternate {
-    /// The place of a word among those known; past all of them if it is none.
+    /// The index of a word; [`Alternate::count`] if the word is unknown.
     #[inline(always)]
-    pub fn place(&self, word: Str<'_>) -> usize {
-        word.place_in(self.words.as_bytes()).unwrap_or(self.count)
+    pub fn index(&self, word: Str<'_>) -> usize {
+        word.word_index(self.words.as_bytes()).unwrap_or(self.count)
     }
 }
 
-/// What there may be instead of a word.
+/// The type of a value that is no word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Other {
-    /// An integer within 64 bits with a sign.
+    /// A signed integer of 64 bits.
     Int,
-    /// true or false.
+    /// `true` or `false`.
     Bool,
 }
 
-/// A parameter of a command, or a member of an object that is one.
+/// A parameter of a command, or a member of an object parameter.
 #[derive(Debug)]
 pub struct Param {
-    /// Its name.
+    /// The name in the schema.
     pub name: &'static str,
-    /// What it takes.
+    /// The type of its value.
     pub kind: Type,
-    /// Whether it must be there.
+    /// Whether a request without it is an error.
     pub mandatory: bool,
 }
 
-/// A parameter that must be there.
+/// A mandatory parameter.
 pub const fn must(name: &'static str, kind: Type) -> Param {
     Param {
         name,
@@ -86,14 +90,14 @@ pub const fn must(name: &'static str, kind: Type) -> Param {
     }
 }
 
-/// The place of the parameter of this name. Where there is none, the program does not compile.
-pub const fn place(params: &[Param], name: &str) -> usize {
-    let (mut at, mut rest) = (0usize, params);
+/// The index of the parameter `name`. Called at compile time: an unknown name does not compile.
+pub const fn index_of(params: &[Param], name: &str) -> usize {
+    let (mut index, mut rest) = (0usize, params);
     while let [param, others @ ..] = rest {
         if equal(param.name.as_bytes(), name.as_bytes()) {
-            return at;
+            return index;
         }
-        (at, rest) = (at.wrapping_add(1), others);
+        (index, rest) = (index.wrapping_add(1), others);
     }
     unknown()
 }
@@ -111,7 +115,7 @@ const fn equal(one: &[u8], other: &[u8]) -> bool {
     }
 }
 
-/// A parameter that may be left out.
+/// An optional parameter.
 pub const fn may(name: &'static str, kind: Type) -> Param {
     Param {
         name,
@@ -120,45 +124,49 @@ pub const fn may(name: &'static str, kind: Type) -> Param {
     }
 }
 
-/// What a [`Type`] is in a packed tag: the [`Kind`] it takes, and how.
+// The tag of a packed parameter: a [`Kind`] in the low bits, and two flags.
 const KIND: u8 = 7;
 const MANDATORY: u8 = 8;
 const EITHER: u8 = 16;
 
-/// What the kinds are called, in their order.
+/// The names of the kinds in error texts, in the order of [`Kind`].
 const KINDS: &[u8] = b"object array string integer uint64 - boolean";
 
-/// Parameters, packed: of each a tag, the length of its name and that of what is inside (members, or
-/// what an alternative is called and its words), then the name and what is inside.
+/// A packed list of parameters. The table of commands has the same format.
 ///
-/// An eighth of what references, lengths and alignment would take.
+/// An item is a tag, the length of its name, the length of its body, the name, and the body. The body of
+/// an object, or of an array of objects, is the list of its members; the body of an alternate is its
+/// name and its words.
+///
+/// This takes an eighth of the memory of references, with their lengths and alignment.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Params(pub &'static [u8]);
+pub struct PackedList(pub &'static [u8]);
 
-/// One packed record, with all that follow it.
+/// An item of a packed list. The bytes include all items behind it.
 #[derive(Clone, Copy)]
-pub struct Item(&'static [u8]);
+pub struct PackedItem(&'static [u8]);
 
-/// Bytes before the name.
+/// Bytes of an item before its name.
 const HEAD: usize = 3;
 
-impl Item {
-    /// What the list makes of it.
+// Called in many places; `#[inline(never)]` keeps one copy of each.
+impl PackedItem {
+    /// The tag. Its meaning depends on the list.
     #[inline(always)]
     pub fn tag(self) -> u8 {
         self.0.first().copied().unwrap_or_default()
     }
 
-    /// Its name.
+    /// The name.
     #[inline(never)]
     pub fn name(self) -> &'static [u8] {
-        between(self.0, HEAD, self.name_end())
+        slice(self.0, HEAD, self.name_end())
     }
 
-    /// What is inside.
+    /// The body.
     #[inline(never)]
     pub fn body(self) -> &'static [u8] {
-        between(self.0, self.name_end(), self.end())
+        slice(self.0, self.name_end(), self.end())
     }
 
     #[inline(always)]
@@ -173,30 +181,30 @@ impl Item {
     }
 }
 
-impl Params {
-    /// The place of the one of this name, if there is one.
+impl PackedList {
+    /// The index of the item `name`.
     #[inline(never)]
-    pub fn place(mut self, name: Str<'_>) -> Option<usize> {
+    pub fn index_of(mut self, name: Str<'_>) -> Option<usize> {
         self.position(|item| name.is_named(item.name()))
     }
 }
 
-impl Iterator for Params {
-    type Item = Item;
+impl Iterator for PackedList {
+    type Item = PackedItem;
 
     #[inline(never)]
-    fn next(&mut self) -> Option<Item> {
-        let item = Item(self.0);
+    fn next(&mut self) -> Option<PackedItem> {
+        let item = PackedItem(self.0);
         self.0 = self.0.get(item.end()..)?;
         Some(item)
     }
 }
 
-/// Packs lists while the program is compiled.
+/// Packs lists at compile time.
 pub struct Packer<const N: usize> {
-    /// The bytes; what is beyond `len` means nothing.
+    /// The packed bytes are `bytes[..len]`.
     pub bytes: [u8; N],
-    /// How many they are.
+    /// See `bytes`.
     pub len: usize,
 }
 
@@ -206,7 +214,7 @@ pub struct Packer<const N: usize> {
     reason = "at compile time"
 )]
 impl<const N: usize> Packer<N> {
-    /// Nothing yet.
+    /// An empty list.
     pub const fn new() -> Self {
         Self {
             bytes: [0; N],
@@ -228,7 +236,7 @@ impl<const N: usize> Packer<N> {
         }
     }
 
-    /// Begins an item; gives where the length of what is inside goes, for [`Packer::end`].
+    /// Begins an item. Returns the offset of the length of its body, for [`Packer::end`].
     pub const fn begin(&mut self, tag: u8, name: &[u8]) -> usize {
         self.push(tag);
         self.push(name.len() as u8);
@@ -237,7 +245,7 @@ impl<const N: usize> Packer<N> {
         self.len - name.len() - 1
     }
 
-    /// Ends what [`Packer::begin`] began.
+    /// Ends an item that [`Packer::begin`] began.
     pub const fn end(&mut self, begun: usize) {
         let name = self.bytes[begun - 1] as usize;
         let len = self.len - begun - 1 - name;
@@ -293,8 +301,8 @@ impl<const N: usize> Default for Packer<N> {
 }
 
 #[cfg(test)]
-impl Params {
-    /// These, packed.
+impl PackedList {
+    /// Packs `params`.
     pub(crate) fn of(params: &[Param]) -> Self {
         let mut packer = Packer::<256>::new();
         packer.params(params);
@@ -302,10 +310,9 @@ impl Params {
     }
 }
 
-/// The arguments of a request, proven to be what the command's parameters say.
+/// The arguments of a request, checked against the parameters of its command.
 ///
-/// Each is asked for by its place among the parameters of its command, which [`place`] finds while the
-/// program is compiled.
+/// An argument is found by the index of its parameter, which [`index_of`] computes at compile time.
 pub struct Args<'a> {
     values: Values<'a>,
 }
@@ -320,14 +327,14 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// Takes `arguments` that are what `params` say.
+    /// Stores the arguments if they match `params`; otherwise writes the error.
     pub fn check(
         &mut self,
         arguments: Option<Json<'a>>,
-        params: Params,
+        params: PackedList,
         reply: &mut Reply<'_>,
     ) -> Result<(), Failed> {
-        // Most commands have none.
+        // Most commands have no parameters, and most requests for them no arguments.
         if arguments.is_some() || !params.0.is_empty() {
             let object = arguments.unwrap_or_default();
             check_members(object, params, None, &mut self.values, reply)?;
@@ -335,95 +342,101 @@ impl<'a> Args<'a> {
         Ok(())
     }
 
-    /// The integer given for a parameter.
+    // Handlers call these in many places; `#[inline(never)]` keeps one copy of each.
+
+    /// The integer argument of a parameter.
     #[inline(never)]
-    pub fn int(&self, place: usize) -> Option<i64> {
-        self.value(place)?.int()
+    pub fn int(&self, index: usize) -> Option<i64> {
+        self.value(index)?.int()
     }
 
-    /// The boolean given for a parameter.
+    /// The boolean argument of a parameter.
     #[inline(never)]
-    pub fn bool(&self, place: usize) -> Option<bool> {
-        self.value(place)?.bool()
+    pub fn bool(&self, index: usize) -> Option<bool> {
+        self.value(index)?.bool()
     }
 
-    /// The string given for a parameter.
+    /// The string argument of a parameter.
     #[inline(never)]
-    pub fn string(&self, place: usize) -> Option<Str<'a>> {
-        self.value(place)?.string()
+    pub fn string(&self, index: usize) -> Option<Str<'a>> {
+        self.value(index)?.string()
     }
 
-    /// The value given for a parameter, of the type that it has.
+    /// The argument of a parameter, of the type of the parameter.
     #[inline(never)]
-    pub fn value(&self, place: usize) -> Option<Json<'a>> {
-        *self.values.get(place)?
+    pub fn value(&self, index: usize) -> Option<Json<'a>> {
+        *self.values.get(index)?
     }
 }
 
-/// Where in the arguments a value stands, as a chain of names and positions up to the outermost.
-struct Place<'p> {
-    outer: Option<&'p Place<'p>>,
+/// The path of a value within the arguments, such as `mem-blks[0].phys-index`: a chain of names, from
+/// the innermost to the outermost.
+struct ValuePath<'p> {
+    outer: Option<&'p ValuePath<'p>>,
     name: Str<'p>,
-    /// The position in the array of that name, or -1.
+    /// The index of the value if `name` is an array, else -1.
     index: i64,
 }
 
-impl Place<'_> {
-    fn write<'o, 's>(&self, mut failure: Failure<'o, 's>) -> Failure<'o, 's> {
+impl ValuePath<'_> {
+    fn write<'o, 's>(&self, mut error: ErrorWriter<'o, 's>) -> ErrorWriter<'o, 's> {
         if let Some(outer) = self.outer {
-            failure = outer.write(failure).text(".");
+            error = outer.write(error).text(".");
         }
-        failure = failure.string(self.name);
+        error = error.string(self.name);
         if self.index >= 0 {
-            failure = failure.text("[").number(self.index).text("]");
+            error = error.text("[").number(self.index).text("]");
         }
-        failure
+        error
     }
 
-    /// An error that says where, and what `other` there is to say.
+    /// Fails with a phrase: this path in place of its first `@`, and `other` in place of its second.
     #[inline(never)]
-    fn wrong(&self, reply: &mut Reply<'_>, phrase: Phrase, other: Str<'_>) -> Failed {
+    fn fail(&self, reply: &mut Reply<'_>, phrase: Phrase, other: Str<'_>) -> Failed {
         let text = texts::phrase(phrase);
         let mut rest = &*text;
-        let error = reply.fail().bytes(cut(&mut rest, b'@'));
+        let error = reply.error().bytes(cut(&mut rest, b'@'));
         let error = self.write(error).bytes(cut(&mut rest, b'@'));
         error.string(other).bytes(rest).end()
     }
 }
 
-/// Sorts the members of an object by parameter and checks them.
+/// Sorts the members of an object into `values`, in the order of `params`, and checks them.
 fn check_members<'a>(
     object: Json<'a>,
-    params: Params,
-    outer: Option<&Place<'_>>,
+    params: PackedList,
+    outer: Option<&ValuePath<'_>>,
     values: &mut Values<'a>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     let mut unexpected = None;
     for (name, value) in object.members() {
-        match params.place(name).and_then(|place| values.get_mut(place)) {
+        match params
+            .index_of(name)
+            .and_then(|index| values.get_mut(index))
+        {
             Some(slot) => *slot = Some(value),
             None => unexpected = unexpected.or(Some(name)),
         }
     }
-    let mut place = Place {
+    let mut path = ValuePath {
         outer,
         name: Str::default(),
         index: -1,
     };
     for (param, value) in params.zip(&*values) {
-        place.name = Str::ascii(param.name());
+        path.name = Str::ascii(param.name());
         if let Some(value) = value {
-            check_value(*value, param.tag(), param.body(), &place, reply)?;
+            check_value(*value, param.tag(), param.body(), &path, reply)?;
         } else if param.tag() & MANDATORY != 0 {
-            return Err(place.wrong(reply, Phrase::MissingParameter, Str::default()));
+            return Err(path.fail(reply, Phrase::MissingParameter, Str::default()));
         }
     }
     match unexpected {
         None => Ok(()),
         Some(name) => {
-            place.name = name;
-            Err(place.wrong(reply, Phrase::UnexpectedParameter, Str::default()))
+            path.name = name;
+            Err(path.fail(reply, Phrase::UnexpectedParameter, Str::default()))
         }
     }
 }
@@ -432,28 +445,28 @@ fn check_value(
     value: Json<'_>,
     tag: u8,
     body: &'static [u8],
-    place: &Place<'_>,
+    path: &ValuePath<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     let wanted = tag & KIND;
     let found = value.kind() as u8;
-    // A word, or a value of another type. Errors name it by its last name alone.
-    let last = Place {
+    // The errors of an alternate name the last part of the path only.
+    let last = ValuePath {
         outer: None,
-        ..*place
+        ..*path
     };
     let is_either = tag & EITHER != 0;
-    let place = if is_either { &last } else { place };
+    let path = if is_either { &last } else { path };
     if found != wanted {
         let mut expected = (KINDS, wanted);
         if is_either {
             if let Some(word) = value.string() {
                 let mut words = body;
                 cut(&mut words, b' ');
-                if word.place_in(words).is_some() {
+                if word.word_index(words).is_some() {
                     return Ok(());
                 }
-                return Err(place.wrong(reply, Phrase::UnknownWord, word));
+                return Err(path.fail(reply, Phrase::UnknownWord, word));
             }
             let is_number = found == Kind::Unsigned as u8 || found == Kind::Double as u8;
             if !is_number || wanted != Kind::Integer as u8 {
@@ -463,31 +476,37 @@ fn check_value(
             if found == Kind::Integer as u8 {
                 return Ok(());
             }
-            return Err(place.wrong(reply, Phrase::ExpectsUint64, Str::default()));
+            return Err(path.fail(reply, Phrase::ExpectsUint64, Str::default()));
         }
-        let expected = Str::ascii(name_of(expected.0, expected.1));
-        return Err(place.wrong(reply, Phrase::WrongType, expected));
+        let expected = Str::ascii(word_at(expected.0, expected.1));
+        return Err(path.fail(reply, Phrase::WrongType, expected));
     }
     if found == Kind::Object as u8 {
         let mut values = Values::default();
-        return check_members(value, Params(body), Some(place), &mut values, reply);
+        return check_members(value, PackedList(body), Some(path), &mut values, reply);
     }
-    // A list of objects, or of strings.
+    // An array: of strings if its items have no members.
     let kind = match body {
         [] => Kind::String,
         _ => Kind::Object,
     };
     for (index, value) in (0..).zip(value.items()) {
-        check_value(value, kind as u8, body, &Place { index, ..*place }, reply)?;
+        check_value(
+            value,
+            kind as u8,
+            body,
+            &ValuePath { index, ..*path },
+            reply,
+        )?;
     }
     Ok(())
 }
 
-/// The one of `names`, parted by blanks, that is at this place.
+/// The word at an index of `words`, which have a blank between two.
 #[inline(never)]
-fn name_of(names: &[u8], place: u8) -> &[u8] {
-    let mut rest = names;
-    for _ in 0..place {
+fn word_at(words: &[u8], index: u8) -> &[u8] {
+    let mut rest = words;
+    for _ in 0..index {
         cut(&mut rest, b' ');
     }
     cut(&mut rest, b' ')
@@ -522,12 +541,12 @@ mod tests {
         may("arg", Type::Strings),
     ];
 
-    /// The error for these arguments; empty if there is none.
-    fn told(arguments: &str) -> String {
+    /// The error text for these arguments; empty without an error.
+    fn error_of(arguments: &str) -> String {
         let arguments = receive(arguments.as_bytes()).unwrap();
         let mut out = heapless::Vec::<u8, 512>::new();
         let mut reply = Reply::new(&mut out);
-        let outcome = Args::none().check(Some(arguments), Params::of(PARAMS), &mut reply);
+        let outcome = Args::none().check(Some(arguments), PackedList::of(PARAMS), &mut reply);
         reply.finish(outcome);
         let text = String::from_utf8(out.to_vec()).unwrap();
         let error = text.split("\"desc\": \"").nth(1);
@@ -536,7 +555,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "too slow for Miri")]
-    fn errors_name_the_place() {
+    fn errors_name_the_path_of_the_value() {
         for (arguments, error) in [
             (r#"{}"#, ""),
             (
@@ -604,7 +623,7 @@ mod tests {
                 "Invalid parameter type for 'capture', expected: GuestExecCaptureOutput",
             ),
         ] {
-            assert_eq!(told(arguments), error, "{arguments}");
+            assert_eq!(error_of(arguments), error, "{arguments}");
         }
     }
 }

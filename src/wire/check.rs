@@ -1,33 +1,33 @@
-//! Whether a message is well-formed JSON, token by token as they come.
+//! Checks that a message is well-formed JSON, token by token as they arrive.
 //!
-//! The error texts are those of qemu-ga 11.1, found by asking it. An error is about the token that is
-//! wrong; only a duplicate key is reported at the end of its value. Nothing recurses: open containers
-//! are bits in a fixed set, keys are remembered as 63-bit hashes.
+//! Dialect and error texts are those of qemu-ga 11.1, measured on its replies. An error is reported at
+//! the token that causes it, except a duplicate key, which is reported at the end of its value. Nothing
+//! recurses: the kinds of the open containers are bits in a fixed array, and keys are kept as hashes of
+//! 63 bits.
 //!
 //! Differences from qemu-ga:
-//! - An object, together with all those around it, has at most [`REQUEST_OPEN_MEMBERS`] members
-//!   where the next one is read; beyond that the message has too many tokens
-//!   ([`Phrase::TokenLimit`]).
-//! - Two keys of an object that differ but have the same hash count as duplicates. By accident this
-//!   does not happen.
+//! - The open objects together have at most [`REQUEST_OPEN_MEMBERS`] members. One more is the error for
+//!   too many tokens ([`Phrase::TokenLimit`]).
+//! - Two different keys with the same hash count as duplicates. A client that does not look for such
+//!   keys never meets this.
 
-use super::json::{Json, Str, Wrong, check_string};
+use super::json::{Json, Str, TokenError, check_string};
 use crate::base::limits::{REQUEST_DEPTH, REQUEST_OPEN_MEMBERS};
 use crate::base::texts::Phrase;
 
-/// qemu-ga cuts off an error's text, counted from behind `JSON parse error, `, that is longer.
+/// qemu-ga cuts an error text at this many bytes, not counting `JSON parse error, ` before it.
 const TEXT_BYTES: usize = 1023;
 
-/// Memory for what is known of open containers.
+/// Memory of a [`Checker`]: the containers that are open.
 pub struct Open {
-    /// Hashes of the keys of all objects; the lowest bit marks the first key of an object.
+    /// Hashes of the keys of all open objects. The lowest bit marks the first key of an object.
     keys: heapless::Vec<u64, REQUEST_OPEN_MEMBERS>,
-    /// Which containers are objects, by depth.
+    /// One bit for each depth: whether the container there is an object.
     objects: [u64; REQUEST_DEPTH / 64],
 }
 
 impl Open {
-    /// None is open.
+    /// No open container.
     pub const fn new() -> Self {
         Self {
             keys: heapless::Vec::new(),
@@ -42,85 +42,85 @@ impl Default for Open {
     }
 }
 
-/// What may come next.
+/// The tokens that may come next.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Due {
+enum Expected {
     Value,
-    /// Or the end of the array that was just begun.
+    /// A value, or the end of the array that was just begun.
     FirstValue,
     Key,
-    /// Or the end of the object that was just begun.
+    /// A key, or the end of the object that was just begun.
     FirstKey,
     Colon,
-    /// Or the end of the container.
+    /// A comma, or the end of the container.
     Separator,
 }
 
-/// What is known of a message up to one of its tokens.
+/// Checks the tokens of one message after the other.
 pub(super) struct Checker<'m> {
-    due: Due,
-    /// How many containers are open.
+    expected: Expected,
+    /// The number of open containers.
     depth: usize,
     open: &'m mut Open,
-    /// Depth inside the innermost object that the value being read is a duplicate member of, 0 if it is
-    /// none. An outer one need not be remembered: the inner one is reported first.
+    /// The depth within the innermost object in which the value being read has a duplicate key; 0 without
+    /// one. One in an outer object need not be kept: the inner one ends first and is reported.
     duplicate: usize,
 }
 
 impl<'m> Checker<'m> {
-    /// Before the first token of a message, with memory for [`Open::new`].
+    /// A checker before the first token of a message. `open` must be as [`Open::new`] makes it.
     pub(super) fn new(open: &'m mut Open) -> Self {
-        // Not cleared: that would take a page of memory for each client there may once be.
+        // Does not write to `open`: that would make a page resident for each client that may ever come.
         Self {
-            due: Due::Value,
+            expected: Expected::Value,
             depth: 0,
             open,
             duplicate: 0,
         }
     }
 
-    /// Forgets all tokens.
+    /// Starts over with another message.
     pub(super) fn reset(&mut self) {
-        self.due = Due::Value;
+        self.expected = Expected::Value;
         self.depth = 0;
         self.duplicate = 0;
         self.open.keys.clear();
     }
 
-    /// Checks the next token; `is_plain` says of a string that it is known to be ASCII without escapes.
-    pub(super) fn token(&mut self, token: &[u8], is_plain: bool) -> Result<(), Wrong> {
+    /// Checks the next token. `is_plain` means that a string is ASCII without escapes.
+    pub(super) fn token(&mut self, token: &[u8], is_plain: bool) -> Result<(), TokenError> {
         let first = token.first().copied().unwrap_or(0);
-        match self.due {
-            Due::FirstValue if first == b']' => self.end_container(),
-            Due::FirstKey if first == b'}' => self.end_container(),
-            Due::Value | Due::FirstValue => self.value(first, token, is_plain),
-            Due::Key | Due::FirstKey => self.key(token, is_plain),
-            Due::Colon if first == b':' => {
-                self.due = Due::Value;
+        match self.expected {
+            Expected::FirstValue if first == b']' => self.end_container(),
+            Expected::FirstKey if first == b'}' => self.end_container(),
+            Expected::Value | Expected::FirstValue => self.value(first, token, is_plain),
+            Expected::Key | Expected::FirstKey => self.key(token, is_plain),
+            Expected::Colon if first == b':' => {
+                self.expected = Expected::Value;
                 Ok(())
             }
-            Due::Colon => Err(Wrong::token(Phrase::ExpectingColon)),
-            Due::Separator => self.separator(first),
+            Expected::Colon => Err(TokenError::new(Phrase::ExpectingColon)),
+            Expected::Separator => self.separator(first),
         }
     }
 
-    /// Checks a value, or the bracket that it begins with.
+    /// Checks a value, or the bracket that begins one.
     #[inline(always)]
-    fn value(&mut self, first: u8, token: &[u8], is_plain: bool) -> Result<(), Wrong> {
+    fn value(&mut self, first: u8, token: &[u8], is_plain: bool) -> Result<(), TokenError> {
         match first {
             b'"' | b'\'' if is_plain => {}
             b'"' | b'\'' => check_string(token)?,
             b'{' | b'[' => return self.begin_container(first),
-            b',' | b':' | b'}' | b']' => return Err(Wrong::token(Phrase::ExpectingValue)),
+            b',' | b':' | b'}' | b']' => return Err(TokenError::new(Phrase::ExpectingValue)),
             _ => check_scalar(token)?,
         }
         self.end_value()
     }
 
     #[inline(always)]
-    fn key(&mut self, token: &[u8], is_plain: bool) -> Result<(), Wrong> {
+    fn key(&mut self, token: &[u8], is_plain: bool) -> Result<(), TokenError> {
         let Some(key) = Json(token).string() else {
-            return Err(Wrong::token(Phrase::ExpectingKey));
+            return Err(TokenError::new(Phrase::ExpectingKey));
         };
         let hash = if is_plain {
             hash(key.raw().iter().copied())
@@ -129,51 +129,57 @@ impl<'m> Checker<'m> {
             hash(key.bytes())
         };
         self.note_key(hash)?;
-        self.due = Due::Colon;
+        self.expected = Expected::Colon;
         Ok(())
     }
 
-    fn separator(&mut self, byte: u8) -> Result<(), Wrong> {
+    fn separator(&mut self, byte: u8) -> Result<(), TokenError> {
         let in_object = self.in_object();
         match byte {
-            b',' => self.due = if in_object { Due::Key } else { Due::Value },
+            b',' => {
+                self.expected = if in_object {
+                    Expected::Key
+                } else {
+                    Expected::Value
+                }
+            }
             b'}' if in_object => {
-                // The first key is the last to go.
+                // Removes the keys of the object, the first one last.
                 while self.open.keys.pop().is_some_and(|key| key & 1 == 0) {}
                 return self.end_container();
             }
             b']' if !in_object => return self.end_container(),
-            _ if in_object => return Err(Wrong::token(Phrase::ExpectedInObject)),
-            _ => return Err(Wrong::token(Phrase::ExpectedInArray)),
+            _ if in_object => return Err(TokenError::new(Phrase::ExpectedInObject)),
+            _ => return Err(TokenError::new(Phrase::ExpectedInArray)),
         }
         Ok(())
     }
 
-    fn begin_container(&mut self, bracket: u8) -> Result<(), Wrong> {
+    fn begin_container(&mut self, bracket: u8) -> Result<(), TokenError> {
         let is_object = bracket == b'{';
         let Some(word) = self.open.objects.get_mut(self.depth >> 6) else {
-            return Err(Wrong::token(Phrase::NestingLimit));
+            return Err(TokenError::new(Phrase::NestingLimit));
         };
         let bit = 1u64.rotate_left(low_bits(self.depth));
         *word = if is_object { *word | bit } else { *word & !bit };
         self.depth = self.depth.wrapping_add(1);
-        self.due = if is_object {
-            Due::FirstKey
+        self.expected = if is_object {
+            Expected::FirstKey
         } else {
-            Due::FirstValue
+            Expected::FirstValue
         };
         Ok(())
     }
 
-    fn end_container(&mut self) -> Result<(), Wrong> {
+    fn end_container(&mut self) -> Result<(), TokenError> {
         self.depth = self.depth.wrapping_sub(1);
         self.end_value()
     }
 
-    fn end_value(&mut self) -> Result<(), Wrong> {
-        self.due = Due::Separator;
+    fn end_value(&mut self) -> Result<(), TokenError> {
+        self.expected = Expected::Separator;
         if self.duplicate != 0 && self.duplicate == self.depth {
-            return Err(Wrong::token(Phrase::DuplicateKey));
+            return Err(TokenError::new(Phrase::DuplicateKey));
         }
         Ok(())
     }
@@ -187,9 +193,9 @@ impl<'m> Checker<'m> {
             .is_some_and(|word| word.rotate_right(low_bits(at)) & 1 != 0)
     }
 
-    /// Notes the key of a member of the innermost object.
-    fn note_key(&mut self, hash: u64) -> Result<(), Wrong> {
-        let is_first = self.due == Due::FirstKey;
+    /// Adds the key of a member of the innermost object, and compares it with the other keys there.
+    fn note_key(&mut self, hash: u64) -> Result<(), TokenError> {
+        let is_first = self.expected == Expected::FirstKey;
         let hash = hash & !1;
         if !is_first {
             for other in self.open.keys.iter().rev() {
@@ -204,15 +210,15 @@ impl<'m> Checker<'m> {
         self.open
             .keys
             .push(hash | u64::from(is_first))
-            .map_err(|_| Wrong::token(Phrase::TokenLimit))
+            .map_err(|_| TokenError::new(Phrase::TokenLimit))
     }
 }
 
-/// Proves that a number or keyword is one that may be.
-fn check_scalar(token: &[u8]) -> Result<(), Wrong> {
+/// Checks a number or keyword. Numbers have been checked byte by byte (`wire::lex`).
+fn check_scalar(token: &[u8]) -> Result<(), TokenError> {
     const KEYWORDS: &[u8] = b"true false null";
     let is_keyword = token.first().is_some_and(u8::is_ascii_lowercase);
-    if !is_keyword || Str::ascii(token).place_in(KEYWORDS).is_some() {
+    if !is_keyword || Str::ascii(token).word_index(KEYWORDS).is_some() {
         return Ok(());
     }
     Err(show_cut(
@@ -222,25 +228,27 @@ fn check_scalar(token: &[u8]) -> Result<(), Wrong> {
     ))
 }
 
-/// What is wrong with a token that is shown whole, as the first phrase says it, or cut, as the second
-/// does. `text` is all that stands around it.
-fn show_cut(token: &[u8], text: &str, [whole, cut]: [Phrase; 2]) -> Wrong {
+/// An error that shows its token: the phrase `whole`, or the phrase `cut` if the error text would be
+/// longer than qemu-ga's. `text` is the text around the token.
+fn show_cut(token: &[u8], text: &str, [whole, cut]: [Phrase; 2]) -> TokenError {
     let room = TEXT_BYTES.saturating_sub(text.len());
     if token.len() <= room {
         let shown = 0..token.len();
-        return Wrong { what: whole, shown };
+        let phrase = whole;
+        return TokenError { phrase, shown };
     }
-    // Room for the quote as well, which does not follow.
+    // One byte more: the closing quote is cut off.
     let shown = 0..room.wrapping_add(1);
-    Wrong { what: cut, shown }
+    let phrase = cut;
+    TokenError { phrase, shown }
 }
 
-/// What is wrong with a token that cannot go on with its last byte.
-pub(super) fn stray(token: &[u8]) -> Wrong {
+/// The error of a token whose last byte cannot continue it.
+pub(super) fn stray(token: &[u8]) -> TokenError {
     show_cut(token, "stray ''", [Phrase::Stray, Phrase::StrayCut])
 }
 
-/// FNV-1a, its better bits folded into the worse.
+/// FNV-1a. The high bits, which are better mixed, are folded into the low ones.
 fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in bytes {
@@ -259,7 +267,7 @@ mod tests {
     use super::super::receive::receive;
     use super::*;
 
-    fn wrong(text: &[u8]) -> String {
+    fn error(text: &[u8]) -> String {
         receive(text).unwrap_err()
     }
 
@@ -268,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_worded_as_the_reference_words_them() {
+    fn error_texts_are_those_of_qemu_ga() {
         for (text, expected) in [
             (b"}".as_slice(), "1:1 expecting value"),
             (b"]", "1:1 expecting value"),
@@ -370,12 +378,12 @@ mod tests {
             (b"{'a':1 [1,]", "1:8 expected ',' or '}'"),
             (b"{'a':1,'a':2 \x01", "1:12 duplicate key"),
         ] {
-            assert_eq!(wrong(text), expected, "{}", text.escape_ascii());
+            assert_eq!(error(text), expected, "{}", text.escape_ascii());
         }
     }
 
     #[test]
-    fn duplicate_keys_are_found_however_they_are_written() {
+    fn finds_duplicate_keys_in_any_spelling() {
         for (text, position) in [
             (r#"{"a":1,"a":2}"#, "1:12"),
             (r#"{"a":1,'a':2}"#, "1:12"),
@@ -389,7 +397,7 @@ mod tests {
             (r#"{"a":1,"a" : {}}"#, "1:15"),
         ] {
             let expected = format!("{position} duplicate key");
-            assert_eq!(wrong(text.as_bytes()), expected, "{text}");
+            assert_eq!(error(text.as_bytes()), expected, "{text}");
         }
         for text in [
             r#"{"a":{"a":{"a":1},"b":{"a":1}},"b":[{"a":1},{"a":1}]}"#,
@@ -399,15 +407,15 @@ mod tests {
         ] {
             assert_eq!(value(text).kind(), Kind::Object, "{text}");
         }
-        // An error in the value comes first, one after it does not.
-        assert_eq!(wrong(b"{'a':1,'a':[}"), "1:13 expecting value");
-        assert_eq!(wrong(b"{'a':1,'a' 2}"), "1:12 expecting ':'");
-        assert_eq!(wrong(b"{'a':1,'a':2 3}"), "1:12 duplicate key");
-        assert_eq!(wrong(b"{'a':1,'a':{'b':1,'b':2 3}"), "1:23 duplicate key");
+        // An error within the value comes before the duplicate key, an error behind it does not.
+        assert_eq!(error(b"{'a':1,'a':[}"), "1:13 expecting value");
+        assert_eq!(error(b"{'a':1,'a' 2}"), "1:12 expecting ':'");
+        assert_eq!(error(b"{'a':1,'a':2 3}"), "1:12 duplicate key");
+        assert_eq!(error(b"{'a':1,'a':{'b':1,'b':2 3}"), "1:23 duplicate key");
     }
 
     #[test]
-    fn as_many_members_may_be_open_as_there_is_room_to_compare() {
+    fn limits_the_members_of_open_objects() {
         let object = |members: usize| {
             let members: Vec<_> = (0..members).map(|member| format!("'{member}':0")).collect();
             format!("{{{}}}", members.join(","))
@@ -417,19 +425,19 @@ mod tests {
             REQUEST_OPEN_MEMBERS
         );
         let over = object(REQUEST_OPEN_MEMBERS + 1);
-        assert_eq!(wrong(over.as_bytes()), "JSON token count limit exceeded");
-        // Those of closed objects do not count.
+        assert_eq!(error(over.as_bytes()), "JSON token count limit exceeded");
+        // Members of closed objects do not count.
         value(&format!("[{0},{0},{0}]", object(REQUEST_OPEN_MEMBERS)));
         let half = object(REQUEST_OPEN_MEMBERS / 2);
         value(&format!("{{'a':{half},'b':{half},'c':{{'a':{half}}}}}"));
     }
 
     #[test]
-    fn nesting_goes_to_its_limit() {
+    fn accepts_nesting_up_to_the_limit() {
         let nested = |depth: usize| format!("{}{{}}{}", "{'a':".repeat(depth), "}".repeat(depth));
         assert_eq!(value(&nested(REQUEST_DEPTH - 1)).kind(), Kind::Object);
         let over = nested(REQUEST_DEPTH);
-        assert_eq!(wrong(over.as_bytes()), "JSON nesting depth limit exceeded");
+        assert_eq!(error(over.as_bytes()), "JSON nesting depth limit exceeded");
         let mixed = format!(
             "{}{}",
             "[{'a':".repeat(512),
@@ -441,17 +449,17 @@ mod tests {
     }
 
     #[test]
-    fn long_tokens_are_cut_where_the_reference_cuts_them() {
+    fn cuts_long_tokens_where_qemu_ga_does() {
         for (length, shown, quote) in [(1005, 1005, "'"), (1006, 1006, ""), (3000, 1006, "")] {
             let word = "z".repeat(length);
             let expected = format!("1:1 invalid keyword '{}{quote}", &word[..shown]);
-            assert_eq!(wrong(word.as_bytes()), expected);
+            assert_eq!(error(word.as_bytes()), expected);
         }
-        // With its quote, and with the byte that does not belong there.
+        // The token includes its opening quote and the stray byte.
         for (length, shown, quote) in [(1015, 1015, "'"), (1016, 1016, ""), (3000, 1016, "")] {
             let token = format!("\"{}\u{1}", "s".repeat(length - 2));
             let expected = format!("1:1 stray '{}{quote}", &token[..shown]);
-            assert_eq!(wrong(token.as_bytes()), expected);
+            assert_eq!(error(token.as_bytes()), expected);
         }
     }
 }

@@ -1,14 +1,19 @@
-//! JSON values as qemu-ga prints them, written one after the other into a [`Store`].
+//! JSON values as qemu-ga prints them, written straight into a [`Store`].
 //!
-//! A [`Value`] is a place where exactly one value belongs. Lists of any length are written element by
-//! element, objects member by member. A store that is full swallows the rest, and so does [`Out`] past
-//! its limit; whoever owns the reply finds that out at its end.
+//! [`Value`] writes exactly one value. [`Object`] and [`List`] write members and items one by one, so a
+//! list may have any length, and close themselves when they are dropped. Nothing here returns an error:
+//! past the limit of [`Out`], or in a full store, further bytes are dropped, and `wire::reply` checks
+//! for both when the reply ends.
 //!
-//! What members are called is a [`Name`], packed with all other texts in `base::texts`; a new one is a
-//! line there.
+//! Member names are [`Name`]s: the packed texts in `base::texts`, one line each.
 //!
-//! Doubles are never formatted (the core library's float printing would outweigh the agent): the few
-//! fractional numbers of the protocol are exact decimals, see [`Value::decimal`].
+//! Text is ASCII only. Other characters become `\uXXXX`, ill-formed UTF-8 becomes U+FFFD.
+//!
+//! There is no formatting of doubles: the float printing of the core library is larger than the agent.
+//! The few fractional numbers of the protocol are exact decimals, see [`Value::decimal`].
+//!
+//! Handlers call these functions in hundreds of places. `#[inline(never)]` keeps one copy of each, and
+//! `#[inline(always)]` makes a method of [`Object`] or [`List`] a bare call of that copy.
 
 use super::json::{ESCAPES, ILL_FORMED, Json, utf8};
 use crate::base::base64;
@@ -16,27 +21,28 @@ use crate::base::store::Store;
 use crate::base::text::{Digits, cut};
 use crate::base::texts::{self, Name, Text, put_line};
 
-/// What values are written into. All places in it are one pointer to it, so that they are handed
-/// along in a register.
+/// The output of a reply: a store, a limit, and whether a comma is due.
+///
+/// [`Value`], [`Object`] and [`List`] are one pointer to it, which is passed in a register.
 pub(super) struct Out<'s> {
     pub(super) store: &'s mut dyn Store,
-    /// Whether what is innermost was just begun, so that no comma comes before what is next in it.
+    /// Whether the innermost object or list is empty so far: no comma before its first element.
     is_fresh: bool,
-    /// How many bytes more may be written; `None` once there was no room for all.
+    /// Bytes that may still be written; `None` once the limit was exceeded.
     pub(super) room: Option<usize>,
 }
 
-/// A place for one value.
+/// Writes one value.
 #[must_use = "a value must be written"]
 pub struct Value<'o, 's>(&'o mut Out<'s>);
 
-/// An object being written, member by member.
+/// Writes an object, member by member.
 ///
 /// Dropping it writes the closing brace, so an object can neither stay open nor close too early.
 #[must_use = "dropping it closes the object"]
 pub struct Object<'o, 's>(&'o mut Out<'s>);
 
-/// A list being written, item by item.
+/// Writes a list, item by item.
 ///
 /// Dropping it writes the closing bracket, so a list can neither stay open nor close too early.
 #[must_use = "dropping it closes the list"]
@@ -53,14 +59,14 @@ impl<'s> Out<'s> {
 
     #[inline(never)]
     pub(super) fn put(&mut self, text: &[u8]) {
-        if self.takes(text.len()) {
-            // A full store is found out at the end of the reply.
+        if self.reserve(text.len()) {
+            // The end of the reply detects a full store.
             let _ = self.store.append(text);
         }
     }
 
-    /// Whether there is room for so many bytes more, which are then taken as written.
-    fn takes(&mut self, len: usize) -> bool {
+    /// Subtracts `len` bytes from the room. Returns false if there is less.
+    fn reserve(&mut self, len: usize) -> bool {
         self.room = self.room.and_then(|room| room.checked_sub(len));
         self.room.is_some()
     }
@@ -77,17 +83,17 @@ impl<'s> Out<'s> {
         self.is_fresh = false;
     }
 
-    /// What comes before an item or a member.
+    /// Writes the comma before an item, except the first.
     #[inline(never)]
-    fn part(&mut self) {
+    fn separate(&mut self) {
         if !core::mem::take(&mut self.is_fresh) {
             self.put(b", ");
         }
     }
 
-    /// What comes before the value of a member.
+    /// Writes the name of a member, with the comma before it and the colon behind it.
     #[inline(never)]
-    fn name(&mut self, name: &[u8], suffix: &[u8]) {
+    fn put_name(&mut self, name: &[u8], suffix: &[u8]) {
         let lead: &[u8] = match core::mem::take(&mut self.is_fresh) {
             true => b"\"",
             false => b", \"",
@@ -103,50 +109,50 @@ impl<'o, 's> Value<'o, 's> {
         Self(out)
     }
 
-    /// A signed integer.
+    /// Writes a signed integer.
     #[inline(never)]
     pub fn int(self, value: i64) {
         self.0.put(Digits::signed(value).as_bytes());
     }
 
-    /// An unsigned integer.
+    /// Writes an unsigned integer.
     #[inline(never)]
     pub fn uint(self, value: u64) {
         self.0.put(Digits::unsigned(value).as_bytes());
     }
 
-    /// `units` and `fraction` of them in `10^-digits`, without trailing zeros: 2, 500000, 6 is 2.5.
+    /// Writes `units + fraction / 10^digits` without trailing zeros: 2, 500000, 6 is 2.5.
     pub fn decimal(self, units: i64, fraction: u64, digits: usize) {
         self.0.put(Digits::signed(units).as_bytes());
         if fraction != 0 {
             self.0.put(b".");
-            let (mut places, mut count) = (fraction, digits);
-            while places.is_multiple_of(10) {
-                (places, count) = (places / 10, count.saturating_sub(1));
+            let (mut decimals, mut count) = (fraction, digits);
+            while decimals.is_multiple_of(10) {
+                (decimals, count) = (decimals / 10, count.saturating_sub(1));
             }
-            let places = Digits::unsigned(places);
-            for _ in places.as_bytes().len()..count {
+            let decimals = Digits::unsigned(decimals);
+            for _ in decimals.as_bytes().len()..count {
                 self.0.put(b"0");
             }
-            self.0.put(places.as_bytes());
+            self.0.put(decimals.as_bytes());
         }
     }
 
-    /// A boolean.
+    /// Writes a boolean.
     #[inline(never)]
     pub fn bool(self, value: bool) {
-        self.0.put(word(value));
+        self.0.put(keyword(value));
     }
 
-    /// A string.
+    /// Writes a string.
     #[inline(never)]
     pub fn text(self, text: &[u8]) {
-        self.text_in(&[text]);
+        self.text_pieces(&[text]);
     }
 
-    /// A string in pieces, none of which ends within a character.
+    /// Writes the pieces as one string. No piece may end within a character.
     #[inline(never)]
-    pub fn text_in(self, pieces: &[&[u8]]) {
+    pub fn text_pieces(self, pieces: &[&[u8]]) {
         self.0.put(b"\"");
         for piece in pieces {
             self.0.escape(piece);
@@ -154,24 +160,24 @@ impl<'o, 's> Value<'o, 's> {
         self.0.put(b"\"");
     }
 
-    /// A string that comes byte by byte.
-    pub fn text_of(self, bytes: impl Iterator<Item = u8>) {
+    /// Writes the bytes of an iterator as one string.
+    pub fn text_iter(self, bytes: impl Iterator<Item = u8>) {
         self.0.put(b"\"");
         self.0.escape_bytes(bytes);
         self.0.put(b"\"");
     }
 
-    /// A string that is bytes in base64.
+    /// Writes a string: the bytes in base64.
     pub fn base64(self, bytes: &[u8]) {
         self.0.put(b"\"");
-        if self.0.takes(base64::encoded_len(bytes.len())) {
+        if self.0.reserve(base64::encoded_len(bytes.len())) {
             let _ = base64::encode(bytes, self.0.store);
         }
         self.0.put(b"\"");
     }
 
-    /// A value whose text is known, in pieces that need no escapes.
-    pub fn known(self, pieces: &[&[u8]]) {
+    /// Writes a value that is JSON already, in pieces, as it is.
+    pub fn verbatim(self, pieces: &[&[u8]]) {
         for piece in pieces {
             self.0.put(piece);
         }
@@ -191,16 +197,18 @@ impl<'o, 's> Value<'o, 's> {
         List(self.0)
     }
 
-    /// A value of the request, in the reply's own spelling. Numbers stay as the client wrote them,
-    /// but for the minus of -0: a double is thus echoed exactly, and never as `inf`.
+    /// Writes a value of the request, in the spacing and escapes of a reply. Numbers keep the digits of
+    /// the request, so a double is echoed exactly and never as `inf`; only -0 becomes 0.
     #[inline(never)]
     pub fn json(self, json: Json<'_>) {
         let mut rest = json.text();
         while let Some(&byte) = rest.first() {
-            let (token, behind) = rest.split_at_checked(Json::token(rest)).unwrap_or_default();
+            let (token, behind) = rest
+                .split_at_checked(Json::token_len(rest))
+                .unwrap_or_default();
             rest = behind;
             if let Some(string) = Json(token).string() {
-                Value(self.0).text_of(string.bytes());
+                Value(self.0).text_iter(string.bytes());
             } else if byte > b' ' {
                 self.0.put(if token == b"-0" { b"0" } else { token });
             }
@@ -212,46 +220,46 @@ impl<'o, 's> Value<'o, 's> {
 }
 
 impl<'o, 's> Object<'o, 's> {
-    /// An object that has members already.
-    pub(super) fn begun(out: &'o mut Out<'s>) -> Self {
+    /// Continues an object that has members already.
+    pub(super) fn resumed(out: &'o mut Out<'s>) -> Self {
         Self(out)
     }
 }
 
 impl<'s> Object<'_, 's> {
-    /// The place for the value of member `name`.
+    /// Writes the name of a member. The caller writes the value.
     #[inline(always)]
     pub fn member(&mut self, name: Name) -> Value<'_, 's> {
         self.0.member(name);
         Value(self.0)
     }
 
-    /// As [`Object::member`], of a name that is not among those of the agent.
+    /// As [`Object::member`], for a name that is not a [`Name`].
     #[inline(always)]
-    pub fn named(&mut self, name: &[u8]) -> Value<'_, 's> {
-        self.0.name(name, b"");
+    pub fn member_named(&mut self, name: &[u8]) -> Value<'_, 's> {
+        self.0.put_name(name, b"");
         Value(self.0)
     }
 
-    /// A member that is a string.
+    /// Writes a member that is a string.
     #[inline(always)]
     pub fn text(&mut self, name: Name, text: &[u8]) {
         self.0.text(name, text);
     }
 
-    /// A member that is a boolean.
+    /// Writes a member that is a boolean.
     #[inline(always)]
     pub fn bool(&mut self, name: Name, value: bool) {
         self.0.bool(name, value);
     }
 
-    /// A member that is a signed integer.
+    /// Writes a member that is a signed integer.
     #[inline(always)]
     pub fn int(&mut self, name: Name, value: i64) {
         self.0.int(name, value);
     }
 
-    /// A member that is an unsigned integer.
+    /// Writes a member that is an unsigned integer.
     #[inline(always)]
     pub fn uint(&mut self, name: Name, value: u64) {
         self.0.uint(name, value);
@@ -271,20 +279,26 @@ impl<'s> Object<'_, 's> {
         List(self.0)
     }
 
-    /// Members of these `names`, parted by blanks, whose values are these: as many as there are
-    /// values, passing over those where the name is missing.
+    /// Writes one member for each value. `names` is a text of several names, with a blank between two.
+    /// A value whose name is empty is skipped; names beyond the last value are ignored.
     ///
-    /// One call and a few bytes of text a member, where a struct or a call for each takes dozens.
+    /// Takes a few bytes of text for each member, where a call for each takes dozens.
     #[inline(always)]
     pub fn numbers(&mut self, names: Name, values: &[u64]) {
         self.0.numbers(names, values);
     }
 
-    /// As [`Object::numbers`], each name with `suffix` behind it, and of signed numbers if `signed`
-    /// says so.
+    /// As [`Object::numbers`], with `suffix` behind each name.
     #[inline(always)]
-    pub fn numbers_as(&mut self, names: Name, suffix: &str, signed: bool, values: &[u64]) {
-        self.0.numbers_as(names, suffix.as_bytes(), signed, values);
+    pub fn numbers_with_suffix(&mut self, names: Name, suffix: &str, values: &[u64]) {
+        let put = |value: Value<'_, '_>, number| value.uint(number);
+        self.0.numbers_as(names, suffix.as_bytes(), put, values);
+    }
+
+    /// As [`Object::numbers`], with the bits of each value read as a signed number.
+    #[inline(always)]
+    pub fn signed_numbers(&mut self, names: Name, values: &[u64]) {
+        self.0.signed_numbers(names, values);
     }
 }
 
@@ -296,14 +310,14 @@ impl Drop for Object<'_, '_> {
 }
 
 impl<'s> List<'_, 's> {
-    /// The place for the next item.
+    /// Begins the next item. The caller writes its value.
     #[inline(always)]
     pub fn item(&mut self) -> Value<'_, 's> {
-        self.0.part();
+        self.0.separate();
         Value(self.0)
     }
 
-    /// Begins the next item, which is an object.
+    /// Begins the next item, an object.
     #[inline(always)]
     pub fn object(&mut self) -> Object<'_, 's> {
         self.0.next_object();
@@ -318,7 +332,8 @@ impl Drop for List<'_, '_> {
     }
 }
 
-// What many places call: out of line, and of the one pointer, not of where a place holds it.
+// The bodies of the methods above. They take the `Out` itself rather than a reference to an `Object`, so
+// that no caller has to store that pointer in memory.
 impl Out<'_> {
     #[inline(never)]
     fn text(&mut self, name: Name, text: &[u8]) {
@@ -330,7 +345,7 @@ impl Out<'_> {
     fn member(&mut self, name: Name) {
         let mut text = Text::new();
         put_line(name as usize, &mut text);
-        self.name(&text, b"");
+        self.put_name(&text, b"");
     }
 
     #[inline(never)]
@@ -365,17 +380,30 @@ impl Out<'_> {
 
     #[inline(never)]
     fn next_object(&mut self) {
-        self.part();
+        self.separate();
         self.begin(b"{");
     }
 
     #[inline(never)]
     fn numbers(&mut self, names: Name, values: &[u64]) {
-        self.numbers_as(names, b"", false, values);
+        let put = |value: Value<'_, '_>, number| value.uint(number);
+        self.numbers_as(names, b"", put, values);
     }
 
     #[inline(never)]
-    fn numbers_as(&mut self, names: Name, suffix: &[u8], signed: bool, values: &[u64]) {
+    fn signed_numbers(&mut self, names: Name, values: &[u64]) {
+        let put = |value: Value<'_, '_>, number: u64| value.int(number.cast_signed());
+        self.numbers_as(names, b"", put, values);
+    }
+
+    #[inline(never)]
+    fn numbers_as(
+        &mut self,
+        names: Name,
+        suffix: &[u8],
+        put: fn(Value<'_, '_>, u64),
+        values: &[u64],
+    ) {
         let names = texts::name(names);
         let mut names = &*names;
         for value in values {
@@ -383,12 +411,8 @@ impl Out<'_> {
             if name.is_empty() {
                 continue;
             }
-            self.name(name, suffix);
-            if signed {
-                Value(self).int(value.cast_signed());
-            } else {
-                Value(self).uint(*value);
-            }
+            self.put_name(name, suffix);
+            put(Value(self), *value);
         }
     }
 
@@ -402,8 +426,8 @@ impl Out<'_> {
         self.end(b"]");
     }
 
-    /// Writes `bytes` as the inside of a string. Ill-formed UTF-8 becomes U+FFFD, one for each maximal
-    /// part, and the two bytes C0 80 become U+0000, as which they came in.
+    /// Writes `bytes` as the inside of a string. Each maximal ill-formed part of UTF-8 becomes one
+    /// U+FFFD. The bytes C0 80, as which a request's U+0000 is stored, become U+0000.
     #[inline(never)]
     pub(super) fn escape(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
@@ -423,18 +447,17 @@ impl Out<'_> {
         }
     }
 
-    /// As [`Out::escape`], for bytes that come one by one: they are gathered into runs that do not cut
-    /// a character in two.
+    /// As [`Out::escape`], for the bytes of an iterator.
     pub(super) fn escape_bytes(&mut self, mut bytes: impl Iterator<Item = u8>) {
         self.escape_each(&mut || bytes.next());
     }
 
-    /// One for all kinds of bytes.
+    /// The body of [`Out::escape_bytes`]. Not generic, to keep one copy of the code.
     fn escape_each(&mut self, next: &mut dyn FnMut() -> Option<u8>) {
         let mut run = heapless::Vec::<u8, 64>::new();
         while let Some(byte) = next() {
-            // Runs are cut before a byte that begins a character, so never inside one; a character
-            // takes at most four bytes, and what is none at most six.
+            // A run ends only before the first byte of a character. A well-formed character has at
+            // most four bytes, an ill-formed one at most six, so 58 leaves room for one more.
             let begins = byte & 0xC0 != 0x80;
             if (run.len() >= 58 && begins) || run.is_full() {
                 self.escape(&run);
@@ -469,11 +492,12 @@ impl Out<'_> {
     }
 }
 
-/// The keyword of a boolean.
-pub fn word(value: bool) -> &'static [u8] {
+/// The JSON text of a boolean.
+pub fn keyword(value: bool) -> &'static [u8] {
     if value { b"true" } else { b"false" }
 }
 
+/// Whether a byte stands for itself in a string.
 fn is_plain(byte: u8) -> bool {
     (0x20..0x7F).contains(&byte) && byte != b'"' && byte != b'\\'
 }
@@ -490,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_ascii_and_escaped_as_qemu_does() {
+    fn escapes_strings_as_qemu_ga_does_in_ascii_only() {
         let text = "a\"\\/'\u{8}\u{c}\n\r\t\u{1}\u{7f}é\u{1F600}".as_bytes();
         assert_eq!(
             written(|value| value.text(text)),
@@ -503,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_and_lists_close_where_they_are_dropped() {
+    fn closes_objects_and_lists_when_they_are_dropped() {
         let text = written(|value| {
             let mut object = value.object();
             let mut list = object.list(Name::Disk);
@@ -519,11 +543,11 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_named_in_a_row() {
+    fn writes_numbers_under_the_names_of_one_text() {
         let text = written(|value| {
             let mut object = value.object();
-            object.numbers_as(Name::TrimmedMinimum, "", true, &[u64::MAX, 2]);
-            object.numbers_as(Name::SmartCounters, "-lo", false, &[u64::MAX, 1, 0, 7]);
+            object.signed_numbers(Name::TrimmedMinimum, &[u64::MAX, 2]);
+            object.numbers_with_suffix(Name::SmartCounters, "-lo", &[u64::MAX, 1, 0, 7]);
         });
         assert_eq!(
             text,
@@ -536,18 +560,21 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "too slow for Miri")]
-    fn a_string_in_pieces_is_escaped_as_a_whole() {
+    fn escapes_bytes_of_an_iterator_like_a_slice() {
         for lead in 0..70 {
             let mut text = vec![b'x'; lead];
             text.extend("é\u{1F600}\u{20AC}".repeat(20).bytes());
             text.extend(b"\xC0\x80\xFF");
             let whole = written(|value| value.text(&text));
-            assert_eq!(written(|value| value.text_of(text.iter().copied())), whole);
+            assert_eq!(
+                written(|value| value.text_iter(text.iter().copied())),
+                whole
+            );
         }
     }
 
     #[test]
-    fn decimals_have_no_trailing_zeros() {
+    fn writes_decimals_without_trailing_zeros() {
         assert_eq!(written(|value| value.decimal(2, 500_000, 6)), "2.5");
         assert_eq!(written(|value| value.decimal(-1, 0, 6)), "-1");
         assert_eq!(written(|value| value.decimal(7, 1, 6)), "7.000001");
@@ -555,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_the_request_are_respelled() {
+    fn echoes_values_in_the_spelling_of_replies() {
         let text = br#"{ "a" :[1,-0 ,'it\'s "\u00e9"',{}, 1e999,0.1,true ,null]}"#;
         let json = receive(text).unwrap();
         assert_eq!(

@@ -1,119 +1,121 @@
-//! Bytes to messages: finds where one request ends and the next begins, and what is wrong with one.
+//! Cuts the bytes of a client into messages, and checks them.
 //!
-//! The dialect, the recovery after a byte that fits nowhere, the limits and the positions are those
-//! of qemu-ga 11.1, found by asking it, byte for byte. No I/O and no command names.
+//! The dialect, the recovery after a stray byte, the limits and the positions in errors are those of
+//! qemu-ga 11.1, measured on its replies byte for byte. No I/O, no command names.
 //!
-//! A message is checked token by token (`wire::check`). The first error is reported where it is
-//! found, and the rest of the message is skipped: up to where its brackets are balanced, or up to a
-//! stray byte, which is then not reported. The store gets the text of tokens only, without the blanks
-//! between them.
+//! A message is one JSON value. `wire::check` checks it token by token. The framer reports the first
+//! error at once and skips the rest of the message: up to the byte where its brackets balance, or up to a
+//! stray byte, which is not reported again. The store receives the tokens, without the blanks between
+//! them.
 //!
-//! Errors name the line and the column where their token begins. Lines are counted by line feeds,
-//! columns by bytes. As in qemu-ga, a token has one column more where its first byte also ended
-//! what precedes it: a number, a keyword, or skipped garbage.
+//! An error names the line and the column of its token. Lines are counted by line feeds, columns by
+//! bytes. As in qemu-ga, the column is one too high if the first byte of the token also ended what
+//! precedes it: a number, a keyword, or skipped garbage.
 //!
 //! Differences from qemu-ga:
-//! - Lines are counted for each client. qemu-ga counts on from one client to the next, whose line 1 it
-//!   then calls by another number.
-//! - A token that is both stray and too long to hold is reported as too long.
-//! - A store that cannot grow is a limit like any other: the token that did not fit is too long.
-//! - What follows a token that was given up as too long has a position of its own; with qemu-ga, that
-//!   of the token given up.
+//! - Each client begins at line 1. qemu-ga goes on counting from one client to the next.
+//! - A stray byte in a token that is too long is reported as the size limit.
+//! - A full store counts as the size limit, for the token that did not fit.
+//! - The rest of a token that exceeded the size limit has a position of its own. In qemu-ga it has the
+//!   position of the whole token.
 
 use super::check::{Checker, Open, stray};
-use super::json::Wrong;
-use super::lex::{Scalar, Step, between, plain_end};
+use super::json::TokenError;
+use super::lex::{Scalar, Step, plain_end, slice};
 use crate::base::limits::{REQUEST_BYTES, REQUEST_DEPTH, REQUEST_TOKENS};
 use crate::base::store::Store;
 use crate::base::texts::Phrase;
 use static_assertions::const_assert;
 
-/// A token this long that still goes on is given up where it stands, and what follows is read as
-/// another. One more than a message may have, as in qemu-ga.
+/// The longest token. The bytes behind it are read as another token. One more than a message may have,
+/// as in qemu-ga.
 const TOKEN_BYTES: usize = REQUEST_BYTES + 1;
 
-/// [`REQUEST_DEPTH`] as the balances are counted.
+/// [`REQUEST_DEPTH`], in the type of [`Framer::open`].
 const DEPTH: i32 = 1024;
 
 const_assert!(DEPTH as usize == REQUEST_DEPTH);
 
-/// What came of feeding bytes to a [`Framer`].
+/// The result of [`Framer::feed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// All input was taken; the message is not complete.
+    /// All input was read, and the message is incomplete.
     NeedMore,
-    /// The store holds one whole top-level value.
+    /// The store holds one complete message.
     Message,
-    /// The message is no JSON, or too large: [`Framer::error`] says why.
+    /// The message is not JSON, or too large. [`Framer::error`] has the reason.
     Error,
 }
 
-/// What is wrong with a message.
+/// An error in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// What the client is told.
-    pub what: Phrase,
-    /// What is shown in that: `store.bytes()[from..to]`.
+    /// The text for the client.
+    pub phrase: Phrase,
+    /// The text shows the bytes `from..to` of the store.
     pub from: usize,
     /// See `from`.
     pub to: usize,
-    /// Where the token begins that is wrong.
+    /// The beginning of the token with the error.
     pub position: Position,
 }
 
-/// Where a token begins.
+/// A position in the input of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// From 1.
+    /// The first line is 1.
     pub line: usize,
-    /// From 1.
+    /// The first column is 1.
     pub column: usize,
 }
 
-/// Where in a token the next byte falls.
+/// The context of the next byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// Between two tokens.
     Between,
-    /// After a stray byte: everything is dropped up to a byte that may begin something.
+    /// After a stray byte: bytes are dropped up to a bracket, a separator or a control byte.
     Recovery,
-    /// In a string that this quote ends.
+    /// In a string that ends with this quote.
     String(u8),
+    /// Behind a backslash in such a string.
     Escape(u8),
+    /// In a number or keyword.
     Scalar(Scalar),
 }
 
-/// Splits a byte stream into messages. Holds no bytes itself.
+/// Splits the bytes of a client into messages. Holds no bytes itself.
 pub struct Framer<'m> {
     state: State,
     /// Whether an error in this message was reported.
-    wrong: bool,
+    reported: bool,
     /// Whether the string being read is ASCII without escapes so far.
-    plain: bool,
-    /// Objects open; negative if one was closed that was not.
+    is_plain: bool,
+    /// Open objects; negative after a brace too many.
     objects: i32,
-    /// Arrays open, likewise.
+    /// Open arrays; negative after a bracket too many.
     arrays: i32,
     /// Complete tokens of this message.
     tokens: usize,
-    /// Bytes of the tokens of this message, complete or not; [`BEYOND`] more once the store did not
-    /// take some of them.
+    /// Bytes of the tokens of this message, complete or not. [`BEYOND`] is added once the store is full.
     bytes: usize,
-    /// What `bytes` was where the latest token begins.
+    /// The value of `bytes` at the beginning of the latest token.
     token_start: usize,
     /// The line being read.
     line: usize,
-    /// Offset of its first byte in all input since the start. Offsets may wrap around.
+    // Offsets are into all input since the framer was made, and may wrap around.
+    /// Offset of the first byte of the line.
     line_start: usize,
     /// Offset of the first byte of the current input.
     input_start: usize,
-    /// Number of the latest byte that ended a number, a keyword or skipped garbage, and was then read
-    /// for itself.
+    /// Offset of the latest byte that ended a number, a keyword or skipped garbage, and was then read
+    /// once more as the beginning of a token.
     read_again: usize,
     checker: Checker<'m>,
     error: Error,
 }
 
-/// Lifts a message that the store cannot take above its limit, whatever its size.
+/// Added to the size of a message that the store cannot hold: puts it above any limit.
 const BEYOND: usize = 1 << 30;
 
 const_assert!(BEYOND > REQUEST_BYTES);
@@ -123,8 +125,8 @@ impl<'m> Framer<'m> {
     pub fn new(open: &'m mut Open) -> Self {
         Self {
             state: State::Between,
-            wrong: false,
-            plain: false,
+            reported: false,
+            is_plain: false,
             objects: 0,
             arrays: 0,
             tokens: 0,
@@ -136,7 +138,7 @@ impl<'m> Framer<'m> {
             read_again: usize::MAX,
             checker: Checker::new(open),
             error: Error {
-                what: Phrase::ExpectingValue,
+                phrase: Phrase::ExpectingValue,
                 from: 0,
                 to: 0,
                 position: Position { line: 1, column: 1 },
@@ -144,13 +146,13 @@ impl<'m> Framer<'m> {
         }
     }
 
-    /// What the latest [`Event::Error`] was about.
+    /// The latest error.
     pub fn error(&self) -> &Error {
         &self.error
     }
 
-    /// Forgets a half message and counts lines from 1: what follows is another client's. The caller cuts
-    /// the store back to nothing.
+    /// Starts over for another client: drops an incomplete message and counts lines from 1. The caller
+    /// empties the store.
     pub fn reset(&mut self) {
         self.end_message();
         self.line = 1;
@@ -158,11 +160,10 @@ impl<'m> Framer<'m> {
         self.read_again = usize::MAX;
     }
 
-    /// Takes bytes from `input`; says how many, and what came of it.
+    /// Reads bytes from `input`. Returns how many, and the event that they lead to.
     ///
-    /// After any event but [`Event::NeedMore`] the caller handles it, cuts the store back to nothing
-    /// and calls again with the rest, which may be all of `input`.
-    // Not inlined: in a function of its own short instructions reach all of the framer.
+    /// After [`Event::Message`] or [`Event::Error`] the caller handles the event, empties the store and
+    /// calls again with the rest of the input, which may be all of it.
     #[inline(never)]
     pub fn feed(&mut self, input: &[u8], store: &mut dyn Store) -> (usize, Event) {
         let mut input = Input {
@@ -212,17 +213,17 @@ impl<'m> Framer<'m> {
                     self.stray(byte, &mut input, store)
                 }
                 State::String(quote) => {
-                    self.plain = false;
+                    self.is_plain = false;
                     let state = match byte {
                         b'\\' => State::Escape(quote),
                         _ => State::String(quote),
                     };
-                    self.go_on(state, &mut input, store)
+                    self.add_byte(state, &mut input, store)
                 }
-                State::Escape(quote) => self.go_on(State::String(quote), &mut input, store),
+                State::Escape(quote) => self.add_byte(State::String(quote), &mut input, store),
                 State::Scalar(scalar) => match scalar.step(byte) {
-                    Step::Take(scalar) => self.go_on(State::Scalar(scalar), &mut input, store),
-                    Step::Past => {
+                    Step::Take(scalar) => self.add_byte(State::Scalar(scalar), &mut input, store),
+                    Step::End => {
                         input.at = from;
                         let event = self.end_token(&mut input, store);
                         self.read_again = self.input_start.wrapping_add(from);
@@ -239,22 +240,23 @@ impl<'m> Framer<'m> {
         (input.at, event)
     }
 
-    /// Begins a token with the byte before `input.at`; takes all of it if that is easy.
+    /// Begins a token with `byte`, which is the one before `input.at`. Reads brackets, separators and short
+    /// plain strings to their end.
     #[inline(always)]
     fn begin_token(&mut self, byte: u8, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
         self.token_start = self.bytes;
         let (objects, arrays) = match byte {
             b'"' | b'\'' => {
-                self.plain = true;
+                self.is_plain = true;
                 let end = plain_end(input.bytes, input.at, byte);
                 let run = end.wrapping_sub(input.at);
                 if run < REQUEST_BYTES && input.bytes.get(end) == Some(&byte) {
-                    // All of it is here: most strings are short and plain.
+                    // The input has all of the string. Most strings are short and plain.
                     input.at = end.wrapping_add(1);
                     self.bytes = self.bytes.wrapping_add(run).wrapping_add(2);
                     return self.end_token(input, store);
                 }
-                return self.go_on(State::String(byte), input, store);
+                return self.add_byte(State::String(byte), input, store);
             }
             b'{' => (1, 0),
             b'}' => (-1, 0),
@@ -263,7 +265,7 @@ impl<'m> Framer<'m> {
             b':' | b',' => (0, 0),
             _ => {
                 return match Scalar::begin(byte) {
-                    Some(scalar) => self.go_on(State::Scalar(scalar), input, store),
+                    Some(scalar) => self.add_byte(State::Scalar(scalar), input, store),
                     None => self.stray(byte, input, store),
                 };
             }
@@ -274,22 +276,22 @@ impl<'m> Framer<'m> {
         self.end_token(input, store)
     }
 
-    /// Takes a byte into the token; one that grows too long is given up.
-    fn go_on(&mut self, state: State, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
+    /// Adds the byte to the token and goes on in `state`. A token that gets too long is an error.
+    fn add_byte(&mut self, state: State, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
         self.state = state;
         self.bytes = self.bytes.wrapping_add(1);
         if self.token_len() <= TOKEN_BYTES {
             return Event::NeedMore;
         }
         self.state = State::Between;
-        let event = self.report(Wrong::token(Phrase::TokenSizeLimit), input, store);
+        let event = self.report(TokenError::new(Phrase::TokenSizeLimit), input, store);
         if self.open() <= 0 {
             self.end_message();
         }
         event
     }
 
-    /// How many bytes longer the token may grow without being given up.
+    /// The number of bytes that the token may still grow by.
     fn room(&self) -> usize {
         TOKEN_BYTES.saturating_sub(self.token_len())
     }
@@ -298,30 +300,31 @@ impl<'m> Framer<'m> {
         self.bytes.wrapping_sub(self.token_start)
     }
 
-    /// How many containers of the message are open; after its last token, none or less.
+    /// The number of open containers. After the last token of the message it is 0, or negative after a
+    /// bracket too many.
     fn open(&self) -> i32 {
         match self.objects | self.arrays {
-            // One was closed that was not open.
+            // At least one of the two is negative.
             ..0 => -1,
             _ => self.objects.wrapping_add(self.arrays),
         }
     }
 
-    /// Ends a token right before `input.at`, and with it the message if nothing is open any more.
+    /// Ends a token right before `input.at`. Ends the message as well if no container is open.
     fn end_token(&mut self, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
         self.state = State::Between;
         self.tokens = self.tokens.wrapping_add(1);
         let open = self.open();
         let mut event = Event::NeedMore;
-        if !self.wrong {
+        if !self.reported {
             let mut checked = self.check_token(open, input, store);
             if open <= 0 && checked.is_ok() {
                 self.keep(input.at, input, store);
                 checked = self.check_size();
                 event = Event::Message;
             }
-            if let Err(wrong) = checked {
-                event = self.report(wrong, input, store);
+            if let Err(error) = checked {
+                event = self.report(error, input, store);
             }
         }
         if open <= 0 {
@@ -331,75 +334,76 @@ impl<'m> Framer<'m> {
         event
     }
 
-    /// Checks the token right before `input.at`, with which so many containers are open.
+    /// Checks the token right before `input.at`. `open` is the number of open containers, this token
+    /// included.
     fn check_token(
         &mut self,
         open: i32,
         input: &mut Input<'_>,
         store: &mut dyn Store,
-    ) -> Result<(), Wrong> {
+    ) -> Result<(), TokenError> {
         let len = self.token_len();
         let in_input = len <= input.at.wrapping_sub(input.kept);
         if !in_input {
-            // It began in an earlier input.
+            // The token began in an earlier input: completes it in the store.
             self.keep(input.at, input, store);
         }
         self.check_size()?;
         if self.tokens > REQUEST_TOKENS {
-            return Err(Wrong::token(Phrase::TokenLimit));
+            return Err(TokenError::new(Phrase::TokenLimit));
         }
         if open > DEPTH {
-            return Err(Wrong::token(Phrase::NestingLimit));
+            return Err(TokenError::new(Phrase::NestingLimit));
         }
         let (text, end) = match in_input {
             true => (input.bytes, input.at),
             false => (store.bytes(), store.bytes().len()),
         };
         let token = text.get(end.wrapping_sub(len)..end).unwrap_or_default();
-        self.checker.token(token, self.plain)
+        self.checker.token(token, self.is_plain)
     }
 
-    fn check_size(&self) -> Result<(), Wrong> {
+    fn check_size(&self) -> Result<(), TokenError> {
         if self.bytes > REQUEST_BYTES {
-            return Err(Wrong::token(Phrase::TokenSizeLimit));
+            return Err(TokenError::new(Phrase::TokenSizeLimit));
         }
         Ok(())
     }
 
-    /// Ends the message at its last byte, which fits nowhere.
+    /// Reports `byte`, which no token can contain here, and ends the message with it.
     fn stray(&mut self, byte: u8, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
         self.bytes = self.bytes.wrapping_add(1);
         self.keep(input.at, input, store);
         let text = store.bytes();
         let start = text.len().saturating_sub(self.token_len());
         let token = text.get(start..).unwrap_or_default();
-        // qemu-ga ends its text at a NUL, which only the last byte can be.
-        let wrong = stray(token.strip_suffix(b"\0").unwrap_or(token));
-        let event = self.report(wrong, input, store);
+        // qemu-ga ends the text of the error at a NUL. Only the last byte can be one.
+        let error = stray(token.strip_suffix(b"\0").unwrap_or(token));
+        let event = self.report(error, input, store);
         self.count_line(byte, input);
         self.end_message();
         self.state = State::Recovery;
         event
     }
 
-    /// Reports what is wrong with the token right before `input.at`, unless an error of this message
-    /// was reported before.
-    fn report(&mut self, wrong: Wrong, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
-        // What is shown has to be in the store.
+    /// Reports an error in the token right before `input.at`, unless an error in this message was reported
+    /// before.
+    fn report(&mut self, error: TokenError, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
+        // The error shows bytes of the store.
         self.keep(input.at, input, store);
-        if self.wrong {
+        if self.reported {
             return Event::NeedMore;
         }
-        let wrong = self.check_size().err().unwrap_or(wrong);
-        self.wrong = true;
+        let error = self.check_size().err().unwrap_or(error);
+        self.reported = true;
         let len = self.token_len();
         let start = store.bytes().len().saturating_sub(len);
         let number = self.input_start.wrapping_add(input.at).wrapping_sub(len);
         let before = number.wrapping_sub(self.line_start);
         self.error = Error {
-            what: wrong.what,
-            from: start.wrapping_add(wrong.shown.start),
-            to: start.wrapping_add(wrong.shown.end),
+            phrase: error.phrase,
+            from: start.wrapping_add(error.shown.start),
+            to: start.wrapping_add(error.shown.end),
             position: Position {
                 line: self.line,
                 column: before.wrapping_add(if number == self.read_again { 2 } else { 1 }),
@@ -408,10 +412,10 @@ impl<'m> Framer<'m> {
         Event::Error
     }
 
-    /// Is ready for the next message.
+    /// Prepares for the next message.
     fn end_message(&mut self) {
         self.state = State::Between;
-        self.wrong = false;
+        self.reported = false;
         self.objects = 0;
         self.arrays = 0;
         self.tokens = 0;
@@ -420,7 +424,7 @@ impl<'m> Framer<'m> {
         self.checker.reset();
     }
 
-    /// Counts a line if `byte`, which was just taken, ends one.
+    /// Counts a line if `byte`, the one before `input.at`, ends it.
     fn count_line(&mut self, byte: u8, input: &Input<'_>) {
         if byte == b'\n' {
             self.line = self.line.wrapping_add(1);
@@ -428,32 +432,32 @@ impl<'m> Framer<'m> {
         }
     }
 
-    /// Stores what of the input was not yet, up to `end`, unless what the message has so far is wrong or
-    /// too much already.
+    /// Stores the input up to `end`, except bytes that were stored or skipped before. Stores nothing once an
+    /// error was reported or the message is too large.
     fn keep(&mut self, end: usize, input: &mut Input<'_>, store: &mut dyn Store) {
         if input.kept == end {
             return;
         }
-        let text = between(input.bytes, input.kept, end);
+        let text = slice(input.bytes, input.kept, end);
         input.kept = end;
-        if !self.wrong && self.bytes <= REQUEST_BYTES && store.append(text).is_err() {
+        if !self.reported && self.bytes <= REQUEST_BYTES && store.append(text).is_err() {
             self.bytes = self.bytes.wrapping_add(BEYOND);
             self.token_start = self.token_start.wrapping_add(BEYOND);
         }
     }
 }
 
-/// Bytes being fed.
+/// The input of one call of [`Framer::feed`].
 struct Input<'i> {
     bytes: &'i [u8],
-    /// The next byte to look at.
+    /// The next byte to read.
     at: usize,
-    /// The first byte that is neither stored nor dropped.
+    /// The first byte that was neither stored nor skipped.
     kept: usize,
 }
 
 impl Input<'_> {
-    /// Does not store what was looked at.
+    /// Skips the bytes read so far: they are not stored.
     fn skip(&mut self) {
         self.kept = self.at;
     }
@@ -466,8 +470,8 @@ mod tests {
     use super::*;
     use crate::base::store::testing::Heap;
 
-    /// What a client would be told, a line an event; a good object as it is stored.
-    fn tell(event: Event, framer: &Framer<'_>, text: &[u8]) -> String {
+    /// The reply to an event, shortened: the text of an error, or the stored object.
+    fn reply_to(event: Event, framer: &Framer<'_>, text: &[u8]) -> String {
         match event {
             Event::NeedMore => unreachable!(),
             Event::Message if Json::of_message(text).kind() == Kind::Object => {
@@ -478,12 +482,12 @@ mod tests {
         }
     }
 
-    /// Feeds `pieces` one after the other, with checks of what `feed` promises.
-    fn told_in_pieces<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> Vec<String> {
-        let mut keys = Open::new();
-        let mut framer = Framer::new(&mut keys);
+    /// Feeds `pieces` one after the other, and returns the replies to all events.
+    fn replies_to_pieces<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> Vec<String> {
+        let mut open = Open::new();
+        let mut framer = Framer::new(&mut open);
         let mut store = Heap::default();
-        let mut told = Vec::new();
+        let mut replies = Vec::new();
         for piece in pieces {
             let mut rest = piece;
             loop {
@@ -493,20 +497,20 @@ mod tests {
                     assert!(rest.is_empty());
                     break;
                 }
-                told.push(tell(event, &framer, store.bytes()));
+                replies.push(reply_to(event, &framer, store.bytes()));
                 store.truncate(0);
             }
         }
-        told
+        replies
     }
 
-    fn told(stream: &[u8]) -> Vec<String> {
-        told_in_pieces([stream].into_iter())
+    fn replies(stream: &[u8]) -> Vec<String> {
+        replies_to_pieces([stream].into_iter())
     }
 
     const PING: &str = r#"{"execute":"guest-ping"}"#;
 
-    /// Streams, and what comes of them.
+    /// Streams, and the replies to them.
     const STREAMS: &[(&[u8], &[&str])] = &[
         (b"", &[]),
         (b" \t\r\n\n\r", &[]),
@@ -516,7 +520,7 @@ mod tests {
             br#"{"execute":"guest-ping"}{"execute":"guest-ping"}"#,
             &[PING, PING],
         ),
-        // 0xFF resynchronises wherever it stands.
+        // 0xFF resynchronises anywhere.
         (b"\xff", &["1:1 stray '\u{fffd}'"]),
         (b"\xff\n", &["1:1 stray '\u{fffd}'"]),
         (
@@ -539,14 +543,14 @@ mod tests {
         (b"{\"execute\":\xff{}", &["1:12 stray '\u{fffd}'", "{}"]),
         (b"{\"a\":\"\\\xff{}", &["1:6 stray '\"\\\u{fffd}'", "{}"]),
         (b"[1\xff{}", &["1:4 stray '\u{fffd}'", "{}"]),
-        // Control bytes; a NUL is not shown.
+        // Control bytes. A NUL is not shown.
         (b"{}\0{}", &["{}", "1:3 stray ''", "{}"]),
         (b"\"ab\0{}", &["1:1 stray '\"ab'", "{}"]),
         (b"\x1b", &["1:1 stray '\u{1b}'"]),
         (b"\"a\tb\"\n{}", &["1:1 stray '\"a\t'", "{}"]),
         (b"'a\nb'\n{}", &["1:1 stray ''a\n'", "{}"]),
         (b"\"\x7f\"\x7f", &["no object", "1:4 stray '\u{7f}'"]),
-        // Garbage is skipped up to a bracket, a separator or a control byte, but for TAB and DEL.
+        // Garbage is skipped up to a bracket, a separator, or a control byte other than TAB and DEL.
         (b"garbage\n{}", &["1:1 invalid keyword 'garbage'", "{}"]),
         (b"GARBAGE\n{}", &["1:1 stray 'G'", "{}"]),
         (b"GARBAGE {}", &["1:1 stray 'G'", "{}"]),
@@ -578,7 +582,7 @@ mod tests {
             ],
         ),
         (b"%s {}", &["1:1 stray '%'", "{}"]),
-        // Where the stray byte goes.
+        // A stray byte belongs to the token that it ends.
         (br#"{"a":1.}"#, &["1:6 stray '1.}'"]),
         (br#"{"a":+1}"#, &["1:6 stray '+'", "1:9 expecting value"]),
         (b"[01]", &["1:2 stray '01'", "1:5 expecting value"]),
@@ -596,7 +600,7 @@ mod tests {
         (b"[foo bar]", &["1:2 invalid keyword 'foo'"]),
         (b"[1 2]", &["1:4 expected ',' or ']'"]),
         (b"{\"a\" : 1 2}", &["1:10 expected ',' or '}'"]),
-        // Lines and columns: of bytes, and on over all messages.
+        // Columns count bytes, and lines go on from message to message.
         (b"\n\n  x ", &["3:3 invalid keyword 'x'"]),
         (b"{\"a\":1,}", &["1:8 expecting key"]),
         (b"{\"a\":1,\n\n ,}", &["3:2 expecting key"]),
@@ -619,7 +623,7 @@ mod tests {
             &["1:17 expected ',' or '}'"],
         ),
         (b"{}\r\r\n\r]", &["{}", "2:2 expecting value"]),
-        // One more behind what has no end of its own.
+        // The column is one too high behind a number, a keyword or garbage.
         (b"[1}", &["1:4 expected ',' or ']'"]),
         (b"[1 }", &["1:4 expected ',' or ']'"]),
         (b"[1\n}", &["2:1 expected ',' or ']'"]),
@@ -641,7 +645,7 @@ mod tests {
             &["1:6 stray '\"b\n'", "2:2 expecting value"],
         ),
         (b"-\n ]", &["1:1 stray '-\n'", "2:3 expecting value"]),
-        // Only the first error of a message is told; up to its end, or a stray byte, the rest is skipped.
+        // The first error of a message is reported, the rest skipped up to its end or a stray byte.
         (b"[1 2 [3, nope]]{}", &["1:4 expected ',' or ']'", "{}"]),
         (b"[1 2 }{}", &["1:4 expected ',' or ']'", "{}"]),
         (
@@ -672,11 +676,11 @@ mod tests {
         ),
         (b"{1:2, \"a\":{}, \"a\":[]}{}", &["1:2 expecting key", "{}"]),
         (b"[1 2 \"x]\" ]{}", &["1:4 expected ',' or ']'", "{}"]),
-        // At once, whether the message ends or not.
+        // Errors are reported before the message ends.
         (b"[1 2 ", &["1:4 expected ',' or ']'"]),
         (b"{\"a\":1,\"a\":[]", &["1:13 duplicate key"]),
         (b"{nope ", &["1:2 expecting key"]),
-        // Where a message ends.
+        // The end of a message.
         (b"]", &["1:1 expecting value"]),
         (b"}", &["1:1 expecting value"]),
         (b",", &["1:1 expecting value"]),
@@ -702,33 +706,36 @@ mod tests {
     ];
 
     #[test]
-    fn streams_give_the_replies_that_the_reference_gives() {
+    fn replies_are_those_of_qemu_ga() {
         for (stream, expected) in STREAMS {
-            assert_eq!(told(stream), *expected, "{}", stream.escape_ascii());
+            assert_eq!(replies(stream), *expected, "{}", stream.escape_ascii());
         }
     }
 
     #[test]
-    fn where_a_stream_is_split_makes_no_difference() {
+    fn splitting_a_stream_changes_no_reply() {
         for (stream, expected) in STREAMS {
             for middle in 0..=stream.len() {
                 let (start, end) = stream.split_at(middle);
                 let empty = stream.get(..0).unwrap();
-                assert_eq!(told_in_pieces([start, empty, end].into_iter()), *expected);
+                assert_eq!(
+                    replies_to_pieces([start, empty, end].into_iter()),
+                    *expected
+                );
             }
-            assert_eq!(told_in_pieces(stream.chunks(1)), *expected);
+            assert_eq!(replies_to_pieces(stream.chunks(1)), *expected);
         }
     }
 
-    /// What is wrong, without the rest of an error.
-    fn what(event: Event, framer: &Framer<'_>) -> Option<Phrase> {
-        (event == Event::Error).then_some(framer.error().what)
+    /// The phrase of an error event.
+    fn phrase_of(event: Event, framer: &Framer<'_>) -> Option<Phrase> {
+        (event == Event::Error).then_some(framer.error().phrase)
     }
 
     #[test]
-    fn the_store_holds_tokens_and_no_blanks() {
-        let mut keys = Open::new();
-        let mut framer = Framer::new(&mut keys);
+    fn stores_tokens_without_blanks() {
+        let mut open = Open::new();
+        let mut framer = Framer::new(&mut open);
         let mut store = Heap::default();
         let input = b" [ 1 , 2\t,3 \n,\r\n true,\" x \" ] ";
         let (taken, event) = framer.feed(input, &mut store);
@@ -744,19 +751,19 @@ mod tests {
         }
         let (_, event) = framer.feed(b"}", &mut store);
         assert_eq!(
-            tell(event, &framer, store.bytes()),
+            reply_to(event, &framer, store.bytes()),
             "3:2000015 expecting value"
         );
     }
 
     #[test]
-    fn what_is_wrong_is_not_stored() {
-        let mut keys = Open::new();
-        let mut framer = Framer::new(&mut keys);
+    fn stores_nothing_after_an_error() {
+        let mut open = Open::new();
+        let mut framer = Framer::new(&mut open);
         let mut store = Heap::default();
         let (taken, event) = framer.feed(b"[1 2, 'abc', [[], {}]]{}", &mut store);
         assert_eq!(
-            (taken, what(event, &framer)),
+            (taken, phrase_of(event, &framer)),
             (4, Some(Phrase::ExpectedInArray))
         );
         store.truncate(0);
@@ -766,19 +773,22 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_byte_is_shown_with_its_token_alone() {
-        let mut keys = Open::new();
-        let mut framer = Framer::new(&mut keys);
+    fn shows_a_stray_byte_with_its_token_only() {
+        let mut open = Open::new();
+        let mut framer = Framer::new(&mut open);
         let mut store = Heap::default();
         let (taken, event) = framer.feed(b"{\"key\" : 1.x}", &mut store);
-        assert_eq!((taken, what(event, &framer)), (12, Some(Phrase::Stray)));
-        assert_eq!(tell(event, &framer, store.bytes()), "1:10 stray '1.x'");
+        assert_eq!(
+            (taken, phrase_of(event, &framer)),
+            (12, Some(Phrase::Stray))
+        );
+        assert_eq!(reply_to(event, &framer, store.bytes()), "1:10 stray '1.x'");
     }
 
     #[test]
-    fn a_full_store_ends_the_message_at_the_end_of_the_token() {
-        let mut keys = Open::new();
-        let mut framer = Framer::new(&mut keys);
+    fn full_store_is_reported_at_the_end_of_the_token() {
+        let mut open = Open::new();
+        let mut framer = Framer::new(&mut open);
         let mut store = heapless::Vec::<u8, 8>::new();
         let input = b"{'abcdefghijkl':1}{}";
         let mut rest = input.as_slice();
@@ -787,7 +797,7 @@ mod tests {
             let (taken, event) = framer.feed(&rest[..1], &mut store);
             rest = &rest[taken..];
             if event != Event::NeedMore {
-                events.push((input.len() - rest.len(), what(event, &framer)));
+                events.push((input.len() - rest.len(), phrase_of(event, &framer)));
                 Store::truncate(&mut store, 0);
             }
         }
@@ -795,27 +805,27 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_nowhere_and_not_into_the_store_is_too_long() {
-        let mut keys = Open::new();
-        let mut framer = Framer::new(&mut keys);
+    fn stray_byte_in_a_full_store_is_reported_as_size_limit() {
+        let mut open = Open::new();
+        let mut framer = Framer::new(&mut open);
         let mut store = heapless::Vec::<u8, 8>::new();
         assert_eq!(framer.feed(b"'123456789", &mut store).1, Event::NeedMore);
         let (taken, event) = framer.feed(b"\n}", &mut store);
         assert_eq!(
-            (taken, what(event, &framer)),
+            (taken, phrase_of(event, &framer)),
             (1, Some(Phrase::TokenSizeLimit))
         );
         let (_, event) = framer.feed(b"X}", &mut store);
         assert_eq!(
-            tell(event, &framer, Store::bytes(&store)),
+            reply_to(event, &framer, Store::bytes(&store)),
             "2:3 expecting value"
         );
     }
 
     #[test]
-    fn a_reset_forgets_the_half_message_and_its_line() {
-        let mut keys = Open::new();
-        let mut framer = Framer::new(&mut keys);
+    fn reset_drops_the_incomplete_message_and_the_line_count() {
+        let mut open = Open::new();
+        let mut framer = Framer::new(&mut open);
         let mut store = Heap::default();
         for half in [b"\n\n[[ \n{\"a".as_slice(), b"\n[1", b"\n[1 2", b"\xff"] {
             framer.feed(half, &mut store);
@@ -825,60 +835,63 @@ mod tests {
             assert_eq!(store.bytes(), b"{}");
             store.truncate(0);
             let (_, event) = framer.feed(b"]", &mut store);
-            assert_eq!(tell(event, &framer, store.bytes()), "1:4 expecting value");
+            assert_eq!(
+                reply_to(event, &framer, store.bytes()),
+                "1:4 expecting value"
+            );
             store.truncate(0);
         }
     }
 
     #[test]
-    fn nesting_ends_at_the_limit() {
+    fn limits_nesting() {
         let nested = |depth: usize| [vec![b'['; depth], vec![b']'; depth], b"{}".to_vec()].concat();
         const LIMIT: &str = "JSON nesting depth limit exceeded";
-        assert_eq!(told(&nested(REQUEST_DEPTH)), ["no object", "{}"]);
-        assert_eq!(told(&nested(REQUEST_DEPTH + 1)), [LIMIT, "{}"]);
-        assert_eq!(told(&nested(REQUEST_DEPTH + 6)), [LIMIT, "{}"]);
-        // Before what else is wrong with the bracket.
+        assert_eq!(replies(&nested(REQUEST_DEPTH)), ["no object", "{}"]);
+        assert_eq!(replies(&nested(REQUEST_DEPTH + 1)), [LIMIT, "{}"]);
+        assert_eq!(replies(&nested(REQUEST_DEPTH + 6)), [LIMIT, "{}"]);
+        // The limit comes before another error at the same bracket.
         let deepest = [b"[".repeat(REQUEST_DEPTH), b"1[".to_vec()].concat();
-        assert_eq!(told(&deepest), [LIMIT]);
+        assert_eq!(replies(&deepest), [LIMIT]);
     }
 
     #[test]
-    fn tokens_end_at_the_limit() {
+    fn limits_the_number_of_tokens() {
         const LIMIT: &str = "JSON token count limit exceeded";
         let list =
-            |commas, end: &[u8]| told(&[b"[1".as_slice(), &b",1".repeat(commas), end].concat());
+            |commas, end: &[u8]| replies(&[b"[1".as_slice(), &b",1".repeat(commas), end].concat());
         let most = REQUEST_TOKENS / 2 - 1;
         assert_eq!(list(most - 1, b"]{}"), ["no object", "{}"]);
         assert_eq!(list(most, b"]{}"), [LIMIT, "{}"]);
         assert_eq!(list(most, b", [], 3 4]{}"), [LIMIT, "{}"]);
     }
 
-    /// Feeds `start`, lets the token go on for so many bytes that it and what precedes it are one
-    /// byte more than a token may have, less `missing`, and feeds `end`: the bytes of it that were
-    /// taken up to the first event, and the replies to all.
+    /// Feeds `start`, then pretends that the message has grown to `missing` bytes less than one more than
+    /// a token may have, then feeds `end`. Returns how many bytes of `end` were read up to the first event,
+    /// and the replies to all events.
     fn feed_long(start: &[u8], missing: usize, end: &[u8]) -> (usize, Vec<String>) {
-        let mut keys = Open::new();
-        let mut framer = Framer::new(&mut keys);
+        let mut open = Open::new();
+        let mut framer = Framer::new(&mut open);
         let mut store = Heap::default();
         assert_eq!(framer.feed(start, &mut store).1, Event::NeedMore);
         framer.bytes = TOKEN_BYTES + 1 - missing;
         let (taken, mut event) = framer.feed(end, &mut store);
         let mut rest = &end[taken..];
-        let mut told = Vec::new();
+        let mut replies = Vec::new();
         while event != Event::NeedMore {
-            told.push(tell(event, &framer, store.bytes()));
+            replies.push(reply_to(event, &framer, store.bytes()));
             store.truncate(0);
             let (taken, next) = framer.feed(rest, &mut store);
             (rest, event) = (&rest[taken..], next);
         }
-        (taken, told)
+        (taken, replies)
     }
 
     #[test]
-    fn text_ends_at_the_limit() {
+    fn limits_the_size_of_a_message() {
         const WHOLE: &str = "no object";
         const LIMIT: &str = "JSON token size limit exceeded";
-        for (start, missing, end, taken, told) in [
+        for (start, missing, end, taken, replies) in [
             (b"'".as_slice(), 3, b"'".as_slice(), 1, [WHOLE].as_slice()),
             (b"'", 2, b"'", 1, &[LIMIT]),
             (b"'", 1, b"'", 1, &[LIMIT]),
@@ -889,21 +902,22 @@ mod tests {
             (b"1", 2, b" ", 0, &[WHOLE]),
             (b"1", 2, b"1 ", 1, &[LIMIT]),
             (b"1", 2, b"11 ", 2, &[LIMIT]),
-            // Stray, but far too long to be shown.
+            // Stray, but too long to be shown.
             (b"'", 1, b"\n", 1, &[LIMIT]),
-            // What is given up goes on as another token, of the same message unless that was all of it.
+            // The rest of a token that is too long is another token, of the same message if a container
+            // is open.
             (b"'", 1, b"x{}", 1, &[LIMIT, "{}"]),
             (b"['", 2, b"xxx{}]{}'", 3, &[LIMIT, "{}"]),
             (b"['", 2, b"xxx'{}]{}'{}]", 3, &[LIMIT]),
         ] {
-            let told = told.iter().map(|line| line.to_string()).collect();
+            let replies = replies.iter().map(|line| line.to_string()).collect();
             let case = (start.escape_ascii(), missing, end.escape_ascii());
-            assert_eq!(feed_long(start, missing, end), (taken, told), "{case:?}");
+            assert_eq!(feed_long(start, missing, end), (taken, replies), "{case:?}");
         }
     }
 
     #[test]
-    fn random_bytes_are_told_the_same_however_they_are_split() {
+    fn splitting_random_bytes_changes_no_reply() {
         let atoms: [&[u8]; 32] = [
             b"{",
             b"}",
@@ -953,14 +967,14 @@ mod tests {
                     _ => stream.extend_from_slice(atoms[next() % atoms.len()]),
                 }
             }
-            let whole = told(&stream);
+            let whole = replies(&stream);
             assert_eq!(
-                told_in_pieces(stream.chunks(1)),
+                replies_to_pieces(stream.chunks(1)),
                 whole,
                 "{}",
                 stream.escape_ascii()
             );
-            assert_eq!(told_in_pieces(stream.chunks(1 + next() % 5)), whole);
+            assert_eq!(replies_to_pieces(stream.chunks(1 + next() % 5)), whole);
         }
     }
 }

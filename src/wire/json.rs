@@ -1,13 +1,13 @@
-//! Values of a message: views that borrow from its text, and what is a character in a string.
+//! Values of a message: views that borrow from its text; and the characters of strings.
 //!
-//! `wire::check` has proven the text well formed and `wire::frame` has stored it without the blanks
-//! between its tokens. Nothing is decoded or copied until asked for, and nothing recurses. Of text
-//! that is not well formed the views are safe, too, but mean nothing.
+//! `wire::check` has checked the text, and `wire::frame` has stored it without the blanks between
+//! tokens. A view decodes and copies nothing until its caller asks for it, and nothing recurses. On
+//! text that is not well formed the views return meaningless values, but never panic or loop.
 //!
-//! The dialect is that of qemu-ga 11.1, found by asking it: either quote around strings, U+0000 as
-//! the two bytes C0 80, no noncharacters.
+//! The dialect is that of qemu-ga 11.1, measured on its replies: single or double quotes around strings,
+//! U+0000 decoded as the two bytes C0 80, noncharacters rejected.
 
-use super::lex::{between, plain_end, scalar_end};
+use super::lex::{plain_end, scalar_end, slice};
 use crate::base::base64::{DecodeError, decode_in_place};
 use crate::base::store::{Full, Store};
 use crate::base::text::{cut, parse_hex};
@@ -15,11 +15,11 @@ use crate::base::texts::Phrase;
 use core::ops::Range;
 use serde_json_core::from_slice;
 
-/// A well-formed JSON value: its text.
+/// A JSON value: its text, which is well formed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Json<'a>(pub(super) &'a [u8]);
 
-/// What a value is. Numbers are told apart by what holds them without loss.
+/// The type of a value. For a number, the smallest type that holds it without loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `{}`
@@ -28,9 +28,9 @@ pub enum Kind {
     Array,
     /// `""` or `''`
     String,
-    /// An integer literal that an `i64` holds.
+    /// An integer that an `i64` holds.
     Integer,
-    /// An integer literal that only a `u64` holds.
+    /// An integer that only a `u64` holds.
     Unsigned,
     /// Any other number.
     Double,
@@ -41,12 +41,12 @@ pub enum Kind {
 }
 
 impl<'a> Json<'a> {
-    /// The value that is a message, as the framer has stored it.
+    /// The value of a message that the framer has stored.
     pub(super) fn of_message(text: &'a [u8]) -> Self {
         Self(text)
     }
 
-    /// What the value is.
+    /// The type of the value.
     pub fn kind(self) -> Kind {
         match self.0.first() {
             Some(b'{') => Kind::Object,
@@ -62,12 +62,12 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The members of an object, in order; of anything else, none.
+    /// The members of an object, in order. No members if the value is no object.
     pub fn members(self) -> Members<'a> {
         Members(Cursor::new(self.0.strip_prefix(b"{").unwrap_or_default()))
     }
 
-    /// The elements of an array, in order; of anything else, none.
+    /// The elements of an array, in order. No elements if the value is no array.
     pub fn items(self) -> Items<'a> {
         Items(Cursor::new(self.0.strip_prefix(b"[").unwrap_or_default()))
     }
@@ -79,20 +79,20 @@ impl<'a> Json<'a> {
         (matches!(quote, b'"' | b'\'') && end == quote).then_some(Str(inside))
     }
 
-    /// The number, if it is an integer literal that fits.
+    /// The number, if it is an integer that fits.
     #[inline(never)]
     pub fn int(self) -> Option<i64> {
         let (negative, magnitude) = self.integer()?;
         let number = magnitude.cast_signed();
         if negative {
-            // One more fits below zero than above.
+            // The magnitude of `i64::MIN` is one more than `i64::MAX`.
             (magnitude <= 1 << 63).then_some(number.wrapping_neg())
         } else {
             (number >= 0).then_some(number)
         }
     }
 
-    /// The number, if it is an integer literal that fits either sign; a negative one wraps around.
+    /// The number, if it is an integer that fits a `u64` or an `i64`. A negative number wraps, as in QAPI.
     pub fn uint(self) -> Option<u64> {
         match self.integer()? {
             (false, magnitude) => Some(magnitude),
@@ -100,7 +100,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The truth value, if the value is one.
+    /// The boolean, if the value is one.
     pub fn bool(self) -> Option<bool> {
         match self.0 {
             b"true" => Some(true),
@@ -109,9 +109,9 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// How long the token is that `text`, the end of some value's text, begins with: a string, a number
-    /// or a keyword; anything else is one byte.
-    pub(super) fn token(text: &[u8]) -> usize {
+    /// The length of the first token in `text`, the rest of a value: a string, a number, a keyword, or
+    /// one byte.
+    pub(super) fn token_len(text: &[u8]) -> usize {
         let mut cursor = Cursor::new(text);
         match cursor.skip_string() {
             Some(_) => cursor.at,
@@ -119,12 +119,12 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The text itself.
+    /// The text of the value, as the framer stored it.
     pub fn text(self) -> &'a [u8] {
         self.0
     }
 
-    /// Whether an integer literal is negative, and how far from zero, if that fits.
+    /// Whether an integer is negative, and its magnitude, if that fits a `u64`.
     #[inline(never)]
     fn integer(self) -> Option<(bool, u64)> {
         let digits = self.0.strip_prefix(b"-");
@@ -160,7 +160,7 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
-/// A place in a well-formed text.
+/// A position in a well-formed text.
 #[derive(Clone, Copy, Default)]
 struct Cursor<'a> {
     text: &'a [u8],
@@ -172,7 +172,7 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0 }
     }
 
-    /// The byte here; at the end a NUL, which may stand nowhere.
+    /// The byte at the position; NUL, which no message contains, at the end.
     #[inline(always)]
     fn peek(&self) -> u8 {
         self.text.get(self.at).copied().unwrap_or(0)
@@ -185,10 +185,10 @@ impl<'a> Cursor<'a> {
 
     #[inline(always)]
     fn since(&self, from: usize) -> &'a [u8] {
-        between(self.text, from, self.at)
+        slice(self.text, from, self.at)
     }
 
-    /// Moves past commas and colons, and gives the byte there.
+    /// Skips commas and colons. Returns the byte behind them.
     fn skip_separator(&mut self) -> u8 {
         loop {
             match self.peek() {
@@ -198,7 +198,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Moves past the next value inside a container, if there is one more.
+    /// Skips the next value within a container; `None` at the end of the container.
     fn skip_item(&mut self) -> Option<Json<'a>> {
         if let 0 | b'}' | b']' = self.skip_separator() {
             return None;
@@ -228,7 +228,8 @@ impl<'a> Cursor<'a> {
         Some(Json(self.since(from)))
     }
 
-    /// Moves past the string here, if there is one.
+    /// Skips the string at the position, if there is one.
+    // Called in several places: keeps one copy of the code.
     #[inline(never)]
     fn skip_string(&mut self) -> Option<Str<'a>> {
         let quote = self.peek();
@@ -241,7 +242,7 @@ impl<'a> Cursor<'a> {
             self.at = plain_end(self.text, self.at, quote);
             match self.peek() {
                 byte if byte == quote => break,
-                // What follows the backslash does not end the string.
+                // The byte behind a backslash does not end the string.
                 b'\\' => self.advance(2),
                 0x80.. => self.advance(1),
                 _ => return None,
@@ -257,24 +258,25 @@ fn is_quote(byte: u8) -> bool {
     matches!(byte, b'"' | b'\'')
 }
 
-/// What is wrong with a token of a message.
+/// An error in a token of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
-    /// What the client is told.
-    pub(super) what: Phrase,
-    /// What of the token is shown in that.
+pub(super) struct TokenError {
+    /// The text of the error.
+    pub(super) phrase: Phrase,
+    /// The part of the token that the text shows.
     pub(super) shown: Range<usize>,
 }
 
-impl Wrong {
-    /// Wrong, with nothing of it shown.
-    pub(super) fn token(what: Phrase) -> Self {
-        Self { what, shown: 0..0 }
+impl TokenError {
+    /// An error whose text shows nothing of the token.
+    pub(super) fn new(phrase: Phrase) -> Self {
+        let shown = 0..0;
+        Self { phrase, shown }
     }
 }
 
-/// Proves that every escape and every byte of a string, given with its quotes, is a character.
-pub(super) fn check_string(token: &[u8]) -> Result<(), Wrong> {
+/// Checks that all escapes and bytes of a string are characters. `token` includes its quotes.
+pub(super) fn check_string(token: &[u8]) -> Result<(), TokenError> {
     let quote = token.first().copied().unwrap_or(0);
     let mut at = 1;
     loop {
@@ -287,23 +289,24 @@ pub(super) fn check_string(token: &[u8]) -> Result<(), Wrong> {
         };
         if !is_character(code) {
             return Err(match rest {
-                [b'\\', ..] if len == 0 => Wrong::token(Phrase::InvalidEscape),
+                [b'\\', ..] if len == 0 => TokenError::new(Phrase::InvalidEscape),
                 [b'\\', ..] => {
-                    let len = shown(rest, len, quote);
-                    Wrong {
-                        what: Phrase::NotUnicode,
+                    let len = shown_len(rest, len, quote);
+                    TokenError {
+                        phrase: Phrase::NotUnicode,
                         shown: at..at.wrapping_add(len),
                     }
                 }
-                _ => Wrong::token(Phrase::InvalidUtf8),
+                _ => TokenError::new(Phrase::InvalidUtf8),
             });
         }
         at = at.wrapping_add(len);
     }
 }
 
-/// How many bytes of a wrong escape of length `len` an error shows: up to and with a closing quote in it.
-fn shown(text: &[u8], len: usize, quote: u8) -> usize {
+/// The number of bytes that an error shows of an invalid escape of length `len`. It ends behind the
+/// closing quote of the string, if that comes within the escape.
+fn shown_len(text: &[u8], len: usize, quote: u8) -> usize {
     let mut end = 0usize;
     while end < len
         && let Some(byte) = text.get(end)
@@ -317,18 +320,18 @@ fn shown(text: &[u8], len: usize, quote: u8) -> usize {
     end.min(len).min(text.len())
 }
 
-/// The raw text between the quotes of a string, proven well formed.
+/// A string of a message: the text between its quotes, escapes included, which is well formed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Str<'a>(&'a [u8]);
 
 impl<'a> Str<'a> {
-    /// The string of these bytes, which hold no backslash.
+    /// A string of ASCII bytes without a backslash.
     pub(super) fn ascii(text: &'a [u8]) -> Self {
         Self(text)
     }
 
-    /// What follows `prefix`, if the string begins with that: ASCII that holds no backslash.
-    pub fn behind(self, prefix: &[u8]) -> Option<Self> {
+    /// The string behind `prefix`, if it begins with that. `prefix` is ASCII without a backslash.
+    pub fn strip_prefix(self, prefix: &[u8]) -> Option<Self> {
         if let Some(text) = self.0.strip_prefix(prefix) {
             return Some(Self(text));
         }
@@ -341,37 +344,33 @@ impl<'a> Str<'a> {
         Some(Self(bytes.rest))
     }
 
-    /// Whether the string is `ascii`, which holds no backslash. Costs little where it is not.
+    /// Whether the string is `ascii`, which contains no backslash.
     pub fn is(self, ascii: &str) -> bool {
         self.is_named(ascii.as_bytes())
     }
 
-    /// As [`Str::is`].
+    /// As [`Str::is`], for bytes.
+    // Called in several places: keeps one copy of the code.
     #[inline(never)]
     pub fn is_named(self, name: &[u8]) -> bool {
-        // An escape is longer than what it stands for.
-        self.0 == name || self.0.len() > name.len() && self.stands_for(name)
+        // Decodes only a longer text: an escape is longer than its character.
+        self.0 == name || self.0.len() > name.len() && self.bytes().eq(name.iter().copied())
     }
 
-    /// Its place among `words`, parted by blanks, if it is one of them.
+    /// The index of the string in `words`, which have a blank between two; `None` if it is no word.
     #[inline(never)]
-    pub fn place_in(self, words: &[u8]) -> Option<usize> {
-        let (mut rest, mut place) = (words, 0usize);
+    pub fn word_index(self, words: &[u8]) -> Option<usize> {
+        let (mut rest, mut index) = (words, 0usize);
         while !rest.is_empty() {
             if self.is_named(cut(&mut rest, b' ')) {
-                return Some(place);
+                return Some(index);
             }
-            place = place.wrapping_add(1);
+            index = index.wrapping_add(1);
         }
         None
     }
 
-    /// Whether the string stands for these bytes.
-    pub fn stands_for(self, bytes: &[u8]) -> bool {
-        self.bytes().eq(bytes.iter().copied())
-    }
-
-    /// The bytes it stands for: UTF-8, with U+0000 as C0 80.
+    /// The decoded bytes: UTF-8, with U+0000 as C0 80.
     pub fn bytes(self) -> StrBytes<'a> {
         StrBytes {
             rest: self.0,
@@ -379,17 +378,17 @@ impl<'a> Str<'a> {
         }
     }
 
-    /// The text as it was written.
+    /// The text as the client wrote it, escapes included.
     pub fn raw(self) -> &'a [u8] {
         self.0
     }
 
-    /// The bytes it stands for, if they are the text as it was written.
+    /// The decoded bytes, if the text contains no escape.
     pub fn plain(self) -> Option<&'a [u8]> {
         (backslash(self.0) == self.0.len()).then_some(self.0)
     }
 
-    /// Appends the bytes that it stands for in base64.
+    /// Appends the bytes that the string encodes in base64.
     #[inline(never)]
     pub fn base64(self, out: &mut dyn Store) -> Result<(), DecodeError> {
         let start = out.bytes().len();
@@ -400,10 +399,10 @@ impl<'a> Str<'a> {
         Ok(())
     }
 
-    /// Appends the bytes it stands for.
+    /// Appends the decoded bytes.
     ///
     /// # Errors
-    /// [`Full`] if `out` is; what came before is then in it.
+    /// [`Full`] if there is not enough room in `out`, which then holds a part of the string.
     pub fn decode(self, out: &mut dyn Store) -> Result<(), Full> {
         let mut rest = self.0;
         loop {
@@ -415,13 +414,13 @@ impl<'a> Str<'a> {
             }
             let bytes = packed_utf8(code).to_le_bytes();
             let used = bytes.iter().take_while(|byte| **byte != 0).count();
-            out.append(between(&bytes, 0, used))?;
+            out.append(slice(&bytes, 0, used))?;
             rest = escaped.get(len..).unwrap_or_default();
         }
     }
 }
 
-/// How many bytes come before the first backslash.
+/// The number of bytes before the first backslash.
 fn backslash(text: &[u8]) -> usize {
     let mut at = 0usize;
     loop {
@@ -433,11 +432,11 @@ fn backslash(text: &[u8]) -> usize {
     }
 }
 
-/// The bytes a string stands for. See [`Str::bytes`].
+/// The decoded bytes of a string. See [`Str::bytes`].
 #[derive(Clone)]
 pub struct StrBytes<'a> {
     rest: &'a [u8],
-    /// What is left of an escape, first byte lowest.
+    /// The rest of a decoded escape, the next byte lowest.
     pending: u32,
 }
 
@@ -464,13 +463,13 @@ impl Iterator for StrBytes<'_> {
     }
 }
 
-/// What has an escape of one letter, and that. The last two are never written so.
+/// Bytes with an escape of one letter, and that letter. Replies do not use the last two escapes.
 pub(super) const ESCAPES: &[[u8; 2]; 9] = &[
     *b"\"\"", *b"\\\\", *b"\x08b", *b"\x0Cf", *b"\nn", *b"\rr", *b"\tt", *b"''", *b"//",
 ];
 
-/// The code point of the escape at the start of `text`, and the length of the escape: 0 if there is
-/// none, and of digits that name no character what they should have been.
+/// The code point of the escape that `text` begins with, and the length of the escape: 0 without a valid
+/// letter, 6 for `\u` also without four digits behind it.
 fn escape(text: &[u8]) -> (u32, usize) {
     let letter = match text {
         [b'\\', b'u', ..] => return escape_digits(text),
@@ -485,7 +484,7 @@ fn escape(text: &[u8]) -> (u32, usize) {
     (ILL_FORMED, 0)
 }
 
-/// Likewise for digits, or a surrogate pair of them.
+/// As [`escape`], for `\u` and digits, or a surrogate pair of two such escapes.
 fn escape_digits(text: &[u8]) -> (u32, usize) {
     let high = code_unit(text);
     if high & !0x3ff == 0xd800 {
@@ -500,7 +499,7 @@ fn escape_digits(text: &[u8]) -> (u32, usize) {
     (high, 6)
 }
 
-/// The four digits after `\u`.
+/// The number in the four digits behind `\u`.
 fn code_unit(text: &[u8]) -> u32 {
     let unit = match text.first_chunk() {
         Some([b'\\', b'u', a, b, c, d]) => parse_hex(&[*a, *b, *c, *d]),
@@ -509,17 +508,18 @@ fn code_unit(text: &[u8]) -> u32 {
     unit.map_or(ILL_FORMED, |unit| unit as u32)
 }
 
-/// Stands for ill-formed UTF-8.
+/// In place of a code point: ill-formed UTF-8, or an invalid escape.
 pub(super) const ILL_FORMED: u32 = u32::MAX;
 
-/// The character that `text` begins with, whose first byte is no ASCII, and its length: that of what
-/// the first byte promises, or of what there is of it, whether it is well formed or not. C0 80 is
-/// U+0000.
+/// The character that `text` begins with, and its length. Its first byte is not ASCII.
+///
+/// For ill-formed UTF-8 the length is the one that the first byte announces, or ends before the first
+/// byte that cannot continue the character. C0 80 is U+0000.
 pub(super) fn utf8(text: &[u8]) -> (u32, usize) {
     let mut bytes = text.iter().copied();
     let lead = bytes.next().unwrap_or(0);
-    // As UTF-8 was once meant to go on. The least that may be as long as that is of no use where
-    // nothing is well formed.
+    // The number of further bytes, and the least code point that needs them. RFC 2279 had characters of
+    // five and six bytes; none is valid today, so no code point reaches their least.
     let (more, least) = match lead {
         0xc0..=0xdf => (1, 0x80),
         0xe0..=0xef => (2, 0x800),
@@ -528,7 +528,7 @@ pub(super) fn utf8(text: &[u8]) -> (u32, usize) {
         0xfc..=0xfd => (5, u32::MAX),
         _ => return (ILL_FORMED, 1),
     };
-    // What the first byte has of the number: all below its first zero.
+    // The bits of the code point in the first byte are those below its first zero.
     let mut value = u32::from(lead) & 0x3fu32.wrapping_shr(more);
     let (mut len, mut left) = (1usize, more);
     while left > 0 {
@@ -547,14 +547,14 @@ pub(super) fn utf8(text: &[u8]) -> (u32, usize) {
     (value, len)
 }
 
-/// Whether the code point may stand in a string: no surrogate, no noncharacter.
+/// Whether a string may contain the code point: no surrogate, no noncharacter.
 #[inline(never)]
 fn is_character(code: u32) -> bool {
     let noncharacter = matches!(code, 0xfdd0..=0xfdef) || code & 0xfffe == 0xfffe;
     char::from_u32(code).is_some() && !noncharacter
 }
 
-/// The UTF-8 of a character, first byte lowest, and no byte zero: U+0000 is C0 80.
+/// The UTF-8 of a character, its first byte lowest. No byte is zero: U+0000 is C0 80.
 fn packed_utf8(code: u32) -> u32 {
     let lead = |shift: u32, mark: u32| code.wrapping_shr(shift) | mark;
     let trail = |shift: u32| code.wrapping_shr(shift) & 0x3f | 0x80;
@@ -580,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_told_apart() {
+    fn knows_the_type_of_each_value() {
         for (text, kind) in [
             ("{}", Kind::Object),
             (" [ ] ", Kind::Array),
@@ -610,7 +610,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_if_they_are_integers_that_fit() {
+    fn reads_numbers_that_are_integers_and_fit() {
         assert_eq!(value("-0").int(), Some(0));
         assert_eq!(value("-0").uint(), Some(0));
         assert_eq!(value("-1").int(), Some(-1));
@@ -642,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn members_and_items_come_whole_and_in_order() {
+    fn lists_members_and_items_whole_and_in_order() {
         let text = r#" { "a" : 1 , 'b}"':[ 1,[2,"]"] , {"x":{}} ],"c":{"d":"\"}"},"e":true } "#;
         let members: Vec<_> = value(text)
             .members()
@@ -678,7 +678,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_decoded() {
+    fn decodes_strings() {
         for (text, bytes) in [
             (r#""""#.as_bytes(), b"".as_slice()),
             (br#"'a"b'"#, b"a\"b"),
@@ -720,7 +720,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_is_a_name_however_it_is_written() {
+    fn compares_strings_with_names_in_any_spelling() {
         for (text, name, same) in [
             ("'execute'", "execute", true),
             (r"'\u0065xecut\u0065'", "execute", true),
@@ -737,13 +737,13 @@ mod tests {
         let long = format!("'{}\\u0061'", "a".repeat(100));
         assert!(value(&long).string().unwrap().is(&"a".repeat(101)));
         assert_eq!(value(&long).string().unwrap().plain(), None);
-        assert_eq!(Json::token(br"'a\'b':1}"), 6);
-        assert_eq!(Json::token(b"-1.5}"), 4);
-        assert_eq!(Json::token(b":1}"), 1);
+        assert_eq!(Json::token_len(br"'a\'b':1}"), 6);
+        assert_eq!(Json::token_len(b"-1.5}"), 4);
+        assert_eq!(Json::token_len(b":1}"), 1);
     }
 
     #[test]
-    fn random_text_is_refused_or_can_be_walked() {
+    fn rejects_random_text_or_reads_all_of_its_values() {
         fn walk(value: Json<'_>) -> usize {
             let parts: usize = value.items().map(walk).sum();
             let members = value
@@ -780,7 +780,7 @@ mod tests {
             if let Ok(value) = receive(&text) {
                 walked += usize::from(walk(value) > 0);
             }
-            // Whatever the text, the views of it end and do not panic.
+            // Views of any text end and do not panic.
             walk(Json(&text));
         }
         assert!(walked > rounds / 40, "{walked}");

@@ -1,6 +1,9 @@
-//! Numbers, keywords and runs of plain text, byte by byte.
+//! Finds the ends of numbers, keywords and runs of plain text.
+//!
+//! Numbers follow RFC 8259. A keyword is any run of lower-case letters: `wire::check` rejects those
+//! other than `true`, `false` and `null`.
 
-/// Where in a number or keyword the next byte falls.
+/// The state after a part of a number or keyword: the name of the part read last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scalar {
     Sign,
@@ -14,13 +17,13 @@ pub(super) enum Scalar {
     Keyword,
 }
 
-/// What a byte is to the number or keyword it meets.
+/// The effect of the next byte on a number or keyword.
 pub(super) enum Step {
-    /// Part of it.
+    /// The byte belongs to it.
     Take(Scalar),
-    /// Not part of it; it was complete.
-    Past,
-    /// Nothing that may stand here.
+    /// The number or keyword was complete before the byte.
+    End,
+    /// The number is incomplete, and the byte cannot continue it.
     Stray,
 }
 
@@ -36,7 +39,7 @@ impl Scalar {
         })
     }
 
-    /// One byte further.
+    /// Reads one byte.
     pub(super) fn step(self, byte: u8) -> Step {
         Step::Take(match (self, byte) {
             (Self::Keyword, b'a'..=b'z') => Self::Keyword,
@@ -50,12 +53,12 @@ impl Scalar {
             (Self::Exponent | Self::ExponentSign | Self::ExponentDigits, b'0'..=b'9') => {
                 Self::ExponentDigits
             }
-            _ if self.may_end() => return Step::Past,
+            _ if self.may_end() => return Step::End,
             _ => return Step::Stray,
         })
     }
 
-    /// Whether what was read so far is a whole number or keyword.
+    /// Whether the part read so far is a complete number or keyword.
     fn may_end(self) -> bool {
         matches!(
             self,
@@ -64,7 +67,8 @@ impl Scalar {
     }
 }
 
-/// Where the number or keyword at `from` ends. What is none counts as one byte.
+/// Returns the offset behind the number or keyword at `from`. Any other byte there counts as a token of
+/// one byte.
 pub(super) fn scalar_end(text: &[u8], from: usize) -> usize {
     let mut at = from.wrapping_add(1);
     let mut state = text.get(from).copied().and_then(Scalar::begin);
@@ -78,16 +82,16 @@ pub(super) fn scalar_end(text: &[u8], from: usize) -> usize {
     at.min(text.len())
 }
 
-/// The bytes of `text` in these bounds, which are in it.
+/// The bytes `text[from..to]`; the bounds must be within `text`.
 #[inline]
-pub(super) fn between(text: &[u8], from: usize, to: usize) -> &[u8] {
+pub(super) fn slice(text: &[u8], from: usize, to: usize) -> &[u8] {
     text.get(from..to).unwrap_or_default()
 }
 
-/// Where in `bytes` the run that begins at `from` ends: of printable ASCII, DEL taken along, other than
-/// `quote` and backslash.
+/// Returns the end of the run of plain bytes that begins at `from`. Plain is ASCII from 0x20 on, except
+/// `quote` and the backslash.
 ///
-/// Eight bytes a step: requests that write files are one string of megabytes.
+/// Reads eight bytes a step, because a request that writes a file is one string of megabytes.
 pub(super) fn plain_end(bytes: &[u8], from: usize, quote: u8) -> usize {
     const ONES: u64 = u64::MAX / 0xff;
     const TOPS: u64 = ONES << 7;
@@ -97,8 +101,8 @@ pub(super) fn plain_end(bytes: &[u8], from: usize, quote: u8) -> usize {
     let mut at = from;
     while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
         let word = u64::from_le_bytes(*word);
-        // A borrow out of a byte that matters may mark the bytes above it as well, never one below:
-        // the lowest mark is always true.
+        // The top bit of a byte marks it as not plain. A subtraction that borrows out of a marked byte
+        // may wrongly mark higher bytes, never lower ones, so the lowest mark is always right.
         let marks = (word ^ quotes).wrapping_sub(ONES)
             | (word ^ backslashes).wrapping_sub(ONES)
             | word.wrapping_sub(blanks)
@@ -122,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scalars_end_where_they_cannot_go_on() {
+    fn finds_the_end_of_numbers_and_keywords() {
         for (text, end) in [
             ("", 0),
             ("}", 1),
@@ -141,14 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn plain_runs_end_where_a_look_at_each_byte_ends_them() {
+    fn plain_runs_end_at_the_first_byte_that_is_not_plain() {
         let plain =
             |byte: u8, quote| (0x20..0x80).contains(&byte) && byte != quote && byte != b'\\';
         for quote in [b'"', b'\'', b'\\'] {
             for len in (0..=17).step_by(if cfg!(miri) { 17 } else { 1 }) {
                 for place in 0..len {
                     for byte in (0..=255u8).step_by(if cfg!(miri) { 85 } else { 1 }) {
-                        // What follows must not matter, what stands next to it neither.
+                        // The bytes behind `byte`, also the next one, must not matter.
                         for fill in [b'!', b']', 0x7f] {
                             let mut text = vec![fill; len];
                             text[place] = byte;

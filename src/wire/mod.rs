@@ -1,4 +1,8 @@
-//! The protocol's bytes: messages in, replies out. No I/O, and no command names.
+//! The bytes of the protocol: messages in, replies out. No I/O, no command names.
+//!
+//! `frame` cuts the input into messages, with `lex` and `check`. `json` reads values out of a message,
+//! `request` its outer object, `args` the arguments of its command. `emit` writes values, `reply` whole
+//! replies.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -20,7 +24,7 @@ mod lex;
 pub mod reply;
 pub mod request;
 
-/// For tests: what a client sends, received as the agent receives it.
+/// For tests: parses text as if a client had sent it.
 #[cfg(test)]
 pub(crate) mod receive {
     use super::check::Open;
@@ -30,10 +34,10 @@ pub(crate) mod receive {
     use crate::base::store::testing::Heap;
     use crate::base::texts::{Phrase, phrase};
 
-    /// What the client is told of an error.
+    /// The position and the text of an error, without `JSON parse error, `.
     pub(crate) fn words(error: &Error, text: &[u8]) -> String {
-        let words = String::from_utf8(phrase(error.what).to_vec()).unwrap();
-        if let Phrase::TokenSizeLimit | Phrase::TokenLimit | Phrase::NestingLimit = error.what {
+        let words = String::from_utf8(phrase(error.phrase).to_vec()).unwrap();
+        if let Phrase::TokenSizeLimit | Phrase::TokenLimit | Phrase::NestingLimit = error.phrase {
             return words;
         }
         let shown = &text[error.from..error.to];
@@ -43,10 +47,10 @@ pub(crate) mod receive {
         format!("{line}:{column} {words}")
     }
 
-    /// The first value in `text`, or what is wrong with it.
+    /// Returns the first value in `text`, or the text of the error.
     pub(crate) fn receive(text: &[u8]) -> Result<Json<'static>, String> {
-        let mut keys = Open::new();
-        let mut framer = Framer::new(&mut keys);
+        let mut open = Open::new();
+        let mut framer = Framer::new(&mut open);
         let mut store = Heap::default();
         let mut event = framer.feed(text, &mut store).1;
         if event == Event::NeedMore {

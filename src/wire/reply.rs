@@ -1,15 +1,16 @@
-//! Replies: written straight into a client's outgoing bytes, whole or not at all.
+//! Replies: written straight into the outgoing bytes of a client, whole or not at all.
 //!
-//! A handler either writes one value ([`Reply::value`]) or fails ([`Reply::fail`]), at any moment:
-//! failing rewinds to where the reply began, so half a reply can never leave. [`Failed`] is the proof
-//! that an error was written; nothing else makes one.
+//! A handler writes one value ([`Reply::value`]) or an error ([`Reply::error`]), at any moment: an error
+//! first removes what was written of the reply, so half a reply can never leave. [`Failed`] proves that
+//! an error was written; only [`ErrorWriter::end`] makes one.
 //!
-//! A value has a limit ([`REPLY_LIST_BYTES`] unless the command has another), past which the reply is an
-//! error that names it. Errors and the `id` that is echoed have none but the store's: they are as long as
-//! the client made them.
+//! A value has a limit: [`REPLY_LIST_BYTES`], unless the command lifts it. Beyond it the reply becomes
+//! an error that names the limit. Errors and the echoed `id` are as long as the client made them, and
+//! have the limit of the store only.
 //!
-//! Text is what qemu-ga sends: `, ` and `: ` between tokens, ASCII only, one LF at the end. Members
-//! come in the order they are written, not in qemu-ga's hash order.
+//! Text is what qemu-ga sends: `, ` and `: ` between tokens, ASCII only, one line feed at the end.
+//! Difference from qemu-ga: members have the order in which the handler writes them, not the order of
+//! a hash table.
 
 use super::emit::{List, Object, Out, Value};
 use super::frame::{Error, Position};
@@ -20,36 +21,37 @@ use crate::base::store::Store;
 use crate::base::text::{Digits, cut};
 use crate::base::texts::{self, Phrase};
 
-/// What guest-sync-delimited puts before its reply.
+/// The byte that guest-sync-delimited puts before its reply.
 const DELIMITER: &[u8] = b"\xFF";
 
-/// The kinds of error clients tell apart.
+/// The error classes of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Anything that went wrong.
+    /// Any failure of a command.
     Generic,
-    /// The command is unknown or not allowed: clients take it for unsupported and go on.
+    /// The command is unknown or not allowed. Clients treat it as unsupported and go on.
     CommandNotFound,
 }
 
-/// An error has been written into the reply.
+/// Proves that an error was written into the reply.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Failed(());
 
 /// The reply to one request.
 pub struct Reply<'a> {
     out: Out<'a>,
+    /// Where in the store the reply begins.
     start: usize,
-    /// Whether the value was begun.
+    /// Whether a value or an error was begun.
     begun: bool,
-    /// How many bytes a successful reply may have, up to its `id`.
+    /// The limit of a successful reply in bytes, without its `id`.
     most: usize,
     delimited: bool,
     id: Option<Json<'a>>,
 }
 
 impl<'a> Reply<'a> {
-    /// A reply behind what `out` holds.
+    /// A reply behind the bytes that `out` holds.
     pub fn new(out: &'a mut dyn Store) -> Self {
         Self {
             start: out.bytes().len(),
@@ -61,35 +63,35 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Has the reply echo the `id` of the request, if it has one.
+    /// Makes the reply echo the `id` of the request, if there is one.
     pub(super) fn echo(&mut self, id: Option<Json<'a>>) {
         self.id = id;
     }
 
-    /// Has a successful reply begin with the delimiter.
+    /// Makes a successful reply begin with the delimiter.
     pub fn delimit(&mut self) {
         self.delimited = true;
     }
 
-    /// Lets a successful reply be as long as there is memory for.
+    /// Removes the limit of a successful reply.
     pub fn lift_limit(&mut self) {
         self.most = usize::MAX;
     }
 
-    /// Begins the successful reply, whose value is then written.
+    /// Begins a successful reply. The caller writes its value.
     #[inline(never)]
     pub fn value(&mut self) -> Value<'_, 'a> {
         self.begin(br#"{"return": "#);
         Value::new(&mut self.out)
     }
 
-    /// Begins the successful reply, which is an object.
+    /// Begins a successful reply whose value is an object.
     #[inline(never)]
     pub fn object(&mut self) -> Object<'_, 'a> {
         self.value().object()
     }
 
-    /// Begins the successful reply, which is a list.
+    /// Begins a successful reply whose value is a list.
     #[inline(never)]
     pub fn list(&mut self) -> List<'_, 'a> {
         self.value().list()
@@ -105,29 +107,29 @@ impl<'a> Reply<'a> {
         self.begun = true;
     }
 
-    /// Takes back what was written; from here on there may be so many bytes.
+    /// Removes everything written of this reply and sets its limit.
     fn rewind(&mut self, most: usize) {
         self.out.store.truncate(self.start);
         self.out.room = Some(most);
     }
 
-    /// Goes on with a value whose beginning may have left already: an object, in whose last member
-    /// a string is to be ended. Its other members follow.
+    /// Continues a successful reply whose beginning the caller has put into the store itself, or sent
+    /// already: an object whose last member is a string without its closing quote. Writes that quote.
     pub fn resume(&mut self) -> Object<'_, 'a> {
         self.begun = true;
         self.out.put(b"\"");
-        Object::begun(&mut self.out)
+        Object::resumed(&mut self.out)
     }
 
-    /// Begins an error instead of whatever was written so far.
-    pub fn fail(&mut self) -> Failure<'_, 'a> {
-        self.fail_as(Class::Generic)
+    /// Begins an error in place of everything written so far.
+    pub fn error(&mut self) -> ErrorWriter<'_, 'a> {
+        self.error_as(Class::Generic)
     }
 
-    /// As [`Reply::fail`], of a given class.
-    pub fn fail_as(&mut self, class: Class) -> Failure<'_, 'a> {
+    /// As [`Reply::error`], of a given class.
+    pub fn error_as(&mut self, class: Class) -> ErrorWriter<'_, 'a> {
         self.rewind(usize::MAX);
-        // A command that goes on as if all were well has this error for a reply.
+        // A handler that drops the `Failed` and returns `Ok` still replies with this error.
         self.begun = true;
         let class: &[u8] = match class {
             Class::Generic => b"GenericError",
@@ -136,66 +138,56 @@ impl<'a> Reply<'a> {
         self.out.put(br#"{"error": {"class": ""#);
         self.out.put(class);
         self.out.put(br#"", "desc": ""#);
-        Failure(&mut self.out)
+        ErrorWriter(&mut self.out)
     }
 
-    /// Fails with a phrase about these pieces, and the words for an error number unless it is 0.
+    /// Fails with a phrase.
     #[inline(never)]
-    pub fn say(&mut self, phrase: Phrase, pieces: &[&[u8]], errno: i32) -> Failed {
-        self.fail().phrase(phrase, pieces).end_with(errno)
+    pub fn fail(&mut self, phrase: Phrase) -> Failed {
+        self.fail_with(phrase, &[], 0)
     }
 
-    /// Fails because of what is wrong with a message, of which `text` is stored.
+    /// Fails with a phrase that names `pieces`, and with the words of `errno` unless that is 0.
     #[inline(never)]
-    pub fn not_json(&mut self, error: &Error, text: &[u8]) -> Failed {
-        // As with qemu-ga, limits have no position.
-        if let Phrase::TokenSizeLimit | Phrase::TokenLimit | Phrase::NestingLimit = error.what {
-            return self.say_only(error.what);
+    pub fn fail_with(&mut self, phrase: Phrase, pieces: &[&[u8]], errno: i32) -> Failed {
+        self.error().phrase(phrase, pieces).end_with(errno)
+    }
+
+    /// Fails with a phrase that names a number.
+    #[inline(never)]
+    pub fn fail_number(&mut self, phrase: Phrase, number: i64) -> Failed {
+        self.fail_with(phrase, &[Digits::signed(number).as_bytes()], 0)
+    }
+
+    /// Fails with the framer's error about a message. `text` is what the framer stored of the message.
+    #[inline(never)]
+    pub fn fail_not_json(&mut self, error: &Error, text: &[u8]) -> Failed {
+        // As in qemu-ga, an exceeded limit has no position.
+        if let Phrase::TokenSizeLimit | Phrase::TokenLimit | Phrase::NestingLimit = error.phrase {
+            return self.fail(error.phrase);
         }
         let Position { line, column } = error.position;
         let [line, column] = [line, column].map(|number| Digits::unsigned(number as u64));
         let shown = text.get(error.from..error.to).unwrap_or_default();
         let position = [line.as_bytes(), column.as_bytes()];
-        let begun = self.fail().phrase(Phrase::NotJson, &position);
-        begun.phrase(error.what, &[shown]).end()
+        let begun = self.error().phrase(Phrase::NotJson, &position);
+        begun.phrase(error.phrase, &[shown]).end()
     }
 
-    /// Fails with a phrase that is about nothing in particular.
-    #[inline(never)]
-    pub fn say_only(&mut self, phrase: Phrase) -> Failed {
-        self.say(phrase, &[], 0)
-    }
-
-    /// Fails with a phrase about a number.
-    #[inline(never)]
-    pub fn say_number(&mut self, phrase: Phrase, number: i64) -> Failed {
-        self.say(phrase, &[Digits::signed(number).as_bytes()], 0)
-    }
-
-    /// Fails with these pieces, and the words for an error number unless it is 0.
-    #[inline(never)]
-    pub fn refuse(&mut self, pieces: &[&[u8]], errno: i32) -> Failed {
-        let mut error = self.fail();
-        for piece in pieces {
-            error = error.bytes(piece);
-        }
-        error.end_with(errno)
-    }
-
-    /// Ends the reply. One whose value was never begun is the empty object.
+    /// Ends the reply. Without a value or an error its value is the empty object.
     #[inline(always)]
     pub fn finish(mut self, outcome: Result<(), Failed>) {
         self.end(outcome);
     }
 
-    // Of a reference, so that no reply is copied to be finished.
+    // Takes a reference, because passing a `Reply` by value copies it.
     #[inline(never)]
     fn end(&mut self, outcome: Result<(), Failed>) {
         if outcome.is_ok() && !self.begun {
             self.begin(br#"{"return": {}"#);
         }
         if self.out.room.is_none() {
-            self.say_only(Phrase::ListTooLong);
+            self.fail(Phrase::ListTooLong);
         }
         self.out.room = Some(usize::MAX);
         if let Some(id) = self.id {
@@ -203,49 +195,50 @@ impl<'a> Reply<'a> {
             Value::new(&mut self.out).json(id);
         }
         if self.out.store.append(b"}\n").is_err() {
-            self.give_up();
+            self.end_too_long();
         }
     }
 
-    /// Takes back whatever was written: silence is the reply.
+    /// Removes everything written: the client gets no reply.
     pub fn silence(self) {
         self.out.store.truncate(self.start);
     }
 
-    /// The reply outgrew its store: says so instead, without the id, which may be what is too long.
-    fn give_up(&mut self) {
-        self.say_only(Phrase::ReplyTooLong);
+    /// Replaces a reply that outgrew its store by an error, without the `id`, which may be the cause.
+    fn end_too_long(&mut self) {
+        self.fail(Phrase::ReplyTooLong);
         self.out.put(b"}\n");
     }
 }
 
-/// An error being worded. Dropping it closes the error object.
+/// Writes the text of an error. Dropping it closes the error object.
+///
+/// Handlers call its methods in many places; `#[inline(never)]` keeps one copy of each.
 #[must_use = "`end` gives the proof that a handler returns"]
-pub struct Failure<'o, 's>(&'o mut Out<'s>);
+pub struct ErrorWriter<'o, 's>(&'o mut Out<'s>);
 
-impl Failure<'_, '_> {
-    /// Fixed words.
+impl ErrorWriter<'_, '_> {
+    /// Adds fixed words.
     #[inline(never)]
     pub fn text(self, text: &str) -> Self {
         self.bytes(text.as_bytes())
     }
 
-    // Out of line, because errors are worded in many places.
-    /// Bytes of a path, a name, or the output of a program.
+    /// Adds bytes of a path, a name, or the output of a program.
     #[inline(never)]
     pub fn bytes(self, bytes: &[u8]) -> Self {
         self.0.escape(bytes);
         self
     }
 
-    /// A string of the request.
+    /// Adds a string of the request.
     #[inline(never)]
     pub fn string(self, string: Str<'_>) -> Self {
         self.0.escape_bytes(string.bytes());
         self
     }
 
-    /// A phrase about a string of the request, which stands for the `@` in it, and the end.
+    /// Adds a phrase with a string of the request in place of its `@`, and ends the error.
     #[inline(never)]
     pub fn about(self, phrase: Phrase, string: Str<'_>) -> Failed {
         let text = texts::phrase(phrase);
@@ -254,19 +247,19 @@ impl Failure<'_, '_> {
         self.bytes(before).string(string).bytes(rest).end()
     }
 
-    /// A number.
+    /// Adds a number.
     pub fn number(self, value: i64) -> Self {
         self.bytes(Digits::signed(value).as_bytes())
     }
 
-    /// A phrase, each `@` in it being the next of these pieces; those that are left come last.
+    /// Adds a phrase with one of `pieces` in place of each `@`; further pieces follow it.
     #[inline(never)]
     pub fn phrase(self, phrase: Phrase, pieces: &[&[u8]]) -> Self {
         texts::put_phrase(phrase, pieces, &mut |piece| self.0.escape(piece));
         self
     }
 
-    /// Colon, blank, and the C library's words for an error number.
+    /// Adds a colon, a blank, and the C library's words for an error number.
     pub fn errno(self, number: i32) -> Self {
         let text = errno::text(number);
         if text.is_empty() {
@@ -276,7 +269,7 @@ impl Failure<'_, '_> {
         self.text(": ").bytes(&text)
     }
 
-    /// Ends the error, with the words for an error number unless it is 0.
+    /// Ends the error, with the words of `errno` unless that is 0.
     #[inline(never)]
     pub fn end_with(self, errno: i32) -> Failed {
         if errno == 0 { self } else { self.errno(errno) }.end()
@@ -289,7 +282,7 @@ impl Failure<'_, '_> {
     }
 }
 
-impl Drop for Failure<'_, '_> {
+impl Drop for ErrorWriter<'_, '_> {
     fn drop(&mut self) {
         self.0.put(br#""}"#);
     }
@@ -301,7 +294,7 @@ mod tests {
     use crate::base::store::testing::Heap;
     use crate::wire::receive::receive;
 
-    /// A reply that is as long as the limit allows.
+    /// The longest reply that the limit allows.
     fn longest(id: Option<Json<'_>>) -> Vec<u8> {
         let mut out = Heap(b"before".to_vec());
         let mut reply = Reply::new(&mut out);
@@ -317,7 +310,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "too slow for Miri")]
-    fn a_reply_past_the_limit_is_an_error_that_names_it() {
+    fn replaces_reply_beyond_the_limit_by_an_error() {
         let whole = longest(None);
         assert!(whole.ends_with(b"xx\"}\n"));
         assert_eq!(whole.len(), REPLY_LIST_BYTES + 2);
@@ -334,7 +327,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "too slow for Miri")]
-    fn what_came_before_and_the_id_stay() {
+    fn keeps_earlier_bytes_and_the_id_when_the_limit_is_exceeded() {
         let id = receive(b"[7]").unwrap();
         let mut out = Heap(b"before".to_vec());
         let mut reply = Reply::new(&mut out);
@@ -347,17 +340,17 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_whole_even_if_its_proof_is_not_taken() {
+    fn closes_error_without_a_call_of_end() {
         let mut out = Heap(Vec::new());
         let mut reply = Reply::new(&mut out);
-        drop(reply.fail().text("a reason"));
+        drop(reply.error().text("a reason"));
         reply.finish(Ok(()));
         let error = r#"{"error": {"class": "GenericError", "desc": "a reason"}}"#;
         assert_eq!(out.0, [error.as_bytes(), b"\n"].concat());
     }
 
     #[test]
-    fn a_limit_can_be_lifted_and_errors_have_none() {
+    fn limits_neither_errors_nor_replies_whose_limit_was_lifted() {
         let mut out = Heap(Vec::new());
         let mut reply = Reply::new(&mut out);
         reply.lift_limit();
@@ -366,7 +359,7 @@ mod tests {
         assert!(out.0.len() > REPLY_LIST_BYTES && out.0.ends_with(b"A\"}\n"));
         let mut out = Heap(Vec::new());
         let mut reply = Reply::new(&mut out);
-        let failed = reply.say(Phrase::NotFound, &[&[b'x'; REPLY_LIST_BYTES]], 0);
+        let failed = reply.fail_with(Phrase::NotFound, &[&[b'x'; REPLY_LIST_BYTES]], 0);
         reply.finish(Err(failed));
         assert!(out.0.len() > REPLY_LIST_BYTES && out.0.ends_with(b"not been found\"}}\n"));
     }

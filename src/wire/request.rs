@@ -1,25 +1,26 @@
-//! The envelope of a request: `execute`, `arguments`, `id`, and nothing else.
+//! The outer object of a request: `execute`, `arguments`, `id`, and no other member.
 //!
-//! Errors come in qemu-ga's order: what is wrong with a member before what is missing. Where several
-//! members are wrong qemu-ga reports whichever its hash table gives first; here it is `execute`,
-//! `arguments`, then whatever should not be there, in the order of the request.
+//! As in qemu-ga, an error about a member that is there comes before an error about a missing one.
+//!
+//! Difference from qemu-ga: it checks members in the order of its hash table. Here `execute` comes
+//! first, then `arguments`, then unexpected members in the order of the request.
 
 use super::json::{Json, Str};
 use super::reply::{Failed, Reply};
 use crate::base::store::Store;
 use crate::base::texts::Phrase;
 
-/// A request whose envelope is right.
+/// A request whose outer object is valid. Its arguments are not checked yet.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// The name of the command.
     pub command: Str<'a>,
-    /// Its arguments, an object; absent counts as empty.
+    /// The arguments, an object. `None` means the empty object.
     pub arguments: Option<Json<'a>>,
 }
 
-/// Takes a message apart, as the framer has stored it, and has its reply echo the `id`, even if the rest
-/// of the envelope is wrong.
+/// Parses a message that the framer has stored. The reply echoes its `id`, also the reply to an invalid
+/// request.
 pub fn open<'a>(text: &'a [u8], reply: &mut Reply<'a>) -> Result<Request<'a>, Failed> {
     let (mut execute, mut arguments, mut id, mut unexpected) = (None, None, None, None);
     let message = Json::of_message(text);
@@ -44,20 +45,20 @@ pub fn open<'a>(text: &'a [u8], reply: &mut Reply<'a>) -> Result<Request<'a>, Fa
     } else if !arguments.is_none_or(is_object) {
         Phrase::ArgumentsNotObject
     } else if let Some(name) = unexpected {
-        return Err(reply.fail().about(Phrase::UnexpectedMember, name));
+        return Err(reply.error().about(Phrase::UnexpectedMember, name));
     } else if let Some(command) = command {
         return Ok(Request { command, arguments });
     } else {
         Phrase::NoExecute
     };
-    Err(reply.say_only(wrong))
+    Err(reply.fail(wrong))
 }
 
-/// Begins anew the reply to a message that was found right before.
+/// Begins another reply to a request that [`open`] has accepted before: one that echoes its `id`.
 #[inline(never)]
 pub fn reopen<'a>(message: &'a [u8], out: &'a mut dyn Store) -> Reply<'a> {
     let mut reply = Reply::new(out);
-    // It was right before.
+    // Called for the `id` alone: the request is valid.
     let _ = open(message, &mut reply);
     reply
 }
