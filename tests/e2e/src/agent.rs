@@ -1,8 +1,8 @@
 //! Agents on this machine, on a unix socket, without a guest.
 //!
-//! When the tests run as root the agent does not: an agent that could freeze, trim, reboot or set
-//! the clock would do it to this machine. Nothing here ever sends `guest-shutdown` with a mode that
-//! is valid, or `guest-fsfreeze-freeze`.
+//! When the tests run as root the agent runs as [`NOBODY`]: with root's privileges it would freeze,
+//! trim, reboot or set the clock of this machine. As a second safeguard no test sends such an agent
+//! `guest-fsfreeze-freeze`, or `guest-shutdown` with a valid mode.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -36,47 +36,47 @@ impl Agent {
     /// Starts the reference with further arguments.
     pub fn reference(arguments: &[&str]) -> Agent {
         let scratch = Scratch::new();
-        // All its files are copies: the account that the agent runs as need not reach the source tree.
+        // Copies, because the agent's account may lack access to the source tree.
         reference().copy_to(scratch.path());
         let words = reference().words(scratch.path());
         Agent::start_in(scratch, &words, arguments)
     }
 
-    /// Starts gaunt with an umask of its own, in octal.
+    /// Starts gaunt with this umask, in octal.
     pub fn with_umask(mask: &str) -> Agent {
         let script = format!("umask {mask}; exec \"$@\"");
-        let by = ["/bin/sh", "-c", &script, "sh"].map(str::to_owned);
-        Agent::start(&by, &agent_binary(), &[])
+        let launcher = ["/bin/sh", "-c", &script, "sh"].map(str::to_owned);
+        Agent::start(&launcher, &agent_binary(), &[])
     }
 
-    /// Starts gaunt by another program, which it does not outlive.
-    pub fn started_by(words: &[&str]) -> Agent {
+    /// Starts gaunt through a launcher, a program that runs the command behind its arguments. gaunt is
+    /// killed when the launcher ends.
+    pub fn started_by(launcher: &[&str]) -> Agent {
         let tie = ["setpriv", "--pdeathsig", "KILL"];
-        let words = words.iter().chain(&tie).map(|word| word.to_string());
+        let words = launcher.iter().chain(&tie).map(|word| word.to_string());
         let words: Vec<String> = words.collect();
         Agent::start(&words, &agent_binary(), &[])
     }
 
     /// Starts gaunt under callgrind, which counts its instructions.
-    pub fn counted() -> Agent {
-        Agent::start(&counter(), &agent_binary(), &[])
+    pub fn under_callgrind() -> Agent {
+        Agent::start(&callgrind(), &agent_binary(), &[])
     }
 
-    /// Starts gaunt where the directories of `tree` are those of the machine, and the interfaces those
-    /// that these lines for `ip -batch` make; as root only.
+    /// Starts gaunt in a mount namespace where the directories of `tree` hide the machine's, and in a
+    /// network namespace with the interfaces that `interfaces`, input of `ip -batch`, creates. Root only.
     ///
-    /// It has a mount namespace and a network of its own. The directories are put in place once it
-    /// runs, because callgrind needs the real /proc to start.
+    /// The directories are mounted after the start, because callgrind needs the real /proc to start.
     pub fn in_tree(tree: &Tree, interfaces: &str) -> Agent {
         Agent::start_in_tree(&[], tree, interfaces)
     }
 
     /// As [`Agent::in_tree`], under callgrind.
-    pub fn counted_in_tree(tree: &Tree, interfaces: &str) -> Agent {
-        Agent::start_in_tree(&counter(), tree, interfaces)
+    pub fn under_callgrind_in_tree(tree: &Tree, interfaces: &str) -> Agent {
+        Agent::start_in_tree(&callgrind(), tree, interfaces)
     }
 
-    fn start_in_tree(by: &[String], tree: &Tree, interfaces: &str) -> Agent {
+    fn start_in_tree(launcher: &[String], tree: &Tree, interfaces: &str) -> Agent {
         assert!(is_root(), "only root can make an agent see a made-up tree");
         let scratch = Scratch::new();
         let batch = scratch.join("interfaces");
@@ -94,7 +94,7 @@ impl Agent {
             words(&["unshare", "--mount", "--net", "sh", "-c", &set_up, "sh"]),
             words(&["setpriv", "--reuid", &user, "--regid", &user]),
             words(&["--clear-groups", "--pdeathsig", "KILL", "--"]),
-            by.to_vec(),
+            launcher.to_vec(),
             vec![copy(&agent_binary(), &scratch)],
         ];
         let mut command = Agent::command(&scratch, &all.concat(), &[]);
@@ -110,10 +110,10 @@ impl Agent {
         agent
     }
 
-    /// Starts a copy of a program, by another program if `by` names one.
-    fn start(by: &[String], binary: &Path, arguments: &[&str]) -> Agent {
+    /// Starts a copy of a program, through `launcher` unless that is empty.
+    fn start(launcher: &[String], binary: &Path, arguments: &[&str]) -> Agent {
         let scratch = Scratch::new();
-        let words = [by, &[copy(binary, &scratch)]].concat();
+        let words = [launcher, &[copy(binary, &scratch)]].concat();
         Agent::start_in(scratch, &words, arguments)
     }
 
@@ -125,7 +125,7 @@ impl Agent {
         Agent::run(&mut command, scratch)
     }
 
-    /// The command that starts an agent, whose files are in `scratch`.
+    /// Returns the command that starts an agent with its files in `scratch`.
     fn command(scratch: &Scratch, words: &[String], arguments: &[&str]) -> Command {
         let state = scratch.join("state");
         std::fs::create_dir(&state).expect("a directory");
@@ -158,12 +158,12 @@ impl Agent {
         agent
     }
 
-    /// Its socket.
+    /// Returns the path of its socket.
     pub fn socket(&self) -> PathBuf {
         self.scratch.join("socket")
     }
 
-    /// Its state directory.
+    /// Returns its state directory.
     pub fn state(&self) -> PathBuf {
         self.scratch.join("state")
     }
@@ -173,17 +173,17 @@ impl Agent {
         Client::connect(&self.socket())
     }
 
-    /// Ends one that is counted; gives its instructions and those of its children, all of them.
+    /// Ends an agent that runs under callgrind. Returns the instructions of all its processes.
     pub fn instructions(mut self) -> u64 {
         let children = self.children();
         self.process.signal(libc::SIGTERM);
         assert!(self.process.wait(wait::ANSWER).is_some());
-        wait::expect("the end of workers", wait::ANSWER, || {
+        wait::expect("the workers to end", wait::ANSWER, || {
             let gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();
             children.iter().all(gone)
         });
         let log = self.log();
-        // Each process tells its own when it ends.
+        // Each process logs its own count when it ends.
         let counts = log.split("Collected : ").skip(1);
         let number = |rest: &str| rest.split_whitespace().next()?.parse::<u64>().ok();
         let counts: Vec<u64> = counts.filter_map(number).collect();
@@ -191,7 +191,7 @@ impl Agent {
         counts.iter().sum()
     }
 
-    /// Its process.
+    /// Returns its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
@@ -200,21 +200,23 @@ impl Agent {
     pub fn trace(&self, arguments: &[&str]) -> Process {
         let mut command = Command::new(program("strace", "strace"));
         command.args(["-f", "-qq"]).args(arguments);
-        // Its workers are there already; children that it makes later are followed.
+        // Workers that run already are named; -f follows children that start later.
         for pid in [self.process.id()].into_iter().chain(self.children()) {
             command.args(["-p", &pid.to_string()]);
         }
         let tracer = Process::spawn(&mut command);
-        wait::expect("the tracer", wait::ANSWER, || self.status("TracerPid") != 0);
+        wait::expect("strace to attach", wait::ANSWER, || {
+            self.status("TracerPid") != 0
+        });
         tracer
     }
 
-    /// Its number.
+    /// Returns its process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Its children.
+    /// Returns the process ids of its children.
     pub fn children(&self) -> Vec<u32> {
         let pid = self.process.id();
         let path = format!("/proc/{pid}/task/{pid}/children");
@@ -223,12 +225,12 @@ impl Agent {
         numbers.map(|number| number.expect("a number")).collect()
     }
 
-    /// What it has logged.
+    /// Returns its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.scratch.join("log")).unwrap_or_default()
     }
 
-    /// A line of its `/proc/PID/status` that holds a number.
+    /// Returns the number in one line of its `/proc/PID/status`.
     pub fn status(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -239,19 +241,19 @@ impl Agent {
         number.unwrap_or_else(|| panic!("no {name} in {path}"))
     }
 
-    /// How much memory it has to itself or shares, in kB.
+    /// Returns its resident memory, shared pages included, in kB.
     pub fn resident_kb(&self) -> u64 {
         self.status("VmRSS")
     }
 
-    /// The most memory it ever had, in kB.
+    /// Returns the peak of its resident memory, in kB.
     pub fn peak_kb(&self) -> u64 {
         self.status("VmHWM")
     }
 }
 
-/// What starts a program under callgrind.
-fn counter() -> Vec<String> {
+/// Returns the launcher that runs a program under callgrind.
+fn callgrind() -> Vec<String> {
     vec![
         program("valgrind", "valgrind").display().to_string(),
         "--tool=callgrind".to_owned(),
@@ -259,7 +261,7 @@ fn counter() -> Vec<String> {
     ]
 }
 
-/// Copies a program, because the account it will run as need not reach the source tree.
+/// Copies a program into `scratch`, because the agent's account may lack access to the source tree.
 fn copy(binary: &Path, scratch: &Scratch) -> String {
     let copy = scratch.join("agent");
     std::fs::copy(binary, &copy).unwrap_or_else(|e| panic!("{}: {e}", binary.display()));

@@ -1,7 +1,7 @@
-//! Many checks on one guest.
+//! Runs many checks on one guest.
 //!
-//! Booting is the expensive part, so one guest serves many checks. Each is reported on a line of its
-//! own with what it saw; a failed one does not stop the others; the test fails at the end.
+//! A boot costs more than a check, so one guest serves many checks. Each check prints one line with
+//! its evidence. A failed check does not stop the others; the test fails at the end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -23,14 +23,14 @@ impl Checks {
         }
     }
 
-    /// Runs one check; what it returns is the evidence that is printed. Tells whether it passed.
+    /// Runs one check and prints the evidence it returns. Returns whether it passed.
     pub fn run(&mut self, name: &'static str, check: impl FnOnce() -> String) -> bool {
         let start = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(check));
         let seconds = start.elapsed().as_secs_f32();
         self.done += 1;
         let passed = result.is_ok();
-        // The panic message of a failed check has been printed by now.
+        // A failed check has already printed its panic message.
         let evidence = result.unwrap_or_default();
         let mark = if passed { "ok    " } else { "FAILED" };
         eprintln!(
@@ -43,7 +43,7 @@ impl Checks {
         passed
     }
 
-    /// Ends the group: panics if a check failed.
+    /// Ends the group. Panics if a check failed.
     pub fn finish(self) {
         assert!(
             self.failed.is_empty(),

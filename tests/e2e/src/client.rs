@@ -1,48 +1,45 @@
 //! A client of the protocol that sees every byte.
 //!
-//! It starts as libvirt does: `guest-sync` with a number, and whatever comes before the answer with
-//! that number is skipped.
+//! It synchronizes as libvirt does: it sends `guest-sync` with a number, and skips all lines before
+//! the reply with that number.
 
 use serde_json::{Value, json};
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::connection::Connection;
 use crate::wait;
 
 /// A connection to an agent.
 pub struct Client {
-    stream: UnixStream,
-    received: Vec<u8>,
-    /// How long an answer may take.
+    connection: Connection,
+    /// Time limit of one reply.
     pub limit: Duration,
 }
 
-/// What an agent says when it will not.
+/// An error reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// `GenericError` or `CommandNotFound`.
     pub class: String,
-    /// The text.
+    /// The text of the error.
     pub desc: String,
 }
 
 impl Client {
-    /// Connects, waiting for the socket to be there.
+    /// Connects to the agent. Waits until its socket exists.
     pub fn connect(path: &Path) -> Client {
-        let stream = wait::until(wait::ANSWER, || UnixStream::connect(path).ok())
-            .unwrap_or_else(|| panic!("nobody listens at {}", path.display()));
         Client {
-            stream,
-            received: Vec::new(),
+            connection: Connection::open(path),
             limit: wait::ANSWER,
         }
     }
 
-    /// The connection itself, for a test that misbehaves.
+    /// Returns the socket, for a test that misuses it.
     pub fn stream(&mut self) -> &mut UnixStream {
-        &mut self.stream
+        &mut self.connection.stream
     }
 
     /// Sends bytes.
@@ -51,39 +48,17 @@ impl Client {
     }
 
     fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
-        self.stream.set_write_timeout(Some(self.limit))?;
-        self.stream.write_all(bytes.as_ref())
+        let stream = &mut self.connection.stream;
+        stream.set_write_timeout(Some(self.limit))?;
+        stream.write_all(bytes.as_ref())
     }
 
-    /// Receives a line, without its end; `None` when the limit passes or the agent is gone.
+    /// Receives a line, without its line feed. `None` when the limit passes or the agent is gone.
     pub fn line(&mut self, limit: Duration) -> Option<Vec<u8>> {
-        let end = Instant::now() + limit;
-        let mut searched = 0;
-        loop {
-            if let Some(at) = self.received[searched..]
-                .iter()
-                .position(|&byte| byte == b'\n')
-            {
-                let mut line: Vec<u8> = self.received.drain(..=searched + at).collect();
-                line.pop();
-                return Some(line);
-            }
-            searched = self.received.len();
-            let left = end.checked_duration_since(Instant::now())?;
-            self.stream
-                .set_read_timeout(Some(left.max(Duration::from_millis(1))))
-                .expect("a time limit");
-            let mut chunk = [0; 65536];
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return None,
-                Ok(count) => self.received.extend_from_slice(&chunk[..count]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return None,
-            }
-        }
+        self.connection.take_to(b"\n", limit)
     }
 
-    /// Receives a reply; panics if there is none in time, or if it is not JSON.
+    /// Receives a reply. Panics if none comes in time, or if it is not JSON.
     pub fn reply(&mut self) -> Value {
         let line = self
             .line(self.limit)
@@ -91,13 +66,13 @@ impl Client {
         parse(&line)
     }
 
-    /// Sends a request as it stands and receives its reply.
+    /// Sends the bytes of a request and receives its reply.
     pub fn ask(&mut self, request: impl AsRef<[u8]>) -> Value {
         self.send(request);
         self.reply()
     }
 
-    /// Runs a command.
+    /// Runs a command. Returns its value or its error.
     pub fn try_call(&mut self, command: &str, arguments: Value) -> Result<Value, Refusal> {
         let mut reply = self.ask(request(command, &arguments));
         if let Some(value) = reply.get_mut("return") {
@@ -105,7 +80,7 @@ impl Client {
         }
         let error = reply
             .get("error")
-            .unwrap_or_else(|| panic!("neither: {reply}"));
+            .unwrap_or_else(|| panic!("neither value nor error: {reply}"));
         let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
         Err(Refusal {
             class: text("class"),
@@ -124,7 +99,7 @@ impl Client {
         self.call(command, json!({}))
     }
 
-    /// Gets in step with the agent; tells after how many other lines.
+    /// Synchronises with the agent. Returns the number of lines skipped before its reply.
     pub fn sync(&mut self, limit: Duration) -> Option<usize> {
         let id = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
@@ -144,7 +119,7 @@ impl Client {
     }
 }
 
-/// A request as libvirt writes it: no blanks, `execute` first, `arguments` left out when empty.
+/// Returns a request as libvirt writes it: no blanks, `execute` first, no `arguments` when empty.
 pub fn request(command: &str, arguments: &Value) -> String {
     let command = Value::from(command);
     if arguments
@@ -157,7 +132,7 @@ pub fn request(command: &str, arguments: &Value) -> String {
     }
 }
 
-/// A reply line as JSON.
+/// Parses a reply line. Panics if it is not JSON.
 pub fn parse(line: &[u8]) -> Value {
     serde_json::from_slice(line)
         .unwrap_or_else(|e| panic!("not JSON ({e}): {}", String::from_utf8_lossy(line)))

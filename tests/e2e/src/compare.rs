@@ -1,8 +1,8 @@
-//! The same requests to gaunt and to the reference; the replies must be equal.
+//! Sends the same requests to gaunt and to the reference, and compares the replies.
 //!
-//! Equal as JSON, that is whatever the order of members, after numbers that change by themselves
-//! have been checked for their type and taken out. Differences that are meant are listed with their
-//! reason; a listed difference that is none is a failure too, so that the list stays true.
+//! Replies are compared as JSON values, so the order of members does not matter. Values that change
+//! from call to call are compared by type only. Intended differences are listed with their reason; a
+//! listed difference that no longer occurs fails the comparison, so that the list stays true.
 
 use serde_json::{Value, json};
 
@@ -11,14 +11,14 @@ use crate::client::{Client, request};
 use crate::reference::reference;
 use crate::wait;
 
-/// Requests, as they go over the wire, whose replies differ, and why.
-const MEANT: [(&str, &str); 1] = [(
+/// Requests whose replies differ on purpose, each with the reason.
+const INTENDED: [(&str, &str); 1] = [(
     r#"{"execute":"guest-ping","id":1e999}"#,
-    "Q1: qemu-ga echoes a double that overflows as `inf`, which is not JSON",
+    "qemu-ga echoes a double that overflows as `inf`, which is not JSON",
 )];
 
-/// A member of the reply to a command whose value is no part of the comparison, only its type.
-/// `*` stands for any index or member.
+/// Values that are compared by type only: command, and path in its reply. `*` stands for any index
+/// or member.
 const VOLATILE: [(&str, &str); 25] = [
     ("guest-get-time", ""),
     ("guest-info", "/version"),
@@ -44,26 +44,26 @@ const VOLATILE: [(&str, &str); 25] = [
     ("guest-get-cpustats", "/*/guest"),
     ("guest-get-cpustats", "/*/guestnice"),
     ("guest-get-disks", "/*/smart/*"),
-    // What one has trimmed the other need not trim again.
+    // The agent that trims second finds less to trim.
     ("guest-fstrim", "/paths/*/trimmed"),
 ];
 
-/// Everything an agent says to some bytes: all lines until it answers a sync sent behind them.
+/// Sends `bytes` and then guest-sync. Returns all replies before the reply to guest-sync.
 fn all_replies(client: &mut Client, bytes: &[u8]) -> Vec<Value> {
     const MARK: i64 = 0x6D61_726B;
     client.send(bytes);
-    // Out of whatever the bytes left open; it costs the same error line on both sides.
+    // Ends a message that `bytes` may have left open. Both agents answer it with the same error line.
     client.send(b"\n\xff\n");
     client.send(request("guest-sync", &json!({ "id": MARK })));
     let mut replies = Vec::new();
     loop {
         let line = client.line(wait::ANSWER).expect("a reply");
         let line = line.strip_prefix(b"\xff").unwrap_or(&line);
-        // qemu-ga can write what is not JSON; that is for the comparison to see.
+        // qemu-ga can write a line that is not JSON: compare its text.
         let reply = serde_json::from_slice(line)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(line).into_owned()));
         if reply["return"] == MARK {
-            // Where our own stray byte is depends on what else the connection was used for.
+            // The position of the 0xFF above depends on the earlier use of the connection.
             if let Some(last) = replies.last_mut()
                 && desc(last).is_some_and(|desc| desc.ends_with("stray '\u{fffd}'"))
             {
@@ -75,16 +75,16 @@ fn all_replies(client: &mut Client, bytes: &[u8]) -> Vec<Value> {
     }
 }
 
-/// Takes out what changes by itself, leaving its type.
-pub fn settle(command: &str, value: &mut Value) {
+/// Replaces values that change from call to call by their types, and sorts lists of no fixed order.
+pub fn normalize(command: &str, value: &mut Value) {
     for (_, pointer) in VOLATILE.iter().filter(|(name, _)| *name == command) {
         let parts: Vec<&str> = pointer.split('/').skip(1).collect();
         blank(value, &parts);
     }
     if command == "guest-network-get-interfaces" {
-        align_interfaces(value);
+        normalize_interfaces(value);
     }
-    // In the order of directories, which is that of a hash, and here in that of names.
+    // qemu-ga lists disks in directory order, that is by a hash. Sort by name.
     if command == "guest-get-disks"
         && let Some(list) = value.as_array_mut()
     {
@@ -95,7 +95,7 @@ pub fn settle(command: &str, value: &mut Value) {
         }
         list.sort_by_key(|disk| disk["name"].to_string());
     }
-    // The same is true of the disks of one file system.
+    // Likewise the disks of one file system.
     if command == "guest-get-fsinfo" {
         for fs in value.as_array_mut().into_iter().flatten() {
             if let Some(disks) = fs.get_mut("disk").and_then(Value::as_array_mut) {
@@ -103,7 +103,7 @@ pub fn settle(command: &str, value: &mut Value) {
             }
         }
     }
-    // In no order by contract: the kernel's own, which differs from one walk to another.
+    // The schema promises no order, and the kernel's differs from one walk to another.
     if command == "guest-get-vcpus"
         && let Some(list) = value.as_array_mut()
     {
@@ -111,9 +111,12 @@ pub fn settle(command: &str, value: &mut Value) {
     }
 }
 
-/// gaunt lists real devices first and the loopback last, link-local addresses after all others, and
-/// an address with a label of its own with its interface, where qemu-ga makes it one of its own.
-fn align_interfaces(value: &mut Value) {
+/// Sorts interfaces by name and their addresses by text, and moves the addresses of an alias such as
+/// `eth0:1` to its interface.
+///
+/// gaunt lists the loopback interface last and link-local addresses after others; qemu-ga does not.
+/// qemu-ga lists an alias as an interface; gaunt does not.
+fn normalize_interfaces(value: &mut Value) {
     let Some(list) = value.as_array_mut() else {
         return;
     };
@@ -145,19 +148,19 @@ fn align_interfaces(value: &mut Value) {
     *list = interfaces;
 }
 
-/// Takes out of our file systems or disks what qemu-ga does not know: serial numbers and names of
-/// device-mapper without udev, and the SCSI target behind a virtio controller (Q23).
-fn forgive_disks(ours: &mut Value, theirs: &Value) {
+/// Removes from gaunt's file systems or disks the values that qemu-ga lacks: serial numbers and
+/// device-mapper names in a guest without udev, and the SCSI target behind a virtio controller.
+fn mask_disks(ours: &mut Value, theirs: &Value) {
     let ours = ours.as_array_mut().into_iter().flatten();
     let theirs = theirs.as_array().into_iter().flatten();
     for (ours, theirs) in ours.zip(theirs) {
         if let (Some(ours), Some(theirs)) = (ours.get_mut("address"), theirs.get("address")) {
-            forgive_address(ours, theirs);
+            mask_address(ours, theirs);
         }
         let below = ours.get_mut("disk").and_then(Value::as_array_mut);
         let theirs_below = theirs["disk"].as_array().into_iter().flatten();
         for (ours, theirs) in below.into_iter().flatten().zip(theirs_below) {
-            forgive_address(ours, theirs);
+            mask_address(ours, theirs);
         }
         if let (Some(members), None) = (ours.as_object_mut(), theirs.get("alias")) {
             members.remove("alias");
@@ -165,7 +168,7 @@ fn forgive_disks(ours: &mut Value, theirs: &Value) {
     }
 }
 
-fn forgive_address(ours: &mut Value, theirs: &Value) {
+fn mask_address(ours: &mut Value, theirs: &Value) {
     if let Some(members) = ours.as_object_mut() {
         if theirs.get("serial").is_none() {
             members.remove("serial");
@@ -176,8 +179,8 @@ fn forgive_address(ours: &mut Value, theirs: &Value) {
     }
 }
 
-/// Numbers are compared by value: qemu-ga writes the double 1E+2 as `100`.
-fn same_numbers(value: &mut Value) {
+/// Turns whole doubles into integers: qemu-ga writes the double 1E+2 as `100`.
+fn normalize_numbers(value: &mut Value) {
     match value {
         Value::Number(number) => {
             if let Some(double) = number.as_f64().filter(|_| number.is_f64())
@@ -187,12 +190,13 @@ fn same_numbers(value: &mut Value) {
                 *value = Value::from(double as i64);
             }
         }
-        Value::Array(list) => list.iter_mut().for_each(same_numbers),
-        Value::Object(members) => members.values_mut().for_each(same_numbers),
+        Value::Array(list) => list.iter_mut().for_each(normalize_numbers),
+        Value::Object(members) => members.values_mut().for_each(normalize_numbers),
         _ => {}
     }
 }
 
+/// Replaces the values at a path by their types.
 fn blank(value: &mut Value, parts: &[&str]) {
     match (parts, value) {
         ([], value) => {
@@ -218,7 +222,7 @@ fn blank(value: &mut Value, parts: &[&str]) {
     }
 }
 
-/// Makes an error of ours that of a qemu-ga before 11.1.
+/// Rewords an error of gaunt's as qemu-ga before 11.1 words it.
 fn make_older(reply: &mut Value) {
     const OLDER: [(&str, &str); 3] = [
         ("expected ',' or '}'", "expected separator in dict"),
@@ -238,7 +242,7 @@ fn make_older(reply: &mut Value) {
     reply["error"]["desc"] = desc.into();
 }
 
-/// Takes the position out of an error about a request that is no JSON.
+/// Removes the position from a JSON parse error.
 fn strip_position(reply: &mut Value) {
     const TEXT: &str = "JSON parse error";
     if let Some((_, text)) = desc(reply).and_then(|desc| desc.split_once(TEXT)) {
@@ -246,27 +250,26 @@ fn strip_position(reply: &mut Value) {
     }
 }
 
-/// The text of an error.
+/// Returns the text of an error.
 fn desc(reply: &Value) -> Option<&str> {
     reply.pointer("/error/desc")?.as_str()
 }
 
-/// Takes a difference out of a reply of ours, if it is one that is meant.
-pub type Forgive = fn(&mut Value, &Value);
+/// Edits gaunt's reply to remove an intended difference from the reference's reply.
+pub type Mask = fn(&mut Value, &Value);
 
-/// Asks both the same; tells the difference if there is one.
-pub fn differ(ours: &mut Client, theirs: &mut Client, bytes: &[u8]) -> Option<String> {
-    differ_but(ours, theirs, bytes, |_, _| {})
+/// Sends both agents the same bytes. Returns a description of the difference between their replies.
+pub fn difference(ours: &mut Client, theirs: &mut Client, bytes: &[u8]) -> Option<String> {
+    masked_difference(ours, theirs, bytes, |_, _| {})
 }
 
-/// As [`differ`], but for what is forgiven.
-pub fn differ_but(
+/// As [`difference`], after `mask` has edited gaunt's replies.
+fn masked_difference(
     ours: &mut Client,
     theirs: &mut Client,
     bytes: &[u8],
-    forgive: Forgive,
+    mask: Mask,
 ) -> Option<String> {
-    // The name of the command, if there is one, says what changes by itself.
     let command = serde_json::from_slice::<Value>(bytes.trim_ascii())
         .ok()
         .and_then(|request| request["execute"].as_str().map(str::to_owned))
@@ -274,15 +277,15 @@ pub fn differ_but(
     let mut both = [ours, theirs].map(|client| all_replies(client, bytes));
     for replies in &mut both {
         for reply in replies {
-            same_numbers(reply);
+            normalize_numbers(reply);
             if let Some(value) = reply.get_mut("return") {
-                settle(&command, value);
+                normalize(&command, value);
             }
         }
     }
     let [mut ours, theirs] = both;
     for (ours, theirs) in ours.iter_mut().zip(&theirs) {
-        forgive(ours, theirs);
+        mask(ours, theirs);
     }
     if reference().is_older() {
         ours.iter_mut().for_each(make_older);
@@ -290,7 +293,7 @@ pub fn differ_but(
     if command == "guest-get-fsinfo" || command == "guest-get-disks" {
         for (ours, theirs) in ours.iter_mut().zip(&theirs) {
             if let Some(ours) = ours.get_mut("return") {
-                forgive_disks(ours, &theirs["return"]);
+                mask_disks(ours, &theirs["return"]);
             }
         }
     }
@@ -310,54 +313,48 @@ pub fn differ_but(
     })
 }
 
-/// Compares many; panics with all differences that are not meant.
-pub fn compare(what: &str, requests: &[Vec<u8>]) {
-    compare_but(what, requests, |_, _| {});
+/// Compares the replies to many requests. Panics with all differences that are not intended.
+pub fn compare(title: &str, requests: &[Vec<u8>]) {
+    compare_masked(title, requests, |_, _| {});
 }
 
-/// As [`compare`], but for what is forgiven.
-pub fn compare_but(what: &str, requests: &[Vec<u8>], forgive: Forgive) {
-    let (ours, theirs) = (Agent::gaunt(&[]), Agent::reference(&[]));
-    let (mut ours, mut theirs) = (ours.client_for_comparison(), theirs.client_for_comparison());
+/// As [`compare`], after `mask` has edited gaunt's replies.
+pub fn compare_masked(title: &str, requests: &[Vec<u8>], mask: Mask) {
+    let mut ours = synchronized(Agent::gaunt(&[]));
+    let mut theirs = synchronized(Agent::reference(&[]));
     let mut differences = Vec::new();
     for request in requests {
         let text = String::from_utf8_lossy(request).into_owned();
-        let difference = differ_but(&mut ours.1, &mut theirs.1, request, forgive);
-        let meant = MEANT.iter().find(|(meant, _)| *meant == text);
-        match (difference, meant) {
+        let difference = masked_difference(&mut ours.1, &mut theirs.1, request, mask);
+        let intended = INTENDED.iter().find(|(request, _)| *request == text);
+        match (difference, intended) {
             (Some(difference), None) => differences.push(difference),
             (None, Some((_, reason))) => {
-                differences.push(format!("{text}\n    is equal, though listed: {reason}"));
+                differences.push(format!(
+                    "{text}\n    equal, but listed as an intended difference: {reason}"
+                ));
             }
             _ => {}
         }
     }
     assert!(
         differences.is_empty(),
-        "{what}: {} of {} differ\n  {}",
+        "{title}: {} of {} replies differ\n  {}",
         differences.len(),
         requests.len(),
         differences.join("\n  ")
     );
-    eprintln!("{what}: {} requests, equal replies", requests.len());
+    eprintln!("{title}: {} requests, equal replies", requests.len());
 }
 
-/// An agent and a client of it, together so that the agent lives as long.
-pub trait ForComparison {
-    /// Connects to the agent and gets in step with it.
-    fn client_for_comparison(self) -> (Agent, Client);
+/// Connects to an agent and synchronizes. Returns both, so that the agent lives as long as the client.
+pub fn synchronized(agent: Agent) -> (Agent, Client) {
+    let mut client = agent.client();
+    client.sync(wait::ANSWER).expect("an answer to guest-sync");
+    (agent, client)
 }
 
-impl ForComparison for Agent {
-    /// Connects to the agent and gets in step with it.
-    fn client_for_comparison(self) -> (Agent, Client) {
-        let mut client = self.client();
-        client.sync(wait::ANSWER).expect("in step");
-        (self, client)
-    }
-}
-
-/// The commands that both list.
+/// Returns the commands that guest-info lists. Panics unless both agents list the same.
 pub fn common_commands() -> Vec<String> {
     let names = |agent: Agent| -> Vec<String> {
         let info = agent.client().get("guest-info");
@@ -370,12 +367,12 @@ pub fn common_commands() -> Vec<String> {
             .collect()
     };
     let (ours, theirs) = (names(Agent::gaunt(&[])), names(Agent::reference(&[])));
-    // Their order counts as well, for clients that print it.
+    // In the same order, for clients that print the list.
     assert_eq!(ours, theirs, "the commands of guest-info");
     ours
 }
 
-/// Requests from rows of text, as they go over the wire.
+/// Returns the bytes of each row.
 pub fn lines(rows: &[&str]) -> Vec<Vec<u8>> {
     rows.iter().map(|row| row.as_bytes().to_vec()).collect()
 }

@@ -1,7 +1,8 @@
-//! Files added to an image.
+//! Adds files to an image, as a cpio archive appended to it.
 //!
-//! The kernel unpacks several archives that follow each other in one initramfs, compressed or not,
-//! later files replacing earlier ones. So a test appends a small "newc" archive to the image.
+//! The format is "newc", as the kernel's initramfs buffer format describes it. An initramfs may hold
+//! several archives, one behind the other, each compressed or not. The kernel unpacks them in turn;
+//! later files replace earlier ones.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -14,16 +15,16 @@ const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
 
-/// An image with an archive behind it.
+/// Returns an image with an archive appended.
 pub fn appended(image: &Path, archive: &[u8]) -> Vec<u8> {
     let mut bytes = std::fs::read(image).unwrap_or_else(|e| panic!("{}: {e}", image.display()));
-    // An archive begins on a multiple of four.
+    // Each archive begins at a multiple of four bytes.
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes.extend_from_slice(archive);
     bytes
 }
 
-/// An archive being written.
+/// An archive under construction.
 #[derive(Default)]
 pub struct Cpio {
     bytes: Vec<u8>,
@@ -31,12 +32,12 @@ pub struct Cpio {
 }
 
 impl Cpio {
-    /// An empty one.
+    /// Begins an empty archive.
     pub fn new() -> Cpio {
         Cpio::default()
     }
 
-    /// Adds a file; the directories above it too.
+    /// Adds a file and the directories above it.
     pub fn file(mut self, name: &str, mode: u32, content: &[u8]) -> Cpio {
         self.parents(name);
         self.entry(name, REGULAR | mode, content);
@@ -50,7 +51,7 @@ impl Cpio {
         self.file(name, metadata.permissions().mode() & 0o777, &content)
     }
 
-    /// Adds all that is below a directory of this machine, as files of root's, below `name`.
+    /// Adds the content of a directory of this machine below `name`. All files belong to root.
     pub fn tree(mut self, name: &str, from: &Path) -> Cpio {
         let entries = std::fs::read_dir(from).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
         for entry in entries {
@@ -68,24 +69,23 @@ impl Cpio {
         self
     }
 
-    /// Adds an installed program at its own place, with the libraries it asks for.
+    /// Adds an installed program under its own path, with its shared libraries.
     pub fn program(self, path: &Path) -> Cpio {
         let name = path.to_str().expect("a plain path");
         self.program_as(name.trim_start_matches('/'), path)
     }
 
-    /// Adds a program under another name, with the libraries it asks for.
+    /// Adds a program under another path, with its shared libraries.
     pub fn program_as(mut self, name: &str, path: &Path) -> Cpio {
-        let place = |path: &str| path.trim_start_matches('/').to_owned();
         let listed = run(
             Command::new(program("ldd", "libc-bin")).arg(path),
             wait::ANSWER,
         );
         for line in listed.lines() {
-            // "name => /path (address)", or just the path for the interpreter.
+            // "NAME => PATH (ADDRESS)"; "PATH (ADDRESS)" for the interpreter.
             let word = line.split_whitespace().find(|word| word.starts_with('/'));
             if let Some(library) = word {
-                self = self.copy(&place(library), Path::new(library));
+                self = self.copy(library.trim_start_matches('/'), Path::new(library));
             }
         }
         self.copy(name, path)
@@ -105,7 +105,7 @@ impl Cpio {
         self
     }
 
-    /// The finished archive.
+    /// Returns the finished archive.
     pub fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, b"");
         self.bytes
@@ -126,7 +126,8 @@ impl Cpio {
         let size = u32::try_from(content.len()).expect("a file of less than 4 GB");
         let name_size = u32::try_from(name.len() + 1).expect("a short name");
         let links = if mode & DIRECTORY != 0 { 2 } else { 1 };
-        // inode, mode, uid, gid, links, mtime, size, device and its number twice, name size, check
+        // inode, mode, uid, gid, links, mtime, size, major and minor of the file system's device, major
+        // and minor of a device file, name size, checksum
         let fields = [
             self.files, mode, 0, 0, links, 0, size, 0, 0, 0, 0, name_size, 0,
         ];

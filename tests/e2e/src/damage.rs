@@ -1,10 +1,9 @@
-//! Requests that were damaged on the way, the same ones for the same seed.
+//! Damaged requests, the same sequence for the same seed.
 //!
-//! Whatever the damage, none of them does anything: the requests it starts from only ask, or name
-//! files, programs and handles that do not exist, and the commands that change a guest are not
-//! among them.
+//! No damaged request can change the machine: the original requests only read, or they name files,
+//! programs and handles that do not exist. No command that changes a guest is among them.
 
-/// What is damaged. Nothing in the replies changes by itself.
+/// The original requests. Their replies do not change from call to call.
 const REQUESTS: [&str; 22] = [
     r#"{"execute":"guest-ping"}"#,
     r#"{"execute": "guest-ping", "arguments": {}, "id": 17}"#,
@@ -30,7 +29,7 @@ const REQUESTS: [&str; 22] = [
     r#"{"execute":"guest-get-memory-block-info","arguments":{}}{"execute":"guest-ping"}"#,
 ];
 
-/// What is put in: brackets, quotes, numbers, keywords, escapes, and what is no character.
+/// Inserted pieces: brackets, quotes, numbers, keywords, escapes, control bytes, invalid UTF-8.
 const PIECES: [&[u8]; 64] = [
     b"{",
     b"}",
@@ -98,17 +97,18 @@ const PIECES: [&[u8]; 64] = [
     b"/* */",
 ];
 
-/// A stream of numbers that a seed determines (xorshift).
+/// A pseudo-random generator (xorshift) with a fixed seed.
 pub struct Random(u64);
 
 impl Random {
-    /// The stream of a seed.
+    /// Starts the generator.
     pub fn new(seed: u64) -> Random {
-        // Neighbouring seeds give streams that are not alike; zero would stay zero.
+        // The product gives neighbouring seeds unlike streams. The 1 avoids the state 0, which never
+        // changes.
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -120,14 +120,14 @@ impl Random {
         list[self.below(list.len())]
     }
 
-    /// A part of `text` that is no longer than `most`.
+    /// Returns a range of `text` of at most `most` bytes.
     fn part(&mut self, text: &[u8], most: usize) -> std::ops::Range<usize> {
         let start = self.below(text.len());
         let len = self.below(most.min(text.len() - start) + 1);
         start..start + len
     }
 
-    /// A damaged request.
+    /// Returns a damaged request.
     pub fn damaged(&mut self) -> Vec<u8> {
         let mut text = self.pick(&REQUESTS).as_bytes().to_vec();
         for _ in 0..1 + self.below(4) {
@@ -137,26 +137,26 @@ impl Random {
     }
 
     fn damage(&mut self, text: &mut Vec<u8>) {
-        let place = self.below(text.len() + 1);
+        let at = self.below(text.len() + 1);
         match self.below(12) {
             0 => drop(text.drain(self.part(text, 1))),
             1 => drop(text.drain(self.part(text, 20))),
             2 => {
                 let part = text[self.part(text, 20)].to_vec();
-                drop(text.splice(place..place, part));
+                drop(text.splice(at..at, part));
             }
             3 if !text.is_empty() => {
                 let (one, other) = (self.below(text.len()), self.below(text.len()));
                 text.swap(one, other);
             }
-            4 => text.truncate(place),
+            4 => text.truncate(at),
             5 => {
                 let byte = self.below(256).to_le_bytes()[0];
-                text.insert(place, byte);
+                text.insert(at, byte);
             }
-            6 if place < text.len() => text[place] = self.below(256).to_le_bytes()[0],
+            6 if at < text.len() => text[at] = self.below(256).to_le_bytes()[0],
             7 => {
-                // The end of one and the beginning of another, or two in a row.
+                // Appends another request, whole or without its beginning.
                 let next = self.pick(&REQUESTS).as_bytes();
                 let from = self.below(2) * self.below(next.len());
                 text.extend_from_slice(&next[from..]);
@@ -164,9 +164,9 @@ impl Random {
             8 => {
                 let bracket = self.pick(&[b"[".as_slice(), b"{\"a\":", b"]", b"}"]);
                 let deep = bracket.repeat(1 + self.below(1100));
-                drop(text.splice(place..place, deep));
+                drop(text.splice(at..at, deep));
             }
-            _ => drop(text.splice(place..place, self.pick(&PIECES).iter().copied())),
+            _ => drop(text.splice(at..at, self.pick(&PIECES).iter().copied())),
         }
     }
 }

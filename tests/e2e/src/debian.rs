@@ -1,7 +1,7 @@
 //! The Debian guest of `image/debian`: systemd, udev, PostgreSQL, MariaDB and Redis.
 //!
-//! Its disk is made once and never written to: guests get a layer of their own on top of it. What is
-//! to be installed travels in the initramfs, which puts it onto the disk (`image/debian-init.sh`).
+//! Its disk is made once and stays unchanged: each guest writes to a qcow2 layer of its own above it.
+//! Files to install travel in the initramfs; its init, `image/debian-init.sh`, copies them to the disk.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,18 +12,18 @@ use crate::guest::{Image, Machine};
 use crate::process::{program, run};
 use crate::{image_file, top, wait};
 
-/// Memory that it needs with all its databases.
+/// Memory of the guest: enough for all databases.
 pub const MEMORY_MIB: u32 = 768;
 
-/// What making the disk may take: it is installed from packages.
+/// Time limit for making the disk, which installs packages.
 const MAKING: Duration = Duration::from_secs(540);
 
-/// Makes a disk for one guest. The layer refers to the disk by a name in its own directory.
+/// Makes a disk for one guest: `name` in `directory`, a layer above `root.raw` there.
 pub fn disk(directory: &Path, name: &str) {
     run(&mut Command::new(top().join("image/debian")), MAKING);
     let cached = top().join("image/cache/debian/root.raw");
     let base = directory.join("root.raw");
-    // Another file system than the cache's has no such link.
+    // A hard link fails when the cache is on another file system.
     if std::fs::hard_link(&cached, &base).is_err() {
         let words = ["--sparse=always", "--reflink=auto"];
         run(
@@ -40,8 +40,8 @@ pub fn disk(directory: &Path, name: &str) {
     );
 }
 
-/// What its initramfs has besides the busybox image: its own first program, and what is to be
-/// installed, a tree that `make install` has laid out.
+/// Returns the archive that turns the busybox image into this guest's initramfs: its init, and the
+/// files to install, a tree made by `make install`.
 pub fn overlay(installed: Option<&Path>) -> Vec<u8> {
     let mut archive = Cpio::new().copy("init", &top().join("image/debian-init.sh"));
     if let Some(tree) = installed {
@@ -50,12 +50,12 @@ pub fn overlay(installed: Option<&Path>) -> Vec<u8> {
     archive.finish()
 }
 
-/// Its initramfs as one file.
+/// Returns the whole initramfs.
 pub fn initramfs(installed: Option<&Path>) -> Vec<u8> {
     appended(&image_file("busybox.cpio.gz"), &overlay(installed))
 }
 
-/// A machine that boots from `disk`, with nothing installed besides.
+/// Returns a machine that boots from `disk`, with nothing to install.
 pub fn machine(disk: &Path) -> Machine {
     Machine::new(Image::Busybox)
         .overlay(&overlay(None))

@@ -1,4 +1,4 @@
-//! Disk images with file systems, made without mounting anything.
+//! Makes and inspects disk images with file systems, without mounting them.
 
 use crate::process::{program, run};
 use crate::wait::ANSWER;
@@ -7,18 +7,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-/// A file system.
+/// A file system and its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fs {
-    /// ext4, of 64 MiB.
+    /// ext4, 64 MiB.
     Ext4,
-    /// ext4, of 512 MiB: room for a database.
+    /// ext4, 512 MiB: room for a database.
     LargeExt4,
-    /// XFS, of 320 MiB: it refuses to be smaller than 300.
+    /// XFS, 320 MiB. mkfs.xfs refuses less than 300.
     Xfs,
-    /// btrfs, of 128 MiB: it refuses to be smaller than 109.
+    /// btrfs, 128 MiB. mkfs.btrfs refuses less than 109.
     Btrfs,
-    /// None: 16 MiB of zeros.
+    /// No file system: 16 MiB of zeros.
     None,
 }
 
@@ -34,7 +34,7 @@ pub fn raw(path: &Path, fs: Fs) {
     let file = File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     file.set_len(mib << 20).expect("a sparse file");
     match fs {
-        // Without the lazy part, so that nothing but the test writes to the disk later.
+        // No lazy initialization: later only the test writes to the disk.
         Fs::Ext4 | Fs::LargeExt4 => run(
             Command::new(program("mkfs.ext4", "e2fsprogs"))
                 .args([
@@ -62,7 +62,7 @@ pub fn raw(path: &Path, fs: Fs) {
     };
 }
 
-/// Makes a raw disk image with ext4, as [`raw`] does, that holds a copy of what is in `directory`.
+/// Makes a raw disk image with ext4 that holds a copy of the content of `directory`.
 pub fn ext4_of(path: &Path, directory: &Path) {
     let file = File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     file.set_len(64 << 20).expect("a sparse file");
@@ -74,7 +74,7 @@ pub fn ext4_of(path: &Path, directory: &Path) {
     );
 }
 
-/// The content of a file on an ext4 image that nobody has mounted.
+/// Returns the content of a file on an ext4 image that is not mounted.
 pub fn ext4_file(path: &Path, name: &str) -> String {
     run(
         Command::new(program("debugfs", "e2fsprogs"))
@@ -97,7 +97,7 @@ pub fn qcow2(path: &Path, fs: Fs) {
     std::fs::remove_file(&plain).expect("it was just made");
 }
 
-/// Makes a raw disk image with one partition, of ext4, that begins at 1 MiB.
+/// Makes a raw disk image with one ext4 partition, which begins at 1 MiB.
 pub fn partitioned(path: &Path) {
     const SECTOR: u32 = 512;
     const START: u32 = 2048;
@@ -124,7 +124,7 @@ pub fn partitioned(path: &Path) {
     );
 }
 
-/// How many bytes of a disk image are really there.
+/// Returns the bytes that a disk image occupies: holes do not count.
 pub fn allocated(path: &Path) -> u64 {
     std::fs::metadata(path)
         .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
@@ -132,10 +132,10 @@ pub fn allocated(path: &Path) -> u64 {
         * 512
 }
 
-/// Whether an ext4 image needs no recovery: it is unmounted, or frozen.
+/// Returns whether an ext4 image needs no recovery, because it is unmounted or frozen.
 ///
-/// The kernel clears `needs_recovery` when it has written the journal back, which is the very
-/// promise of a freeze, and readable from outside.
+/// The kernel clears the feature `needs_recovery` after it has written the journal back. A freeze does
+/// that as well, so a freeze can be seen in the image.
 pub fn ext4_is_at_rest(path: &Path) -> bool {
     let header = run(
         Command::new(program("dumpe2fs", "e2fsprogs"))

@@ -1,8 +1,8 @@
 //! Guests in QEMU.
 //!
-//! A guest has one of the images of `image/`, a virtio-serial port with the agent's name, a second
-//! serial port with a shell (busybox image), and a QMP socket for what happens to the machine.
-//! Software emulation unless `ACCEL` says otherwise.
+//! A guest boots one of the images of `image/`. It has a virtio port with the agent's name and two
+//! serial ports: the first is the console, the second has a shell in the busybox image. A QMP socket
+//! controls the machine and reports its events. QEMU emulates in software unless `ACCEL` is set.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -21,13 +21,13 @@ use crate::scratch::Scratch;
 use crate::shell::GuestShell;
 use crate::{image_file, wait};
 
-/// The port every client knows.
+/// The name of the agent's port, which every client of qemu-ga expects.
 pub const PORT: &str = "org.qemu.guest_agent.0";
 
-/// Where a guest has the files of the reference.
+/// The directory of the reference in a guest.
 const REFERENCE: &str = "/usr/lib/reference";
 
-/// Which image a guest boots.
+/// The image that a guest boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Image {
     /// The agent is PID 1 and the only program.
@@ -36,7 +36,7 @@ pub enum Image {
     Busybox,
 }
 
-/// A guest to be.
+/// The configuration of a guest.
 pub struct Machine {
     image: Image,
     devices: Vec<String>,
@@ -56,7 +56,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine with 256 MiB, two CPUs, a network card, the agent's port, and no disk.
+    /// Returns a machine with 256 MiB, two CPUs, a network card, the agent's port, and no disk.
     pub fn new(image: Image) -> Machine {
         Machine {
             image,
@@ -83,7 +83,7 @@ impl Machine {
         self.disk_as(path, "virtio-blk-pci")
     }
 
-    /// Adds a disk behind a device of another kind, with the properties it needs.
+    /// Adds a disk behind a device of another kind, named with its properties.
     pub fn disk_as(mut self, path: &Path, device: &str) -> Machine {
         let format = if path.extension().is_some_and(|end| end == "qcow2") {
             "qcow2"
@@ -127,7 +127,7 @@ impl Machine {
         self
     }
 
-    /// Sets how much memory it has.
+    /// Sets the memory size.
     pub fn memory(mut self, mib: u32) -> Machine {
         self.memory_mib = mib;
         self
@@ -139,25 +139,25 @@ impl Machine {
         self
     }
 
-    /// Leaves the agent's port out; [`Guest::plug_port`] adds it later.
+    /// Omits the agent's port; [`Guest::plug_port`] adds it later.
     pub fn without_port(mut self) -> Machine {
         self.port = false;
         self
     }
 
-    /// Lets the guest restart when it resets; by default a reset ends QEMU.
+    /// Lets the guest boot again after a reset; by default a reset ends QEMU.
     pub fn may_reset(mut self) -> Machine {
         self.reset_ends = false;
         self
     }
 
-    /// Puts the sockets and logs in this directory, which stays, instead of a temporary one.
+    /// Keeps the sockets and logs in this directory instead of a temporary one.
     pub fn directory(mut self, path: &Path) -> Machine {
         self.directory = Some(path.to_owned());
         self
     }
 
-    /// Boots the kernel of the Debian release itself, not the newest for it.
+    /// Boots the Debian release's own kernel instead of the newest backported one.
     pub fn release_kernel(mut self) -> Machine {
         self.images = "release/";
         self
@@ -171,7 +171,6 @@ impl Machine {
 
     /// Adds the reference and a port for it; [`Guest::reference`] starts it.
     pub fn reference(mut self) -> Machine {
-        // Archives follow one another.
         let archive = reference().pack(REFERENCE, Cpio::new());
         self.overlay.extend(archive.finish());
         self.reference = true;
@@ -270,13 +269,13 @@ impl Machine {
             _scratch: scratch,
             reference: self.reference,
             reset_ends: self.reset_ends,
-            heard: 0,
+            searched: 0,
             starts: 1,
         }
     }
 }
 
-/// Starts QEMU, and connects to its monitor and to the guest's shell.
+/// Starts QEMU, and connects to its QMP socket and to the guest's shell.
 fn start(command: &mut Command, directory: &Path) -> (Process, Qmp, GuestShell) {
     let at = |name: &str| directory.join(name);
     let log = std::fs::File::create(at("qemu.log")).expect("a log file");
@@ -295,7 +294,7 @@ fn start(command: &mut Command, directory: &Path) -> (Process, Qmp, GuestShell) 
             panic!("QEMU did not start ({ended}): {said}\n{command:?}");
         })
     });
-    let stream = stream.expect("QEMU opens its monitor");
+    let stream = stream.expect("QEMU opens its QMP socket");
     let mut qmp = Qmp {
         stream: BufReader::new(stream),
         events: Vec::new(),
@@ -319,52 +318,54 @@ pub struct Guest {
     qemu: Process,
     qmp: Qmp,
     shell: GuestShell,
-    /// What QEMU was started with.
+    /// The command that started QEMU.
     command: Command,
     directory: PathBuf,
     _scratch: Option<Scratch>,
     reference: bool,
     reset_ends: bool,
-    /// How much of the first serial port is of no account any more.
-    heard: usize,
-    /// How often QEMU was started.
+    /// Output of the first serial port that was searched for a stalled kernel, in bytes.
+    searched: usize,
+    /// Number of times QEMU was started.
     starts: usize,
 }
 
-/// How long a guest is waited for before it is looked at whether its kernel stalled.
+/// Interval between two looks for a stalled kernel while a guest boots.
 const TURN: Duration = Duration::from_secs(10);
 
 impl Guest {
-    /// Where its sockets and logs are.
+    /// Returns the directory of its sockets and logs.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// The host's end of the agent's port.
+    /// Returns the socket at the host's end of the agent's port.
     pub fn agent_socket(&self) -> PathBuf {
         self.directory.join("agent")
     }
 
-    /// Connects to the agent's port and gets in step with the agent, waiting for the boot if need be.
+    /// Connects to the agent's port and synchronizes. Waits for the boot if necessary.
     pub fn client(&mut self) -> Client {
         let socket = self.agent_socket();
         let mut client = Client::connect(&socket);
         let mut starts = self.starts;
-        let in_step = self.comes_up(|guest| {
+        let is_up = self.comes_up(|guest| {
             if starts != guest.starts {
                 starts = guest.starts;
                 client = Client::connect(&socket);
             }
             client.sync(TURN).is_some()
         });
-        if !in_step {
+        if !is_up {
             self.fail("the agent does not answer on its port");
         }
         client
     }
 
-    /// Waits, a turn at a time, until the guest `is_up`. A kernel that stalled is started anew, as is a
-    /// QEMU that failed an assertion of its own: both happen to software emulation of several processors.
+    /// Waits until `is_up` returns true. Returns false at the limit.
+    ///
+    /// Resets the guest if its kernel stalled, and restarts QEMU if it failed an assertion of its own:
+    /// both happen now and then when QEMU emulates several processors in software.
     fn comes_up(&mut self, mut is_up: impl FnMut(&mut Guest) -> bool) -> bool {
         let mut end = Instant::now() + wait::BOOT;
         let mut boots = 1;
@@ -373,25 +374,25 @@ impl Guest {
                 if boots == wait::BOOTS || status.signal() != Some(libc::SIGABRT) {
                     return false;
                 }
-                eprintln!("QEMU failed an assertion of its own: once more");
+                eprintln!("QEMU failed an assertion of its own: starting it again");
                 (self.qemu, self.qmp, self.shell) = start(&mut self.command, &self.directory);
-                self.heard = 0;
+                self.searched = 0;
                 self.starts += 1;
                 boots += 1;
                 end = Instant::now() + wait::BOOT;
             }
             if is_up(self) {
-                self.heard = self.serial().len();
+                self.searched = self.serial().len();
                 if boots > 1 && self.reset_ends {
                     self.qmp("set-action", json!({ "reboot": "shutdown" }));
                 }
                 return true;
             }
             let serial = self.serial();
-            let new = serial.get(self.heard..).unwrap_or_default();
+            let new = serial.get(self.searched..).unwrap_or_default();
             if boots < wait::BOOTS && new.contains(wait::STALLED) {
-                eprintln!("the guest's kernel stalled at its start: once more");
-                self.heard = serial.len();
+                eprintln!("the guest's kernel stalled while it booted: resetting the guest");
+                self.searched = serial.len();
                 self.qmp("set-action", json!({ "reboot": "reset" }));
                 self.qmp("system_reset", json!({}));
                 self.event("RESET", wait::ANSWER);
@@ -402,7 +403,7 @@ impl Guest {
         false
     }
 
-    /// The second port's device in the guest.
+    /// Returns the second port's device file in the guest.
     pub fn second_port(&mut self) -> String {
         self.shell.run(
             "for p in /sys/class/virtio-ports/*; do \
@@ -410,7 +411,7 @@ impl Guest {
         )
     }
 
-    /// The host's end of the second port.
+    /// Returns the socket at the host's end of the second port.
     pub fn second_socket(&self) -> PathBuf {
         self.directory.join("second")
     }
@@ -431,14 +432,14 @@ impl Guest {
         client
     }
 
-    /// Waits until the guest's shell is served, as it is once after each boot.
+    /// Waits until the guest's shell is ready. Call it once after each boot.
     pub fn wait_shell(&mut self) {
         if !self.comes_up(|guest| guest.shell.wait_boot(TURN)) {
-            self.fail("the guest serves no shell");
+            self.fail("the guest's shell does not start");
         }
     }
 
-    /// The guest's shell.
+    /// Returns the guest's shell.
     pub fn shell(&mut self) -> &mut GuestShell {
         &mut self.shell
     }
@@ -448,7 +449,7 @@ impl Guest {
         self.qmp.execute(command, arguments)
     }
 
-    /// Waits for a QMP event, also one that has come already.
+    /// Waits for a QMP event and removes it. An event that arrived earlier counts.
     pub fn event(&mut self, name: &str, limit: Duration) -> Value {
         match self.qmp.event(name, limit) {
             Some(event) => event,
@@ -456,18 +457,18 @@ impl Guest {
         }
     }
 
-    /// Forgets the events that have come.
+    /// Discards the events that have arrived.
     pub fn forget_events(&mut self) {
         self.qmp.events.clear();
     }
 
-    /// Takes the agent's port away.
+    /// Unplugs the agent's port.
     pub fn unplug_port(&mut self) {
         self.qmp("device_del", json!({ "id": "port" }));
         self.event("DEVICE_DELETED", wait::ANSWER);
     }
 
-    /// Gives it (back).
+    /// Plugs the agent's port in.
     pub fn plug_port(&mut self) {
         self.qmp(
             "device_add",
@@ -476,7 +477,7 @@ impl Guest {
         );
     }
 
-    /// Waits until QEMU ends by itself.
+    /// Waits until QEMU ends by itself. Panics at the limit.
     pub fn wait_end(&mut self, limit: Duration) -> ExitStatus {
         match self.qemu.wait(limit) {
             Some(status) => status,
@@ -484,12 +485,12 @@ impl Guest {
         }
     }
 
-    /// Waits until QEMU ends, however long that takes.
-    pub fn wait_long(&mut self) -> ExitStatus {
-        self.qemu.wait_long()
+    /// Waits without a limit until QEMU ends.
+    pub fn wait_without_limit(&mut self) -> ExitStatus {
+        self.qemu.wait_without_limit()
     }
 
-    /// Waits for the guest's power-off or, as resets end QEMU, its restart; tells QEMU's reason.
+    /// Waits for the guest's power-off, or for its reset if resets end QEMU. Returns QEMU's reason.
     pub fn shutdown_reason(&mut self) -> String {
         let event = self.event("SHUTDOWN", wait::ANSWER);
         event["data"]["reason"]
@@ -498,13 +499,13 @@ impl Guest {
             .to_owned()
     }
 
-    /// Everything on the first serial port.
+    /// Returns the output of the first serial port.
     pub fn serial(&self) -> String {
         let bytes = std::fs::read(self.directory.join("serial")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Panics, with the end of the serial log.
+    /// Panics with `what`, QEMU's log and the end of the serial log.
     pub fn fail(&mut self, what: &str) -> ! {
         let log = self.serial();
         let lines: Vec<&str> = log.lines().collect();
@@ -515,6 +516,7 @@ impl Guest {
     }
 }
 
+/// A connection to QEMU's QMP socket.
 struct Qmp {
     stream: BufReader<UnixStream>,
     events: Vec<Value>,

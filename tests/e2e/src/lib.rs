@@ -1,30 +1,34 @@
-//! What the end-to-end tests stand on: agents, guests, libvirt, and clients that talk to them.
+//! Helpers of the end-to-end tests: agents, guests, libvirt, and clients that talk to them.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `agent` | an agent on a unix socket of this machine, without privileges |
 //! | `guest` | a QEMU guest with one of the images of `image/` |
 //! | `shell` | commands on the guest's second serial port |
-//! | `client` | the protocol, line by line |
+//! | `client` | a client of the protocol, line by line |
+//! | `connection` | a stream socket that is read up to a marker |
 //! | `reference` | the qemu-ga that gaunt is compared with |
-//! | `compare` | the same requests to gaunt and to qemu-ga |
-//! | `damage` | requests that were damaged on the way |
-//! | `libvirt` | a libvirt daemon of our own, and domains in it |
+//! | `compare` | sends the same requests to gaunt and to qemu-ga |
+//! | `damage` | damaged requests, reproducible by a seed |
+//! | `libvirt` | a private libvirt daemon with one domain |
 //! | `debian` | a Debian guest with systemd, udev and databases |
-//! | `disk` | file systems made on the host |
-//! | `tree` | made-up directories that an agent takes for its machine's |
+//! | `disk` | disk images with file systems |
+//! | `tree` | made-up directories that replace the machine's for one agent |
 //! | `cpio`, `modules` | files and kernel modules added to an image for one test |
-//! | `checks` | many checks on one guest, each reported |
-//! | `process`, `scratch`, `wait` | children that never outlive us, directories, time limits |
+//! | `checks` | many checks on one guest, each reported on its own |
+//! | `process`, `scratch`, `wait` | children that die with the tests, temporary directories, time limits |
 //!
-//! Rules: everything waits with a limit; a program that is not installed fails the test and says
-//! which package it is in; nothing here is run with more privileges than it needs, because an agent
-//! that mistakes this machine for its guest would freeze it.
+//! Rules:
+//! - Every wait has a limit.
+//! - A program that is not installed fails the test, and the message names its Debian package.
+//! - Nothing runs with more privileges than it needs: an agent with root's privileges on this machine
+//!   would freeze it, as if it were its guest.
 
 pub mod agent;
 pub mod checks;
 pub mod client;
 pub mod compare;
+pub mod connection;
 pub mod cpio;
 pub mod damage;
 pub mod debian;
@@ -41,13 +45,13 @@ pub mod wait;
 
 use std::path::{Path, PathBuf};
 
-/// The top of the source tree.
+/// Returns the top of the source tree.
 pub fn top() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.join("../..").canonicalize().expect("the source tree")
 }
 
-/// The agent's release build.
+/// Returns the agent's release build, or the file that `AGENT` names.
 pub fn agent_binary() -> PathBuf {
     let target = std::env::var("TARGET").unwrap_or_else(|_| "x86_64-unknown-linux-musl".into());
     let path = match std::env::var_os("AGENT") {
@@ -62,16 +66,22 @@ pub fn agent_binary() -> PathBuf {
     path
 }
 
-/// The plain build of the agent, by stable Rust.
+/// Returns the plain build of the agent, made by stable Rust.
 pub fn plain_binary() -> PathBuf {
     let path = top().join("target/plain/x86_64-unknown-linux-musl/release/gaunt");
     assert!(path.exists(), "no {}: run `make plain`", path.display());
     path
 }
 
-/// A file of `target/image/`.
+/// Returns a file of `target/image/`.
 pub fn image_file(name: &str) -> PathBuf {
     let path = top().join("target/image").join(name);
     assert!(path.exists(), "no {}: run `make image`", path.display());
     path
+}
+
+/// Panics unless this machine is a guest of the tests. For programs that would harm any other machine.
+pub fn assert_in_guest() {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    assert!(release.contains("ID=gaunt"), "not a guest of the tests");
 }

@@ -1,8 +1,8 @@
-//! A libvirt daemon of our own, and `virsh`.
+//! A private libvirt daemon with one domain, and `virsh`.
 //!
-//! The daemon runs in a directory of its own, as an ordinary account: then libvirt keeps its
-//! configuration, sockets and domains below that account's directories, and neither sees nor
-//! touches what the machine has. When the tests run as root that account is `nobody`.
+//! The daemon runs without root's privileges, and its XDG directories are in a temporary directory.
+//! libvirt then keeps its configuration, sockets and domains there, and neither sees nor changes the
+//! machine's own. When the tests run as root the daemon runs as [`NOBODY`].
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::wait;
 /// The name of the domain.
 pub const DOMAIN: &str = "gaunt";
 
-/// What `virsh` is told to take a snapshot of a guest at rest.
+/// Returns the arguments of `virsh` that take a snapshot of the frozen guest.
 pub fn quiesced_snapshot(name: &str) -> [&str; 6] {
     [
         "snapshot-create-as",
@@ -32,22 +32,22 @@ pub fn quiesced_snapshot(name: &str) -> [&str; 6] {
     ]
 }
 
-/// The kernel, in the domain's directory.
+/// File name of the kernel, in the domain's directory.
 pub const KERNEL: &str = "vmlinuz";
-/// The initramfs, in the domain's directory.
+/// File name of the initramfs, in the domain's directory.
 pub const INITRAMFS: &str = "initramfs";
 
-/// A running libvirt daemon with one domain defined; all of it ends when this is dropped.
+/// A running libvirt daemon with one domain. Dropping it ends both.
 pub struct Libvirt {
-    // Dropped last, after the daemon that lives in it.
     daemon: Option<Process>,
+    // After `daemon`: fields are dropped in this order, and the daemon uses the directory.
     scratch: Scratch,
 }
 
 impl Libvirt {
     /// Starts the daemon and defines a domain: the busybox image under software emulation, an ext4
-    /// and an XFS disk, a network card, the agent's channel. The kernel is the release's own: newer
-    /// ones take no processors while they run under an emulator that they do not know.
+    /// and an XFS disk, a network card, the agent's channel. It boots the Debian release's own kernel:
+    /// newer kernels refuse hot-added processors under software emulation.
     pub fn start() -> Libvirt {
         Libvirt::with(256, &["ext4.qcow2", "xfs.qcow2"], |scratch| {
             for (from, name) in [("vmlinuz", KERNEL), ("busybox.cpio.gz", INITRAMFS)] {
@@ -59,13 +59,13 @@ impl Libvirt {
         })
     }
 
-    /// Starts the daemon and defines a domain with so much memory and these disks; `fill` puts them,
-    /// [`KERNEL`] and [`INITRAMFS`] into the domain's directory.
+    /// Starts the daemon and defines a domain with this memory size and these disks. `fill` puts the
+    /// disks, [`KERNEL`] and [`INITRAMFS`] into the domain's directory.
     pub fn with(memory_mib: u32, disks: &[&str], fill: impl FnOnce(&Scratch)) -> Libvirt {
         Libvirt::with_words(memory_mib, disks, "", fill)
     }
 
-    /// The same, with words at the end of the kernel's command line.
+    /// As [`Libvirt::with`], with `words` at the end of the kernel's command line.
     pub fn with_words(
         memory_mib: u32,
         disks: &[&str],
@@ -76,7 +76,7 @@ impl Libvirt {
         for directory in ["run", "c/libvirt", "cache", "home"] {
             std::fs::create_dir_all(scratch.join(directory)).expect("a directory");
         }
-        // Otherwise it starts a log daemon too.
+        // By default libvirt starts a log daemon for QEMU's output.
         std::fs::write(
             scratch.join("c/libvirt/qemu.conf"),
             "stdio_handler = \"file\"\n",
@@ -113,26 +113,27 @@ impl Libvirt {
         libvirt
     }
 
-    /// Starts the domain; gives its shell, and waits until libvirt sees the agent.
+    /// Starts the domain and waits until libvirt gets an answer from the agent. Returns the domain's
+    /// shell.
     pub fn boot(&self) -> GuestShell {
         let shell = self.boot_until(|| {
             let mut shell = GuestShell::connect(&self.scratch.join("shell"));
             shell.wait_boot(wait::BOOT).then_some(shell)
         });
-        let shell = shell.unwrap_or_else(|| self.fail("the guest serves no shell"));
+        let shell = shell.unwrap_or_else(|| self.fail("the guest's shell does not start"));
         self.wait_agent();
         shell
     }
 
-    /// Starts the domain, of which nothing but the agent can be seen, and waits until libvirt sees it.
+    /// Starts a domain without a shell and waits until libvirt gets an answer from the agent.
     pub fn boot_without_shell(&self) {
         if self.boot_until(|| self.sees_agent()).is_none() {
             self.fail("libvirt has no answer from the agent");
         }
     }
 
-    /// Starts the domain, and waits until it has come up. A kernel that stalled is started anew, as is a
-    /// QEMU that failed an assertion of its own.
+    /// Starts the domain until `come_up` returns a value. Starts it again if its kernel stalled, or if
+    /// QEMU failed an assertion of its own.
     fn boot_until<T>(&self, come_up: impl Fn() -> Option<T>) -> Option<T> {
         for _ in 0..wait::BOOTS {
             self.ok(&["start", DOMAIN]);
@@ -145,9 +146,9 @@ impl Libvirt {
                 .ok(&["domstate", "--reason", DOMAIN])
                 .ends_with("(crashed)")
             {
-                eprintln!("QEMU failed an assertion of its own: once more");
+                eprintln!("QEMU failed an assertion of its own: starting the domain again");
             } else if serial.is_ok_and(|said| said.contains(wait::STALLED)) {
-                eprintln!("the guest's kernel stalled at its start: once more");
+                eprintln!("the guest's kernel stalled while it booted: starting the domain again");
                 self.ok(&["destroy", DOMAIN]);
             } else {
                 break;
@@ -156,7 +157,7 @@ impl Libvirt {
         None
     }
 
-    /// Waits until libvirt sees the agent and has an answer from it.
+    /// Waits until libvirt gets an answer from the agent.
     pub fn wait_agent(&self) {
         if self.sees_agent().is_none() {
             self.fail("libvirt has no answer from the agent");
@@ -179,7 +180,7 @@ impl Libvirt {
         process::output(&mut command, Duration::from_secs(120))
     }
 
-    /// Runs `virsh`, which must succeed; gives what it printed.
+    /// Runs `virsh`, which must succeed. Returns its output.
     pub fn ok(&self, arguments: &[&str]) -> String {
         let output = self.virsh(arguments);
         if !output.status.success() {
@@ -192,17 +193,17 @@ impl Libvirt {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// A file of the domain.
+    /// Returns the path of a file in the domain's directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.scratch.join(name)
     }
 
-    /// The same as text.
+    /// As [`Libvirt::file`], as text.
     pub fn path(&self, name: &str) -> String {
         self.scratch.join(name).display().to_string()
     }
 
-    /// Panics, with what the daemon and the guest logged.
+    /// Panics with `what` and the ends of the daemon's log and the serial log.
     pub fn fail(&self, what: &str) -> ! {
         let tail = |name: &str, count: usize| {
             let bytes = std::fs::read(self.scratch.join(name)).unwrap_or_default();
@@ -220,8 +221,8 @@ impl Libvirt {
 
 impl Drop for Libvirt {
     fn drop(&mut self) {
-        // The daemon starts guests that outlive it, so they are ended first, by it; and should it
-        // have come to harm, by us: each guest's command line names our directory.
+        // A guest outlives the daemon, so virsh destroys it first. If the daemon no longer answers, the
+        // loop below kills the guest: its command line names the temporary directory.
         let mut command = Command::new(program("virsh", "libvirt-clients"));
         command.args(["-q", "-c", "qemu:///session", "destroy", DOMAIN]);
         prepare(&mut command, &self.scratch);
@@ -245,6 +246,7 @@ impl Drop for Libvirt {
     }
 }
 
+/// Sets the environment and the account that keep a libvirt program within the temporary directory.
 fn prepare(command: &mut Command, scratch: &Scratch) {
     command.env_clear();
     command
@@ -252,7 +254,8 @@ fn prepare(command: &mut Command, scratch: &Scratch) {
         .env("LC_ALL", "C");
     command.env("HOME", scratch.join("home"));
     command.env("XDG_RUNTIME_DIR", scratch.join("run"));
-    // A short name: libvirt puts the agent's socket deep below it.
+    // A short name: libvirt puts the agent's socket deep below it, and the path of a unix socket has at
+    // most 107 bytes.
     command.env("XDG_CONFIG_HOME", scratch.join("c"));
     command.env("XDG_CACHE_HOME", scratch.join("cache"));
     command.current_dir("/");
@@ -261,6 +264,7 @@ fn prepare(command: &mut Command, scratch: &Scratch) {
     }
 }
 
+/// Returns the XML definition of the domain.
 fn domain(directory: &Path, memory_mib: u32, disks: &[&str], words: &str) -> String {
     let at = directory.display();
     let emulator = program("qemu-system-x86_64", "qemu-system-x86");

@@ -1,4 +1,4 @@
-//! Kernel modules added to an image for one test.
+//! Adds kernel modules to an image for one test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,18 +6,18 @@ use std::process::Command;
 use crate::cpio::Cpio;
 use crate::top;
 
-/// Kernel modules that the image has not, in the order in which they can be loaded.
+/// Kernel modules that the image lacks. Each comes after the modules it depends on.
 pub struct Modules {
     tree: PathBuf,
-    loaded: Vec<(String, Vec<u8>)>,
+    modules: Vec<(String, Vec<u8>)>,
 }
 
 impl Modules {
-    /// Modules and those they depend on; what the kernel has built in is passed over.
+    /// Collects these modules and their dependencies, without those that are built into the kernel.
     pub fn of(names: &[&str]) -> Modules {
         let mut modules = Modules {
             tree: top().join("image/cache/kernel/lib/modules"),
-            loaded: Vec::new(),
+            modules: Vec::new(),
         };
         for name in names {
             modules.add(name);
@@ -25,8 +25,9 @@ impl Modules {
         modules
     }
 
+    /// Appends the dependencies of a module, then the module.
     fn add(&mut self, name: &str) {
-        if name.is_empty() || self.loaded.iter().any(|(known, _)| known == name) {
+        if name.is_empty() || self.modules.iter().any(|(known, _)| known == name) {
             return;
         }
         let pattern = format!("{}.ko*", name.replace('_', "[-_]"));
@@ -48,13 +49,13 @@ impl Modules {
         for other in String::from_utf8(depends).expect("plain names").split(',') {
             self.add(&other.replace('-', "_"));
         }
-        self.loaded.push((name.to_owned(), module));
+        self.modules.push((name.to_owned(), module));
     }
 
-    /// Adds them to an archive, as `/root/modules/NN-NAME.ko`.
+    /// Adds the modules to an archive as `/root/modules/NN-NAME.ko`, numbered in load order.
     pub fn put(&self, mut archive: Cpio) -> Cpio {
-        for (place, (name, module)) in self.loaded.iter().enumerate() {
-            archive = archive.file(&format!("root/modules/{place:02}-{name}.ko"), 0o644, module);
+        for (index, (name, module)) in self.modules.iter().enumerate() {
+            archive = archive.file(&format!("root/modules/{index:02}-{name}.ko"), 0o644, module);
         }
         archive
     }

@@ -1,4 +1,4 @@
-//! Children that do not outlive the tests.
+//! Child processes that die with the tests.
 
 use crate::wait;
 use std::io;
@@ -9,14 +9,14 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-/// Directories of programs that are not in everybody's PATH.
-const ADMINISTRATION: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/libexec"];
+/// Directories of system programs, which the PATH of an ordinary user may lack.
+const SYSTEM_DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/libexec"];
 
-/// Finds an installed program; panics with the name of its package if it is not there.
+/// Finds an installed program. Panics with the name of its package if it is missing.
 pub fn program(name: &str, package: &str) -> PathBuf {
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':')
-        .chain(ADMINISTRATION)
+        .chain(SYSTEM_DIRECTORIES)
         .map(|directory| PathBuf::from(directory).join(name))
         .find(|candidate| candidate.is_file())
         .unwrap_or_else(|| {
@@ -24,7 +24,7 @@ pub fn program(name: &str, package: &str) -> PathBuf {
         })
 }
 
-/// Runs a short helper to its end; panics with what it said if it fails.
+/// Runs a program that must succeed. Returns its standard output. Panics with all output if it fails.
 pub fn run(command: &mut Command, limit: Duration) -> String {
     let output = output(command, limit);
     assert!(
@@ -36,7 +36,7 @@ pub fn run(command: &mut Command, limit: Duration) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Runs a helper and gives what it wrote, whatever its status; panics at the time limit.
+/// Runs a program. Returns its output and status. Panics at the time limit.
 pub fn output(command: &mut Command, limit: Duration) -> Output {
     command
         .stdin(Stdio::null())
@@ -58,42 +58,42 @@ pub fn output(command: &mut Command, limit: Duration) -> Output {
     }
 }
 
-/// Everything a helper wrote, for a message.
+/// Returns standard output and standard error of a program, for a message.
 pub fn text(output: &Output) -> String {
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     text
 }
 
-/// A running program, killed when this is dropped.
+/// A running program. Dropping it kills the program.
 pub struct Process {
     child: Child,
 }
 
 impl Process {
-    /// Starts it.
+    /// Starts a program.
     pub fn spawn(command: &mut Command) -> Process {
         let child = spawn_tied(command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Process { child }
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// Returns its status if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child of ours")
     }
 
-    /// Waits for its end.
+    /// Waits for its end. `None` at the limit.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         wait::until(limit, || self.ended())
     }
 
-    /// Waits for its end, however long that takes.
-    pub fn wait_long(&mut self) -> ExitStatus {
+    /// Waits without a limit for its end.
+    pub fn wait_without_limit(&mut self) -> ExitStatus {
         self.child.wait().expect("a child of ours")
     }
 
@@ -110,21 +110,22 @@ impl Drop for Process {
     }
 }
 
-/// Sends a signal to a process that we started.
+/// Sends a signal to a process of the tests.
 pub fn signal(pid: u32, number: i32) {
     let pid = i32::try_from(pid).expect("a process id");
-    // Zero and negative numbers name groups, never one child of ours.
+    // Zero and negative numbers name process groups.
     assert!(pid > 1, "process id {pid}");
-    // SAFETY: kill has no memory to get wrong; the number names one process, see above.
+    // SAFETY: kill takes two numbers and touches no memory of this process.
     unsafe { libc::kill(pid, number) };
 }
 
+/// A command to start, and the channel that returns it with its child.
 type Request = (Command, Sender<(Command, io::Result<Child>)>);
 
-/// Starts a child that dies with us, even when we are killed.
+/// Starts a child that dies with this process, even when this process is killed.
 ///
-/// The kernel ties the child to the thread that forked, not to the process, so all children are
-/// forked by one thread that lives as long as the process does.
+/// PR_SET_PDEATHSIG ties the child to the thread that forked it, not to the process. So one thread,
+/// which lives as long as the process, forks all children.
 fn spawn_tied(command: &mut Command) -> io::Result<Child> {
     static SPAWNER: OnceLock<Mutex<Sender<Request>>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
@@ -150,7 +151,7 @@ fn spawn_tied(command: &mut Command) -> io::Result<Child> {
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
         .send((moved, reply))
-        .expect("the spawner lives as long as we do");
+        .expect("the spawner never ends");
     let (moved, child) = answer.recv().expect("the spawner answers every request");
     *command = moved;
     child

@@ -1,10 +1,11 @@
 //! The qemu-ga that gaunt is compared with.
 //!
-//! `image/setup` unpacks the version that gaunt announces, with the libraries of its own release, into
-//! `image/cache/reference/`. Where it could not, or if the environment says `REFERENCE=installed`, the
-//! installed qemu-ga is the reference; what an older one words in other ways is then left out. Either is
-//! started by its own dynamic loader from one directory that holds all its files, so that it runs as
-//! well for a user who cannot reach the source tree, and in a guest that has no libraries.
+//! `image/setup` unpacks the version that gaunt announces into `image/cache/reference/`, with the
+//! libraries of the same Debian release. If that directory is missing, or with `REFERENCE=installed`,
+//! the installed qemu-ga is the reference, and texts that older versions word differently are masked.
+//!
+//! The reference runs from one directory with all its files, started by its own dynamic loader. So it
+//! runs for an account without access to the source tree, and in a guest without libraries.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,19 +15,19 @@ use crate::cpio::Cpio;
 use crate::process::{program, run};
 use crate::{top, wait};
 
-/// Names within the directory.
+/// File names in the reference's directory.
 const LOADER: &str = "loader";
 const PROGRAM: &str = "qemu-ga";
 
-/// The files of a qemu-ga.
+/// One qemu-ga and its files.
 pub struct Reference {
     /// Version, as in `11.1.3`.
     pub version: String,
-    /// Each file, and its name in the directory that it is started from.
+    /// Each file, and its name in the reference's directory.
     files: Vec<(PathBuf, String)>,
 }
 
-/// The reference of all comparisons. The first call prints which it is.
+/// Returns the reference of all comparisons. The first call prints its version.
 pub fn reference() -> &'static Reference {
     static REFERENCE: OnceLock<Reference> = OnceLock::new();
     REFERENCE.get_or_init(|| {
@@ -43,7 +44,7 @@ pub fn reference() -> &'static Reference {
 }
 
 impl Reference {
-    /// Whether it is of a version before 11.1, which words some errors in other ways.
+    /// Returns whether its version is before 11.1, which words some errors differently.
     pub fn is_older(&self) -> bool {
         let mut numbers = self
             .version
@@ -69,11 +70,11 @@ impl Reference {
         Reference::of(program, &mut list)
     }
 
-    /// A program and the libraries that `list` prints, as ldd(1) does.
+    /// Takes a program and the libraries that `list` prints, in the format of ldd(1).
     fn of(program: PathBuf, list: &mut Command) -> Reference {
         let mut files = vec![(program, PROGRAM.to_owned())];
         for line in run(list, wait::ANSWER).lines() {
-            // "NAME => FILE (ADDRESS)", or "FILE (ADDRESS)"; without a file it is the kernel's.
+            // "NAME => FILE (ADDRESS)", or "FILE (ADDRESS)" for the loader. The kernel's vDSO has no file.
             let mut words = line.split_whitespace().filter(|word| word.contains('/'));
             if let Some(file) = words.next_back() {
                 let name = file.rsplit('/').next().unwrap_or_default();
@@ -101,7 +102,7 @@ impl Reference {
         reference
     }
 
-    /// Copies all its files into a directory of this machine.
+    /// Copies its files into a directory of this machine.
     pub fn copy_to(&self, directory: &Path) {
         for (file, name) in &self.files {
             std::fs::copy(file, directory.join(name))
@@ -109,7 +110,7 @@ impl Reference {
         }
     }
 
-    /// Puts all its files into a directory of a guest.
+    /// Adds its files to an archive, below a directory of the guest.
     pub fn pack(&self, directory: &str, archive: Cpio) -> Cpio {
         let directory = directory.trim_start_matches('/');
         self.files.iter().fold(archive, |archive, (file, name)| {
@@ -117,7 +118,7 @@ impl Reference {
         })
     }
 
-    /// The words that start it from a directory with its files.
+    /// Returns the command line that starts it from a directory with its files.
     pub fn words(&self, directory: &Path) -> Vec<String> {
         let at = |name: &str| directory.join(name).display().to_string();
         let directory = directory.display().to_string();

@@ -4,29 +4,30 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The account that agents and libvirt run as when the tests run as root.
+/// The account of agents and libvirt when the tests run as root: nobody.
 pub const NOBODY: u32 = 65534;
 
-/// Whether the tests run as root.
+/// Returns whether the tests run as root.
 pub fn is_root() -> bool {
     // SAFETY: geteuid has no argument and cannot fail.
     unsafe { libc::geteuid() == 0 }
 }
 
-/// A directory that is removed, with all in it, when this is dropped.
+/// A temporary directory. Dropping it removes the directory and its content.
 ///
-/// Its path is short: the name of a unix socket has at most 107 bytes.
+/// With `KEEP` in the environment the directory of a failed test stays. Its path is short, because the
+/// path of a unix socket has at most 107 bytes.
 pub struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
-    /// Makes one.
+    /// Makes a directory in /tmp.
     pub fn new() -> Scratch {
         Scratch::at("/tmp")
     }
 
-    /// Makes one in memory if possible, for thousands of files.
+    /// Makes a directory in memory if possible, for thousands of files.
     pub fn in_memory() -> Scratch {
         let memory = "/dev/shm";
         Scratch::at(if Path::new(memory).is_dir() {
@@ -38,31 +39,31 @@ impl Scratch {
 
     fn at(directory: &str) -> Scratch {
         let mut template = format!("{directory}/gaunt.XXXXXX\0").into_bytes();
-        // SAFETY: mkdtemp reads and rewrites a terminated string in place; `template` is one, ours,
-        // and outlives the call.
+        // SAFETY: mkdtemp reads and rewrites a string that ends in a NUL; `template` is such a string and
+        // outlives the call.
         let made = unsafe { libc::mkdtemp(template.as_mut_ptr().cast()) };
         assert!(
             !made.is_null(),
             "mkdtemp: {}",
             std::io::Error::last_os_error()
         );
-        let name = std::str::from_utf8(&template[..template.len() - 1]).expect("plain letters");
+        let name = std::str::from_utf8(&template[..template.len() - 1]).expect("ASCII");
         Scratch {
             path: PathBuf::from(name),
         }
     }
 
-    /// The directory.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A name in it.
+    /// Returns the path of a file in the directory.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Gives the directory and everything in it to [`NOBODY`], if we may.
+    /// Makes [`NOBODY`] the owner of the directory and its content, if the tests run as root.
     pub fn give_away(&self) {
         if is_root() {
             give_away(&self.path);
@@ -88,7 +89,7 @@ impl Drop for Scratch {
 
 fn give_away(path: &Path) {
     let name = CString::new(path.as_os_str().as_bytes()).expect("a path without NUL");
-    // SAFETY: lchown reads a terminated string, which `name` is until the end of this function.
+    // SAFETY: lchown reads a string that ends in a NUL; `name` is one and outlives the call.
     unsafe { libc::lchown(name.as_ptr(), NOBODY, NOBODY) };
     if path.is_dir() && !path.is_symlink() {
         for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! Made-up directories that an agent takes for those of its machine: see [`Agent::in_tree`].
+//! Made-up directories, such as /sys, that hide the machine's own for one agent: [`Agent::in_tree`].
 //!
 //! [`Agent::in_tree`]: crate::agent::Agent::in_tree
 
@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::scratch::Scratch;
 
-/// A tree of files, removed when dropped. Its top is `/`; paths are written from there, without the
-/// slash.
+/// A tree of files. Dropping it removes the files. Paths are relative to its top, which stands for `/`.
 pub struct Tree {
     scratch: Scratch,
 }
@@ -20,7 +19,7 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// An empty one.
+    /// Makes an empty tree.
     pub fn new() -> Tree {
         Tree {
             scratch: Scratch::in_memory(),
@@ -33,18 +32,19 @@ impl Tree {
         std::fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
 
-    /// Adds a file, and the directories it is in.
+    /// Adds a file and the directories above it.
     pub fn file(&self, path: &str, content: impl AsRef<[u8]>) {
         let path = self.place(path);
         std::fs::write(&path, content).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
 
-    /// Adds a symbolic link, and the directories it is in.
+    /// Adds a symbolic link and the directories above it.
     pub fn link(&self, path: &str, target: &str) {
         let path = self.place(path);
         symlink(target, &path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
 
+    /// Adds the directories above `path`. Returns the path on this machine.
     fn place(&self, path: &str) -> PathBuf {
         if let Some((directory, _)) = path.rsplit_once('/') {
             self.directory(directory);
@@ -52,17 +52,17 @@ impl Tree {
         self.scratch.join(path)
     }
 
-    /// Gives everything to the account that agents run as.
+    /// Makes the agents' account the owner of everything in the tree.
     pub fn give_away(&self) {
         self.scratch.give_away();
     }
 
-    /// Where the tree is.
+    /// Returns the directory that holds the tree.
     pub fn path(&self) -> &Path {
         self.scratch.path()
     }
 
-    /// What is at its top.
+    /// Returns the names at its top.
     pub fn top(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path()).expect("a directory of ours");
         entries

@@ -2,20 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-/// What a guest under software emulation on a busy machine may need to boot and answer.
+/// Time limit for a boot and the first answer, under software emulation on a busy machine.
 pub const BOOT: Duration = Duration::from_secs(90);
 
-/// How often a guest is started whose kernel stalls before anything of ours runs in it.
+/// Number of boots of a guest whose kernel stalls before it starts its first program.
 pub const BOOTS: usize = 3;
 
-/// What a kernel says that has lost the timer of a processor at its start. QEMU's software emulation
-/// of several processors does that to it now and then on a busy machine.
+/// The kernel logs this when the timer of a processor did not fire while it booted. It happens now and
+/// then when QEMU emulates several processors in software on a busy machine.
 pub const STALLED: &str = "rcu_preempt kthread timer wakeup didn't happen";
 
-/// What one answer may take, likewise.
+/// Time limit for one answer, under software emulation on a busy machine.
 pub const ANSWER: Duration = Duration::from_secs(30);
 
-/// Asks until there is a value; `None` when the limit has passed.
+/// Calls `ask` until it returns a value. `None` when the limit has passed.
 pub fn until<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
@@ -29,7 +29,7 @@ pub fn until<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T
     }
 }
 
-/// Waits for a condition; panics with `what` when the limit has passed.
+/// Waits for a condition. Panics with `what` when the limit has passed.
 pub fn expect(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     if until(limit, || condition().then_some(())).is_none() {
         panic!("waited {} s in vain for: {what}", limit.as_secs());

@@ -246,7 +246,7 @@ fn a_ping_and_an_info_take_so_many_instructions() {
     /// Enough for what happens once to be told from what happens each time.
     const CALLS: u64 = 200;
     let count = |command: &str, calls: u64| -> u64 {
-        let agent = Agent::counted();
+        let agent = Agent::under_callgrind();
         let mut client = agent.client();
         for _ in 0..calls {
             client.get(command);

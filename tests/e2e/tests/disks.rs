@@ -9,7 +9,7 @@ use std::path::Path;
 
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{Client, request};
-use gaunt_e2e::compare::{compare, differ};
+use gaunt_e2e::compare::{compare, difference};
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Guest, Image, Machine};
@@ -146,7 +146,7 @@ fn disks_of_every_kind_are_the_same() {
     for command in COMMANDS {
         checks.run(command, || {
             let row = request(command, &json!({}));
-            let difference = differ(&mut ours, &mut theirs, row.as_bytes());
+            let difference = difference(&mut ours, &mut theirs, row.as_bytes());
             assert!(difference.is_none(), "{}", difference.unwrap_or_default());
             let count = ours.get(command).as_array().map_or(0, Vec::len);
             format!("{count} elements")

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use gaunt_e2e::agent::Agent;
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{Client, Refusal, request};
-use gaunt_e2e::compare::{ForComparison, compare, lines};
+use gaunt_e2e::compare::{compare, lines, synchronized};
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Image, Machine};
 use gaunt_e2e::reference::reference;
@@ -98,11 +98,11 @@ fn shell(client: &mut Client, script: &str) -> String {
 }
 
 fn ours() -> (Agent, Client) {
-    Agent::gaunt(&[]).client_for_comparison()
+    synchronized(Agent::gaunt(&[]))
 }
 
 fn theirs() -> (Agent, Client) {
-    Agent::reference(&[]).client_for_comparison()
+    synchronized(Agent::reference(&[]))
 }
 
 /// Takes out what a qemu-ga before 11.1 says only if something was cut off.
@@ -624,7 +624,7 @@ fn programs_do_not_hold_each_others_pipes() {
 
 #[test]
 fn nothing_a_program_is_given_is_logged() {
-    let (agent, mut client) = Agent::gaunt(&["-v"]).client_for_comparison();
+    let (agent, mut client) = synchronized(Agent::gaunt(&["-v"]));
     run(
         &mut client,
         json!({ "path": "true", "arg": ["SECRET-1"], "env": ["A=SECRET-2"],

@@ -3,7 +3,7 @@
 
 use gaunt_e2e::agent::Agent;
 use gaunt_e2e::client::Client;
-use gaunt_e2e::compare::ForComparison;
+use gaunt_e2e::compare::synchronized;
 use gaunt_e2e::process::Process;
 use gaunt_e2e::reference::reference;
 use gaunt_e2e::scratch::Scratch;
@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 fn ours() -> (Agent, Client) {
-    Agent::gaunt(&[]).client_for_comparison()
+    synchronized(Agent::gaunt(&[]))
 }
 
 fn both() -> [(Agent, Client); 2] {
-    [ours(), Agent::reference(&[]).client_for_comparison()]
+    [ours(), synchronized(Agent::reference(&[]))]
 }
 
 /// Makes system calls of an agent and its children fail as long as what it gives is there.
@@ -268,7 +268,7 @@ fn an_old_kernel_is_no_reason_to_fail() {
     let mut different = Vec::new();
     for ((command, mut old), (_, mut new)) in old.into_iter().zip(new) {
         for value in [&mut old, &mut new] {
-            gaunt_e2e::compare::settle(&command, value);
+            gaunt_e2e::compare::normalize(&command, value);
         }
         let text = old.to_string();
         if old != new || text.contains("not implemented") {

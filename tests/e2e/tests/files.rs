@@ -106,7 +106,7 @@ fn compare(what: &str, script: impl Fn(&mut Session<'_>), meant: &[(&str, &str)]
         let scratch = Scratch::new();
         scratch.give_away();
         let mut client = agent.client();
-        client.sync(wait::ANSWER).expect("in step");
+        client.sync(wait::ANSWER).expect("an answer to guest-sync");
         let mut session = Session {
             client,
             directory: scratch.path(),

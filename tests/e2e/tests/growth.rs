@@ -96,7 +96,7 @@ impl Case {
     }
 
     fn instructions(&self, entries: usize) -> u64 {
-        let agent = Agent::counted_in_tree(&self.tree, &self.interfaces);
+        let agent = Agent::under_callgrind_in_tree(&self.tree, &self.interfaces);
         let mut client = agent.client();
         client.get("guest-ping");
         assert_eq!(self.ask(&agent, &mut client), entries);
@@ -106,7 +106,7 @@ impl Case {
 
 /// Instructions of an agent that is asked for nothing but a ping.
 fn at_rest() -> u64 {
-    let agent = Agent::counted_in_tree(&Tree::new(), "");
+    let agent = Agent::under_callgrind_in_tree(&Tree::new(), "");
     agent.client().get("guest-ping");
     agent.instructions()
 }

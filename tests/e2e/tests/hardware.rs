@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{Client, request};
-use gaunt_e2e::compare::{compare, differ, lines};
+use gaunt_e2e::compare::{compare, difference, lines};
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Guest, Image, Machine};
 use gaunt_e2e::scratch::Scratch;
@@ -146,7 +146,7 @@ fn parts_come_and_go_and_clocks_are_set() {
             blocks(json!([{ "phys-index": 0, "online": true }, { "phys-index": 77, "online": true }])),
         ];
         for row in &rows {
-            let difference = differ(&mut ours, &mut theirs, row.as_bytes());
+            let difference = difference(&mut ours, &mut theirs, row.as_bytes());
             assert!(difference.is_none(), "{}", difference.unwrap_or_default());
         }
         format!("{} requests", rows.len())

@@ -57,7 +57,9 @@ impl Tried {
     /// Kills the agent and starts it with these words.
     fn restart(&mut self, words: &str) {
         self.shell().restart_agent(words);
-        self.client.sync(wait::ANSWER).expect("in step");
+        self.client
+            .sync(wait::ANSWER)
+            .expect("an answer to guest-sync");
     }
 
     /// Has a hook do this when it is told that; nothing if there are no commands.
@@ -237,7 +239,10 @@ fn in_order(checks: &mut Checks, tried: &mut Tried) {
             let variables = "INVOCATION_ID=1 JOURNAL_STREAM=8:9 NOTIFY_SOCKET=/run/n \
                              FILTER_RPC_ARGS= LANG=C.UTF-8 LC_TIME=C TZ=UTC0";
             tried.shell().restart_agent_in(variables, "-F");
-            tried.client.sync(wait::ANSWER).expect("in step");
+            tried
+                .client
+                .sync(wait::ANSWER)
+                .expect("an answer to guest-sync");
             tried.logged();
             tried.on(
                 "50-db",
@@ -446,7 +451,10 @@ fn meanwhile(tried: &mut Tried, look: impl FnOnce(&mut Client)) {
     // One that comes back at once would wait for what it has asked for.
     std::thread::sleep(Duration::from_millis(1500));
     tried.client = Client::connect(&tried.guest.agent_socket());
-    tried.client.sync(wait::ANSWER).expect("in step");
+    tried
+        .client
+        .sync(wait::ANSWER)
+        .expect("an answer to guest-sync");
     look(&mut tried.client);
 }
 
@@ -1190,7 +1198,7 @@ fn hooks_that_are_static_programs() {
         let refused = libvirt.virsh(&quiesced_snapshot("two"));
         assert!(!refused.status.success());
         let said = text(&refused);
-        let expected = format!("{FRAME}{HOOKS}/50-db: exit status 3: 50-db does not rest");
+        let expected = format!("{FRAME}{HOOKS}/50-db: exit status 3: 50-db refuses");
         assert!(said.contains(&expected), "{said}");
         assert_eq!(ask(&libvirt, "guest-fsfreeze-status", json!({})), "thawed");
         let seen = lines(&libvirt, "/run/seen");

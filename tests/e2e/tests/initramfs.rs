@@ -157,8 +157,8 @@ fn an_agent_outlives_its_initramfs() {
     checks.run("finds its port again when that is plugged anew", || {
         guest.unplug_port();
         guest.plug_port();
-        client.sync(wait::ANSWER).expect("in step again");
-        "in step".into()
+        client.sync(wait::ANSWER).expect("an answer to guest-sync");
+        "synchronized".into()
     });
     checks.run("shuts down by way of the init", || {
         wait::expect("the init", wait::ANSWER, || {

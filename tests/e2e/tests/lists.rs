@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{Client, request};
-use gaunt_e2e::compare::differ;
+use gaunt_e2e::compare::difference;
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Guest, Image, Machine};
@@ -186,7 +186,7 @@ fn same(
     command: &str,
 ) -> (Vec<Value>, String) {
     let row = request(command, &json!({}));
-    let difference = differ(ours, theirs, row.as_bytes());
+    let difference = difference(ours, theirs, row.as_bytes());
     assert!(difference.is_none(), "{}", difference.unwrap_or_default());
     let mut took = Vec::new();
     let mut lists = Vec::new();

@@ -149,7 +149,7 @@ fn start_agent(guest: &mut Guest, client: &mut Client, arguments: &str) {
     guest.shell().restart_agent(arguments);
     // What is sent while nobody has the port open may be lost.
     let turn = Duration::from_secs(3);
-    wait::until(wait::ANSWER, || client.sync(turn)).expect("in step");
+    wait::until(wait::ANSWER, || client.sync(turn)).expect("an answer to guest-sync");
 }
 
 /// The disks of the guest, besides one on /data that everybody can reach.

@@ -236,7 +236,7 @@ fn garbage_never_ends_it_and_ff_always_resynchronises() {
 fn a_thousand_requests_unread_cost_no_memory_and_lose_nothing() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
-    client.sync(wait::ANSWER).expect("in step");
+    client.sync(wait::ANSWER).expect("an answer to guest-sync");
     client.get("guest-info");
     let before = agent.resident_kb();
     // Sent by another thread: with nobody reading, the agent stops taking them in.
@@ -290,7 +290,7 @@ fn another_client_is_served_while_one_does_not_read() {
 fn megabytes_of_garbage_leave_it_small_and_in_step() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
-    client.sync(wait::ANSWER).expect("in step");
+    client.sync(wait::ANSWER).expect("an answer to guest-sync");
     let before = agent.resident_kb();
     for kind in 0..4_u8 {
         let mut writer = client.stream().try_clone().expect("a second handle");
@@ -331,7 +331,7 @@ fn megabytes_of_garbage_leave_it_small_and_in_step() {
             let _ = client.stream().read(&mut buffer);
         }
         sender.join().expect("the sender");
-        client.sync(FLOOD).expect("in step again");
+        client.sync(FLOOD).expect("an answer to guest-sync");
         let after = agent.resident_kb();
         assert!(
             after <= before + 64,
@@ -345,7 +345,7 @@ fn megabytes_of_garbage_leave_it_small_and_in_step() {
 fn limits_are_answered_and_borrowed_memory_is_given_back() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
-    client.sync(wait::ANSWER).expect("in step");
+    client.sync(wait::ANSWER).expect("an answer to guest-sync");
     let before = agent.resident_kb();
 
     let nested = "[".repeat(1025);
@@ -353,14 +353,14 @@ fn limits_are_answered_and_borrowed_memory_is_given_back() {
     let reply = client.reply();
     assert_eq!(reply["error"]["desc"], "JSON nesting depth limit exceeded");
     client.send("\u{0}\n");
-    client.sync(wait::ANSWER).expect("in step");
+    client.sync(wait::ANSWER).expect("an answer to guest-sync");
 
     // A large request that is fine: its memory is borrowed for as long as it lasts.
     let long = "x".repeat(8 << 20);
     client.limit = FLOOD;
     let reply = client.ask(format!("{{\"execute\":\"guest-ping\",\"id\":\"{long}\"}}"));
     assert_eq!(reply["id"].as_str().map(str::len), Some(long.len()));
-    client.sync(wait::ANSWER).expect("in step");
+    client.sync(wait::ANSWER).expect("an answer to guest-sync");
     let after = agent.resident_kb();
     assert!(
         after <= before + 64,
@@ -376,7 +376,7 @@ fn limits_are_answered_and_borrowed_memory_is_given_back() {
     let reply = client.reply();
     assert_eq!(reply["error"]["desc"], "JSON token size limit exceeded");
     client.send("\u{0}\n");
-    client.sync(FLOOD).expect("in step");
+    client.sync(FLOOD).expect("an answer to guest-sync");
     let after = agent.resident_kb();
     assert!(
         after <= before + 64,

@@ -146,8 +146,8 @@ fn bare_image() {
         ));
         // Half a request of the host before is dropped; a stray byte costs one error at most.
         client.send("\u{0}\n");
-        client.sync(wait::ANSWER).expect("in step");
-        "in step".into()
+        client.sync(wait::ANSWER).expect("an answer to guest-sync");
+        "synchronized".into()
     });
     // The first bytes of a host overtake the news that it is there, every now and then.
     checks.run("answers hosts that come for one request each", || {
@@ -166,7 +166,7 @@ fn bare_image() {
         let pauses = [50, 100, 300, 900, 1500];
         for pause in pauses {
             // On a line that is none of the next host's.
-            client.sync(wait::ANSWER).expect("in step");
+            client.sync(wait::ANSWER).expect("an answer to guest-sync");
             client.send("{\"execute\":\"guest-pi");
             // Read before the host leaves: a busy guest may else take both hosts for one.
             std::thread::sleep(Duration::from_millis(50));
@@ -186,9 +186,9 @@ fn bare_image() {
         guest.unplug_port();
         std::thread::sleep(Duration::from_millis(500));
         guest.plug_port();
-        client.sync(wait::ANSWER).expect("in step again");
+        client.sync(wait::ANSWER).expect("an answer to guest-sync");
         assert_eq!(mountpoints(&mut client), ["/data"]);
-        "in step".into()
+        "synchronized".into()
     });
     checks.run("powers off, and leaves the disk clean", || {
         let start = Instant::now();
@@ -405,13 +405,13 @@ fn busybox_image() {
             guest.shell().test("! kill -0 $(cat /run/agent.pid)")
         });
         guest.shell().restart_agent("");
-        client.sync(wait::ANSWER).expect("in step");
+        client.sync(wait::ANSWER).expect("an answer to guest-sync");
         "answers, thaws, and ends".into()
     });
     checks.run("killed while frozen, its next run knows and thaws", || {
         assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
         guest.shell().restart_agent("");
-        client.sync(wait::ANSWER).expect("in step");
+        client.sync(wait::ANSWER).expect("an answer to guest-sync");
         assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
         let refusal = client
             .try_call("guest-get-osinfo", json!({}))
@@ -427,7 +427,7 @@ fn busybox_image() {
     });
     checks.run("a freeze that nobody thaws ends by itself", || {
         guest.shell().restart_agent("--freeze-timeout=4");
-        client.sync(wait::ANSWER).expect("in step");
+        client.sync(wait::ANSWER).expect("an answer to guest-sync");
         assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
         let start = Instant::now();
         begin_write(guest.shell(), "/data", "six");
@@ -441,7 +441,7 @@ fn busybox_image() {
     });
     checks.run("a freeze given up is undone once it completes", || {
         guest.shell().restart_agent("--freeze-timeout=3");
-        client.sync(wait::ANSWER).expect("in step");
+        client.sync(wait::ANSWER).expect("an answer to guest-sync");
         // A write that takes its time keeps the kernel from completing the freeze.
         guest
             .shell()
@@ -475,10 +475,10 @@ fn busybox_image() {
     });
     checks.run("its mark on a frozen disk, it starts all the same", || {
         guest.shell().restart_agent("-t /data");
-        client.sync(wait::ANSWER).expect("in step");
+        client.sync(wait::ANSWER).expect("an answer to guest-sync");
         assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
         guest.shell().restart_agent("-t /data");
-        client.sync(wait::ANSWER).expect("in step");
+        client.sync(wait::ANSWER).expect("an answer to guest-sync");
         assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
         assert_eq!(client.get("guest-fsfreeze-thaw"), 2);
         assert!(!guest.shell().test("test -e /data/qga.state.isfrozen"));
@@ -488,16 +488,16 @@ fn busybox_image() {
         guest.unplug_port();
         std::thread::sleep(Duration::from_millis(500));
         guest.plug_port();
-        client.sync(wait::ANSWER).expect("in step again");
-        "in step".into()
+        client.sync(wait::ANSWER).expect("an answer to guest-sync");
+        "synchronized".into()
     });
     checks.run("unplugged while frozen, it thaws when asked after", || {
         guest.shell().restart_agent("");
-        client.sync(wait::ANSWER).expect("in step");
+        client.sync(wait::ANSWER).expect("an answer to guest-sync");
         assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
         guest.unplug_port();
         guest.plug_port();
-        client.sync(wait::ANSWER).expect("in step again");
+        client.sync(wait::ANSWER).expect("an answer to guest-sync");
         assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
         assert_eq!(client.get("guest-fsfreeze-thaw"), 2);
         "thawed 2".into()

@@ -1,16 +1,16 @@
-//! A hook that needs nothing else in its guest. Built as a static program; runs in guests only.
+//! A freeze hook as a static program, for a guest without a shell. Runs in guests only.
 //!
-//! Says that it was run, in /run/seen and /data/seen. Where there is a file /run/NAME.WORD, such as
-//! `50-db.freeze`, it fails.
+//! Appends its file name and its argument to /run/seen and /data/seen. Fails if the file
+//! `/run/NAME.ARGUMENT` exists, for example /run/50-db.freeze.
+//! `tests/hooks.rs` compiles this file with rustc alone, so it uses no other crate.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
 fn main() {
-    // Nothing here is for the machine that the tests run on.
-    let version = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    assert!(version.contains("ID=gaunt"), "not a guest of the tests");
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    assert!(release.contains("ID=gaunt"), "not a guest of the tests");
     let mut words = std::env::args();
     let path = words.next().unwrap_or_default();
     let word = words.next().unwrap_or_default();
@@ -21,7 +21,7 @@ fn main() {
         written.unwrap_or_else(|error| panic!("{file}: {error}"));
     }
     if Path::new(&format!("/run/{name}.{word}")).exists() {
-        eprintln!("{name} does not rest");
+        eprintln!("{name} refuses");
         std::process::exit(3);
     }
 }

@@ -1,30 +1,28 @@
-//! What a user of a guest may do to a path while the agent looks it up. Runs in guests only.
+//! Makes paths that are hard for the agent to look up. Runs in guests only.
 //!
-//! | words | |
+//! | arguments | effect |
 //! | --- | --- |
-//! | `exchange A B` | as user 1000, exchanges the names of two directories without end |
-//! | `mute DIRECTORY` | mounts a FUSE file system that everybody may enter and that never answers |
-//! | `deep DEVICE DIRECTORY` | mounts ext4 in `DIRECTORY`, by a path of more than 16 KiB |
+//! | `exchange A B` | as user 1000, exchanges the names of two directories for ever |
+//! | `mute DIRECTORY` | mounts a FUSE file system that every user may enter and that never answers |
+//! | `deep DEVICE DIRECTORY` | mounts ext4 below `DIRECTORY`, at a path of more than 16 KiB |
 
 use std::ffi::CString;
 use std::io::{Error, Write};
 use std::os::fd::AsRawFd;
 
-/// Directories above the mount of `deep`, and the letters of each name.
+/// Number of directories above the mount point of `deep`, and letters in each name.
 const DEEP: usize = 70;
 const LETTERS: usize = 250;
 
 fn main() {
-    // Nothing here is for the machine that the tests run on.
-    let version = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    assert!(version.contains("ID=gaunt"), "not a guest of the tests");
+    gaunt_e2e::assert_in_guest();
     let words: Vec<String> = std::env::args().collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[1..] {
         ["exchange", one, other] => exchange(one, other),
         ["mute", directory] => mute(directory),
         ["deep", device, directory] => deep(device, directory),
-        _ => panic!("exchange, mute or deep"),
+        _ => panic!("expected exchange, mute or deep"),
     }
 }
 

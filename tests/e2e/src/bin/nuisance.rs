@@ -1,12 +1,13 @@
-//! What a guest's processes can do to its PID 1, in one program for a test to put into the image.
+//! Burdens PID 1 of a guest. Runs in guests only.
 //!
-//! ```text
-//! nuisance orphans COUNT        leaves COUNT children of PID 1 that sleep
-//! nuisance storm COUNT SECONDS  COUNT processes leave orphans that end at once, one after the other
-//! nuisance overflow PID         has PID go on with a stack that is used up
-//! nuisance hang DIRECTORY       mounts a FUSE file system that never answers
-//! ```
-//! As PID 1 it makes the root read-only, as kernels mount it, and becomes the agent.
+//! | arguments | effect |
+//! | --- | --- |
+//! | `orphans COUNT` | leaves PID 1 COUNT children that sleep |
+//! | `storm COUNT SECONDS` | COUNT processes leave PID 1 orphans that end at once, without a pause |
+//! | `overflow PID` | moves the stack pointer of PID to unmapped memory |
+//! | `hang DIRECTORY` | mounts a FUSE file system that never answers |
+//!
+//! As PID 1 it remounts the root read-only, as a kernel mounts it, and executes the agent.
 
 use std::ffi::CString;
 use std::os::unix::process::CommandExt;
@@ -14,6 +15,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 fn main() {
+    gaunt_e2e::assert_in_guest();
     if std::process::id() == 1 {
         start_agent();
     }
@@ -25,7 +27,7 @@ fn main() {
         ["storm", count, seconds] => storm(number(count), number(seconds)),
         ["overflow", pid] => overflow(number(pid) as i32),
         ["hang", directory] => hang(directory),
-        _ => panic!("what is {words:?}?"),
+        _ => panic!("unexpected arguments: {words:?}"),
     }
 }
 
@@ -33,7 +35,7 @@ fn start_agent() -> ! {
     let root = CString::new("/").expect("no NUL");
     let flags = libc::MS_REMOUNT | libc::MS_RDONLY;
     let none = std::ptr::null();
-    // SAFETY: mount reads a string that outlives the call; a remount needs no other.
+    // SAFETY: mount reads a string that outlives the call; a remount reads no other argument.
     let mounted = unsafe { libc::mount(none, root.as_ptr(), none, flags, none.cast()) };
     assert!(mounted == 0, "mount: {}", std::io::Error::last_os_error());
     let mut agent = Command::new("/usr/bin/gaunt");
@@ -41,17 +43,16 @@ fn start_agent() -> ! {
     panic!("the agent: {error}");
 }
 
-/// Runs `child` in a child; gives its number.
-fn fork(child: impl FnOnce()) -> i32 {
-    // SAFETY: this process has one thread, so the child may go on with ordinary code.
+/// Runs `child` in a child process.
+fn fork(child: impl FnOnce()) {
+    // SAFETY: this process has one thread, so the child may run any code.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
     if pid == 0 {
         child();
-        // SAFETY: nothing is run on the way out.
+        // SAFETY: _exit takes a number and runs no exit handler.
         unsafe { libc::_exit(0) };
     }
-    pid
 }
 
 fn sleep() -> ! {
@@ -66,7 +67,7 @@ fn orphans(count: u64) {
     }
 }
 
-/// Leaves orphans as fast as one process can: they share its memory, so none has to be copied.
+/// Leaves orphans as fast as possible: they share the memory of their parent, so nothing is copied.
 fn storm(count: u64, seconds: u64) {
     let end = Instant::now() + Duration::from_secs(seconds);
     for _ in 0..count {
@@ -78,18 +79,20 @@ fn storm(count: u64, seconds: u64) {
                 };
                 let inner = inner.as_mut_ptr_range().end.cast();
                 let middle = spawn(leave_orphan, outer.as_mut_ptr_range().end.cast(), inner);
-                // SAFETY: waitpid may be told not to write the status.
+                // SAFETY: with a null pointer waitpid writes no status.
                 unsafe { libc::waitpid(middle, std::ptr::null_mut(), 0) };
             }
         });
     }
 }
 
+/// The main function of a cloned child.
 type Body = extern "C" fn(*mut libc::c_void) -> libc::c_int;
 
 /// Runs `body` in a child that shares this process's memory, on a stack that ends at `stack`.
 fn spawn(body: Body, stack: *mut libc::c_void, given: *mut libc::c_void) -> i32 {
-    // SAFETY: the stack is the child's until it has ended, or shared with those who do the same.
+    // SAFETY: the inner stack may serve several orphans at once, which all run `end_at_once` and use no
+    // value on it. The outer stack serves one child, whose parent waits for it.
     unsafe { libc::clone(body, stack, libc::CLONE_VM | libc::SIGCHLD, given) }
 }
 
@@ -106,21 +109,21 @@ extern "C" fn end_at_once(_: *mut libc::c_void) -> libc::c_int {
 fn overflow(pid: i32) {
     let none = std::ptr::null_mut::<libc::c_void>();
     let trace = |request, data: *mut libc::c_void| {
-        // SAFETY: each request below writes or reads what `data` leads to, or nothing.
+        // SAFETY: each request below reads or writes the registers at `data`, or uses no memory.
         let result = unsafe { libc::ptrace(request, pid, none, data) };
         assert!(result == 0, "ptrace: {}", std::io::Error::last_os_error());
     };
     trace(libc::PTRACE_ATTACH, none);
-    // SAFETY: waitpid may be told not to write the status.
+    // SAFETY: with a null pointer waitpid writes no status.
     let stopped = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
     assert_eq!(stopped, pid);
-    // SAFETY: all of it are plain numbers.
+    // SAFETY: all members are integers, for which zero is a valid value.
     let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
     trace(
         libc::PTRACE_GETREGS,
         std::ptr::from_mut(&mut registers).cast(),
     );
-    // Nothing is ever mapped there, nor below it.
+    // The kernel maps nothing at the lowest addresses.
     registers.rsp = 4096;
     trace(
         libc::PTRACE_SETREGS,
@@ -131,7 +134,7 @@ fn overflow(pid: i32) {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn overflow(_: i32) {
-    panic!("not for this processor");
+    panic!("not written for this processor");
 }
 
 fn hang(directory: &str) {
@@ -150,6 +153,6 @@ fn hang(directory: &str) {
         );
         assert!(mounted == 0, "mount: {}", std::io::Error::last_os_error());
     }
-    // Nobody ever reads what the kernel asks.
+    // No process ever reads the kernel's requests.
     sleep()
 }

@@ -1,12 +1,12 @@
-//! Processes that are in the way of a shutdown. Runs in guests only.
+//! Processes that hinder a shutdown. Runs in guests only.
 //!
-//! | words | |
+//! | arguments | effect |
 //! | --- | --- |
-//! | `memory UID DIRECTORY` | waits for a FUSE server of its own, which never answers, with its memory map locked |
-//! | `fork DIRECTORY` | as a user, forks without end, each child writing a file |
-//! | `told UID` | says on the console that it was told to end, and by which name it was called |
+//! | `memory UID DIRECTORY` | as a user, waits with its memory map locked for a FUSE server that never answers |
+//! | `fork DIRECTORY` | as a user, forks for ever; each child writes to the file `forked` |
+//! | `told UID` | as a user, waits for SIGTERM and then prints its name and user on the console |
 //!
-//! Each writes its number into `/run/stuck` when it is ready.
+//! Each appends its process id to `/run/stuck` when it is ready.
 
 use std::ffi::CString;
 use std::fs::{File, Permissions};
@@ -20,9 +20,7 @@ use std::time::Duration;
 const USER: u32 = 1000;
 
 fn main() {
-    // Nothing here is for the machine that the tests run on.
-    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    assert!(release.contains("ID=gaunt"), "not a guest of the tests");
+    gaunt_e2e::assert_in_guest();
     let words: Vec<String> = std::env::args().collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let ready = File::options().append(true).create(true).open("/run/stuck");
@@ -31,7 +29,7 @@ fn main() {
         ["memory", user, directory] => memory(ready, user.parse().expect("a number"), directory),
         ["fork", directory] => fork(ready, directory),
         ["told", user] => told(ready, words[0], user.parse().expect("a number")),
-        _ => panic!("memory, fork or told"),
+        _ => panic!("expected memory, fork or told"),
     }
 }
 
@@ -39,8 +37,9 @@ fn say_ready(mut ready: &File) {
     writeln!(ready, "{}", std::process::id()).expect("/run/stuck");
 }
 
-fn check(done: i32) {
-    assert!(done >= 0, "{}", Error::last_os_error());
+/// Panics if a system call failed.
+fn check(result: i32) {
+    assert!(result >= 0, "{}", Error::last_os_error());
 }
 
 fn become_user(user: u32) {
@@ -48,15 +47,15 @@ fn become_user(user: u32) {
     unsafe {
         check(libc::setgid(user));
         check(libc::setuid(user));
-        // So that /proc/self is hers.
+        // Makes the user the owner of the files in /proc/self.
         check(libc::prctl(libc::PR_SET_DUMPABLE, 1));
     }
 }
 
-// Memory.
+// memory
 
 fn memory(ready: File, user: u32, directory: &str) {
-    // As distributions have it.
+    // As in distributions.
     let everybody = Permissions::from_mode(0o666);
     std::fs::set_permissions("/dev/fuse", everybody).expect("a kernel with FUSE");
     become_user(user);
@@ -94,28 +93,28 @@ fn memory(ready: File, user: u32, directory: &str) {
         serve(fuse);
     }
     drop(fuse);
-    let file = File::open(format!("{directory}/file")).expect("the server answers that");
+    let file = File::open(format!("{directory}/file")).expect("the server answers an open");
     let mapped = map(Some(&file));
-    // What it waits for it waits for with its memory map locked.
+    // This thread reads the page, and waits for the server with the memory map locked for reading.
     thread::spawn(move || {
-        // SAFETY: a page was mapped there to be read.
+        // SAFETY: `map` has mapped a readable page there, which is never unmapped.
         unsafe { std::ptr::with_exposed_provenance::<u8>(mapped).read_volatile() }
     });
     thread::sleep(Duration::from_millis(300));
     say_ready(&ready);
-    // A change of the map waits for that lock, and from then on all readers of the map wait behind it.
+    // A change of the map waits for that lock, and every later reader of the map waits behind it.
     map(None);
     panic!("the server answered");
 }
 
-/// Maps a page of a file, or of nothing.
+/// Maps a page of a file, or anonymous memory. Returns its address.
 fn map(file: Option<&File>) -> usize {
     let anonymous = if file.is_some() {
         0
     } else {
         libc::MAP_ANONYMOUS
     };
-    // SAFETY: a new mapping at an address of the kernel's choice.
+    // SAFETY: the kernel chooses an unused address, so no existing memory changes.
     let mapped = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -130,8 +129,9 @@ fn map(file: Option<&File>) -> usize {
     mapped.expose_provenance()
 }
 
-/// Answers what leads to a file that can be opened and mapped. Two attempts to read it fail: one ahead
-/// of the fault, and one that the kernel makes with the memory map unlocked. Others are never answered.
+/// Serves a file system with one file. Answers the requests that open and map the file. Fails the first
+/// two reads, the readahead before the page fault and a read that the kernel makes with the memory map
+/// unlocked, and never answers another read.
 fn serve(mut fuse: File) -> ! {
     const LOOKUP: u32 = 1;
     const GETATTR: u32 = 3;
@@ -157,7 +157,7 @@ fn serve(mut fuse: File) -> ! {
                 Vec::new()
             }
             READ | FORGET => continue,
-            // Version, readahead, flags, requests at once, largest write; the rest is zeros.
+            // Major and minor version, readahead, flags, requests at once, largest write; then zeros.
             INIT => pack(&[(7, 4), (31, 4), (4096, 4), (0, 4), (0, 4), (4096, 4)], 64),
             LOOKUP => [pack(&[(2, 8)], 40), attributes(2)].concat(),
             GETATTR => [pack(&[], 16), attributes(node)].concat(),
@@ -172,7 +172,7 @@ fn serve(mut fuse: File) -> ! {
     }
 }
 
-/// Numbers of so many bytes each, then zeros up to `len`.
+/// Packs numbers, each with its width in bytes, and then zeros up to `len`.
 fn pack(numbers: &[(u64, usize)], len: usize) -> Vec<u8> {
     let mut packed = Vec::new();
     for (number, width) in numbers {
@@ -182,7 +182,7 @@ fn pack(numbers: &[(u64, usize)], len: usize) -> Vec<u8> {
     packed
 }
 
-/// `struct fuse_attr`: of the root directory, or of the one file.
+/// Returns the `struct fuse_attr` of the root directory or of the file.
 fn attributes(node: u32) -> Vec<u8> {
     let mode = if node == 1 { 0o040_755 } else { 0o100_644 };
     let times = [(0, 8); 3];
@@ -196,11 +196,11 @@ fn attributes(node: u32) -> Vec<u8> {
     pack(&numbers, 88)
 }
 
-// Forking.
+// fork
 
 fn fork(ready: File, directory: &str) {
     become_user(USER);
-    // Written over and never emptied: who looks at the file finds a number in it at any moment.
+    // Overwritten and never truncated, so that a reader finds a number at any moment.
     let forked = File::create(format!("{directory}/forked")).expect("a file of the user's");
     forked.write_all_at(b"0", 0).expect("a disk with room");
     say_ready(&ready);
@@ -208,7 +208,7 @@ fn fork(ready: File, directory: &str) {
         // SAFETY: fork takes nothing, and there is no other thread.
         let child = unsafe { libc::fork() };
         if child != 0 {
-            // The parent's number is free again at once: PID 1 does not wait for it.
+            // The child continues as an orphan under a new process id.
             std::process::exit(0);
         }
         // SAFETY: signal takes two numbers here.
@@ -217,7 +217,7 @@ fn fork(ready: File, directory: &str) {
     }
 }
 
-// Being told.
+// told
 
 fn told(ready: File, name: &str, user: u32) {
     let mut console = File::options()
@@ -225,7 +225,7 @@ fn told(ready: File, name: &str, user: u32) {
         .open("/dev/console")
         .expect("a console");
     become_user(user);
-    // SAFETY: a signal set is plain numbers, which these calls fill in and read; it outlives them.
+    // SAFETY: a signal set is integers, which these calls fill in and read; it outlives them.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&mut set);
@@ -235,7 +235,7 @@ fn told(ready: File, name: &str, user: u32) {
         let mut signal = 0;
         libc::sigwait(&set, &mut signal);
     }
-    // Who is killed meanwhile says nothing.
+    // If SIGKILL comes too early, the line below is missing.
     thread::sleep(Duration::from_secs(1));
     let line = format!("told to end: {name} of {user}\n");
     console.write_all(line.as_bytes()).expect("a console");

@@ -1,8 +1,8 @@
-//! A tour of a guest whose only program is gaunt: what it is asked, what comes back.
+//! A tour of a guest whose only program is gaunt: prints requests and replies.
 //!
-//! Boots the bare image with an ext4 disk, talks to it as a host would, powers it off, and prints
-//! what it all weighs. With `--attach` (`make run ATTACH=1`) the guest stays up instead, for a person
-//! to talk to, until Ctrl-C or until it is asked to shut down.
+//! Boots the bare image with an ext4 disk, sends requests as a host does, powers the guest off, and
+//! prints the sizes of kernel, image and agent. With `--attach` (`make run ATTACH=1`) the guest stays up
+//! for a person instead, until Ctrl-C or a shutdown request.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -22,10 +22,10 @@ const REFUSED: &str = "\x1b[33m";
 const NOTE: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
-/// How much of a reply is shown.
+/// Longest part of a reply that is printed, in bytes.
 const SHOWN: usize = 300;
 
-/// The printer: colours only where a person looks.
+/// The printer. It uses colours on a terminal only.
 struct Tour {
     coloured: bool,
 }
@@ -48,7 +48,7 @@ impl Tour {
         self.print(NOTE, "   ", text);
     }
 
-    /// Asks, and shows both sides.
+    /// Sends a request, prints it and its reply, and returns the value.
     fn ask(&self, client: &mut Client, command: &str, arguments: Value) -> Value {
         let text = request(command, &arguments);
         self.print(ASKED, " > ", text.trim_end());
@@ -79,8 +79,8 @@ fn main() {
     let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let tour = Tour { coloured };
     tour.title("A guest whose only program is gaunt");
-    // A person ends the attached guest with Ctrl-C, which leaves no time to clean up: everything is
-    // where `make clean` finds it. Otherwise in a directory that goes away.
+    // Ctrl-C ends the attached guest without cleaning up. So its files are in `target`, where
+    // `make clean` removes them.
     let scratch = (!attach).then(Scratch::new);
     let directory = match &scratch {
         Some(scratch) => scratch.path().to_owned(),
@@ -99,48 +99,48 @@ fn main() {
         start.elapsed().as_secs_f64()
     ));
     if attach {
-        // Its port takes one client at a time.
+        // The port takes one client at a time.
         drop(client);
         serve(&tour, &mut guest);
         return;
     }
     visit(&tour, &mut guest, client, &disk);
-    weigh(&tour);
+    print_sizes(&tour);
 }
 
 fn visit(tour: &Tour, guest: &mut Guest, mut client: Client, disk: &Path) {
-    tour.title("In step?");
+    tour.title("Synchronize");
     tour.ask(&mut client, "guest-sync", json!({ "id": 2026 }));
-    tour.title("Who are you?");
+    tour.title("System");
     let info = tour.ask(&mut client, "guest-info", json!({}));
     let count = info["supported_commands"].as_array().map_or(0, Vec::len);
     tour.note(&format!("{count} commands"));
     tour.ask(&mut client, "guest-get-osinfo", json!({}));
     tour.ask(&mut client, "guest-get-host-name", json!({}));
-    tour.title("What do you have?");
+    tour.title("Hardware");
     tour.ask(&mut client, "guest-get-fsinfo", json!({}));
     tour.ask(&mut client, "guest-network-get-interfaces", json!({}));
     tour.ask(&mut client, "guest-get-vcpus", json!({}));
-    tour.title("What time is it?");
+    tour.title("Clock");
     tour.ask(&mut client, "guest-get-time", json!({}));
-    tour.title("Hold still for a backup");
+    tour.title("Freeze for a backup");
     tour.ask(&mut client, "guest-fsfreeze-freeze", json!({}));
     tour.ask(&mut client, "guest-fsfreeze-status", json!({}));
     let rest = if disk::ext4_is_at_rest(disk) {
-        "at rest, ready to be copied"
+        "consistent, ready to be copied"
     } else {
-        "NOT at rest"
+        "NOT consistent"
     };
-    tour.note(&format!("the disk, seen from outside: {rest}"));
+    tour.note(&format!("the disk image on the host: {rest}"));
     tour.ask(&mut client, "guest-get-osinfo", json!({}));
     tour.ask(&mut client, "guest-fsfreeze-thaw", json!({}));
-    tour.title("Give back what you do not use");
+    tour.title("Trim");
     tour.ask(&mut client, "guest-fstrim", json!({}));
-    tour.title("What you cannot do, you say");
+    tour.title("Errors");
     tour.ask(&mut client, "guest-make-coffee", json!({ "cups": 2 }));
     tour.ask(&mut client, "guest-sync", json!({ "id": "two" }));
 
-    tour.title("Good night");
+    tour.title("Power off");
     let text = request("guest-shutdown", &json!({}));
     tour.print(ASKED, " > ", text.trim_end());
     let start = Instant::now();
@@ -157,8 +157,8 @@ fn visit(tour: &Tour, guest: &mut Guest, mut client: Client, disk: &Path) {
     tour.note("the disk was unmounted and needs no recovery");
 }
 
-fn weigh(tour: &Tour) {
-    tour.title("What it weighs");
+fn print_sizes(tour: &Tour) {
+    tour.title("Sizes");
     for (what, path) in [
         ("kernel", image_file("vmlinuz")),
         (
@@ -172,7 +172,7 @@ fn weigh(tour: &Tour) {
     }
 }
 
-/// Leaves the guest to a person.
+/// Prints how to reach the guest, and waits until it ends.
 fn serve(tour: &Tour, guest: &mut Guest) {
     let socket = guest.agent_socket();
     let socket = socket.display();
@@ -187,13 +187,13 @@ fn serve(tour: &Tour, guest: &mut Guest) {
     if socat {
         println!("   echo '{ask}' | socat -t2 - UNIX-CONNECT:{socket}");
     } else {
-        // Debian always has this much of Perl.
+        // A minimal Debian system has Perl with these modules.
         println!(
             "   perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(shift) or die $!; \
              print $s shift . \"\\n\"; print scalar <$s>' {socket} '{ask}'"
         );
     }
     println!("\nCtrl-C ends it, and so does guest-shutdown.");
-    guest.wait_long();
+    guest.wait_without_limit();
     tour.note("The guest is gone.");
 }
