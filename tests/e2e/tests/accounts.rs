@@ -1,6 +1,8 @@
-//! Passwords and ssh keys: compared with qemu-ga, and their effect in a guest.
+//! Passwords and ssh keys: errors compared with qemu-ga on this machine, effects in a guest.
 //!
-//! No password of this machine is ever asked to be set in a way that could be taken for good.
+//! Guests: the busybox image with made-up accounts, with strace in one and with qemu-ga in the other.
+//! Needs QEMU, the images, qemu-ga, strace and openssl. No request to an agent on this machine can set
+//! a password: the user does not exist, or the agent lacks the privilege.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -22,7 +24,7 @@ const ADD: &str = "guest-ssh-add-authorized-keys";
 const REMOVE: &str = "guest-ssh-remove-authorized-keys";
 
 #[test]
-fn errors_about_arguments_are_the_same() {
+fn errors_about_arguments_equal_those_of_qemu_ga() {
     let mut rows = Vec::new();
     let good = json!({ "username": "no:body", "password": "eA==", "crypted": false });
     let keys = json!({ "username": "nobody", "keys": ["# no key"] });
@@ -39,13 +41,13 @@ fn errors_about_arguments_are_the_same() {
             for value in wrong.clone().chain([json!(true), json!("text")]) {
                 let mut arguments = good.clone();
                 arguments[name] = value;
-                // With a stranger, so that nothing is done where that is right.
-                arguments["stranger"] = json!(1);
+                // A parameter that does not exist: no request is carried out.
+                arguments["no-such"] = json!(1);
                 rows.push(json!({ "execute": command, "arguments": arguments }).to_string());
             }
             let mut arguments = good.clone();
             arguments.as_object_mut().expect("an object").remove(name);
-            arguments["stranger"] = json!(1);
+            arguments["no-such"] = json!(1);
             rows.push(json!({ "execute": command, "arguments": arguments }).to_string());
         }
     }
@@ -79,7 +81,7 @@ fn errors_about_arguments_are_the_same() {
             }
         }
     }
-    // The account both run as, whose home directory does not exist.
+    // Both agents run as this user. Its home directory does not exist.
     for (command, keys) in [
         (GET, None),
         (ADD, Some(json!(["k"]))),
@@ -93,7 +95,7 @@ fn errors_about_arguments_are_the_same() {
     }
     let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
     compare_masked("accounts", &lines(&rows), |ours, theirs| {
-        // An agent that is that user already need not become it.
+        // gaunt already runs as that user and does not switch. qemu-ga switches, and fails.
         if theirs["error"]["desc"]
             == "failed to set group for user 'nobody': Operation not permitted"
         {
@@ -103,7 +105,7 @@ fn errors_about_arguments_are_the_same() {
 }
 
 #[test]
-fn who_does_not_exist_or_is_somebody_else_is_refused() {
+fn refuses_unknown_users_other_users_and_bad_passwords() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
     for (user, expected) in [
@@ -113,7 +115,7 @@ fn who_does_not_exist_or_is_somebody_else_is_refused() {
         ),
         ("", "failed to lookup user '': no such user"),
         ("+", "failed to lookup user '+': no such user"),
-        // Without privileges nobody else's files are touched.
+        // The agent runs as nobody and cannot switch to another user.
         (
             "root",
             "failed to set group for user 'root': Operation not permitted",
@@ -127,25 +129,26 @@ fn who_does_not_exist_or_is_somebody_else_is_refused() {
             assert_eq!(refusal.expect_err("an error").desc, expected);
         }
     }
-    let set = |password: &str, crypted: bool| json!({ "username": "no-such-user", "password": password, "crypted": crypted });
-    for (arguments, expected) in [
-        // x NUL y; a colon inside a hash; 512 bytes.
-        (set("eAB5", false), "forbidden characters in raw password"),
-        (set("eAB5", true), "forbidden characters in raw password"),
-        (set("eDp5", true), "forbidden characters in raw password"),
-        (set(&"eHh4".repeat(171), false), "the password is too long"),
+    let long = "eHh4".repeat(171);
+    for (password, crypted, expected) in [
+        // x NUL y; a colon inside a hash; 513 bytes.
+        ("eAB5", false, "forbidden characters in raw password"),
+        ("eAB5", true, "forbidden characters in raw password"),
+        ("eDp5", true, "forbidden characters in raw password"),
+        (&long, false, "the password is too long"),
     ] {
+        let arguments =
+            json!({ "username": "no-such-user", "password": password, "crypted": crypted });
         let refusal = client.try_call(PASSWORD, arguments);
         assert_eq!(refusal.expect_err("an error").desc, expected);
     }
-    let refusal = client
-        .try_call(PASSWORD, set("eHh4", false))
-        .expect_err("an error");
+    let arguments = json!({ "username": "no-such-user", "password": "eHh4", "crypted": false });
+    let refusal = client.try_call(PASSWORD, arguments).expect_err("an error");
     assert_eq!(
         refusal.desc,
         "child process has failed to set user password: no such user"
     );
-    // Without privileges there is no right to lock anything.
+    // The agent runs as nobody and may not lock /etc/shadow.
     let arguments = json!({ "username": "nobody", "password": "eHh4", "crypted": false });
     let refusal = client.try_call(PASSWORD, arguments).expect_err("an error");
     assert_eq!(
@@ -154,16 +157,16 @@ fn who_does_not_exist_or_is_somebody_else_is_refused() {
     );
 }
 
-/// Makes a child wait for so many microseconds before it opens a file in a home directory.
-fn slow_down(agent: &Agent, microseconds: &str) -> Process {
+/// Delays every openat2 of the agent and its children, and so the look into a home directory.
+fn delay_openat2(agent: &Agent, microseconds: &str) -> Process {
     let delay = format!("inject=openat2:delay_enter={microseconds}");
     agent.trace(&["-e", "trace=openat2", "-o", "/dev/null", "-e", &delay])
 }
 
-/// What a child has open while it acts as a user: the root directory and the socket for its reply,
-/// whatever the agent has open.
+/// A child that acts as a user keeps only the root directory, three anonymous inodes and the socket
+/// for its reply, whatever the agent has open.
 #[test]
-fn a_child_that_acts_as_a_user_has_nothing_of_the_agents() {
+fn a_child_that_acts_as_a_user_inherits_no_open_file() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
     for _ in 0..3 {
@@ -171,9 +174,9 @@ fn a_child_that_acts_as_a_user_has_nothing_of_the_agents() {
     }
     let sleeper = json!({ "path": "sleep", "arg": ["1000"], "capture-output": true });
     client.call("guest-exec", sleeper);
-    // The worker that has opened the files, and the program.
+    // The worker that opened the files, and the program.
     let others = agent.children();
-    let _tracer = slow_down(&agent, "2000000");
+    let _tracer = delay_openat2(&agent, "2000000");
     let child = || {
         agent
             .children()
@@ -205,12 +208,12 @@ fn a_child_that_acts_as_a_user_has_nothing_of_the_agents() {
     assert!(refusal["error"].is_object(), "{refusal}");
 }
 
-/// Whoever owns files that a command works on can keep its child waiting. It is given up.
+/// The owner of a file can make the child that opens it wait. The agent kills that child after 10 s.
 #[test]
-fn a_user_who_keeps_a_child_waiting_holds_up_nobody() {
+fn a_child_that_waits_for_a_users_file_blocks_no_other_client() {
     let agent = Agent::gaunt(&[]);
     let (mut client, mut other) = (agent.client(), agent.client());
-    let _tracer = slow_down(&agent, "20000000");
+    let _tracer = delay_openat2(&agent, "20000000");
     let start = Instant::now();
     client.send(request(GET, &json!({ "username": "nobody" })));
     wait::expect("a child", wait::ANSWER, || !agent.children().is_empty());
@@ -222,7 +225,9 @@ fn a_user_who_keeps_a_child_waiting_holds_up_nobody() {
         "child process has terminated abnormally"
     );
     assert!((9.5..20.0).contains(&took), "{took} s");
-    wait::expect("its end", wait::ANSWER, || agent.children().is_empty());
+    wait::expect("the child to end", wait::ANSWER, || {
+        agent.children().is_empty()
+    });
     assert_eq!(client.get("guest-ping"), json!({}));
 }
 
@@ -244,7 +249,7 @@ const SHADOW: &str = "root:*:19000:0:99999:7:::\nalice:!$6$old:19000:1:2:3:4:5:6
     dave:old:1:::::: \n+::::::::\nlast:!";
 const GROUP: &str = "root:x:0:\nkeys:x:2000:bob,alice\nalice:x:1000:\n";
 
-/// The hash of a user in a file of accounts, once it is in it.
+/// Returns a field of a user's line in passwd or shadow.
 fn field(file: &str, user: &str, number: usize) -> String {
     let line = file
         .lines()
@@ -253,7 +258,7 @@ fn field(file: &str, user: &str, number: usize) -> String {
     line.split(':').nth(number).unwrap_or_default().to_owned()
 }
 
-/// Whether a hash is what the system's own tools make of the password.
+/// Asserts that a hash equals the one that openssl makes of the password and the same salt.
 fn assert_hash(hash: &str, password: &str) {
     let salt = hash
         .strip_prefix("$6$")
@@ -271,14 +276,25 @@ fn assert_hash(hash: &str, password: &str) {
     assert_eq!(made.trim(), hash, "{password}");
 }
 
-fn set(user: &str, password: &str, crypted: bool) -> Value {
-    let encoded = run(
-        Command::new("sh").args(["-c", "printf %s \"$1\" | base64 -w0", "sh", password]),
+fn base64(text: &str) -> String {
+    let script = "printf %s \"$1\" | base64 -w0";
+    run(
+        Command::new("sh").args(["-c", script, "sh", text]),
         wait::ANSWER,
-    );
-    json!({ "username": user, "password": encoded, "crypted": crypted })
+    )
 }
 
+/// Returns the arguments that set a plain password.
+fn plain(user: &str, password: &str) -> Value {
+    json!({ "username": user, "password": base64(password), "crypted": false })
+}
+
+/// Returns the arguments that store a hash.
+fn hashed(user: &str, hash: &str) -> Value {
+    json!({ "username": user, "password": base64(hash), "crypted": true })
+}
+
+/// Sets a password, which must fail. Returns the reason.
 fn failure(client: &mut Client, arguments: Value) -> String {
     let refusal = client.try_call(PASSWORD, arguments).expect_err("an error");
     let detail = refusal
@@ -289,7 +305,7 @@ fn failure(client: &mut Client, arguments: Value) -> String {
         .to_owned()
 }
 
-/// What lies in /etc, but for what is of no account.
+/// Lists passwd, shadow and their locks and temporary files in /etc.
 fn etc(shell: &mut GuestShell) -> String {
     shell.run("cd /etc; ls -A | grep -E '^(passwd|shadow|\\.pwd)' | tr '\\n' ' '")
 }
@@ -328,10 +344,10 @@ fn passwords_are_set_in_a_guest() {
             .to_owned()
     };
 
-    checks.run("a plain password, one line changed", || {
+    checks.run("hashes a plain password and changes one line", || {
         reset(shell);
         let inode = shell.run("stat -c %i /etc/shadow");
-        client.call(PASSWORD, set("alice", "correct horse: bättery", false));
+        client.call(PASSWORD, plain("alice", "correct horse: bättery"));
         let shadow = read(shell, "shadow");
         let hash = field(&shadow, "alice", 1);
         assert_hash(&hash, "correct horse: bättery");
@@ -344,33 +360,34 @@ fn passwords_are_set_in_a_guest() {
         assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
         hash
     });
-    checks.run("the same password has another salt", || {
-        client.call(PASSWORD, set("alice", "x", false));
+    checks.run("uses a new salt each time", || {
+        client.call(PASSWORD, plain("alice", "x"));
         let one = field(&read(shell, "shadow"), "alice", 1);
-        client.call(PASSWORD, set("alice", "x", false));
+        client.call(PASSWORD, plain("alice", "x"));
         let other = field(&read(shell, "shadow"), "alice", 1);
         assert_ne!(one, other);
-        client.call(PASSWORD, set("alice", "", false));
-        // Of which `openssl` makes none; `base::crypt` has it among its vectors.
+        client.call(PASSWORD, plain("alice", ""));
+        // openssl refuses the empty password, so only the length is checked here; the unit tests of
+        // `base::crypt` have its hash.
         assert_eq!(
             field(&read(shell, "shadow"), "alice", 1).len(),
             3 + 16 + 1 + 86
         );
-        "and the empty password is hashed".into()
+        "two salts; the empty password is hashed".into()
     });
-    checks.run("a hash is stored as it is", || {
-        client.call(PASSWORD, set("root", "$y$anything", true));
+    checks.run("stores a hash unchanged", || {
+        client.call(PASSWORD, hashed("root", "$y$anything"));
         assert_eq!(field(&read(shell, "shadow"), "root", 1), "$y$anything");
-        client.call(PASSWORD, set("root", "", true));
+        client.call(PASSWORD, hashed("root", ""));
         assert_eq!(field(&read(shell, "shadow"), "root", 1), "");
-        "also the empty one".into()
+        "and the empty hash".into()
     });
     checks.run(
-        "a line is made where there is none, a short one is mended",
+        "adds a missing line to shadow and completes a short one",
         || {
             reset(shell);
-            client.call(PASSWORD, set("carol", "c", true));
-            client.call(PASSWORD, set("last", "l", true));
+            client.call(PASSWORD, hashed("carol", "c"));
+            client.call(PASSWORD, hashed("last", "l"));
             let shadow = read(shell, "shadow");
             let lines: Vec<&str> = shadow.lines().collect();
             let [.., last, carol] = lines[..] else {
@@ -388,10 +405,10 @@ fn passwords_are_set_in_a_guest() {
             carol.into()
         },
     );
-    checks.run("a password in passwd is changed there", || {
+    checks.run("changes a password in passwd if passwd has it", || {
         reset(shell);
-        client.call(PASSWORD, set("bob", "b", true));
-        client.call(PASSWORD, set("dave", "d", true));
+        client.call(PASSWORD, hashed("bob", "b"));
+        client.call(PASSWORD, hashed("dave", "d"));
         let passwd = read(shell, "passwd");
         let expected = PASSWD
             .replace("bob:plain", "bob:b")
@@ -400,51 +417,54 @@ fn passwords_are_set_in_a_guest() {
         let shadow = read(shell, "shadow");
         assert_eq!(shadow.trim_end(), SHADOW.trim_end());
         assert_eq!(shell.run("stat -c '%a %u %g' /etc/passwd"), "644 0 0");
-        "bob, and dave who has one in both".into()
+        "bob, and dave, who has a password in both files".into()
     });
-    checks.run("without shadow passwd has it", || {
+    checks.run("stores the hash in passwd if there is no shadow", || {
         reset(shell);
         shell.run("rm /etc/shadow");
-        client.call(PASSWORD, set("alice", "a", true));
+        client.call(PASSWORD, hashed("alice", "a"));
         assert_eq!(field(&read(shell, "passwd"), "alice", 1), "a");
         assert_eq!(etc(shell), ".pwd.lock passwd ");
-        "no shadow made".into()
+        "no shadow created".into()
     });
-    checks.run("nobody by that name", || {
+    checks.run("refuses unknown users", || {
         reset(shell);
         for user in ["nobody-here", "", "+", "malformed", "odd"] {
-            assert_eq!(failure(&mut client, set(user, "x", false)), "no such user");
+            assert_eq!(failure(&mut client, plain(user, "x")), "no such user");
         }
         assert_eq!(read(shell, "shadow").trim_end(), SHADOW.trim_end());
         shell.run("rm /etc/passwd");
-        let said = failure(&mut client, set("alice", "x", true));
+        let said = failure(&mut client, hashed("alice", "x"));
         assert_eq!(said, "/etc/passwd: No such file or directory");
         said
     });
-    checks.run("locks of others are waited for, but not for long", || {
-        reset(shell);
-        shell.run("sleep 1000 >/dev/null 2>&1 & printf '%d\\0' $! >/etc/shadow.lock");
-        let start = Instant::now();
-        let said = failure(&mut client, set("alice", "x", true));
-        assert_eq!(said, "/etc/shadow: No locks available");
-        assert!(start.elapsed() < Duration::from_secs(15));
-        assert_eq!(read(shell, "shadow").trim_end(), SHADOW.trim_end());
-        // Once its owner is gone it is taken over.
-        shell.run("kill $(tr -d '\\0' </etc/shadow.lock)");
-        client.call(PASSWORD, set("alice", "x", true));
-        assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
-        said
-    });
     checks.run(
-        "which file has the password is decided under the lock",
+        "waits less than 15 s for a lock, and replaces a stale lock",
         || {
-            // Somebody holds both locks, and moves alice's password to passwd meanwhile.
+            reset(shell);
+            shell.run("sleep 1000 >/dev/null 2>&1 & printf '%d\\0' $! >/etc/shadow.lock");
+            let start = Instant::now();
+            let said = failure(&mut client, hashed("alice", "x"));
+            assert_eq!(said, "/etc/shadow: No locks available");
+            assert!(start.elapsed() < Duration::from_secs(15));
+            assert_eq!(read(shell, "shadow").trim_end(), SHADOW.trim_end());
+            // A lock whose owner is gone is stale.
+            shell.run("kill $(tr -d '\\0' </etc/shadow.lock)");
+            client.call(PASSWORD, hashed("alice", "x"));
+            assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
+            said
+        },
+    );
+    checks.run(
+        "chooses between passwd and shadow after it has the lock",
+        || {
+            // Another program holds both locks, and moves alice's password to passwd.
             reset(shell);
             shell.run(
                 "sleep 1000 >/dev/null 2>&1 & for file in passwd shadow; do \
              printf '%d\\0' $! >/etc/$file.lock; done",
             );
-            client.send(request(PASSWORD, &set("alice", "x", true)));
+            client.send(request(PASSWORD, &hashed("alice", "x")));
             std::thread::sleep(Duration::from_secs(1));
             shell.run("sed 's/^alice:x:/alice:moved:/' /root/passwd >/etc/passwd");
             shell
@@ -453,36 +473,39 @@ fn passwords_are_set_in_a_guest() {
             assert_eq!(field(&read(shell, "passwd"), "alice", 1), "x");
             assert_eq!(read(shell, "shadow").trim_end(), SHADOW.trim_end());
             assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
-            "passwd, where it was moved to".into()
+            "passwd".into()
         },
     );
-    checks.run("a kernel without getrandom and other newer calls", || {
-        reset(shell);
-        shell.run("mkdir -p /home/alice; chown 1000:1000 /home/alice");
-        let calls = "getrandom,openat2,preadv2,renameat2,statx";
-        let tracer = format!(
-            "{} -f -o /dev/null -e trace={calls} -e inject={calls}:error=ENOSYS \
+    checks.run(
+        "works without getrandom and other newer system calls",
+        || {
+            reset(shell);
+            shell.run("mkdir -p /home/alice; chown 1000:1000 /home/alice");
+            let calls = "getrandom,openat2,preadv2,renameat2,statx";
+            let tracer = format!(
+                "{} -f -o /dev/null -e trace={calls} -e inject={calls}:error=ENOSYS \
              -p $(cat /run/agent.pid) >/dev/null 2>&1 & echo $! >/run/strace.pid; sleep 1",
-            strace.display()
-        );
-        shell.run(&tracer);
-        client.call(PASSWORD, set("alice", "x", false));
-        let hash = field(&read(shell, "shadow"), "alice", 1);
-        assert_hash(&hash, "x");
-        client.call(ADD, json!({ "username": "alice", "keys": ["k"] }));
-        let keys = client.call(GET, json!({ "username": "alice" }));
-        assert_eq!(keys, json!({ "keys": ["k"] }));
-        shell.run("mv /dev/urandom /dev/away");
-        let said = failure(&mut client, set("alice", "y", false));
-        assert_eq!(said, "/dev/urandom: No such file or directory");
-        shell.run("echo no random bytes >/dev/urandom");
-        let wrong = failure(&mut client, set("alice", "y", false));
-        assert_eq!(wrong, "/dev/urandom: No such device");
-        shell.run("mv -f /dev/away /dev/urandom; kill $(cat /run/strace.pid); sleep 1");
-        assert_eq!(field(&read(shell, "shadow"), "alice", 1), hash);
-        said
-    });
-    checks.run("a user that the agent cannot act as", || {
+                strace.display()
+            );
+            shell.run(&tracer);
+            client.call(PASSWORD, plain("alice", "x"));
+            let hash = field(&read(shell, "shadow"), "alice", 1);
+            assert_hash(&hash, "x");
+            client.call(ADD, json!({ "username": "alice", "keys": ["k"] }));
+            let keys = client.call(GET, json!({ "username": "alice" }));
+            assert_eq!(keys, json!({ "keys": ["k"] }));
+            shell.run("mv /dev/urandom /dev/away");
+            let said = failure(&mut client, plain("alice", "y"));
+            assert_eq!(said, "/dev/urandom: No such file or directory");
+            shell.run("echo no random bytes >/dev/urandom");
+            let wrong = failure(&mut client, plain("alice", "y"));
+            assert_eq!(wrong, "/dev/urandom: No such device");
+            shell.run("mv -f /dev/away /dev/urandom; kill $(cat /run/strace.pid); sleep 1");
+            assert_eq!(field(&read(shell, "shadow"), "alice", 1), hash);
+            said
+        },
+    );
+    checks.run("reports a failure to switch to the user", || {
         reset(shell);
         let tracer = format!(
             "{} -f -o /dev/null -e trace=setresuid -e inject=setresuid:error=EPERM \
@@ -492,44 +515,44 @@ fn passwords_are_set_in_a_guest() {
         shell.run(&tracer);
         let refused = client.try_call(GET, json!({ "username": "alice" }));
         shell.run("kill $(cat /run/strace.pid); sleep 1");
-        let said = refused.expect_err("not as root").desc;
+        let said = refused.expect_err("setresuid fails").desc;
         let expected = "failed to set effective user ID for user 'alice': Operation not permitted";
         assert_eq!(said, expected);
         said
     });
-    checks.run("a link is refused", || {
+    checks.run("refuses a symbolic link as shadow", || {
         reset(shell);
         shell.run("mv /etc/shadow /root/there; ln -s /root/there /etc/shadow");
-        let said = failure(&mut client, set("alice", "x", true));
+        let said = failure(&mut client, hashed("alice", "x"));
         assert_eq!(said, "/etc/shadow: Too many levels of symbolic links");
         assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
         said
     });
-    checks.run("a file system that cannot be written to", || {
+    checks.run("reports a read-only file system", || {
         reset(shell);
         shell.run("mkdir -p /run/etc; cp -a /etc/. /run/etc; mount --bind /run/etc /etc");
         shell.run("mount -o remount,ro,bind /etc");
-        let said = failure(&mut client, set("alice", "x", true));
+        let said = failure(&mut client, hashed("alice", "x"));
         assert_eq!(said, "/etc/shadow: Read-only file system");
         shell.run("umount /etc");
         said
     });
-    checks.run("a full file system leaves the old file", || {
+    checks.run("keeps the old file on a full file system", || {
         reset(shell);
         shell.run("mkdir -p /run/full; mount -t tmpfs -o size=16k full /run/full");
         shell.run("cp -a /etc/passwd /etc/shadow /run/full; mount --bind /run/full /etc");
         shell.run("touch /etc/.pwd.lock; dd if=/dev/zero of=/etc/fill 2>/dev/null; true");
-        let said = failure(&mut client, set("alice", "x", true));
+        let said = failure(&mut client, hashed("alice", "x"));
         assert_eq!(said, "/etc/shadow: No space left on device");
         assert_eq!(read(shell, "shadow").trim_end(), SHADOW.trim_end());
         assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
         shell.run("umount /etc");
         said
     });
-    checks.run("killed at any call, the old file or the new one is there", || {
+    checks.run("leaves the old or the new file when killed at any system call", || {
         let mut seen = Vec::new();
         for call in [
-            // Calls that the agent itself does not make meanwhile.
+            // Calls that only the child makes meanwhile, not the agent.
             "linkat:when=1", "linkat:when=2", "unlinkat:when=1", "unlinkat:when=3",
             "unlinkat:when=5", "unlinkat:when=6", "unlinkat:when=7", "unlinkat:when=8",
             "fchown:when=1", "fchmod:when=1", "fgetxattr:when=1", "fsync:when=1",
@@ -542,19 +565,19 @@ fn passwords_are_set_in_a_guest() {
                  -p $(cat /run/agent.pid) >/dev/null 2>&1 & echo $! >/run/strace.pid; sleep 1",
                 strace.display()
             ));
-            let outcome = client.try_call(PASSWORD, set("alice", "NEW", true));
+            let outcome = client.try_call(PASSWORD, hashed("alice", "NEW"));
             shell.run("kill $(cat /run/strace.pid); sleep 1");
             let shadow = read(shell, "shadow");
             let now = field(&shadow, "alice", 1);
             assert!(now == "NEW" || shadow.trim_end() == SHADOW.trim_end(), "{call}: {shadow}");
             let died = outcome.is_err_and(|refusal| refusal.desc.contains("abnormally"));
             seen.push(format!("{call} {}{now}", if died { "killed, " } else { "" }));
-            // The next one is not in its way, whatever was left.
-            client.call(PASSWORD, set("alice", "AGAIN", true));
+            // Files that the killed child left behind do not hinder the next one.
+            client.call(PASSWORD, hashed("alice", "AGAIN"));
             assert_eq!(field(&read(shell, "shadow"), "alice", 1), "AGAIN");
             assert_eq!(etc(shell), ".pwd.lock passwd shadow ", "{call}");
         }
-        // Each of these calls is made, and until the file is on the disk the old one counts.
+        // Each of these calls was made, and before the new file was synced the old one was in place.
         assert!(seen.iter().all(|one| one.contains("killed")), "{seen:?}");
         let synced = seen.iter().find(|one| one.starts_with("fsync:when=1"));
         assert!(synced.is_some_and(|one| !one.ends_with("NEW")), "{seen:?}");
@@ -563,13 +586,14 @@ fn passwords_are_set_in_a_guest() {
     checks.finish();
 }
 
-/// A command, and its arguments but for the user.
+/// A command, and its arguments without the user.
 type Request = (&'static str, &'static str);
 
-/// What is prepared, then asked of both agents; the replies and what lies there after must be equal.
+/// Title, shell commands that prepare the home directory, requests. Replies and files of both agents
+/// must be equal.
 const SCENARIOS: [(&str, &str, &[Request]); 15] = [
     (
-        "nothing there yet",
+        "no .ssh directory",
         "",
         &[
             (GET, r#"{}"#),
@@ -622,12 +646,12 @@ const SCENARIOS: [(&str, &str, &[Request]); 15] = [
         ],
     ),
     (
-        "a reset of nothing",
+        "a reset without a file",
         "",
         &[(ADD, r#"{"keys":["b"],"reset":true}"#), (GET, r#"{}"#)],
     ),
     (
-        "removing what is not there",
+        "removing a key that the file lacks",
         "mkdir .ssh; printf 'a\\n' >.ssh/authorized_keys",
         &[
             (REMOVE, r#"{"keys":["x"]}"#),
@@ -645,17 +669,17 @@ const SCENARIOS: [(&str, &str, &[Request]); 15] = [
         ],
     ),
     (
-        "a file that is a link",
+        "authorized_keys is a link",
         "mkdir .ssh; printf 'a\\n' >elsewhere; ln -s ../elsewhere .ssh/authorized_keys",
         &[(GET, r#"{}"#), (ADD, r#"{"keys":["b"]}"#), (GET, r#"{}"#)],
     ),
     (
-        "a directory that is a link",
+        ".ssh is a link",
         "mkdir other; ln -s other .ssh",
         &[(ADD, r#"{"keys":["b"]}"#), (GET, r#"{}"#)],
     ),
     (
-        "a directory that is a file",
+        ".ssh is a file",
         ": >.ssh",
         &[
             (GET, r#"{}"#),
@@ -664,17 +688,17 @@ const SCENARIOS: [(&str, &str, &[Request]); 15] = [
         ],
     ),
     (
-        "a directory that is a dangling link",
+        ".ssh is a dangling link",
         "ln -s nowhere .ssh",
         &[(GET, r#"{}"#), (ADD, r#"{"keys":["b"]}"#)],
     ),
     (
-        "a file that is a directory",
+        "authorized_keys is a directory",
         "mkdir -p .ssh/authorized_keys",
         &[(GET, r#"{}"#)],
     ),
     (
-        "keys that are none",
+        "invalid keys",
         "mkdir .ssh; printf 'a\\n' >.ssh/authorized_keys",
         &[
             (ADD, r##"{"keys":["ok","#bad"]}"##),
@@ -685,7 +709,7 @@ const SCENARIOS: [(&str, &str, &[Request]); 15] = [
 ];
 
 #[test]
-fn ssh_keys_are_what_qemu_ga_makes_of_them() {
+fn ssh_keys_are_edited_as_qemu_ga_edits_them() {
     let mut checks = Checks::new("ssh keys");
     let overlay = image()
         .file("etc/passwd", 0o644, PASSWD.as_bytes())
@@ -708,7 +732,7 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
             Err(refusal) => json!({ "error": refusal.desc }),
         }
     };
-    // A home with a slash behind it, a plain one, the root.
+    // bob's home directory ends in a slash in passwd, alice's does not.
     for (title, prepare, requests) in SCENARIOS {
         checks.run(title, || {
             let mut count = 0;
@@ -718,12 +742,12 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
                     shell.run(&format!(
                         "rm -rf {home}; mkdir -p {home}; cd {home}; {prepare}\n chown -hR {uid}:{uid} {home}"
                     ));
-                    let mut told = Vec::new();
+                    let mut results = Vec::new();
                     for (command, arguments) in requests {
                         let reply = ask(client, user, command, arguments);
-                        // But for blank lines and the last line feed, of which gaunt makes none and
-                        // always one.
-                        told.push(shell.run(&format!(
+                        // Without blank lines, and without the last line feed: gaunt adds no blank
+                        // line, and always ends the file in a line feed.
+                        results.push(shell.run(&format!(
                             "cd {home}; find . | sort | while read -r f; do \
                              stat -c '%n %F %a %u %g' $f; \
                              [ -f $f ] && grep -v '^$' $f | od -c; done; true"
@@ -734,17 +758,17 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
                             ));
                             assert!(matches!(last.trim(), "" | "\\n"), "{last}");
                         }
-                        told.push(reply.to_string());
+                        results.push(reply.to_string());
                     }
-                    seen.push(told);
+                    seen.push(results);
                 }
                 assert_eq!(seen[0], seen[1], "{user}");
                 count += seen[0].len();
             }
-            format!("{count} replies and states")
+            format!("{count} replies and directories")
         });
     }
-    checks.run("users that both refuse", || {
+    checks.run("both agents refuse unknown users and missing homes", || {
         for user in ["nobody-here", "", "malformed"] {
             for (command, arguments) in [(GET, "{}"), (ADD, r#"{"keys":[]}"#)] {
                 let replies = [&mut ours, &mut theirs]
@@ -764,10 +788,10 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
                 [&mut ours, &mut theirs].map(|client| ask(client, "gone", command, arguments));
             assert_eq!(a, b);
         }
-        "and a home that is not there".into()
+        "equal".into()
     });
-    checks.run("what the user may not, the agent does not", || {
-        // Links into what is root's, a home that is root's, and no home.
+    checks.run("reads and writes with the user's permissions only", || {
+        // Links into root's directory, a home that root owns, and no home.
         shell.run("printf 'secret\\n' >/root/secret; chmod 600 /root/secret; chmod 700 /root");
         shell.run(
             "rm -rf /home/alice; mkdir -p /home/alice/.ssh; cd /home/alice; \
@@ -785,7 +809,7 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
                 "failed to write to '{path}': {whose} belongs to root (uid 0): Permission denied"
             )
         };
-        // The link leads to what alice may not even look for; its directory is alice's own.
+        // alice owns the directory of the link, and may not search the directory of its target.
         let denied = format!(
             "failed to read '{path}': Failed to open file \u{201C}{path}\u{201D}: Permission denied"
         );
@@ -809,7 +833,7 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
             ask(&mut ours, "empty", GET, "{}")["error"],
             "failed to lookup user 'empty': Not a directory"
         );
-        // A directory that root made: closed to alice, or open to read.
+        // A .ssh that root owns: first closed to alice, then readable.
         shell.run("cd /home/alice; rm .ssh; mkdir -m 700 .ssh; echo k >.ssh/authorized_keys");
         let reply = ask(&mut ours, "alice", ADD, r#"{"keys":["k"]}"#);
         assert_eq!(reply["error"], write_denied("/home/alice/.ssh"));
@@ -826,7 +850,7 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
         shell.run("cd /home/alice; chmod 600 .ssh/authorized_keys; chown 1000:1000 .ssh");
         let reply = ask(&mut ours, "alice", GET, "{}");
         assert_eq!(reply["error"], read_denied(path));
-        // The group that lists alice opens what is not alice's own.
+        // alice is a member of the group that owns the directory.
         shell.run(
             "rm -r /home/alice; mkdir /home/alice; chown 0:2000 /home/alice; chmod 770 /home/alice",
         );
@@ -838,17 +862,20 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
         assert_eq!(shell.run("ls -A /root"), "passwd\nsecret\nshadow");
         read_denied(path)
     });
-    checks.run("root's own keys, and a home that is the root", || {
-        ask(&mut ours, "root", ADD, r#"{"keys":["k"]}"#);
-        assert_eq!(
-            shell.run("stat -c '%a %u' /root/.ssh/authorized_keys"),
-            "600 0"
-        );
-        let [a, b] = [&mut ours, &mut theirs].map(|client| ask(client, "last", GET, "{}"));
-        assert_eq!(a, b);
-        a.to_string()
-    });
-    checks.run("a changed file ends in a line feed", || {
+    checks.run(
+        "edits root's keys; a home may be the root directory",
+        || {
+            ask(&mut ours, "root", ADD, r#"{"keys":["k"]}"#);
+            assert_eq!(
+                shell.run("stat -c '%a %u' /root/.ssh/authorized_keys"),
+                "600 0"
+            );
+            let [a, b] = [&mut ours, &mut theirs].map(|client| ask(client, "last", GET, "{}"));
+            assert_eq!(a, b);
+            a.to_string()
+        },
+    );
+    checks.run("ends a changed file in a line feed", || {
         let mut count = 0;
         for (before, command, key, after) in [
             ("", ADD, "k", "k\\n"),
@@ -880,9 +907,8 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
         assert_eq!(listed, json!({ "keys": ["two", "one"] }));
         format!("{count} files, and a key added by echo")
     });
-    checks.run("links to what the agent has open lead nowhere", || {
-        // Whoever finds the way to it may read it, and the agent has it open; root's directory is
-        // closed.
+    checks.run("follows no link to a file that the agent has open", || {
+        // Every user may read the file, but not search /root above it. The agent has both open.
         shell.run("mkdir -p /root/open; cp /root/secret /root/open/authorized_keys");
         shell.run("chmod 755 /root/open; chmod 644 /root/open/authorized_keys");
         let handles: Vec<Value> = ["/root/open/authorized_keys", "/root/open"]
@@ -898,17 +924,17 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
             "/proc/self/maps",
             "/proc/self/root/root/open/authorized_keys",
         ] {
-            for place in [".ssh/authorized_keys", ".ssh"] {
+            for link in [".ssh/authorized_keys", ".ssh"] {
                 shell.run(&format!(
                     "rm -rf /home/alice; mkdir -p /home/alice; cd /home/alice; \
-                     [ {place} = .ssh ] || mkdir .ssh; ln -s {target} {place}; \
+                     [ {link} = .ssh ] || mkdir .ssh; ln -s {target} {link}; \
                      chown -hR 1000:1000 .; true"
                 ));
                 for (command, arguments) in [(GET, "{}"), (ADD, r#"{"keys":["k"]}"#)] {
                     let reply = ask(&mut ours, "alice", command, arguments);
                     match reply["error"].as_str() {
                         Some(said) => refused.push(said.rsplit(": ").next().unwrap().to_owned()),
-                        // It leads nowhere, so that a file takes its place.
+                        // The link dangles in the child, so the child replaces it by a file.
                         None => {
                             assert_eq!((command, &reply), (ADD, &json!({})), "{target}");
                             let keys = ask(&mut ours, "alice", GET, "{}");
@@ -927,7 +953,7 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
         refused.dedup();
         refused.join(", ")
     });
-    checks.run("only regular files have keys", || {
+    checks.run("refuses an authorized_keys that is not a regular file", || {
         let file = "/home/alice/.ssh/authorized_keys";
         let expected = format!(
             "failed to read '{file}': Failed to open file \u{201C}{file}\u{201D}: not a regular file"
@@ -949,7 +975,7 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
         }
         expected
     });
-    checks.run("-1 is nobody's number", || {
+    checks.run("refuses the user and group number -1", || {
         for user in ["nouser", "nogroup"] {
             shell.run(&format!(
                 "mkdir -p -m 777 /srv/{user}; chmod 777 /srv/{user}"
@@ -965,7 +991,7 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
         }
         "refused".into()
     });
-    checks.run("256 KiB of keys, and not a byte more", || {
+    checks.run("takes 256 KiB of keys and refuses one byte more", || {
         let file = "/home/alice/.ssh/authorized_keys";
         let mut prepare = |content: &str| {
             shell.run(&format!(
@@ -978,7 +1004,7 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
              more than 256 KiB of keys"
         );
         let write = format!("failed to write to '{file}': more than 256 KiB of keys");
-        // As it would be after a power cut on some file systems, and for as long as it is.
+        // Zeros, as some file systems leave them after a power cut. A reset replaces such a file.
         for bytes in [11_000_000, (256 << 10) + 1] {
             prepare(&format!("head -c {bytes} /dev/zero"));
             for (command, arguments) in [
@@ -1022,7 +1048,7 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
         assert!(kb < 4096, "{peak}");
         format!("the agent's peak: {peak}")
     });
-    checks.run("hundreds of keys", || {
+    checks.run("adds 300 keys at once", || {
         let keys: Vec<String> = (0..300)
             .map(|key| format!("ssh-ed25519 {key:0>300}"))
             .collect();
@@ -1037,7 +1063,7 @@ fn ssh_keys_are_what_qemu_ga_makes_of_them() {
             .rev()
             .collect();
         assert_eq!(listed, keys);
-        format!("{}", listed.len())
+        format!("{} keys", listed.len())
     });
     checks.finish();
 }

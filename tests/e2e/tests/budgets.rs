@@ -1,5 +1,7 @@
-//! What the agent may take, as far as it can be counted: bytes, memory, system calls, instructions.
-//! What takes time is for benchmarks.
+//! Limits of the agent's bytes, memory, system calls and instructions.
+//!
+//! Agents on this machine; no guest. Needs both builds, strace and valgrind. Times are not measured:
+//! they depend on the machine.
 
 use gaunt_e2e::agent::Agent;
 use gaunt_e2e::client::{Client, request};
@@ -8,13 +10,12 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Limit of the release build in bytes, everything built in. The aim is 131,072.
+/// Limit of the release build in bytes, with all features. The aim is 131,072.
 const BINARY_BYTES: u64 = 151_552;
 /// Limit of the plain build in bytes. The aim is 163,840.
 const PLAIN_BYTES: u64 = 172_032;
 
-/// Instructions of the agent's own, without the kernel's, that a command takes at most. For a ping the
-/// aim is 2,000.
+/// Limits of the instructions in user space that a command takes. The aim for a ping is 2,000.
 const INSTRUCTIONS: [(&str, u64); 2] = [("guest-ping", 3_500), ("guest-info", 60_000)];
 
 const PINGS: usize = 50;
@@ -25,12 +26,12 @@ fn ping(client: &mut Client) {
     }
 }
 
-/// Checks that a program has no more than so many bytes, and that it is static.
+/// Asserts that a program has at most `most` bytes and is static.
 fn check_binary(path: &Path, most: u64) {
     let bytes = std::fs::read(path).expect("the agent");
     let len = bytes.len() as u64;
     assert!(len <= most, "{len} bytes");
-    // Program headers (elf(5)): none names an interpreter or libraries.
+    // No program header (elf(5)) names an interpreter or libraries.
     let number = |at: usize, len: usize| {
         let field = &bytes[at..at + len];
         let bytes = field
@@ -44,7 +45,10 @@ fn check_binary(path: &Path, most: u64) {
     const PT_INTERP: usize = 3;
     for header in 0..count {
         let kind = number(first + header * size, 4);
-        assert!(kind != PT_DYNAMIC && kind != PT_INTERP, "type {kind}");
+        assert!(
+            kind != PT_DYNAMIC && kind != PT_INTERP,
+            "program header of type {kind}"
+        );
     }
     eprintln!("{}: {len} bytes", path.display());
 }
@@ -55,17 +59,17 @@ fn the_binary_is_small_and_static() {
 }
 
 #[test]
-fn the_plain_build_is_small_static_and_serves() {
+fn the_plain_build_is_small_and_static_and_answers_as_the_release_build() {
     check_binary(&plain_binary(), PLAIN_BYTES);
     let (plain, release) = (Agent::plain(), Agent::gaunt(&[]));
     let (mut plain, mut release) = (plain.client(), release.client());
     assert_eq!(plain.get("guest-info"), release.get("guest-info"));
-    // In a child of its own.
+    // This command runs in a child.
     assert_eq!(plain.get("guest-get-vcpus"), release.get("guest-get-vcpus"));
 }
 
 #[test]
-fn fifty_pings_leave_little_memory_in_use() {
+fn resident_memory_after_fifty_pings_is_at_most_200_kb() {
     let agent = Agent::gaunt(&[]);
     ping(&mut agent.client());
     let resident = agent.resident_kb();
@@ -73,18 +77,19 @@ fn fifty_pings_leave_little_memory_in_use() {
     eprintln!("resident {resident} kB");
 }
 
-/// How often each system call is made, by all processes of the agent, while this is done.
+/// Counts the system calls of all processes of the agent during `work`, by name.
 fn calls_of(agent: &Agent, work: impl FnOnce()) -> BTreeMap<String, usize> {
     let log = agent.state().join("calls");
     let mut tracer = agent.trace(&["-o", log.to_str().expect("a plain path")]);
     work();
-    // The agent is waiting again when it is asked for another thing.
+
     tracer.signal(libc::SIGINT);
     assert!(tracer.wait(wait::ANSWER).is_some());
-    let calls = std::fs::read_to_string(&log).expect("what strace saw");
+    let calls = std::fs::read_to_string(&log).expect("the output of strace");
     let mut counts = BTreeMap::new();
     for line in calls.lines() {
-        // The number of the process, then the call; one that was cut in two counts once.
+        // "PID NAME(...". A call that strace prints in two parts, the second as "<... NAME resumed>",
+        // counts once.
         let call = line
             .split([' ', '('])
             .find(|word| word.parse::<u32>().is_err() && !word.is_empty());
@@ -97,13 +102,13 @@ fn calls_of(agent: &Agent, work: impl FnOnce()) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn a_ping_is_three_system_calls() {
+fn a_ping_takes_three_system_calls() {
     let mut agent = Agent::gaunt(&[]);
     let mut client = agent.client();
     ping(&mut client);
     let counts = calls_of(&agent, || ping(&mut client));
     let total: usize = counts.values().sum();
-    // The wait it was in to begin with, and the one it is in now.
+    // Plus the epoll_wait at the start of the trace and the one at its end.
     assert!((3 * PINGS..=3 * PINGS + 2).contains(&total), "{counts:?}");
     assert_eq!(
         (counts["read"], counts["write"]),
@@ -114,11 +119,11 @@ fn a_ping_is_three_system_calls() {
     eprintln!("{counts:?}");
 }
 
-/// Writes of 4 KiB.
+/// Number of writes of 4 KiB.
 const WRITES: usize = 20;
 
 #[test]
-fn a_write_of_four_kibibytes_is_nine_system_calls() {
+fn a_write_of_four_kibibytes_takes_nine_system_calls() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
     let path = agent.state().join("written");
@@ -134,19 +139,19 @@ fn a_write_of_four_kibibytes_is_nine_system_calls() {
     write();
     let counts = calls_of(&agent, || (0..WRITES).for_each(|_| write()));
     let total: usize = counts.values().sum();
-    // The waits of agent and worker to begin with, and those that they are in now.
+    // Plus the waits of agent and worker at the start of the trace and at its end.
     assert!((9 * WRITES..=9 * WRITES + 4).contains(&total), "{counts:?}");
     let bytes = std::fs::metadata(&path).expect("a file").len();
     assert_eq!(bytes, 4096 * (WRITES as u64 + 1));
     eprintln!("{counts:?}");
 }
 
-/// Proportional set size of all processes after slow commands of both kinds of workers, in kB. The aim is
-/// 300.
+/// Limit of the proportional set size of all processes after both workers have run commands, in kB. The
+/// aim is 300.
 const ALL_PSS_KB: u64 = 310;
 
 #[test]
-fn workers_leave_little_memory_in_use() {
+fn all_processes_take_little_memory_after_slow_commands() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
     let path = agent.state().join("written");
@@ -161,16 +166,20 @@ fn workers_leave_little_memory_in_use() {
         }
     }
     let mut pids = agent.children();
-    assert_eq!(pids.len(), 2, "a worker for files, and one for the guest");
+    assert_eq!(
+        pids.len(),
+        2,
+        "expected one worker for files and one for the guest"
+    );
     pids.push(agent.id());
     let pss = |pid: u32| -> u64 {
         let path = format!("/proc/{pid}/smaps_rollup");
-        let text = std::fs::read_to_string(&path).expect("what it takes");
+        let text = std::fs::read_to_string(&path).expect("smaps_rollup");
         let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
         let words = line.expect("a line").trim().split(' ').next();
         words.expect("a number").parse().expect("a number")
     };
-    // A worker gives memory back after its reply has left.
+    // A worker returns memory only after its reply has left.
     let mut each = Vec::new();
     let found = wait::until(wait::ANSWER, || {
         each = pids.iter().copied().map(pss).collect();
@@ -180,10 +189,10 @@ fn workers_leave_little_memory_in_use() {
     eprintln!("{each:?} kB");
 }
 
-/// Rounds of a hundred tasks.
+/// Number of rounds, of a hundred tasks each.
 const ROUNDS: usize = 1_000;
-/// Pages that a loaded machine may have a process touch for the first time, in kB. One byte left behind by
-/// each task would be six times as much.
+/// Growth allowed to each process, in kB: on a busy machine a process may touch a page for the first
+/// time late. A leak of one byte a task would be six times as much.
 const SPARE_KB: u64 = 16;
 
 #[test]
@@ -228,7 +237,7 @@ fn a_hundred_thousand_tasks_leave_memory_and_descriptors_as_they_were() {
         round();
     }
     let mut after = Vec::new();
-    // A worker gives memory back after its reply has left.
+    // A worker returns memory only after its reply has left.
     let same = wait::until(wait::ANSWER, || {
         after = measured();
         let mut pairs = before.iter().zip(&after);
@@ -242,8 +251,9 @@ fn a_hundred_thousand_tasks_leave_memory_and_descriptors_as_they_were() {
 }
 
 #[test]
-fn a_ping_and_an_info_take_so_many_instructions() {
-    /// Enough for what happens once to be told from what happens each time.
+fn a_ping_and_a_guest_info_take_few_instructions() {
+    /// The agent is run twice, with so many calls and with twice as many: the difference leaves out the
+    /// instructions of start and end.
     const CALLS: u64 = 200;
     let count = |command: &str, calls: u64| -> u64 {
         let agent = Agent::under_callgrind();

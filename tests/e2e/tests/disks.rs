@@ -1,8 +1,9 @@
-//! Disks, file systems and statistics, beside the reference and in a guest with disks of
-//! every kind that QEMU and this kernel have.
+//! Disks, file systems, statistics, trim and freeze, compared with qemu-ga on this machine and in a
+//! guest with disks of every kind that QEMU and the kernel support.
 //!
-//! What QEMU cannot show (NVMe multipath, channel devices, virtio-mmio, USB with this kernel) is
-//! tested on captured and made-up trees beside the code.
+//! Guest: the busybox image with qemu-ga, dmsetup, mdadm and kernel modules added. Needs QEMU, the
+//! images, dmsetup, mdadm and mkfs of ext4, XFS and btrfs. NVMe multipath, channel devices, virtio-mmio
+//! and USB are not available there: the agent's unit tests cover them on captured and made-up trees.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,7 +27,7 @@ const COMMANDS: [&str; 4] = [
 ];
 
 #[test]
-fn this_machine_has_the_same_disks() {
+fn disks_of_this_machine_equal_those_of_qemu_ga() {
     let mut rows: Vec<Vec<u8>> = COMMANDS
         .iter()
         .map(|name| request(name, &json!({})).into_bytes())
@@ -37,20 +38,20 @@ fn this_machine_has_the_same_disks() {
     compare("disks of this machine", &rows);
 }
 
-/// A disk with a partition table of four entries.
+/// Makes a disk image with four empty partitions.
 fn four_partitions(path: &Path) {
     let mut table = vec![0; 16 << 20];
-    for place in 0..4_u32 {
-        let entry = &mut table[446 + 16 * place as usize..][..16];
+    for index in 0..4_u32 {
+        let entry = &mut table[446 + 16 * index as usize..][..16];
         entry[4] = 0x83;
-        entry[8..12].copy_from_slice(&(2048 * (1 + place)).to_le_bytes());
+        entry[8..12].copy_from_slice(&(2048 * (1 + index)).to_le_bytes());
         entry[12..16].copy_from_slice(&2048_u32.to_le_bytes());
     }
     table[510..512].copy_from_slice(&[0x55, 0xAA]);
     std::fs::write(path, table).expect("an image");
 }
 
-/// What is done in the guest, each line a command that must succeed.
+/// Commands that prepare the guest. Each line must succeed.
 const SET_UP: &str = "\
 for m in /root/modules/*; do insmod $m || echo no $m; done; sleep 2
 mkdir -p /run/udev/data /mnt/a /mnt/b /mnt/c /mnt/d /mnt/e /mnt/f /mnt/g /mnt/h /mnt/i
@@ -67,19 +68,20 @@ mkdir /mnt/a/x; mount --bind /mnt/a/x /mnt/i
 echo E:ID_SERIAL=GAUNT >/run/udev/data/b$(cat /sys/block/vda/dev)
 printf 'E:DM_UUID=LVM\\nE:DM_NAME=named-by-udev\\n' >/run/udev/data/b$(cat /sys/block/dm-0/dev)";
 
-/// A freeze of /mnt/d, which comes first, and of one that fails: nothing stays frozen.
-fn freeze_fails(client: &mut Client, guest: &mut Guest, which: &[&str], said: &str) {
+/// Freezes /mnt/d first and then a file system that cannot be frozen. Asserts the error, and that
+/// nothing stays frozen.
+fn assert_freeze_fails(client: &mut Client, guest: &mut Guest, which: &[&str], error: &str) {
     let which = json!({ "mountpoints": which });
     let refused = client.try_call("guest-fsfreeze-freeze-list", which);
-    assert_eq!(refused.expect_err("one cannot be frozen").desc, said);
+    assert_eq!(refused.expect_err("one cannot be frozen").desc, error);
     assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
-    // It would hang if the disk were still frozen.
+    // This write hangs if the disk is still frozen.
     let write = "echo x >/mnt/d/written; sync /mnt/d/written";
     guest.shell().run(write);
 }
 
 #[test]
-fn disks_of_every_kind_are_the_same() {
+fn disks_of_every_kind_in_a_guest_equal_those_of_qemu_ga() {
     let mut checks = Checks::new("disks in a guest");
     let scratch = Scratch::new();
     let image = |name: &str, fs| {
@@ -95,7 +97,7 @@ fn disks_of_every_kind_are_the_same() {
     let mut guest = Machine::new(Image::Busybox)
         .overlay(&modules.put(archive).finish())
         .reference()
-        // Q24: behind the multipath layer qemu-ga does not see what it is.
+        // With multipath qemu-ga does not recognize an NVMe disk.
         .kernel("nvme_core.multipath=N")
         .disk(&image("ext4.raw", Fs::Ext4))
         .disk(&image("xfs.raw", Fs::Xfs))
@@ -116,7 +118,7 @@ fn disks_of_every_kind_are_the_same() {
         )
         .disk_as(
             &image("3-2.raw", Fs::Ext4),
-            // Takes no orders to forget what is not in use.
+            // With discard_granularity=0 the disk does not support trim.
             "scsi-hd,bus=scsi.0,scsi-id=3,lun=2,serial=two,wwn=0x5000c50015ea71ac,discard_granularity=0",
         )
         .qemu(&["-device", "piix3-ide,id=piix"])
@@ -137,7 +139,7 @@ fn disks_of_every_kind_are_the_same() {
             "DM_DISABLE_UDEV=1 DM={dm} MD={md}; export DM_DISABLE_UDEV; {line}"
         ));
     }
-    // Names of SCSI disks are given as they are found, in any order: each is mounted by what it is.
+    // The kernel names SCSI disks in the order in which it finds them. Each is mounted by its name.
     shell.run("for d in /sys/block/sd*; do n=${d##*/}; mkdir -p /mnt/$n; mount -t ext4 /dev/$n /mnt/$n; done; true");
     shell.run("mount -t ext4 /dev/nvme0n1 /mnt/d");
     let mut ours = guest.client();
@@ -152,37 +154,40 @@ fn disks_of_every_kind_are_the_same() {
             format!("{count} elements")
         });
     }
-    checks.run("how full each file system is, to the byte", || {
-        // Nothing writes to them; the agent keeps numbers apart from what else is compared, because
-        // on a machine that is at work they change.
-        let sizes = |client: &mut Client| -> BTreeMap<String, [u64; 3]> {
-            let list = client.get("guest-get-fsinfo");
-            let list = list.as_array().expect("a list").iter();
-            list.map(|fs| {
-                let place = fs["mountpoint"].as_str().expect("a place").to_owned();
-                let bytes = ["used-bytes", "total-bytes", "total-bytes-privileged"]
-                    .map(|name| fs[name].as_u64().expect(name));
-                (place, bytes)
-            })
-            .collect()
-        };
-        let (here, there) = (sizes(&mut ours), sizes(&mut theirs));
-        assert_eq!(here, there);
-        let kept = here.values().filter(|[_, total, all]| total < all).count();
-        assert!(kept > 2, "no blocks are kept for root: {here:?}");
-        format!(
-            "{} file systems, {kept} of which keep some for root",
-            here.len()
-        )
-    });
-    checks.run("each disk is where it was put", || {
+    checks.run(
+        "used and total bytes of each file system equal qemu-ga's",
+        || {
+            // The comparison above ignores these numbers, which change on a machine in use. Nothing writes
+            // to the disks of this guest.
+            let sizes = |client: &mut Client| -> BTreeMap<String, [u64; 3]> {
+                let list = client.get("guest-get-fsinfo");
+                let list = list.as_array().expect("a list").iter();
+                list.map(|fs| {
+                    let mountpoint = fs["mountpoint"].as_str().expect("a path").to_owned();
+                    let bytes = ["used-bytes", "total-bytes", "total-bytes-privileged"]
+                        .map(|name| fs[name].as_u64().expect(name));
+                    (mountpoint, bytes)
+                })
+                .collect()
+            };
+            let (here, there) = (sizes(&mut ours), sizes(&mut theirs));
+            assert_eq!(here, there);
+            let kept = here.values().filter(|[_, total, all]| total < all).count();
+            assert!(kept > 2, "no blocks are reserved for root: {here:?}");
+            format!(
+                "{} file systems, {kept} with blocks reserved for root",
+                here.len()
+            )
+        },
+    );
+    checks.run("each disk has its address, serial and dependencies", || {
         let disks = ours.get("guest-get-disks");
         let disks = disks.as_array().expect("a list");
         let found: BTreeMap<&str, &Value> = disks
             .iter()
             .map(|disk| (disk["name"].as_str().expect("a name"), disk))
             .collect();
-        let mut places: Vec<String> = disks
+        let mut addresses: Vec<String> = disks
             .iter()
             .filter_map(|disk| disk.get("address"))
             .filter(|address| address["bus-type"] != "virtio")
@@ -192,7 +197,7 @@ fn disks_of_every_kind_are_the_same() {
                 format!("{kind} {bus}:{target}:{unit}").replace('"', "")
             })
             .collect();
-        places.sort();
+        addresses.sort();
         let expected = [
             "ide 0:0:1",
             "ide 1:0:0",
@@ -203,7 +208,7 @@ fn disks_of_every_kind_are_the_same() {
             "scsi 0:3:0",
             "scsi 0:3:2",
         ];
-        assert_eq!(places, expected);
+        assert_eq!(addresses, expected);
         let serials: Vec<&str> = disks
             .iter()
             .filter_map(|disk| disk["address"]["serial"].as_str())
@@ -244,13 +249,16 @@ fn disks_of_every_kind_are_the_same() {
         assert_eq!(smart.as_object().map(|members| members.len()), Some(26));
         format!("{} disks and partitions", disks.len())
     });
-    checks.run("what a file system lies on", || {
+    checks.run("each file system names its disks", || {
         let list = ours.get("guest-get-fsinfo");
-        let nodes = |place: &str| -> Vec<String> {
+        let nodes = |mountpoint: &str| -> Vec<String> {
             let list = list.as_array().expect("a list").iter();
-            let mut at = list.filter(|fs| fs["mountpoint"] == place);
-            let disks = at.next().unwrap_or_else(|| panic!("{place} is listed"))["disk"].clone();
-            assert!(at.next().is_none(), "{place} is listed once");
+            let mut at = list.filter(|fs| fs["mountpoint"] == mountpoint);
+            let fs = at
+                .next()
+                .unwrap_or_else(|| panic!("{mountpoint} is not listed"));
+            let disks = fs["disk"].clone();
+            assert!(at.next().is_none(), "{mountpoint} is listed twice");
             let disks = disks.as_array().expect("a list").iter();
             disks
                 .map(|disk| disk["dev"].as_str().expect("a node").to_owned())
@@ -265,28 +273,31 @@ fn disks_of_every_kind_are_the_same() {
         assert!(!bound.clone().any(|fs| fs["mountpoint"] == "/mnt/i"));
         format!("{} file systems", bound.count())
     });
-    checks.run("what cannot be trimmed says so and stops nothing", || {
-        let mut outcomes = [&mut ours, &mut theirs].map(|client| {
-            let reply = client.get("guest-fstrim");
-            let paths = reply["paths"].as_array().expect("a list").iter();
-            let by_path: BTreeMap<String, Value> = paths
-                .map(|path| {
-                    let name = path["path"].as_str().expect("a path").to_owned();
-                    (name, path["error"].clone())
-                })
-                .collect();
-            by_path
-        });
-        let [here, there] = &mut outcomes;
-        assert_eq!(here, there);
-        let refused = here.values().filter(|error| !error.is_null());
-        let refused: Vec<&Value> = refused.collect();
-        assert!(refused.contains(&&json!("trim not supported")), "{here:?}");
-        assert!(refused.len() < here.len(), "nothing was trimmed: {here:?}");
-        format!("{} of {} are not", refused.len(), here.len())
-    });
-    checks.run("a file system that cannot be frozen is named, and the rest is thawed", || {
-        // One whose disk has gone bad since it was mounted.
+    checks.run(
+        "a trim names the file systems that do not support it",
+        || {
+            let mut outcomes = [&mut ours, &mut theirs].map(|client| {
+                let reply = client.get("guest-fstrim");
+                let paths = reply["paths"].as_array().expect("a list").iter();
+                let by_path: BTreeMap<String, Value> = paths
+                    .map(|path| {
+                        let name = path["path"].as_str().expect("a path").to_owned();
+                        (name, path["error"].clone())
+                    })
+                    .collect();
+                by_path
+            });
+            let [here, there] = &mut outcomes;
+            assert_eq!(here, there);
+            let refused = here.values().filter(|error| !error.is_null());
+            let refused: Vec<&Value> = refused.collect();
+            assert!(refused.contains(&&json!("trim not supported")), "{here:?}");
+            assert!(refused.len() < here.len(), "nothing was trimmed: {here:?}");
+            format!("{} of {} not trimmed", refused.len(), here.len())
+        },
+    );
+    checks.run("a failed freeze names the file system and thaws the others", || {
+        // The disk of /mnt/e fails after it was mounted.
         let shell = guest.shell();
         let dm = format!("DM_DISABLE_UDEV=1 {}", dmsetup.display());
         shell.run(&format!(
@@ -296,25 +307,25 @@ fn disks_of_every_kind_are_the_same() {
              echo 0 $n error | {dm} reload bad; {dm} suspend --nolockfs --noflush bad; {dm} resume bad"
         ));
         shell.run("(echo x >/mnt/e/x; sync) 2>/dev/null; true");
-        let said = "failed to freeze /mnt/e: Input/output error";
+        let error = "failed to freeze /mnt/e: Input/output error";
         for client in [&mut ours, &mut theirs] {
-            freeze_fails(client, &mut guest, &["/mnt/d", "/mnt/e"], said);
+            assert_freeze_fails(client, &mut guest, &["/mnt/d", "/mnt/e"], error);
         }
         guest.shell().run("umount /mnt/e");
-        said.into()
+        error.into()
     });
     checks.run("a freeze that fails half-way thaws what it froze", || {
-        // Frozen in the reverse order of mounting: the disk in the open first, then the one that
-        // another mount has covered since.
+        // The order is the reverse of mounting: first /mnt/d, then /cover/sub, which a later mount
+        // hides.
         let shell = guest.shell();
         shell.run(
             "umount /mnt/d /mnt/c; mkdir -p /cover/sub; mount -t ext4 /dev/loop3 /cover/sub; \
              mount -t ext4 /dev/nvme0n1 /mnt/d; mount -t tmpfs none /cover",
         );
         let which = json!({ "mountpoints": ["/mnt/d", "/cover/sub"] });
-        let said = "failed to open /cover/sub: No such file or directory";
+        let error = "failed to open /cover/sub: No such file or directory";
         for client in [&mut ours, &mut theirs] {
-            freeze_fails(client, &mut guest, &["/mnt/d", "/cover/sub"], said);
+            assert_freeze_fails(client, &mut guest, &["/mnt/d", "/cover/sub"], error);
         }
         guest.shell().run("umount /cover");
         let [here, there] = [&mut ours, &mut theirs].map(|client| {

@@ -1,7 +1,8 @@
-//! guest-exec and guest-exec-status: beside qemu-ga, under load, and in a guest whose PID 1 is the
-//! agent.
+//! guest-exec and guest-exec-status: results compared with qemu-ga, limits, load, and the agent as
+//! PID 1.
 //!
-//! On this machine the agents run without privileges, so what they run here can harm nothing.
+//! Most tests use agents on this machine, which run programs without privileges. Guest: the busybox
+//! image with the agent as PID 1 and an ext4 disk. Needs QEMU, the images, qemu-ga and strace.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,17 +23,17 @@ use serde_json::{Value, json};
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// What is kept of one stream.
+/// Bytes that the agent keeps of one stream: `base::limits`.
 const STREAM: usize = 16 << 20;
 
 fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let at = |place: usize| u32::from(*chunk.get(place).unwrap_or(&0));
+        let at = |index: usize| u32::from(*chunk.get(index).unwrap_or(&0));
         let group = at(0) << 16 | at(1) << 8 | at(2);
-        for place in 0..4 {
-            text.push(if place <= chunk.len() {
-                char::from(ALPHABET[(group >> (18 - 6 * place)) as usize & 63])
+        for index in 0..4 {
+            text.push(if index <= chunk.len() {
+                char::from(ALPHABET[(group >> (18 - 6 * index)) as usize & 63])
             } else {
                 '='
             });
@@ -82,13 +83,13 @@ fn finish(client: &mut Client, pid: i64) -> Value {
     }
 }
 
-/// Runs a program to its end.
+/// Runs a program to its end. Returns its status.
 fn run(client: &mut Client, arguments: Value) -> Value {
     let pid = start(client, arguments).unwrap_or_else(|refusal| panic!("{}", refusal.desc));
     finish(client, pid)
 }
 
-/// Runs a shell script to its end and gives what it said.
+/// Runs a shell script, which must succeed. Returns its output.
 fn shell(client: &mut Client, script: &str) -> String {
     let arguments = json!({ "path": "/bin/sh", "arg": ["-c", script], "capture-output": "merged" });
     let status = run(client, arguments);
@@ -105,8 +106,9 @@ fn theirs() -> (Agent, Client) {
     synchronized(Agent::reference(&[]))
 }
 
-/// Takes out what a qemu-ga before 11.1 says only if something was cut off.
-fn forgive_older(result: &mut Value) {
+/// Removes `out-truncated` and `err-truncated` if the reference is a qemu-ga before 11.1, which reports
+/// them only when they are true.
+fn mask_for_older(result: &mut Value) {
     if reference().is_older()
         && let Some(members) = result.as_object_mut()
     {
@@ -115,11 +117,11 @@ fn forgive_older(result: &mut Value) {
 }
 
 #[test]
-fn arguments_that_are_wrong_get_the_same_errors() {
+fn errors_about_arguments_equal_those_of_qemu_ga() {
     let mut rows = Vec::new();
     for wrong in ["null", "5", "1.5", "[]", "{}", "\"x\"", "true", "[\"x\",5]"] {
         for member in ["path", "arg", "env", "input-data", "capture-output"] {
-            // Not a name that could be run, whatever else is right.
+            // No such program, in case the other arguments are valid.
             let others = r#""path":"/nonexistent""#;
             let row = if member == "path" {
                 format!(r#"{{"execute":"guest-exec","arguments":{{"path":{wrong},"y":1}}}}"#)
@@ -153,7 +155,7 @@ fn arguments_that_are_wrong_get_the_same_errors() {
 }
 
 #[test]
-fn a_number_nobody_knows_is_named() {
+fn the_error_about_an_unknown_pid_names_it() {
     let (_agent, mut client) = ours();
     for pid in [0, -1, 1, i64::MIN, i64::MAX, 999_999_999] {
         let refused = client.try_call("guest-exec-status", json!({ "pid": pid }));
@@ -163,7 +165,7 @@ fn a_number_nobody_knows_is_named() {
     }
 }
 
-/// Files that can or cannot be run, for both.
+/// Makes files that can be executed, and files that cannot.
 fn files() -> Scratch {
     let scratch = Scratch::new();
     let make = |name: &str, text: &str, mode: u32| {
@@ -181,7 +183,7 @@ fn files() -> Scratch {
     scratch
 }
 
-/// One run for both: the reply to the start, or what became of the program.
+/// Runs a program. Returns its status, or the error of the start.
 fn outcome(client: &mut Client, arguments: &Value) -> Value {
     match start(client, arguments.clone()) {
         Ok(pid) => finish(client, pid),
@@ -190,7 +192,7 @@ fn outcome(client: &mut Client, arguments: &Value) -> Value {
 }
 
 #[test]
-fn programs_start_fail_and_end_as_with_qemu_ga() {
+fn programs_start_fail_and_end_as_under_qemu_ga() {
     let files = files();
     let directory = files.path().display().to_string();
     let path = |name: &str| format!("{directory}/{name}");
@@ -208,7 +210,7 @@ fn programs_start_fail_and_end_as_with_qemu_ga() {
         json!({ "path": "cat", all: true }),
         json!({ "path": "true", "input-data": encode(&[b'x'; 200_000]), all: true }),
         json!({ "path": "head", "arg": ["-c", "5"], "input-data": encode(&[b'x'; 200_000]), all: true }),
-        // The environment.
+        // Environment.
         json!({ "path": "env", "env": [], all: true }),
         json!({ "path": "/usr/bin/env", "env": ["A=b", "A=c", "C=", "PATH=/x"], all: true }),
         json!({ "path": "sh", "arg": ["-c", "tr '\\0' '|' </proc/self/environ"], "env": ["no equals", "", "=x"], all: true }),
@@ -218,7 +220,7 @@ fn programs_start_fail_and_end_as_with_qemu_ga() {
         json!({ "path": "true", "env": ["PATH="] }),
         json!({ "path": "closed", "env": [search] }),
         json!({ "path": "lost", "env": [search] }),
-        // Scripts and what cannot be run.
+        // Scripts, and files that cannot be executed.
         json!({ "path": path("plain"), "arg": ["one", "two"], all: true }),
         json!({ "path": path("hash"), "arg": ["one"], all: true }),
         json!({ "path": path("empty"), all: true }),
@@ -235,7 +237,7 @@ fn programs_start_fail_and_end_as_with_qemu_ga() {
         json!({ "path": "n".repeat(300) }),
         json!({ "path": format!("/{}", "n".repeat(5000)) }),
         json!({ "path": "true", "arg": ["x".repeat(200_000)] }),
-        // Ends of all kinds.
+        // Exit statuses and signals.
         json!({ "path": "sh", "arg": ["-c", "exit 255"] }),
         json!({ "path": "sh", "arg": ["-c", "exit 16"] }),
         json!({ "path": "sh", "arg": ["-c", "kill -9 $$"] }),
@@ -253,7 +255,7 @@ fn programs_start_fail_and_end_as_with_qemu_ga() {
         let script = format!("{out}exit 3");
         cases.push(json!({ "path": "sh", "arg": ["-c", script], all: mode }));
     }
-    // What is not the environment's: descriptors, signals, directory, mask, session.
+    // Descriptors, signals, working directory, umask.
     let look = "for n in 0 1 2; do stat -L -c %F /dev/fd/$n; done";
     let own = "ls /proc/self/fd | tr '\\n' ' '; pwd; umask; \
                grep -E '^(SigBlk|SigCgt|SigPnd)' /proc/self/status";
@@ -264,14 +266,14 @@ fn programs_start_fail_and_end_as_with_qemu_ga() {
 
     let (_ours, mut ours) = ours();
     let (_theirs, mut theirs) = theirs();
-    // Whatever this test was started with ignored is not for programs either; qemu-ga leaves those
-    // signals be that the C library keeps to itself.
+    // gaunt resets all ignored signals for its programs. qemu-ga cannot reset the two that the C library
+    // reserves, so SigIgn is not part of the comparison.
     let ignored = shell(&mut ours, "grep SigIgn /proc/self/status");
     assert_eq!(ignored, "SigIgn:\t0000000000000000\n");
     let mut differences = Vec::new();
     for case in &cases {
         let mut mine = outcome(&mut ours, case);
-        forgive_older(&mut mine);
+        mask_for_older(&mut mine);
         let reference = outcome(&mut theirs, case);
         if mine != reference {
             differences.push(format!(
@@ -288,10 +290,9 @@ fn programs_start_fail_and_end_as_with_qemu_ga() {
     eprintln!("programs: {} cases, equal results", cases.len());
 }
 
-/// Q26: qemu-ga can do these once in its life, so each is compared with a fresh one; gaunt does them
-/// again and again.
+/// qemu-ga closes its own descriptor 0 in these modes, so each comparison uses a new qemu-ga.
 #[test]
-fn one_stream_alone_is_kept_every_time() {
+fn one_stream_can_be_captured_many_times() {
     let (_ours, mut ours) = ours();
     let script = "printf out; printf err >&2; cat";
     let arguments = |mode: &str| {
@@ -303,7 +304,7 @@ fn one_stream_alone_is_kept_every_time() {
         let reference = run(&mut theirs, arguments(mode));
         for _ in 0..3 {
             let mut mine = run(&mut ours, arguments(mode));
-            forgive_older(&mut mine);
+            mask_for_older(&mut mine);
             assert_eq!(mine, reference, "{mode}");
         }
     }
@@ -316,16 +317,16 @@ fn one_stream_alone_is_kept_every_time() {
 }
 
 #[test]
-fn without_an_environment_what_the_agent_lacks_is_added() {
+fn the_default_environment_has_the_agents_path_and_a_shell() {
     let (_agent, mut client) = ours();
     let said = shell(&mut client, "tr '\\0' '\\n' </proc/$$/environ");
     let variables: BTreeSet<&str> = said.lines().collect();
-    // The agent of these tests has a PATH and nothing else, and is not root when we are.
+    // The agents of the tests have only PATH in their environment.
     assert!(variables.contains("PATH=/usr/bin:/bin"), "{said}");
     assert!(variables.contains("SHELL=/bin/sh"), "{said}");
     let homes = variables.iter().filter(|entry| entry.starts_with("HOME="));
     assert!(homes.count() <= 1, "{said}");
-    // And a PATH of `env` beats it, while an `env` without one does not hide it.
+    // An `env` without PATH does not hide the agent's PATH from the search for the program.
     let status = run(
         &mut client,
         json!({ "path": "printf", "arg": ["x"], "env": ["A=b"], "capture-output": true }),
@@ -334,7 +335,7 @@ fn without_an_environment_what_the_agent_lacks_is_added() {
 }
 
 #[test]
-fn streams_are_kept_up_to_their_cap_and_no_further() {
+fn each_stream_is_kept_up_to_its_cap() {
     let (agent, mut client) = ours();
     for (bytes, cut) in [(STREAM, false), (STREAM + 1, true), (20 << 20, true)] {
         let script = format!("yes abcdefg | head -c {bytes}; yes 1234567 | head -c {bytes} >&2");
@@ -352,12 +353,12 @@ fn streams_are_kept_up_to_their_cap_and_no_further() {
         }
         assert_eq!(status["exitcode"], 0);
     }
-    // All of it went back with the last reply.
+    // The agent has unmapped the streams after the last reply.
     assert!(agent.resident_kb() < 1024, "{} kB", agent.resident_kb());
 }
 
 #[test]
-fn input_that_nobody_reads_holds_nobody_up() {
+fn input_that_the_program_does_not_read_blocks_no_request() {
     let (agent, mut client) = ours();
     let input = encode(&vec![b'x'; 2 << 20]);
     let arguments = json!({ "path": "sleep", "arg": ["1000"], "input-data": input });
@@ -375,7 +376,7 @@ fn input_that_nobody_reads_holds_nobody_up() {
 }
 
 #[test]
-fn forty_eight_megabytes_go_in() {
+fn a_program_reads_48_mib_of_input() {
     let (agent, mut client) = ours();
     let input: Vec<u8> = (0..(48u32 << 20) - 4096)
         .map(|at| (at >> 8) as u8 ^ at as u8)
@@ -395,7 +396,7 @@ fn forty_eight_megabytes_go_in() {
 }
 
 #[test]
-fn what_is_left_in_the_background_holds_nothing_up() {
+fn a_background_process_that_holds_the_pipes_does_not_delay_the_result() {
     let (_agent, mut client) = ours();
     let begun = Instant::now();
     let script = "printf before; sleep 1000 & echo $! >&2";
@@ -403,7 +404,7 @@ fn what_is_left_in_the_background_holds_nothing_up() {
     let status = run(&mut client, arguments);
     let took = begun.elapsed();
     assert_eq!(decode(&status["out-data"]), b"before");
-    // More might have come of who still holds them.
+    // The background process may still write to both pipes, so both streams count as truncated.
     for name in ["out-truncated", "err-truncated"] {
         assert_eq!(status[name], true, "{name}");
     }
@@ -414,7 +415,7 @@ fn what_is_left_in_the_background_holds_nothing_up() {
     );
     let sleeper = String::from_utf8(decode(&status["err-data"])).expect("text");
     shell(&mut client, &format!("kill {}", sleeper.trim()));
-    // Without anything kept, only the end itself counts.
+    // Without captured output there are no pipes to wait for.
     let begun = Instant::now();
     let pid = start(
         &mut client,
@@ -453,7 +454,7 @@ fn two_hundred_programs_leave_nothing_behind() {
             assert_eq!(status["exitcode"], number);
             client
                 .try_call("guest-exec-status", json!({ "pid": pid }))
-                .expect_err("told once");
+                .expect_err("a result is reported once");
         }
     }
     assert_eq!(agent.children(), [0u32; 0]);
@@ -465,24 +466,24 @@ fn two_hundred_programs_leave_nothing_behind() {
     );
 }
 
-/// What the agent says of a number that it knows no program of.
-fn unknown(client: &mut Client, pid: i64) {
+/// Asserts that the agent knows no program of this number.
+fn assert_unknown(client: &mut Client, pid: i64) {
     let refused = client.try_call("guest-exec-status", json!({ "pid": pid }));
     let refused = refused.expect_err("a refusal").desc;
     assert_eq!(refused, format!("PID {pid} does not exist"));
 }
 
 #[test]
-fn results_are_kept_until_asked_for() {
+fn results_are_kept_until_a_client_asks() {
     let (agent, mut client) = ours();
     let running: Vec<i64> = (0..128)
         .map(|_| start(&mut client, json!({ "path": "true" })).expect("a program"))
         .collect();
-    // Ended, and buried without anybody asking.
+    // The agent reaps children before a client asks for their status.
     wait::expect("no child left", wait::ANSWER, || {
         agent.children().is_empty()
     });
-    // Another client may ask, in any order.
+    // Any client may ask, in any order.
     drop(client);
     let mut client = agent.client();
     for pid in running.iter().rev() {
@@ -494,17 +495,18 @@ fn results_are_kept_until_asked_for() {
     assert_eq!(shell(&mut client, "echo again"), "again\n");
 }
 
-/// Fire and forget: nobody asks what became of the programs.
+/// No client asks for the status of these programs.
 #[test]
-fn ten_thousand_programs_in_a_row_leave_the_newest_results() {
+fn after_ten_thousand_programs_the_newest_results_are_kept() {
     const COUNT: usize = 10_000;
-    // Of 128; up to 63 at the end of a batch may have outlived some of them.
+    // The agent keeps 128 results, and drops the one that ended first: at the end of a batch up to 63
+    // older programs may have ended after some of the newest.
     const KEPT: usize = 64;
     let (agent, mut client) = ours();
     let begun = Instant::now();
     let (mut pids, mut before) = (Vec::new(), (0, 0));
     for number in 0..COUNT {
-        // Not more at once than may run, however slow this machine is.
+        // Stays below the limit of running programs, however slow this machine is.
         if number % 32 == 0 {
             wait::expect("programs to end", wait::ANSWER, || {
                 agent.children().len() < 32
@@ -538,19 +540,19 @@ fn ten_thousand_programs_in_a_row_leave_the_newest_results() {
     );
     let (old, newest) = pids.split_at(COUNT - KEPT);
     for pid in old.iter().filter(|pid| !newest.contains(pid)).step_by(200) {
-        unknown(&mut client, *pid);
+        assert_unknown(&mut client, *pid);
     }
     for (number, pid) in (old.len()..).zip(newest) {
         let expected = json!({ "exited": true, "exitcode": number % 100 });
         assert_eq!(finish(&mut client, *pid), expected, "{number}");
-        unknown(&mut client, *pid);
+        assert_unknown(&mut client, *pid);
     }
     assert!(took < Duration::from_secs(300), "{took:?}");
     eprintln!("{COUNT} programs: {took:?}, {} kB", agent.resident_kb());
 }
 
 #[test]
-fn programs_that_run_are_never_dropped() {
+fn running_programs_are_never_dropped_from_the_table() {
     let (_agent, mut client) = ours();
     let sleeper = json!({ "path": "sleep", "arg": ["1000"] });
     let kill = |pid: i64| process::signal(u32::try_from(pid).expect("a number"), libc::SIGKILL);
@@ -559,12 +561,12 @@ fn programs_that_run_are_never_dropped() {
         .collect();
     let refused = start(&mut client, json!({ "path": "true" })).expect_err("all run");
     assert_eq!(refused.desc, "too many child processes are running");
-    // The only one that ends makes room, wherever it stands.
+    // A program that ends makes room, whatever its position in the table.
     let ended = running.remove(60);
     kill(ended);
     let new = wait::until(wait::ANSWER, || start(&mut client, sleeper.clone()).ok());
     running.push(new.expect("room for one more"));
-    unknown(&mut client, ended);
+    assert_unknown(&mut client, ended);
     start(&mut client, json!({ "path": "true" })).expect_err("all run");
     for pid in running {
         assert_eq!(status(&mut client, pid), json!({ "exited": false }));
@@ -573,14 +575,16 @@ fn programs_that_run_are_never_dropped() {
 }
 
 #[test]
-fn bytes_of_all_programs_together_have_an_end() {
+fn the_captured_bytes_of_all_programs_have_a_cap() {
     let (agent, mut client) = ours();
     let script = format!("yes | head -c {STREAM}; yes | head -c {STREAM} >&2");
     let arguments = json!({ "path": "sh", "arg": ["-c", script], "capture-output": true });
     let pids: Vec<i64> = (0..10)
         .map(|_| {
             let pid = start(&mut client, arguments.clone()).expect("a program");
-            wait::expect("its end", wait::ANSWER, || agent.children().is_empty());
+            wait::expect("the program to end", wait::ANSWER, || {
+                agent.children().is_empty()
+            });
             pid
         })
         .collect();
@@ -596,19 +600,19 @@ fn bytes_of_all_programs_together_have_an_end() {
         }
     }
     for pid in old {
-        unknown(&mut client, *pid);
+        assert_unknown(&mut client, *pid);
     }
     assert_eq!(shell(&mut client, "echo again"), "again\n");
 }
 
 #[test]
-fn programs_do_not_hold_each_others_pipes() {
+fn programs_do_not_inherit_each_others_pipes() {
     let (_agent, mut client) = ours();
     let reader = json!({ "path": "cat", "capture-output": true,
                          "input-data": encode(&vec![b'x'; 1 << 20]) });
     let sleeper = json!({ "path": "sh", "capture-output": true,
                           "arg": ["-c", "ls /proc/self/fd | tr '\\n' ' '; exec sleep 1000"] });
-    // Whichever is forked first, the end of one's input and output is its own.
+    // An inherited pipe end would keep the reader from seeing the end of its input.
     let first = start(&mut client, sleeper.clone()).expect("a program");
     let middle = start(&mut client, reader).expect("a program");
     let last = start(&mut client, sleeper).expect("a program");
@@ -623,7 +627,7 @@ fn programs_do_not_hold_each_others_pipes() {
 }
 
 #[test]
-fn nothing_a_program_is_given_is_logged() {
+fn arguments_environment_and_input_are_not_logged() {
     let (agent, mut client) = synchronized(Agent::gaunt(&["-v"]));
     run(
         &mut client,
@@ -640,7 +644,7 @@ fn nothing_a_program_is_given_is_logged() {
     assert!(!agent.log().contains("exec"), "{}", agent.log());
 }
 
-/// Parent, process group and session of a process.
+/// Returns parent, process group and session of a process.
 fn kin(pid: impl std::fmt::Display) -> [String; 3] {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
     let (_, rest) = stat.rsplit_once(") ").expect("a name");
@@ -649,7 +653,7 @@ fn kin(pid: impl std::fmt::Display) -> [String; 3] {
 }
 
 #[test]
-fn programs_are_of_the_agents_session_and_outlive_it() {
+fn programs_share_the_agents_session_and_survive_its_end() {
     let (mut agent, mut client) = ours();
     let pid = start(&mut client, json!({ "path": "sleep", "arg": ["1000"] })).expect("a program");
     let id = agent.id();
@@ -661,9 +665,9 @@ fn programs_are_of_the_agents_session_and_outlive_it() {
     process::signal(u32::try_from(pid).expect("a number"), libc::SIGKILL);
 }
 
-/// The child hangs where it would on a file system that does: in execve, held there by a tracer.
+/// strace delays the child in execve, as a file system that does not answer would.
 #[test]
-fn a_program_that_hangs_before_it_begins_holds_up_only_its_client() {
+fn a_program_that_hangs_in_execve_delays_only_its_client() {
     let (agent, mut client) = ours();
     let mut other = agent.client();
     let _tracer = agent.trace(&[
@@ -682,7 +686,10 @@ fn a_program_that_hangs_before_it_begins_holds_up_only_its_client() {
         wait::expect("a child", wait::ANSWER, || !agent.children().is_empty());
         other.get("guest-ping");
         assert_eq!(frozen(&mut other), "thawed");
-        assert!(begun.elapsed() < Duration::from_millis(2500), "not at once");
+        assert!(
+            begun.elapsed() < Duration::from_millis(2500),
+            "the other client was delayed"
+        );
         if killed {
             let child = agent.children()[0];
             process::signal(child, libc::SIGKILL);
@@ -692,7 +699,10 @@ fn a_program_that_hangs_before_it_begins_holds_up_only_its_client() {
             let desc = &reply["error"]["desc"];
             assert_eq!(desc, "child process has terminated abnormally", "{reply}");
         } else {
-            assert!(begun.elapsed() > Duration::from_millis(2500), "never held");
+            assert!(
+                begun.elapsed() > Duration::from_millis(2500),
+                "the child was not delayed"
+            );
             let pid = reply["return"]["pid"].as_i64().expect("a number");
             let ended = json!({ "exited": true, "exitcode": 0 });
             assert_eq!(finish(&mut client, pid), ended);
@@ -706,7 +716,7 @@ fn frozen(client: &mut Client) -> String {
 }
 
 #[test]
-fn in_a_guest_the_agent_as_pid_1_runs_programs() {
+fn the_agent_as_pid_1_runs_programs_and_reaps_orphans() {
     let mut checks = Checks::new("exec under PID 1");
     let scratch = Scratch::new();
     let disk = scratch.join("ext4.raw");
@@ -716,16 +726,16 @@ fn in_a_guest_the_agent_as_pid_1_runs_programs() {
         .disk(&disk)
         .boot();
     let mut client = guest.client();
-    checks.run("environment, directory and mask", || {
+    checks.run("environment, working directory and umask", || {
         let said = shell(&mut client, "/bin/busybox env; /bin/busybox pwd; umask");
-        // Not the `/` that the kernel gives its init.
+        // Not the HOME=/ that the kernel passes to its init.
         assert_eq!(said.matches("HOME=").count(), 1, "{said}");
         assert!(said.contains("HOME=/root\n"), "{said}");
         assert!(said.contains("PATH=/"), "{said}");
         assert!(said.ends_with("/\n0022\n"), "{said}");
         said.replace('\n', " ")
     });
-    checks.run("programs by name", || {
+    checks.run("finds programs in PATH", || {
         let status = run(
             &mut client,
             json!({ "path": "busybox", "arg": ["uname", "-s"], "capture-output": true }),
@@ -747,9 +757,9 @@ fn in_a_guest_the_agent_as_pid_1_runs_programs() {
         );
         let said = String::from_utf8(decode(&status["out-data"])).expect("text");
         assert_eq!(said.matches("0000000000000000").count(), 3, "{said}");
-        "none blocked, none left".into()
+        "no signal blocked, ignored or caught".into()
     });
-    checks.run("orphans are buried", || {
+    checks.run("reaps orphans", || {
         shell(
             &mut client,
             "for n in 1 2 3 4 5 6 7 8; do /bin/busybox sleep 0 & done; true",
@@ -762,7 +772,7 @@ fn in_a_guest_the_agent_as_pid_1_runs_programs() {
         assert_eq!(said, "");
         "no zombies".into()
     });
-    checks.run("refused while frozen", || {
+    checks.run("refuses guest-exec while frozen", || {
         assert_eq!(client.get("guest-fsfreeze-freeze"), 1);
         let refused = start(&mut client, json!({ "path": "true" })).expect_err("a refusal");
         assert_eq!(refused.class, "CommandNotFound");

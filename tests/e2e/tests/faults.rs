@@ -1,5 +1,7 @@
-//! What the kernel refuses: system calls made to fail by strace. The agent says so, as qemu-ga does
-//! where that can be made to, and goes on as before.
+//! Failing system calls: the agent reports the error, as qemu-ga does where both can be made to fail,
+//! and continues.
+//!
+//! Agents on this machine, with errors injected by strace; no guest. Needs strace and qemu-ga.
 
 use gaunt_e2e::agent::Agent;
 use gaunt_e2e::client::Client;
@@ -19,12 +21,12 @@ fn both() -> [(Agent, Client); 2] {
     [ours(), synchronized(Agent::reference(&[]))]
 }
 
-/// Makes system calls of an agent and its children fail as long as what it gives is there.
+/// Makes system calls of an agent and its children fail until the returned process is stopped.
 fn inject(agent: &Agent, calls: &str, error: &str) -> Process {
     inject_at(agent, &[], calls, error)
 }
 
-/// Likewise, if `paths` has any `-P PATH`, only calls that have to do with one of them.
+/// As [`inject`], only for calls that use one of the paths in `paths`, options `-P PATH` of strace.
 fn inject_at(agent: &Agent, paths: &[&str], calls: &str, error: &str) -> Process {
     let log = agent.state().join("calls");
     let fault = format!("inject={calls}:error={error}");
@@ -38,12 +40,12 @@ fn inject_at(agent: &Agent, paths: &[&str], calls: &str, error: &str) -> Process
 fn stop(mut tracer: Process, agent: &Agent) {
     tracer.signal(libc::SIGINT);
     assert!(tracer.wait(wait::ANSWER).is_some());
-    wait::expect("the tracer to let go", wait::ANSWER, || {
+    wait::expect("strace to detach", wait::ANSWER, || {
         agent.status("TracerPid") == 0
     });
 }
 
-/// The error of a command while calls fail.
+/// Runs a command while system calls fail. Returns its error.
 fn refused(
     (agent, client): &mut (Agent, Client),
     (calls, error): (&str, &str),
@@ -59,26 +61,25 @@ fn refused(
 }
 
 #[test]
-fn a_close_that_fails_is_said_once_and_leaves_nothing_behind() {
+fn a_failed_close_is_reported_once_and_frees_the_handle() {
     let mut pair = ours();
     let open = json!({ "path": "/dev/zero" });
     let handle = pair.1.call("guest-file-open", open);
     let arguments = json!({ "handle": handle });
     let said = refused(&mut pair, ("close", "EIO"), "guest-file-close", &arguments);
     assert_eq!(said, "failed to close handle: Input/output error");
-    // Q16: with qemu-ga the second one is the end of the agent.
+    // qemu-ga keeps the handle after a failed close, and crashes when the handle is used again.
     let (_, client) = &mut pair;
     let gone = client.try_call("guest-file-close", arguments);
-    let gone = gone.expect_err("it is closed").desc;
+    let gone = gone.expect_err("the handle is free").desc;
     assert_eq!(gone, format!("handle '{handle}' has not been found"));
     assert_eq!(client.get("guest-ping"), json!({}));
 }
 
-/// What is not to be opened, and which command then says so.
 #[test]
-fn what_cannot_be_opened_is_named_as_qemu_ga_names_it() {
+fn the_error_about_a_file_that_cannot_be_opened_equals_that_of_qemu_ga() {
     if reference().is_older() {
-        return eprintln!("left out: before 11.1 the texts were others");
+        return eprintln!("left out: qemu-ga before 11.1 words these errors differently");
     }
     for (path, command) in [
         ("/sys/devices/system/cpu/cpu1/online", "guest-get-vcpus"),
@@ -89,7 +90,8 @@ fn what_cannot_be_opened_is_named_as_qemu_ga_names_it() {
             eprintln!("left out: this machine has no {path}");
             continue;
         }
-        // As it may be given: from the root of the file system, or in one of its directories.
+        // The forms in which an agent may pass the path: absolute, relative to the root, or relative to
+        // one of the directories above the file.
         let mut tails = path.rmatch_indices('/').map(|(at, _)| &path[at + 1..]);
         let (name, two) = (tails.next().unwrap_or(path), tails.next().unwrap_or(path));
         let paths = ["-P", path, "-P", &path[1..], "-P", two, "-P", name];
@@ -105,7 +107,7 @@ fn what_cannot_be_opened_is_named_as_qemu_ga_names_it() {
 }
 
 #[test]
-fn without_a_socket_both_say_why_there_are_no_interfaces() {
+fn a_failed_socket_call_is_reported_as_an_error_of_getifaddrs() {
     for mut pair in both() {
         let said = refused(
             &mut pair,
@@ -120,7 +122,7 @@ fn without_a_socket_both_say_why_there_are_no_interfaces() {
 }
 
 #[test]
-fn without_a_process_it_is_said_why_nothing_runs() {
+fn a_failed_fork_is_reported_and_later_commands_work() {
     const FORKS: &str = "clone,clone3,fork,vfork";
     const NO_CHILD: &str = "failed to create child process: Resource temporarily unavailable";
     let mut pair = ours();
@@ -135,7 +137,7 @@ fn without_a_process_it_is_said_why_nothing_runs() {
 }
 
 #[test]
-fn a_read_for_which_there_is_no_memory_has_an_end_all_the_same() {
+fn a_read_without_memory_for_its_reply_fails_cleanly() {
     let agent = Agent::gaunt(&[]);
     let scratch = Scratch::new();
     scratch.give_away();
@@ -145,7 +147,8 @@ fn a_read_for_which_there_is_no_memory_has_an_end_all_the_same() {
     let handle = client.call("guest-file-open", json!({ "path": path }));
     let tracer = inject(&agent, "mmap,mremap", "ENOMEM");
     let (mut refused, mut read) = (0, 0);
-    // Around what fits where replies rest: the text alone, the text and its end, and neither.
+    // Sizes around the buffer at rest: the text and its end fit, only the text fits, the text does not
+    // fit.
     for count in (5_900..6_300).step_by(7) {
         let from = json!({ "handle": handle, "offset": 0, "whence": 0 });
         client.call("guest-file-seek", from);
@@ -165,27 +168,27 @@ fn a_read_for_which_there_is_no_memory_has_an_end_all_the_same() {
     assert!(refused > 0 && read > 0, "{refused} refused, {read} read");
 }
 
-/// System calls that the agent makes and that not every kernel from Linux 3.12 on has; README.md says
-/// since when each exists, and what is done without it. Not every release of strace knows cachestat.
+/// System calls that the agent uses and that are newer than Linux 3.12, the oldest supported kernel.
+/// README.md lists their versions and the fallbacks. The `?` lets strace ignore a call it does not know.
 const NEWER: &str = "close_range,getrandom,openat2,preadv2,statx,?cachestat";
 
-/// The last system call that Linux 3.12 has on x86-64 (finit_module); numbers are given in the order of
-/// time.
+/// The highest system call number of Linux 3.12 on x86-64 (finit_module). Newer calls have higher
+/// numbers.
 const LAST_OF_3_12: u32 = 313;
 
-/// Newer calls that are not the agent's, but made by programs that it runs or is run by; and cachestat
-/// for a strace that does not know it.
+/// Newer system calls made by the programs that gaunt runs or that run gaunt; and cachestat as a strace
+/// prints it that does not know it.
 const OTHERS: &str = "rseq clone3 faccessat2 syscall_0x1c3";
 
-/// What every command says that can be asked without effect on this machine.
-fn say_all(client: &mut Client, directory: &std::path::Path) -> Vec<(String, Value)> {
+/// Runs every command that does not change this machine. Returns commands and replies.
+fn run_all(client: &mut Client, directory: &std::path::Path) -> Vec<(String, Value)> {
     let mut said = Vec::new();
     let mut ask = |client: &mut Client, command: &str, arguments: Value| {
         let value = match client.try_call(command, arguments) {
             Ok(value) => value,
             Err(refusal) => json!({ "error": refusal.desc }),
         };
-        // Numbers of files and processes are new each time.
+        // Handles and process ids differ from run to run.
         let shown = match command {
             "guest-file-open" => json!(value.is_i64()),
             "guest-exec" => json!(value["pid"].is_i64()),
@@ -221,7 +224,7 @@ fn say_all(client: &mut Client, directory: &std::path::Path) -> Vec<(String, Val
     let program =
         json!({ "path": "sh", "arg": ["-c", "echo /proc/self/fd/*"], "capture-output": true });
     let pid = ask(client, "guest-exec", program)["pid"].clone();
-    wait::expect("its end", wait::ANSWER, || {
+    wait::expect("the program to end", wait::ANSWER, || {
         let status = json!({ "pid": pid });
         ask(client, "guest-exec-status", status)["exited"] == true
     });
@@ -244,7 +247,7 @@ fn say_all(client: &mut Client, directory: &std::path::Path) -> Vec<(String, Val
 }
 
 #[test]
-fn an_old_kernel_is_no_reason_to_fail() {
+fn every_command_works_without_newer_system_calls() {
     let scratch = Scratch::new();
     std::fs::create_dir(scratch.join("files")).expect("a directory");
     scratch.give_away();
@@ -262,9 +265,9 @@ fn an_old_kernel_is_no_reason_to_fail() {
         &fault,
     ]);
     let mut client = agent.client();
-    let old = say_all(&mut client, &scratch.join("files"));
+    let old = run_all(&mut client, &scratch.join("files"));
     let (_new_agent, mut client) = ours();
-    let new = say_all(&mut client, &scratch.join("files"));
+    let new = run_all(&mut client, &scratch.join("files"));
     let mut different = Vec::new();
     for ((command, mut old), (_, mut new)) in old.into_iter().zip(new) {
         for value in [&mut old, &mut new] {
@@ -277,13 +280,13 @@ fn an_old_kernel_is_no_reason_to_fail() {
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
     // `PID [NUMBER] NAME(...`
-    let calls = std::fs::read_to_string(&log).expect("what strace saw");
+    let calls = std::fs::read_to_string(&log).expect("the output of strace");
     let calls: std::collections::BTreeSet<&str> = calls
         .lines()
         .filter_map(|line| {
             let (number, call) = line.split_once('[')?.1.split_once("] ")?;
             let newer = number.trim().parse::<u32>().ok()? > LAST_OF_3_12;
-            // What was interrupted is listed once more: `<... NAME resumed>`.
+            // The second part of a call that strace prints in two parts: `<... NAME resumed>`.
             let name = call.split('(').next().unwrap_or_default();
             (newer && !name.starts_with('<')).then_some(name)
         })
@@ -293,7 +296,7 @@ fn an_old_kernel_is_no_reason_to_fail() {
         let mut known = NEWER.split(',').chain(OTHERS.split(' '));
         assert!(
             known.any(|one| one.trim_start_matches('?') == call),
-            "{call} is new"
+            "{call} is newer than Linux 3.12 and not listed"
         );
     }
 }
