@@ -77,7 +77,7 @@ impl Agent {
     }
 
     fn start_in_tree(launcher: &[String], tree: &Tree, interfaces: &str) -> Agent {
-        assert!(is_root(), "only root can make an agent see a made-up tree");
+        assert!(is_root(), "only root can mount a made-up tree");
         let scratch = Scratch::new();
         let batch = scratch.join("interfaces");
         std::fs::write(&batch, interfaces).expect("a file");

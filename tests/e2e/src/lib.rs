@@ -16,6 +16,7 @@
 //! | `tree` | made-up directories that replace the machine's for one agent |
 //! | `cpio`, `modules` | files and kernel modules added to an image for one test |
 //! | `checks` | many checks on one guest, each reported on its own |
+//! | `base64` | base64 for arguments and replies |
 //! | `process`, `scratch`, `wait` | children that die with the tests, temporary directories, time limits |
 //!
 //! Rules:
@@ -25,6 +26,7 @@
 //!   would freeze it, as if it were its guest.
 
 pub mod agent;
+pub mod base64;
 pub mod checks;
 pub mod client;
 pub mod compare;

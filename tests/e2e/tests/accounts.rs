@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gaunt_e2e::agent::Agent;
+use gaunt_e2e::base64::encode;
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{Client, request};
 use gaunt_e2e::compare::{compare_masked, lines};
@@ -276,22 +277,14 @@ fn assert_hash(hash: &str, password: &str) {
     assert_eq!(made.trim(), hash, "{password}");
 }
 
-fn base64(text: &str) -> String {
-    let script = "printf %s \"$1\" | base64 -w0";
-    run(
-        Command::new("sh").args(["-c", script, "sh", text]),
-        wait::ANSWER,
-    )
-}
-
 /// Returns the arguments that set a plain password.
 fn plain(user: &str, password: &str) -> Value {
-    json!({ "username": user, "password": base64(password), "crypted": false })
+    json!({ "username": user, "password": encode(password.as_bytes()), "crypted": false })
 }
 
 /// Returns the arguments that store a hash.
 fn hashed(user: &str, hash: &str) -> Value {
-    json!({ "username": user, "password": base64(hash), "crypted": true })
+    json!({ "username": user, "password": encode(hash.as_bytes()), "crypted": true })
 }
 
 /// Sets a password, which must fail. Returns the reason.

@@ -1,9 +1,15 @@
-//! Files that clients open, read, write and close: held against qemu-ga, and what it cannot do.
+//! The guest-file commands: replies compared with qemu-ga, and behaviour in which gaunt differs.
+//!
+//! Most tests use agents on this machine. Guest: the busybox image with an ext4 disk, a disk that can be
+//! made silent, and dmsetup. Needs QEMU, the images, qemu-ga and dmsetup.
 
+use std::net::Shutdown;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use gaunt_e2e::agent::Agent;
+use gaunt_e2e::base64::{decode, encode};
+use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{Client, Refusal, request};
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::disk::{self, Fs};
@@ -14,15 +20,15 @@ use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::wait;
 use serde_json::{Value, json};
 
-/// A client that takes note of all it is told.
+/// A client that records all replies.
 struct Session<'a> {
     client: Client,
     directory: &'a Path,
-    said: Vec<String>,
+    record: Vec<String>,
 }
 
 impl Session<'_> {
-    /// Runs a command, and notes its reply with whatever differs by nature taken out.
+    /// Runs a command, and records its reply without handles and without the name of the directory.
     fn ask(&mut self, command: &str, arguments: Value) -> Result<Value, Refusal> {
         let reply = self.client.try_call(command, arguments.clone());
         let mut shown = match &reply {
@@ -41,7 +47,8 @@ impl Session<'_> {
         }
         let arguments = arguments.to_string();
         let arguments = arguments.replace(self.directory.to_str().unwrap(), "DIR");
-        self.said.push(format!("{command} {arguments} -> {shown}"));
+        self.record
+            .push(format!("{command} {arguments} -> {shown}"));
         reply
     }
 
@@ -67,42 +74,24 @@ impl Session<'_> {
         self.on(
             "write",
             handle,
-            json!({ "buf-b64": base64(text.as_bytes()) }),
+            json!({ "buf-b64": encode(text.as_bytes()) }),
         );
     }
 
-    /// Notes what a file holds and who may use it.
+    /// Records the content and the mode of a file.
     fn look(&mut self, name: &str) {
         use std::os::unix::fs::PermissionsExt;
         let path = self.directory.join(name);
         let content = std::fs::read_to_string(&path);
         let mode = std::fs::metadata(&path).map(|data| data.permissions().mode());
-        self.said.push(format!("{name}: {content:?} {mode:?}"));
+        self.record.push(format!("{name}: {content:?} {mode:?}"));
     }
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let at = |place: usize| u32::from(chunk.get(place).copied().unwrap_or(0));
-        let group = at(0) << 16 | at(1) << 8 | at(2);
-        for place in 0..4 {
-            let digit = ALPHABET[(group >> (18 - 6 * place)) as usize & 63];
-            text.push(if place <= chunk.len() {
-                char::from(digit)
-            } else {
-                '='
-            });
-        }
-    }
-    text
-}
-
-/// Holds what two agents say to the same script against each other. `meant` are lines of qemu-ga's
-/// that differ, each with ours.
-fn compare(what: &str, script: impl Fn(&mut Session<'_>), meant: &[(&str, &str)]) {
-    let said = |agent: Agent| -> Vec<String> {
+/// Runs a script with both agents and compares the records. `intended` lists differences: the end of
+/// qemu-ga's line, and the end of gaunt's.
+fn compare(title: &str, script: impl Fn(&mut Session<'_>), intended: &[(&str, &str)]) {
+    let record = |agent: Agent| -> Vec<String> {
         let scratch = Scratch::new();
         scratch.give_away();
         let mut client = agent.client();
@@ -110,31 +99,37 @@ fn compare(what: &str, script: impl Fn(&mut Session<'_>), meant: &[(&str, &str)]
         let mut session = Session {
             client,
             directory: scratch.path(),
-            said: Vec::new(),
+            record: Vec::new(),
         };
         script(&mut session);
-        session.said
+        session.record
     };
-    let (ours, theirs) = (said(Agent::gaunt(&[])), said(Agent::reference(&[])));
+    let ours = record(Agent::gaunt(&[]));
+    let theirs = record(Agent::reference(&[]));
     let mut wrong = Vec::new();
     let mut used = 0;
     for (ours, theirs) in ours.iter().zip(&theirs) {
-        let is_meant = meant
+        let is_intended = intended
             .iter()
             .any(|(their, our)| theirs.ends_with(their) && ours.ends_with(our));
-        used += usize::from(is_meant);
-        if ours != theirs && !is_meant {
+        used += usize::from(is_intended);
+        if ours != theirs && !is_intended {
             wrong.push(format!("gaunt   {ours}\n  qemu-ga {theirs}"));
         }
     }
-    assert!(wrong.is_empty(), "{what}:\n  {}", wrong.join("\n  "));
+    assert!(wrong.is_empty(), "{title}:\n  {}", wrong.join("\n  "));
     assert_eq!(ours.len(), theirs.len());
-    assert!(used >= meant.len(), "a difference that is meant is none");
-    eprintln!("{what}: {} replies, equal but for {used}", ours.len());
+    assert!(
+        used >= intended.len(),
+        "an intended difference does not occur"
+    );
+    eprintln!(
+        "{title}: {} replies, {used} intended differences",
+        ours.len()
+    );
 }
 
-/// Permissions of a new file: qemu-ga's are 0666 whatever the umask, gaunt's less the umask, which is
-/// 022 here.
+/// Mode of a new file: qemu-ga ignores the umask and uses 0666; gaunt applies the umask, 022 here.
 const NEW_FILE: (&str, &str) = ("Ok(33206)", "Ok(33188)");
 
 #[test]
@@ -193,7 +188,7 @@ fn files_are_opened_as_qemu_ga_opens_them() {
                     session.on("close", handle, json!({}));
                 }
             }
-            // Relative to where the agent runs.
+            // Relative to the agent's working directory, which is the root directory.
             let _ = session.ask("guest-file-open", json!({ "path": "proc/version" }));
             let _ = session.ask("guest-file-open", json!({ "path": "/root/x", "mode": "w" }));
         },
@@ -202,7 +197,7 @@ fn files_are_opened_as_qemu_ga_opens_them() {
 }
 
 #[test]
-fn new_files_keep_the_umask() {
+fn new_files_obey_the_umask() {
     use std::os::unix::fs::PermissionsExt;
     for (mask, expected) in [("000", 0o666), ("022", 0o644), ("077", 0o600)] {
         let agent = Agent::with_umask(mask);
@@ -223,9 +218,9 @@ fn new_files_keep_the_umask() {
     }
 }
 
-/// Bytes of the agent's memory, which the host could read, or put its own code into.
+/// With access to the agent's memory a host could run its own code there, whatever the policy.
 #[test]
-fn memory_is_no_file_for_the_host() {
+fn the_agents_memory_cannot_be_opened() {
     let mut agent = Agent::gaunt(&["-b", "guest-exec"]);
     let id = agent.process().id();
     let mut client = agent.client();
@@ -252,14 +247,14 @@ fn memory_is_no_file_for_the_host() {
             assert_eq!(refused, expected);
         }
     }
-    // Nothing else there is refused.
+    // Other files of the process can be opened.
     for (path, mode) in [("/proc/self/maps", "r"), ("/proc/self/comm", "r+")] {
         client.call("guest-file-open", json!({ "path": path, "mode": mode }));
     }
 }
 
 #[test]
-fn handles_and_arguments_are_refused_alike() {
+fn errors_about_handles_and_arguments_equal_those_of_qemu_ga() {
     compare(
         "arguments",
         |session| {
@@ -300,12 +295,12 @@ fn handles_and_arguments_are_refused_alike() {
                     session.on("write", handle, json!({ "buf-b64": text, "count": count }));
                 }
             }
-            // Escapes, as some clients write slashes.
+            // Some clients escape slashes.
             let escaped = r#"{"execute":"guest-file-write","arguments":{"handle":H,"buf-b64":"\/\/8=\u0061GVs"}}"#;
             let reply = session
                 .client
                 .ask(escaped.replace('H', &handle.to_string()));
-            session.said.push(reply.to_string());
+            session.record.push(reply.to_string());
             for whence in [
                 json!(0),
                 json!(1),
@@ -356,7 +351,7 @@ fn handles_and_arguments_are_refused_alike() {
 }
 
 #[test]
-fn ends_and_positions_are_alike() {
+fn ends_of_file_and_positions_equal_those_of_qemu_ga() {
     compare(
         "ends",
         |session| {
@@ -368,7 +363,7 @@ fn ends_and_positions_are_alike() {
                     for _ in 0..3 {
                         session.on("read", handle, json!({ "count": count }));
                     }
-                    // It grows.
+                    // The file grows.
                     std::fs::write(&path, "x".repeat(size + 7)).unwrap();
                     session.on("read", handle, json!({ "count": count }));
                     std::fs::write(&path, "x".repeat(size)).unwrap();
@@ -435,7 +430,7 @@ fn ends_and_positions_are_alike() {
 }
 
 #[test]
-fn errors_of_writing_come_with_the_write() {
+fn a_failed_write_is_reported_by_the_write_itself() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
     let open = |client: &mut Client, path: &str, mode: &str| {
@@ -454,7 +449,7 @@ fn errors_of_writing_come_with_the_write() {
         client.call("guest-file-close", json!({ "handle": full })),
         json!({})
     );
-    // Q17: what there is in a pipe is read, and what fits into one is written.
+    // A read takes what the pipe holds, and a write fills its room. qemu-ga loses bytes here.
     let scratch = Scratch::new();
     scratch.give_away();
     let fifo = scratch.join("fifo");
@@ -466,7 +461,7 @@ fn errors_of_writing_come_with_the_write() {
     );
     let fifo = fifo.to_str().unwrap();
     let (reader, writer) = (open(&mut client, fifo, "r"), open(&mut client, fifo, "w"));
-    let big = base64(&[b'x'; 100_000]);
+    let big = encode(&[b'x'; 100_000]);
     let wrote = client.call(
         "guest-file-write",
         json!({ "handle": writer, "buf-b64": big }),
@@ -498,7 +493,7 @@ fn errors_of_writing_come_with_the_write() {
         "failed to write to file: Broken pipe"
     );
     assert!(client.get("guest-ping").is_object());
-    // The agent's own status, not that of whoever opened it.
+    // /proc/self is the agent, also if a child opened the file.
     let status = open(&mut client, "/proc/self/status", "r");
     let read = client.call(
         "guest-file-read",
@@ -509,28 +504,7 @@ fn errors_of_writing_come_with_the_write() {
     assert!(String::from_utf8(text).unwrap().contains(&pid), "{pid}");
 }
 
-fn decode(text: &str) -> Vec<u8> {
-    let digit = |byte: u8| match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'+' => 62,
-        b'/' => 63,
-        _ => 0,
-    };
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    for group in text.as_bytes().chunks(4) {
-        let value = group
-            .iter()
-            .fold(0u32, |value, byte| value << 6 | u32::from(digit(*byte)));
-        bytes.extend_from_slice(&value.to_be_bytes()[1..]);
-    }
-    let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();
-    bytes.truncate(bytes.len() - padding);
-    bytes
-}
-
-/// Bytes that do not repeat soon.
+/// Returns pseudo-random bytes.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x2545_F491_4F6C_DD1Du64;
     let mut bytes = Vec::with_capacity(len + 8);
@@ -545,7 +519,7 @@ fn noise(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_written_never_lands_in_a_file_that_was_opened_later() {
+fn a_write_never_reaches_a_file_that_was_opened_later() {
     let agent = Agent::gaunt(&[]);
     let (mut client, mut other) = (agent.client(), agent.client());
     let path = |name: &str| agent.state().join(name);
@@ -555,10 +529,10 @@ fn what_is_written_never_lands_in_a_file_that_was_opened_later() {
     };
     for bytes in [4 << 20, 24 << 20] {
         let first = open(&mut client, "first");
-        let data = base64(&vec![b'x'; bytes]);
+        let data = encode(&vec![b'x'; bytes]);
         let arguments = json!({ "handle": first, "buf-b64": data });
         client.send(request("guest-file-write", &arguments));
-        // Closed while it is written, and another file opened, which the kernel would give its number.
+        // The file is closed during the write. The kernel would give its descriptor to the next file.
         other.call("guest-file-close", json!({ "handle": first }));
         let second = open(&mut other, "second");
         let reply = client.reply();
@@ -575,7 +549,7 @@ fn what_is_written_never_lands_in_a_file_that_was_opened_later() {
 }
 
 #[test]
-fn the_largest_read_is_whole_and_small() {
+fn the_largest_read_is_complete_and_takes_little_memory() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
     let scratch = Scratch::new();
@@ -597,7 +571,7 @@ fn the_largest_read_is_whole_and_small() {
     assert!(agent.peak_kb() <= 1024, "{} kB", agent.peak_kb());
     assert!(agent.resident_kb() <= 400, "{} kB", agent.resident_kb());
 
-    // Nobody waits for one who does not read what was asked for, and nothing is gathered for it.
+    // A client that does not read its reply delays no other client, and the agent buffers nothing.
     client.call(
         "guest-file-seek",
         json!({ "handle": handle, "offset": 0, "whence": 0 }),
@@ -611,7 +585,7 @@ fn the_largest_read_is_whole_and_small() {
     }
     assert!(start.elapsed() < Duration::from_secs(5));
     assert!(agent.peak_kb() <= 1024, "{} kB", agent.peak_kb());
-    // A file that is closed meanwhile ends there.
+    // Closing the file ends the read early, with the true count.
     other.call("guest-file-close", json!({ "handle": handle }));
     let read = client.reply()["return"].take();
     let part = decode(read["buf-b64"].as_str().unwrap());
@@ -619,25 +593,25 @@ fn the_largest_read_is_whole_and_small() {
     assert!(part.len() < content.len() && content.starts_with(&part));
     assert_eq!(client.reply(), json!({ "return": {} }));
 
-    // A client that leaves in the middle.
+    // A client that leaves during a read.
     let handle = client.call("guest-file-open", json!({ "path": path }));
     client.send(request(
         "guest-file-read",
         &json!({ "handle": handle, "count": 48 << 20 }),
     ));
-    wait::expect("a beginning", wait::ANSWER, || {
+    wait::expect("the reply to begin", wait::ANSWER, || {
         client.line(Duration::from_millis(1)).is_none()
     });
     drop(client);
     other.call("guest-file-close", json!({ "handle": handle }));
 
-    // Written, and as large as a request may be.
+    // A write almost as large as a request may be.
     let copy = scratch.join("copy");
     let handle = other.call("guest-file-open", json!({ "path": copy, "mode": "w" }));
     let part = &content[..47 << 20];
     let wrote = other.call(
         "guest-file-write",
-        json!({ "handle": handle, "buf-b64": base64(part) }),
+        json!({ "handle": handle, "buf-b64": encode(part) }),
     );
     assert_eq!(wrote, json!({ "count": part.len(), "eof": false }));
     assert!(std::fs::read(&copy).unwrap() == part);
@@ -645,7 +619,7 @@ fn the_largest_read_is_whole_and_small() {
 }
 
 #[test]
-fn handles_are_never_given_twice_and_run_out_with_an_error() {
+fn handles_are_never_reused_and_running_out_is_an_error() {
     let mut seen = std::collections::BTreeSet::new();
     let mut highest = 0;
     for _ in 0..2 {
@@ -672,8 +646,8 @@ fn handles_are_never_given_twice_and_run_out_with_an_error() {
     }
 }
 
-/// Panics unless the agent waits for whatever comes next while a child of it waits for something.
-fn waits_in_a_child(guest: &mut Guest) {
+/// Asserts that the agent waits for events, and that a child of it waits for something else.
+fn assert_waits_in_a_child(guest: &mut Guest) {
     let said = guest.shell().run(
         "cd /proc/$(cat /run/agent.pid); grep State status; \
          for child in $(cat task/*/children); do cat /proc/$child/wchan; echo; done",
@@ -684,12 +658,36 @@ fn waits_in_a_child(guest: &mut Guest) {
         "the agent itself waits: {state}"
     );
     // A worker without a task waits for its socket.
-    let waits = children.lines().any(|place| !place.contains("unix_stream"));
-    assert!(waits, "a child waits in its place: {children}");
+    let waits = children.lines().any(|wchan| !wchan.contains("unix_stream"));
+    assert!(waits, "no child waits for the file: {children}");
+}
+
+fn open(client: &mut Client, path: &str, mode: &str) -> Value {
+    client.call("guest-file-open", json!({ "path": path, "mode": mode }))
+}
+
+fn close(client: &mut Client, handle: &Value) {
+    client.call("guest-file-close", json!({ "handle": handle }));
+}
+
+/// Returns the output of `seq 1 COUNT`.
+fn seq(count: usize) -> String {
+    (1..=count).map(|number| format!("{number}\n")).collect()
+}
+
+/// Asserts that the value of a read is the output of `seq 1 COUNT`.
+fn assert_read_seq(read: &Value, count: usize) {
+    let expected = seq(count);
+    assert_eq!(
+        (&read["count"], &read["eof"]),
+        (&json!(expected.len()), &json!(true))
+    );
+    assert!(decode(read["buf-b64"].as_str().unwrap()) == expected.as_bytes());
 }
 
 #[test]
-fn files_in_a_guest_stuck_full_and_closed_in_the_end() {
+fn files_in_a_guest_are_read_and_written_and_never_block_the_agent() {
+    let mut checks = Checks::new("files in a guest");
     let scratch = Scratch::new();
     let image = scratch.join("disk");
     disk::raw(&image, Fs::Ext4);
@@ -703,12 +701,53 @@ fn files_in_a_guest_stuck_full_and_closed_in_the_end() {
         .disk(&silent)
         .boot();
     guest.wait_shell();
+    let shell = guest.shell();
+    shell.run("for m in /root/modules/*; do insmod $m 2>/dev/null; done; mkdir -p /mnt");
     let mut client = guest.client();
-    let open = |client: &mut Client, path: &str, mode: &str| {
-        client.call("guest-file-open", json!({ "path": path, "mode": mode }))
-    };
 
-    // Memory, by whatever name: that of PID 1, of the agent, and of the machine.
+    checks.run("refuses memory under any name", || {
+        refuses_memory(&mut guest, &mut client)
+    });
+    checks.run("reports a full file system", || {
+        reports_a_full_file_system(&mut guest, &mut client)
+    });
+    checks.run("reads a file that is not in the page cache", || {
+        let shell = guest.shell();
+        shell.run("seq 1 200000 >/data/numbers; sync; echo 3 >/proc/sys/vm/drop_caches");
+        let handle = open(&mut client, "/data/numbers", "r");
+        let arguments = json!({ "handle": handle, "count": 4_000_000 });
+        let read = client.call("guest-file-read", arguments);
+        assert_read_seq(&read, 200_000);
+        close(&mut client, &handle);
+        format!("{} bytes", read["count"])
+    });
+    let dm = format!("DM_DISABLE_UDEV=1 {}", dmsetup.display());
+    checks.run("a child waits for a silent disk with ext4", || {
+        waits_for_a_silent_ext4(&mut guest, &mut client, &dm)
+    });
+    checks.run("a child waits for a silent disk with FAT", || {
+        waits_for_a_silent_fat(&mut guest, &mut client, &dm)
+    });
+    let handle = open(&mut client, "/data/stuck", "w");
+    checks.run("a child waits for a file system that others froze", || {
+        waits_for_a_frozen_file_system(&mut guest, &mut client, &handle)
+    });
+    checks.run(
+        "open files do not keep the disk from a clean unmount",
+        || {
+            let write = json!({ "handle": handle, "buf-b64": "bG8K" });
+            assert_eq!(client.call("guest-file-write", write)["count"], 3);
+            client.send(request("guest-shutdown", &json!({})));
+            guest.wait_end(Duration::from_secs(60));
+            assert!(disk::ext4_is_at_rest(&image));
+            "clean".into()
+        },
+    );
+    checks.finish();
+}
+
+/// Memory of PID 1, of the agent, and of the machine.
+fn refuses_memory(guest: &mut Guest, client: &mut Client) -> String {
     guest.shell().run(
         "touch /tmp/one /tmp/own; mount --bind /proc/1/mem /tmp/one; \
          mount --bind /proc/$(cat /run/agent.pid)/mem /tmp/own; mkdir /tmp/proc; mount -t proc proc /tmp/proc; \
@@ -720,152 +759,142 @@ fn files_in_a_guest_stuck_full_and_closed_in_the_end() {
         "/tmp/own",
         "/tmp/proc/1/mem",
         "/tmp/proc/self/mem",
-    ]
-    .iter()
-    .chain(&["/tmp/mem", "/tmp/kmem", "/tmp/port"])
-    {
+        "/tmp/mem",
+        "/tmp/kmem",
+        "/tmp/port",
+    ] {
         for mode in ["r", "r+"] {
             let open = json!({ "path": path, "mode": mode });
-            let refused = client
-                .try_call("guest-file-open", open)
-                .expect_err(path)
-                .desc;
+            let refused = client.try_call("guest-file-open", open);
+            let refused = refused.expect_err(path).desc;
             let why = refused.rsplit(": ").next().unwrap_or_default();
-            // Without the device in the kernel there is nothing to open.
-            let none = why == "No such device or address" && path.starts_with("/tmp/");
-            assert!(why == "Operation not permitted" || none, "{refused}");
+            // A kernel may lack the driver of a device in /tmp.
+            let no_driver = why == "No such device or address" && path.starts_with("/tmp/");
+            assert!(why == "Operation not permitted" || no_driver, "{refused}");
         }
     }
-    let device = open(&mut client, "/tmp/null", "r+");
-    client.call("guest-file-close", json!({ "handle": device }));
+    let device = open(client, "/tmp/null", "r+");
+    close(client, &device);
     guest.shell().run("umount /tmp/one /tmp/own /tmp/proc");
+    "8 paths".into()
+}
 
-    // A disk that is full.
-    guest
-        .shell()
-        .run("mkdir /tmp/small && mount -t tmpfs -o size=64k tmpfs /tmp/small");
-    let handle = open(&mut client, "/tmp/small/file", "w");
-    let big = json!({ "handle": handle, "buf-b64": base64(&[7; 100_000]) });
+fn reports_a_full_file_system(guest: &mut Guest, client: &mut Client) -> String {
+    let shell = guest.shell();
+    shell.run("mkdir /tmp/small && mount -t tmpfs -o size=64k tmpfs /tmp/small");
+    let handle = open(client, "/tmp/small/file", "w");
+    let big = json!({ "handle": handle, "buf-b64": encode(&[7; 100_000]) });
     let refused = client.try_call("guest-file-write", big).unwrap_err();
     assert_eq!(
         refused.desc,
         "failed to write to file: No space left on device"
     );
-    client.call("guest-file-close", json!({ "handle": handle }));
+    close(client, &handle);
+    refused.desc
+}
 
-    // What is on disk only.
+/// Length of a read that is longer than the file of [`begin_silent_read`].
+const READ: u32 = 1_000_000;
+
+/// Mounts a file system on a device-mapper disk, opens a file on it, stops the disk from answering,
+/// and requests a read, for which a child must wait. Returns the handle.
+fn begin_silent_read(
+    guest: &mut Guest,
+    client: &mut Client,
+    dm: &str,
+    [kind, make, options]: [&str; 3],
+) -> Value {
+    let node = "/dev/mapper/silent";
+    let shell = guest.shell();
+    shell.run(&format!(
+        "echo 0 32768 linear /dev/vdb 0 | {dm} create silent"
+    ));
+    shell.run(&format!(
+        "{make} {node} >/dev/null && mount -t {kind} {node} /mnt"
+    ));
+    shell.run("seq 1 100000 >/mnt/numbers; umount /mnt");
+    shell.run(&format!("mount -t {kind} -o {options} {node} /mnt"));
+    let handle = open(client, "/mnt/numbers", "r");
+    // Without a flush, which would wait for the disk as well.
     guest
         .shell()
-        .run("seq 1 200000 >/data/numbers; sync; echo 3 >/proc/sys/vm/drop_caches");
-    let handle = open(&mut client, "/data/numbers", "r");
-    let read = client.call(
-        "guest-file-read",
-        json!({ "handle": handle, "count": 4_000_000 }),
-    );
-    let expected: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
-    assert_eq!(
-        (&read["count"], &read["eof"]),
-        (&json!(expected.len()), &json!(true))
-    );
-    assert!(decode(read["buf-b64"].as_str().unwrap()) == expected.as_bytes());
-    client.call("guest-file-close", json!({ "handle": handle }));
-
-    // A disk that does not answer, with file systems of which one says so and the other (FAT) does
-    // not: whoever reads waits, and the agent does not.
-    let dm = format!("DM_DISABLE_UDEV=1 {}", dmsetup.display());
-    for (kind, make, options) in [
-        ("ext4", "mke2fs", "ro"),
-        ("vfat", "mkdosfs", "codepage=437,iocharset=ascii"),
-    ] {
-        let shell = guest.shell();
-        shell.run("for m in /root/modules/*; do insmod $m 2>/dev/null; done; mkdir -p /mnt");
-        shell.run(&format!(
-            "echo 0 32768 linear /dev/vdb 0 | {dm} create silent"
-        ));
-        let node = "/dev/mapper/silent";
-        shell.run(&format!(
-            "{make} {node} >/dev/null && mount -t {kind} {node} /mnt"
-        ));
-        shell.run("seq 1 100000 >/mnt/numbers; umount /mnt");
-        shell.run(&format!("mount -t {kind} -o {options} {node} /mnt"));
-        let handle = open(&mut client, "/mnt/numbers", "r");
-        // Without flushing, which would wait for the disk as well.
-        guest
-            .shell()
-            .run(&format!("{dm} suspend --nolockfs --noflush silent"));
-        client.send(request(
-            "guest-file-read",
-            &json!({ "handle": handle, "count": 1_000_000 }),
-        ));
-        assert!(client.line(Duration::from_secs(2)).is_none());
-        waits_in_a_child(&mut guest);
-        let read = if kind == "ext4" {
-            guest.shell().run(&format!("{dm} resume silent"));
-            client.reply()["return"].clone()
-        } else {
-            // The next host, which is one that comes a second later, need not wait for it, but has to
-            // for the file.
-            drop(client);
-            std::thread::sleep(Duration::from_millis(1500));
-            client = guest.client();
-            let read = json!({ "handle": handle, "count": 1_000_000 });
-            let refused = client.try_call("guest-file-read", read.clone());
-            let busy = "failed to read file: Device or resource busy";
-            assert_eq!(refused.expect_err("a child reads").desc, busy);
-            guest.shell().run(&format!("{dm} resume silent"));
-            let start = json!({ "handle": handle, "offset": 0, "whence": 0 });
-            wait::expect("the child to end", wait::ANSWER, || {
-                let sought = client.try_call("guest-file-seek", start.clone());
-                sought.is_ok()
-            });
-            client.call("guest-file-read", read)
-        };
-        let expected: String = (1..=100_000).map(|number| format!("{number}\n")).collect();
-        assert_eq!(
-            (&read["count"], &read["eof"]),
-            (&json!(expected.len()), &json!(true)),
-            "{kind}"
-        );
-        assert!(decode(read["buf-b64"].as_str().unwrap()) == expected.as_bytes());
-        client.call("guest-file-close", json!({ "handle": handle }));
-        guest
-            .shell()
-            .run(&format!("umount /mnt; {dm} remove silent"));
-    }
-
-    // A file system that somebody froze: whoever writes to it waits, and so does whoever makes a file
-    // on it; the agent does not.
-    let handle = open(&mut client, "/data/stuck", "w");
-    guest.shell().run("fsfreeze --freeze /data");
-    let write = request(
-        "guest-file-write",
-        &json!({ "handle": handle, "buf-b64": "aGVs" }),
-    );
-    client.send(&write);
+        .run(&format!("{dm} suspend --nolockfs --noflush silent"));
+    let read = json!({ "handle": handle, "count": READ });
+    client.send(request("guest-file-read", &read));
     assert!(client.line(Duration::from_secs(2)).is_none());
-    waits_in_a_child(&mut guest);
+    assert_waits_in_a_child(guest);
+    handle
+}
+
+/// Checks what was read, and removes the disk.
+fn end_silent_read(
+    guest: &mut Guest,
+    client: &mut Client,
+    dm: &str,
+    handle: &Value,
+    read: &Value,
+) -> String {
+    assert_read_seq(read, 100_000);
+    close(client, handle);
+    let remove = format!("umount /mnt; {dm} remove silent");
+    guest.shell().run(&remove);
+    format!("{} bytes", read["count"])
+}
+
+/// ext4 supports RWF_NOWAIT: a read that would wait fails at once, and a child repeats it.
+fn waits_for_a_silent_ext4(guest: &mut Guest, client: &mut Client, dm: &str) -> String {
+    let handle = begin_silent_read(guest, client, dm, ["ext4", "mke2fs", "ro"]);
+    guest.shell().run(&format!("{dm} resume silent"));
+    let read = client.reply()["return"].clone();
+    end_silent_read(guest, client, dm, &handle, &read)
+}
+
+/// FAT does not support RWF_NOWAIT: a child does every read.
+fn waits_for_a_silent_fat(guest: &mut Guest, client: &mut Client, dm: &str) -> String {
+    let fat = ["vfat", "mkdosfs", "codepage=437,iocharset=ascii"];
+    let handle = begin_silent_read(guest, client, dm, fat);
+    // The next client is served at once, but the file is busy.
+    let gone = client.stream().shutdown(Shutdown::Both);
+    gone.expect("a connection");
+    std::thread::sleep(Duration::from_millis(1500));
+    *client = guest.client();
+    let read = json!({ "handle": handle, "count": READ });
+    let refused = client.try_call("guest-file-read", read.clone());
+    let busy = "failed to read file: Device or resource busy";
+    assert_eq!(refused.expect_err("a child reads").desc, busy);
+    guest.shell().run(&format!("{dm} resume silent"));
+    let start = json!({ "handle": handle, "offset": 0, "whence": 0 });
+    wait::expect("the child to end", wait::ANSWER, || {
+        let sought = client.try_call("guest-file-seek", start.clone());
+        sought.is_ok()
+    });
+    let read = client.call("guest-file-read", read);
+    end_silent_read(guest, client, dm, &handle, &read)
+}
+
+/// A program in the guest freezes the file system: a write to an open file waits, and so does the
+/// creation of a file.
+fn waits_for_a_frozen_file_system(
+    guest: &mut Guest,
+    client: &mut Client,
+    handle: &Value,
+) -> String {
+    guest.shell().run("fsfreeze --freeze /data");
+    let write = json!({ "handle": handle, "buf-b64": "aGVs" });
+    client.send(request("guest-file-write", &write));
+    assert!(client.line(Duration::from_secs(2)).is_none());
+    assert_waits_in_a_child(guest);
     guest.shell().run("fsfreeze --unfreeze /data");
     assert_eq!(
         client.reply(),
         json!({ "return": { "count": 3, "eof": false } })
     );
     guest.shell().run("fsfreeze --freeze /data");
-    client.send(request(
-        "guest-file-open",
-        &json!({ "path": "/data/new", "mode": "w" }),
-    ));
+    let new = json!({ "path": "/data/new", "mode": "w" });
+    client.send(request("guest-file-open", &new));
     assert!(client.line(Duration::from_secs(2)).is_none());
-    waits_in_a_child(&mut guest);
+    assert_waits_in_a_child(guest);
     guest.shell().run("fsfreeze --unfreeze /data");
     assert!(client.reply()["return"].is_i64());
-
-    // Files that are open when the guest goes down keep no disk from being clean.
-    client.send(request(
-        "guest-file-write",
-        &json!({ "handle": handle, "buf-b64": "bG8K" }),
-    ));
-    assert_eq!(client.reply()["return"]["count"], 3);
-    client.send(request("guest-shutdown", &json!({})));
-    guest.wait_end(Duration::from_secs(60));
-    assert!(disk::ext4_is_at_rest(&image));
+    "a write and an open".into()
 }

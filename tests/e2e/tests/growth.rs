@@ -1,13 +1,13 @@
-//! A list costs what it is long: ten times as many entries cost at most 15 times as much.
+//! The cost of a list is proportional to its length: ten times as many entries cost at most 15 times
+//! as much.
 //!
-//! Each list that the agent makes is asked for twice, with ten times as many entries the second time.
-//! What is compared is exact: how many system calls the agent and its children make (strace), and how
-//! many instructions of their own they take (callgrind), less those of an agent that is asked for
-//! nothing but a ping. Times are not compared.
+//! Each list is requested twice, the second time with ten times as many entries. Two exact numbers are
+//! compared: the system calls of the agent and its children (strace), and their instructions in user
+//! space (callgrind), less those of an agent that answers only a ping. Times are not compared.
 //!
-//! The entries are made up: an agent in a mount namespace of its own, without privileges, takes the
-//! directories of a [`Tree`] for /sys, /proc, /run and /etc. Interfaces are the kernel's, in a network
-//! of its own. Only root can set that up.
+//! Agents on this machine, without privileges, in a mount namespace where the directories of a [`Tree`]
+//! hide /sys, /proc, /run and /etc, and in a network namespace with real interfaces. Only root can make
+//! these namespaces; otherwise the tests are skipped. Needs strace, valgrind and iproute2.
 
 use std::fmt::Write as _;
 
@@ -20,22 +20,22 @@ use gaunt_e2e::wait;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Ten times as many entries may cost so many times as much.
-const MOST: u64 = 15;
+/// Largest ratio of the costs of a list to those of a list with a tenth of its entries.
+const MAX_RATIO: u64 = 15;
 
-/// What a reply may take under callgrind.
+/// Time limit of a reply under callgrind.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A machine with so many entries, and the requests that list or change them.
+/// A made-up machine, and the requests that list or change its entries.
 struct Case {
     tree: Tree,
     interfaces: String,
     requests: Vec<String>,
-    /// How many entries a reply has, of all requests together.
+    /// Counts the entries in the value of one reply.
     count: Box<dyn Fn(&Value) -> usize>,
 }
 
-/// Makes a machine with so many entries.
+/// Makes a case with this number of entries.
 type Make = fn(usize) -> Case;
 
 impl Case {
@@ -62,7 +62,7 @@ impl Case {
         }
     }
 
-    /// Asks; gives how many entries there were.
+    /// Sends all requests. Returns the number of entries in their replies.
     fn ask(&self, agent: &Agent, client: &mut Client) -> usize {
         client.limit = LIMIT;
         let (mut entries, mut pids) = (0, Vec::new());
@@ -88,8 +88,8 @@ impl Case {
         assert_eq!(self.ask(&agent, &mut client), entries);
         tracer.signal(libc::SIGINT);
         assert!(tracer.wait(wait::ANSWER).is_some());
-        let calls = std::fs::read_to_string(&log).expect("what strace saw");
-        // The last line has the sums: share, seconds, microseconds a call, calls.
+        let calls = std::fs::read_to_string(&log).expect("the output of strace");
+        // The last line holds the sums: share, seconds, microseconds a call, calls.
         let total = calls.lines().find(|line| line.ends_with(" total"));
         let number = total.and_then(|line| line.split_whitespace().nth(3)?.parse().ok());
         number.unwrap_or_else(|| panic!("no sum in:\n{calls}"))
@@ -104,15 +104,15 @@ impl Case {
     }
 }
 
-/// Instructions of an agent that is asked for nothing but a ping.
+/// Returns the instructions of an agent that answers only a ping.
 fn at_rest() -> u64 {
     let agent = Agent::under_callgrind_in_tree(&Tree::new(), "");
     agent.client().get("guest-ping");
     agent.instructions()
 }
 
-/// Compares the costs of `few` entries and ten times as many.
-fn grows(few: usize, at_rest: u64, case: Make) -> String {
+/// Asserts that ten times as many entries as `few` cost at most [`MAX_RATIO`] times as much.
+fn assert_proportional(few: usize, at_rest: u64, case: Make) -> String {
     let mut evidence = String::new();
     let mut costs = [[0; 2]; 2];
     for (entries, costs) in [few, 10 * few].into_iter().zip(&mut costs) {
@@ -129,7 +129,7 @@ fn grows(few: usize, at_rest: u64, case: Make) -> String {
         ("system calls", before[0], after[0]),
         ("instructions", before[1], after[1]),
     ] {
-        fits &= after <= MOST * before;
+        fits &= after <= MAX_RATIO * before;
         let times = after as f64 / before as f64;
         let _ = write!(evidence, "{what} {before} -> {after} ({times:.1} times), ");
     }
@@ -144,12 +144,12 @@ fn items(value: &Value) -> usize {
     value.as_array().map_or(0, Vec::len)
 }
 
-/// A block device: its link, its facts, its size, and a directory for what it is made of.
+/// Adds a block device: links, uevent, size, and for a disk its `slaves` directory.
 fn device(tree: &Tree, path: &str, minor: usize, kind: &str) {
     let name = path.rsplit('/').next().expect("a name");
     let top = format!("sys/devices/{path}");
-    let facts = format!("MAJOR=259\nMINOR={minor}\nDEVNAME={name}\nDEVTYPE={kind}\n");
-    tree.file(&format!("{top}/uevent"), facts);
+    let uevent = format!("MAJOR=259\nMINOR={minor}\nDEVNAME={name}\nDEVTYPE={kind}\n");
+    tree.file(&format!("{top}/uevent"), uevent);
     tree.file(&format!("{top}/size"), "2048\n");
     if kind == "disk" {
         tree.directory(&format!("{top}/slaves"));
@@ -172,7 +172,7 @@ fn driver(tree: &Tree, name: &str) {
     tree.link(&format!("sys/devices/{CONTROLLER}/driver"), &target);
 }
 
-/// The path of a disk on a virtio-scsi controller.
+/// Returns the path of a disk on a virtio-scsi controller, below /sys/devices.
 fn scsi(number: usize) -> String {
     format!("{CONTROLLER}/virtio2/host2/target2:0:{number}/2:0:{number}:0/block/sd{number}")
 }
@@ -214,7 +214,7 @@ fn partitions(partitions: usize) -> Case {
     Case::new(tree, "guest-get-disks", |list| items(list) - 1)
 }
 
-/// Namespaces of an NVMe subsystem, each the head of a multipath.
+/// Namespaces of an NVMe subsystem, each the head of its multipath devices.
 fn namespaces(namespaces: usize) -> Case {
     let tree = Tree::new();
     driver(&tree, "nvme");
@@ -236,7 +236,7 @@ fn namespaces(namespaces: usize) -> Case {
     })
 }
 
-/// A RAID array of so many disks.
+/// A RAID array of this number of disks.
 fn array(disks: usize) -> Tree {
     let tree = scsi_disks(disks);
     let array = "virtual/block/md0";
@@ -283,7 +283,7 @@ fn trimmed(mounts: usize) -> Case {
     })
 }
 
-/// None of them is that of a file system, so that nothing is frozen.
+/// A freeze with a list of paths that are no mount points, so that nothing is frozen.
 fn mount_points(chosen: usize) -> Case {
     let list: Vec<String> = (0..chosen)
         .map(|number| format!("/elsewhere/{number}"))
@@ -338,7 +338,7 @@ fn interfaces(interfaces: usize) -> Case {
         let (high, low) = (number / 256, number % 256);
         let _ = writeln!(lines, "addr add 10.{high}.{low}.1/24 dev a{number}");
     }
-    // The loopback is not counted.
+    // The loopback interface does not count.
     let case = Case::new(Tree::new(), "guest-network-get-interfaces", |list| {
         items(list) - 1
     });
@@ -414,9 +414,9 @@ fn processor_statistics(processors: usize) -> Case {
     Case::new(tree, "guest-get-cpustats", items)
 }
 
-/// A utmp file with a login of each of so many users.
+/// Returns a utmp file with one login of each user.
 fn utmp(users: usize, name: impl Fn(usize) -> String) -> Vec<u8> {
-    // glibc's bits/utmpx.h: a record, and where its kind, user and seconds are.
+    // Length of a record in glibc's bits/utmpx.h. Its type, user and time are at 0, 44 and 340.
     const RECORD: usize = 384;
     let mut file = vec![0; users * RECORD];
     for (number, record) in file.chunks_mut(RECORD).enumerate() {
@@ -436,7 +436,7 @@ fn users(users: usize) -> Case {
     Case::new(tree, "guest-get-users", items)
 }
 
-/// A key of the usual length.
+/// Returns a key of the usual length.
 fn key(number: usize) -> String {
     format!("ssh-ed25519 {number:068} user{number}@host")
 }
@@ -445,7 +445,7 @@ fn keys(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(key).collect()
 }
 
-/// A machine whose user has so many keys.
+/// A machine whose user `nobody` has this number of keys.
 fn home(known: usize) -> Tree {
     let tree = Tree::new();
     let passwd = format!("nobody:x:{NOBODY}:{NOBODY}::/run/home:/bin/sh\n");
@@ -465,7 +465,7 @@ fn keys_listed(known: usize) -> Case {
     })
 }
 
-/// Half of them are known already; asked for after.
+/// Adds keys, half of which the file already has, and lists the keys.
 fn keys_added(wanted: usize) -> Case {
     let keys = keys(0..wanted);
     let arguments = json!({ "username": "nobody", "keys": keys });
@@ -475,7 +475,7 @@ fn keys_added(wanted: usize) -> Case {
     case
 }
 
-/// All are removed but as many others, which are asked for after.
+/// Removes half of the keys and lists the rest.
 fn keys_removed(removed: usize) -> Case {
     let keys = keys(removed..2 * removed);
     let arguments = json!({ "username": "nobody", "keys": keys });
@@ -485,7 +485,7 @@ fn keys_removed(removed: usize) -> Case {
     case
 }
 
-/// Programs that are all started, and asked for after.
+/// Starts programs and asks for the status of each.
 fn programs(programs: usize) -> Case {
     let tree = Tree::new();
     let exec = request("guest-exec", &json!({ "path": "/bin/true" }));
@@ -499,7 +499,7 @@ fn programs(programs: usize) -> Case {
 #[test]
 fn ten_times_as_many_entries_cost_at_most_15_times_as_much() {
     if !is_root() {
-        eprintln!("SKIP: only root can make an agent see a made-up tree");
+        eprintln!("SKIP: only root can mount a made-up tree");
         return;
     }
     let mut checks = Checks::new("growth");
@@ -530,15 +530,15 @@ fn ten_times_as_many_entries_cost_at_most_15_times_as_much() {
         ("programs", 12, programs),
     ];
     for (name, few, case) in cases {
-        checks.run(name, || grows(few, at_rest, case));
+        checks.run(name, || assert_proportional(few, at_rest, case));
     }
     checks.finish();
 }
 
 #[test]
-fn a_list_past_the_limit_is_an_error_that_names_it() {
+fn a_list_past_the_limit_is_an_error_that_states_the_limit() {
     if !is_root() {
-        eprintln!("SKIP: only root can make an agent see a made-up tree");
+        eprintln!("SKIP: only root can mount a made-up tree");
         return;
     }
     let tree = Tree::new();
@@ -551,7 +551,7 @@ fn a_list_past_the_limit_is_an_error_that_names_it() {
     let refusal = client.try_call("guest-get-users", json!({})).unwrap_err();
     assert_eq!(refusal.desc, "the reply is larger than 10 MiB");
     assert_eq!(client.get("guest-ping"), json!({}));
-    // What is just below comes whole.
+    // A list just below the limit is complete.
     tree.file("run/utmp", utmp(120_000, name));
     let list = client.get("guest-get-users");
     assert_eq!(items(&list), 120_000);

@@ -1,7 +1,8 @@
-//! An agent that is started in an initramfs and outlives it.
+//! An agent that starts in an initramfs follows the guest to its final root directory.
 //!
-//! The guest goes through every way there is to leave a root directory: switch_root from the
-//! initramfs to a tmpfs, pivot_root from there to another, switch_root to a disk with busybox's init.
+//! Guest: the busybox image with scripts as PID 1, and an ext4 disk with busybox's init. It changes its
+//! root directory three times: switch_root from the initramfs to a tmpfs, pivot_root to another tmpfs,
+//! switch_root to the disk. Needs QEMU, the images and busybox-static.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,7 +17,7 @@ use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::{disk, wait};
 use serde_json::{Value, json};
 
-/// PID 1 of the initramfs. The agent is started before anything is mounted.
+/// PID 1 of the initramfs. It starts the agent before it mounts anything.
 const INIT: &str = r#"#!/bin/sh
 b=/bin/busybox
 $b mknod /dev/null c 1 3
@@ -36,7 +37,7 @@ for name in proc sys dev run; do $b mount --move /$name /new/$name; done
 exec $b switch_root /new $b sh /first
 "#;
 
-/// PID 1 of the first root directory in memory.
+/// PID 1 of the first tmpfs.
 const FIRST: &str = r#"
 b=/bin/busybox
 until [ -e /run/leave-first ]; do $b sleep 0.1; done
@@ -52,7 +53,7 @@ $b pivot_root . old
 exec $b chroot . $b sh /second
 "#;
 
-/// PID 1 of the second.
+/// PID 1 of the second tmpfs.
 const SECOND: &str = r#"
 b=/bin/busybox
 until [ -e /run/leave-second ]; do $b sleep 0.1; done
@@ -64,7 +65,7 @@ echo >/init
 exec $b switch_root /new /sbin/init
 "#;
 
-/// What busybox's init does on the disk.
+/// Actions of busybox's init on the disk.
 const INITTAB: &str = "::sysinit:/bin/busybox touch /run/booted\n\
                        ::shutdown:/bin/busybox cp /etc/name /trace\n\
                        ::shutdown:/bin/busybox umount -a -r\n";
@@ -81,24 +82,25 @@ fn make_disk(path: &Path, directory: &Path) {
     disk::ext4_of(path, directory);
 }
 
-/// Runs busybox in the guest; gives its exit status, or why it could not be started.
+/// Runs busybox in the guest through guest-exec. Returns its exit status, or the error of the start.
 fn busybox(client: &mut Client, words: &[&str]) -> Result<Value, Refusal> {
     let arguments = json!({ "path": "/bin/busybox", "arg": words });
     let pid = client.try_call("guest-exec", arguments)?["pid"].clone();
     let mut status = Value::Null;
-    wait::expect("a program's end", wait::ANSWER, || {
+    wait::expect("a program to end", wait::ANSWER, || {
         status = client.call("guest-exec-status", json!({ "pid": pid }));
         status["exited"] == true
     });
     Ok(status["exitcode"].clone())
 }
 
-/// Waits until programs find this name in /etc/name of the root directory. While it changes, nothing
-/// can be started because /dev is away.
+/// Waits until programs find this name in /etc/name, so in this root directory. During a change of the
+/// root directory guest-exec fails because /dev is missing.
 fn wait_root(client: &mut Client, name: &str) -> String {
     let words = ["grep", "-qx", name, "/etc/name"];
     let mut found = || busybox(client, &words).is_ok_and(|status| status == 0);
     wait::expect(name, wait::ANSWER, &mut found);
+    // Programs start in the new root directory.
     let pwd = ["sh", "-c", "[ \"$(pwd)\" = / ]"];
     assert_eq!(busybox(client, &pwd).expect("a program"), 0);
     let processors = client.get("guest-get-cpustats");
@@ -106,14 +108,14 @@ fn wait_root(client: &mut Client, name: &str) -> String {
     name.into()
 }
 
-/// Makes a file in the guest.
+/// Creates a file in the guest.
 fn touch(client: &mut Client, path: &str) {
     let status = busybox(client, &["touch", path]);
     assert_eq!(status.expect("a program"), 0);
 }
 
 #[test]
-fn an_agent_outlives_its_initramfs() {
+fn an_agent_started_in_the_initramfs_follows_each_change_of_root() {
     let mut checks = Checks::new("initramfs");
     let scratch = Scratch::new();
     let ext4 = scratch.join("root.raw");
@@ -127,18 +129,18 @@ fn an_agent_outlives_its_initramfs() {
         .overlay(&scripts.finish())
         .boot();
     let mut client = guest.client();
-    checks.run("finds the first file system that replaced it", || {
+    checks.run("follows switch_root to a tmpfs", || {
         wait_root(&mut client, "first")
     });
-    checks.run("and the one that pivot_root changed that for", || {
+    checks.run("follows pivot_root to another tmpfs", || {
         touch(&mut client, "/run/leave-first");
         wait_root(&mut client, "second")
     });
-    checks.run("and the disk", || {
+    checks.run("follows switch_root to the disk", || {
         touch(&mut client, "/run/leave-second");
         wait_root(&mut client, "disk")
     });
-    checks.run("lists and freezes what is mounted there", || {
+    checks.run("lists and freezes the root file system", || {
         let list = client.get("guest-get-fsinfo");
         assert_eq!(list[0]["mountpoint"], "/", "{list}");
         assert_eq!(list[0]["disk"][0]["dev"], "/dev/vda", "{list}");
@@ -148,19 +150,22 @@ fn an_agent_outlives_its_initramfs() {
         assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
         "/ on /dev/vda, frozen and thawed".into()
     });
-    checks.run("opens its files", || {
+    checks.run("opens files on the disk", || {
         let handle = client.call("guest-file-open", json!({ "path": "/etc/inittab" }));
         let read = client.call("guest-file-read", json!({ "handle": handle }));
         assert_eq!(read["count"], INITTAB.len());
         read["count"].to_string()
     });
-    checks.run("finds its port again when that is plugged anew", || {
-        guest.unplug_port();
-        guest.plug_port();
-        client.sync(wait::ANSWER).expect("an answer to guest-sync");
-        "synchronized".into()
-    });
-    checks.run("shuts down by way of the init", || {
+    checks.run(
+        "finds its port after it was unplugged and plugged in",
+        || {
+            guest.unplug_port();
+            guest.plug_port();
+            client.sync(wait::ANSWER).expect("an answer to guest-sync");
+            "synchronized".into()
+        },
+    );
+    checks.run("shuts down through the init", || {
         wait::expect("the init", wait::ANSWER, || {
             let words = ["test", "-e", "/run/booted"];
             busybox(&mut client, &words).is_ok_and(|status| status == 0)
@@ -171,7 +176,7 @@ fn an_agent_outlives_its_initramfs() {
         assert!(disk::ext4_is_at_rest(&ext4));
         let trace = disk::ext4_file(&ext4, "/trace");
         assert_eq!(trace, "disk\n");
-        "its shutdown actions ran".into()
+        "the init's shutdown actions ran".into()
     });
     checks.finish();
 }
