@@ -462,6 +462,15 @@ impl Guest {
         self.qmp.events.clear();
     }
 
+    /// Limits the first disk to this speed; 0 removes the limit.
+    pub fn throttle_first_disk(&mut self, bytes_per_s: u64) {
+        let limits = json!({
+            "device": "disk0", "bps": bytes_per_s, "bps_rd": 0, "bps_wr": 0,
+            "iops": 0, "iops_rd": 0, "iops_wr": 0
+        });
+        self.qmp("block_set_io_throttle", limits);
+    }
+
     /// Unplugs the agent's port.
     pub fn unplug_port(&mut self) {
         self.qmp("device_del", json!({ "id": "port" }));

@@ -1,11 +1,15 @@
-//! Hooks before a freeze and after the thaw: in a guest with a shell, where they are scripts and go
-//! wrong in every way, and in one that holds no shell, where they are static programs, through virsh.
+//! Freeze hooks: programs that the agent runs before a freeze and after the thaw.
+//!
+//! Guests: the busybox image with an ext4 and an XFS disk, where the hooks are scripts that fail in
+//! many ways; and the bare image under libvirt, where they are static programs, since it has no shell.
+//! Needs QEMU, the images, libvirt, rustc and debugfs.
 
 use std::net::Shutdown;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use gaunt_e2e::base64::decode;
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{Client, Refusal, request};
 use gaunt_e2e::cpio::{Cpio, appended};
@@ -18,65 +22,72 @@ use gaunt_e2e::shell::GuestShell;
 use gaunt_e2e::{image_file, top, wait};
 use serde_json::{Value, json};
 
-/// Where hooks are.
+/// The directory of hooks.
 const HOOKS: &str = "/etc/qemu-ga/fsfreeze-hook.d";
-/// The log that is written about them.
+/// The log of hooks.
 const LOG: &str = "/var/log/qemu-ga/fsfreeze-hook.log";
-/// How an error of a hook begins.
-const FRAME: &str = "child process has failed to execute fsfreeze hook: ";
+/// Beginning of an error about a hook.
+const PREFIX: &str = "child process has failed to execute fsfreeze hook: ";
 
-/// What every script does: it says that it was run, then does what the test wants of it.
+/// Every hook: records its name and argument, then runs the commands of [`HookGuest::on`].
 const SCRIPT: &str = r#"#!/bin/sh
 name=${0##*/}
 echo "$name $1" >>/run/seen
 if [ -e "/run/do/$name.$1" ]; then . "/run/do/$name.$1"; fi
 "#;
 
-/// A guest in which hooks are scripts, and the agent's port.
-struct Tried {
-    guest: Guest,
+/// A guest in which hooks are scripts, and a client of its agent.
+struct HookGuest {
+    qemu: Guest,
     client: Client,
+    /// The options of the running agent.
+    options: Option<String>,
 }
 
-impl Tried {
+impl HookGuest {
     fn shell(&mut self) -> &mut GuestShell {
-        self.guest.shell()
+        self.qemu.shell()
     }
 
-    /// A check in which hooks at first do nothing but say that they were run.
+    /// Runs a check with an agent that has these options, and with hooks that only record their runs.
     fn check(
         &mut self,
         checks: &mut Checks,
         name: &'static str,
-        look: impl FnOnce(&mut Tried) -> String,
+        options: &str,
+        check: impl FnOnce(&mut HookGuest) -> String,
     ) {
-        self.calm();
-        checks.run(name, || look(self));
+        checks.run(name, || {
+            self.clear();
+            if self.options.as_deref() != Some(options) {
+                self.restart(options);
+            }
+            check(self)
+        });
     }
 
-    /// Kills the agent and starts it with these words.
-    fn restart(&mut self, words: &str) {
-        self.shell().restart_agent(words);
+    /// Kills the agent and starts it with these options.
+    fn restart(&mut self, options: &str) {
+        self.options = Some(options.to_owned());
+        self.shell().restart_agent(options);
         self.client
             .sync(wait::ANSWER)
             .expect("an answer to guest-sync");
     }
 
-    /// Has a hook do this when it is told that; nothing if there are no commands.
+    /// Makes a hook run these commands when its argument is `word`, `freeze` or `thaw`.
     fn on(&mut self, hook: &str, word: &str, commands: &str) {
         let file = format!("/run/do/{hook}.{word}");
-        self.shell().run(&match commands {
-            "" => format!("rm -f {file}"),
-            _ => format!("cat >{file} <<'END'\n{commands}\nEND"),
-        });
+        self.shell()
+            .run(&format!("cat >{file} <<'END'\n{commands}\nEND"));
     }
 
-    /// Has all hooks do nothing more.
-    fn calm(&mut self) {
+    /// Removes the commands and the records of all hooks.
+    fn clear(&mut self) {
         self.shell().run("rm -f /run/do/* /run/seen");
     }
 
-    /// What hooks were told, in order, since this was last asked for.
+    /// Returns the runs of hooks since the last call, in order: name and argument.
     fn seen(&mut self) -> Vec<String> {
         let seen = self
             .shell()
@@ -84,7 +95,7 @@ impl Tried {
         seen.lines().map(str::to_owned).collect()
     }
 
-    /// What was logged since this was last asked for, without times.
+    /// Returns the lines in the log of hooks since the last call, without their times.
     fn logged(&mut self) -> Vec<String> {
         let text = self
             .shell()
@@ -97,7 +108,7 @@ impl Tried {
         text.lines().map(without_time).collect()
     }
 
-    /// Whether a process runs whose command line begins like this.
+    /// Returns whether a process runs whose command line begins with these words.
     fn runs(&mut self, words: &str) -> bool {
         self.shell().test(&format!(
             "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; echo; done 2>/dev/null | grep -q '^{words}'"
@@ -112,17 +123,17 @@ impl Tried {
         self.client.try_call("guest-fsfreeze-thaw", json!({}))
     }
 
-    /// A freeze that an error of hooks stops: gives the error. Nothing is frozen, nothing is left.
-    fn refused(&mut self) -> String {
-        let refusal = self.freeze().expect_err("a hook stops it");
-        self.is_at_rest();
-        let said = refusal.desc.strip_prefix(FRAME);
+    /// Requests a freeze that an error of a hook must stop. Returns the error.
+    fn refused_freeze(&mut self) -> String {
+        let refusal = self.freeze().expect_err("a hook stops the freeze");
+        self.assert_at_rest();
+        let said = refusal.desc.strip_prefix(PREFIX);
         let said = said.unwrap_or_else(|| panic!("{}", refusal.desc));
         said.replace(HOOKS, "")
     }
 
-    /// Checks that nothing is frozen, and nothing remembered.
-    fn is_at_rest(&mut self) {
+    /// Asserts that nothing is frozen and that no marker is left.
+    fn assert_at_rest(&mut self) {
         assert_eq!(self.client.get("guest-fsfreeze-status"), "thawed");
         let written = "echo x >/data/x && sync /data/x && echo x >/data2/x && sync /data2/x";
         self.shell().run(written);
@@ -133,18 +144,18 @@ impl Tried {
         );
     }
 
-    /// Freezes and thaws, which must go well; gives what hooks were told.
-    fn goes_well(&mut self) -> Vec<String> {
+    /// Freezes and thaws, which must succeed. Returns the runs of hooks.
+    fn freeze_and_thaw(&mut self) -> Vec<String> {
         self.seen();
         assert_eq!(self.freeze(), Ok(json!(2)));
         assert_eq!(self.thaw(), Ok(json!(2)));
-        self.is_at_rest();
+        self.assert_at_rest();
         self.seen()
     }
 }
 
-/// What hooks are told by a freeze and its thaw: in order, and in reverse.
-const BOTH: [&str; 6] = [
+/// The runs of hooks in a freeze and its thaw.
+const FREEZE_AND_THAW: [&str; 6] = [
     "10-first freeze",
     "50-db freeze",
     "90-last freeze",
@@ -154,7 +165,7 @@ const BOTH: [&str; 6] = [
 ];
 
 #[test]
-fn hooks_that_are_scripts() {
+fn script_hooks_are_run_checked_and_paired() {
     let mut checks = Checks::new("hooks");
     let scratch = Scratch::new();
     let (ext4, xfs) = (scratch.join("ext4.raw"), scratch.join("xfs.raw"));
@@ -164,46 +175,50 @@ fn hooks_that_are_scripts() {
     for name in ["10-first", "50-db", "90-last"] {
         archive = archive.file(&format!("{}/{name}", &HOOKS[1..]), 0o755, SCRIPT.as_bytes());
     }
-    let mut guest = Machine::new(Image::Busybox)
+    let mut qemu = Machine::new(Image::Busybox)
         .overlay(&archive.finish())
         .kernel("gaunt.agent=off")
         .disk(&ext4)
         .disk(&xfs)
         .boot();
-    guest.wait_shell();
-    guest.shell().run("mkdir /run/do");
-    let client = Client::connect(&guest.agent_socket());
-    let mut tried = Tried { guest, client };
-    let tried = &mut tried;
+    qemu.wait_shell();
+    qemu.shell().run("mkdir /run/do");
+    let client = Client::connect(&qemu.agent_socket());
+    let mut guest = HookGuest {
+        qemu,
+        client,
+        options: None,
+    };
+    let guest = &mut guest;
 
-    in_order(&mut checks, tried);
-    failing(&mut checks, tried);
-    slow(&mut checks, tried);
-    distrusted(&mut checks, tried);
-    paired(&mut checks, tried);
-    killed(&mut checks, tried);
-    stuck(&mut checks, tried);
-    elsewhere(&mut checks, tried);
-    by_hand(&mut checks, tried);
+    order_and_environment(&mut checks, guest);
+    failures(&mut checks, guest);
+    time_limits(&mut checks, guest);
+    untrusted_files(&mut checks, guest);
+    pairing(&mut checks, guest);
+    killed_agents(&mut checks, guest);
+    hostile_hooks(&mut checks, guest);
+    other_directories(&mut checks, guest);
+    run_by_hand(&mut checks, guest);
     checks.finish();
 }
 
-fn in_order(checks: &mut Checks, tried: &mut Tried) {
-    tried.check(checks, "without -F there are no hooks", |tried| {
-        tried.restart("");
-        assert!(tried.goes_well().is_empty());
-        tried.restart("-F/dev/null");
-        assert!(tried.goes_well().is_empty());
-        "none were run".into()
+fn order_and_environment(checks: &mut Checks, guest: &mut HookGuest) {
+    guest.check(checks, "runs no hooks without -F", "", |guest| {
+        assert!(guest.freeze_and_thaw().is_empty());
+        guest.restart("-F/dev/null");
+        assert!(guest.freeze_and_thaw().is_empty());
+        "nor with -F/dev/null".into()
     });
-    tried.check(
+    guest.check(
         checks,
-        "they run in order, and in reverse after the thaw",
-        |tried| {
-            tried.restart("-F");
-            assert_eq!(tried.goes_well(), BOTH);
-            let logged = tried.logged();
-            let expected = BOTH.map(|run| {
+        "runs hooks in order, and in reverse after the thaw",
+        "-F",
+        |guest| {
+            guest.logged();
+            assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
+            let logged = guest.logged();
+            let expected = FREEZE_AND_THAW.map(|run| {
                 let (name, word) = run.split_once(' ').expect("a word");
                 [
                     format!("{word} /{name}: begins"),
@@ -218,8 +233,8 @@ fn in_order(checks: &mut Checks, tried: &mut Tried) {
             logged.join(" · ")
         },
     );
-    tried.check(checks, "what is no hook is passed over", |tried| {
-        let shell = tried.shell();
+    guest.check(checks, "skips files that are no hooks", "-F", |guest| {
+        let shell = guest.shell();
         for name in ["60-x~", "60-x.bak", "60-x.sample", "60-x.rpmsave", "60-x.dpkg-old", ".60-x"] {
             shell.run(&format!("cp -p {HOOKS}/50-db {HOOKS}/{name}"));
         }
@@ -227,31 +242,32 @@ fn in_order(checks: &mut Checks, tried: &mut Tried) {
             "cp -p {HOOKS}/50-db {HOOKS}/60-not; chmod 644 {HOOKS}/60-not; mkdir {HOOKS}/60-directory; \
              ln -s nowhere {HOOKS}/60-link"
         ));
-        assert_eq!(tried.goes_well(), BOTH);
-        tried.shell().run(&format!("rm -r {HOOKS}/60-* {HOOKS}/.60-x"));
+        assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
+        guest.shell().run(&format!("rm -r {HOOKS}/60-* {HOOKS}/.60-x"));
         "nine files".into()
     });
-    tried.check(
+    guest.check(
         checks,
-        "a hook finds what it needs, and nothing of the agent's",
-        |tried| {
-            // What a service manager gives it, and what is for every program.
+        "gives a hook its environment and none of the agent's",
+        "-F",
+        |guest| {
+            // Variables that a service manager sets for the agent alone, and variables for all programs.
             let variables = "INVOCATION_ID=1 JOURNAL_STREAM=8:9 NOTIFY_SOCKET=/run/n \
                              FILTER_RPC_ARGS= LANG=C.UTF-8 LC_TIME=C TZ=UTC0";
-            tried.shell().restart_agent_in(variables, "-F");
-            tried
+            guest.shell().restart_agent_in(variables, "-F");
+            guest
                 .client
                 .sync(wait::ANSWER)
                 .expect("an answer to guest-sync");
-            tried.logged();
-            tried.on(
+            guest.logged();
+            guest.on(
                 "50-db",
                 "freeze",
                 "env | sort; pwd; umask; readlink /proc/$$/fd/0; ls /proc/$$/fd; \
              cut -d ' ' -f 1,5,6 /proc/$$/stat; grep SigBlk /proc/$$/status",
             );
-            assert_eq!(tried.goes_well(), BOTH);
-            let said: Vec<_> = tried.logged();
+            assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
+            let said: Vec<_> = guest.logged();
             let said = said.iter().filter_map(|line| line.split_once("50-db: | "));
             let said: Vec<_> = said.map(|(_, said)| said).collect();
             for wanted in [
@@ -267,7 +283,7 @@ fn in_order(checks: &mut Checks, tried: &mut Tried) {
             assert!(said.iter().any(|line| line.starts_with("PATH=/")));
             let variables = said.iter().filter_map(|line| line.split_once('='));
             let variables: Vec<_> = variables.map(|(name, _)| name).collect();
-            // The shell's own among them.
+            // The shell adds PWD and SHLVL.
             let expected = [
                 "FSFREEZE_HOOK",
                 "HOME",
@@ -281,7 +297,7 @@ fn in_order(checks: &mut Checks, tried: &mut Tried) {
                 "USER",
             ];
             assert_eq!(variables, expected);
-            // 10 and 11 are the shell's own, which reads scripts.
+            // The shell opens 10 and 11 for its scripts.
             let open = said.iter().position(|line| *line == "0");
             let open = open.expect("descriptors");
             assert_eq!(
@@ -293,147 +309,166 @@ fn in_order(checks: &mut Checks, tried: &mut Tried) {
             let [pid, group, session] = numbers[..] else {
                 panic!("{said:?}")
             };
-            assert!(pid == group && group == session, "a session of its own");
+            assert!(
+                pid == group && group == session,
+                "the hook has no session of its own"
+            );
             assert!(said[open + 6].ends_with("x090000000000000000"), "{said:?}");
             said.join(" · ")
         },
     );
-    tried.check(
+    guest.check(
         checks,
-        "nothing is written from the freeze until the thaw",
-        |tried| {
-            // The log and what a hook writes are on a disk that is frozen.
-            tried
+        "writes no log between the freeze and the thaw",
+        "-F",
+        |guest| {
+            // The log, and a file that a hook writes, are on a disk that the freeze includes.
+            guest
                 .shell()
                 .run("mkdir /data/log; rm -rf /var/log/qemu-ga; ln -s /data/log /var/log/qemu-ga");
-            tried.on("50-db", "freeze", "echo rests >/data/50-db");
-            tried.on("50-db", "thaw", "echo goes on >>/data/50-db; sync");
-            assert_eq!(tried.goes_well(), BOTH);
-            let shell = tried.shell();
+            guest.on("50-db", "freeze", "echo rests >/data/50-db");
+            guest.on("50-db", "thaw", "echo goes on >>/data/50-db; sync");
+            assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
+            let shell = guest.shell();
             assert_eq!(shell.run("cat /data/50-db"), "rests\ngoes on");
             let lines = shell.run(&format!("wc -l <{LOG}"));
             shell.run("rm /var/log/qemu-ga");
             format!("{lines} lines of the log")
         },
     );
-    tried.check(
+    guest.check(
         checks,
-        "processes left in the background neither wait nor end",
-        |tried| {
-            tried.on(
+        "does not wait for background processes, and does not kill them",
+        "-F",
+        |guest| {
+            guest.on(
                 "10-first",
                 "freeze",
                 "sleep 61 </dev/null >/dev/null 2>&1 &",
             );
-            tried.on("50-db", "freeze", "sleep 62 &");
+            guest.on("50-db", "freeze", "sleep 62 &");
             let start = Instant::now();
-            assert_eq!(tried.goes_well(), BOTH);
+            assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
             let took = start.elapsed();
             assert!(took < Duration::from_secs(20), "{took:?}");
             for seconds in [61, 62] {
-                assert!(tried.runs(&format!("sleep {seconds}")), "it goes on");
+                assert!(
+                    guest.runs(&format!("sleep {seconds}")),
+                    "sleep {seconds} was killed"
+                );
             }
             format!("{:.1} s", took.as_secs_f32())
         },
     );
 }
 
-fn failing(checks: &mut Checks, tried: &mut Tried) {
-    tried.check(checks, "one that fails stops the freeze", |tried| {
-        tried.logged();
-        tried.on(
-            "50-db",
-            "freeze",
-            "echo first; echo no rest for the db >&2; exit 3",
-        );
-        let said = tried.refused();
-        assert_eq!(said, "/50-db: exit status 3: first\nno rest for the db");
-        assert_eq!(tried.seen(), UNDONE);
-        tried.on("50-db", "freeze", "kill -SEGV $$");
-        let killed = tried.refused();
-        assert_eq!(killed, "/50-db: killed by signal 11");
-        assert_eq!(tried.seen(), UNDONE);
-        let logged = tried.logged();
-        assert!(
-            logged.contains(&"freeze /50-db: | no rest for the db".into()),
-            "{logged:?}"
-        );
-        assert!(
-            logged
-                .iter()
-                .any(|line| line.starts_with("freeze /50-db: exit status 3 after "))
-        );
-        assert!(
-            logged
-                .iter()
-                .any(|line| line.starts_with("freeze /50-db: killed by signal 11 "))
-        );
-        tried.calm();
-        assert_eq!(tried.goes_well(), BOTH);
-        format!("{said}; {killed}")
-    });
-    tried.check(
+fn failures(checks: &mut Checks, guest: &mut HookGuest) {
+    guest.check(
         checks,
-        "one that cannot be run stops the freeze, and needs no thaw",
-        |tried| {
-            tried.shell().run(&format!(
+        "a hook that fails stops the freeze",
+        "-F",
+        |guest| {
+            guest.logged();
+            guest.on(
+                "50-db",
+                "freeze",
+                "echo first; echo no rest for the db >&2; exit 3",
+            );
+            let said = guest.refused_freeze();
+            assert_eq!(said, "/50-db: exit status 3: first\nno rest for the db");
+            assert_eq!(guest.seen(), FREEZE_UNDONE);
+            guest.on("50-db", "freeze", "kill -SEGV $$");
+            let killed = guest.refused_freeze();
+            assert_eq!(killed, "/50-db: killed by signal 11");
+            assert_eq!(guest.seen(), FREEZE_UNDONE);
+            let logged = guest.logged();
+            assert!(
+                logged.contains(&"freeze /50-db: | no rest for the db".into()),
+                "{logged:?}"
+            );
+            assert!(
+                logged
+                    .iter()
+                    .any(|line| line.starts_with("freeze /50-db: exit status 3 after "))
+            );
+            assert!(
+                logged
+                    .iter()
+                    .any(|line| line.starts_with("freeze /50-db: killed by signal 11 "))
+            );
+            guest.clear();
+            assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
+            format!("{said}; {killed}")
+        },
+    );
+    guest.check(
+        checks,
+        "a hook that cannot be run stops the freeze and gets no thaw",
+        "-F",
+        |guest| {
+            guest.shell().run(&format!(
                 "printf '#!/none\\n' >{HOOKS}/60-none; chmod 755 {HOOKS}/60-none"
             ));
-            let said = tried.refused();
+            let said = guest.refused_freeze();
             assert_eq!(said, "/60-none: cannot be run: No such file or directory");
-            assert_eq!(tried.seen(), UNDONE);
-            tried.shell().run(&format!("rm {HOOKS}/60-none"));
+            assert_eq!(guest.seen(), FREEZE_UNDONE);
+            guest.shell().run(&format!("rm {HOOKS}/60-none"));
             said
         },
     );
-    tried.check(
+    guest.check(
         checks,
-        "one that fails at the thaw is an error, and all is thawed",
-        |tried| {
-            assert_eq!(tried.freeze(), Ok(json!(2)));
-            tried.on("50-db", "thaw", "echo stays at rest; exit 4");
-            tried.on("10-first", "thaw", "exit 5");
-            let refusal = tried.thaw().expect_err("a hook failed");
+        "a hook that fails at the thaw is an error; everything is thawed",
+        "-F",
+        |guest| {
+            assert_eq!(guest.freeze(), Ok(json!(2)));
+            guest.on("50-db", "thaw", "echo stays at rest; exit 4");
+            guest.on("10-first", "thaw", "exit 5");
+            let refusal = guest.thaw().expect_err("a hook failed");
             assert_eq!(
                 refusal.desc,
-                format!("{FRAME}{HOOKS}/50-db: exit status 4: stays at rest")
+                format!("{PREFIX}{HOOKS}/50-db: exit status 4: stays at rest")
             );
-            tried.is_at_rest();
-            assert_eq!(tried.seen(), BOTH);
-            tried.calm();
-            assert_eq!(tried.goes_well(), BOTH);
+            guest.assert_at_rest();
+            assert_eq!(guest.seen(), FREEZE_AND_THAW);
+            guest.clear();
+            assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
             refusal.desc
         },
     );
-    tried.check(checks, "--hook-failures=ignore only logs", |tried| {
-        tried.restart("-F --hook-failures=ignore");
-        tried.logged();
-        tried.on("50-db", "freeze", "exit 3");
-        tried.on("50-db", "thaw", "exit 4");
-        assert_eq!(tried.goes_well(), BOTH);
-        let logged = tried.logged();
-        for word in ["freeze /50-db: exit status 3", "thaw /50-db: exit status 4"] {
-            assert!(
-                logged.iter().any(|line| line.starts_with(word)),
-                "{logged:?}"
-            );
-        }
-        tried.restart("-F");
-        "2 frozen, 2 thawed".into()
-    });
-    tried.check(
+    guest.check(
         checks,
-        "what a hook says without end is cut, and costs no memory",
-        |tried| {
-            tried.on(
+        "--hook-failures=ignore only logs failures",
+        "-F --hook-failures=ignore",
+        |guest| {
+            guest.logged();
+            guest.on("50-db", "freeze", "exit 3");
+            guest.on("50-db", "thaw", "exit 4");
+            assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
+            let logged = guest.logged();
+            for word in ["freeze /50-db: exit status 3", "thaw /50-db: exit status 4"] {
+                assert!(
+                    logged.iter().any(|line| line.starts_with(word)),
+                    "{logged:?}"
+                );
+            }
+            "2 frozen, 2 thawed".into()
+        },
+    );
+    guest.check(
+        checks,
+        "cuts the output of a hook that writes much",
+        "-F",
+        |guest| {
+            guest.on(
                 "50-db",
                 "freeze",
                 "yes | head -c 3000000; printf 'a\\033[2J\\001b'; exit 1",
             );
-            tried.logged();
-            let said = tried.refused();
+            guest.logged();
+            let said = guest.refused_freeze();
             assert!(said.ends_with("\ny\na\u{1b}[2J\u{1}b"), "{said:?}");
-            let logged = tried.logged();
+            let logged = guest.logged();
             assert!(logged.iter().any(|line| line.contains("is left out")));
             let bytes: usize = logged.iter().map(|line| line.len()).sum();
             format!("{} lines of {bytes} bytes", logged.len())
@@ -441,155 +476,161 @@ fn failing(checks: &mut Checks, tried: &mut Tried) {
     );
 }
 
-/// Talks to the agent over a connection of its own: another host has come.
-fn meanwhile(tried: &mut Tried, look: impl FnOnce(&mut Client)) {
-    tried
+/// Replaces the client by a new one, which need not wait for the request of the old one.
+fn reconnect(guest: &mut HookGuest) {
+    guest
         .client
         .stream()
         .shutdown(Shutdown::Both)
         .expect("a connection");
-    // One that comes back at once would wait for what it has asked for.
+    // After a shorter pause the agent takes the new client for the old one.
     std::thread::sleep(Duration::from_millis(1500));
-    tried.client = Client::connect(&tried.guest.agent_socket());
-    tried
+    guest.client = Client::connect(&guest.qemu.agent_socket());
+    guest
         .client
         .sync(wait::ANSWER)
         .expect("an answer to guest-sync");
-    look(&mut tried.client);
 }
 
-fn slow(checks: &mut Checks, tried: &mut Tried) {
-    tried.check(
+fn time_limits(checks: &mut Checks, guest: &mut HookGuest) {
+    guest.check(
         checks,
-        "one that is too slow is killed with all it has started",
-        |tried| {
-            tried.restart("-F --hook-timeout=2");
-            tried.on("50-db", "freeze", "sleep 63 & sleep 63");
+        "kills a hook that is too slow with its child processes",
+        "-F --hook-timeout=2",
+        |guest| {
+            guest.on("50-db", "freeze", "sleep 63 & sleep 63");
             let start = Instant::now();
-            let said = tried.refused();
+            let said = guest.refused_freeze();
             let took = start.elapsed();
             assert_eq!(said, "/50-db: killed, because it took longer than 2 s");
-            assert_eq!(tried.seen().len(), 4);
-            assert!(!tried.runs("sleep 63"));
+            assert_eq!(guest.seen().len(), 4);
+            assert!(!guest.runs("sleep 63"));
             format!("{:.1} s", took.as_secs_f32())
         },
     );
-    tried.check(
+    guest.check(
         checks,
-        "one that writes without end, faster than it is read, is killed in time",
-        |tried| {
-            tried.restart("-F --hook-timeout=2");
-            // Whoever reads gets little of one processor.
-            tried.on(
+        "kills in time a hook that writes faster than the agent reads",
+        "-F --hook-timeout=2",
+        |guest| {
+            // The hook leaves the child that reads its output little time of one processor.
+            guest.on(
                 "50-db",
                 "freeze",
                 "renice -n 19 -p $PPID; taskset -p 1 $PPID; exec taskset 1 dd if=/dev/zero bs=64k",
             );
             let start = Instant::now();
-            let said = tried.refused();
+            let said = guest.refused_freeze();
             let took = start.elapsed();
             assert!(
                 said.starts_with("/50-db: killed, because it took longer than 2 s"),
                 "{said}"
             );
             assert!(took < Duration::from_secs(12), "{took:?}");
-            tried.restart("-F --hook-timeout=2");
-            tried.seen();
+            guest.restart("-F --hook-timeout=2");
+            guest.seen();
             format!("{:.1} s", took.as_secs_f32())
         },
     );
-    tried.check(
+    guest.check(
         checks,
-        "too slow at the thaw, it is killed and the next one runs",
-        |tried| {
-            assert_eq!(tried.freeze(), Ok(json!(2)));
-            tried.on("90-last", "thaw", "sleep 64");
-            let refusal = tried.thaw().expect_err("a hook was killed");
+        "kills a hook that is too slow at the thaw and runs the next",
+        "-F --hook-timeout=2",
+        |guest| {
+            assert_eq!(guest.freeze(), Ok(json!(2)));
+            guest.on("90-last", "thaw", "sleep 64");
+            let refusal = guest.thaw().expect_err("a hook was killed");
             assert!(
                 refusal
                     .desc
                     .ends_with("/90-last: killed, because it took longer than 2 s")
             );
-            assert_eq!(tried.seen(), BOTH);
-            tried.is_at_rest();
+            assert_eq!(guest.seen(), FREEZE_AND_THAW);
+            guest.assert_at_rest();
             refusal.desc
         },
     );
-    tried.check(
+    guest.check(
         checks,
-        "status and ping are answered while a hook runs",
-        |tried| {
-            tried.restart("-F");
-            tried.on(
+        "answers status and ping while a hook runs",
+        "-F",
+        |guest| {
+            guest.on(
                 "50-db",
                 "freeze",
                 "until [ -e /run/go ]; do sleep 0.1; done",
             );
-            tried
+            guest
                 .client
                 .send("{\"execute\":\"guest-fsfreeze-freeze\"}\n");
             wait::expect("the hook", wait::ANSWER, || {
-                tried.shell().test("grep -q 50-db /run/seen")
+                guest.shell().test("grep -q 50-db /run/seen")
             });
-            meanwhile(tried, |client| {
-                client.get("guest-ping");
-                assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
-                let refusal = client.try_call("guest-get-osinfo", json!({}));
-                assert_eq!(refusal.expect_err("frozen").class, "CommandNotFound");
-            });
-            // Nothing is frozen yet.
-            tried
+            reconnect(guest);
+            let client = &mut guest.client;
+            client.get("guest-ping");
+            assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
+            let refusal = client.try_call("guest-get-osinfo", json!({}));
+            assert_eq!(refusal.expect_err("frozen").class, "CommandNotFound");
+            // The kernel has frozen nothing yet.
+            guest
                 .shell()
                 .run("echo x >/data/x && sync /data/x; touch /run/go");
-            assert_eq!(tried.thaw(), Ok(json!(2)));
-            assert_eq!(tried.seen(), BOTH);
-            tried.shell().run("rm /run/go");
-            "all the while".into()
+            assert_eq!(guest.thaw(), Ok(json!(2)));
+            assert_eq!(guest.seen(), FREEZE_AND_THAW);
+            guest.shell().run("rm /run/go");
+            "answered".into()
         },
     );
-    tried.check(
+    guest.check(
         checks,
-        "all of them, and the freeze, have the time of a freeze",
-        |tried| {
-            tried.restart("-F --freeze-timeout=4");
-            tried.on("90-last", "freeze", "sleep 65");
-            let said = tried.refused();
+        "all freeze hooks together have the freeze timeout",
+        "-F --freeze-timeout=4",
+        |guest| {
+            guest.on("90-last", "freeze", "sleep 65");
+            let said = guest.refused_freeze();
             assert_eq!(said, "/90-last: killed, because the freeze took too long");
-            assert_eq!(tried.seen(), BOTH);
+            assert_eq!(guest.seen(), FREEZE_AND_THAW);
             said
         },
     );
-    tried.check(checks, "thaw hooks may take longer than that", |tried| {
-        for hook in ["10-first", "50-db", "90-last"] {
-            tried.on(hook, "thaw", "sleep 2");
-        }
-        assert_eq!(tried.goes_well(), BOTH);
-        "6 s of hooks, a limit of 4".into()
-    });
-    tried.check(
+    guest.check(
         checks,
-        "a freeze that nobody thaws has its hooks thawed",
-        |tried| {
-            tried.seen();
-            assert_eq!(tried.freeze(), Ok(json!(2)));
+        "thaw hooks may take longer than the freeze timeout",
+        "-F --freeze-timeout=4",
+        |guest| {
+            for hook in ["10-first", "50-db", "90-last"] {
+                guest.on(hook, "thaw", "sleep 2");
+            }
+            assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
+            "hooks of 6 s, a limit of 4 s".into()
+        },
+    );
+    guest.check(
+        checks,
+        "runs thaw hooks when a freeze times out",
+        "-F --freeze-timeout=4",
+        |guest| {
+            guest.seen();
+            assert_eq!(guest.freeze(), Ok(json!(2)));
             wait::expect("the thaw", wait::ANSWER, || {
-                tried.client.get("guest-fsfreeze-status") == "thawed"
+                guest.client.get("guest-fsfreeze-status") == "thawed"
             });
-            assert_eq!(tried.seen(), BOTH);
-            assert_eq!(tried.thaw(), Ok(json!(0)));
-            assert!(tried.seen().is_empty(), "nothing was at rest any more");
-            tried.is_at_rest();
-            "then the host's thaw: 0, and no hook".into()
+            assert_eq!(guest.seen(), FREEZE_AND_THAW);
+            assert_eq!(guest.thaw(), Ok(json!(0)));
+            assert!(guest.seen().is_empty(), "the late thaw ran hooks");
+            guest.assert_at_rest();
+            "the late thaw answers 0 and runs no hook".into()
         },
     );
 }
 
-fn distrusted(checks: &mut Checks, tried: &mut Tried) {
-    tried.check(
+fn untrusted_files(checks: &mut Checks, guest: &mut HookGuest) {
+    guest.check(
         checks,
-        "what others can change is refused, and none is run",
-        |tried| {
-            tried.restart("-F");
+        "runs no hook if another user can change one",
+        "-F",
+        |guest| {
             let mut all = Vec::new();
             for (spoil, mend, expected) in [
                 (
@@ -628,343 +669,346 @@ fn distrusted(checks: &mut Checks, tried: &mut Tried) {
                     "/50-db: refused: /home/user is not root's",
                 ),
             ] {
-                tried.shell().run(&spoil.replace('@', HOOKS));
-                let said = tried.refused();
+                guest.shell().run(&spoil.replace('@', HOOKS));
+                let said = guest.refused_freeze();
                 assert_eq!(said, expected);
-                assert!(tried.seen().is_empty(), "{said}");
-                tried.shell().run(&mend.replace('@', HOOKS));
+                assert!(guest.seen().is_empty(), "{said}");
+                guest.shell().run(&mend.replace('@', HOOKS));
                 all.push(said);
             }
-            assert_eq!(tried.goes_well(), BOTH);
+            assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
             all.join("; ")
         },
     );
-    tried.check(checks, "what cannot be remembered is not begun", |tried| {
-        let mut all = Vec::new();
-        tried
-            .shell()
-            .run("mkdir /run/ro && mount -t tmpfs -o ro,mode=755 ro /run/ro");
-        for (directory, expected) in [
-            ("/tmp", "/tmp: refused: others may write to /tmp"),
-            (
-                "/run/ro",
-                "/run/ro: cannot remember hooks: Read-only file system",
-            ),
-        ] {
-            tried.restart(&format!("-F -t {directory}"));
-            let said = tried.refused();
-            assert_eq!(said, expected);
-            assert!(tried.seen().is_empty());
-            all.push(said);
-        }
-        tried.shell().run("umount /run/ro");
-        all.join("; ")
-    });
+    guest.check(
+        checks,
+        "runs no hook if it cannot record that",
+        "-F",
+        |guest| {
+            let mut all = Vec::new();
+            guest
+                .shell()
+                .run("mkdir /run/ro && mount -t tmpfs -o ro,mode=755 ro /run/ro");
+            for (directory, expected) in [
+                ("/tmp", "/tmp: refused: others may write to /tmp"),
+                (
+                    "/run/ro",
+                    "/run/ro: cannot remember hooks: Read-only file system",
+                ),
+            ] {
+                guest.restart(&format!("-F -t {directory}"));
+                let said = guest.refused_freeze();
+                assert_eq!(said, expected);
+                assert!(guest.seen().is_empty());
+                all.push(said);
+            }
+            guest.shell().run("umount /run/ro");
+            all.join("; ")
+        },
+    );
 }
 
-fn paired(checks: &mut Checks, tried: &mut Tried) {
-    tried.check(
+fn pairing(checks: &mut Checks, guest: &mut HookGuest) {
+    guest.check(
         checks,
-        "a freeze of nothing has its hooks thawed",
-        |tried| {
-            tried.restart("-F");
+        "runs thaw hooks after a freeze of nothing",
+        "-F",
+        |guest| {
             let nothing = json!({ "mountpoints": ["/none"] });
-            assert_eq!(tried.client.call("guest-fsfreeze-freeze-list", nothing), 0);
-            assert_eq!(tried.seen(), BOTH);
-            tried.is_at_rest();
+            assert_eq!(guest.client.call("guest-fsfreeze-freeze-list", nothing), 0);
+            assert_eq!(guest.seen(), FREEZE_AND_THAW);
+            guest.assert_at_rest();
             "0".into()
         },
     );
-    tried.check(
+    guest.check(
         checks,
-        "a freeze that fails has its hooks thawed",
-        |tried| {
-            tried.shell().run(
+        "runs thaw hooks after a freeze that fails",
+        "-F",
+        |guest| {
+            guest.shell().run(
                 "umount /data2; mkdir -p /cover/sub; mount -t xfs /dev/vdb /cover/sub; \
              mount -t tmpfs none /cover",
             );
-            tried.on("50-db", "thaw", "exit 3");
-            let refusal = tried.freeze().expect_err("a file system is covered");
+            guest.on("50-db", "thaw", "exit 3");
+            let refusal = guest.freeze().expect_err("a file system is hidden");
             assert!(refusal.desc.contains("/cover/sub"), "{}", refusal.desc);
-            assert_eq!(tried.seen(), BOTH);
-            tried
+            assert_eq!(guest.seen(), FREEZE_AND_THAW);
+            guest
                 .shell()
                 .run("umount /cover; umount /cover/sub; mount -t xfs /dev/vdb /data2");
-            tried.is_at_rest();
+            guest.assert_at_rest();
             refusal.desc
         },
     );
-    tried.check(
+    guest.check(
         checks,
-        "a freeze given up in the kernel has its hooks thawed",
-        |tried| {
-            tried.restart("-F --freeze-timeout=3");
-            slow_write(tried);
-            tried.seen();
-            let refusal = tried.freeze().expect_err("given up");
-            // The other disk, frozen before, is thawed beside the one that is stuck.
-            tried
+        "runs thaw hooks after a freeze that times out in the kernel",
+        "-F --freeze-timeout=3",
+        |guest| {
+            begin_slow_write(guest);
+            guest.seen();
+            let refusal = guest.freeze().expect_err("the freeze timed out");
+            // The other disk, frozen before, is thawed while the kernel still freezes the first.
+            guest
                 .shell()
                 .run("(echo x >/data2/x && sync /data2/x && touch /run/other) >/dev/null 2>&1 &");
             wait::expect("a write to the other disk", wait::ANSWER, || {
-                tried.shell().test("rm /run/other")
+                guest.shell().test("rm /run/other")
             });
-            assert!(tried.shell().test("! test -e /run/slow"), "one is stuck");
-            assert_eq!(tried.client.get("guest-fsfreeze-status"), "frozen");
-            // The guest could be taken down.
-            let info = tried.client.get("guest-info");
+            assert!(
+                guest.shell().test("! test -e /run/slow"),
+                "the slow write was too fast"
+            );
+            assert_eq!(guest.client.get("guest-fsfreeze-status"), "frozen");
+            // A shutdown is allowed in this state.
+            let info = guest.client.get("guest-info");
             let commands = info["supported_commands"].as_array().expect("a list");
             let enabled = |name: &str| {
                 let one = commands.iter().find(|one| one["name"] == name);
                 one.is_some_and(|one| one["enabled"] == true)
             };
             assert!(enabled("guest-shutdown") && !enabled("guest-suspend-ram"));
-            throttle(&mut tried.guest, 0);
+            guest.qemu.throttle_first_disk(0);
             wait::expect("the thaw", wait::ANSWER, || {
-                tried.client.get("guest-fsfreeze-status") == "thawed"
+                guest.client.get("guest-fsfreeze-status") == "thawed"
             });
-            assert_eq!(tried.seen(), BOTH);
-            slow_write_is_done(tried);
-            tried.is_at_rest();
+            assert_eq!(guest.seen(), FREEZE_AND_THAW);
+            wait_slow_write(guest);
+            guest.assert_at_rest();
             refusal.desc
         },
     );
 }
 
-/// Begins a write that takes its time, which keeps the kernel from completing a freeze.
-fn slow_write(tried: &mut Tried) {
-    tried
+/// Starts a slow write to the first disk. The kernel completes a freeze only after it.
+fn begin_slow_write(guest: &mut HookGuest) {
+    guest
         .shell()
         .run("dd if=/dev/zero of=/data/slow bs=1M count=4 conv=fsync 2>/dev/null");
-    throttle(&mut tried.guest, 20_000);
-    tried.shell().run(
+    guest.qemu.throttle_first_disk(20_000);
+    guest.shell().run(
         "(dd if=/dev/zero of=/data/slow bs=2M count=1 oflag=direct conv=notrunc; \
           touch /run/slow) >/dev/null 2>&1 &",
     );
     std::thread::sleep(Duration::from_millis(1500));
 }
 
-fn slow_write_is_done(tried: &mut Tried) {
+fn wait_slow_write(guest: &mut HookGuest) {
     wait::expect("the slow write", wait::ANSWER, || {
-        tried.shell().test("rm /run/slow")
+        guest.shell().test("rm /run/slow")
     });
 }
 
-/// Slows the first disk down to so many bytes a second; 0 is its own speed.
-fn throttle(guest: &mut Guest, bytes_per_s: u64) {
-    let limits = json!({
-        "device": "disk0", "bps": bytes_per_s, "bps_rd": 0, "bps_wr": 0,
-        "iops": 0, "iops_rd": 0, "iops_wr": 0
-    });
-    guest.qmp("block_set_io_throttle", limits);
-}
-
-/// What hooks are told if the second one stops the freeze.
-const UNDONE: [&str; 4] = [
+/// The runs of hooks in a freeze that the second one stops.
+const FREEZE_UNDONE: [&str; 4] = [
     "10-first freeze",
     "50-db freeze",
     "50-db thaw",
     "10-first thaw",
 ];
 
-fn stuck(checks: &mut Checks, tried: &mut Tried) {
-    tried.check(
+fn hostile_hooks(checks: &mut Checks, guest: &mut HookGuest) {
+    guest.check(
         checks,
-        "the child that runs hooks is killed: nothing its hook has started acts after the thaw",
-        |tried| {
-            tried.restart("-F");
-            tried.on(
+        "kills what a hook has started when the child that runs hooks is killed",
+        "-F",
+        |guest| {
+            guest.on(
                 "50-db",
                 "freeze",
                 "(sleep 3; echo late >>/run/seen) &\nkill -KILL $PPID\nsleep 66",
             );
-            let refusal = tried.freeze().expect_err("its child is gone");
+            let refusal = guest.freeze().expect_err("the child is gone");
             wait::expect("the thaw", wait::ANSWER, || {
-                tried.client.get("guest-fsfreeze-status") == "thawed"
+                guest.client.get("guest-fsfreeze-status") == "thawed"
             });
             std::thread::sleep(Duration::from_secs(4));
-            assert_eq!(tried.seen(), UNDONE);
-            tried.is_at_rest();
-            // And all of the agent with it.
+            assert_eq!(guest.seen(), FREEZE_UNDONE);
+            guest.assert_at_rest();
+            // The same with all processes of the agent killed.
             let all = "(sleep 3; echo late >>/run/seen) &\nkillall -KILL gaunt\nsleep 66";
-            tried.on("50-db", "freeze", all);
-            tried
+            guest.on("50-db", "freeze", all);
+            guest
                 .client
                 .send(request("guest-fsfreeze-freeze", &json!({})));
-            wait::expect("the hook", wait::ANSWER, || !tried.runs("/usr/bin/gaunt"));
-            tried.restart("-F");
+            wait::expect("the hook", wait::ANSWER, || !guest.runs("/usr/bin/gaunt"));
+            guest.restart("-F");
             wait::expect("the thaw", wait::ANSWER, || {
-                tried.client.get("guest-fsfreeze-status") == "thawed"
+                guest.client.get("guest-fsfreeze-status") == "thawed"
             });
             std::thread::sleep(Duration::from_secs(4));
-            assert_eq!(tried.seen(), UNDONE);
-            tried.is_at_rest();
+            assert_eq!(guest.seen(), FREEZE_UNDONE);
+            guest.assert_at_rest();
             refusal.desc
         },
     );
-    tried.check(
+    guest.check(
         checks,
-        "a hook that stops the child it is run by is given up",
-        |tried| {
-            tried.restart("-F --freeze-timeout=3 --hook-timeout=1");
-            tried.on("50-db", "freeze", "kill -STOP $PPID\nsleep 66");
+        "ends a freeze whose hook stops the child that runs it",
+        "-F --freeze-timeout=3 --hook-timeout=1",
+        |guest| {
+            guest.on("50-db", "freeze", "kill -STOP $PPID\nsleep 66");
             let start = Instant::now();
-            let refusal = tried.freeze().expect_err("given up");
+            let refusal = guest.freeze().expect_err("the freeze timed out");
             let took = start.elapsed();
             wait::expect("the thaw", wait::ANSWER, || {
-                tried.client.get("guest-fsfreeze-status") == "thawed"
+                guest.client.get("guest-fsfreeze-status") == "thawed"
             });
-            assert_eq!(tried.seen(), UNDONE);
-            assert!(!tried.runs("sleep 66"), "killed with it");
-            tried.is_at_rest();
+            assert_eq!(guest.seen(), FREEZE_UNDONE);
+            assert!(!guest.runs("sleep 66"), "killed with it");
+            guest.assert_at_rest();
             format!("after {:.1} s: {}", took.as_secs_f32(), refusal.desc)
         },
     );
-    tried.check(
+    guest.check(
         checks,
-        "a log on a file system that somebody else froze does not hold up a freeze for ever",
-        |tried| {
-            let shell = tried.shell();
+        "ends a freeze whose log is on a file system frozen by others",
+        "-F --freeze-timeout=3 --hook-timeout=1",
+        |guest| {
+            let shell = guest.shell();
             shell.run("rm -rf /var/log/qemu-ga; ln -s /data/log /var/log/qemu-ga");
             shell.run("fsfreeze --freeze /data");
             let start = Instant::now();
-            let refusal = tried.freeze().expect_err("given up");
+            let refusal = guest.freeze().expect_err("the freeze timed out");
             let took = start.elapsed();
             wait::expect("the thaw", wait::ANSWER, || {
-                tried.client.get("guest-fsfreeze-status") == "thawed"
+                guest.client.get("guest-fsfreeze-status") == "thawed"
             });
-            tried.seen();
-            tried.is_at_rest();
-            tried.shell().run("rm /var/log/qemu-ga");
+            guest.seen();
+            guest.assert_at_rest();
+            guest.shell().run("rm /var/log/qemu-ga");
             format!("after {:.1} s: {}", took.as_secs_f32(), refusal.desc)
         },
     );
-    tried.check(
+    guest.check(
         checks,
-        "SIGTERM in a hook: it freezes, thaws, and ends",
-        |tried| {
-            tried.restart("-F");
-            tried.seen();
-            tried.on(
+        "SIGTERM during a hook ends the agent after the thaw",
+        "-F",
+        |guest| {
+            guest.seen();
+            guest.on(
                 "50-db",
                 "freeze",
                 "kill -TERM $(cat /run/agent.pid)\nsleep 1",
             );
-            assert_eq!(tried.freeze(), Ok(json!(2)));
-            tried.client.get("guest-ping");
-            assert_eq!(tried.thaw(), Ok(json!(2)));
-            wait::expect("its end", wait::ANSWER, || !tried.runs("/usr/bin/gaunt"));
-            assert_eq!(tried.seen(), BOTH);
-            tried.restart("-F");
-            tried.is_at_rest();
+            assert_eq!(guest.freeze(), Ok(json!(2)));
+            guest.client.get("guest-ping");
+            assert_eq!(guest.thaw(), Ok(json!(2)));
+            wait::expect("the agent to end", wait::ANSWER, || {
+                !guest.runs("/usr/bin/gaunt")
+            });
+            assert_eq!(guest.seen(), FREEZE_AND_THAW);
+            guest.restart("-F");
+            guest.assert_at_rest();
             "ended".into()
         },
     );
 }
 
-/// Kills at moments between nothing and all of a freeze and its thaw.
+/// Number of kills, at moments spread over a freeze and its thaw.
 const KILLS: u32 = 24;
 
-fn killed(checks: &mut Checks, tried: &mut Tried) {
-    tried.check(
+fn killed_agents(checks: &mut Checks, guest: &mut HookGuest) {
+    guest.check(
         checks,
-        "killed while the kernel freezes, nothing stays frozen in the end",
-        |tried| {
-            tried.restart("");
-            slow_write(tried);
-            tried
+        "nothing stays frozen if killed while the kernel freezes",
+        "",
+        |guest| {
+            begin_slow_write(guest);
+            guest
                 .client
                 .send(request("guest-fsfreeze-freeze", &json!({})));
             std::thread::sleep(Duration::from_millis(1500));
-            tried.restart("");
-            // Its child goes on until the kernel lets it.
-            let refusal = tried.thaw().expect_err("it is not over");
-            throttle(&mut tried.guest, 0);
+            guest.restart("");
+            // The child of the killed agent still waits for the kernel.
+            let refusal = guest.thaw().expect_err("the kernel still freezes");
+            guest.qemu.throttle_first_disk(0);
             wait::expect("the thaw", wait::ANSWER, || {
-                tried.client.get("guest-fsfreeze-status") == "thawed"
+                guest.client.get("guest-fsfreeze-status") == "thawed"
             });
-            slow_write_is_done(tried);
-            tried.is_at_rest();
+            wait_slow_write(guest);
+            guest.assert_at_rest();
             refusal.desc
         },
     );
-    tried.check(
+    guest.check(
         checks,
-        "killed while frozen, the next run's thaw has the hooks",
-        |tried| {
-            tried.restart("-F");
-            tried.seen();
-            assert_eq!(tried.freeze(), Ok(json!(2)));
-            // Also one that knows of no hooks.
-            tried.restart("");
-            assert_eq!(tried.client.get("guest-fsfreeze-status"), "frozen");
-            assert_eq!(tried.seen().len(), 3);
-            assert_eq!(tried.thaw(), Ok(json!(2)));
-            tried.is_at_rest();
-            let seen = tried.seen();
-            assert_eq!(seen, BOTH[3..]);
+        "runs thaw hooks if killed while frozen",
+        "-F",
+        |guest| {
+            guest.seen();
+            assert_eq!(guest.freeze(), Ok(json!(2)));
+            // Even without -F the next agent runs the thaw hooks.
+            guest.restart("");
+            assert_eq!(guest.client.get("guest-fsfreeze-status"), "frozen");
+            assert_eq!(guest.seen().len(), 3);
+            assert_eq!(guest.thaw(), Ok(json!(2)));
+            guest.assert_at_rest();
+            let seen = guest.seen();
+            assert_eq!(seen, FREEZE_AND_THAW[3..]);
             seen.join(", ")
         },
     );
-    tried.check(
+    guest.check(
         checks,
-        "killed in a hook, the next run thaws those that ran, at once",
-        |tried| {
-            tried.restart("-F");
-            tried.on("50-db", "freeze", "sleep 66");
-            tried
+        "runs thaw hooks at its start if killed during a hook",
+        "-F",
+        |guest| {
+            guest.on("50-db", "freeze", "sleep 66");
+            guest
                 .client
                 .send("{\"execute\":\"guest-fsfreeze-freeze\"}\n");
             wait::expect("the hook", wait::ANSWER, || {
-                tried.shell().test("grep -q 50-db /run/seen")
+                guest.shell().test("grep -q 50-db /run/seen")
             });
-            tried.restart("-F");
+            guest.restart("-F");
             wait::expect("the thaw", wait::ANSWER, || {
-                tried.client.get("guest-fsfreeze-status") == "thawed"
+                guest.client.get("guest-fsfreeze-status") == "thawed"
             });
-            let seen = tried.seen();
-            assert_eq!(seen, UNDONE);
-            assert!(!tried.runs("sleep 66"), "killed with it");
-            tried.is_at_rest();
+            let seen = guest.seen();
+            assert_eq!(seen, FREEZE_UNDONE);
+            assert!(!guest.runs("sleep 66"), "killed with it");
+            guest.assert_at_rest();
             seen.join(", ")
         },
     );
-    tried.check(checks, "killed at any moment: nothing frozen, every freeze has its thaw", |tried| {
+    guest.check(checks, "thaws everything and pairs all hooks if killed at any moment", "-F", |guest| {
         for hook in ["10-first", "50-db", "90-last"] {
             for word in ["freeze", "thaw"] {
-                tried.on(hook, word, "sleep 0.2");
+                guest.on(hook, word, "sleep 0.2");
             }
         }
-        tried.shell().run("rm -f /run/seen");
+        guest.shell().run("rm -f /run/seen");
         let mut counts = [0; 3];
         for round in 0..KILLS {
             let freeze = request("guest-fsfreeze-freeze", &json!({}));
-            tried.client.send(freeze);
-            // Every other host dies before it asks for the thaw.
+            guest.client.send(freeze);
+            // In every other round the client sends no thaw.
             if round % 2 == 0 {
-                tried.client.send(request("guest-fsfreeze-thaw", &json!({})));
+                guest.client.send(request("guest-fsfreeze-thaw", &json!({})));
             }
             std::thread::sleep(Duration::from_millis(u64::from(round) * 110));
-            let left = tried.shell().run("kill -KILL $(cat /run/agent.pid); ls /run");
+            let left = guest.shell().run("kill -KILL $(cat /run/agent.pid); ls /run");
             let hooks = usize::from(left.contains("gaunt.hooks"));
             counts[hooks + usize::from(left.contains("isfrozen"))] += 1;
-            tried.restart("-F");
-            // Frozen or not, a host would ask for a thaw.
-            tried.thaw().expect("a thaw");
-            tried.is_at_rest();
+            guest.restart("-F");
+            // A host requests a thaw, frozen or not.
+            guest.thaw().expect("a thaw");
+            guest.assert_at_rest();
         }
-        assert!(!tried.runs("/bin/sh /etc/qemu-ga/fsfreeze-hook.d"), "a hook is left");
-        tried.shell().run("rm /run/do/*");
-        let seen = tried.seen();
+        assert!(!guest.runs("/bin/sh /etc/qemu-ga/fsfreeze-hook.d"), "a hook still runs");
+        guest.shell().run("rm /run/do/*");
+        let seen = guest.seen();
         for hook in ["10-first", "50-db", "90-last"] {
-            let told = seen.iter().filter_map(|line| line.strip_prefix(hook));
-            let told: Vec<_> = told.map(str::trim).collect();
-            for (at, word) in told.iter().enumerate() {
-                let next = told.get(at + 1);
-                assert!(*word == "thaw" || next == Some(&"thaw"), "{hook}: {told:?}");
+            let runs = seen.iter().filter_map(|line| line.strip_prefix(hook));
+            let runs: Vec<_> = runs.map(str::trim).collect();
+            for (at, word) in runs.iter().enumerate() {
+                let next = runs.get(at + 1);
+                assert!(*word == "thaw" || next == Some(&"thaw"), "{hook}: {runs:?}");
             }
         }
-        assert_eq!(tried.goes_well(), BOTH);
+        assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
         let [rest, hooks, frozen] = counts;
         assert!(hooks != 0 && frozen != 0, "{counts:?}");
         format!(
@@ -974,135 +1018,152 @@ fn killed(checks: &mut Checks, tried: &mut Tried) {
     });
 }
 
-fn elsewhere(checks: &mut Checks, tried: &mut Tried) {
-    tried.check(
+fn other_directories(checks: &mut Checks, guest: &mut HookGuest) {
+    guest.check(
         checks,
-        "a main hook of the administrator's runs instead",
-        |tried| {
+        "runs the administrator's main hook instead",
+        "-F",
+        |guest| {
             let main = "/etc/qemu-ga/fsfreeze-hook";
-            tried.shell().run(&format!("cp -p {HOOKS}/50-db {main}"));
+            guest.shell().run(&format!("cp -p {HOOKS}/50-db {main}"));
             let own = ["fsfreeze-hook freeze", "fsfreeze-hook thaw"];
-            assert_eq!(tried.goes_well(), own);
-            tried.shell().run(&format!("mv {main} /root/main"));
-            tried.restart("--fsfreeze-hook=/root/main");
-            assert_eq!(tried.goes_well(), ["main freeze", "main thaw"]);
-            tried.restart("-F/root/none");
-            let said = tried.refused();
+            assert_eq!(guest.freeze_and_thaw(), own);
+            guest.shell().run(&format!("mv {main} /root/main"));
+            guest.restart("--fsfreeze-hook=/root/main");
+            assert_eq!(guest.freeze_and_thaw(), ["main freeze", "main thaw"]);
+            guest.restart("-F/root/none");
+            let said = guest.refused_freeze();
             assert_eq!(
                 said,
                 "/root/none: refused: /root/none: No such file or directory"
             );
-            // A blank: the word behind it is nothing to the agent.
-            tried.restart("-F /root/main");
-            assert_eq!(tried.goes_well(), BOTH);
+            // With a blank in between the path is not the argument of -F.
+            guest.restart("-F /root/main");
+            assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
             said
         },
     );
-    tried.check(checks, "without /var the agent's own log has it", |tried| {
-        tried
-            .shell()
-            .run("rm -rf /var/log; touch /var/log; : >/run/agent.log");
-        assert_eq!(tried.goes_well(), BOTH);
-        let shell = tried.shell();
-        let log = shell.run("cat /run/agent.log");
-        shell.run("rm /var/log");
-        assert!(
-            log.contains(&format!("cannot write to {LOG}: Not a directory")),
-            "{log}"
-        );
-        assert!(
-            log.contains(&format!("thaw {HOOKS}/10-first: done after ")),
-            "{log}"
-        );
-        log.lines().next().unwrap_or_default().to_owned()
-    });
-    tried.check(checks, "Debian's layout", |tried| {
-        tried.shell().run("mv /etc/qemu-ga /etc/qemu");
-        assert_eq!(tried.goes_well(), BOTH);
-        let shell = tried.shell();
-        let log = shell.run("cat /var/log/qga-fsfreeze-hook.log");
-        assert_eq!(log.lines().count(), 12, "{log}");
-        shell.run("mv /etc/qemu /etc/qemu-ga");
-        log.lines().next().unwrap_or_default().to_owned()
-    });
+    guest.check(
+        checks,
+        "logs hooks to the agent's own log without /var",
+        "-F",
+        |guest| {
+            guest
+                .shell()
+                .run("rm -rf /var/log; touch /var/log; : >/run/agent.log");
+            assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
+            let shell = guest.shell();
+            let log = shell.run("cat /run/agent.log");
+            shell.run("rm /var/log");
+            assert!(
+                log.contains(&format!("cannot write to {LOG}: Not a directory")),
+                "{log}"
+            );
+            assert!(
+                log.contains(&format!("thaw {HOOKS}/10-first: done after ")),
+                "{log}"
+            );
+            log.lines().next().unwrap_or_default().to_owned()
+        },
+    );
+    guest.check(
+        checks,
+        "finds hooks in Debian's directories",
+        "-F",
+        |guest| {
+            guest.shell().run("mv /etc/qemu-ga /etc/qemu");
+            assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
+            let shell = guest.shell();
+            let log = shell.run("cat /var/log/qga-fsfreeze-hook.log");
+            assert_eq!(log.lines().count(), 12, "{log}");
+            shell.run("mv /etc/qemu /etc/qemu-ga");
+            log.lines().next().unwrap_or_default().to_owned()
+        },
+    );
 }
 
-fn by_hand(checks: &mut Checks, tried: &mut Tried) {
+fn run_by_hand(checks: &mut Checks, guest: &mut HookGuest) {
     let main = "/etc/qemu-ga/fsfreeze-hook";
-    tried.check(checks, "by hand, as the package's main hook", |tried| {
-        tried.shell().run(&format!("ln -s /usr/bin/gaunt {main}"));
-        // To the agent that is none of the administrator's.
-        assert_eq!(tried.goes_well(), BOTH);
-        tried.logged();
-        let ran = tried.shell().run(&format!(
-            "{main} freeze && cd /etc && qemu-ga/fsfreeze-hook thaw"
-        ));
-        assert_eq!(tried.seen(), BOTH);
-        assert_eq!(ran.lines().count(), 12);
-        assert_eq!(tried.logged().len(), 12);
-        tried.on("50-db", "freeze", "exit 3");
-        let failed = tried
-            .shell()
-            .try_run(&format!("{main} freeze"), wait::ANSWER);
-        assert_eq!(failed.status, 1);
-        assert!(
-            failed.output.contains("50-db: exit status 3"),
-            "{}",
-            failed.output
-        );
-        assert_eq!(tried.seen().len(), 4);
-        let usage = tried
-            .shell()
-            .try_run(&format!("{main} status"), wait::ANSWER);
-        assert_eq!(
-            (usage.status, &usage.output[..]),
-            (2, "gaunt: usage: /etc/qemu-ga/fsfreeze-hook freeze|thaw")
-        );
-        tried.is_at_rest();
-        failed.output.lines().next().unwrap_or_default().to_owned()
-    });
-    tried.check(
+    guest.check(
         checks,
-        "stopped by a signal, the hooks that ran are thawed",
-        |tried| {
-            tried.on("50-db", "freeze", "sleep 67");
-            // Ctrl-C, a terminal that is closed, Ctrl-\\, kill.
+        "runs hooks by hand as the package's main hook",
+        "-F",
+        |guest| {
+            guest.shell().run(&format!("ln -s /usr/bin/gaunt {main}"));
+            // The agent ignores a main hook that is a link to itself.
+            assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
+            guest.logged();
+            let ran = guest.shell().run(&format!(
+                "{main} freeze && cd /etc && qemu-ga/fsfreeze-hook thaw"
+            ));
+            assert_eq!(guest.seen(), FREEZE_AND_THAW);
+            assert_eq!(ran.lines().count(), 12);
+            assert_eq!(guest.logged().len(), 12);
+            guest.on("50-db", "freeze", "exit 3");
+            let failed = guest
+                .shell()
+                .try_run(&format!("{main} freeze"), wait::ANSWER);
+            assert_eq!(failed.status, 1);
+            assert!(
+                failed.output.contains("50-db: exit status 3"),
+                "{}",
+                failed.output
+            );
+            assert_eq!(guest.seen().len(), 4);
+            let usage = guest
+                .shell()
+                .try_run(&format!("{main} status"), wait::ANSWER);
+            assert_eq!(
+                (usage.status, &usage.output[..]),
+                (2, "gaunt: usage: /etc/qemu-ga/fsfreeze-hook freeze|thaw")
+            );
+            guest.assert_at_rest();
+            failed.output.lines().next().unwrap_or_default().to_owned()
+        },
+    );
+    guest.check(
+        checks,
+        "run by hand and stopped by a signal, runs thaw hooks",
+        "-F",
+        |guest| {
+            guest.on("50-db", "freeze", "sleep 67");
+            // Ctrl-C, a closed terminal, Ctrl-\\, kill.
             for signal in ["INT", "HUP", "QUIT", "TERM"] {
-                tried.shell().run(&format!(
+                guest.shell().run(&format!(
                     "{main} freeze >/run/by-hand 2>&1 & echo $! >/run/by-hand.pid"
                 ));
                 wait::expect("the hook", wait::ANSWER, || {
-                    tried.shell().test("grep -q 50-db /run/seen")
+                    guest.shell().test("grep -q 50-db /run/seen")
                 });
-                tried
+                guest
                     .shell()
                     .run(&format!("kill -{signal} $(cat /run/by-hand.pid)"));
-                wait::expect("its end", wait::ANSWER, || {
-                    !tried.runs("/etc/qemu-ga/fsfreeze-hook ")
+                wait::expect("the command to end", wait::ANSWER, || {
+                    !guest.runs("/etc/qemu-ga/fsfreeze-hook ")
                 });
-                assert_eq!(tried.seen(), UNDONE, "{signal}");
-                let said = tried.shell().run("cat /run/by-hand");
+                assert_eq!(guest.seen(), FREEZE_UNDONE, "{signal}");
+                let said = guest.shell().run("cat /run/by-hand");
                 assert!(
                     said.contains("50-db: killed, because it was to end"),
                     "{said}"
                 );
             }
-            "killed, and thawed".into()
+            "4 signals".into()
         },
     );
-    tried.check(checks, "a hook that runs the main hook it is run by", |tried| {
-        tried.on("50-db", "freeze", &format!("{main} freeze || exit 7"));
-        let said = tried.refused();
+    guest.check(checks, "refuses a hook that runs the main hook", "-F", |guest| {
+        guest.on("50-db", "freeze", &format!("{main} freeze || exit 7"));
+        let said = guest.refused_freeze();
         assert_eq!(
             said,
             format!("/50-db: exit status 7: gaunt: {main} is run by the hook /50-db, which it would run")
         );
-        assert_eq!(tried.seen(), UNDONE);
+        assert_eq!(guest.seen(), FREEZE_UNDONE);
         said
     });
 }
 
-/// Builds the hook that is a static program.
+/// Compiles `src/bin/hook.rs` as a static program.
 fn static_hook(to: &Path) {
     let target = std::env::var("TARGET").unwrap_or_else(|_| "x86_64-unknown-linux-musl".into());
     let words = ["--edition=2024", "-Copt-level=s", "-Cstrip=symbols", "-o"];
@@ -1117,7 +1178,7 @@ fn static_hook(to: &Path) {
     );
 }
 
-/// Has the agent answer a command by way of virsh.
+/// Runs a command through virsh. Returns its value.
 fn ask(libvirt: &Libvirt, command: &str, arguments: Value) -> Value {
     let request = request(command, &arguments);
     let answer = libvirt.ok(&["qemu-agent-command", DOMAIN, request.trim()]);
@@ -1125,7 +1186,7 @@ fn ask(libvirt: &Libvirt, command: &str, arguments: Value) -> Value {
     answer["return"].take()
 }
 
-/// The lines of a file of the guest.
+/// Returns the lines of a file in the guest.
 fn lines(libvirt: &Libvirt, path: &str) -> Vec<String> {
     let handle = ask(libvirt, "guest-file-open", json!({ "path": path }));
     let read = ask(
@@ -1134,16 +1195,13 @@ fn lines(libvirt: &Libvirt, path: &str) -> Vec<String> {
         json!({ "handle": handle, "count": 65536 }),
     );
     ask(libvirt, "guest-file-close", json!({ "handle": handle }));
-    let text = read["buf-b64"].as_str().expect("text");
-    let decoded = run(
-        Command::new("sh").args(["-c", "printf %s \"$1\" | base64 -d", "sh", text]),
-        wait::ANSWER,
-    );
-    decoded.lines().map(str::to_owned).collect()
+    let text = decode(read["buf-b64"].as_str().expect("text"));
+    let text = String::from_utf8(text).expect("text");
+    text.lines().map(str::to_owned).collect()
 }
 
 #[test]
-fn hooks_that_are_static_programs() {
+fn static_hooks_run_around_a_snapshot() {
     let mut checks = Checks::new("static hooks");
     let names = ["10-first", "50-db", "90-last"];
     let words = "-- -F --hook-timeout=20";
@@ -1159,16 +1217,16 @@ fn hooks_that_are_static_programs() {
         disk::qcow2(&scratch.join("ext4.qcow2"), Fs::Ext4);
     });
     libvirt.boot_without_shell();
-    checks.run("a snapshot runs them in order, and in reverse", || {
+    checks.run("a snapshot runs hooks in order, and in reverse", || {
         libvirt.ok(&quiesced_snapshot("one"));
         let seen = lines(&libvirt, "/run/seen");
-        assert_eq!(seen, BOTH);
+        assert_eq!(seen, FREEZE_AND_THAW);
         let log = lines(&libvirt, LOG);
         assert_eq!(log.len(), 12, "{log:?}");
         log.join(" · ").replace(HOOKS, "")
     });
     checks.run(
-        "the snapshot holds what they wrote before the freeze",
+        "the snapshot holds what the hooks wrote before the freeze",
         || {
             let scratch = Scratch::new();
             let copy = scratch.join("copy");
@@ -1186,29 +1244,23 @@ fn hooks_that_are_static_programs() {
                 wait::ANSWER,
             );
             let held: Vec<_> = held.lines().collect();
-            assert_eq!(held, BOTH[..3]);
-            assert_eq!(lines(&libvirt, "/data/seen"), BOTH);
+            assert_eq!(held, FREEZE_AND_THAW[..3]);
+            assert_eq!(lines(&libvirt, "/data/seen"), FREEZE_AND_THAW);
             held.join(", ")
         },
     );
-    checks.run("one that fails is the snapshot's error", || {
+    checks.run("a hook that fails fails the snapshot", || {
         let path = json!({ "path": "/run/50-db.freeze", "mode": "w" });
         let handle = ask(&libvirt, "guest-file-open", path);
         ask(&libvirt, "guest-file-close", json!({ "handle": handle }));
         let refused = libvirt.virsh(&quiesced_snapshot("two"));
         assert!(!refused.status.success());
         let said = text(&refused);
-        let expected = format!("{FRAME}{HOOKS}/50-db: exit status 3: 50-db refuses");
+        let expected = format!("{PREFIX}{HOOKS}/50-db: exit status 3: 50-db refuses");
         assert!(said.contains(&expected), "{said}");
         assert_eq!(ask(&libvirt, "guest-fsfreeze-status", json!({})), "thawed");
         let seen = lines(&libvirt, "/run/seen");
-        let expected = [
-            "10-first freeze",
-            "50-db freeze",
-            "50-db thaw",
-            "10-first thaw",
-        ];
-        assert_eq!(seen[BOTH.len()..], expected);
+        assert_eq!(seen[FREEZE_AND_THAW.len()..], FREEZE_UNDONE);
         said.trim().to_owned()
     });
     checks.finish();

@@ -302,15 +302,6 @@ fn is_done(shell: &mut GuestShell, name: &str) -> bool {
 /// Time in which a write completes unless it is blocked.
 const SETTLE: Duration = Duration::from_millis(1500);
 
-/// Limits the first disk to this speed; 0 removes the limit.
-fn throttle(guest: &mut Guest, bytes_per_s: u64) {
-    let limits = json!({
-        "device": "disk0", "bps": bytes_per_s, "bps_rd": 0, "bps_wr": 0,
-        "iops": 0, "iops_rd": 0, "iops_wr": 0
-    });
-    guest.qmp("block_set_io_throttle", limits);
-}
-
 /// Asserts that the agent does not wake up for 3 seconds.
 fn assert_idle(guest: &mut Guest) -> String {
     // Lets the agent finish its work on recent events.
@@ -469,7 +460,7 @@ fn an_agent_beside_a_shell_idles_freezes_thaws_and_halts() {
             guest
                 .shell()
                 .run("dd if=/dev/zero of=/data/slow bs=1M count=4 conv=fsync");
-            throttle(&mut guest, 20_000);
+            guest.throttle_first_disk(20_000);
             guest.shell().run(
                 "rm -f /run/slow; (dd if=/dev/zero of=/data/slow bs=2M count=1 oflag=direct \
              conv=notrunc; touch /run/slow) >/dev/null 2>&1 &",
@@ -484,7 +475,7 @@ fn an_agent_beside_a_shell_idles_freezes_thaws_and_halts() {
                 "{}",
                 refusal.desc
             );
-            throttle(&mut guest, 0);
+            guest.throttle_first_disk(0);
             wait::expect("the thaw", wait::ANSWER, || {
                 client.get("guest-fsfreeze-status") == "thawed"
             });
