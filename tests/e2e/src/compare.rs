@@ -258,18 +258,16 @@ fn desc(reply: &Value) -> Option<&str> {
 /// Edits gaunt's reply to remove an intended difference from the reference's reply.
 pub type Mask = fn(&mut Value, &Value);
 
-/// Sends both agents the same bytes. Returns a description of the difference between their replies.
-pub fn difference(ours: &mut Client, theirs: &mut Client, bytes: &[u8]) -> Option<String> {
-    masked_difference(ours, theirs, bytes, |_, _| {})
+/// Sends both agents the same request. Panics if their replies differ.
+pub fn assert_same_reply(ours: &mut Client, theirs: &mut Client, request: &str) {
+    if let Some(difference) = difference(ours, theirs, request.as_bytes(), |_, _| {}) {
+        panic!("{difference}");
+    }
 }
 
-/// As [`difference`], after `mask` has edited gaunt's replies.
-fn masked_difference(
-    ours: &mut Client,
-    theirs: &mut Client,
-    bytes: &[u8],
-    mask: Mask,
-) -> Option<String> {
+/// Sends both agents the same bytes. Returns a description of the difference between their replies,
+/// after `mask` has edited gaunt's.
+fn difference(ours: &mut Client, theirs: &mut Client, bytes: &[u8], mask: Mask) -> Option<String> {
     let command = serde_json::from_slice::<Value>(bytes.trim_ascii())
         .ok()
         .and_then(|request| request["execute"].as_str().map(str::to_owned))
@@ -325,7 +323,7 @@ pub fn compare_masked(title: &str, requests: &[Vec<u8>], mask: Mask) {
     let mut differences = Vec::new();
     for request in requests {
         let text = String::from_utf8_lossy(request).into_owned();
-        let difference = masked_difference(&mut ours.1, &mut theirs.1, request, mask);
+        let difference = difference(&mut ours.1, &mut theirs.1, request, mask);
         let intended = INTENDED.iter().find(|(request, _)| *request == text);
         match (difference, intended) {
             (Some(difference), None) => differences.push(difference),

@@ -1,7 +1,7 @@
-//! The agent as libvirt uses it: a real daemon, a real `virsh`, and the effect of every command
-//! looked at in the guest or on its disks.
+//! Every command of virsh that needs an agent, with its effect in the guest or on its disks.
 //!
-//! The guest has no udev, no /sbin and no program that could shut it down.
+//! Guest: a libvirt domain with the busybox image, an ext4 and an XFS disk. It has no udev, no /sbin and
+//! no program that could shut it down. Needs QEMU, the images, libvirt and e2fsprogs.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,12 +18,13 @@ use gaunt_e2e::shell::GuestShell;
 use gaunt_e2e::wait;
 use serde_json::{Value, json};
 
-/// What the agent's replies that are lists may have at most, `REPLY_LIST_BYTES` in its sources.
+/// Limit of a reply that is a list: `REPLY_LIST_BYTES` in the agent's sources.
 const REPLY_LIST_BYTES: usize = (10 << 20) - 4096;
 
-/// Long enough for a write that is not blocked to get through.
+/// Time in which a write completes unless it is blocked.
 const SETTLE: Duration = Duration::from_millis(1500);
 
+/// Starts a write in the background: [`is_done`] tells whether it has completed.
 fn begin_write(shell: &mut GuestShell, directory: &str) {
     shell.run(&format!(
         "n=$(basename {directory}); rm -f /run/done.$n; \
@@ -35,7 +36,7 @@ fn is_done(shell: &mut GuestShell, directory: &str) -> bool {
     shell.test(&format!("test -e /run/done.$(basename {directory})"))
 }
 
-/// The value of a line `key : value` of virsh's.
+/// Returns the value of a line `key : value` in output of virsh.
 fn value<'a>(text: &'a str, key: &str) -> &'a str {
     text.lines()
         .filter_map(|line| line.split_once(':'))
@@ -44,10 +45,10 @@ fn value<'a>(text: &'a str, key: &str) -> &'a str {
         .unwrap_or_else(|| panic!("no {key} in:\n{text}"))
 }
 
-/// The guest's file of the processors that run.
+/// Prints the guest's online processors.
 const ONLINE: &str = "cat /sys/devices/system/cpu/online";
 
-/// The guest's file of its hardware clock, in seconds since 1970.
+/// Prints the guest's hardware clock, in seconds since 1970.
 const RTC: &str = "cat /sys/class/rtc/rtc0/since_epoch";
 
 fn seconds(shell: &mut GuestShell, command: &str) -> u64 {
@@ -59,13 +60,13 @@ fn now() -> u64 {
     since.expect("after 1970").as_secs()
 }
 
-/// The guest's time, as virsh has it.
+/// Returns the guest's time as virsh reports it.
 fn domtime(libvirt: &Libvirt) -> u64 {
     let text = libvirt.ok(&["domtime", DOMAIN]);
     value(&text, "Time").parse().expect("seconds")
 }
 
-/// A raw copy of a qcow2 image that nothing writes to any more.
+/// Copies a qcow2 image, to which nothing writes, to a raw image.
 fn raw_copy(image: &Path, to: &Path) {
     run(
         Command::new(program("qemu-img", "qemu-utils"))
@@ -76,7 +77,7 @@ fn raw_copy(image: &Path, to: &Path) {
 }
 
 #[test]
-fn every_command_of_virsh_that_needs_an_agent() {
+fn every_agent_command_of_virsh_works() {
     let mut checks = Checks::new("virsh");
     let libvirt = Libvirt::start();
     let mut shell = libvirt.boot();
@@ -91,13 +92,13 @@ fn every_command_of_virsh_that_needs_an_agent() {
             said.contains("The command guest-x has not been found"),
             "{said}"
         );
-        "replies and errors arrive".into()
+        "a reply and an error".into()
     });
-    checks.run("a reply as long as that of a list may be", || {
+    checks.run("takes a reply of the largest size of a list", || {
         let ask = |request: &str| {
             libvirt.virsh(&["qemu-agent-command", DOMAIN, "--timeout", "60", request])
         };
-        // What stands around the text of the bytes takes less than 200.
+        // The reply around the base64 text takes less than 200 bytes.
         let count = (REPLY_LIST_BYTES - 200) / 4 * 3;
         let program = json!({
             "path": "/bin/busybox", "capture-output": "stdout",
@@ -112,7 +113,7 @@ fn every_command_of_virsh_that_needs_an_agent() {
             let runs = String::from_utf8_lossy(&ended.stdout).contains(r#""exited":false"#);
             (!runs).then_some(ended)
         });
-        // libvirt's daemon takes it, though virsh has no room for it: 4 MiB in libvirt 9.
+        // The daemon takes the reply. virsh may lack room for it: its limit is 4 MiB in libvirt 9.
         let said = text(&ended.expect("dd ends"));
         assert!(
             said.contains(r#""exited":true"#) || said.contains("encode message payload"),
@@ -128,7 +129,7 @@ fn every_command_of_virsh_that_needs_an_agent() {
             .map(|line| line.split_whitespace().collect())
             .filter(|row: &Vec<&str>| row.first().is_some_and(|word| word.starts_with('/')))
             .collect();
-        // In the order of mounting, and with the host's names of the disks.
+        // In mount order, with the host's names of the disks.
         assert_eq!(
             rows,
             [
@@ -216,7 +217,7 @@ fn every_command_of_virsh_that_needs_an_agent() {
     });
     checks.run("dompmsuspend mem, dompmwakeup", || {
         libvirt.ok(&["dompmsuspend", DOMAIN, "mem"]);
-        wait::expect("the guest to sleep", wait::ANSWER, || {
+        wait::expect("the guest to suspend", wait::ANSWER, || {
             libvirt.ok(&["domstate", DOMAIN]) == "pmsuspended"
         });
         libvirt.ok(&["dompmwakeup", DOMAIN]);
@@ -226,14 +227,14 @@ fn every_command_of_virsh_that_needs_an_agent() {
         libvirt.wait_agent();
         let time = domtime(&libvirt);
         assert!(time.abs_diff(now()) <= 60, "{time}");
-        // There is nowhere to suspend to.
+        // The guest has no swap device.
         let disk = libvirt.virsh(&["dompmsuspend", DOMAIN, "disk"]);
         let said = String::from_utf8_lossy(&disk.stderr).into_owned();
         assert!(
             said.contains("suspend mode is not supported by the guest"),
             "{said}"
         );
-        "asleep, awake, and the agent answers".into()
+        "the agent answers after the wake-up".into()
     });
     checks.run("set-user-password, plain and --encrypted", || {
         let before = shell.run("cat /etc/shadow");
@@ -253,7 +254,7 @@ fn every_command_of_virsh_that_needs_an_agent() {
         assert_eq!(mode, "640 0:0");
         let unknown = libvirt.virsh(&["set-user-password", DOMAIN, "nobody", "x"]);
         assert!(!unknown.status.success(), "{unknown:?}");
-        format!("salt {salt}, as mkpasswd hashes it; others as they were")
+        format!("salt {salt}, the same hash as mkpasswd's; root's line unchanged")
     });
     checks.run("get-user-sshkeys, set-user-sshkeys", || {
         const FIRST: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFirst first@host";
@@ -326,7 +327,7 @@ fn every_command_of_virsh_that_needs_an_agent() {
             names.contains(&"/dev/vda") && names.contains(&"/dev/vdb"),
             "{text}"
         );
-        // What libvirt calls the disks on its side, found by their addresses.
+        // libvirt finds its own names of the disks by their addresses.
         let aliases = text.lines().filter(|line| line.contains(".alias")).count();
         assert_eq!(aliases, 2, "{text}");
         names.join(" ")
@@ -357,14 +358,17 @@ fn every_command_of_virsh_that_needs_an_agent() {
         std::thread::sleep(SETTLE);
         assert!(
             is_done(shell, "/data"),
-            "what is not frozen takes no writes"
+            "a write to the other file system did not complete"
         );
-        assert!(!is_done(shell, "/data2"), "what is frozen takes writes");
+        assert!(
+            !is_done(shell, "/data2"),
+            "a write to the frozen file system completed"
+        );
         assert_eq!(libvirt.ok(&["domfsthaw", DOMAIN]), "Thawed 1 filesystem(s)");
         wait::expect("the write", wait::ANSWER, || is_done(shell, "/data2"));
         text
     });
-    // Whatever became of it, the next check is to find nothing frozen.
+    // The next check must find nothing frozen, even if this one failed.
     libvirt.virsh(&["domfsthaw", DOMAIN]);
     checks.run("domfsfreeze of all, domfsthaw", || {
         let text = libvirt.ok(&["domfsfreeze", DOMAIN]);
@@ -374,7 +378,7 @@ fn every_command_of_virsh_that_needs_an_agent() {
         std::thread::sleep(SETTLE);
         assert!(
             !is_done(shell, "/data") && !is_done(shell, "/data2"),
-            "writes got through"
+            "a write to a frozen file system completed"
         );
         let scratch = Scratch::new();
         raw_copy(&libvirt.file("ext4.qcow2"), &scratch.join("copy"));
@@ -404,15 +408,15 @@ fn every_command_of_virsh_that_needs_an_agent() {
         )
     });
     checks.run("snapshot-create-as --quiesce --disk-only", || {
-        // Something that writes all the time, so that an unfrozen snapshot would show it.
+        // A program that always writes, so that a snapshot without a freeze would hold half a write.
         shell.run(
             "(while :; do date >>/data/log; date >>/data2/log; sync; done) >/dev/null 2>&1 & \
              echo $! >/run/writer",
         );
-        wait::expect("the writer to be at it", wait::ANSWER, || {
+        wait::expect("the writer to write", wait::ANSWER, || {
             shell.test("test $(wc -l </data2/log) -ge 5")
         });
-        // Hooks around it: in order, and in reverse.
+        // Two hooks: they must run in order before the snapshot, and in reverse after it.
         shell.run(
             "d=/etc/qemu-ga/fsfreeze-hook.d; mkdir -p $d; for n in 10-first 50-db; do \
              printf '#!/bin/sh\\necho ${0##*/} $1 >>/run/seen\\n' >$d/$n; chmod 755 $d/$n; done",
@@ -433,7 +437,7 @@ fn every_command_of_virsh_that_needs_an_agent() {
             "10-first thaw",
         ];
         assert!(seen.lines().eq(expected), "{seen}");
-        // What the snapshot holds is at rest and needs no repair.
+        // The file system in the snapshot needs no recovery and no repair.
         let scratch = Scratch::new();
         raw_copy(&libvirt.file("ext4.qcow2"), &scratch.join("ext4"));
         assert!(disk::ext4_is_at_rest(&scratch.join("ext4")));
@@ -444,19 +448,19 @@ fn every_command_of_virsh_that_needs_an_agent() {
             wait::ANSWER,
         );
         assert!(checked.status.success(), "{checked:?}");
-        // And the guest goes on.
+        // The guest continues to write.
         let size = |shell: &mut GuestShell| shell.run("stat -c %s /data/log /data2/log");
         let before = size(shell);
-        wait::expect("the guest to write on", wait::ANSWER, || {
+        wait::expect("the writer to continue", wait::ANSWER, || {
             size(shell) != before
         });
         shell.run("kill $(cat /run/writer)");
-        "the ext4 image is clean, the guest writes on".into()
+        "the ext4 image is clean, the writer continues".into()
     });
     checks.run("reboot --mode=agent", || {
         libvirt.ok(&["reboot", DOMAIN, "--mode=agent"]);
-        assert!(shell.wait_boot(wait::BOOT), "the guest does not come back");
-        // Unmounted before the reset: the kernel had nothing to recover.
+        assert!(shell.wait_boot(wait::BOOT), "the guest does not boot again");
+        // The disks were unmounted before the reset, so the kernel recovered nothing.
         assert!(
             !shell.run("dmesg").contains("recovery"),
             "the journal had to be replayed"
@@ -465,13 +469,13 @@ fn every_command_of_virsh_that_needs_an_agent() {
         assert_eq!(libvirt.ok(&["domstate", DOMAIN]), "running");
         "a new boot, without recovery".into()
     });
-    // In a boot that has not slept: under emulation the two do not go together.
+    // In a boot without a suspend: under emulation a hot-added processor does not start after one.
     checks.run("setvcpus --live, then --guest: a hot-added vCPU", || {
         libvirt.ok(&["setvcpus", DOMAIN, "3", "--live"]);
         wait::expect("the third processor", wait::ANSWER, || {
             shell.test("test -d /sys/devices/system/cpu/cpu2")
         });
-        // Nothing in the guest brings it online by itself.
+        // No program in the guest has brought it online.
         assert_eq!(shell.run(ONLINE), "0-1");
         libvirt.ok(&["setvcpus", DOMAIN, "3", "--guest"]);
         assert_eq!(shell.run(ONLINE), "0-2");
@@ -494,8 +498,8 @@ fn every_command_of_virsh_that_needs_an_agent() {
         );
         reason
     });
-    checks.run("what the snapshot holds", || {
-        // A guest of its own on the images that were left behind.
+    checks.run("the images of the snapshot mount without recovery", || {
+        // Another guest, with the images that the domain had before the snapshot.
         let mut guest = Machine::new(Image::Busybox)
             .kernel("gaunt.agent=off")
             .disk(&libvirt.file("ext4.qcow2"))
@@ -508,7 +512,7 @@ fn every_command_of_virsh_that_needs_an_agent() {
             assert!(!said.contains(bad), "{bad}:\n{said}");
         }
         assert!(said.contains("XFS (vdb): Ending"), "{said}");
-        // Every line that the writer wrote is as long as the others.
+        // All lines of the writer have the same length.
         let mut lines = Vec::new();
         for log in ["/data/log", "/data2/log"] {
             let lengths = shell.run(&format!("awk '{{print length}}' {log} | sort | uniq -c"));
@@ -517,7 +521,7 @@ fn every_command_of_virsh_that_needs_an_agent() {
             lines.push(words[0].to_owned());
         }
         format!(
-            "both mount; {} lines of the writer, none torn",
+            "both mount; {} complete lines of the writer",
             lines.join(" and ")
         )
     });

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{Client, request};
-use gaunt_e2e::compare::difference;
+use gaunt_e2e::compare::assert_same_reply;
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Guest, Image, Machine};
@@ -194,8 +194,7 @@ fn assert_same(
     command: &str,
 ) -> (Vec<Value>, String) {
     let row = request(command, &json!({}));
-    let difference = difference(ours, theirs, row.as_bytes());
-    assert!(difference.is_none(), "{}", difference.unwrap_or_default());
+    assert_same_reply(ours, theirs, &row);
     let mut took = Vec::new();
     let mut lists = Vec::new();
     for client in [ours, theirs] {

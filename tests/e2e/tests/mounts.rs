@@ -1,9 +1,9 @@
-//! Mount points that do not lead to what is mounted there: covered, diverted by a user while they are
-//! looked up, or longer than any path may be; and a mark of a freeze that is not the agent's. One guest,
-//! in which each disk is hidden in its own way.
+//! Mount points whose path does not lead to the mounted file system: hidden by a later mount, changed
+//! by a user during the lookup, or longer than a path may be; and a marker that another user made.
 //!
-//! What a freeze says is held against the disks: whether they are at rest as seen from outside, and
-//! whether writes to them wait.
+//! Guest: the busybox image with five disks, each hidden in another way. A freeze is checked on the
+//! disks: writes must block, and the image on the host must need no recovery. Needs QEMU, the images and
+//! btrfs-progs.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,18 +20,18 @@ use gaunt_e2e::shell::GuestShell;
 use gaunt_e2e::wait;
 use serde_json::{Value, json};
 
-/// The program that renames directories and does worse: on this machine, and in the guest.
+/// The program that makes paths hard to look up: on this machine, and in the guest.
 const BUILT: &str = env!("CARGO_BIN_EXE_hostile");
 const HOSTILE: &str = "/root/hostile";
 
-/// Freezes while directories are renamed.
+/// Number of freezes while directories are renamed.
 const ROUNDS: usize = 10;
 
-/// Long enough for a write that is not blocked to get through.
+/// Time in which a write completes unless it is blocked.
 const SETTLE: Duration = Duration::from_millis(1500);
 
-/// A writer in the guest: counts in a file of a directory, from within. Whatever becomes of the path
-/// to it, it writes to the same file system, and what it has written can be read through /proc.
+/// A program in the guest that writes a counter to a file in its working directory. So it stays on its
+/// file system whatever happens to the path, and the counter can be read through /proc.
 struct Writer {
     pid: String,
 }
@@ -40,7 +40,7 @@ impl Writer {
     fn start(shell: &mut GuestShell, directory: &str) -> Writer {
         let pid = shell.run(&format!(
             "cd {directory}; (n=0; while :; do n=$((n+1)); echo $n >count; sleep 0.1; done) \
-             >/dev/null 2>&1 & echo $! | tee -a /run/strangers"
+             >/dev/null 2>&1 & echo $! | tee -a /run/started"
         ));
         let writer = Writer { pid };
         writer.assert_writes(shell);
@@ -51,7 +51,7 @@ impl Writer {
         shell.run(&format!("cat /proc/{}/cwd/count || true", self.pid))
     }
 
-    /// Whether nothing gets through for a while.
+    /// Returns whether no write completes for a while.
     fn is_blocked(&self, shell: &mut GuestShell) -> bool {
         let before = self.count(shell);
         std::thread::sleep(SETTLE);
@@ -64,7 +64,7 @@ impl Writer {
     }
 }
 
-/// How a file system is listed that is mounted first at a place.
+/// Returns the entry of guest-get-fsinfo with this mount point, which must be the only one.
 fn listed(client: &mut Client, mount_point: &str) -> Value {
     let list = client.get("guest-get-fsinfo");
     let list = list.as_array().expect("a list").iter();
@@ -72,10 +72,11 @@ fn listed(client: &mut Client, mount_point: &str) -> Value {
     let fs = found
         .next()
         .unwrap_or_else(|| panic!("{mount_point} is not listed"));
-    assert!(found.next().is_none(), "{mount_point} is listed once");
+    assert!(found.next().is_none(), "{mount_point} is listed twice");
     fs.clone()
 }
 
+/// Trims all file systems. Returns the result for this mount point.
 fn trimmed(client: &mut Client, mount_point: &str) -> Value {
     let reply = client.get("guest-fstrim");
     let paths = reply["paths"].as_array().expect("a list");
@@ -83,9 +84,9 @@ fn trimmed(client: &mut Client, mount_point: &str) -> Value {
     found.unwrap_or_else(|| panic!("{reply}")).clone()
 }
 
-/// Whether the sizes of a listed file system are those that the guest sees at a place.
-fn has_sizes_of(shell: &mut GuestShell, fs: &Value, place: &str) -> bool {
-    let seen = shell.run(&format!("stat -f -c '%b %S' {place}"));
+/// Returns whether an entry of guest-get-fsinfo has the size that the guest sees at `path`.
+fn has_size_of(shell: &mut GuestShell, fs: &Value, path: &str) -> bool {
+    let seen = shell.run(&format!("stat -f -c '%b %S' {path}"));
     let mut numbers = seen
         .split(' ')
         .map(|number| number.parse::<u64>().expect("a number"));
@@ -101,15 +102,20 @@ fn freeze(client: &mut Client, mount_points: &[&str]) -> Value {
     client.call("guest-fsfreeze-freeze-list", which)
 }
 
-/// Freezes everything again and again while directories are renamed.
-fn freezes_hold(guest: &mut Guest, client: &mut Client, writer: &Writer, all: usize) -> String {
+/// Freezes and thaws all file systems [`ROUNDS`] times while directories are renamed.
+fn assert_freezes_hold(
+    guest: &mut Guest,
+    client: &mut Client,
+    writer: &Writer,
+    all: usize,
+) -> String {
     let mut longest = Duration::ZERO;
     for round in 0..ROUNDS {
         let start = Instant::now();
         let frozen = client.get("guest-fsfreeze-freeze");
         longest = longest.max(start.elapsed());
         assert_eq!(frozen, all, "round {round}");
-        // What a client is told is held against the disk now and then: it takes its time.
+        // Only in some rounds, because the check takes time.
         if round % 5 == 0 {
             assert!(writer.is_blocked(guest.shell()), "round {round}");
         }
@@ -123,43 +129,43 @@ fn freezes_hold(guest: &mut Guest, client: &mut Client, writer: &Writer, all: us
 
 fn start(shell: &mut GuestShell, words: &str) {
     shell.run(&format!(
-        "{HOSTILE} {words} >/run/hostile.log 2>&1 & echo $! >>/run/strangers"
+        "{HOSTILE} {words} >/run/hostile.log 2>&1 & echo $! >>/run/started"
     ));
 }
 
-/// Puts the guest back to where each check begins, whatever became of the one before: a new agent,
-/// nothing frozen, one disk mounted, on /data.
+/// Restores the state in which each check begins, even if the one before failed: no program of a test,
+/// a new agent, nothing frozen, and only /data mounted.
 fn begin(guest: &mut Guest, client: &mut Client) {
     guest.shell().run(
-        "for pid in $(cat /run/strangers 2>/dev/null); do kill -KILL $pid; done; \
-         rm -f /run/strangers",
+        "for pid in $(cat /run/started 2>/dev/null); do kill -KILL $pid; done; \
+         rm -f /run/started",
     );
     start_agent(guest, client, "");
     let _ = client.try_call("guest-fsfreeze-thaw", json!({}));
     guest.shell().run(
-        "for place in /a /a /t /hidden /hidden/s /whole /h /h/disk /h /f/file; do \
-         umount -l $place; done 2>/dev/null; \
+        "for path in /a /a /t /hidden /hidden/s /whole /h /h/disk /h /f/file; do \
+         umount -l $path; done 2>/dev/null; \
          umount -l /home/user/*/e/disk /home/user/*/disk /home/user/*/e 2>/dev/null; \
          mv /dev/moved /dev/vdc 2>/dev/null; rm -rf /home/user/* /h/*; true",
     );
 }
 
-/// Kills the agent and starts another.
+/// Kills the agent and starts another with these arguments.
 fn start_agent(guest: &mut Guest, client: &mut Client, arguments: &str) {
     guest.shell().restart_agent(arguments);
-    // What is sent while nobody has the port open may be lost.
+    // QEMU may drop bytes that arrive while no agent has the port open.
     let turn = Duration::from_secs(3);
     wait::until(wait::ANSWER, || client.sync(turn)).expect("an answer to guest-sync");
 }
 
-/// The disks of the guest, besides one on /data that everybody can reach.
+/// The disks of the guest, besides the one on /data, whose path leads to it.
 const BY_BIND_MOUNT: &str = "/dev/vda";
 const RENAMED: &str = "/dev/vdb";
 const BTRFS: &str = "/dev/vdc";
 const HIDDEN: &str = "/dev/vdd";
 
 #[test]
-fn a_path_is_not_believed() {
+fn freezes_reach_file_systems_whose_path_leads_elsewhere() {
     let mut checks = Checks::new("mounts");
     let scratch = Scratch::new();
     let image = |name: &str, fs| -> PathBuf {
@@ -195,7 +201,7 @@ fn a_path_is_not_believed() {
         });
     };
     run(
-        "a covered disk is reached by its bind mount",
+        "a hidden disk is reached by its bind mount",
         &|guest, client| reached_by_bind_mount(guest, client, &covered),
     );
     run("btrfs is reached by another subvolume", &another_subvolume);
@@ -205,11 +211,11 @@ fn a_path_is_not_believed() {
     );
     run("a user who renames directories diverts no freeze", &renamed);
     run(
-        "nor makes it wait for a file system that never answers",
+        "a user who renames directories makes no freeze wait for FUSE",
         &mute,
     );
     run(
-        "a disk of which only a file is mounted is frozen",
+        "a disk with only a bind mount of a file is frozen",
         &only_a_file,
     );
     run(
@@ -217,15 +223,18 @@ fn a_path_is_not_believed() {
         &unreachable,
     );
     run(
-        "a disk that was covered while frozen is thawed",
+        "a disk that was hidden while frozen is thawed",
         &covered_while_frozen,
     );
-    run("a mark that a user made does not count", &marked_by_a_user);
-    run("no path is too long to be in the list", &too_long);
+    run("a marker that a user made is ignored", &marked_by_a_user);
+    run(
+        "a path that is too long is an error that names it",
+        &too_long,
+    );
     checks.finish();
 }
 
-/// Freezes everything, which must be `count` file systems, among them that of a writer; thaws it.
+/// Freezes and thaws all file systems, which must be `count`. Asserts that the writer is blocked meanwhile.
 fn freeze_all(guest: &mut Guest, client: &mut Client, writer: &Writer, count: usize) {
     assert_eq!(client.get("guest-fsfreeze-freeze"), count);
     assert!(writer.is_blocked(guest.shell()));
@@ -240,11 +249,11 @@ fn reached_by_bind_mount(guest: &mut Guest, client: &mut Client, image: &Path) -
          mount -t tmpfs none /a"
     ));
     let fs = listed(client, "/a");
-    assert!(has_sizes_of(shell, &fs, "/t"), "{fs}");
+    assert!(has_size_of(shell, &fs, "/t"), "{fs}");
     assert!(trimmed(client, "/a")["trimmed"].is_u64());
     let writer = Writer::start(shell, "/t");
     freeze_all(guest, client, &writer, 2);
-    // It goes by its first mount, be that covered or not.
+    // The first mount names the file system, even if it is hidden.
     assert_eq!(freeze(client, &["/t"]), 0);
     assert_eq!(freeze(client, &["/a"]), 1);
     assert!(disk::ext4_is_at_rest(image));
@@ -266,7 +275,7 @@ fn another_subvolume(guest: &mut Guest, client: &mut Client) -> String {
     assert_eq!(fs["name"], "vdc");
     let writer = Writer::start(shell, "/whole");
     freeze_all(guest, client, &writer, 2);
-    assert!(has_sizes_of(guest.shell(), &fs, "/whole"), "{fs}");
+    assert!(has_size_of(guest.shell(), &fs, "/whole"), "{fs}");
     fs.to_string()
 }
 
@@ -291,7 +300,7 @@ fn renamed(guest: &mut Guest, client: &mut Client) -> String {
     ));
     let writer = Writer::start(shell, "/home/user/d/disk");
     start(shell, "exchange /home/user/d /home/user/x");
-    freezes_hold(guest, client, &writer, 2)
+    assert_freezes_hold(guest, client, &writer, 2)
 }
 
 fn mute(guest: &mut Guest, client: &mut Client) -> String {
@@ -306,7 +315,7 @@ fn mute(guest: &mut Guest, client: &mut Client) -> String {
     });
     let writer = Writer::start(shell, "/home/user/d/e/disk");
     start(shell, "exchange /home/user/d /home/user/x");
-    freezes_hold(guest, client, &writer, 2)
+    assert_freezes_hold(guest, client, &writer, 2)
 }
 
 fn only_a_file(guest: &mut Guest, client: &mut Client) -> String {
@@ -316,7 +325,7 @@ fn only_a_file(guest: &mut Guest, client: &mut Client) -> String {
          mount --bind /h/file /f/file; umount /h"
     ));
     let fs = listed(client, "/f/file");
-    assert!(has_sizes_of(shell, &fs, "/f/file"), "{fs}");
+    assert!(has_size_of(shell, &fs, "/f/file"), "{fs}");
     assert_eq!(freeze(client, &["/f/file"]), 1);
     shell.run("rm -f /run/done; (echo y >/f/file; touch /run/done) >/dev/null 2>&1 &");
     std::thread::sleep(SETTLE);
@@ -345,12 +354,12 @@ fn unreachable(guest: &mut Guest, client: &mut Client) -> String {
         let expected = json!({ "path": "/h/disk", "error": format!("failed to open: {reason}") });
         assert_eq!(trimmed(client, "/h/disk"), expected);
         let refused = client.try_call("guest-fsfreeze-freeze", json!({}));
-        let refused = refused.expect_err("it cannot be reached").desc;
+        let refused = refused.expect_err("the disk cannot be reached").desc;
         assert_eq!(refused, format!("failed to open /h/disk: {reason}"));
         assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
-        // It would hang if the other disk were still frozen.
+        // This write hangs if the other disk is still frozen.
         guest.shell().run("echo x >/data/x; sync /data/x");
-        // It does not matter where others are chosen.
+        // A freeze of other mount points succeeds.
         assert_eq!(freeze(client, &["/data"]), 1);
         assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
         guest.shell().run("umount /h; umount /h/disk");
@@ -366,7 +375,8 @@ fn covered_while_frozen(guest: &mut Guest, client: &mut Client) -> String {
     assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
     guest.shell().run("mount -t tmpfs none /a");
     assert!(writer.is_blocked(guest.shell()));
-    assert_eq!(client.get("guest-fsfreeze-thaw"), 1, "the other one");
+    // The agent counts only /data. It has the kernel thaw all others, which do not count.
+    assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
     writer.assert_writes(guest.shell());
     let log = guest.shell().run("cat /run/agent.log");
     let mut lines = log.lines();
@@ -375,29 +385,29 @@ fn covered_while_frozen(guest: &mut Guest, client: &mut Client) -> String {
 }
 
 fn marked_by_a_user(guest: &mut Guest, client: &mut Client) -> String {
-    const MARK: &str = "/run/shared/qga.state.isfrozen";
+    const MARKER: &str = "/run/shared/qga.state.isfrozen";
     let shell = guest.shell();
     shell.run(&format!(
-        "mkdir -p -m 1777 /run/shared; mkfifo {MARK}; chown 1000:1000 {MARK}"
+        "mkdir -p -m 1777 /run/shared; mkfifo {MARKER}; chown 1000:1000 {MARKER}"
     ));
     start_agent(guest, client, "-t /run/shared");
     assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
     assert_eq!(client.get("guest-fsfreeze-freeze"), 1);
-    // The agent's own counts for the next one.
+    // The next agent obeys the marker that an agent made.
     start_agent(guest, client, "-t /run/shared");
     assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
     assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
-    assert!(!guest.shell().test(&format!("test -e {MARK}")));
+    assert!(!guest.shell().test(&format!("test -e {MARKER}")));
     "ignored and replaced".into()
 }
 
 fn too_long(guest: &mut Guest, client: &mut Client) -> String {
     guest.shell().run(&format!("{HOSTILE} deep {HIDDEN} /deep"));
     let refused = client.try_call("guest-fsfreeze-freeze", json!({}));
-    let refused = refused.expect_err("no path is so long").desc;
+    let refused = refused.expect_err("the path is too long").desc;
     assert!(refused.starts_with("failed to open /deep/xxx"), "{refused}");
     assert!(refused.ends_with("x: File name too long"), "{refused}");
-    // It would hang if the other disk were still frozen.
+    // This write hangs if the other disk is still frozen.
     guest.shell().run("echo x >/data/x; sync /data/x");
-    format!("{} letters", refused.len())
+    format!("an error of {} letters", refused.len())
 }

@@ -1,5 +1,8 @@
-//! What `make install` lays out, on this machine below a directory, and in a Debian guest: started by
-//! udev, and snapshots of databases under load through the sample hooks, with an agent killed meanwhile.
+//! The package: files of `make install`, the service in a Debian guest, and the sample hooks.
+//!
+//! The files are installed below a directory on this machine. Guest: Debian under libvirt, with systemd,
+//! udev, PostgreSQL, MariaDB and Redis. udev starts the service there; snapshots are taken while
+//! programs write to the databases; an agent is killed while frozen. Needs QEMU, the images and libvirt.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
@@ -16,14 +19,14 @@ use gaunt_e2e::scratch::{NOBODY, Scratch, is_root};
 use gaunt_e2e::shell::GuestShell;
 use gaunt_e2e::{agent_binary, image_file, top, wait};
 
-/// What a database under emulation may take to start.
+/// Time limit for the start of a database, under software emulation.
 const START: Duration = Duration::from_secs(120);
 
-/// What they may take to go on after a thaw: less than the two minutes after which what holds them ends
-/// by itself.
+/// Time limit for all databases to continue after a thaw: less than the two minutes after which the
+/// hooks release a database by themselves.
 const GO_ON: Duration = Duration::from_secs(60);
 
-/// Runs `make install` or `make uninstall` below a directory, as an ordinary account.
+/// Runs `install` or `uninstall` below a directory, without root's privileges.
 fn make(target: &str, directory: &Path, prefix: &str) -> Output {
     let mut command = Command::new(top().join("image/package/install"));
     command
@@ -37,18 +40,18 @@ fn make(target: &str, directory: &Path, prefix: &str) -> Output {
     output(&mut command, wait::ANSWER)
 }
 
-/// A directory to install into, and the program beside it.
-struct Place {
+/// A directory to install into, and a copy of the agent beside it.
+struct Destination {
     scratch: Scratch,
 }
 
-impl Place {
-    fn new() -> Place {
+impl Destination {
+    fn new() -> Destination {
         let scratch = Scratch::new();
         std::fs::create_dir(scratch.join("tree")).expect("a directory");
         std::fs::copy(agent_binary(), scratch.join("tree.agent")).expect("a copy");
         scratch.give_away();
-        Place { scratch }
+        Destination { scratch }
     }
 
     fn tree(&self) -> PathBuf {
@@ -61,7 +64,7 @@ impl Place {
         text(&done)
     }
 
-    /// Everything that is there: mode, path, and where links lead.
+    /// Returns all files: path, mode, and the targets of links.
     fn listed(&self) -> Vec<String> {
         let mut listed = Vec::new();
         list(&self.tree(), "", &mut listed);
@@ -79,7 +82,7 @@ fn list(top: &Path, below: &str, listed: &mut Vec<String>) {
         } else {
             format!("{below}/{name}")
         };
-        let metadata = entry.metadata().expect("it is there");
+        let metadata = entry.metadata().expect("metadata");
         let mode = metadata.permissions().mode() & 0o7777;
         if let Ok(target) = entry.path().read_link() {
             listed.push(format!("{path} -> {}", target.display()));
@@ -93,9 +96,9 @@ fn list(top: &Path, below: &str, listed: &mut Vec<String>) {
 }
 
 #[test]
-fn everything_is_where_administrators_look_for_it() {
-    let place = Place::new();
-    place.install("/usr");
+fn installs_the_documented_files_with_their_modes() {
+    let destination = Destination::new();
+    destination.install("/usr");
     let expected = [
         "etc/ 755",
         "etc/qemu-ga/ 755",
@@ -131,37 +134,37 @@ fn everything_is_where_administrators_look_for_it() {
         "var/log/ 755",
         "var/log/qemu-ga/ 755",
     ];
-    assert_eq!(place.listed(), expected);
-    // man(1) follows such a line from the directory that holds man8.
-    let page = place.tree().join("usr/share/man/man8/qemu-ga.8");
+    assert_eq!(destination.listed(), expected);
+    // man(1) resolves this line relative to the directory that holds man8.
+    let page = destination.tree().join("usr/share/man/man8/qemu-ga.8");
     let page = std::fs::read_to_string(page).expect("a page");
     assert_eq!(page, ".so man8/gaunt.8\n");
-    // Again is no different.
-    assert_eq!(place.install("/usr"), "");
-    assert_eq!(place.listed(), expected);
+    // A second installation changes nothing.
+    assert_eq!(destination.install("/usr"), "");
+    assert_eq!(destination.listed(), expected);
 }
 
 #[test]
 fn the_unit_names_the_program_of_its_prefix() {
-    let place = Place::new();
-    place.install("/opt/agent");
+    let destination = Destination::new();
+    destination.install("/opt/agent");
     let unit = "opt/agent/lib/systemd/system/qemu-guest-agent.service";
-    let unit = std::fs::read_to_string(place.tree().join(unit)).expect("the unit");
+    let unit = std::fs::read_to_string(destination.tree().join(unit)).expect("the unit");
     let starts = "\nExecStart=/opt/agent/bin/qemu-ga $TRANSPORT_ARGS $FILTER_RPC_ARGS -F${FSFREEZE_HOOK_PATHNAME}\n";
     assert!(unit.contains(starts) && !unit.contains('@'), "{unit}");
-    let hook = place.tree().join("etc/qemu-ga/fsfreeze-hook");
+    let hook = destination.tree().join("etc/qemu-ga/fsfreeze-hook");
     assert_eq!(
         hook.read_link().expect("a link"),
         Path::new("/opt/agent/bin/gaunt")
     );
-    // A slash at its end is no difference.
-    assert_eq!(place.install("/opt/agent/"), "");
+    // A slash at the end of the prefix makes no difference.
+    assert_eq!(destination.install("/opt/agent/"), "");
     for prefix in ["opt", "/opt/a&b|c d", "/"] {
-        let done = make("install", &place.tree(), prefix);
+        let done = make("install", &destination.tree(), prefix);
         assert!(!done.status.success(), "{prefix}");
     }
-    std::fs::remove_file(place.scratch.join("tree.agent")).expect("it was there");
-    let done = make("install", &place.tree(), "/usr");
+    std::fs::remove_file(destination.scratch.join("tree.agent")).expect("the copy of the agent");
+    let done = make("install", &destination.tree(), "/usr");
     assert!(
         !done.status.success() && text(&done).contains("make build"),
         "{}",
@@ -170,17 +173,17 @@ fn the_unit_names_the_program_of_its_prefix() {
 }
 
 #[test]
-fn uninstall_takes_back_all_but_what_was_changed() {
-    let place = Place::new();
-    let tree = place.tree();
-    place.install("/usr");
-    let taken = make("uninstall", &tree, "/usr");
+fn uninstall_keeps_changed_files_and_files_of_others() {
+    let destination = Destination::new();
+    let tree = destination.tree();
+    destination.install("/usr");
+    let removed = make("uninstall", &tree, "/usr");
     assert!(
-        taken.status.success() && text(&taken).is_empty(),
+        removed.status.success() && text(&removed).is_empty(),
         "{}",
-        text(&taken)
+        text(&removed)
     );
-    // What other packages use too.
+    // Directories that other packages use too.
     let shared = [
         "etc/ 755",
         "usr/ 755",
@@ -196,9 +199,9 @@ fn uninstall_takes_back_all_but_what_was_changed() {
         "var/ 755",
         "var/log/ 755",
     ];
-    assert_eq!(place.listed(), shared);
+    assert_eq!(destination.listed(), shared);
 
-    place.install("/usr");
+    destination.install("/usr");
     let settings = tree.join("etc/sysconfig/qemu-ga");
     let main_hook = tree.join("etc/qemu-ga/fsfreeze-hook");
     let own_hook = tree.join("etc/qemu-ga/fsfreeze-hook.d/10-own");
@@ -206,19 +209,19 @@ fn uninstall_takes_back_all_but_what_was_changed() {
     std::fs::remove_file(&main_hook).expect("a link");
     std::fs::write(&main_hook, "#!/bin/sh\n").expect("a script");
     std::fs::write(&own_hook, "#!/bin/sh\n").expect("a script");
-    let said = place.install("/usr");
+    let said = destination.install("/usr");
     assert!(
         said.contains("qemu-ga.new") && said.contains("fsfreeze-hook is not ours"),
         "{said}"
     );
-    let taken = make("uninstall", &tree, "/usr");
-    assert!(taken.status.success(), "{}", text(&taken));
+    let removed = make("uninstall", &tree, "/usr");
+    assert!(removed.status.success(), "{}", text(&removed));
     let changed = std::fs::read_to_string(&settings).expect("the settings stay");
     assert_eq!(changed, "FILTER_RPC_ARGS=--allow-rpcs=guest-ping\n");
     assert!(main_hook.exists() && own_hook.exists());
     assert!(!settings.with_extension("new").exists());
-    // Another's program of that name, as a file and as a link, its manual page, unit and rule, and a main
-    // hook that is another's link.
+    // Files of another package: a program of that name, as a file and as a link, its manual page, unit
+    // and rule, and a link as main hook.
     let program = tree.join("usr/bin/qemu-ga");
     let others = [
         ("usr/share/man/man8/qemu-ga.8", ".Dt QEMU-GA 8\n"),
@@ -242,7 +245,7 @@ fn uninstall_takes_back_all_but_what_was_changed() {
             false => std::fs::write(&program, "another's").expect("a file"),
             true => symlink("/opt/qemu/qemu-ga", &program).expect("a link"),
         }
-        let said = place.install("/usr");
+        let said = destination.install("/usr");
         for name in ["usr/bin/qemu-ga", "fsfreeze-hook"]
             .into_iter()
             .chain(others.map(|(name, _)| name))
@@ -255,13 +258,13 @@ fn uninstall_takes_back_all_but_what_was_changed() {
         let leads_to = main_hook.read_link().expect("a link");
         assert_eq!(leads_to, Path::new("/usr/local/sbin/hook"));
         for (name, text) in others {
-            let kept = std::fs::read_to_string(tree.join(name)).expect("it stays");
+            let kept = std::fs::read_to_string(tree.join(name)).expect("the file stays");
             assert_eq!(kept, text, "{name}");
         }
     }
 }
 
-/// Writes all the time to three databases, and keeps in memory what was acknowledged.
+/// Writes to three databases for ever, and records their acknowledgements in /run, in memory.
 const LOAD: &str = r#"
 n=0
 while :; do n=$((n + 1)); echo "insert into t values ($n) returning n;"; done |
@@ -272,17 +275,18 @@ while :; do n=$((n + 1)); echo "insert into t.t values ($n); insert into t.m val
 while :; do echo "incr n"; done | redis-cli >/run/redis.acked 2>&1 &
 "#;
 
-/// Prints the number that each database acknowledged last: the last line that has an end.
+/// Prints the last number that each database acknowledged: the last complete line.
 const ACKNOWLEDGED: &str = r#"
 for name in postgresql mariadb redis; do
     head -n "$(wc -l </run/$name.acked)" /run/$name.acked | tail -n 1
 done
 "#;
 
-/// A hook that runs after the databases' own before a freeze, and before them after the thaw. It notes
-/// what was acknowledged: at `rest`, when their hooks are done, and last of all at the `freeze`. In
-/// between PostgreSQL, which nothing holds, goes on, so that any database that should be held and is
-/// not has time to go on too.
+/// A hook that runs after the hooks of the databases before a freeze, and before them after the thaw.
+///
+/// It records the acknowledged numbers three times: `rest`, when the hooks of the databases are done;
+/// `freeze`, as late as possible; and `thaw`. Between `rest` and `freeze` it waits for 20 more rows of
+/// PostgreSQL, which no hook holds. A database that should be held and is not has that time to continue.
 const COUNT: &str = r#"#!/bin/sh
 case $1 in
 freeze)
@@ -298,8 +302,8 @@ thaw) sh /run/acknowledged >/run/acknowledged.thaw ;;
 esac
 "#;
 
-/// A hook that runs right before that of Redis, and begins a save in the background which takes five
-/// seconds: the server waits after the one key that there is.
+/// A hook that runs right before that of Redis, and starts a background save of five seconds: the server
+/// waits that long after its only key.
 const SAVE: &str = r#"#!/bin/sh
 [ "$1" = freeze ] || exit 0
 redis-cli config set rdb-key-save-delay 5000000
@@ -317,14 +321,14 @@ fn write(shell: &mut GuestShell, path: &str, content: &str) {
     shell.run(&format!("cat >{path} <<'END'\n{content}END"));
 }
 
-/// Makes a hook in the guest.
+/// Installs a hook in the guest.
 fn hook(shell: &mut GuestShell, name: &str, content: &str) {
     let path = format!("/etc/qemu-ga/fsfreeze-hook.d/{name}");
     write(shell, &path, content);
     shell.run(&format!("chmod 755 {path}"));
 }
 
-/// What a command in the guest prints for each database.
+/// Runs a command in the guest that prints a number for each database.
 fn numbers(shell: &mut GuestShell, command: &str) -> Numbers {
     let said = shell.run(command);
     let numbers: Vec<u64> = said.lines().flat_map(str::parse).collect();
@@ -333,20 +337,20 @@ fn numbers(shell: &mut GuestShell, command: &str) -> Numbers {
         .unwrap_or_else(|_| panic!("{command} said {said:?}"))
 }
 
-/// The numbers acknowledged last.
+/// Returns the numbers acknowledged last.
 fn acknowledged(shell: &mut GuestShell) -> Numbers {
     numbers(shell, "sh /run/acknowledged")
 }
 
-/// The numbers that the hook noted.
-fn noted(shell: &mut GuestShell, when: &str) -> Numbers {
+/// Returns the numbers that [`COUNT`] recorded.
+fn recorded(shell: &mut GuestShell, when: &str) -> Numbers {
     numbers(shell, &format!("cat /run/acknowledged.{when}"))
 }
 
-/// Waits until every database has acknowledged more rows than now; gives the numbers then.
+/// Waits until every database has acknowledged `rows` more rows. Returns the numbers.
 fn wait_for_more(shell: &mut GuestShell, rows: u64, limit: Duration) -> Numbers {
     let before = acknowledged(shell);
-    wait::expect("all databases to be written to", limit, || {
+    wait::expect("all databases to acknowledge rows", limit, || {
         let now = acknowledged(shell);
         now.iter()
             .zip(before)
@@ -355,13 +359,13 @@ fn wait_for_more(shell: &mut GuestShell, rows: u64, limit: Duration) -> Numbers 
     acknowledged(shell)
 }
 
-/// What the agent says of its freeze.
+/// Returns the reply to guest-fsfreeze-status.
 fn freeze_status(libvirt: &Libvirt) -> String {
     let request = r#"{"execute":"guest-fsfreeze-status"}"#;
     libvirt.ok(&["qemu-agent-command", DOMAIN, request])
 }
 
-/// Begins the load, and takes a quiesced snapshot. Gives what was acknowledged at the freeze.
+/// Starts the load and takes a quiesced snapshot. Returns the numbers acknowledged at the freeze.
 fn snapshot_under_load(libvirt: &Libvirt, shell: &mut GuestShell) -> (Numbers, String) {
     write(shell, "/run/load", LOAD);
     write(shell, "/run/acknowledged", ACKNOWLEDGED);
@@ -373,10 +377,9 @@ fn snapshot_under_load(libvirt: &Libvirt, shell: &mut GuestShell) -> (Numbers, S
     let before = wait_for_more(shell, 200, START);
     libvirt.ok(&quiesced_snapshot("one"));
     wait_for_more(shell, 20, GO_ON);
-    let at_rest = noted(shell, "rest");
-    let at_freeze = noted(shell, "freeze");
-    let at_thaw = noted(shell, "thaw");
-    // The load went on until it was held, and that of PostgreSQL until the freeze.
+    let at_rest = recorded(shell, "rest");
+    let at_freeze = recorded(shell, "freeze");
+    let at_thaw = recorded(shell, "thaw");
     assert_grown(before, at_rest);
     assert_held(at_rest, at_freeze);
     assert_held(at_freeze, at_thaw);
@@ -387,8 +390,8 @@ fn snapshot_under_load(libvirt: &Libvirt, shell: &mut GuestShell) -> (Numbers, S
     (at_freeze, evidence)
 }
 
-/// Freezes while Redis saves by itself, and takes a snapshot. Gives what was acknowledged when that was
-/// done: the guest is left frozen.
+/// Freezes while Redis saves on its own, and takes a snapshot. Leaves the guest frozen. Returns the
+/// numbers acknowledged when the snapshot was complete.
 fn snapshot_by_hand(libvirt: &Libvirt, shell: &mut GuestShell) -> (Numbers, String) {
     hook(shell, "51-save", SAVE);
     let before = acknowledged(shell);
@@ -400,9 +403,9 @@ fn snapshot_by_hand(libvirt: &Libvirt, shell: &mut GuestShell) -> (Numbers, Stri
     let still_frozen = acknowledged(shell);
     assert_grown(before, frozen);
     assert_held(frozen, still_frozen);
-    // One commit may have been on its way to its client.
+    // One acknowledgement may have been on its way to the client.
     let more = still_frozen[0] - frozen[0];
-    assert!(more <= 1, "PostgreSQL went on: {more} rows");
+    assert!(more <= 1, "PostgreSQL continued while frozen: {more} rows");
     let log = shell.run("grep '52-redis.sh: ' /var/log/qemu-ga/fsfreeze-hook.log | tail -n 1");
     let (_, took) = log.split_once("done after ").expect("the hook is done");
     let took: u32 = took.trim_end_matches(" ms").parse().expect("a number");
@@ -415,7 +418,8 @@ fn snapshot_by_hand(libvirt: &Libvirt, shell: &mut GuestShell) -> (Numbers, Stri
     (still_frozen, evidence)
 }
 
-/// Kills the agent of a frozen guest. The next one must thaw, and end what its predecessor's hooks hold.
+/// Kills the agent of a frozen guest. The next agent must thaw, and release the databases that the hooks
+/// of the first one hold.
 fn killed_while_frozen(libvirt: &Libvirt, shell: &mut GuestShell) -> String {
     let frozen = acknowledged(shell);
     let main_pid = "systemctl show -P MainPID qemu-guest-agent";
@@ -428,25 +432,25 @@ fn killed_while_frozen(libvirt: &Libvirt, shell: &mut GuestShell) -> String {
     libvirt.wait_agent();
     assert_eq!(freeze_status(libvirt), r#"{"return":"frozen"}"#);
     let holds = shell.test("kill -0 $(cat /run/qemu-ga-mariadb/pid)");
-    assert!(holds, "what holds MariaDB died with the agent");
+    assert!(holds, "the process that holds MariaDB died with the agent");
     assert_held(frozen, acknowledged(shell));
     let said = libvirt.ok(&["domfsthaw", DOMAIN]);
-    let at_thaw = noted(shell, "thaw");
+    let at_thaw = recorded(shell, "thaw");
     assert_held(frozen, at_thaw);
     let now = wait_for_more(shell, 20, GO_ON);
-    format!("{killed} was killed; {said}; acknowledged at the thaw {at_thaw:?}, now {now:?}")
+    format!("killed process {killed}; {said}; acknowledged at the thaw {at_thaw:?}, now {now:?}")
 }
 
-/// Stops the service while the guest is frozen: it ends when that is over, and not before.
+/// Stops the service while the guest is frozen. The service must end after the thaw, not before.
 fn stopped_while_frozen(libvirt: &Libvirt, shell: &mut GuestShell) -> String {
     libvirt.ok(&["domfsfreeze", DOMAIN]);
     shell.run("systemctl stop --no-block qemu-guest-agent");
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(freeze_status(libvirt), r#"{"return":"frozen"}"#);
-    let patience = shell.run("systemctl show -P TimeoutStopUSec qemu-guest-agent");
-    assert_eq!(patience, "20min");
+    let limit = shell.run("systemctl show -P TimeoutStopUSec qemu-guest-agent");
+    assert_eq!(limit, "20min");
     libvirt.ok(&["domfsthaw", DOMAIN]);
-    wait::expect("the end of the service", GO_ON, || {
+    wait::expect("the service to end", GO_ON, || {
         shell.run("systemctl show -P ActiveState qemu-guest-agent") == "inactive"
     });
     let left = shell.run("ls /run");
@@ -456,23 +460,26 @@ fn stopped_while_frozen(libvirt: &Libvirt, shell: &mut GuestShell) -> String {
     "inactive, and started again".into()
 }
 
-/// Checks that MariaDB and Redis, which their hooks hold, took nothing between two moments.
+/// Asserts that MariaDB and Redis, which their hooks hold, acknowledged nothing in between.
 fn assert_held(before: Numbers, after: Numbers) {
-    assert_eq!(before[1..], after[1..], "MariaDB or Redis went on");
+    assert_eq!(before[1..], after[1..], "MariaDB or Redis was not held");
 }
 
-/// Checks that every database was written to between two moments.
+/// Asserts that every database acknowledged rows in between.
 fn assert_grown(before: Numbers, after: Numbers) {
     let grown = before
         .iter()
         .zip(after)
         .all(|(before, after)| *before < after);
-    assert!(grown, "the load has died: {before:?}, {after:?}");
+    assert!(grown, "the load has ended: {before:?}, {after:?}");
 }
 
-/// Starts the databases from a copy of the disks, which must have every row that was acknowledged.
+/// Starts the databases from a copy of the disks. Asserts that they have every acknowledged row.
 fn rows_of_copy(libvirt: &Libvirt, [root, data]: [&str; 2], acknowledged: Numbers) -> String {
-    assert!(!acknowledged.contains(&0), "the snapshot has failed");
+    assert!(
+        !acknowledged.contains(&0),
+        "the check of the snapshot failed"
+    );
     let mut guest = debian::machine(&libvirt.file(root))
         .disk(&libvirt.file(data))
         .boot();
@@ -494,7 +501,7 @@ fn rows_of_copy(libvirt: &Libvirt, [root, data]: [&str; 2], acknowledged: Number
     for (rows, database) in rows.iter().zip([0, 1, 1, 2]) {
         let (name, acknowledged) = (DATABASES[database], acknowledged[database]);
         let (count, last) = rows.split_once(' ').expect("two numbers");
-        // From the first to the last, none missing.
+        // No row between the first and the last is missing.
         assert_eq!(count, last, "{name}");
         let last: u64 = last.parse().expect("a number");
         assert!(
@@ -502,7 +509,7 @@ fn rows_of_copy(libvirt: &Libvirt, [root, data]: [&str; 2], acknowledged: Number
             "{name}: {last} of {acknowledged} that were acknowledged"
         );
     }
-    // MyISAM has no log to recover from: the table must have been closed, not repaired.
+    // MyISAM has no log to recover from: the table must be intact without a repair.
     let checked = shell.run("mariadb -N -B -e 'check table t.m fast quick; check table t.m' ");
     assert!(
         checked
@@ -516,21 +523,21 @@ fn rows_of_copy(libvirt: &Libvirt, [root, data]: [&str; 2], acknowledged: Number
 }
 
 #[test]
-fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
+fn snapshots_of_a_debian_guest_hold_every_acknowledged_row() {
     let mut checks = Checks::new("debian");
-    let place = Place::new();
-    place.install("/usr");
+    let destination = Destination::new();
+    destination.install("/usr");
     let disks = ["root.qcow2", "data.qcow2"];
     let libvirt = Libvirt::with(debian::MEMORY_MIB, &disks, |scratch| {
         std::fs::copy(image_file("vmlinuz"), scratch.join(KERNEL)).expect("a copy");
-        let initramfs = debian::initramfs(Some(&place.tree()));
+        let initramfs = debian::initramfs(Some(&destination.tree()));
         std::fs::write(scratch.join(INITRAMFS), initramfs).expect("a file");
         debian::disk(scratch.path(), "root.qcow2");
         disk::qcow2(&scratch.join("data.qcow2"), Fs::LargeExt4);
     });
     let mut shell = libvirt.boot();
     let shell = &mut shell;
-    checks.run("udev has started the service", || {
+    checks.run("udev starts the service", || {
         let state = shell.run("systemctl is-active qemu-guest-agent.service");
         assert_eq!(state, "active");
         let words =
@@ -544,11 +551,11 @@ fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
             wait::ANSWER,
         );
         format!(
-            "{state}, started by its rule alone (it is {})",
+            "{state}, started by the udev rule (the unit is {})",
             enabled.output
         )
     });
-    checks.run("the samples are hooks once they are copied", || {
+    checks.run("the sample hooks succeed while no database runs", || {
         for (number, name) in [
             (10, "sync"),
             (50, "postgresql"),
@@ -560,7 +567,7 @@ fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
                  /etc/qemu-ga/fsfreeze-hook.d/{number}-{name}.sh"
             ));
         }
-        // No database runs yet, which is no error.
+
         let ran = shell.try_run(
             "/etc/qemu-ga/fsfreeze-hook freeze && /etc/qemu-ga/fsfreeze-hook thaw",
             START,
@@ -568,7 +575,7 @@ fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
         assert_eq!(ran.status, 0, "{}", ran.output);
         shell.run("cat /var/log/qemu-ga/fsfreeze-hook.log")
     });
-    checks.run("databases run, PostgreSQL on a disk of its own", || {
+    checks.run("the databases start, PostgreSQL on its own disk", || {
         shell.run("mount /dev/vdb /mnt && cp -a /var/lib/postgresql/. /mnt && umount /mnt");
         shell.run("chown postgres: /var/lib/postgresql && mount /dev/vdb /var/lib/postgresql");
         shell.run("chown postgres: /var/lib/postgresql");
@@ -583,12 +590,12 @@ fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
         shell.run("df /var/lib/postgresql | tail -n 1")
     });
     let (mut at_freeze, mut while_frozen) = ([0; DATABASES.len()], [0; DATABASES.len()]);
-    checks.run("a snapshot under load, through virsh", || {
+    checks.run("a quiesced snapshot under load", || {
         let (numbers, evidence) = snapshot_under_load(&libvirt, shell);
         at_freeze = numbers;
         evidence
     });
-    checks.run("an error of a hook is the snapshot's", || {
+    checks.run("a hook that fails fails the snapshot", || {
         hook(shell, "90-bad", "#!/bin/sh\necho no rest >&2; exit 3\n");
         let refused = libvirt.virsh(&quiesced_snapshot("two"));
         assert!(!refused.status.success());
@@ -602,7 +609,7 @@ fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
         said
     });
     checks.run(
-        "a snapshot of a frozen guest whose Redis was saving by itself",
+        "a snapshot of a frozen guest, with a background save of Redis",
         || {
             let (numbers, evidence) = snapshot_by_hand(&libvirt, shell);
             while_frozen = numbers;
@@ -610,22 +617,22 @@ fn databases_in_a_debian_guest_are_whole_in_a_quiesced_snapshot() {
         },
     );
     checks.run(
-        "an agent killed while frozen is back, and all goes on after its thaw",
+        "after a kill while frozen the next agent thaws and all continues",
         || killed_while_frozen(&libvirt, shell),
     );
-    checks.run(
-        "a service that is stopped while frozen ends after the thaw",
-        || stopped_while_frozen(&libvirt, shell),
-    );
+    checks.run("a service stopped while frozen ends after the thaw", || {
+        stopped_while_frozen(&libvirt, shell)
+    });
     libvirt.ok(&["destroy", DOMAIN]);
 
-    // The second is a layer on top of the first, to which its own guest will write.
+    // The guest of each copy writes to it. The second snapshot is a layer on top of the first, so it is
+    // used before the first.
     let second = ["root.two.qcow2", "data.two.qcow2"];
     for (layer, name) in ["root.one", "data.one"].iter().zip(second) {
         std::fs::rename(libvirt.file(layer), libvirt.file(name)).expect("a layer");
     }
     checks.run(
-        "the copy of the frozen guest has every acknowledged row",
+        "the snapshot of the frozen guest has every acknowledged row",
         || rows_of_copy(&libvirt, second, while_frozen),
     );
     checks.run(

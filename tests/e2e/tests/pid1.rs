@@ -1,4 +1,7 @@
-//! The agent as PID 1: what it is told, what it sets up, faults, and other processes' orphans.
+//! The agent as PID 1: kernel command line, set-up of the machine, faults, hanging children, orphans.
+//!
+//! Guest: the busybox image with the agent as PID 1, an ext4 disk, and the program `nuisance`. Needs
+//! QEMU and the images.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,9 +16,9 @@ use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::wait;
 use serde_json::{Value, json};
 
-/// Where a program of ours is in the guest.
+/// Path of `src/bin/nuisance.rs` in the guest.
 const NUISANCE: &str = "/usr/bin/nuisance";
-/// How long processes leave orphans.
+/// Time during which processes leave orphans.
 const STORM: Duration = Duration::from_secs(12);
 
 const FSTAB: &str = "\
@@ -25,7 +28,7 @@ tmpfs /tmp tmpfs mode=1777,rshared
 tmpfs /data/inner tmpfs size=1m
 ";
 
-/// How long PID 1 waits before it starts anew.
+/// Pause between a fault of PID 1 and its new start, in seconds.
 const PAUSE: f32 = 1.0;
 
 fn image() -> Vec<u8> {
@@ -39,7 +42,7 @@ fn image() -> Vec<u8> {
         .finish()
 }
 
-/// Serves a shell where the busybox image's own init would.
+/// Starts the shell that the busybox image's own init would start.
 fn serve_shell(guest: &mut Guest, client: &mut Client) {
     let script = "stty -F /dev/ttyS1 raw -echo; while :; do (echo shell: ready 1; exec sh) \
                   </dev/ttyS1 2>&1 | cat >/dev/ttyS1; done";
@@ -61,7 +64,7 @@ fn disabled(client: &mut Client) -> BTreeSet<String> {
         .collect()
 }
 
-/// What must be the same before and after a fault.
+/// Returns the state of PID 1 and the machine that must be equal before and after a fault.
 fn state(guest: &mut Guest, client: &mut Client) -> Vec<String> {
     let mut facts = vec![format!("{:?}", disabled(client))];
     for command in [
@@ -84,13 +87,14 @@ fn uptime(guest: &mut Guest) -> f32 {
     text.parse().expect("seconds")
 }
 
-/// Waits until the agent answers again: what it had been sent when it found its fault is lost.
+/// Waits until the agent answers again. It may lose requests that it received before the fault.
 fn wait_answer(client: &mut Client) {
     wait::until(wait::ANSWER, || client.sync(Duration::from_secs(3)))
         .expect("an answer after the fault");
 }
 
-/// Has PID 1 find a fault in itself by this command; it must answer again, and be what it was.
+/// Runs a command that causes a fault in PID 1. Asserts that PID 1 answers again, in the same state.
+/// Returns its line in the log.
 fn fault(guest: &mut Guest, client: &mut Client, command: &str) -> String {
     let before = state(guest, client);
     let start = uptime(guest);
@@ -105,13 +109,13 @@ fn fault(guest: &mut Guest, client: &mut Client, command: &str) -> String {
 }
 
 #[test]
-fn pid_1_survives_what_is_done_to_it() {
+fn pid_1_sets_up_the_machine_and_survives_faults_and_orphans() {
     let mut checks = Checks::new("PID 1");
     let scratch = Scratch::new();
     let disk = scratch.join("ext4.raw");
     disk::raw(&disk, Fs::Ext4);
     let mut guest = Machine::new(Image::Busybox)
-        // Room for as many zombies as there may be processes.
+        // Memory for as many zombies as the kernel allows processes.
         .qemu(&["-m", "1024"])
         .kernel("rdinit=/usr/bin/nuisance")
         .kernel("--block-rpcs=guest-get-load")
@@ -122,85 +126,94 @@ fn pid_1_survives_what_is_done_to_it() {
         .disk(&disk)
         .boot();
     let mut client = guest.client();
-    checks.run("blocks what the kernel's own words say", || {
+    checks.run("obeys options on both sides of the dashes", || {
         let expected = ["guest-get-load", "guest-get-users", "guest-set-time"];
         assert_eq!(disabled(&mut client), expected.map(str::to_owned).into());
-        "three lists".into()
+        "three block lists".into()
     });
-    checks.run("names a command that nobody knows, once", || {
+    checks.run("logs an unknown command in block lists once", || {
         let serial = guest.serial();
         assert_eq!(serial.matches("frobnicate").count(), 1, "{serial}");
         let line = serial.lines().find(|line| line.contains("frobnicate"));
         line.unwrap_or_default().into()
     });
     serve_shell(&mut guest, &mut client);
-    checks.run("names the machine past comments and blanks", || {
+    checks.run("sets the host name, past comments and blanks", || {
         assert_eq!(client.get("guest-get-host-name")["host-name"], "pid1-guest");
         guest.shell().run("hostname")
     });
-    checks.run("finds its zone in /etc/TZ", || {
+    checks.run("takes the time zone from /etc/TZ", || {
         let zone = client.get("guest-get-timezone");
         assert_eq!(zone, json!({ "zone": "-03", "offset": -10_800 }));
         zone.to_string()
     });
-    checks.run("mounts with words about propagation", || {
+    checks.run("obeys propagation options in fstab", || {
         let line = guest.shell().run("grep ' /tmp ' /proc/self/mountinfo");
         assert!(line.contains(" shared:"), "{line}");
         assert_eq!(guest.shell().run("stat -c %a /tmp"), "1777");
         line
     });
-    checks.run("makes its root writable without its device", || {
-        guest.shell().run("touch /x");
-        guest.shell().run("grep ' / / ' /proc/self/mountinfo")
-    });
+    checks.run(
+        "makes the root writable although /dev/root does not exist",
+        || {
+            guest.shell().run("touch /x");
+            guest.shell().run("grep ' / / ' /proc/self/mountinfo")
+        },
+    );
     guest.shell().run("hostname renamed && umount /data/inner");
     for (name, command) in [
         ("survives SIGILL", "kill -ILL 1".to_owned()),
         ("survives SIGSEGV", "kill -SEGV 1".into()),
         (
-            "survives SIGILL once more, and others meanwhile",
+            "survives several faults in a row",
             "kill -ILL 1; kill -SEGV 1; kill -ILL 1; kill -BUS 1".into(),
         ),
         (
-            "survives a stack that is used up",
+            "survives a stack overflow",
             format!("{NUISANCE} overflow 1"),
         ),
     ] {
         checks.run(name, || fault(&mut guest, &mut client, &command));
     }
-    checks.run("frozen, it comes back frozen and touches no disk", || {
-        // What would be made anew on the frozen disk, and what others have changed.
-        guest.shell().run("rmdir /data/inner");
-        assert_eq!(client.get("guest-fsfreeze-freeze"), 1);
-        let said = fault(&mut guest, &mut client, "kill -ILL 1");
-        assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
-        assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
-        assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
-        said
-    });
-    checks.run("a command that hangs does not keep the port", || {
-        guest
-            .shell()
-            .run(&format!("{NUISANCE} hang /hung >/dev/null 2>&1 &"));
-        wait::expect("the mount", wait::ANSWER, || {
-            guest.shell().test("grep -q ' /hung ' /proc/mounts")
-        });
-        client.send(request("guest-file-open", &json!({ "path": "/hung/x" })));
-        std::thread::sleep(Duration::from_millis(500));
-        let children = guest
-            .shell()
-            .run("grep -l '^PPid:.1$' /proc/[0-9]*/status | wc -l");
-        guest.shell().run("kill -ILL 1");
-        let start = Instant::now();
-        wait_answer(&mut client);
-        guest.shell().run("umount -l /hung");
-        format!(
-            "{children} children, {:.1} s",
-            start.elapsed().as_secs_f32()
-        )
-    });
-    checks.run("a fault of a child is the end of the child alone", || {
-        // A lock that somebody holds keeps the child waiting for a while.
+    checks.run(
+        "after a fault while frozen it is frozen and writes to no disk",
+        || {
+            // Without a freeze the new start would make this directory again.
+            guest.shell().run("rmdir /data/inner");
+            assert_eq!(client.get("guest-fsfreeze-freeze"), 1);
+            let said = fault(&mut guest, &mut client, "kill -ILL 1");
+            assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
+            assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
+            assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
+            said
+        },
+    );
+    checks.run(
+        "a fault while a child hangs does not keep the port busy",
+        || {
+            guest
+                .shell()
+                .run(&format!("{NUISANCE} hang /hung >/dev/null 2>&1 &"));
+            wait::expect("the mount", wait::ANSWER, || {
+                guest.shell().test("grep -q ' /hung ' /proc/mounts")
+            });
+            client.send(request("guest-file-open", &json!({ "path": "/hung/x" })));
+            std::thread::sleep(Duration::from_millis(500));
+            let children = guest
+                .shell()
+                .run("grep -l '^PPid:.1$' /proc/[0-9]*/status | wc -l");
+            guest.shell().run("kill -ILL 1");
+            let start = Instant::now();
+            wait_answer(&mut client);
+            guest.shell().run("umount -l /hung");
+            format!(
+                "{children} children, {:.1} s",
+                start.elapsed().as_secs_f32()
+            )
+        },
+    );
+    checks.run("a fault of a child ends only the child", || {
+        // The child waits for a lock that another process holds.
         guest
             .shell()
             .run("sleep 60 >/dev/null 2>&1 & echo $! >/etc/passwd.lock");
@@ -220,51 +233,54 @@ fn pid_1_survives_what_is_done_to_it() {
         assert_eq!(guest.serial().matches("starting anew").count(), before);
         said.into()
     });
-    checks.run("orphans without end do not keep it from answering", || {
-        // The limit is by memory; what fails past it is the shell.
-        guest
-            .shell()
-            .run("echo 20000 >/proc/sys/kernel/threads-max");
-        let count = "sed -n 's/^processes //p' /proc/stat";
-        let before: u64 = guest.shell().run(count).parse().expect("a number");
-        guest.shell().run(&format!("{NUISANCE} orphans 1000"));
-        guest
-            .shell()
-            .run(&format!("{NUISANCE} storm 4 {}", STORM.as_secs()));
-        let calm = Instant::now() + STORM + Duration::from_secs(1);
-        let mut longest = Duration::ZERO;
-        let mut pings = 0;
-        let end = Instant::now() + Duration::from_secs(8);
-        while Instant::now() < end {
+    checks.run(
+        "answers while processes leave orphans without a pause",
+        || {
+            // The default limit depends on the memory. Past it the shell cannot fork.
+            guest
+                .shell()
+                .run("echo 20000 >/proc/sys/kernel/threads-max");
+            let count = "sed -n 's/^processes //p' /proc/stat";
+            let before: u64 = guest.shell().run(count).parse().expect("a number");
+            guest.shell().run(&format!("{NUISANCE} orphans 1000"));
+            guest
+                .shell()
+                .run(&format!("{NUISANCE} storm 4 {}", STORM.as_secs()));
+            let storm_end = Instant::now() + STORM + Duration::from_secs(1);
+            let mut longest = Duration::ZERO;
+            let mut pings = 0;
+            let end = Instant::now() + Duration::from_secs(8);
+            while Instant::now() < end {
+                let start = Instant::now();
+                client.get("guest-ping");
+                longest = longest.max(start.elapsed());
+                pings += 1;
+            }
             let start = Instant::now();
-            client.get("guest-ping");
-            longest = longest.max(start.elapsed());
-            pings += 1;
-        }
-        let start = Instant::now();
-        let pid = client.call("guest-exec", json!({ "path": "/bin/true" }))["pid"].clone();
-        wait::expect("the program's end", wait::ANSWER, || {
-            client.call("guest-exec-status", json!({ "pid": pid }))["exited"] == true
-        });
-        let took = start.elapsed();
-        // While there are as many zombies as the kernel allows processes, a shell that cannot fork
-        // ends, and nobody starts it anew.
-        std::thread::sleep(calm.saturating_duration_since(Instant::now()));
-        wait::expect("room for processes", wait::ANSWER, || {
             let pid = client.call("guest-exec", json!({ "path": "/bin/true" }))["pid"].clone();
-            std::thread::sleep(Duration::from_millis(200));
-            client.call("guest-exec-status", json!({ "pid": pid }))["exited"] == true
-        });
-        let after: u64 = guest.shell().run(count).parse().expect("a number");
-        assert!(longest < Duration::from_secs(3), "{longest:?}");
-        format!(
-            "{pings} pings, the longest {} ms; a program {} ms; {} processes",
-            longest.as_millis(),
-            took.as_millis(),
-            after - before
-        )
-    });
-    checks.run("buries them all in the end", || {
+            wait::expect("the program to end", wait::ANSWER, || {
+                client.call("guest-exec-status", json!({ "pid": pid }))["exited"] == true
+            });
+            let took = start.elapsed();
+            // The shell must not be used while zombies take all process numbers: a shell that cannot fork
+            // ends, and nothing starts it again.
+            std::thread::sleep(storm_end.saturating_duration_since(Instant::now()));
+            wait::expect("room for processes", wait::ANSWER, || {
+                let pid = client.call("guest-exec", json!({ "path": "/bin/true" }))["pid"].clone();
+                std::thread::sleep(Duration::from_millis(200));
+                client.call("guest-exec-status", json!({ "pid": pid }))["exited"] == true
+            });
+            let after: u64 = guest.shell().run(count).parse().expect("a number");
+            assert!(longest < Duration::from_secs(3), "{longest:?}");
+            format!(
+                "{pings} pings, the longest {} ms; a program {} ms; {} processes",
+                longest.as_millis(),
+                took.as_millis(),
+                after - before
+            )
+        },
+    );
+    checks.run("reaps all orphans in the end", || {
         guest.shell().run("killall -q -KILL nuisance || true");
         wait::expect("no zombie", wait::ANSWER, || {
             !guest
@@ -273,17 +289,20 @@ fn pid_1_survives_what_is_done_to_it() {
         });
         "no zombies".into()
     });
-    checks.run("powers off with a fault on the way, the disk clean", || {
-        // A fault while the agent's child waits for this process to end.
-        guest
-            .shell()
-            .run("(trap 'kill -ILL 1' TERM; while :; do sleep 1; done) >/dev/null 2>&1 &");
-        client.send("{\"execute\":\"guest-shutdown\"}\n");
-        assert_eq!(guest.shutdown_reason(), "guest-shutdown");
-        assert!(disk::ext4_is_at_rest(&disk));
-        let serial = guest.serial();
-        let line = serial.lines().rfind(|line| line.contains("gaunt: fault: "));
-        line.unwrap_or_default().into()
-    });
+    checks.run(
+        "powers off with a clean disk despite a fault on the way",
+        || {
+            // On SIGTERM this process causes a fault of PID 1 while a child waits for processes to end.
+            guest
+                .shell()
+                .run("(trap 'kill -ILL 1' TERM; while :; do sleep 1; done) >/dev/null 2>&1 &");
+            client.send("{\"execute\":\"guest-shutdown\"}\n");
+            assert_eq!(guest.shutdown_reason(), "guest-shutdown");
+            assert!(disk::ext4_is_at_rest(&disk));
+            let serial = guest.serial();
+            let line = serial.lines().rfind(|line| line.contains("gaunt: fault: "));
+            line.unwrap_or_default().into()
+        },
+    );
     checks.finish();
 }

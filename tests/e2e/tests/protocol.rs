@@ -1,6 +1,7 @@
-//! The protocol over a unix socket, on this machine, without a guest.
+//! The protocol over a unix socket: replies, errors, limits, clients, filters, and the command line.
 //!
-//! The agent runs without privileges: a trim it is asked for here is refused by the kernel.
+//! Agents on this machine, without privileges: the kernel refuses every change, such as a trim. No
+//! guest. Needs qemu-ga for one comparison.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -18,12 +19,12 @@ use qapi::Qga;
 use qapi::qga;
 use serde_json::{Value, json};
 
-/// Reading to the end of a flood of error lines takes a while on a busy machine.
+/// Time limit for reading a flood of error lines on a busy machine.
 const FLOOD: Duration = Duration::from_secs(120);
 
-/// Commands with an effect on the machine or its accounts: they are for guests, see `smoke.rs`,
-/// `libvirt.rs`, `hardware.rs` and `accounts.rs`.
-const ELSEWHERE: [&str; 10] = [
+/// Commands that change the machine or its accounts. `smoke.rs`, `libvirt.rs`, `hardware.rs` and
+/// `accounts.rs` test them in guests.
+const TESTED_IN_GUESTS: [&str; 10] = [
     "guest-shutdown",
     "guest-fsfreeze-freeze",
     "guest-set-time",
@@ -37,14 +38,15 @@ const ELSEWHERE: [&str; 10] = [
 ];
 
 #[test]
-fn a_foreign_client_shakes_hands_and_decodes_every_reply() {
+fn the_qapi_crate_synchronizes_and_decodes_every_reply() {
     let agent = Agent::gaunt(&[]);
     let stream = UnixStream::connect(agent.socket()).expect("a connection");
     stream
         .set_read_timeout(Some(wait::ANSWER))
         .expect("a time limit");
     let mut qga = Qga::from_stream(&stream);
-    qga.guest_sync(0x1234_5678).expect("the handshake");
+    qga.guest_sync(0x1234_5678)
+        .expect("an answer to guest-sync");
     let info = qga.execute(&qga::guest_info {}).expect("guest-info");
     assert!(
         info.version.starts_with("11.1.0+gaunt."),
@@ -56,10 +58,13 @@ fn a_foreign_client_shakes_hands_and_decodes_every_reply() {
         .iter()
         .map(|command| command.name.clone())
         .collect();
-    let mut asked: BTreeSet<String> = ELSEWHERE.iter().map(|name| name.to_string()).collect();
+    let mut asked: BTreeSet<String> = TESTED_IN_GUESTS
+        .iter()
+        .map(|name| name.to_string())
+        .collect();
     asked.extend(["guest-info".into(), "guest-sync".into()]);
 
-    // Each must decode into the type that the client's authors made of QEMU's schema.
+    // Each reply must decode into the type that the crate has generated from QEMU's schema.
     macro_rules! decode {
         ($name:literal, $command:expr) => {{
             if listed.contains($name) {
@@ -125,7 +130,7 @@ fn a_foreign_client_shakes_hands_and_decodes_every_reply() {
     asked.insert("guest-file-open".into());
     let write = qga::guest_file_write {
         handle,
-        buf_b64: b"what a foreign client writes".to_vec(),
+        buf_b64: b"written by the qapi crate".to_vec(),
         count: None,
     };
     decode!("guest-file-write", write);
@@ -136,13 +141,12 @@ fn a_foreign_client_shakes_hands_and_decodes_every_reply() {
     };
     decode!("guest-file-read", read);
     decode!("guest-file-close", qga::guest_file_close { handle });
-    let written = std::fs::read(&scratch).expect("what was written");
-    assert_eq!(written, b"what a foreign client writes");
+    let written = std::fs::read(&scratch).expect("the file");
+    assert_eq!(written, b"written by the qapi crate");
     drop(qga);
     drop(stream);
 
-    // What this client cannot do: the delimiter, a command newer than it, and the whence that is
-    // either of two types.
+    // The crate lacks guest-sync-delimited, a newer command, and the alternate type of `whence`.
     let mut client = agent.client();
     client.send("\u{0}{\"execute\":\"guest-sync-delimited\",\"arguments\":{\"id\":-7}}\n");
     client
@@ -169,7 +173,7 @@ fn a_foreign_client_shakes_hands_and_decodes_every_reply() {
     let missed: Vec<_> = listed.difference(&asked).collect();
     assert!(
         missed.is_empty(),
-        "listed by guest-info and asked by no line here: {missed:?}"
+        "listed by guest-info but not tested: {missed:?}"
     );
 }
 
@@ -182,7 +186,7 @@ fn a_request_may_arrive_in_any_split() {
     let expected = json!({ "return": 42, "id": { "a": ["\u{e9}", -0.5] } });
     for at in 1..text.len() {
         client.send(&text[..at]);
-        // Long enough for the agent to see the halves apart, mostly.
+        // Time in which the agent usually reads the first half.
         std::thread::sleep(Duration::from_micros(300));
         client.send(&text[at..]);
         assert_eq!(client.reply(), expected, "split at {at}");
@@ -191,15 +195,15 @@ fn a_request_may_arrive_in_any_split() {
         client.send([*byte]);
     }
     assert_eq!(client.reply(), expected, "byte by byte");
-    // And glued: no line end between, none after.
+    // Three requests without line feeds.
     client.send([text.as_slice(), text, text].concat());
     for _ in 0..3 {
-        assert_eq!(client.reply(), expected, "glued");
+        assert_eq!(client.reply(), expected, "three in a row");
     }
 }
 
 #[test]
-fn garbage_never_ends_it_and_ff_always_resynchronises() {
+fn garbage_never_ends_the_agent_and_ff_always_resynchronizes() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
     let rows: [&[u8]; 14] = [
@@ -227,19 +231,19 @@ fn garbage_never_ends_it_and_ff_always_resynchronises() {
             "after {row:?}: {skipped:?}"
         );
     }
-    // An answer to each, so libvirt's way of getting in step must also work without the 0xFF.
+    // After complete garbage guest-sync works without 0xFF as well, as libvirt sends it.
     client.send("nonsense\n");
     assert_eq!(client.sync(wait::ANSWER), Some(1));
 }
 
 #[test]
-fn a_thousand_requests_unread_cost_no_memory_and_lose_nothing() {
+fn a_thousand_unread_replies_take_no_memory_and_are_not_lost() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
     client.sync(wait::ANSWER).expect("an answer to guest-sync");
     client.get("guest-info");
     let before = agent.resident_kb();
-    // Sent by another thread: with nobody reading, the agent stops taking them in.
+    // Another thread sends: the agent stops reading requests while its replies are not read.
     let mut writer = client.stream().try_clone().expect("a second handle");
     let sender = std::thread::spawn(move || {
         for id in 0..1000 {
@@ -266,11 +270,11 @@ fn a_thousand_requests_unread_cost_no_memory_and_lose_nothing() {
 }
 
 #[test]
-fn another_client_is_served_while_one_does_not_read() {
+fn a_client_that_does_not_read_blocks_no_other() {
     let agent = Agent::gaunt(&[]);
     let mut deaf = agent.client();
     deaf.stream().set_nonblocking(true).expect("a mode");
-    // As much as fits: then the agent's end and ours are both full.
+    // Sends until the socket buffers of both directions are full.
     let line = request("guest-info", &json!({})).into_bytes();
     let (mut at, mut full) = (0, 0);
     while full < 20 {
@@ -287,7 +291,7 @@ fn another_client_is_served_while_one_does_not_read() {
 }
 
 #[test]
-fn megabytes_of_garbage_leave_it_small_and_in_step() {
+fn megabytes_of_garbage_leave_memory_as_it_was() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
     client.sync(wait::ANSWER).expect("an answer to guest-sync");
@@ -303,7 +307,7 @@ fn megabytes_of_garbage_leave_it_small_and_in_step() {
                 state.to_le_bytes()
             };
             for _ in 0..64 {
-                // Anything; text without structure; brackets; half requests.
+                // Random bytes; random letters; brackets; half requests.
                 let chunk: Vec<u8> = match kind {
                     0 => (0..4096).flat_map(|_| random()).collect(),
                     1 => (0..4096)
@@ -316,12 +320,12 @@ fn megabytes_of_garbage_leave_it_small_and_in_step() {
                 };
                 writer.write_all(&chunk).expect("the agent takes our bytes");
             }
-            // Out of whatever string or nesting that was.
+            // Ends an open string or message.
             writer
                 .write_all(b"\xff\n")
                 .expect("the agent takes our bytes");
         });
-        // Their replies, for as long as they come, are read and thrown away.
+        // Reads and drops the replies.
         let mut buffer = vec![0; 1 << 16];
         client
             .stream()
@@ -342,7 +346,7 @@ fn megabytes_of_garbage_leave_it_small_and_in_step() {
 }
 
 #[test]
-fn limits_are_answered_and_borrowed_memory_is_given_back() {
+fn requests_past_a_limit_are_errors_and_memory_is_returned() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
     client.sync(wait::ANSWER).expect("an answer to guest-sync");
@@ -355,7 +359,7 @@ fn limits_are_answered_and_borrowed_memory_is_given_back() {
     client.send("\u{0}\n");
     client.sync(wait::ANSWER).expect("an answer to guest-sync");
 
-    // A large request that is fine: its memory is borrowed for as long as it lasts.
+    // A large request within the limits: the agent maps memory for it and unmaps it.
     let long = "x".repeat(8 << 20);
     client.limit = FLOOD;
     let reply = client.ask(format!("{{\"execute\":\"guest-ping\",\"id\":\"{long}\"}}"));
@@ -364,10 +368,10 @@ fn limits_are_answered_and_borrowed_memory_is_given_back() {
     let after = agent.resident_kb();
     assert!(
         after <= before + 64,
-        "{before} kB before, {after} kB after 8 MiB were echoed"
+        "{before} kB before, {after} kB after an id of 8 MiB"
     );
 
-    // One that is not: more than 64 MiB in one string.
+    // A request past a limit: a string of more than 64 MiB.
     let block = vec![b'x'; 1 << 20];
     client.send("{\"id\":\"");
     for _ in 0..64 {
@@ -380,12 +384,12 @@ fn limits_are_answered_and_borrowed_memory_is_given_back() {
     let after = agent.resident_kb();
     assert!(
         after <= before + 64,
-        "{before} kB before, {after} kB after 64 MiB were refused"
+        "{before} kB before, {after} kB after a string of 64 MiB"
     );
 }
 
 #[test]
-fn every_client_has_its_slow_commands_run() {
+fn slow_commands_of_several_clients_all_run() {
     const EACH: usize = 50;
     let agent = Agent::gaunt(&[]);
     for command in ["guest-get-users", "guest-get-fsinfo", "guest-exec"] {
@@ -393,7 +397,7 @@ fn every_client_has_its_slow_commands_run() {
             "guest-exec" => json!({ "path": "/nonexistent" }),
             _ => json!({}),
         };
-        // As many as may start programs at once.
+        // At most two clients may start programs at once.
         let count = if command == "guest-exec" { 2 } else { 4 };
         let mut clients: Vec<Client> = (0..count).map(|_| agent.client()).collect();
         let requests = request(command, &arguments).repeat(EACH);
@@ -421,14 +425,14 @@ fn fifty_thousand_requests_leave_memory_as_it_was() {
         "guest-get-vcpus",
         "guest-no-such-command",
     ];
-    let warm = |client: &mut Client, rounds: usize| {
+    let ask_all = |client: &mut Client, rounds: usize| {
         for _ in 0..rounds {
             for command in commands {
                 client.ask(request(command, &json!({})));
             }
         }
     };
-    warm(&mut client, 20);
+    ask_all(&mut client, 20);
     let pack = request("guest-ping", &json!({})).repeat(500);
     let send_pack = |client: &mut Client| {
         client.send(&pack);
@@ -438,8 +442,8 @@ fn fifty_thousand_requests_leave_memory_as_it_was() {
     };
     send_pack(&mut client);
     let before = agent.resident_kb();
-    warm(&mut client, 200);
-    // Pings in packs, as they are the cheapest to ask.
+    ask_all(&mut client, 200);
+    // Most of the requests are pings, which are the fastest.
     for _ in 0..96 {
         send_pack(&mut client);
     }
@@ -449,48 +453,48 @@ fn fifty_thousand_requests_leave_memory_as_it_was() {
 }
 
 #[test]
-fn lines_are_counted_for_each_client() {
+fn error_positions_are_counted_for_each_client() {
     let agent = Agent::gaunt(&[]);
-    let told = |client: &mut Client, request: &str| {
+    let position = |client: &mut Client, request: &str| {
         let reply = client.ask(request);
         let desc = reply["error"]["desc"].as_str().expect("an error");
         desc.split(": JSON").next().unwrap_or_default().to_owned()
     };
     let (mut one, mut other) = (agent.client(), agent.client());
-    assert_eq!(told(&mut one, "\n\n  ]"), "3:3");
-    assert_eq!(told(&mut other, "]"), "1:1");
-    assert_eq!(told(&mut one, "]\n"), "3:4");
+    assert_eq!(position(&mut one, "\n\n  ]"), "3:3");
+    assert_eq!(position(&mut other, "]"), "1:1");
+    assert_eq!(position(&mut one, "]\n"), "3:4");
     one.send(request("guest-ping", &json!({})));
     assert_eq!(one.reply(), json!({ "return": {} }));
-    assert_eq!(told(&mut one, " {]"), "5:3");
-    // Half a line, and half a message that is wrong already.
+    assert_eq!(position(&mut one, " {]"), "5:3");
+    // Half a line, with half a message that is already invalid.
     other.send("\n [1 2");
-    assert_eq!(told(&mut other, " "), "2:5");
+    assert_eq!(position(&mut other, " "), "2:5");
     drop((one, other));
     for _ in 0..4 {
-        assert_eq!(told(&mut agent.client(), " ]"), "1:2");
+        assert_eq!(position(&mut agent.client(), " ]"), "1:2");
     }
 }
 
 #[test]
-fn clients_come_and_go_and_leave_nothing_behind() {
+fn two_hundred_clients_leave_no_descriptor_open() {
     let mut agent = Agent::gaunt(&[]);
     let descriptors = format!("/proc/{}/fd", agent.process().id());
     let open = || {
         std::fs::read_dir(&descriptors)
-            .expect("its descriptors")
+            .expect("descriptors")
             .count()
     };
     assert_eq!(agent.client().sync(wait::ANSWER), Some(0));
     let mut before = 0;
-    wait::expect("the first client to be forgotten", wait::ANSWER, || {
+    wait::expect("the first client to be closed", wait::ANSWER, || {
         let count = open();
         std::mem::replace(&mut before, count) == count
     });
     for round in 0..200 {
         let mut client = agent.client();
         match round % 4 {
-            // Gone in the middle of a request; the next client must not inherit the half.
+            // Leaves in the middle of a request, which must not affect the next client.
             0 => client.send("{\"execute\":\"guest-sync\",\"argum"),
             1 => client.send(request("guest-info", &json!({})).repeat(20)),
             2 => {}
@@ -498,22 +502,22 @@ fn clients_come_and_go_and_leave_nothing_behind() {
         }
     }
     assert_eq!(agent.client().sync(wait::ANSWER), Some(0));
-    wait::expect("all clients to be forgotten", wait::ANSWER, || {
+    wait::expect("all clients to be closed", wait::ANSWER, || {
         open() <= before
     });
     assert!(agent.process().ended().is_none());
 }
 
 #[test]
-fn it_ends_on_sigterm_and_takes_its_socket_name_again() {
+fn the_agent_ends_successfully_on_sigterm() {
     let mut agent = Agent::gaunt(&[]);
     assert_eq!(agent.client().sync(wait::ANSWER), Some(0));
     agent.process().signal(libc::SIGTERM);
-    let status = agent.process().wait(wait::ANSWER).expect("its end");
+    let status = agent.process().wait(wait::ANSWER).expect("the agent ends");
     assert!(status.success(), "{status}");
 }
 
-/// Runs `work` as another user. The system call acts on the thread that makes it, and on no other.
+/// Runs `work` as another user, on a thread of its own: the system call changes only its thread.
 fn as_user<T: Send>(uid: u32, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -522,12 +526,12 @@ fn as_user<T: Send>(uid: u32, work: impl FnOnce() -> T + Send) -> T {
             assert_eq!(done, 0, "setresuid: {}", std::io::Error::last_os_error());
             work()
         });
-        thread.join().expect("the thread's end")
+        thread.join().expect("the thread succeeds")
     })
 }
 
 #[test]
-fn the_socket_is_its_owners_and_roots_alone() {
+fn only_root_and_the_agents_user_can_use_the_socket() {
     use std::os::unix::fs::PermissionsExt;
     let mode = |path: &Path| {
         std::fs::metadata(path)
@@ -541,7 +545,7 @@ fn the_socket_is_its_owners_and_roots_alone() {
         assert_eq!(agent.client().get("guest-ping"), json!({}));
     }
     if !is_root() {
-        eprintln!("other users: not tested, as only root can become them");
+        eprintln!("left out: only root can connect as another user");
         return;
     }
     const STRANGER: u32 = 4711;
@@ -552,7 +556,7 @@ fn the_socket_is_its_owners_and_roots_alone() {
     let connect = |uid: u32| as_user(uid, || UnixStream::connect(&path));
     let refused = connect(STRANGER).expect_err("no permission");
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
-    // Whoever gets past that is asked for.
+    // With access to the socket file the user is refused by SO_PEERCRED.
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).expect("a mode");
     let mut buffer = [0; 64];
     for _ in 0..50 {
@@ -562,7 +566,7 @@ fn the_socket_is_its_owners_and_roots_alone() {
             .set_read_timeout(Some(wait::ANSWER))
             .expect("a limit");
         let read = stream.read(&mut buffer);
-        // A request that was never read makes it a reset.
+        // The agent closes the connection. With an unread request the client sees a reset.
         let reset = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
         assert!(read.as_ref().is_ok_and(|count| *count == 0) || read.is_err_and(|e| reset(&e)));
     }
@@ -573,7 +577,7 @@ fn the_socket_is_its_owners_and_roots_alone() {
             .expect("a limit");
         stream
             .write_all(request("guest-ping", &json!({})).as_bytes())
-            .expect("written");
+            .expect("the agent takes our bytes");
         let count = stream.read(&mut buffer).expect("a reply");
         assert_eq!(&buffer[..count], b"{\"return\": {}}\n", "{uid}");
     }
@@ -585,9 +589,9 @@ fn the_socket_is_its_owners_and_roots_alone() {
 }
 
 #[test]
-fn only_a_socket_makes_room_for_the_socket() {
+fn a_file_in_place_of_the_socket_is_kept_and_an_error() {
     let scratch = Scratch::new();
-    let path = scratch.join("there");
+    let path = scratch.join("socket");
     let copy = scratch.join("agent");
     std::fs::copy(gaunt_e2e::agent_binary(), &copy).expect("a copy");
     let start = |path: &Path| {
@@ -609,7 +613,8 @@ fn only_a_socket_makes_room_for_the_socket() {
     ];
     for make in make {
         make(&path);
-        let before = std::fs::symlink_metadata(&path).expect("it is there").ino();
+        let inode = || std::fs::symlink_metadata(&path).expect("metadata").ino();
+        let before = inode();
         let output = start(&path);
         assert_eq!(output.status.code(), Some(1));
         let said = gaunt_e2e::process::text(&output);
@@ -618,11 +623,10 @@ fn only_a_socket_makes_room_for_the_socket() {
             path.display()
         );
         assert!(said.contains(&expected), "{said}");
-        let after = std::fs::symlink_metadata(&path).expect("it is there").ino();
-        assert_eq!(before, after);
+        assert_eq!(before, inode());
         let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path));
     }
-    // Also if there will be no socket, because its name is too long.
+    // A socket stays if the agent cannot make a new one, because the name is too long.
     let long = scratch.join(&"n".repeat(100));
     drop(UnixListener::bind(&path).expect("a socket"));
     std::fs::rename(&path, &long).expect("another name");
@@ -633,7 +637,7 @@ fn only_a_socket_makes_room_for_the_socket() {
 }
 
 #[test]
-fn replies_of_the_command_line_are_those_of_a_qemu_ga() {
+fn the_command_line_answers_as_qemu_ga_does() {
     let run = |arguments: &[&str]| {
         let mut command = std::process::Command::new(gaunt_e2e::agent_binary());
         command.args(arguments);
@@ -655,18 +659,19 @@ fn replies_of_the_command_line_are_those_of_a_qemu_ga() {
 }
 
 #[test]
-fn a_policy_in_a_file_that_is_not_read_ends_it() {
+fn a_configuration_file_with_a_policy_ends_the_agent() {
     let scratch = Scratch::new();
     let config = scratch.join("qemu-ga.conf");
     let run = |text: &str| {
         std::fs::write(&config, text).expect("a file");
         let mut command = std::process::Command::new(gaunt_e2e::agent_binary());
-        // Where there is no room for a socket, so that it ends in any case.
+        // No socket can be made in /proc, so the agent ends in any case.
         command.args(["-m", "unix-listen", "-p", "/proc/socket"]);
         let output = process::output(command.env("QGA_CONF", &config), wait::ANSWER);
         assert_eq!(output.status.code(), Some(1));
         process::text(&output)
     };
+    // Without a policy the agent goes on to open its channel.
     let served = "error opening channel";
     let said = run("[general]\nverbose=true\n# block-rpcs=guest-exec\n");
     assert!(
@@ -681,7 +686,7 @@ fn a_policy_in_a_file_that_is_not_read_ends_it() {
 }
 
 #[test]
-fn filters_hold_and_are_shown() {
+fn block_and_allow_lists_refuse_commands_and_show_in_guest_info() {
     let lists = [
         "-b",
         "guest-get-users,guest-nonsense",
@@ -692,7 +697,7 @@ fn filters_hold_and_are_shown() {
     let mut client = agent.client();
     let refusal = client
         .try_call("guest-get-users", json!({}))
-        .expect_err("it is blocked");
+        .expect_err("the command is blocked");
     assert_eq!(refusal.class, "CommandNotFound");
     assert_eq!(
         refusal.desc,
@@ -716,7 +721,7 @@ fn filters_hold_and_are_shown() {
     client.get("guest-ping");
     assert!(client.try_call("guest-info", json!({})).is_err());
 
-    // A list without a name is one: qemu-ga allows nothing either.
+    // An allow list without a name allows nothing, as in qemu-ga.
     for agent in [Agent::gaunt(&["-a", ","]), Agent::reference(&["-a", ","])] {
         assert!(agent.client().try_call("guest-ping", json!({})).is_err());
     }

@@ -1,13 +1,16 @@
-//! The same requests to gaunt and to the reference, see `gaunt_e2e::compare`.
+//! Replies of gaunt and of the reference, a qemu-ga, to the same requests: `gaunt_e2e::compare`.
 //!
-//! On this machine both run without privileges, so nothing they are asked can harm it. What needs
-//! privileges, and disks of all kinds, is compared in a guest where both run at once.
+//! On this machine both agents run without privileges, so that no request can harm it. Guest: the
+//! busybox image with both agents and disks of several kinds, where both run as root. Needs QEMU, the
+//! images, qemu-ga and dmsetup.
 
 use std::collections::BTreeSet;
 
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{parse, request};
-use gaunt_e2e::compare::{common_commands, compare, compare_masked, difference, lines, normalize};
+use gaunt_e2e::compare::{
+    assert_same_reply, common_commands, compare, compare_masked, lines, normalize,
+};
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::damage::Random;
 use gaunt_e2e::disk::{self, Fs};
@@ -17,10 +20,11 @@ use gaunt_e2e::reference::reference;
 use gaunt_e2e::scratch::Scratch;
 use serde_json::{Value, json};
 
-const LEFT_OUT: &str = "left out: before 11.1 all errors of a request were told, not the first";
+const LEFT_OUT: &str =
+    "left out: qemu-ga before 11.1 reports all errors of a message, not only the first";
 
 #[test]
-fn what_is_not_a_request_gets_the_same_errors() {
+fn errors_about_invalid_messages_equal_those_of_qemu_ga() {
     if reference().is_older() {
         return eprintln!("{LEFT_OUT}");
     }
@@ -97,7 +101,7 @@ fn what_is_not_a_request_gets_the_same_errors() {
         "{\"a\":NaN}",
         "{\"a\":Infinity}",
         "{\"a\":0x10}",
-        // Where what is wrong begins, and what is skipped after it.
+        // The position of the error, and the bytes that are skipped after it.
         "\n\n  x ",
         "{\"a\":1,\n\n ,}",
         "{\"a\"\n:\t}",
@@ -143,7 +147,7 @@ fn what_is_not_a_request_gets_the_same_errors() {
         b"\xe2\x82\xac",
     ];
     rows.extend(raw.iter().map(|row| row.to_vec()));
-    // What is no character, well formed or not, shown in an error: one replacement each.
+    // Sequences that encode no character, well-formed or not: an error shows one replacement each.
     let sequences: [&[u8]; 17] = [
         b"\x80",
         b"\xc1\x81",
@@ -164,7 +168,7 @@ fn what_is_not_a_request_gets_the_same_errors() {
         b"\xfc\x84\x80\x80\x80\x80",
     ];
     rows.extend(sequences.map(|bytes| [b"\"", bytes, b"\x01\n"].concat()));
-    // Texts that are cut, and those that are not.
+    // Long texts, some of which qemu-ga cuts in the error, and limits.
     rows.push("k".repeat(3000).into_bytes());
     rows.push(format!("\"{}\x01", "s".repeat(3000)).into_bytes());
     rows.push(format!("{{\"execute\":\"{}\"}}", "n".repeat(5000)).into_bytes());
@@ -174,12 +178,12 @@ fn what_is_not_a_request_gets_the_same_errors() {
         rows.push(format!("{}1{}{end}", "{\"a\":".repeat(deep), "}".repeat(deep)).into_bytes());
         rows.push(format!("[1 2 {}{end}", "[".repeat(deep)).into_bytes());
     }
-    compare("not a request", &rows);
+    compare("invalid messages", &rows);
 }
 
-/// Another seed damages other requests: `SEED=7 cargo test ...`.
+/// `SEED=7 cargo test ...` makes other damage.
 #[test]
-fn two_thousand_damaged_requests_get_the_same_replies() {
+fn replies_to_two_thousand_damaged_requests_equal_those_of_qemu_ga() {
     if reference().is_older() {
         return eprintln!("{LEFT_OUT}");
     }
@@ -188,7 +192,7 @@ fn two_thousand_damaged_requests_get_the_same_replies() {
     let mut random = Random::new(seed);
     let rows: Vec<Vec<u8>> = (0..2000).map(|_| random.damaged()).collect();
     compare_masked("damaged requests", &rows, |ours, theirs| {
-        // Q1, and what both say of themselves if the damage leaves a guest-info.
+        // qemu-ga writes an infinite double, which is not JSON. guest-info differs in the version.
         let is_infinite = theirs.as_str().is_some_and(|text| text.contains("inf"));
         let is_info = |reply: &Value| reply.pointer("/return/supported_commands").is_some();
         if is_infinite || (is_info(ours) && is_info(theirs)) {
@@ -202,7 +206,8 @@ fn two_thousand_damaged_requests_get_the_same_replies() {
             let fits = |text: &str| text.starts_with(start) && text.ends_with(end);
             fits(&mine) && fits(&reference)
         };
-        // Where several members are wrong, a hash decides which of them qemu-ga names.
+        // If several members are wrong, qemu-ga names the first in the order of a hash. Its error about
+        // an unknown PID has a broken format.
         if both("QMP input member '", "")
             || both("Parameter '", "' is unexpected")
             || (reference == "PID ld does not exist" && both("PID ", " does not exist"))
@@ -213,7 +218,7 @@ fn two_thousand_damaged_requests_get_the_same_replies() {
 }
 
 #[test]
-fn envelopes_and_ids_are_treated_alike() {
+fn replies_to_envelopes_and_ids_equal_those_of_qemu_ga() {
     let rows = lines(&[
         r#"{"execute":"guest-ping"}"#,
         r#"{"execute":"guest-ping","arguments":{}}"#,
@@ -267,8 +272,8 @@ fn envelopes_and_ids_are_treated_alike() {
 }
 
 #[test]
-fn arguments_that_are_wrong_get_the_same_errors() {
-    // A parameter of each command that has one: its name, and what it must not be.
+fn errors_about_arguments_equal_those_of_qemu_ga() {
+    // Commands, each with one of its parameters.
     let parameters = [
         ("guest-sync", "id"),
         ("guest-sync-delimited", "id"),
@@ -278,7 +283,7 @@ fn arguments_that_are_wrong_get_the_same_errors() {
         ("guest-exec", "path"),
         ("guest-exec-status", "pid"),
     ];
-    // Words that are spelled with escapes are words all the same.
+    // Strings with escapes.
     let mut rows = [
         r#"{"execute":"guest-file-open","arguments":{"path":"/no/such","mode":"r\u002B"}}"#,
         r#"{"execute":"guest-file-open","arguments":{"path":"/no/\u0073uch","mode":"\u0077b\u002b"}}"#,
@@ -293,7 +298,7 @@ fn arguments_that_are_wrong_get_the_same_errors() {
     .to_vec();
     let mut walked = BTreeSet::new();
     for command in common_commands() {
-        // Reported after everything that is known has been accepted, and before anything is done.
+        // An unknown member is reported before the command does anything.
         rows.push(request(&command, &json!({ "no-such-member": 1 })));
         rows.push(json!({ "execute": command, "arguments": 5, "id": 1 }).to_string());
         for (_, parameter) in parameters.iter().filter(|(name, _)| *name == command) {
@@ -311,8 +316,7 @@ fn arguments_that_are_wrong_get_the_same_errors() {
                 json!(u64::MAX),
             ];
             for value in wrong {
-                // With a member that is not known besides, so that a value one of them takes for
-                // good is still refused before anything is done.
+                // With an unknown member, so that a value that is valid after all has no effect.
                 rows.push(
                     json!({ "execute": command, "arguments": { *parameter: value, "x": 1 } })
                         .to_string(),
@@ -320,7 +324,7 @@ fn arguments_that_are_wrong_get_the_same_errors() {
             }
         }
     }
-    assert!(walked.len() == parameters.len(), "walked only {walked:?}");
+    assert!(walked.len() == parameters.len(), "tested only {walked:?}");
     rows.extend(
         [
             r#"{"execute":"guest-sync"}"#,
@@ -343,7 +347,7 @@ fn arguments_that_are_wrong_get_the_same_errors() {
 }
 
 #[test]
-fn facts_about_this_machine_are_the_same() {
+fn facts_about_this_machine_equal_those_of_qemu_ga() {
     let common = common_commands();
     let harmless = [
         "guest-get-time",
@@ -356,7 +360,7 @@ fn facts_about_this_machine_are_the_same() {
         "guest-get-fsinfo",
         "guest-get-vcpus",
         "guest-fsfreeze-status",
-        // Without privileges the kernel refuses it, path by path.
+        // The kernel refuses the trim of each path, for lack of privileges.
         "guest-fstrim",
         "guest-info",
     ];
@@ -368,7 +372,7 @@ fn facts_about_this_machine_are_the_same() {
     rows.extend(lines(&[
         r#"{"execute":"guest-fstrim","arguments":{"minimum":4096}}"#,
         r#"{"execute":"guest-fstrim","arguments":{"minimum":-1}}"#,
-        // Neither selects anything that is mounted.
+        // These lists select no file system.
         r#"{"execute":"guest-fsfreeze-freeze-list","arguments":{"mountpoints":[]}}"#,
         r#"{"execute":"guest-fsfreeze-freeze-list","arguments":{"mountpoints":["/no/such"]}}"#,
         r#"{"execute":"guest-fsfreeze-thaw"}"#,
@@ -376,8 +380,8 @@ fn facts_about_this_machine_are_the_same() {
     compare("this machine", &rows);
 }
 
-/// What is mounted where in the guest of the comparison: every kind of disk address there is here.
-const PLACES: [(&str, &str); 5] = [
+/// Devices and mount points in the guest: one disk of each bus, a partition, and a device-mapper device.
+const MOUNTS: [(&str, &str); 5] = [
     ("/dev/sda", "/mnt/scsi"),
     ("/dev/sdb", "/mnt/sata"),
     ("/dev/nvme0n1", "/mnt/nvme"),
@@ -386,7 +390,7 @@ const PLACES: [(&str, &str); 5] = [
 ];
 
 #[test]
-fn in_a_guest_both_see_and_do_the_same() {
+fn replies_in_a_guest_equal_those_of_qemu_ga() {
     let mut checks = Checks::new("both in a guest");
     let scratch = Scratch::new();
     let image = |name: &str, fs| {
@@ -412,7 +416,7 @@ fn in_a_guest_both_see_and_do_the_same() {
     let mut guest = Machine::new(Image::Busybox)
         .overlay(&overlay)
         .reference()
-        // Q24: behind the multipath layer qemu-ga does not see what it is.
+        // With multipath qemu-ga does not recognize an NVMe disk.
         .kernel("nvme_core.multipath=N")
         .disk(&image("ext4.raw", Fs::Ext4))
         .disk(&image("xfs.raw", Fs::Xfs))
@@ -436,15 +440,15 @@ fn in_a_guest_both_see_and_do_the_same() {
     shell.run(&format!(
         "printf '{joined}' | DM_DISABLE_UDEV=1 {maker} create joined"
     ));
-    // No mke2fs that makes ext4 in the guest: an ext2 of busybox's is ext4 to the kernel.
+    // busybox has no mkfs.ext4, but the kernel mounts an ext2 as ext4.
     shell.run("mke2fs /dev/mapper/joined >/dev/null");
-    for (device, directory) in PLACES {
+    for (device, directory) in MOUNTS {
         shell.run(&format!(
             "mkdir -p {directory} && mount -t ext4 {device} {directory}"
         ));
     }
-    // What udev would know of the first disk; two logins of one person and one of another; an
-    // address with a label of its own.
+    // A record of udev about the first disk; two logins of one user and one of another; an address with
+    // a label.
     shell.run("mkdir -p /run/udev/data; echo E:ID_SERIAL=GAUNT >/run/udev/data/b$(cat /sys/block/vda/dev)");
     shell.run("cp /root/utmp /run/utmp");
     shell.run("ip addr add 10.9.9.9/24 dev eth0 label eth0:1");
@@ -462,19 +466,17 @@ fn in_a_guest_both_see_and_do_the_same() {
     ] {
         checks.run(name, || {
             let row = request(command, &json!({}));
-            let difference = difference(&mut ours, &mut theirs, row.as_bytes());
-            assert!(difference.is_none(), "{}", difference.unwrap_or_default());
+            assert_same_reply(&mut ours, &mut theirs, &row);
             let reply = ours.get(command).to_string();
             reply.chars().take(100).collect()
         });
     }
     checks.run("file systems on disks of every kind", || {
         let row = request("guest-get-fsinfo", &json!({}));
-        let difference = difference(&mut ours, &mut theirs, row.as_bytes());
-        assert!(difference.is_none(), "{}", difference.unwrap_or_default());
+        assert_same_reply(&mut ours, &mut theirs, &row);
         let list = ours.get("guest-get-fsinfo");
         let list = list.as_array().expect("a list");
-        assert_eq!(list.len(), PLACES.len() + 2, "{list:?}");
+        assert_eq!(list.len(), MOUNTS.len() + 2, "{list:?}");
         let disks: Vec<&Value> = list
             .iter()
             .flat_map(|fs| fs["disk"].as_array().expect("a list"))
@@ -489,7 +491,7 @@ fn in_a_guest_both_see_and_do_the_same() {
             all("bus-type"),
             BTreeSet::from(["nvme", "sata", "scsi", "virtio"])
         );
-        // Of the first from udev's database, of the others without.
+        // The first serial number is from udev's database, the others from sysfs.
         let serials = all("serial");
         for known in ["GAUNT", "ONE", "TWO"] {
             assert!(serials.contains(known), "no {known} among {serials:?}");
@@ -514,7 +516,7 @@ fn in_a_guest_both_see_and_do_the_same() {
             let all = client.get("guest-fsfreeze-freeze");
             let refused = client
                 .try_call("guest-fsfreeze-freeze", json!({}))
-                .expect_err("frozen already");
+                .expect_err("already frozen");
             let written = client
                 .try_call("guest-get-osinfo", json!({}))
                 .expect_err("frozen");
@@ -530,7 +532,7 @@ fn in_a_guest_both_see_and_do_the_same() {
     checks.finish();
 }
 
-/// A login record, as the guest's architecture has it.
+/// Returns a utmp record of a login, as glibc lays it out on x86-64.
 fn login(user: &str, seconds: i32, microseconds: i32) -> Vec<u8> {
     const USER_PROCESS: u8 = 7;
     let mut record = vec![0; 384];
@@ -541,10 +543,10 @@ fn login(user: &str, seconds: i32, microseconds: i32) -> Vec<u8> {
     record
 }
 
-/// A time zone of its own, with a name no default has: two hours and a quarter east.
+/// Returns a time zone file of 2:15 hours east, named GAUNT, which no default has.
 fn zone_file() -> Vec<u8> {
     let mut bytes = Vec::new();
-    // Version 2 wants the block twice, once with short times; neither has transitions here.
+    // Version 2 has two blocks, the first with times of 32 bits. Neither has transitions here.
     for _ in 0..2 {
         bytes.extend_from_slice(b"TZif2");
         bytes.extend_from_slice(&[0; 15]);
@@ -560,7 +562,7 @@ fn zone_file() -> Vec<u8> {
 }
 
 #[test]
-fn the_comparison_itself_tells_replies_apart() {
+fn the_comparison_masks_values_that_change_and_sorts_processors() {
     let mut value = json!([{ "used-bytes": 5, "name": "x" }, { "name": "y" }]);
     normalize("guest-get-fsinfo", &mut value);
     assert_eq!(

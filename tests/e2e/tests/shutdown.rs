@@ -1,4 +1,8 @@
-//! Shutdown where something is in its way, and agents that may not shut down at all.
+//! Shutdown despite hostile processes and hidden disks, and agents in containers, which must not shut
+//! the machine down.
+//!
+//! Guests: the busybox image, with a second port for an agent in a container; with the program `stuck`;
+//! and with disks that later mounts hide. Needs QEMU and the images.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,11 +17,11 @@ use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::wait;
 use serde_json::json;
 
-/// Starts an agent on the second port by way of `wrapper`, and connects to it.
-fn start_second(guest: &mut Guest, wrapper: &str) -> Client {
+/// Starts an agent on the second port through `launcher`, and connects to it.
+fn start_second(guest: &mut Guest, launcher: &str) -> Client {
     let port = guest.second_port();
     guest.shell().run(&format!(
-        "{wrapper} /usr/bin/gaunt -p {port} </dev/null >/run/second.log 2>&1 & echo $! >/run/second.pid"
+        "{launcher} /usr/bin/gaunt -p {port} </dev/null >/run/second.log 2>&1 & echo $! >/run/second.pid"
     ));
     let mut client = Client::connect(&guest.second_socket());
     assert!(client.sync(wait::ANSWER).is_some(), "no agent at {port}");
@@ -25,7 +29,7 @@ fn start_second(guest: &mut Guest, wrapper: &str) -> Client {
 }
 
 #[test]
-fn a_container_is_not_the_machine() {
+fn an_agent_in_a_container_does_not_shut_the_machine_down() {
     let mut checks = Checks::new("container");
     let scratch = Scratch::new();
     let ext4 = scratch.join("ext4.raw");
@@ -38,16 +42,16 @@ fn a_container_is_not_the_machine() {
     let mut machine = guest.client();
     guest.shell().run("echo container >/etc/hostname");
     let mut client = start_second(&mut guest, "unshare -p -f --mount-proc");
-    checks.run("PID 1 of a container has none of the duties", || {
+    checks.run("PID 1 of a container does not set the host name", || {
         let name = guest.shell().run("hostname");
         assert_eq!(name, "gaunt-busybox");
         name
     });
     for mode in ["powerdown", "halt", "reboot"] {
-        checks.run("its shutdown is an error, and nothing is done", || {
+        checks.run("refuses to shut down from a container", || {
             let refusal = client
                 .try_call("guest-shutdown", json!({ "mode": mode }))
-                .expect_err("the machine is not its own");
+                .expect_err("the agent is in a container");
             assert_eq!(refusal.class, "GenericError");
             assert!(refusal.desc.contains("container"), "{}", refusal.desc);
             guest.shell().run("echo x >/data/file && sync /data/file");
@@ -56,23 +60,25 @@ fn a_container_is_not_the_machine() {
             refusal.desc
         });
     }
-    checks.run("it buries the orphans of its container", || {
+    checks.run("reaps the orphans of its container", || {
         let arguments = json!({ "path": "/bin/sh", "arg": ["-c", "sleep 0.1 & exit"] });
         client.call("guest-exec", arguments);
         std::thread::sleep(Duration::from_millis(300));
         let zombies = "grep -l '^State:.Z' /proc/[0-9]*/status";
         wait::expect("no zombies", wait::ANSWER, || !guest.shell().test(zombies));
-        "none left".into()
+        "no zombies".into()
     });
-    checks.run("SIGTERM ends it", || {
+    checks.run("ends on SIGTERM", || {
         let agent = "pidof gaunt | tr ' ' '\\n' | grep -vx $(cat /run/agent.pid)";
         let pid = guest.shell().run(agent);
         guest.shell().run(&format!("kill -TERM {pid}"));
-        wait::expect("its end", wait::ANSWER, || !guest.shell().test(agent));
+        wait::expect("the agent to end", wait::ANSWER, || {
+            !guest.shell().test(agent)
+        });
         pid
     });
     drop(client);
-    checks.run("the init of a container is not told either", || {
+    checks.run("does not signal the init of its container", || {
         let port = guest.second_port();
         let prepare = format!(
             "ln -s /bin/busybox /run/init; echo ::once:/usr/bin/gaunt -p {port} >/etc/inittab"
@@ -84,38 +90,38 @@ fn a_container_is_not_the_machine() {
         client.sync(wait::ANSWER).expect("the agent below the init");
         let refusal = client
             .try_call("guest-shutdown", json!({}))
-            .expect_err("the machine is not its own");
+            .expect_err("the agent is in a container");
         assert!(refusal.desc.contains("container"), "{}", refusal.desc);
         let pids = guest.shell().run("pidof init");
-        // Signalled, the init would end all others of its container first.
+        // On a signal the init would first end the other processes of its container.
         std::thread::sleep(Duration::from_secs(1));
         client.get("guest-ping");
         assert_eq!(guest.shell().run("pidof init"), pids);
         guest.shell().run(&format!("kill -KILL {pids}"));
-        "not told".into()
+        "no signal".into()
     });
     checks.run(
-        "with the machine's processes it shuts the machine down",
+        "shuts down from namespaces that include the machine's processes",
         || {
             let mut client = start_second(&mut guest, "unshare -m -u -n -i");
             client.send("{\"execute\":\"guest-shutdown\"}\n");
             assert_eq!(guest.shutdown_reason(), "guest-shutdown");
             assert!(guest.wait_end(wait::ANSWER).success());
             assert!(disk::ext4_is_at_rest(&ext4));
-            "powered off, disk at rest".into()
+            "powered off, disk clean".into()
         },
     );
     checks.finish();
 }
 
-/// Processes that are in the way.
+/// `src/bin/stuck.rs` and `src/bin/hostile.rs`, on this machine.
 const STUCK: &str = env!("CARGO_BIN_EXE_stuck");
 const HOSTILE: &str = env!("CARGO_BIN_EXE_hostile");
 
-/// Inserts the modules that a test has added, if the kernel does not have them built in.
+/// Inserts the modules that a test has added. There are none if the kernel has them built in.
 const INSERT: &str = "for m in /root/modules/*.ko; do if [ -e $m ]; then insmod $m; fi; done";
 
-/// Starts a process that is in the way, called `name`, and waits until it is.
+/// Starts `stuck` under the name `name`, and waits until it is ready.
 fn start_stuck(guest: &mut Guest, name: &str, words: &str) {
     let shell = guest.shell();
     shell.run(&format!(
@@ -132,12 +138,12 @@ fn start_stuck(guest: &mut Guest, name: &str, words: &str) {
 }
 
 #[test]
-fn no_user_is_in_the_way_of_a_shutdown() {
-    let mut checks = Checks::new("in the way");
+fn processes_of_users_do_not_hinder_a_shutdown() {
+    let mut checks = Checks::new("hostile processes");
     let scratch = Scratch::new();
     let ext4 = scratch.join("ext4.raw");
     disk::raw(&ext4, Fs::Ext4);
-    // For its libraries; the program itself is hidden where the guest mounts something over it.
+    // `program` adds the libraries. A later mount hides the program at its own path, hence the copy.
     let archive = Cpio::new().program(Path::new(STUCK));
     let archive = archive.copy("root/stuck", Path::new(STUCK));
     let archive = Modules::of(&["fuse"]).put(archive);
@@ -150,8 +156,7 @@ fn no_user_is_in_the_way_of_a_shutdown() {
     let shell = guest.shell();
     shell.run(INSERT);
     shell.run("mkdir -m 777 /data/d /tmp/fuse /tmp/silent");
-    // Numbers that are higher than that of the child which ends them, as in a guest whose numbers have
-    // begun anew.
+    // Process ids above that of the agent's child which ends processes, as after a wrap-around.
     guest
         .shell()
         .run("echo 30000 >/proc/sys/kernel/ns_last_pid");
@@ -160,7 +165,8 @@ fn no_user_is_in_the_way_of_a_shutdown() {
     start_stuck(&mut guest, "@user", "told 1000");
     guest.shell().run("echo 1000 >/proc/sys/kernel/ns_last_pid");
     start_stuck(&mut guest, "forks", "fork /data/d");
-    // Of root's, before those whose name must be asked for.
+    // A read of the name of `silent`, a process of root, hangs. Its process id is below those of `told`
+    // and `@storage`, whose names the agent must still read.
     start_stuck(&mut guest, "silent", "memory 0 /tmp/silent");
     start_stuck(&mut guest, "memory", "memory 1000 /tmp/fuse");
     checks.run("the command line of a process cannot be read", || {
@@ -173,16 +179,16 @@ fn no_user_is_in_the_way_of_a_shutdown() {
         assert!(shell.test("test -s /data/d/forked"));
         let status = shell.run(&format!("grep -E '^(Uid|VmSize):' /proc/{pid}/status"));
         assert!(status.contains("1000") && status.contains("kB"), "{status}");
-        "never answers".into()
+        "the read never ends".into()
     });
-    checks.run("powers off within seconds, the disk clean", || {
+    checks.run("powers off within seconds with a clean disk", || {
         let start = Instant::now();
         client.send("{\"execute\":\"guest-shutdown\"}\n");
         assert!(guest.wait_end(wait::ANSWER).success());
         assert!(disk::ext4_is_at_rest(&ext4));
         format!("{:.1} s", start.elapsed().as_secs_f32())
     });
-    checks.run("only storage daemons of root's were spared", || {
+    checks.run("spares only storage daemons of root", || {
         let serial = guest.serial();
         let told: Vec<_> = serial
             .lines()
@@ -196,14 +202,14 @@ fn no_user_is_in_the_way_of_a_shutdown() {
     checks.finish();
 }
 
-/// How a disk is hidden, by a script that is given the device and a directory of its own.
+/// A way to hide a disk: description, and a script whose arguments are the device and a directory.
 type Hidden = (&'static str, &'static str);
 
-/// Disks that can be found again.
-const COVERED: &[Hidden] = &[
+/// Hidden disks that the agent can find.
+const HIDDEN: &[Hidden] = &[
     ("under a tmpfs", "mount $1 $2; mount -t tmpfs none $2"),
     (
-        "under two, which hold others",
+        "under two tmpfs, with another mounted on top",
         "mount $1 $2; mount -t tmpfs none $2; mount -t tmpfs none $2; mkdir $2/a
          mount -t tmpfs none $2/a",
     ),
@@ -221,12 +227,12 @@ const COVERED: &[Hidden] = &[
         "mount $1 $2; mount --bind /data $2",
     ),
     (
-        "under a FUSE server's",
+        "under a FUSE file system that never answers",
         "mount $1 $2; /root/hostile mute $2 >/dev/null 2>&1 & sleep 1",
     ),
 ];
 
-/// Disks that only the kernel finds.
+/// Hidden disks that only the kernel can find.
 const OUT_OF_REACH: &[Hidden] = &[
     (
         "mounted nowhere, but in use",
@@ -245,54 +251,54 @@ const OUT_OF_REACH: &[Hidden] = &[
     ),
 ];
 
-/// Has a guest hide disks, prepares it by a last command, and shuts it down.
-fn check_hidden(checks: &mut Checks, hidden: &[Hidden], last: impl FnOnce(&mut Guest)) {
+/// Hides disks in a guest, runs `prepare`, and shuts the guest down. All disks must be clean.
+fn check_hidden(checks: &mut Checks, hidden: &[Hidden], prepare: impl FnOnce(&mut Guest)) {
     let scratch = Scratch::new();
-    let image = |place: usize| scratch.join(&format!("{place}.raw"));
+    let image = |number: usize| scratch.join(&format!("{number}.raw"));
     let archive = Cpio::new().program(Path::new(STUCK));
     let archive = archive
         .copy("root/stuck", Path::new(STUCK))
         .copy("root/hostile", Path::new(HOSTILE));
     let archive = Modules::of(&["fuse"]).put(archive);
     let mut machine = Machine::new(Image::Busybox).overlay(&archive.finish());
-    for place in 0..=hidden.len() {
-        disk::raw(&image(place), Fs::Ext4);
-        machine = machine.disk(&image(place));
+    for number in 0..=hidden.len() {
+        disk::raw(&image(number), Fs::Ext4);
+        machine = machine.disk(&image(number));
     }
     let mut guest = machine.boot();
     guest.wait_shell();
     let mut client = guest.client();
     guest.shell().run(INSERT);
     // The first disk is mounted on /data.
-    for (place, (how, script)) in hidden.iter().enumerate() {
+    for (number, (how, script)) in (1..).zip(hidden) {
         let shell = guest.shell();
         shell.run(&format!(
-            "mkdir -p /mnt/{place}; cat >/run/hide <<'END'\n{script}\nEND"
+            "mkdir -p /mnt/{number}; cat >/run/hide <<'END'\n{script}\nEND"
         ));
-        let device = char::from(b'b' + place as u8);
-        shell.run(&format!("sh -e /run/hide /dev/vd{device} /mnt/{place}"));
-        assert!(!disk::ext4_is_at_rest(&image(place + 1)), "{how}");
+        let device = char::from(b'a' + number as u8);
+        shell.run(&format!("sh -e /run/hide /dev/vd{device} /mnt/{number}"));
+        assert!(!disk::ext4_is_at_rest(&image(number)), "{how}");
     }
-    last(&mut guest);
+    prepare(&mut guest);
     let start = Instant::now();
     client.send("{\"execute\":\"guest-shutdown\"}\n");
     checks.run("powers off", || {
         assert!(guest.wait_end(wait::ANSWER).success());
         format!("{:.1} s", start.elapsed().as_secs_f32())
     });
-    for (place, (how, _)) in hidden.iter().enumerate() {
+    for (number, (how, _)) in (1..).zip(hidden) {
         checks.run(how, || {
-            assert!(disk::ext4_is_at_rest(&image(place + 1)));
+            assert!(disk::ext4_is_at_rest(&image(number)));
             "clean".into()
         });
     }
 }
 
 #[test]
-fn covered_disks_end_clean() {
-    let mut checks = Checks::new("covered disks");
-    check_hidden(&mut checks, COVERED, |guest| {
-        // So that the kernel cannot be asked to make all disks read-only.
+fn hidden_disks_are_clean_after_a_shutdown() {
+    let mut checks = Checks::new("hidden disks");
+    check_hidden(&mut checks, HIDDEN, |guest| {
+        // Without sysrq-trigger the agent cannot have the kernel remount all disks read-only.
         let shell = guest.shell();
         shell.run("touch /run/trigger; mount --bind /run/trigger /proc/sysrq-trigger");
         start_stuck(guest, "@holder", "told 0 </proc/sysrq-trigger");
@@ -301,7 +307,7 @@ fn covered_disks_end_clean() {
 }
 
 #[test]
-fn disks_out_of_reach_end_clean() {
+fn disks_out_of_reach_are_clean_after_a_shutdown() {
     let mut checks = Checks::new("disks out of reach");
     check_hidden(&mut checks, OUT_OF_REACH, |_| ());
     checks.finish();
