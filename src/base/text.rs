@@ -133,11 +133,6 @@ pub fn hex_digit(value: u8) -> u8 {
     }
 }
 
-/// `text` without blanks, tabs and line ends at both ends.
-pub fn trim(text: &[u8]) -> &[u8] {
-    text.trim_ascii()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use super::command::Work;
 use super::common::cannot;
 use crate::base::limits::CPU_LIST_BYTES;
 use crate::base::path::Path;
-use crate::base::text::{Digits, parse_hex, trim};
+use crate::base::text::{Digits, parse_hex};
 use crate::base::texts::{Name, Phrase};
 use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, REMOVABLE, Step};
 use crate::state::State;
@@ -120,7 +120,7 @@ fn block_size(root: &Root, reply: &mut Reply<'_>) -> Result<(), Failed> {
             errno: None,
         },
         Ok(size) => {
-            let size = parse_hex(trim(size)).unwrap_or(0);
+            let size = parse_hex(size.trim_ascii()).unwrap_or(0);
             let mut object = reply.object();
             object.uint(Name::Size, size);
             return Ok(());

@@ -33,7 +33,7 @@ use super::command::Work;
 use super::common::{UNFINISHED, user_name};
 use crate::base::limits::{ACCOUNTS_BYTES, KEYS_BYTES};
 use crate::base::store::Store;
-use crate::base::text::{Digits, trim};
+use crate::base::text::Digits;
 use crate::base::texts::{Name, Phrase, put_phrase};
 use crate::parse::{accounts, lines};
 use crate::state::guest::Guest;
@@ -347,7 +347,7 @@ fn list(file: &[u8], reply: &mut Reply<'_>) {
     let mut object = reply.object();
     let mut list = object.list(Name::Keys);
     for line in lines(file).rev() {
-        let line = trim(line);
+        let line = line.trim_ascii();
         if !matches!(line, [] | [b'#', ..]) {
             list.item().text(line);
         }

@@ -8,7 +8,7 @@
 
 use super::common::cannot;
 use crate::base::texts::{Name, Phrase};
-use crate::parse::stats::{Row, row as parse};
+use crate::parse::stats::{parse_cpu, parse_disk};
 use crate::state::State;
 use crate::sys::root::Root;
 use crate::wire::args::Args;
@@ -51,8 +51,12 @@ fn list(
 ) -> Result<(), Failed> {
     let mut list = reply.list();
     let read = root.lines_at(&[file.as_bytes()], &mut |line| {
-        let mut row = Row::default();
-        if parse(line, processors, &mut row).is_some() {
+        let parsed = if processors {
+            parse_cpu(line)
+        } else {
+            parse_disk(line)
+        };
+        if let Some(row) = parsed {
             let mut item = list.object();
             let numbers = row.numbers();
             if processors {

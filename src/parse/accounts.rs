@@ -1,114 +1,126 @@
-//! Accounts: lines of passwd(5), shadow(5) and group(5); and any file of lines of which each counts
-//! once.
+//! Account files: passwd(5), shadow(5) and group(5); and key lists, whose lines are unique.
 //!
-//! A line that does not parse is nobody's. All but one line of a file stay as they are, byte for
-//! byte, when a password is set in it: lines of NIS (`+`), and whether the last line is ended.
+//! A line that does not parse matches no name and no number. [`set_password`] changes one line and
+//! keeps every other byte of the file, among them NIS lines (which begin with `+` or `-`) and whether
+//! the last line ends in a line feed. Functions that append to a [`Store`] ignore errors of single
+//! appends: a full store stays full, and the caller checks it once at the end.
 
 use crate::base::index;
 use crate::base::store::{Full, Store};
 use crate::base::text::{self, parse_u32};
 
-/// What a field of passwd(5) says when the password is in shadow(5).
+/// The password field of passwd(5) if the hash is in shadow(5).
 pub const IN_SHADOW: &[u8] = b"x";
 
-/// The number that no group has: -1, which the kernel refuses.
+/// -1, which setgid(2) and setgroups(2) refuse: no group has this number.
 const NO_GROUP: u32 = u32::MAX;
 
 /// A user, as passwd(5) has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User<'a> {
-    /// The password, hashed, or [`IN_SHADOW`].
+    /// The hash of the password, or [`IN_SHADOW`].
     pub password: &'a [u8],
-    /// The user's number.
+    /// User number.
     pub uid: u32,
-    /// The number of the user's first group.
+    /// Number of the primary group.
     pub gid: u32,
-    /// The home directory.
+    /// Home directory.
     pub home: &'a [u8],
 }
 
-/// Cuts off what stands before the first `separator`, and that; everything, if there is none; nothing,
-/// if there is nothing.
-#[inline(never)]
-fn cut<'a>(rest: &mut &'a [u8], separator: u8) -> Option<&'a [u8]> {
+/// Splits the text before the first `separator` off the front of `rest`, or all of it if there is no
+/// separator. Returns `None` if `rest` is empty.
+fn next_field<'a>(rest: &mut &'a [u8], separator: u8) -> Option<&'a [u8]> {
     let is_empty = rest.is_empty();
-    let piece = text::cut(rest, separator);
-    (!is_empty).then_some(piece)
+    let field = text::cut(rest, separator);
+    (!is_empty).then_some(field)
 }
 
-/// The first line whose first field is `name`: what stands before it, its other fields, and what
-/// stands behind it, line feed and all. If there is none, it would be the last, without other fields.
-///
-/// It must be a name of somebody's own: `+` and `-` begin lines that stand for others'.
-#[inline(never)]
-fn line_of<'a>(file: &'a [u8], name: &[u8]) -> [&'a [u8]; 3] {
+/// Whether an entry of this name is an account: NIS lines and lines without a name are not.
+fn is_account(name: &[u8]) -> bool {
+    !matches!(name, [] | [b'+' | b'-', ..])
+}
+
+/// A file, split around the fields of one account.
+struct Split<'a> {
+    /// The lines before.
+    before: &'a [u8],
+    /// The fields after the name.
+    fields: &'a [u8],
+    /// The rest of the file, from the line feed on.
+    after: &'a [u8],
+}
+
+/// Splits `file` around the fields of the first line whose first field is `name`. If there is none, it
+/// splits at the end of the file, as if a new line without fields followed there.
+fn split_at_line<'a>(file: &'a [u8], name: &[u8]) -> Split<'a> {
     let mut rest = file;
-    if matches!(name, [] | [b'+' | b'-', ..]) {
+    if !is_account(name) {
         rest = b"";
     }
     loop {
-        let line_on = rest;
-        let Some(line) = cut(&mut rest, b'\n') else {
-            return [file, b"", b"\n"];
+        let from_line = rest;
+        let Some(line) = next_field(&mut rest, b'\n') else {
+            return Split {
+                before: file,
+                fields: b"",
+                after: b"\n",
+            };
         };
         let mut fields = line;
-        if cut(&mut fields, b':') == Some(name) {
-            let start = file.len().wrapping_sub(line_on.len());
-            let before = file.get(..start).unwrap_or_default();
-            return [
-                before,
+        if next_field(&mut fields, b':') == Some(name) {
+            let start = file.len().wrapping_sub(from_line.len());
+            return Split {
+                before: file.get(..start).unwrap_or_default(),
                 fields,
-                line_on.get(line.len()..).unwrap_or_default(),
-            ];
+                after: from_line.get(line.len()..).unwrap_or_default(),
+            };
         }
     }
 }
 
-/// Takes off what follows the name in passwd(5) and group(5).
-#[inline(never)]
+/// Takes the two fields that follow the name in passwd(5) and group(5): password and number.
 fn password_and_number<'a>(fields: &mut &'a [u8]) -> Option<(&'a [u8], u32)> {
-    let password = cut(fields, b':')?;
-    Some((password, parse_u32(cut(fields, b':')?)?))
+    let password = next_field(fields, b':')?;
+    Some((password, parse_u32(next_field(fields, b':')?)?))
 }
 
-/// The user called `name`; the first, if there are several.
-#[inline(never)]
+/// Returns the user called `name`: the first line of that name counts.
 pub fn user<'a>(passwd: &'a [u8], name: &[u8]) -> Option<User<'a>> {
-    let [_, mut fields, _] = line_of(passwd, name);
+    let mut fields = split_at_line(passwd, name).fields;
     let (password, uid) = password_and_number(&mut fields)?;
-    let gid = parse_u32(cut(&mut fields, b':')?)?;
-    cut(&mut fields, b':');
+    let gid = parse_u32(next_field(&mut fields, b':')?)?;
+    let _full_name = next_field(&mut fields, b':');
     Some(User {
         password,
         uid,
         gid,
-        home: cut(&mut fields, b':')?,
+        home: next_field(&mut fields, b':')?,
     })
 }
 
-/// The name of the first user with this number.
+/// Returns the name of the first user with this number.
 pub fn name_of(mut passwd: &[u8], uid: u32) -> Option<&[u8]> {
-    while let Some(mut line) = cut(&mut passwd, b'\n') {
-        let name = cut(&mut line, b':').unwrap_or_default();
+    while let Some(mut line) = next_field(&mut passwd, b'\n') {
+        let name = next_field(&mut line, b':').unwrap_or_default();
         let number = password_and_number(&mut line).map(|(_, number)| number);
-        if number == Some(uid) && !matches!(name, [] | [b'+' | b'-', ..]) {
+        if number == Some(uid) && is_account(name) {
             return Some(name);
         }
     }
     None
 }
 
-/// Appends to `out` the number of every group that lists `name` as a member, four bytes each, in the
-/// machine's order. [`NO_GROUP`] is left out.
-#[inline(never)]
+/// Appends to `out` the number of each group that lists `name` as a member, as native `u32`, without
+/// [`NO_GROUP`].
 pub fn groups(mut group: &[u8], name: &[u8], out: &mut dyn Store) {
-    while let Some(mut line) = cut(&mut group, b'\n') {
-        cut(&mut line, b':');
+    while let Some(mut line) = next_field(&mut group, b'\n') {
+        next_field(&mut line, b':');
         let Some((_, gid)) = password_and_number(&mut line).filter(|(_, gid)| *gid != NO_GROUP)
         else {
             continue;
         };
-        while let Some(member) = cut(&mut line, b',') {
+        while let Some(member) = next_field(&mut line, b',') {
             if member == name {
                 let _ = out.append(&gid.to_ne_bytes());
             }
@@ -116,26 +128,29 @@ pub fn groups(mut group: &[u8], name: &[u8], out: &mut dyn Store) {
     }
 }
 
-/// Appends to `out` the file with the line of `name` begun anew by `new`: the name, the password, and
-/// in shadow(5) the day of the change. What follows are the old fields behind those. Who has no line
-/// gets one, as those of shadow(5) are.
-#[inline(never)]
+/// Appends `file` to `out` with the first fields of one account replaced by `new`: the name, the
+/// password, and in shadow(5) the day of the change. The other fields of the line stay. If the account
+/// has no line, one with the fields of shadow(5) is added.
 pub fn set_password(file: &[u8], new: &[&[u8]], out: &mut dyn Store) {
     let name = new.first().copied().unwrap_or_default();
-    let [before, mut fields, after] = line_of(file, name);
+    let Split {
+        before,
+        mut fields,
+        after,
+    } = split_at_line(file, name);
     let _ = out.append(before);
     if !matches!(before, [] | [.., b'\n']) {
         let _ = out.append(b"\n");
     }
-    for (place, field) in new.iter().enumerate() {
+    for (index, field) in new.iter().enumerate() {
         let _ = out.append(field);
         let _ = out.append(b":");
-        // The name is not among the old fields.
-        if place != 0 {
-            cut(&mut fields, b':');
+        // `fields` begins after the name.
+        if index != 0 {
+            next_field(&mut fields, b':');
         }
     }
-    // A line of shadow(5) that is too short would not be understood.
+    // Programs that read shadow(5) may reject a line with fewer fields.
     if fields.is_empty() {
         fields = b":::::";
     }
@@ -143,10 +158,10 @@ pub fn set_password(file: &[u8], new: &[&[u8]], out: &mut dyn Store) {
     let _ = out.append(after);
 }
 
-/// Appends to `out` a file of lines, and of `more` lines each that is not there yet. The last line of
-/// the file is ended if it was not.
+/// Appends to `out` the lines of `file`, and those of `more` that it lacks, each once. Every line gets a
+/// line feed, also the last one of `file`.
 ///
-/// `index` is memory: four bytes for each line. [`Full`] if that is too little.
+/// `index` is working memory of four bytes for each line; [`Full`] if it has less.
 pub fn add_lines(
     file: &[u8],
     more: &[u8],
@@ -157,29 +172,37 @@ pub fn add_lines(
     if !matches!(file, [] | [.., b'\n']) {
         let _ = out.append(b"\n");
     }
-    put_new_lines([file, more], true, index, out)
+    put_new_lines([file, more], Repeats::Drop, index, out)
 }
 
-/// Appends to `out` the lines of a file that are not among `others`.
+/// Appends to `out` the lines of `file` that `others` lacks.
 ///
-/// `index` is memory, as above.
+/// `index` is working memory of four bytes for each line; [`Full`] if it has less.
 pub fn remove_lines(
     file: &[u8],
     others: &[u8],
     index: &mut dyn Store,
     out: &mut dyn Store,
 ) -> Result<(), Full> {
-    put_new_lines([others, file], false, index, out)
+    put_new_lines([others, file], Repeats::Keep, index, out)
 }
 
-/// Appends to `out`, each with a line feed behind it, the lines of the second text that the first does
-/// not have; if `once` says so, those that are the same only once.
+/// Lines that occur more than once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeats {
+    /// Each is written.
+    Keep,
+    /// The first is written.
+    Drop,
+}
+
+/// Appends to `out` the lines of the second text that the first lacks, in order, each with a line feed.
 ///
-/// Sorting brings lines that are the same together: the lines of both texts, as if one followed the
-/// other.
+/// Sorts the lines of both texts, so that equal lines are neighbours: n log n comparisons. Offsets in
+/// the index count through both texts, as if the second one followed the first.
 fn put_new_lines(
     texts: [&[u8]; 2],
-    once: bool,
+    repeats: Repeats,
     index: &mut dyn Store,
     out: &mut dyn Store,
 ) -> Result<(), Full> {
@@ -192,20 +215,23 @@ fn put_new_lines(
                 index,
                 start.wrapping_add(text.len().wrapping_sub(rest.len())),
             )?;
-            cut(&mut rest, b'\n');
+            next_field(&mut rest, b'\n');
         }
         start = start.wrapping_add(text.len());
     }
-    let order = |one, other| text::compare_until(from(texts, one), from(texts, other), b'\n');
+    let order =
+        |one, other| text::compare_until(text_from(texts, one), text_from(texts, other), b'\n');
+    // Equal lines in the order of their offsets: the first of them comes first.
     index::sort(index.bytes_mut(), &mut |one, other| {
         order(one, other).then(one.cmp(&other))
     });
     let mut offset = known.len();
     while offset < start {
-        let same = index::equal_range(index.bytes(), &mut |other| order(other, offset));
-        let first = index::offsets(same).next().unwrap_or(offset);
+        let equal = index::equal_range(index.bytes(), &mut |other| order(other, offset));
+        let first = index::offsets(equal).next().unwrap_or(offset);
         let line = line_at(texts, offset);
-        if first == offset || first >= known.len() && !once {
+        let is_kept_repeat = first >= known.len() && repeats == Repeats::Keep;
+        if first == offset || is_kept_repeat {
             let _ = out.append(line);
             let _ = out.append(b"\n");
         }
@@ -214,8 +240,8 @@ fn put_new_lines(
     Ok(())
 }
 
-/// What follows an offset in two texts, the second of which follows the first.
-fn from([first, second]: [&[u8]; 2], offset: usize) -> &[u8] {
+/// Returns the rest of the text that `offset` lies in.
+fn text_from([first, second]: [&[u8]; 2], offset: usize) -> &[u8] {
     let rest = match offset.checked_sub(first.len()) {
         Some(offset) => second.get(offset..),
         None => first.get(offset..),
@@ -223,9 +249,9 @@ fn from([first, second]: [&[u8]; 2], offset: usize) -> &[u8] {
     rest.unwrap_or_default()
 }
 
-/// The line at this offset of two texts.
+/// Returns the line at this offset.
 fn line_at(texts: [&[u8]; 2], offset: usize) -> &[u8] {
-    text::cut(&mut from(texts, offset), b'\n')
+    text::cut(&mut text_from(texts, offset), b'\n')
 }
 
 #[cfg(test)]
@@ -237,7 +263,7 @@ mod tests {
         short:x:1:1:\nnan:x:one:1::/:\nbig:x:4294967296:1::/:\n+::::::\n+net:x:5:5::/:/x\nann::1001:100::/a:/x";
 
     #[test]
-    fn users_are_found_by_name() {
+    fn finds_users_by_name_and_by_number() {
         let bob = User {
             password: IN_SHADOW,
             uid: 1000,
@@ -246,10 +272,10 @@ mod tests {
         };
         assert_eq!(user(PASSWD, b"bob"), Some(bob));
         assert_eq!(user(PASSWD, b"ann").map(|ann| ann.password), Some(&b""[..]));
-        for nobody in [
+        for absent in [
             "", "+", "+net", "bo", "bobb", "broken", "short", "nan", "big", "ROOT",
         ] {
-            assert_eq!(user(PASSWD, nobody.as_bytes()), None, "{nobody}");
+            assert_eq!(user(PASSWD, absent.as_bytes()), None, "{absent}");
         }
         for (uid, name) in [(0, "root"), (1000, "bob"), (1001, "ann")] {
             assert_eq!(name_of(PASSWD, uid), Some(name.as_bytes()));
@@ -264,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_those_that_list_the_name() {
+    fn lists_groups_that_have_the_name_as_a_member() {
         let file = b"root:x:0:\nwheel:x:10:bob,ann\nbroken\nbobs:x:11:bobby\nbad:x:y:bob\n\
             none:x:4294967295:bob\nlast:x:12:ann,bob";
         let mut out = heapless::Vec::<u8, 64>::new();
@@ -282,14 +308,14 @@ mod tests {
     fn set(file: &[u8], name: &str, day: &str) -> String {
         let mut out = heapless::Vec::<u8, 8192>::new();
         let mut new = vec![name.as_bytes(), b"$6$new"];
-        // Without a colon it is not shadow(5).
+        // A day with a colon stands for shadow(5), none for passwd(5).
         new.extend(day.strip_suffix(':').map(str::as_bytes));
         set_password(file, &new, &mut out);
         String::from_utf8_lossy(&out).into_owned()
     }
 
     #[test]
-    fn one_line_changes_and_no_other_byte() {
+    fn set_password_changes_one_line_and_no_other_byte() {
         let file = b"root:*:19000:0:99999:7:::\n\n+::::::::\nodd\n:x:\nbob:!old:1:2:3:4:5:6:7";
         assert_eq!(
             set(file, "bob", "20000:"),
@@ -300,7 +326,7 @@ mod tests {
         let text = set(b"a:x:1:2:::\nbob:old:5:6:g:/h:/s:more\n", "bob", "");
         assert_eq!(text, "a:x:1:2:::\nbob:$6$new:5:6:g:/h:/s:more\n");
         torture(file, |file| {
-            // Taken together, what is not bob's is what it was; one more line may end in a line feed.
+            // The lines of other names stay; the last of them may get a line feed.
             let rest = |text: &[u8]| {
                 let others = text.split(|byte| *byte == b'\n');
                 let others = others.filter(|line| {
@@ -315,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn short_and_missing_lines_become_whole_ones() {
+    fn short_and_missing_lines_get_all_fields_of_shadow() {
         let whole = "bob:$6$new:20000::::::\n";
         for (file, before) in [("", ""), ("a:b\n", "a:b\n"), ("a:b", "a:b\n")] {
             let text = set(file.as_bytes(), "bob", "20000:");
@@ -327,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_added_once() {
+    fn adds_each_missing_line_once() {
         let add = |file: &[u8], more: &[u8]| {
             let mut index = heapless::Vec::<u8, 1024>::new();
             let mut out = heapless::Vec::<u8, 1024>::new();
@@ -343,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_removed_wherever_they_are() {
+    fn removes_every_copy_of_a_line() {
         let mut index = heapless::Vec::<u8, 64>::new();
         let mut out = heapless::Vec::<u8, 64>::new();
         let file = b"c\na\n\nb\nc\nb\nbb";

@@ -1,24 +1,24 @@
-//! The kernel's command line, as /proc/cmdline has it.
+//! The kernel command line, as /proc/cmdline has it: words that PID 1 gets as environment variables.
 //!
-//! Blanks part words, except between double quotes, which do not belong to the word. Up to a word
-//! `--` the kernel keeps the words it knows and hands its init the others: as an entry of the
-//! environment if there is a `=` in it, else as an argument. What stands behind `--` are arguments.
+//! Blanks separate words, except between double quotes; the quotes are not part of the word. Of the
+//! words before `--` the kernel keeps those it knows and passes the others to its init: a word with `=`
+//! as an environment variable, any other as an argument. All words after `--` are arguments.
 
-/// The words that the kernel puts into the environment of its init unless it knows them; quotes and
-/// all.
+/// Iterates over the words that become environment variables unless the kernel knows them, with their
+/// quotes.
 pub fn environment_words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut quoted = false;
     let words = line.split(move |byte| {
         quoted ^= *byte == b'"';
         byte.is_ascii_whitespace() && !quoted
     });
-    let own = words.take_while(|word| *word != b"--");
-    own.filter(|word| word.contains(&b'='))
+    let before_dashes = words.take_while(|word| *word != b"--");
+    before_dashes.filter(|word| word.contains(&b'='))
 }
 
-/// Whether an entry of the environment is this word of the command line.
-pub fn is_same(word: &[u8], entry: &[u8]) -> bool {
-    unquoted(word).eq(unquoted(entry))
+/// Whether a word of the command line and an environment variable are the same but for quotes.
+pub fn is_same(word: &[u8], variable: &[u8]) -> bool {
+    unquoted(word).eq(unquoted(variable))
 }
 
 fn unquoted(text: &[u8]) -> impl Iterator<Item = &u8> {
@@ -35,7 +35,7 @@ mod tests {
                             -- --method=z";
 
     #[test]
-    fn words_with_a_value_come_up_to_the_dashes() {
+    fn yields_words_with_a_value_up_to_the_dashes() {
         let words: Vec<_> = environment_words(SAMPLE).collect();
         let expected: [&[u8]; 4] = [
             b"console=ttyS0",
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         torture(SAMPLE, |bytes| {
             for word in environment_words(bytes) {
                 assert!(word.contains(&b'=') && is_same(word, word));

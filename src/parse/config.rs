@@ -1,32 +1,33 @@
-//! qemu-ga's configuration file, as far as to find out whether it restricts anything.
+//! qemu-ga's configuration file: does it restrict the commands?
 //!
-//! It is a key file as GLib has them: groups in brackets, `key = value`, comments behind `#`. What
-//! would be an error there may have been meant as a restriction, and so may a key of a group that
-//! qemu-ga does not look at.
+//! A GLib key file: groups in brackets, `key = value`, comments after `#`. It may restrict the commands
+//! if a list of commands is not empty in any group (also in groups that qemu-ga ignores), or if a line
+//! is not valid in a key file: that line may have been meant as a restriction. The lists themselves are
+//! not read.
 
 use super::{lines, word_index};
-use crate::base::text::{cut, trim};
+use crate::base::text::cut;
 
-/// The keys that say which commands are allowed, those of older versions included.
+/// Keys of lists of commands, including those of older versions of qemu-ga.
 const LISTS: &[u8] = b"block-rpcs allow-rpcs blacklist black-list";
 
-/// Whether a file restricts the commands, or holds anything that is not understood.
+/// Whether the file restricts the commands, or has a line that is not valid in a key file.
 pub fn may_restrict(file: &[u8]) -> bool {
-    lines(file).any(|line| match trim(line) {
+    lines(file).any(|line| match line.trim_ascii() {
         [] | [b'#', ..] | [b'[', .., b']'] => false,
         line => {
             let mut value = line;
-            let key = trim(cut(&mut value, b'='));
+            let key = cut(&mut value, b'=').trim_ascii();
             let is_list = word_index(LISTS, key).is_some();
-            is_list && !trim(value).is_empty()
+            is_list && !value.trim_ascii().is_empty()
                 || !line.contains(&b'=')
-                || !key.iter().all(|byte| is_of_key(*byte))
+                || !key.iter().all(|byte| is_key_byte(*byte))
         }
     })
 }
 
-/// Whether the keys that qemu-ga reads, or any with a language behind it (`path[de]`), have such bytes.
-fn is_of_key(byte: u8) -> bool {
+/// Whether a key may have this byte. Brackets enclose a language: `path[de]`.
+fn is_key_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_.@[]".contains(&byte)
 }
 
@@ -38,7 +39,7 @@ mod tests {
     const SAMPLE: &[u8] = b"# qemu-ga\n\n [general]\r\ndaemon = 0\nblock-rpcs=\nmethod=isa-serial";
 
     #[test]
-    fn lists_and_what_is_not_understood_count() {
+    fn lists_and_invalid_lines_may_restrict() {
         for file in [&b""[..], b"\n\n# block-rpcs=guest-exec\n", SAMPLE] {
             assert!(!may_restrict(file), "{}", file.escape_ascii());
         }
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         torture(SAMPLE, |bytes| _ = may_restrict(bytes));
     }
 }

@@ -1,12 +1,12 @@
-//! Lists of processors, as Documentation/admin-guide/cputopology.rst describes them: `0-3,5,7-9`.
+//! Lists of CPU numbers, as Documentation/admin-guide/cputopology.rst describes them: `0-3,5,7-9`.
 //!
-//! Numbers are decimal, ranges include both ends, and an empty list ends in its newline like any other.
+//! Numbers are decimal, ranges include both ends. An empty list is a line feed alone.
 
-use crate::base::text::{cut, parse_u64, trim};
+use crate::base::text::{cut, parse_u64};
 
-/// Whether a list has this processor; `None` if it is no list.
+/// Whether a list contains this CPU; `None` if it is not a valid list.
 pub fn contains(list: &[u8], cpu: u64) -> Option<bool> {
-    let mut rest = trim(list);
+    let mut rest = list.trim_ascii();
     let mut found = false;
     while !rest.is_empty() {
         let mut range = cut(&mut rest, b',');
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
     use crate::parse::testing::torture;
 
-    /// The processors below 12 that a list has.
+    /// Returns the CPUs below 12 in a list.
     fn members(list: &str) -> Option<Vec<u64>> {
         let mut members = Vec::new();
         for cpu in 0..12 {
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn has_single_processors_and_both_ends_of_ranges() {
+    fn contains_single_numbers_and_both_ends_of_ranges() {
         assert_eq!(members("0-3,5,7-9\n").unwrap(), [0, 1, 2, 3, 5, 7, 8, 9]);
         assert_eq!(members("11\n").unwrap(), [11]);
         assert_eq!(members("0").unwrap(), [0]);
@@ -48,14 +48,14 @@ mod tests {
     }
 
     #[test]
-    fn rejects_what_is_no_list() {
+    fn rejects_invalid_lists() {
         for list in ["x", "0-x", "-3", "0,,2", "1 2", "ffffffff,00000003"] {
             assert_eq!(members(list), None, "{list}");
         }
     }
 
     #[test]
-    fn survives_damaged_lists() {
+    fn no_input_panics() {
         torture(b"0-3,5,7-9\n", |bytes| {
             contains(bytes, 5);
         });

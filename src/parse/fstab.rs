@@ -1,34 +1,28 @@
-//! File system table lines, as fstab(5) and mount(8) describe them; /proc/self/mounts looks alike.
+//! Lines of /etc/fstab, as fstab(5) and mount(8) describe them, and their mount options.
 //!
-//! Fields are borrowed and still octal-escaped ([`unescape`](super::mountinfo::unescape) undoes it).
-//! Options are parted into flags, which mean the same for every file system, and data, which is
-//! passed to the file system as it stands. Among options that contradict each other the last wins.
-//! How mounts propagate is set by a second call of mount(2), which takes no other option.
-//! A line that does not parse is skipped.
-//! Finding the device of a tag (`UUID=...`) is not done here.
+//! Fields are borrowed and still octal-escaped: [`unescape`](super::mountinfo::unescape) decodes them.
+//! An option list is split into flags, which mean the same for every file system, and data, which
+//! mount(2) passes to the file system unchanged. Of options that contradict each other the last one
+//! counts. Propagation (`shared`, `private` ...) needs a second call of mount(2), which takes no other
+//! flag, so it is separate. Tags such as `UUID=...` are returned as they are.
 
-use super::{lines, split_once, word_index, words};
+use super::{word_index, words};
 use crate::base::path::Path;
 
 /// One line of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// What to mount: a path, a tag such as `UUID=...`, or any word; escaped.
+    /// A path, a tag such as `UUID=...`, or any word; escaped.
     pub source: &'a [u8],
-    /// Where; escaped. `none` for swap.
+    /// Mount point, escaped; `none` for swap.
     pub target: &'a [u8],
-    /// File system type; `swap`, `auto` and lists such as `ext4,xfs` occur.
+    /// File system type, `swap`, `auto`, or a list such as `ext4,xfs`.
     pub kind: &'a [u8],
-    /// Options, parted by commas; empty if the line has none.
+    /// Mount options, separated by commas; may be empty.
     pub options: &'a [u8],
 }
 
-/// The entries of an fstab file, in order.
-pub fn entries(file: &[u8]) -> impl Iterator<Item = Entry<'_>> {
-    lines(file).filter_map(parse)
-}
-
-/// The entry on one fstab line, unless it is blank, a comment, or too short.
+/// Parses one line; `None` for a blank line, a comment, and a line of fewer than three fields.
 pub fn parse(line: &[u8]) -> Option<Entry<'_>> {
     let mut fields = words(line);
     let source = fields.next().filter(|source| !source.starts_with(b"#"))?;
@@ -40,29 +34,8 @@ pub fn parse(line: &[u8]) -> Option<Entry<'_>> {
     })
 }
 
-/// The entry on one line of /proc/self/mounts, where one blank parts two fields and the source may
-/// be empty.
-pub fn parse_mounts(line: &[u8]) -> Option<Entry<'_>> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    Some(Entry {
-        source: fields.next()?,
-        target: fields.next()?,
-        kind: fields.next().filter(|kind| !kind.is_empty())?,
-        options: fields.next().unwrap_or_default(),
-    })
-}
-
-/// Tag and value of a source such as `UUID=1234` or `LABEL="root"`; `None` for a path or a word.
-pub fn tag(source: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (tag, value) = split_once(source, b'=').filter(|(tag, _)| !tag.contains(&b'/'))?;
-    let quoted = value
-        .strip_prefix(b"\"")
-        .and_then(|value| value.strip_suffix(b"\""));
-    Some((tag, quoted.unwrap_or(value)))
-}
-
-/// The options of a comma-separated list; commas between double quotes do not part.
-pub fn options(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// Iterates over the options of a comma-separated list. Commas between double quotes separate nothing.
+fn options(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut quoted = false;
     list.split(move |byte| {
         quoted ^= *byte == b'"';
@@ -71,8 +44,8 @@ pub fn options(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     .filter(|option| !option.is_empty())
 }
 
-/// A set of the options that mean the same for every file system. Those that the kernel knows have
-/// its bits, linux/mount.h.
+/// A set of options that mean the same for every file system. Flags of mount(2) have the bits that
+/// linux/mount.h gives them; options of mount(8) have bits that the kernel does not use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(u64);
 
@@ -110,23 +83,23 @@ impl Flags {
     /// `lazytime`.
     pub const LAZY_TIME: Self = Self(1 << 25);
 
-    /// `loop`: the source is a file, to be given a loop device first.
+    /// `loop`: the source is a file, which needs a loop device.
     pub const LOOP: Self = Self(1 << 16);
-    /// `noauto`: only to be mounted when asked for.
+    /// `noauto`: not mounted at boot.
     pub const NO_AUTO: Self = Self(1 << 17);
-    /// `nofail`: a missing device is no error.
+    /// `nofail`: a missing device is not an error.
     pub const NO_FAIL: Self = Self(1 << 18);
     /// `_netdev`: needs the network.
     pub const NETWORK: Self = Self(1 << 19);
 
-    /// How mounts propagate: `unbindable`, `private`, `slave`, `shared`, then their recursive forms
-    /// (`rprivate` …). The last one in the options counts.
+    /// Propagation: `unbindable`, `private`, `slave`, `shared`, then their recursive forms (`rprivate`
+    /// ...). Only the last of them in the list counts.
     const PROPAGATION: Self = Self(0xFF << PROPAGATION_BIT);
 
-    /// What is not to be mounted here and now.
+    /// Entries with one of these are not mounted at boot.
     pub const NOT_NOW: Self = Self(Self::NO_AUTO.0 | Self::NETWORK.0);
 
-    /// Those that the kernel knows.
+    /// Flags of mount(2).
     const KERNEL: u32 = 0x03A0_DDBF;
 
     const NONE: Self = Self(0);
@@ -136,12 +109,11 @@ impl Flags {
     const DEFAULTS: Self =
         Self(Self::READ_ONLY.0 | Self::RESTRICTED.0 | Self::NO_AUTO.0 | Self::SYNC.0);
 
-    /// The flags that an option list ends up with. What its other options say, data for the file
-    /// system itself, is appended to `data`.
+    /// Reads an option list. Returns its flags, and appends all other options to `data`.
     pub fn read(list: &[u8], data: &mut Path) -> Self {
         let mut flags = 0;
         for option in options(list) {
-            if let Some(change) = meaning(option) {
+            if let Some(change) = change_by(option) {
                 flags = flags & !change.clear.0 | change.set.0;
                 continue;
             }
@@ -153,17 +125,17 @@ impl Flags {
         Self(flags)
     }
 
-    /// What the kernel is told.
+    /// Returns the flags for mount(2).
     pub fn for_kernel(self) -> u32 {
         self.0 as u32 & Self::KERNEL
     }
 
-    /// What it is told then by a call of its own; 0 if nothing.
+    /// Returns the flags for the second call of mount(2), which sets the propagation; 0 for none.
     pub fn propagation(self) -> u32 {
-        let both = (self.0 & Self::PROPAGATION.0) >> PROPAGATION_BIT;
-        // The kernel has one bit for what is mounted below, MS_REC.
-        let below = if both > 0xF { 1 << 14 } else { 0 };
-        ((both | both >> 4) as u32 & 0xF) << 17 | below
+        let kinds = (self.0 & Self::PROPAGATION.0) >> PROPAGATION_BIT;
+        // The upper four are the recursive ones. MS_REC is one flag for all of them.
+        let recursive = if kinds > 0xF { 1 << 14 } else { 0 };
+        ((kinds | kinds >> 4) as u32 & 0xF) << 17 | recursive
     }
 
     /// Whether any of `flags` is in this set.
@@ -177,54 +149,54 @@ impl Flags {
     }
 }
 
-/// The first bit of those that say how mounts propagate.
+/// The lowest bit of [`Flags::PROPAGATION`].
 const PROPAGATION_BIT: u32 = 26;
 
-/// What an option does to the flags. Clearing comes first.
+/// The effect of an option on the flags: some are cleared, then some are set.
 #[derive(Clone, Copy)]
 struct Change {
     clear: Flags,
     set: Flags,
 }
 
-/// The options that set one flag, in the order of the flags' bits; `-` where there is none.
+/// Options that set one flag: the index of the word is the flag's bit. `-` stands for a bit without one.
 const SETTING: &[u8] = b"ro nosuid nodev noexec sync remount - dirsync nosymfollow - noatime \
 nodiratime bind - rbind silent loop noauto nofail _netdev - relatime - iversion strictatime lazytime \
 unbindable private slave shared runbindable rprivate rslave rshared";
 
-/// The options that clear one flag, in the same order.
+/// Options that clear one flag, likewise.
 const CLEARING: &[u8] =
     b"rw suid dev exec async - - - symfollow - atime diratime - - - loud - auto \
 - - - norelatime - noiversion nostrictatime nolazytime";
 
-/// Options that no file system is to see: four that change nothing, four that set several flags, and
-/// one that clears several.
+/// Other options of mount(8): four without effect, four that set several flags, and one that clears
+/// several.
 const OTHERS: &[u8] = b"nouser nousers noowner nogroup user users owner group defaults";
 
-/// What notes to mount(8), systemd and others begin with; no file system knows them.
-const NOTES: &[u8] = b"x- X- comment= helper= uhelper=";
+/// Prefixes of options for mount(8), its helpers, systemd and others. They are ignored.
+const IGNORED: &[u8] = b"x- X- comment= helper= uhelper=";
 
-/// What `option` does to the flags, or `None` if it is the file system's own.
-fn meaning(option: &[u8]) -> Option<Change> {
-    let among = |names| Some(Flags(1u64.unbounded_shl(word_index(names, option)? as u32)));
+/// Returns the effect of an option on the flags; `None` for an option of the file system.
+fn change_by(option: &[u8]) -> Option<Change> {
+    let flag_in = |names| Some(Flags(1u64.unbounded_shl(word_index(names, option)? as u32)));
     let mut change = Change {
         clear: Flags::NONE,
         set: Flags::NONE,
     };
-    if let Some(set) = among(SETTING) {
+    if let Some(set) = flag_in(SETTING) {
         change.set = set;
         if Flags::ATIMES.has(set) {
-            // The kernel keeps one way of noting access times.
+            // Ways to record access times exclude each other.
             change.clear = Flags::ATIMES;
         } else if Flags::PROPAGATION.has(set) {
             change.clear = Flags::PROPAGATION;
         } else if Flags::BIND_ALL.has(set) {
             change.set.0 |= Flags::BIND.0;
         }
-    } else if let Some(clear) = among(CLEARING) {
+    } else if let Some(clear) = flag_in(CLEARING) {
         change.clear = clear;
-    } else if let Some(place) = word_index(OTHERS, option) {
-        match place {
+    } else if let Some(index) = word_index(OTHERS, option) {
+        match index {
             0..4 => {}
             4..6 => change.set = Flags::RESTRICTED,
             6..8 => change.set = Flags::NO_SUID_DEV,
@@ -232,7 +204,7 @@ fn meaning(option: &[u8]) -> Option<Change> {
         }
     } else if option.starts_with(b"loop=") {
         change.set = Flags::LOOP;
-    } else if !words(NOTES).any(|note| option.starts_with(note)) {
+    } else if !words(IGNORED).any(|prefix| option.starts_with(prefix)) {
         return None;
     }
     Some(change)
@@ -241,8 +213,13 @@ fn meaning(option: &[u8]) -> Option<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parse::lines;
     use crate::parse::mountinfo::unescape;
     use crate::parse::testing::torture;
+
+    fn entries(file: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+        lines(file).filter_map(parse)
+    }
 
     impl Flags {
         fn of(list: &[u8]) -> Self {
@@ -251,11 +228,11 @@ mod tests {
     }
 
     fn data(list: &[u8]) -> impl Iterator<Item = &[u8]> {
-        options(list).filter(|option| meaning(option).is_none())
+        options(list).filter(|option| change_by(option).is_none())
     }
 
     #[test]
-    fn data_is_joined_by_commas() {
+    fn data_options_are_joined_by_commas() {
         let mut data = Path::new();
         let flags = Flags::read(b"a=1,ro,b,_netdev,c", &mut data);
         assert_eq!(data.as_bytes(), b"a=1,b,c");
@@ -275,21 +252,20 @@ short
 proc /proc proc ro,rw,suid 0 0";
 
     #[test]
-    fn entries_come_in_order_and_odd_lines_are_passed_over() {
+    fn entries_come_in_order_and_invalid_lines_are_skipped() {
         let all: Vec<_> = entries(SAMPLE).collect();
         assert_eq!(all.len(), 5);
-        assert_eq!(tag(all[0].source), Some((&b"UUID"[..], &SAMPLE[51..87])));
+        assert_eq!(all[0].source, &SAMPLE[46..87]);
         assert_eq!(all[0].target, b"/");
         assert_eq!(all[1].source, b"/dev/sdb1");
         assert!(unescape(all[1].target).eq(*b"/srv/my files"));
-        assert_eq!(tag(all[1].source), None);
-        assert_eq!(tag(all[2].source), Some((&b"LABEL"[..], &b"swap"[..])));
+        assert_eq!(all[2].source, b"LABEL=\"swap\"");
         assert_eq!(all[3].options, b"");
         assert_eq!(all[4].kind, b"proc");
     }
 
     #[test]
-    fn flags_and_data_are_parted() {
+    fn an_option_list_is_split_into_flags_and_data() {
         let list = b"rw,noatime,errors=remount-ro,x-systemd.automount,nofail,commit=5,nodev,";
         let flags = Flags::of(list);
         assert!(
@@ -311,7 +287,7 @@ proc /proc proc ro,rw,suid 0 0";
     }
 
     #[test]
-    fn how_mounts_propagate_is_no_data() {
+    fn propagation_options_are_not_data() {
         let mut data = Path::new();
         let flags = Flags::read(b"mode=1777,rshared,nosuid", &mut data);
         assert_eq!(data.as_bytes(), b"mode=1777");
@@ -324,13 +300,13 @@ proc /proc proc ro,rw,suid 0 0";
         assert_eq!(propagation(b"private,rslave,ro"), 1 << 14 | 1 << 19);
         assert_eq!(propagation(b"defaults"), 0);
         for word in ["", "r", "rr", "rro", "rrshared", "sharedr"] {
-            assert!(meaning(word.as_bytes()).is_none(), "{word}");
+            assert!(change_by(word.as_bytes()).is_none(), "{word}");
         }
     }
 
     #[test]
     #[cfg_attr(miri, ignore = "too slow for Miri")]
-    fn every_flag_stands_where_its_names_do() {
+    fn every_option_sets_its_flag() {
         for (name, flag) in [
             (&b"ro"[..], Flags::READ_ONLY),
             (b"nosuid", Flags::NO_SUID),
@@ -356,46 +332,30 @@ proc /proc proc ro,rw,suid 0 0";
         ] {
             assert_eq!(Flags::of(name), flag, "{}", name.escape_ascii());
         }
-        let undone = b"nosuid,suid,nodev,dev,noexec,exec,sync,async,noatime,atime,nodiratime,\
+        let without_effect =
+            b"nosuid,suid,nodev,dev,noexec,exec,sync,async,noatime,atime,nodiratime,\
 diratime,relatime,norelatime,strictatime,nostrictatime,lazytime,nolazytime,nosymfollow,symfollow,\
 silent,loud,noauto,auto,iversion,noiversion,ro,rw,nouser,helper=h,x-a,X-b,comment=c";
-        assert_eq!(Flags::of(undone), Flags::default());
-        assert_eq!(data(undone).count(), 0);
+        assert_eq!(Flags::of(without_effect), Flags::default());
+        assert_eq!(data(without_effect).count(), 0);
         assert!(data(b"x,loopy,r").eq([&b"x"[..], b"loopy", b"r"]));
     }
 
     #[test]
-    fn a_quoted_comma_does_not_part() {
+    fn a_quoted_comma_does_not_separate_options() {
         let list = b"context=\"system_u:object_r:tmp_t:s0:c127,c456\",noexec";
         assert!(data(list).eq([&list[..46]]));
         assert_eq!(Flags::of(list), Flags::NO_EXEC);
     }
 
     #[test]
-    fn the_kernel_s_own_table_parses() {
-        let entry = parse_mounts(br"/dev/vda1 /a\040b ext4 rw,relatime 0 0").unwrap();
-        assert!(unescape(entry.target).eq(*b"/a b"));
-        assert_eq!(entry.kind, b"ext4");
-        assert_eq!(parse_mounts(b" /tmp tmpfs rw 0 0").unwrap().target, b"/tmp");
-        assert_eq!(parse_mounts(b""), None);
-        let Ok(table) = std::fs::read("/proc/self/mounts") else {
-            return;
-        };
-        for line in lines(&table).filter(|line| !line.is_empty()) {
-            assert!(parse_mounts(line).unwrap().target.starts_with(b"/"));
-        }
-    }
-
-    #[test]
     #[cfg_attr(miri, ignore = "too slow for Miri")]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         torture(SAMPLE, |bytes| {
             for entry in entries(bytes) {
-                tag(entry.source);
                 Flags::of(entry.options);
                 assert!(data(entry.options).count() <= options(entry.options).count());
             }
-            lines(bytes).for_each(|line| _ = parse_mounts(line));
         });
     }
 }

@@ -1,27 +1,28 @@
 //! /etc/hostname, as hostname(5) describes it: the first line that is neither blank nor a comment.
 //!
-//! Of that line systemd's rules keep what may be in a host name: letters, digits, `-`, `_`, and dots
-//! between other characters, at most as many as the kernel takes.
+//! As in systemd, only valid characters of that line are kept: letters, digits, `-`, `_`, and single
+//! dots between other characters. A longer name is cut to the kernel's limit.
 
-/// The longest name that the kernel takes: `__NEW_UTS_LEN` of linux/utsname.h.
+/// The longest host name of the kernel: `__NEW_UTS_LEN`, linux/utsname.h.
 const NAME_BYTES: usize = 64;
 
 /// A host name.
-pub type Name = heapless::Vec<u8, NAME_BYTES>;
+pub type HostName = heapless::Vec<u8, NAME_BYTES>;
 
-/// The name on a line of the file, which may turn out empty; `None` for a blank line and a comment.
-pub fn parse(line: &[u8]) -> Option<Name> {
+/// Returns the name on a line, which is empty if the line has no valid character; `None` for a blank
+/// line and a comment.
+pub fn parse(line: &[u8]) -> Option<HostName> {
     let line = line.trim_ascii();
     if matches!(line, [] | [b'#', ..]) {
         return None;
     }
-    let mut name = Name::new();
+    let mut name = HostName::new();
     for byte in line {
-        let may_follow = match byte {
+        let is_valid = match byte {
             b'.' => name.last().is_some_and(|last| *last != b'.'),
             byte => byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'),
         };
-        if may_follow && name.push(*byte).is_err() {
+        if is_valid && name.push(*byte).is_err() {
             break;
         }
     }
@@ -37,7 +38,7 @@ mod tests {
     use crate::parse::testing::torture;
 
     #[test]
-    fn a_name_is_what_may_be_in_one() {
+    fn keeps_only_characters_that_are_valid_in_a_host_name() {
         let long = [b'x'; 70];
         for (line, name) in [
             (&b"  guest-1 \t\r"[..], &b"guest-1"[..]),
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         torture(b"  some.host-name.example ", |bytes| {
             let name = parse(bytes).unwrap_or_default();
             assert!(name.len() <= NAME_BYTES && name.last() != Some(&b'.'));

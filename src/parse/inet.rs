@@ -1,40 +1,43 @@
-//! Network addresses as text, spelled as glibc's inet_ntop does: IPv4 with dots, IPv6 as RFC 5952
-//! asks, with the last 32 bits of mapped (`::ffff:1.2.3.4`) and compatible (`::1.2.3.4`) addresses
-//! dotted; hardware addresses as lower-case pairs.
+//! Network addresses as text.
+//!
+//! IP addresses are spelled as glibc's inet_ntop(3) does: IPv6 follows RFC 5952, and the last 32 bits of
+//! IPv4-mapped (`::ffff:1.2.3.4`) and IPv4-compatible (`::1.2.3.4`) addresses are dotted. Hardware
+//! addresses are pairs of lower-case hexadecimal digits.
 
 use crate::base::text::{Digits, hex_digit};
 
-/// The longest text: an uncompressed IPv6 address ending in a dotted one (INET6_ADDRSTRLEN).
+/// `INET6_ADDRSTRLEN`, netinet/in.h: an IPv6 address with eight groups, the last two dotted.
 const TEXT_BYTES: usize = 46;
 
-/// An address as text, held in place.
+/// An address as text, in a buffer of fixed size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressText(heapless::Vec<u8, TEXT_BYTES>);
 
 impl AddressText {
-    /// The text: ASCII only.
+    /// Returns the text, which is ASCII.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         core::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Every address fits, so nothing is ever dropped.
+    /// Appends bytes. Every address fits, so none is ever dropped.
+    // Out of line: one copy of the code is smaller.
     #[inline(never)]
     fn push(&mut self, more: &[u8]) {
         self.0.extend_from_slice(more).unwrap_or_default();
     }
 
-    /// Appends a number in hexadecimal without leading zeros, but at least `width` digits.
+    /// Appends a hexadecimal number of at least `width` digits.
     fn push_hexadecimal(&mut self, value: u16, width: u32) {
-        let mut begun = false;
-        for place in (0..4u32).rev() {
-            let digit = value.unbounded_shr(place.wrapping_mul(4)) & 15;
-            begun |= digit != 0 || place < width;
-            if begun {
+        let mut is_leading_zero = true;
+        for position in (0..4u32).rev() {
+            let digit = value.unbounded_shr(position.wrapping_mul(4)) & 15;
+            is_leading_zero &= digit == 0 && position >= width;
+            if !is_leading_zero {
                 self.push(&[hex_digit(digit as u8)]);
             }
         }
@@ -51,7 +54,7 @@ impl AddressText {
 
     fn push_v6(&mut self, address: &[u8]) {
         let (groups, _) = address.as_chunks::<2>();
-        // The first of the longest runs of two or more zero groups.
+        // Find the first of the longest runs of two or more zero groups: `::` replaces it.
         let (mut zeros, mut most, mut run) = (8usize..8, 1usize, 0usize);
         for (end, group) in (1usize..).zip(groups) {
             run = match group {
@@ -82,10 +85,7 @@ impl AddressText {
     }
 }
 
-/// Appends an address of 4 or 16 bytes to `text`; nothing for any other.
-///
-/// Here and below into what is there: handed over as a result the text would be copied.
-#[inline(never)]
+/// Appends an IPv4 address of 4 bytes or an IPv6 address of 16 bytes to `text`; otherwise nothing.
 pub fn put_address(bytes: &[u8], text: &mut AddressText) {
     match bytes.len() {
         4 => text.push_v4(bytes),
@@ -94,9 +94,9 @@ pub fn put_address(bytes: &[u8], text: &mut AddressText) {
     }
 }
 
-/// Appends the first six bytes of a hardware address to `text`, zeros in place of what is missing.
+/// Appends the first six bytes of a hardware address to `text`, padded with zeros.
 ///
-/// That is what SIOCGIFHWADDR makes of every kind of link, and so what clients know.
+/// qemu-ga reports six bytes for every kind of link, because it asks with SIOCGIFHWADDR.
 pub fn put_hardware_address(address: &[u8], text: &mut AddressText) {
     for index in 0..6usize {
         if index > 0 {
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "too slow for Miri")]
-    fn texts_read_back_as_the_same_address() {
+    fn texts_parse_as_the_same_address() {
         let mut random = Random::new(7);
         for _ in 0..2000 {
             let keep = random.next() as u8;
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_tells_the_family() {
+    fn the_length_decides_the_address_family() {
         assert_eq!(address(&[127, 0, 0, 1]).as_str(), "127.0.0.1");
         assert_eq!(address(&[0; 16]).as_str(), "::");
         for len in (0..40).filter(|len| ![4, 16].contains(len)) {

@@ -1,7 +1,7 @@
-//! One format a file: pure functions over bytes, borrowed results, no I/O.
+//! Parsers, one format per file: pure functions over bytes that return borrowed values, without I/O.
 //!
-//! What does not parse is `None` or is skipped; nothing here panics, whatever the bytes, and nothing
-//! takes longer than its input is long.
+//! Input that does not parse yields `None` or is skipped. No input makes a parser panic, and its time is
+//! linear in the length of the input unless its documentation says otherwise.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -38,19 +38,18 @@ pub mod utmp;
 
 use crate::base::text::parse_u64;
 
-/// The lines of a file, without their line feeds; an empty one follows a final line feed.
+/// Iterates over the lines of a file, without line feeds. After a final line feed comes one empty line.
 pub fn lines(file: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     file.split(|byte| *byte == b'\n')
 }
 
-/// The words of a line: what stands between blanks and tabs.
+/// Iterates over the words of a line, which ASCII white space separates.
 pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = line;
     core::iter::from_fn(move || next_word(&mut rest))
 }
 
-/// Takes the next word off a line.
-#[inline(never)]
+/// Splits the next word off the front of a line; `None` at its end.
 pub fn next_word<'a>(line: &mut &'a [u8]) -> Option<&'a [u8]> {
     let start = line.trim_ascii_start();
     let (word, rest) = span(start, |byte| !byte.is_ascii_whitespace());
@@ -58,26 +57,24 @@ pub fn next_word<'a>(line: &mut &'a [u8]) -> Option<&'a [u8]> {
     (!word.is_empty()).then_some(word)
 }
 
-/// The place of a word among those of a line, counted from 0.
-#[inline(never)]
+/// Returns the index of `word` among the words of `line`, counted from 0.
 pub fn word_index(line: &[u8], word: &[u8]) -> Option<usize> {
     words(line).position(|other| other == word)
 }
 
-/// The last part of a path.
-#[inline(never)]
+/// Returns the last component of a path.
 pub fn file_name(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
-/// What stands before and after the first `byte`.
+/// Splits `text` at the first `byte`, which belongs to neither part.
 pub fn split_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|other| *other == byte)?;
     let (before, after) = text.split_at_checked(at)?;
     Some((before, after.get(1..)?))
 }
 
-/// The longest start of `text` that `accept` takes, and the rest.
+/// Splits `text` before the first byte that `accept` refuses.
 fn span(text: &[u8], accept: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
     let end = text
         .iter()
@@ -86,18 +83,19 @@ fn span(text: &[u8], accept: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
     text.split_at_checked(end).unwrap_or((text, &[]))
 }
 
-/// The decimal number `text` begins with, and the rest.
+/// Parses the decimal number at the front of `text`. Returns it and the rest.
 fn decimal(text: &[u8]) -> Option<(u64, &[u8])> {
     let (digits, rest) = span(text, |byte| byte.is_ascii_digit());
     Some((parse_u64(digits)?, rest))
 }
 
-/// The `N` bytes at offset `at`.
+/// Returns the `N` bytes at offset `at`.
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
 /// Splits the first `len` bytes off the front of `bytes`.
+// Out of line: one copy of the code is smaller.
 #[inline(never)]
 fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     let (head, tail) = bytes.split_at_checked(len)?;
@@ -105,25 +103,25 @@ fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     Some(head)
 }
 
-/// What stands before the first NUL, or everything.
+/// Returns the bytes before the first NUL, or all bytes if there is none.
 pub fn until_nul(bytes: &[u8]) -> &[u8] {
     span(bytes, |byte| byte != 0).0
 }
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! Material that the tests of all formats share.
+    //! Damaged input, which the tests of all formats share.
 
-    /// The same bytes on every run: a xorshift generator.
+    /// A xorshift generator: the same numbers on every run.
     pub(crate) struct Random(u64);
 
     impl Random {
-        /// A generator for this seed.
+        /// Creates a generator from a seed.
         pub(crate) fn new(seed: u64) -> Self {
             Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
         }
 
-        /// The next number.
+        /// Returns the next number.
         pub(crate) fn next(&mut self) -> u64 {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;
@@ -131,22 +129,22 @@ pub(crate) mod testing {
             self.0
         }
 
-        /// A number below `end`.
+        /// Returns a number below `end`.
         pub(crate) fn below(&mut self, end: usize) -> usize {
             (self.next() >> 16) as usize % end
         }
     }
 
-    /// Hands `look` every truncation of `sample`, the sample with bytes knocked over, and pieces of
-    /// it strung together at random: `look` must only not panic and not hang.
-    pub(crate) fn torture(sample: &[u8], look: impl Fn(&[u8])) {
-        // Miri takes a thousand times as long.
+    /// Calls `parse` with every truncation of `sample`, with copies of it in which bytes are replaced
+    /// at random, with random pieces of it in a row, and with random bytes. It must not panic or hang.
+    pub(crate) fn torture(sample: &[u8], parse: impl Fn(&[u8])) {
+        // Miri is a thousand times slower.
         let (step, rounds) = match cfg!(miri) {
             true => (1 + sample.len() / 2, 1),
             false => (1, 600),
         };
         for end in (0..=sample.len()).step_by(step) {
-            look(&sample[..end]);
+            parse(&sample[..end]);
         }
         let mut random = Random::new(sample.len() as u64 + 1);
         for _ in 0..rounds {
@@ -160,7 +158,7 @@ pub(crate) mod testing {
                     bytes[at] = random.next() as u8;
                 }
             }
-            look(&bytes);
+            parse(&bytes);
             bytes.clear();
             for _ in 0..random.below(12) {
                 let start = random.below(sample.len());
@@ -168,10 +166,10 @@ pub(crate) mod testing {
                 bytes.extend_from_slice(&sample[start..end]);
                 bytes.push(random.next() as u8);
             }
-            look(&bytes);
+            parse(&bytes);
             let len = random.below(200);
             bytes = (0..len).map(|_| random.next() as u8).collect();
-            look(&bytes);
+            parse(&bytes);
         }
     }
 }
@@ -181,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_cut_where_it_should_be() {
+    fn text_is_split_at_bytes_numbers_and_blanks() {
         assert_eq!(split_once(b"a=b=c", b'='), Some((&b"a"[..], &b"b=c"[..])));
         assert_eq!(split_once(b"=", b'='), Some((&b""[..], &b""[..])));
         assert_eq!(split_once(b"abc", b'='), None);

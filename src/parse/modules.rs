@@ -1,56 +1,39 @@
-//! The lists kmod keeps beside the kernel modules: modules.dep, modules.builtin, and /etc/modules.
+//! Lists of kernel modules: modules.dep, as modules.dep(5) describes it, and /etc/modules.
 //!
-//! modules.dep(5): a line is `path: path path ...`; each dependency stands before those it needs
-//! itself, so loading goes from the end of the line to its beginning, then the module.
-//! Dash and underscore are the same in module names. Modules may be compressed (.gz, .xz, .zst).
-//! The lists are read line by line: a caller without room for a whole file hands in runs of whole
-//! lines. Aliases (modules.alias) are not read.
+//! A line of modules.dep is `path: path path ...`. Each dependency stands before those that it needs
+//! itself, so modules are loaded from the end of the line to its beginning. A line of modules.builtin is
+//! a path alone. Module names do not distinguish dashes from underscores. Module files may be compressed
+//! (.gz, .xz, .zst). Aliases (modules.alias) are not supported.
 
-use super::{file_name, lines, next_word};
+use super::{file_name, next_word};
 use crate::base::text::cut;
 
-/// A module and what must be loaded before it.
+/// A module and its dependencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Module<'a> {
-    /// Path below the directory of modules.dep, or from the root.
+    /// Path, relative to the directory of modules.dep or absolute.
     pub path: &'a [u8],
-    /// Paths of what it needs, as the line has them.
+    /// Paths of its dependencies, in the order of the line.
     dependencies: &'a [u8],
 }
 
 impl<'a> Module<'a> {
-    /// Paths of what it needs, first to be loaded first; the module itself is not among them.
+    /// Iterates over the paths of its dependencies in the order in which to load them.
     pub fn load_order(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let words = self.dependencies.split(u8::is_ascii_whitespace).rev();
         words.filter(|word| !word.is_empty())
     }
 }
 
-/// The module one line of modules.dep tells of.
+/// Parses one line of modules.dep.
 pub fn parse(line: &[u8]) -> Option<Module<'_>> {
     let mut dependencies = line;
     let path = cut(&mut dependencies, b':');
     (path.len() != line.len()).then_some(Module { path, dependencies })
 }
 
-/// The module called `name` in (a run of whole lines of) modules.dep.
-pub fn find<'a>(list: &'a [u8], name: &[u8]) -> Option<Module<'a>> {
-    lines(list)
-        .filter_map(parse)
-        .find(|module| is_same_name(name_of(module.path), name))
-}
-
-/// Whether (a run of whole lines of) modules.builtin has a module called `name`.
-pub fn is_built_in(list: &[u8], name: &[u8]) -> bool {
-    lines(list).any(|path| is_same_name(name_of(path), name))
-}
-
-/// Names and parameters in an /etc/modules file; `#` and `;` begin comments.
-pub fn wanted(file: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    lines(file).filter_map(parse_etc_modules)
-}
-
-/// Name and parameters on one line of /etc/modules, unless it is blank or a comment.
+/// Returns module name and parameters on one line of /etc/modules; `None` for a blank line and a
+/// comment, which begins with `#` or `;`.
 pub fn parse_etc_modules(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parameters = line;
     let name = next_word(&mut parameters)?;
@@ -58,23 +41,29 @@ pub fn parse_etc_modules(line: &[u8]) -> Option<(&[u8], &[u8])> {
     (!is_comment).then_some((name, parameters.trim_ascii()))
 }
 
-/// The name of the module in file `path`: without directory, `.ko`, and what compression added. Names
-/// of modules have no dots.
+/// Returns the name of the module in the file `path`: the file name up to its first dot.
 pub fn name_of(path: &[u8]) -> &[u8] {
     let mut file = file_name(path);
     cut(&mut file, b'.')
 }
 
-/// Whether two module names are the same; dash and underscore are.
+/// Whether two module names are the same. Dash and underscore are equal.
 pub fn is_same_name(one: &[u8], other: &[u8]) -> bool {
-    let plain = |byte: &u8| if *byte == b'-' { b'_' } else { *byte };
-    one.len() == other.len() && one.iter().map(plain).eq(other.iter().map(plain))
+    let folded = |byte: &u8| if *byte == b'-' { b'_' } else { *byte };
+    one.len() == other.len() && one.iter().map(folded).eq(other.iter().map(folded))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parse::lines;
     use crate::parse::testing::torture;
+
+    /// Finds the module called `name` in modules.dep.
+    fn find<'a>(list: &'a [u8], name: &[u8]) -> Option<Module<'a>> {
+        let mut modules = lines(list).filter_map(parse);
+        modules.find(|module| is_same_name(name_of(module.path), name))
+    }
 
     const DEP: &[u8] = b"\
 kernel/fs/xfs/xfs.ko.xz: kernel/lib/libcrc32c.ko.xz
@@ -85,7 +74,7 @@ kernel/net/9p/9pnet.ko.zst:
 extra/gzipped.ko.gz:";
 
     #[test]
-    fn modules_are_found_by_name_whatever_their_compression() {
+    fn modules_have_the_name_of_their_file_without_suffixes() {
         assert_eq!(
             find(DEP, b"virtio_blk").unwrap().path,
             b"kernel/drivers/block/virtio_blk.ko.xz"
@@ -118,29 +107,29 @@ extra/gzipped.ko.gz:";
     }
 
     #[test]
-    fn built_in_modules_are_known() {
-        let list = b"kernel/fs/ext4/ext4.ko\nkernel/drivers/char/virtio_console.ko\n";
-        assert!(is_built_in(list, b"ext4") && is_built_in(list, b"virtio-console"));
-        assert!(!is_built_in(list, b"xfs") && !is_built_in(list, b"console"));
+    fn a_line_of_modules_builtin_is_a_path_alone() {
+        let line = b"kernel/drivers/char/virtio_console.ko";
+        assert_eq!(parse(line), None);
+        assert!(is_same_name(name_of(line), b"virtio-console"));
+        assert!(!is_same_name(name_of(line), b"console"));
     }
 
     #[test]
-    fn wanted_modules_have_names_and_parameters() {
+    fn lines_of_etc_modules_have_a_name_and_parameters() {
         let file = b"# a comment\n\nvirtio_console\n  loop max_loop=8 x=1 \n;other\nlast";
         let expected = [
             (&b"virtio_console"[..], &b""[..]),
             (b"loop", b"max_loop=8 x=1"),
             (b"last", b""),
         ];
-        assert!(wanted(file).eq(expected));
+        assert!(lines(file).filter_map(parse_etc_modules).eq(expected));
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         torture(DEP, |bytes| {
             find(bytes, b"sd_mod").map(|module| module.load_order().count());
-            is_built_in(bytes, b"x");
-            wanted(bytes).count();
+            lines(bytes).for_each(|line| _ = parse_etc_modules(line));
         });
     }
 }

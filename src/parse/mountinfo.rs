@@ -1,62 +1,58 @@
 //! Mount table lines, as proc(5) describes /proc/PID/mountinfo.
 //!
-//! Fields are borrowed and still octal-escaped; [`unescape`] undoes that byte by byte.
-//! A line that does not parse is `None`: one odd mount must not hide the others. Fields are parted
-//! by exactly one blank each, because a source may be empty. The optional fields before the lone
-//! dash are passed over, however many there are.
-//! /proc/self/mounts, which stands in where there is no mountinfo, is read by `parse::fstab`.
-//! Choosing local file systems is `probe::mounts`.
+//! Fields are borrowed and still octal-escaped: [`unescape`] decodes them. A line that does not parse is
+//! `None`, so that callers can skip it: one odd mount must not hide the others. Exactly one blank
+//! separates two fields, because a source may be empty. Any number of optional fields may stand before
+//! the lone dash: they are ignored.
 
 use super::split_once;
 use crate::base::text::{cut, parse_u32, parse_u64};
 
-/// One mount: what of its line anybody asks for.
+/// One mount, without the fields that the agent does not need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mount<'a> {
-    /// The number of the mount. It goes to another mount once this one is gone.
+    /// Mount ID. The kernel may reuse it after the mount is gone.
     pub number: u64,
-    /// That of the mount it lies in.
+    /// Mount ID of the parent mount.
     pub parent: u64,
-    /// Major device number (0: no block device).
+    /// Major device number; 0 if the file system is not on a block device.
     pub major: u32,
     /// Minor device number.
     pub minor: u32,
-    /// Where, escaped.
+    /// Mount point, escaped.
     pub mount_point: &'a [u8],
     /// File system type, with its subtype if it has one (`fuse.sshfs`), escaped.
     pub kind: &'a [u8],
-    /// What is mounted, escaped; may be empty.
+    /// Mount source, escaped; may be empty.
     pub source: &'a [u8],
-    /// Whether the file system can be written to by some mount, if not by this one.
+    /// Whether the super block is writable. This mount may be read-only nevertheless.
     pub is_writable: bool,
 }
 
 impl Mount<'_> {
-    /// Major and minor number of its device.
+    /// Returns major and minor device number.
     pub fn device(&self) -> (u32, u32) {
         (self.major, self.minor)
     }
 }
 
-/// The mount that `line` (without line feed) tells of.
+/// Parses a line without its line feed.
 pub fn parse(line: &[u8]) -> Option<Mount<'_>> {
     let mut rest = line;
-    // The numbers of the mount and of its parent, the device, what of it is mounted, where, its options,
-    // and any number of fields up to a dash.
     let number = parse_u64(cut(&mut rest, b' '))?;
     let parent = parse_u64(cut(&mut rest, b' '))?;
     let (major, minor) = device(cut(&mut rest, b' '))?;
-    cut(&mut rest, b' ');
+    let _root = cut(&mut rest, b' ');
     let mount_point = cut(&mut rest, b' ');
-    cut(&mut rest, b' ');
+    let _mount_options = cut(&mut rest, b' ');
     while cut(&mut rest, b' ') != b"-" {
         if rest.is_empty() {
             return None;
         }
     }
-    let mut behind = rest;
-    let kind = cut(&mut behind, b' ');
-    // What is mounted may be empty, but not missing.
+    let mut last_fields = rest;
+    let kind = cut(&mut last_fields, b' ');
+    // The source may be empty, but its field may not be missing.
     if kind.is_empty() || kind.len() == rest.len() {
         return None;
     }
@@ -67,18 +63,18 @@ pub fn parse(line: &[u8]) -> Option<Mount<'_>> {
         minor,
         mount_point,
         kind,
-        source: cut(&mut behind, b' '),
-        is_writable: cut(&mut cut(&mut behind, b' '), b',') == b"rw",
+        source: cut(&mut last_fields, b' '),
+        is_writable: cut(&mut cut(&mut last_fields, b' '), b',') == b"rw",
     })
 }
 
-/// The numbers of a device written `major:minor`, as here and in the `dev` files of sysfs.
+/// Parses a device number `major:minor`, also of a `dev` file in sysfs.
 pub fn device(text: &[u8]) -> Option<(u32, u32)> {
     let (major, minor) = split_once(text.trim_ascii(), b':')?;
     Some((parse_u32(major)?, parse_u32(minor)?))
 }
 
-/// The bytes of an escaped field: `\ooo` (first digit 0 to 3) and `\\` are undone, any other
+/// Iterates over the bytes of a field with `\ooo` (first digit 0 to 3) and `\\` decoded. Any other
 /// backslash stands for itself.
 pub fn unescape(field: &[u8]) -> Unescape<'_> {
     Unescape { rest: field }
@@ -121,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_proc_5_parses() {
+    fn parses_the_example_of_proc_5() {
         let line =
             b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
         let mount = parse(line).unwrap();
@@ -134,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_is_writable_by_its_own_options() {
+    fn the_options_of_the_super_block_decide_whether_it_is_writable() {
         for (options, expected) in [
             ("rw", true),
             ("rw,errors=continue", true),
@@ -158,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn optional_fields_may_be_none_or_many() {
+    fn any_number_of_optional_fields_is_skipped() {
         let none = b"22 27 0:21 / /proc rw,relatime - proc proc rw";
         assert_eq!(parse(none).unwrap().kind, b"proc");
         let many =
@@ -174,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_unescaped_on_demand() {
+    fn unescape_decodes_octal_numbers_and_backslashes() {
         let mount =
             parse(br"1 2 7:0 / /a\040b\134c\011\012\043 rw - ext4 /dev/my\040disk rw").unwrap();
         assert_eq!(plain(mount.mount_point), b"/a b\\c\t\n#");
@@ -185,14 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn escaping_and_unescaping_round_trip() {
+    fn every_escaped_byte_is_decoded() {
         let all: Vec<u8> = (0..=255).collect();
         let escaped: String = all.iter().map(|byte| format!("\\{byte:03o}")).collect();
         assert_eq!(plain(escaped.as_bytes()), all);
     }
 
     #[test]
-    fn odd_lines_are_none() {
+    fn invalid_lines_are_none() {
         for line in [
             &b""[..],
             b"1",
@@ -232,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         torture(
             br"36 35 98:0 / /mnt\0402 rw master:1 - ext3 /dev/root rw,a=1",
             |bytes| {

@@ -1,8 +1,8 @@
-//! Route netlink messages: links and addresses, as rtnetlink(7), linux/rtnetlink.h, linux/if_link.h
-//! and linux/if_addr.h lay them out. Everything is in the byte order of this machine.
+//! Route netlink messages about links and addresses, as rtnetlink(7), linux/rtnetlink.h,
+//! linux/if_link.h and linux/if_addr.h define them, in native byte order.
 //!
-//! A buffer that ends within a message or an attribute ends the iteration: what was whole is used.
-//! Sending, receiving and asking again when a dump was interrupted are the caller's.
+//! A message or attribute that is cut short ends the iteration; complete ones before it are returned.
+//! The caller sends and receives, and repeats a dump that was interrupted.
 
 use super::{array, take, until_nul};
 use crate::base::store::Store;
@@ -35,34 +35,34 @@ const IFLA_STATS64: u16 = 23;
 const IFA_ADDRESS: u16 = 1;
 /// `IFA_LOCAL`, linux/if_addr.h.
 const IFA_LOCAL: u16 = 2;
-/// All of these, and what has the same numbers.
+/// The attributes above. Links and addresses share these numbers: one list serves both.
 const KEPT: [u16; 4] = [IFLA_ADDRESS, IFA_LOCAL, IFLA_IFNAME, IFLA_STATS64];
-/// `NLA_TYPE_MASK`, linux/netlink.h: the type without the flags for nesting and byte order.
+/// `NLA_TYPE_MASK`, linux/netlink.h: masks the flags for nesting and byte order off the type.
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
-/// `struct nlmsghdr`, linux/netlink.h.
+/// Size of `struct nlmsghdr`, linux/netlink.h.
 const HEADER_BYTES: usize = 16;
-/// `struct rtattr`, linux/rtnetlink.h.
+/// Size of `struct rtattr`, linux/rtnetlink.h.
 const ATTRIBUTE_HEADER_BYTES: usize = 4;
-/// `struct ifinfomsg`, linux/rtnetlink.h.
+/// Size of `struct ifinfomsg`, linux/rtnetlink.h.
 const LINK_BYTES: usize = 16;
-/// `struct ifaddrmsg`, linux/if_addr.h.
+/// Size of `struct ifaddrmsg`, linux/if_addr.h.
 const ADDRESS_BYTES: usize = 8;
 
-/// One message: its bytes, header included.
+/// The bytes of one message, with its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a>(&'a [u8]);
 
 impl<'a> Message<'a> {
-    /// Takes the first message of a datagram.
+    /// Splits the first message off the front of a datagram.
     pub fn take(datagram: &mut &'a [u8]) -> Option<Self> {
         let len = usize::try_from(u32_at(datagram, 0)?).ok()?;
         let message = take_aligned(datagram, len)?;
         (len >= HEADER_BYTES).then_some(Self(message))
     }
 
-    /// Appends the message to `out`, of which [`Message::take`] makes it again, without the attributes
-    /// that nobody here asks for: a sixth of what the kernel says of an interface.
+    /// Appends the message to `out` without the attributes that this file does not read. What is left
+    /// is a valid message, a sixth of the kernel's for an interface.
     pub fn put(&self, out: &mut dyn Store) {
         let start = out.bytes().len();
         let (head, mut rest) = self.parts();
@@ -81,7 +81,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// What stands before the attributes, and these.
+    /// Splits the message into its headers and its attributes.
     fn parts(&self) -> (&'a [u8], &'a [u8]) {
         let head = match self.kind() {
             RTM_NEWADDR => HEADER_BYTES + ADDRESS_BYTES,
@@ -90,85 +90,85 @@ impl<'a> Message<'a> {
         self.0.split_at_checked(head).unwrap_or((self.0, &[]))
     }
 
-    /// `RTM_*` or `NLMSG_*`.
+    /// Returns the message type: `RTM_*` or `NLMSG_*`.
     pub fn kind(&self) -> u16 {
         u16_at(self.0, 4).unwrap_or(0)
     }
 
-    /// The number of the request this answers.
+    /// Returns the sequence number of the request that this message answers.
     pub fn sequence(&self) -> u32 {
         u32_at(self.0, 8).unwrap_or(0)
     }
 
-    /// How the answer ended, if this message ends it: with an error number (positive), or 0.
+    /// Returns the result of the dump if this message ends it: 0 or a positive error number.
     pub fn dump_end(&self) -> Option<i32> {
         let status = u32_at(self.0, HEADER_BYTES);
         let status = match self.kind() {
             NLMSG_ERROR => status?,
-            // Old kernels end a dump without a status.
+            // Old kernels send no status.
             NLMSG_DONE => status.unwrap_or(0),
             _ => return None,
         };
         Some(status.cast_signed().min(0).wrapping_neg())
     }
 
-    /// Whether the list changed while it was dumped, so that it may lack something.
+    /// Whether the list changed during the dump, which may therefore be incomplete.
     pub fn is_interrupted(&self) -> bool {
         u16_at(self.0, 6).unwrap_or(0) & NLM_F_DUMP_INTR != 0
     }
 
-    /// The number of the network interface it is about.
+    /// Returns the index of the interface of a link or an address.
     pub fn interface_index(&self) -> u32 {
         u32_at(self.0, HEADER_BYTES + 4).unwrap_or(0)
     }
 
-    /// `IFF_*`, linux/if.h, of an interface.
+    /// Returns the flags of a link: `IFF_*`, linux/if.h.
     pub fn link_flags(&self) -> u32 {
         u32_at(self.0, HEADER_BYTES + 8).unwrap_or(0)
     }
 
-    /// The name of an interface.
+    /// Returns the name of a link.
     pub fn name(&self) -> &'a [u8] {
         until_nul(self.attribute(IFLA_IFNAME).unwrap_or_default())
     }
 
-    /// The hardware address of an interface, of any length; empty if it has none.
+    /// Returns the hardware address of a link, which may have any length.
     pub fn hardware_address(&self) -> &'a [u8] {
         self.attribute(IFLA_ADDRESS).unwrap_or_default()
     }
 
-    /// Counters of an interface, as /proc/net/dev has them: bytes, packets, errors in receiving,
-    /// packets received and dropped; the same of sending. `None`, and `all` means nothing, if it has
-    /// not all of them.
-    pub fn statistics(&self, all: &mut [u64; 8]) -> Option<()> {
-        /// Where they are in a `struct rtnl_link_stats64`, linux/if_link.h, of any kernel's length.
-        const PLACES: &[u8; 8] = &[2, 0, 4, 6, 3, 1, 5, 7];
-        let (counters, _) = self.attribute(IFLA_STATS64)?.as_chunks::<8>();
-        let counter = |place: u8| {
-            let counter = counters.get(usize::from(place));
-            counter.map(|bytes| u64::from_ne_bytes(*bytes))
+    /// Reads eight counters of a link, as /proc/net/dev shows them: received bytes, packets, errors and
+    /// dropped packets, then the same for sending. `None` if the kernel does not report all of them.
+    pub fn statistics(&self, counters: &mut [u64; 8]) -> Option<()> {
+        /// Indices of the counters in `struct rtnl_link_stats64`, linux/if_link.h. Newer kernels only
+        /// append to it.
+        const INDICES: &[u8; 8] = &[2, 0, 4, 6, 3, 1, 5, 7];
+        let (words, _) = self.attribute(IFLA_STATS64)?.as_chunks::<8>();
+        let word = |index: u8| {
+            let word = words.get(usize::from(index));
+            word.map(|bytes| u64::from_ne_bytes(*bytes))
         };
-        for (slot, place) in all.iter_mut().zip(PLACES) {
-            *slot = counter(*place)?;
+        for (slot, index) in counters.iter_mut().zip(INDICES) {
+            *slot = word(*index)?;
         }
-        // Dropped by the stack or for want of a buffer in the device: the `drop` column adds the two.
-        all[3] = all[3].wrapping_add(counter(15)?);
+        // The `drop` column is the sum of rx_dropped and rx_missed_errors.
+        counters[3] = counters[3].wrapping_add(word(15)?);
         Some(())
     }
 
-    /// Of an address: `AF_INET` (2) or `AF_INET6` (10), and the bits of the network part.
+    /// Returns family (`AF_INET` is 2, `AF_INET6` is 10) and prefix length of an address.
     pub fn family_and_prefix(&self) -> [u8; 2] {
         array(self.0, HEADER_BYTES).unwrap_or_default()
     }
 
-    /// The interface's own address, not the peer's.
+    /// Returns the local address of an address message. `IFA_ADDRESS` is the peer's on point-to-point
+    /// links, which have `IFA_LOCAL` as well.
     pub fn own_address(&self) -> Option<&'a [u8]> {
         self.attribute(IFA_LOCAL)
             .or_else(|| self.attribute(IFA_ADDRESS))
     }
 
-    /// The value of an attribute of a link or an address.
-    #[inline(never)]
+    /// Returns the value of an attribute.
     fn attribute(&self, wanted: u16) -> Option<&'a [u8]> {
         let (_, mut rest) = self.parts();
         loop {
@@ -180,20 +180,19 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Takes an attribute off: its type and its bytes, header included.
-#[inline(never)]
+/// Splits the first attribute off the front of `rest`. Returns its type and its bytes with the header.
 fn take_attribute<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8])> {
     let len = u16_at(rest, 0)?;
     let attribute = take_aligned(rest, len.into())?;
     Some((u16_at(attribute, 2)? & NLA_TYPE_MASK, attribute))
 }
 
-/// Puts a request for all interfaces or all addresses into `words`, which are zero: that whose answer
-/// is messages of this kind. Gives how many bytes of it that is.
+/// Writes a dump request into `words`, which must be zero. `answer` is the type of the messages that
+/// answer it: [`RTM_NEWLINK`] or [`RTM_NEWADDR`]. Returns the length of the request in bytes.
 ///
-/// Addresses of all families are asked for: one of them alone is an error where the kernel lacks it.
+/// The request is for all address families: a kernel without a family refuses requests for it.
 pub fn dump_request(words: &mut [[u8; 4]; 8], sequence: u32, answer: u16) -> usize {
-    // What follows the header, a `struct ifinfomsg` or `struct ifaddrmsg`, is zero.
+    // The `struct ifinfomsg` or `struct ifaddrmsg` after the header is zero: no filter.
     let (kind, len) = match answer {
         RTM_NEWADDR => (RTM_GETADDR, HEADER_BYTES + ADDRESS_BYTES),
         _ => (RTM_GETLINK, HEADER_BYTES + LINK_BYTES),
@@ -206,7 +205,8 @@ pub fn dump_request(words: &mut [[u8; 4]; 8], sequence: u32, answer: u16) -> usi
     len
 }
 
-/// Takes `len` bytes and the padding to a multiple of four; the last padding may be missing.
+/// Splits `len` bytes and their padding to a multiple of four off the front of `bytes`. At the end the
+/// padding may be missing.
 fn take_aligned<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     let taken = take(bytes, len)?;
     let padding = len.wrapping_neg() & 3;
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_read() {
+    fn reads_a_link() {
         let bytes = sample_link();
         let link = messages(&bytes)[0];
         assert_eq!(
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_read() {
+    fn reads_an_address() {
         let bytes = sample_address();
         let address = messages(&bytes)[0];
         assert_eq!(address.kind(), RTM_NEWADDR);
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_kept_with_what_is_asked_for() {
+    fn put_keeps_the_attributes_that_are_read() {
         for bytes in [sample_link(), sample_address()] {
             let message = messages(&bytes)[0];
             let mut kept = heapless::Vec::<u8, 512>::new();
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn several_messages_share_a_datagram_and_the_end_is_seen() {
+    fn reads_all_messages_of_a_datagram_and_the_end_of_the_dump() {
         let done = message(NLMSG_DONE, NLM_F_DUMP_INTR, &[&0i32.to_ne_bytes()]);
         let bytes = [sample_link(), sample_address(), done].concat();
         let all = messages(&bytes);
@@ -360,14 +360,14 @@ mod tests {
     }
 
     #[test]
-    fn errors_carry_their_number() {
+    fn the_end_of_a_dump_has_an_error_number() {
         let end = |kind, body: &[u8]| messages(&message(kind, 0, &[body]))[0].dump_end();
         assert_eq!(end(NLMSG_ERROR, &(-95i32).to_ne_bytes()), Some(95));
         assert_eq!(end(NLMSG_ERROR, &0i32.to_ne_bytes()), Some(0));
         assert_eq!(end(NLMSG_DONE, &(-4i32).to_ne_bytes()), Some(4));
         assert_eq!(end(NLMSG_DONE, &[]), Some(0));
         assert_eq!(end(NLMSG_ERROR, &[]), None);
-        // Not what a kernel says.
+        // No kernel sends these.
         assert_eq!(end(NLMSG_ERROR, &1i32.to_ne_bytes()), Some(0));
         assert_eq!(end(NLMSG_DONE, &i32::MIN.to_ne_bytes()), Some(i32::MIN));
     }
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_read_back_as_they_were_meant() {
+    fn requests_have_the_type_flags_and_sequence_number() {
         let (words, len) = request(7, RTM_NEWLINK);
         let message = messages(&words.as_flattened()[..len])[0];
         assert_eq!(
@@ -397,20 +397,20 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_end_the_iteration() {
+    fn wrong_lengths_end_the_iteration() {
         for len in [0u32, 15, 33, u32::MAX] {
             let (mut words, _) = request(1, RTM_NEWLINK);
             words[0] = len.to_ne_bytes();
             assert_eq!(messages(words.as_flattened()).len(), 0, "{len}");
         }
-        for lie in [[0, 0, 0, 0], 3u32.to_ne_bytes(), 99u32.to_ne_bytes()] {
-            let bytes = message(RTM_NEWLINK, 0, &[&[0; 16], &lie]);
+        for wrong in [[0, 0, 0, 0], 3u32.to_ne_bytes(), 99u32.to_ne_bytes()] {
+            let bytes = message(RTM_NEWLINK, 0, &[&[0; 16], &wrong]);
             assert_eq!(messages(&bytes)[0].attribute(0), None);
         }
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         torture(&[sample_link(), sample_address()].concat(), |bytes| {
             for message in messages(bytes) {
                 message.put(&mut heapless::Vec::<u8, 256>::new());

@@ -1,13 +1,15 @@
-//! The SMART and health log page of NVMe (log 02h), as the NVMe base specification has it: little
-//! endian; its counters, two words of eight bytes each, lower half first, are told as they are.
+//! The SMART / Health Information log page (02h), as the NVMe base specification defines it.
+//!
+//! The page is an array of 64-bit little-endian words. Its counters have 128 bits, lower half first: the
+//! caller reports both halves as they are.
 
-/// Where the counters begin, in words of eight bytes.
+/// Index of the first word that belongs to a counter.
 pub const COUNTERS: usize = 4;
 
-/// Critical warning, temperature in Kelvin, available spare and its threshold in percent, percentage
-/// used: what the first eight bytes tell, read as a little-endian number.
+/// Returns the fields of the first word: critical warning, temperature in Kelvin, available spare and
+/// its threshold in percent, and percentage used.
 pub fn state(first: u64) -> [u64; 5] {
-    let byte = |at: u32| first.wrapping_shr(at) & 0xFF;
+    let byte = |shift: u32| first.wrapping_shr(shift) & 0xFF;
     [byte(0), first >> 8 & 0xFFFF, byte(24), byte(32), byte(40)]
 }
 
@@ -16,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_is_where_the_specification_has_it() {
+    fn reads_each_field_of_the_first_word() {
         let first = u64::from_le_bytes([4, 0x2C, 0x01, 100, 10, 7, 0xFF, 0xFF]);
         assert_eq!(state(first), [4, 300, 100, 10, 7]);
         assert_eq!(state(u64::MAX), [255, 65535, 255, 255, 255]);

@@ -1,40 +1,38 @@
 //! os-release files, as os-release(5) describes them: `KEY=value` lines with shell-like quoting.
 //!
-//! Value rules are qemu-ga's: between double quotes, a backslash is taken off before `$ ' " \` and
-//! the backquote and otherwise kept; without quotes, the value ends at the first blank or `;`.
+//! QuotedValues are read as qemu-ga does: between double quotes, a backslash before `$`, `'`, `"`, `\` or a
+//! backquote is removed, any other is kept; without quotes, the value ends at the first blank or `;`.
+//! `export X=y` sets the key `export X`.
 //!
-//! Differences from qemu-ga: single quotes are understood; a value that lacks its closing quote is
-//! what is there; a line that is neither comment nor assignment is passed over and hides nothing,
-//! nor does text that is not UTF-8.
-//! `export X=y` sets the key `export X`, as there.
+//! Differences from qemu-ga: single quotes work; a value without its closing quote ends with the line; a
+//! line that is neither comment nor assignment, or is not UTF-8, is skipped and does not spoil the file.
 
 use crate::base::text::cut;
 
-/// The value of `key`; of several, the last. A key that is empty or begins with `#` is nobody's.
-#[inline(never)]
-pub fn value<'a>(file: &'a [u8], key: &[u8]) -> Option<Value<'a>> {
+/// Returns the value of `key`; the last one, if several lines set it.
+pub fn value<'a>(file: &'a [u8], key: &[u8]) -> Option<QuotedValue<'a>> {
     let mut last = None;
     let mut rest = file;
     while !rest.is_empty() {
         let mut text = cut(&mut rest, b'\n');
         let len = text.len();
         let other = cut(&mut text, b'=');
-        // Without the sign there is no value, not even an empty one.
+        // A line without `=` is no assignment.
         if other.len() < len && other.trim_ascii() == key {
-            last = Some(Value { text });
+            last = Some(QuotedValue { text });
         }
     }
     last
 }
 
-/// A value, still quoted.
+/// A value with its quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Value<'a> {
+pub struct QuotedValue<'a> {
     text: &'a [u8],
 }
 
-impl<'a> Value<'a> {
-    /// The value without its quoting.
+impl<'a> QuotedValue<'a> {
+    /// Iterates over the bytes of the value, quotes and backslashes removed.
     pub fn bytes(self) -> Bytes<'a> {
         match self.text.trim_ascii() {
             [quote @ (b'"' | b'\''), rest @ ..] => Bytes {
@@ -46,7 +44,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The iterator of [`Value::bytes`].
+/// The iterator that [`QuotedValue::bytes`] returns.
 #[derive(Clone, Debug)]
 pub struct Bytes<'a> {
     rest: &'a [u8],
@@ -96,7 +94,7 @@ HOME_URL=\"https://www.debian.org/\"\n";
     }
 
     #[test]
-    fn a_distribution_s_file_is_read() {
+    fn reads_the_file_of_a_distribution() {
         assert_eq!(
             text(DEBIAN, "PRETTY_NAME").unwrap(),
             "Debian GNU/Linux 12 (bookworm)"
@@ -111,7 +109,7 @@ HOME_URL=\"https://www.debian.org/\"\n";
     }
 
     #[test]
-    fn quoting_is_undone_as_the_shell_does() {
+    fn quotes_are_removed_as_a_shell_does() {
         for (quoted, plain) in [
             ("", ""),
             ("\"\"", ""),
@@ -137,7 +135,7 @@ HOME_URL=\"https://www.debian.org/\"\n";
     }
 
     #[test]
-    fn quoting_round_trips() {
+    fn every_quoted_character_is_decoded() {
         let plain = "a$b'c\"d\\e`f g;h #=\t";
         let quoted: String = plain
             .chars()
@@ -147,7 +145,7 @@ HOME_URL=\"https://www.debian.org/\"\n";
     }
 
     #[test]
-    fn odd_lines_hide_nothing() {
+    fn invalid_lines_do_not_hide_others() {
         let file =
             b"# NAME=no\n\nnonsense\n[group]\n=x\nexport ID=no\n \xff\n  ID = first\nID=last";
         assert_eq!(text(file, "ID").unwrap(), "last");
@@ -161,7 +159,7 @@ HOME_URL=\"https://www.debian.org/\"\n";
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         torture(DEBIAN, |bytes| {
             for key in [&b"ID"[..], b"NAME", b"VERSION", b""] {
                 let value = value(bytes, key);

@@ -1,154 +1,150 @@
 //! POSIX TZ strings, as POSIX.1-2024 (chapter 8.3), RFC 8536 (section 3.3.1) and tzset(3) describe
 //! them: `EST5EDT,M3.2.0,M11.1.0`, `<+0330>-3:30`, `IST-2IDT,M3.4.4/26,M10.5.0`.
 //!
-//! As glibc has it: hours of an offset count up to 24, minutes and seconds up to 59; daylight saving
-//! time is an hour ahead unless the string says otherwise; where a rule is missing, that of the USA
-//! (`M3.2.0` and `M11.1.0`) stands in. Unlike glibc, a string with anything wrong in it is `None` as
-//! a whole. Names of files and the leading colon are the caller's.
+//! As in glibc, an offset has at most 24 hours, 59 minutes and 59 seconds; daylight saving time is one
+//! hour ahead unless the string has an offset for it; a missing rule is that of the USA (`M3.2.0` and
+//! `M11.1.0`). Unlike glibc, a string with any error is `None` as a whole. A leading colon and names of
+//! files are not accepted.
 
 use super::{decimal, span};
 use crate::base::civil::{approximate_year, days_before_month, first_day, is_leap};
 
 const DAY_SECONDS: i64 = 86_400;
 
-/// The offset from UTC in seconds (east is positive), and the abbreviation.
+/// Offset from UTC in seconds, positive east of Greenwich, and abbreviation.
 pub type Zone<'a> = (i64, &'a [u8]);
 
-/// Puts what is in force at `unix_seconds` where `rule` holds into `zone`; `None`, and nothing, if it
-/// makes no sense.
-///
-/// In place: handed from one to the other as a result it would be copied.
-pub fn at<'a>(rule: &'a [u8], unix_seconds: i64, zone: &mut Zone<'a>) -> Option<()> {
-    let mut text = Text(rule);
-    let name = text.name()?;
-    let standard = text.clock(24)?.wrapping_neg();
-    if text.0.is_empty() {
-        *zone = (standard, name);
-        return Some(());
+/// Returns offset and abbreviation at `unix_seconds`; `None` if `rule` is not a valid TZ string.
+pub fn at(rule: &[u8], unix_seconds: i64) -> Option<Zone<'_>> {
+    let mut parser = Parser { rest: rule };
+    let name = parser.name()?;
+    let standard = parser.clock(24)?.wrapping_neg();
+    if parser.rest.is_empty() {
+        return Some((standard, name));
     }
-    let daylight_name = text.name()?;
-    let daylight = match text.0 {
+    let daylight_name = parser.name()?;
+    let daylight = match parser.rest {
         [] | [b',', ..] => standard.wrapping_add(3600),
-        _ => text.clock(24)?.wrapping_neg(),
+        _ => parser.clock(24)?.wrapping_neg(),
     };
-    let mut changes = [Change::default(), Change::default()];
-    let [begins, ends] = &mut changes;
-    text.change(begins, b"3.2.0", standard)?;
-    text.change(ends, b"11.1.0", daylight)?;
-    if !text.0.is_empty() {
+    let begins = parser.transition(b"3.2.0", standard)?;
+    let ends = parser.transition(b"11.1.0", daylight)?;
+    if !parser.rest.is_empty() {
         return None;
     }
-    *zone = if is_daylight(&changes, unix_seconds) {
+    Some(if is_daylight([&begins, &ends], unix_seconds) {
         (daylight, daylight_name)
     } else {
         (standard, name)
-    };
-    Some(())
+    })
 }
 
-/// When clocks are changed, every year.
+/// A transition to or from daylight saving time, every year.
 #[derive(Default)]
-struct Change {
-    /// `M`: the `numbers[1]`th weekday `numbers[2]` (Sunday is 0) of month `numbers[0]` (January is 1);
-    /// week 5 is the last one. `J`: day `numbers[0]`, counted from 1, the 29th of February never
-    /// being counted. Else that day, counted from 0 with the 29th of February where there is one.
+struct Transition {
+    /// The format of the day:
+    /// - `M`: month `numbers[0]` (January is 1), week `numbers[1]` (5 is the last one), weekday
+    ///   `numbers[2]` (Sunday is 0);
+    /// - `J`: day `numbers[0]` of the year, counted from 1, 29 February is never counted;
+    /// - 0: day `numbers[0]` of the year, counted from 0, 29 February is counted in leap years.
     kind: u8,
     numbers: [i64; 3],
-    /// UTC of that day. May be negative or beyond 24 hours.
+    /// Seconds after 00:00 UTC of that day; may be negative or more than a day.
     seconds: i64,
 }
 
-/// What is left of a string.
-struct Text<'a>(&'a [u8]);
+/// A parser of the rest of a TZ string.
+struct Parser<'a> {
+    rest: &'a [u8],
+}
 
-impl<'a> Text<'a> {
-    /// Takes `byte`, if it comes next.
+impl<'a> Parser<'a> {
+    /// Takes `byte` if it is next. Returns whether it was.
+    // Out of line: one copy of the code is smaller.
     #[inline(never)]
-    fn eat(&mut self, byte: u8) -> bool {
-        match self.0.split_first() {
-            Some((first, rest)) if *first == byte => self.0 = rest,
+    fn accept(&mut self, byte: u8) -> bool {
+        match self.rest.split_first() {
+            Some((first, rest)) if *first == byte => self.rest = rest,
             _ => return false,
         }
         true
     }
 
-    /// A name of at least three letters, or of letters, digits and signs between angle brackets.
-    #[inline(never)]
+    /// Takes an abbreviation: three or more letters, or letters, digits and signs in angle brackets.
     fn name(&mut self) -> Option<&'a [u8]> {
-        let quoted = self.eat(b'<');
-        let (name, rest) = span(self.0, |byte| {
-            byte.is_ascii_alphabetic() || quoted && matches!(byte, b'0'..=b'9' | b'+' | b'-')
+        let is_quoted = self.accept(b'<');
+        let (name, rest) = span(self.rest, |byte| {
+            byte.is_ascii_alphabetic() || is_quoted && matches!(byte, b'0'..=b'9' | b'+' | b'-')
         });
-        self.0 = rest;
-        let ends = !quoted || self.eat(b'>');
-        (ends && name.len() >= 3).then_some(name)
+        self.rest = rest;
+        let is_closed = !is_quoted || self.accept(b'>');
+        (is_closed && name.len() >= 3).then_some(name)
     }
 
-    #[inline(never)]
     fn number(&mut self) -> Option<i64> {
-        let (number, rest) = decimal(self.0)?;
-        self.0 = rest;
+        let (number, rest) = decimal(self.rest)?;
+        self.rest = rest;
         i64::try_from(number).ok()
     }
 
-    /// A time `[+-]hh[:mm[:ss]]` in seconds; more hours than `hours_max` are that many.
-    #[inline(never)]
+    /// Takes a time `[+-]hh[:mm[:ss]]`. Returns seconds. Hours are limited to `hours_max`.
     fn clock(&mut self, hours_max: i64) -> Option<i64> {
-        let negative = self.eat(b'-');
-        if !negative {
-            self.eat(b'+');
+        let is_negative = self.accept(b'-');
+        if !is_negative {
+            self.accept(b'+');
         }
         let (mut seconds, mut unit, mut max) = (0i64, 3600i64, hours_max);
         loop {
             let value = self.number()?.min(max);
             seconds = seconds.wrapping_add(value.wrapping_mul(unit));
-            if unit == 1 || !self.eat(b':') {
+            if unit == 1 || !self.accept(b':') {
                 break;
             }
             (unit, max) = (unit.wrapping_div(60), 59);
         }
-        Some(if negative {
+        Some(if is_negative {
             seconds.wrapping_neg()
         } else {
             seconds
         })
     }
 
-    /// A rule after its comma; where there is none, `missing`, an `M` rule. Its time is counted with
-    /// `offset`, which holds before the change.
-    #[inline(never)]
-    fn change(&mut self, change: &mut Change, missing: &[u8], offset: i64) -> Option<()> {
-        change.seconds = 2 * 3600;
-        if self.eat(b',') && !self.0.is_empty() {
+    /// Takes a comma and a rule. If it is missing, `default` is used, an `M` rule. `offset` is the offset
+    /// from UTC before the transition.
+    fn transition(&mut self, default: &[u8], offset: i64) -> Option<Transition> {
+        let mut transition = Transition {
+            seconds: 2 * 3600,
+            ..Transition::default()
+        };
+        if self.accept(b',') && !self.rest.is_empty() {
             for kind in b"JM" {
-                if self.eat(*kind) {
-                    change.kind = *kind;
+                if self.accept(*kind) {
+                    transition.kind = *kind;
                 }
             }
-            self.day(change)?;
-            if self.eat(b'/') {
-                // RFC 8536 allows 167 hours, a week less one.
-                change.seconds = self.clock(167)?;
+            self.day(&mut transition)?;
+            if self.accept(b'/') {
+                // RFC 8536 allows up to 167 hours.
+                transition.seconds = self.clock(167)?;
             }
         } else {
-            change.kind = b'M';
-            Text(missing).day(change)?;
+            transition.kind = b'M';
+            Parser { rest: default }.day(&mut transition)?;
         }
-        change.seconds = change.seconds.wrapping_sub(offset);
-        Some(())
+        transition.seconds = transition.seconds.wrapping_sub(offset);
+        Some(transition)
     }
 
-    /// The numbers of a day, with dots between.
-    #[inline(never)]
-    fn day(&mut self, change: &mut Change) -> Option<()> {
-        let limits: &[(i64, i64)] = match change.kind {
+    /// Takes the numbers of a day, separated by dots, in the format `transition.kind`.
+    fn day(&mut self, transition: &mut Transition) -> Option<()> {
+        let limits: &[(i64, i64)] = match transition.kind {
             b'M' => &[(1, 12), (1, 5), (0, 6)],
             b'J' => &[(1, 365)],
             _ => &[(0, 365)],
         };
         let mut is_first = true;
-        for (number, (min, max)) in change.numbers.iter_mut().zip(limits) {
-            if !is_first && !self.eat(b'.') {
+        for (number, (min, max)) in transition.numbers.iter_mut().zip(limits) {
+            if !is_first && !self.accept(b'.') {
                 return None;
             }
             is_first = false;
@@ -161,22 +157,23 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Whether the last change before or at `unix_seconds` was to daylight saving time, the first of the
-/// two `changes`.
+/// Whether the last transition before or at `unix_seconds` is the first of the two, which begins
+/// daylight saving time.
 ///
-/// Times of day reach into neighbouring years, and the year is a guess that may be one off, so the
-/// changes of five years are looked at. Of two changes at one instant, that to daylight saving time
-/// counts: this is how the whole year is declared daylight saving time.
-fn is_daylight(changes: &[Change; 2], unix_seconds: i64) -> bool {
-    let about = approximate_year(unix_seconds.div_euclid(DAY_SECONDS));
+/// Looks at five years, because times of day reach into neighbouring years and the year is approximate.
+/// If both transitions happen at one instant, the first one counts: strings declare a whole year to be
+/// daylight saving time that way.
+fn is_daylight(transitions: [&Transition; 2], unix_seconds: i64) -> bool {
+    let approximate = approximate_year(unix_seconds.div_euclid(DAY_SECONDS));
+    // Instant, shifted left by one bit, plus 1 if daylight saving time begins there.
     let mut last = i64::MIN;
-    for years in 0..5 {
-        let year = about.wrapping_add(years).wrapping_sub(2);
-        for (index, change) in changes.iter().enumerate() {
-            let instant = change
+    for offset in -2..3 {
+        let year = approximate.wrapping_add(offset);
+        for (index, transition) in transitions.iter().enumerate() {
+            let instant = transition
                 .day_in(year)
                 .wrapping_mul(DAY_SECONDS)
-                .wrapping_add(change.seconds);
+                .wrapping_add(transition.seconds);
             if instant <= unix_seconds {
                 last = last.max(instant << 1 | i64::from(index == 0));
             }
@@ -185,22 +182,22 @@ fn is_daylight(changes: &[Change; 2], unix_seconds: i64) -> bool {
     last & 1 != 0
 }
 
-impl Change {
-    /// Its day of `year`, in days since the epoch.
+impl Transition {
+    /// Returns its day in `year`, in days since the epoch.
     fn day_in(&self, year: i64) -> i64 {
         let first = first_day(year);
         let is_leap = is_leap(year);
         let [number, week, weekday] = self.numbers;
         first.wrapping_add(match self.kind {
             b'M' => {
-                let begins = days_before_month(number, is_leap);
-                // The epoch was a Thursday.
-                let wait = weekday
-                    .wrapping_sub(first.wrapping_add(begins))
+                let month = days_before_month(number, is_leap);
+                // Days from the first of the month to the first such weekday. The epoch was a Thursday.
+                let to_weekday = weekday
+                    .wrapping_sub(first.wrapping_add(month))
                     .wrapping_sub(4)
                     .rem_euclid(7);
-                let day = begins
-                    .wrapping_add(wait)
+                let day = month
+                    .wrapping_add(to_weekday)
                     .wrapping_add(week.wrapping_sub(1).wrapping_mul(7));
                 if day >= days_before_month(number.wrapping_add(1), is_leap) {
                     day.wrapping_sub(7)
@@ -220,9 +217,7 @@ mod tests {
     use crate::parse::testing::torture;
 
     fn text(rule: &str, unix_seconds: i64) -> Option<(i64, String)> {
-        let mut zone = (0, &b""[..]);
-        at(rule.as_bytes(), unix_seconds, &mut zone)?;
-        let (offset, name) = zone;
+        let (offset, name) = at(rule.as_bytes(), unix_seconds)?;
         Some((offset, String::from_utf8(name.to_vec()).unwrap()))
     }
 
@@ -235,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn fixed_offsets_hold_for_ever() {
+    fn a_string_without_rules_has_a_fixed_offset() {
         for instant in [i64::MIN, -1, 0, 1_700_000_000, i64::MAX] {
             is("XXX3", instant, -10_800, "XXX");
             is("<+05>-5", instant, 18_000, "+05");
@@ -247,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hour_of_change_is_exact() {
+    fn transitions_are_exact_to_the_second() {
         // 2024: the USA changed on 10 March at 07:00 UTC and on 3 November at 06:00 UTC.
         let usa = "EST5EDT,M3.2.0,M11.1.0";
         is(usa, 1_710_053_999, -18_000, "EST");
@@ -273,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn times_reach_beyond_the_day() {
+    fn times_may_lie_outside_their_day() {
         // Nuuk: 22:00 on the Saturday before the last Sunday of March 2024.
         let nuuk = "<-02>2<-01>,M3.5.0/-1,M10.5.0/0";
         is(nuuk, 1_711_846_799, -7_200, "-02");
@@ -285,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn days_are_counted_with_and_without_leap_day() {
+    fn days_of_the_year_include_leap_days_or_not() {
         // 1 March 2024 and 2023, midnight UTC.
         for (rule, instant) in [
             ("AAA0BBB,J60/0,J300/0", 1_709_251_200),
@@ -311,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_strings_are_none() {
+    fn invalid_strings_are_none() {
         for rule in [
             "",
             "XXX",
@@ -339,14 +334,14 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         torture(b"<-02>2<-01>-1:30:00,M3.5.0/-1,J300/26:00", |bytes| {
             for instant in [i64::MIN, 0, 1_700_000_000, i64::MAX] {
-                at(bytes, instant, &mut (0, b""));
+                at(bytes, instant);
             }
         });
         for instant in [i64::MIN, i64::MAX] {
-            at(b"EST5EDT", instant, &mut (0, b""));
+            at(b"EST5EDT", instant);
         }
     }
 }

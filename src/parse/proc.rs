@@ -1,78 +1,25 @@
-//! Small texts of /proc, as proc(5) and the kernel's `kernel-parameters` document describe them:
-//! `Key: value` files, /proc/PID/stat, and the kernel command line.
+//! Facts about a process: /proc/PID/status and /proc/PID/stat, as proc(5) describes them.
 
-use super::modules::is_same_name;
-use super::{split_once, words};
+use super::words;
 use crate::base::text::{parse_hex, parse_u64, value_of_key};
 
-/// Whether the signal set under `key` (`SigCgt`, `SigBlk`, ...) of /proc/PID/status has `signal`.
+/// Whether a signal set of /proc/PID/status contains `signal`. `key` is `SigCgt`, `SigBlk` or `SigIgn`.
 pub fn has_signal(status: &[u8], key: &[u8], signal: u32) -> Option<bool> {
     let set = parse_hex(value_of_key(status, key)?)?;
     let bit = set.checked_shr(signal.checked_sub(1)?)?;
     Some(bit & 1 == 1)
 }
 
-/// When a process started, by its /proc/PID/stat: in clock ticks since the machine did. The second
-/// field, the name of the program, may hold blanks and parentheses.
+/// Returns field 22 of /proc/PID/stat: the start time of the process, in clock ticks after boot.
+///
+/// Field 2, the name of the program, may contain blanks and parentheses: counting begins after the last
+/// closing parenthesis.
 pub fn start_time(stat: &[u8]) -> Option<u64> {
-    const FIELDS_BETWEEN: usize = 19;
+    /// Index of the field after field 2.
+    const START_TIME: usize = 22 - 3;
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let (_, after_name) = stat.split_at_checked(end.checked_add(1)?)?;
-    parse_u64(words(after_name).nth(FIELDS_BETWEEN)?)
-}
-
-/// The parameters of a kernel command line, as (name, value); without `=`, the value is empty.
-///
-/// Double quotes keep blanks together, around a value or around the whole parameter, and are taken
-/// off there. What follows `--` is for init and is no parameter.
-pub fn parameters(command_line: &[u8]) -> Parameters<'_> {
-    Parameters { rest: command_line }
-}
-
-/// The value of the parameter called `name`, dash and underscore being the same; the last one wins.
-pub fn parameter<'a>(command_line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let found = parameters(command_line)
-        .filter(|(other, _)| is_same_name(other, name))
-        .last();
-    found.map(|(_, value)| value)
-}
-
-/// The iterator of [`parameters`].
-#[derive(Clone, Debug)]
-pub struct Parameters<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Iterator for Parameters<'a> {
-    type Item = (&'a [u8], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let text = self.rest.trim_ascii_start();
-        let mut quoted = false;
-        let end = text.iter().position(|byte| {
-            quoted ^= *byte == b'"';
-            byte.is_ascii_whitespace() && !quoted
-        });
-        let (word, rest) = text.split_at_checked(end.unwrap_or(text.len()))?;
-        if word.is_empty() || word == b"--" {
-            self.rest = &[];
-            return None;
-        }
-        self.rest = rest;
-        let word = unquote(word);
-        Some(match split_once(word, b'=') {
-            Some((name, value)) => (name, unquote(value)),
-            None => (word, &[]),
-        })
-    }
-}
-
-/// `text` without a quote at its beginning and, if it has that, at its end.
-fn unquote(text: &[u8]) -> &[u8] {
-    match text.strip_prefix(b"\"") {
-        Some(text) => text.strip_suffix(b"\"").unwrap_or(text),
-        None => text,
-    }
+    parse_u64(words(after_name).nth(START_TIME)?)
 }
 
 #[cfg(test)]
@@ -85,7 +32,7 @@ SigQ:\t0/15500\nSigPnd:\t0000000000000000\nSigBlk:\t7be3c0fe28014a03\nSigIgn:\t0
 SigCgt:\t00000001800004ec\nCapInh:\t0000000000000000\n";
 
     #[test]
-    fn values_are_found_by_their_whole_key() {
+    fn keys_are_compared_whole() {
         assert_eq!(value_of_key(STATUS, b"Name"), Some(&b"systemd"[..]));
         assert_eq!(value_of_key(STATUS, b"State"), Some(&b"S (sleeping)"[..]));
         assert_eq!(value_of_key(STATUS, b"Stat"), None);
@@ -107,7 +54,7 @@ SigCgt:\t00000001800004ec\nCapInh:\t0000000000000000\n";
 987654 4096 0\n";
 
     #[test]
-    fn a_start_time_is_found_behind_any_program_name() {
+    fn finds_the_start_time_after_any_program_name() {
         assert_eq!(start_time(STAT), Some(987_654));
         assert_eq!(start_time(b"77 (a"), None);
         assert_eq!(start_time(b"77 (a) S"), None);
@@ -128,36 +75,11 @@ SigCgt:\t00000001800004ec\nCapInh:\t0000000000000000\n";
     }
 
     #[test]
-    fn the_command_line_is_split_as_the_kernel_does() {
-        let line = b"BOOT_IMAGE=/vmlinuz root=UUID=1-2 ro quiet \"gaunt.allow=@info, @lifecycle\" \
-gaunt.block-rpcs=\"a b\" empty= gaunt.x=1 gaunt.x=2 -- gaunt.x=3\n";
-        let all: Vec<_> = parameters(line).collect();
-        assert_eq!(all[0], (&b"BOOT_IMAGE"[..], &b"/vmlinuz"[..]));
-        assert_eq!(all[1], (&b"root"[..], &b"UUID=1-2"[..]));
-        assert_eq!(all[2], (&b"ro"[..], &b""[..]));
-        assert_eq!(
-            parameter(line, b"gaunt.allow"),
-            Some(&b"@info, @lifecycle"[..])
-        );
-        assert_eq!(parameter(line, b"gaunt.block_rpcs"), Some(&b"a b"[..]));
-        assert_eq!(parameter(line, b"empty"), Some(&b""[..]));
-        assert_eq!(parameter(line, b"quiet"), Some(&b""[..]));
-        assert_eq!(parameter(line, b"gaunt.x"), Some(&b"2"[..]));
-        assert_eq!(parameter(line, b"absent"), None);
-        assert_eq!(all.len(), 9);
-        assert!(parameters(b"a=\"open ended\n").eq([(&b"a"[..], &b"open ended\n"[..])]));
-        assert_eq!(parameters(b" \n").count(), 0);
-    }
-
-    #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         torture(STATUS, |bytes| {
             value_of_key(bytes, b"SigCgt");
             has_signal(bytes, b"SigCgt", 1);
         });
         torture(STAT, |bytes| _ = start_time(bytes));
-        torture(b"a=\"b c\" \"d=e f\" g -- h", |bytes| {
-            assert!(parameters(bytes).count() <= bytes.len())
-        });
     }
 }

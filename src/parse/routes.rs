@@ -1,18 +1,17 @@
 //! Words of the lines of /proc/net/route and /proc/net/ipv6_route, as proc(5) describes them.
 //!
-//! IPv4 addresses are hexadecimal numbers in the byte order of this machine, IPv6 addresses bytes in
-//! the order they are sent in. Numbers that the kernel prints with a sign, or that are 32 bits with
-//! the highest one set, are taken for what they are: without a sign.
+//! An IPv4 address is a hexadecimal number in native byte order, an IPv6 address is hexadecimal in
+//! network byte order. All numbers are unsigned with 32 bits, also those that the kernel prints with a
+//! minus sign.
 
 use super::inet::{self, AddressText};
 
-/// Takes the next word off a line; an empty one at its end.
-#[inline(never)]
+/// Splits the next word off the front of a line; at its end, an empty one.
 pub fn take_word<'a>(line: &mut &'a [u8]) -> &'a [u8] {
     super::next_word(line).unwrap_or_default()
 }
 
-/// The number that a word stands for, in base 10 or 16.
+/// Parses a number in base 10 or 16. A character that is not a digit counts as 0.
 pub fn parse_number(word: &[u8], base: u32) -> u64 {
     let (is_negative, digits) = match word.strip_prefix(b"-") {
         Some(digits) => (true, digits),
@@ -30,7 +29,7 @@ pub fn parse_number(word: &[u8], base: u32) -> u64 {
     })
 }
 
-/// Appends the address that a word stands for to `text`.
+/// Appends an address to `text`: eight digits are IPv4, any others IPv6.
 pub fn put_address(word: &[u8], text: &mut AddressText) {
     let mut bytes = [0u8; 16];
     for (index, digit) in word.iter().enumerate() {
@@ -52,7 +51,7 @@ mod tests {
     use crate::parse::testing::torture;
 
     #[test]
-    fn words_are_what_stands_between_blanks() {
+    fn blanks_and_tabs_separate_words() {
         let mut line = &b"  a\tbc  "[..];
         let words = [
             take_word(&mut line),
@@ -64,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_32_bits_and_no_sign() {
+    fn numbers_are_unsigned_with_32_bits() {
         assert_eq!(parse_number(b"1400", 10), 1400);
         assert_eq!(parse_number(b"-1", 10), 4_294_967_295);
         assert_eq!(parse_number(b"80200001", 16), 2_149_580_801);
@@ -73,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_in_the_order_of_their_table() {
+    fn addresses_have_the_byte_order_of_their_table() {
         let v4 = format!("{:08X}", u32::from_ne_bytes([10, 0, 2, 15]));
         let address = |word: &[u8]| {
             let mut text = AddressText::default();
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         torture(
             b"eth0 0002000A -1 20010db80000000000000000000000011",
             |bytes| {

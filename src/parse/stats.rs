@@ -1,74 +1,83 @@
-//! Rows of numbers in /proc: /proc/diskstats, as the kernel's `iostats` document describes it, and the
-//! processors' lines of /proc/stat, as proc(5) does.
+//! Counters of disks and processors: lines of /proc/diskstats, as
+//! Documentation/admin-guide/iostats.rst describes them, and of /proc/stat, as proc(5) does.
 //!
-//! Both have grown columns over time. Counted is what a line has, as qemu-ga does it; what is behind
-//! the columns that are known is passed over, and what is not a number counts as 0.
+//! Newer kernels have more columns. The number of columns decides, as in qemu-ga, how many numbers a
+//! line yields: columns after the last known one are ignored, and a word that is not a number counts
+//! as 0.
 
 use super::next_word;
 use crate::base::text::parse_u64;
 
-/// Milliseconds of a tick: USER_HZ is 100 on every architecture.
+/// Milliseconds of one tick: `USER_HZ` is 100 on every architecture.
 const TICK_MS: u64 = 10;
 
-/// The most columns behind the name that are known: those of a disk.
+/// The most numbers that a line yields: those of a disk.
 const COLUMNS: usize = 17;
 
-/// A line.
+/// One line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Row<'a> {
-    /// Major and minor number of a disk; number of a processor, and nothing.
+pub struct StatLine<'a> {
+    /// Disk: major and minor number. Processor: its number, then 0.
     pub id: [u64; 2],
-    /// The name of the disk or partition, or of the processor.
+    /// The name of the disk, partition or processor.
     pub name: &'a [u8],
     numbers: [u64; COLUMNS],
     known: usize,
 }
 
-impl Row<'_> {
-    /// The numbers behind the name, as many as belong to the columns of this line. Those of a disk
-    /// are reads, sectors read, writes and sectors written if there are but four.
+impl StatLine<'_> {
+    /// The numbers after the name. Four numbers of a disk are reads, sectors read, writes and sectors
+    /// written: the line of a partition in old kernels.
     pub fn numbers(&self) -> &[u64] {
         self.numbers.get(..self.known).unwrap_or_default()
     }
+
+    /// Reads the numbers of a line, times `unit`. Returns how many columns the line has.
+    fn read_numbers(&mut self, mut rest: &[u8], unit: u64) -> usize {
+        let mut count = 0usize;
+        while let Some(word) = next_word(&mut rest) {
+            if let Some(slot) = self.numbers.get_mut(count) {
+                *slot = parse_u64(word).unwrap_or(0).wrapping_mul(unit);
+            }
+            count = count.wrapping_add(1);
+        }
+        count
+    }
 }
 
-/// A line of /proc/diskstats, or, if it is about a `processor`, of /proc/stat, its ticks as
-/// milliseconds; `None` if that is about something else. What was in `row` is written over.
-pub fn row<'a>(line: &'a [u8], processor: bool, row: &mut Row<'a>) -> Option<()> {
+/// Parses a line of /proc/diskstats.
+pub fn parse_disk(line: &[u8]) -> Option<StatLine<'_>> {
     let mut rest = line;
-    *row = Row::default();
-    let mut unit = 1;
-    if processor {
-        unit = TICK_MS;
-        row.name = next_word(&mut rest)?;
-        row.id[0] = parse_u64(row.name.strip_prefix(b"cpu")?)?;
-    } else {
-        for number in &mut row.id {
-            *number = parse_u64(next_word(&mut rest)?)?;
-        }
-        row.name = next_word(&mut rest)?;
+    let mut disk = StatLine::default();
+    for number in &mut disk.id {
+        *number = parse_u64(next_word(&mut rest)?)?;
     }
-    let mut count = 0usize;
-    while let Some(word) = next_word(&mut rest) {
-        if let Some(slot) = row.numbers.get_mut(count) {
-            *slot = parse_u64(word).unwrap_or(0).wrapping_mul(unit);
-        }
-        count = count.wrapping_add(1);
-    }
-    row.known = if processor {
-        // irq and softirq come together.
-        if count == 6 { 7 } else { count.clamp(4, 10) }
-    } else {
-        match count {
-            0..4 => return None,
-            4 => 4,
-            5..11 => 0,
-            11..15 => 11,
-            15..17 => 15,
-            _ => COLUMNS,
-        }
+    disk.name = next_word(&mut rest)?;
+    disk.known = match disk.read_numbers(rest, 1) {
+        0..4 => return None,
+        4 => 4,
+        5..11 => 0,
+        11..15 => 11,
+        15..17 => 15,
+        _ => COLUMNS,
     };
-    Some(())
+    Some(disk)
+}
+
+/// Parses a line of /proc/stat, ticks as milliseconds; `None` if the line is not about one processor.
+pub fn parse_cpu(line: &[u8]) -> Option<StatLine<'_>> {
+    let mut rest = line;
+    let mut cpu = StatLine {
+        name: next_word(&mut rest)?,
+        ..StatLine::default()
+    };
+    cpu.id[0] = parse_u64(cpu.name.strip_prefix(b"cpu")?)?;
+    cpu.known = match cpu.read_numbers(rest, TICK_MS) {
+        // Kernels with irq have softirq as well: report both.
+        6 => 7,
+        count => count.clamp(4, 10),
+    };
+    Some(cpu)
 }
 
 #[cfg(test)]
@@ -76,19 +85,14 @@ mod tests {
     use super::*;
     use crate::parse::testing::torture;
 
-    fn row(line: &[u8], processor: bool) -> Option<Row<'_>> {
-        let mut row = Row::default();
-        super::row(line, processor, &mut row).map(|()| row)
-    }
-
-    /// A disk's line with this many numbers behind the name: 1, 2, 3...
+    /// The line of a disk with this many numbers after the name: 1, 2, 3...
     fn line(numbers: u64) -> String {
         let numbers: String = (1..=numbers).map(|number| format!(" {number}")).collect();
         format!(" 254       1 vda1{numbers}")
     }
 
     #[test]
-    fn the_columns_of_a_disk_are_counted() {
+    fn the_number_of_columns_decides_how_many_numbers_a_disk_has() {
         for (columns, known) in [
             (4, 4),
             (5, 0),
@@ -101,18 +105,18 @@ mod tests {
             (30, 17),
         ] {
             let line = line(columns);
-            let row = row(line.as_bytes(), false).unwrap();
-            assert_eq!((row.name, row.id), (&b"vda1"[..], [254, 1]));
+            let disk = parse_disk(line.as_bytes()).unwrap();
+            assert_eq!((disk.name, disk.id), (&b"vda1"[..], [254, 1]));
             let expected: Vec<u64> = (1..=known).collect();
-            assert_eq!(row.numbers(), expected, "{columns}");
+            assert_eq!(disk.numbers(), expected, "{columns}");
         }
         for odd in [&line(3), "", "254 1", "x 1 vda 1 2 3 4", "8 : sda 1 2 3 4"] {
-            assert_eq!(row(odd.as_bytes(), false), None);
+            assert_eq!(parse_disk(odd.as_bytes()), None);
         }
     }
 
     #[test]
-    fn the_columns_of_a_processor_are_counted() {
+    fn the_number_of_columns_decides_how_many_numbers_a_processor_has() {
         for (columns, known) in [
             (4, 4),
             (5, 5),
@@ -125,13 +129,13 @@ mod tests {
         ] {
             let numbers: String = (1..=columns).map(|number| format!(" {number}")).collect();
             let line = format!("cpu17{numbers}");
-            let row = row(line.as_bytes(), true).unwrap();
-            assert_eq!((row.name, row.id), (&b"cpu17"[..], [17, 0]));
+            let cpu = parse_cpu(line.as_bytes()).unwrap();
+            assert_eq!((cpu.name, cpu.id), (&b"cpu17"[..], [17, 0]));
             let mut expected: Vec<u64> = (1..=known).map(|number| number * TICK_MS).collect();
             if columns == 6 {
                 expected[6] = 0;
             }
-            assert_eq!(row.numbers(), expected, "{columns}");
+            assert_eq!(cpu.numbers(), expected, "{columns}");
         }
         for odd in [
             "cpu  1 2 3 4 5",
@@ -140,17 +144,17 @@ mod tests {
             "cpux 1 2 3 4",
             "cp1 1 2 3 4",
         ] {
-            assert_eq!(row(odd.as_bytes(), true), None);
+            assert_eq!(parse_cpu(odd.as_bytes()), None);
         }
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         torture(line(17).as_bytes(), |bytes| {
-            _ = row(bytes, false).map(|row| row.numbers().len());
+            _ = parse_disk(bytes).map(|disk| disk.numbers().len());
         });
         torture(b"cpu0 1 2 3 4 5 6 7 8 9 10", |bytes| {
-            _ = row(bytes, true).map(|row| row.numbers().len());
+            _ = parse_cpu(bytes).map(|cpu| cpu.numbers().len());
         });
     }
 }

@@ -1,13 +1,14 @@
-//! Where a disk is attached, told from its resolved path in sysfs.
+//! Where a disk is attached: its controller and its address there, found in its resolved sysfs path.
 //!
-//! A path such as `sys/devices/pci0000:00/0000:00:04.0/virtio1/block/vda` names every bus the disk
-//! hangs on. What the path does not tell (the driver of a PCI function, the neighbours of a host
-//! adapter) the caller looks up: [`Attachment::read`] asks for the one, [`Attachment::adapter_directory_len`] says where the others are.
+//! A path such as `sys/devices/pci0000:00/0000:00:04.0/virtio1/block/vda` names every bus between the
+//! root of the machine and the disk. Two facts are missing in it, and the caller reads them from sysfs:
+//! the driver of a PCI function ([`Attachment::read`] asks for it), and the rank of an IDE or SATA
+//! adapter ([`Attachment::adapter_directory_len`], [`Attachment::is_lower_adapter`]).
 //!
-//! Differences from qemu-ga: the rank of an adapter counts all its neighbours, not eight; a disk of
-//! virtio-scsi has its real target, as libvirt numbers it, not always 0; PCI functions count wherever
-//! in the path they are, also below a bridge of the platform, as on ARM with a device tree.
-//! Symbolic links, serial numbers and device nodes are the caller's.
+//! Differences from qemu-ga: the rank of an adapter counts all adapters beside it, not only the first
+//! eight; a virtio-scsi disk has its real target, as libvirt numbers it, not always 0; PCI functions
+//! count anywhere in the path, also below a bridge on the platform bus, as on ARM with a device tree.
+//! Symbolic links, serial numbers and device nodes are not handled here.
 
 use crate::base::text::cut;
 
@@ -28,7 +29,7 @@ pub enum Bus {
     Usb,
 }
 
-/// What disks hang on.
+/// The driver of a disk controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     /// Intel's parallel ATA.
@@ -43,16 +44,15 @@ pub enum Driver {
     Nvme,
     /// USB 2 and 3.
     Usb,
-    /// Nothing that is known.
+    /// Any other.
     Unknown,
 }
 
 impl Driver {
-    /// The driver of PCI functions with this name in sysfs; `Unknown` for bridges and others.
-    #[inline(never)]
+    /// Returns the driver with this name in sysfs; `Unknown` also for bridges.
     pub fn named(name: &[u8]) -> Self {
-        /// One a word: comparing with each in turn takes more code.
         const NAMES: &[u8] = b"ata_piix ahci sym53c8xx virtio-pci nvme xhci_hcd ehci-pci";
+        /// The drivers of these names, in the same order.
         const DRIVERS: &[Driver] = &[
             Driver::AtaPiix,
             Driver::Ahci,
@@ -72,9 +72,7 @@ impl Driver {
     }
 }
 
-/// What the components of a path look like that tell something, `#` being a number: a PCI function,
-/// the subchannel and the channel device in it, a SCSI device, an ATA port, a host adapter, a virtio
-/// device.
+/// The path components that matter; `#` stands for a number. Indices are the constants below.
 const PATTERNS: &[[u8; 8]; 7] = &[
     *b"#:#:#.#\0",
     *b"#.#.#\0\0\0",
@@ -84,29 +82,44 @@ const PATTERNS: &[[u8; 8]; 7] = &[
     *b"host#\0\0\0",
     *b"virtio#\0",
 ];
+/// A PCI function: domain, bus, slot, function.
+const PCI: usize = 0;
+/// A subchannel of s390: channel subsystem, subchannel set, subchannel.
+const SUBCHANNEL: usize = 1;
+/// The channel device in it: the third number is its own.
+const CHANNEL_DEVICE: usize = 2;
+/// A SCSI device: host, channel, target, unit.
+const SCSI: usize = 3;
+/// An ATA port.
+const ATA: usize = 4;
+/// A host adapter.
+const HOST: usize = 5;
+/// A virtio device.
+const VIRTIO: usize = 6;
 
-/// The component was not found.
+/// The numbers of a component that the path does not have.
 const NONE: [u64; 4] = [u64::MAX; 4];
 
-fn is_something(numbers: &[u64; 4]) -> bool {
+fn is_found(numbers: &[u64; 4]) -> bool {
     numbers[0] != u64::MAX
 }
 
-/// Whether a component looks like `pattern`. If so, `all` are its numbers, 0 for those it has not;
-/// hexadecimal but for SCSI and what has a name. If not, they mean nothing.
-#[inline(never)]
-fn numbers(component: &[u8], pattern: &[u8; 8], all: &mut [u64; 4]) -> bool {
+/// Reads the numbers of a component that matches `pattern` into `numbers`; the rest of them is 0. Returns
+/// whether it matches; if not, the content of `numbers` is undefined.
+///
+/// Numbers are hexadecimal if the pattern has a dot, otherwise decimal.
+fn read_numbers(component: &[u8], pattern: &[u8; 8], numbers: &mut [u64; 4]) -> bool {
     let base = if pattern.contains(&b'.') { 16 } else { 10 };
-    *all = [0; 4];
-    let mut slots = all.iter_mut();
+    *numbers = [0; 4];
+    let mut slots = numbers.iter_mut();
     let mut rest = component;
-    for wanted in pattern {
-        if *wanted == 0 {
+    for expected in pattern {
+        if *expected == 0 {
             break;
         }
-        if *wanted != b'#' {
+        if *expected != b'#' {
             match rest.split_first() {
-                Some((byte, behind)) if byte == wanted => rest = behind,
+                Some((byte, after)) if byte == expected => rest = after,
                 _ => return false,
             }
             continue;
@@ -115,11 +128,11 @@ fn numbers(component: &[u8], pattern: &[u8; 8], all: &mut [u64; 4]) -> bool {
             return false;
         };
         let before = rest;
-        while let Some((byte, behind)) = rest.split_first()
+        while let Some((byte, after)) = rest.split_first()
             && let Some(digit) = char::from(*byte).to_digit(base)
         {
             *slot = slot.wrapping_mul(base.into()).wrapping_add(digit.into());
-            rest = behind;
+            rest = after;
         }
         if rest.len() == before.len() {
             return false;
@@ -128,15 +141,17 @@ fn numbers(component: &[u8], pattern: &[u8; 8], all: &mut [u64; 4]) -> bool {
     rest.is_empty()
 }
 
-/// What a path tells of a disk: the numbers of the first component of each pattern.
+/// What a path says about a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attachment {
+    /// For each pattern, the numbers of the first component that matches, or [`NONE`]. Patterns with one
+    /// number have the component's offset in the path as fourth.
     found: [[u64; 4]; 7],
     driver: Driver,
 }
 
 impl Attachment {
-    /// That of no path.
+    /// Returns the attachment of a disk without a path.
     pub fn unknown() -> Self {
         Self {
             found: [NONE; 7],
@@ -144,31 +159,29 @@ impl Attachment {
         }
     }
 
-    /// Becomes what `path` tells. `driver` is given the directories of the PCI functions on the way,
-    /// bridges first, until it knows the driver of one.
+    /// Reads a path. `driver` is called with the directory of each PCI function in it, bridges first,
+    /// until it returns a known driver.
     pub fn read(&mut self, path: &[u8], driver: &mut dyn FnMut(&[u8]) -> Driver) {
-        self.found.as_flattened_mut().fill(u64::MAX);
-        self.driver = Driver::Unknown;
+        *self = Self::unknown();
         let mut start = 0usize;
         let mut rest = path;
         while !rest.is_empty() {
-            let part = cut(&mut rest, b'/');
-            let end = start.wrapping_add(part.len());
-            for (kind, (slot, pattern)) in self.found.iter_mut().zip(PATTERNS).enumerate() {
-                if is_something(slot) {
+            let component = cut(&mut rest, b'/');
+            let end = start.wrapping_add(component.len());
+            for (index, (slot, pattern)) in self.found.iter_mut().zip(PATTERNS).enumerate() {
+                if is_found(slot) {
                     continue;
                 }
-                let mut is_found = numbers(part, pattern, slot);
-                if kind == 0
-                    && is_found
+                let mut matches = read_numbers(component, pattern, slot);
+                if index == PCI
+                    && matches
                     && let Some(function) = path.get(..end)
                 {
                     self.driver = driver(function);
-                    is_found = self.driver != Driver::Unknown;
+                    matches = self.driver != Driver::Unknown;
                 }
-                if is_found {
-                    if kind > 3 {
-                        // Where its neighbours are.
+                if matches {
+                    if index >= ATA {
                         slot[3] = start as u64;
                     }
                     break;
@@ -177,59 +190,58 @@ impl Attachment {
             }
             start = end.wrapping_add(1);
         }
-        // A subchannel counts by the channel device in it.
-        self.found[1][3] = self.found[2][2];
+        // A subchannel without a channel device stays without a device number.
+        self.found[SUBCHANNEL][3] = self.found[CHANNEL_DEVICE][2];
     }
 
-    /// Domain, bus, slot and function of the controller; all bits set if it is not on PCI.
+    /// Returns domain, bus, slot and function of the PCI controller; all bits set if there is none.
     pub fn pci(&self) -> &[u64; 4] {
-        &self.found[0]
+        &self.found[PCI]
     }
 
-    /// Channel subsystem, subchannel set, subchannel and device number, on s390.
+    /// Returns channel subsystem, subchannel set, subchannel and device number on s390.
     pub fn ccw(&self) -> Option<&[u64; 4]> {
-        Some(&self.found[1]).filter(|[.., device]| *device != u64::MAX)
+        Some(&self.found[SUBCHANNEL]).filter(|[.., device]| *device != u64::MAX)
     }
 
-    /// The adapter of an IDE or SATA disk (`ata3` if there is one, else `host2`): where the directory
-    /// it is in ends in the path, slash included. `None` for disks on other buses.
+    /// For an IDE or SATA disk, returns the length of the path up to the directory of its adapter (`ata3`
+    /// if there is one, otherwise `host2`), with its slash.
     ///
-    /// Its rank, how many of its neighbours there have lower numbers ([`Attachment::follows`]), is the bus
-    /// or unit of the disk, for these two number their adapters through the whole machine. An AHCI
-    /// controller has at most 32 ports, so counting them costs every disk the same.
+    /// The caller counts the adapters in that directory that have a lower number
+    /// ([`Attachment::is_lower_adapter`]): that rank is bus or unit of the disk, because adapter numbers
+    /// are unique in the whole machine. An AHCI controller has at most 32 ports, so this is cheap.
     pub fn adapter_directory_len(&self) -> Option<usize> {
         let [.., start] = *self.adapter().1;
         let is_ranked = matches!(self.driver, Driver::AtaPiix | Driver::Ahci);
         (is_ranked && start != u64::MAX).then_some(start as usize)
     }
 
-    /// Whether `name` is a neighbour of the adapter and has a lower number.
+    /// Whether `name` is an adapter of the same kind as the disk's, with a lower number.
     pub fn is_lower_adapter(&self, name: &[u8]) -> bool {
         let (pattern, [own, ..]) = self.adapter();
-        let mut theirs = NONE;
-        numbers(name, pattern, &mut theirs) && theirs[0] < *own
+        let mut other = NONE;
+        read_numbers(name, pattern, &mut other) && other[0] < *own
     }
 
     fn adapter(&self) -> (&'static [u8; 8], &[u64; 4]) {
-        if is_something(&self.found[4]) {
-            (&PATTERNS[4], &self.found[4])
+        if is_found(&self.found[ATA]) {
+            (&PATTERNS[ATA], &self.found[ATA])
         } else {
-            (&PATTERNS[5], &self.found[5])
+            (&PATTERNS[HOST], &self.found[HOST])
         }
     }
 
-    /// The kind of the disk's bus, and its bus (channel), target and unit there, all 0 before, as
-    /// libvirt writes them into a drive address. `rank` is that of its adapter.
+    /// Returns the kind of the disk's bus, and writes bus (channel), target and unit into `numbers`, which
+    /// must be zero, as libvirt writes them into a drive address. `rank` is that of the adapter.
     ///
-    /// `None` if the controller is not known, or the path lacks a part that its disks must have.
-    #[inline(never)]
+    /// `None` if the controller is not known, or if the path lacks a component that its disks have.
     pub fn drive_address(&self, rank: Option<u64>, numbers: &mut [u64; 3]) -> Option<Bus> {
-        let [_, channel, target, unit] = self.found[3];
+        let [_, channel, target, unit] = self.found[SCSI];
         match self.driver {
             Driver::Nvme => return Some(Bus::Nvme),
             Driver::Usb => return Some(Bus::Usb),
-            Driver::Unknown if !is_something(&self.found[6]) => return None,
-            _ if is_something(&self.found[3]) => {}
+            Driver::Unknown if !is_found(&self.found[VIRTIO]) => return None,
+            _ if is_found(&self.found[SCSI]) => {}
             Driver::VirtioPci | Driver::Unknown => return Some(Bus::Virtio),
             _ => return None,
         }
@@ -278,21 +290,21 @@ block/vda";
     const VMD: &[u8] =
         b"/sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:06.0/10000:e1:00.0/nvme/nvme0";
 
-    fn place_of(path: &[u8], driver: &mut dyn FnMut(&[u8]) -> Driver) -> Attachment {
-        let mut place = Attachment::unknown();
-        place.read(path, driver);
-        place
+    fn read(path: &[u8], driver: &mut dyn FnMut(&[u8]) -> Driver) -> Attachment {
+        let mut attachment = Attachment::unknown();
+        attachment.read(path, driver);
+        attachment
     }
 
-    /// The place where only the last PCI function has a driver that is known.
-    fn place(path: &[u8], driver: &[u8]) -> Attachment {
+    /// Reads a path in which only the last PCI function has a known driver.
+    fn attachment(path: &[u8], driver: &[u8]) -> Attachment {
         let mut functions = 0;
-        place_of(path, &mut |_| {
+        read(path, &mut |_| {
             functions += 1;
             Driver::Unknown
         });
         let mut seen = 0;
-        place_of(path, &mut |directory| {
+        read(path, &mut |directory| {
             seen += 1;
             assert!(path.starts_with(directory) && path[directory.len()] == b'/');
             match seen == functions {
@@ -303,8 +315,8 @@ block/vda";
     }
 
     #[test]
-    fn the_controller_is_found_behind_bridges() {
-        let pci = |path| *place(path, b"virtio-pci").pci();
+    fn finds_the_controller_behind_bridges() {
+        let pci = |path| *attachment(path, b"virtio-pci").pci();
         assert_eq!(pci(VIRTIO), [0, 0, 4, 0]);
         assert_eq!(pci(BRIDGED), [0, 2, 10, 3]);
         assert_eq!(pci(USB), [0, 0, 3, 0]);
@@ -312,7 +324,7 @@ block/vda";
         assert_eq!(pci(VMD), [0x10000, 0xe1, 0, 0]);
         assert_eq!(pci(MMIO), NONE);
         let mut asked = Vec::new();
-        place_of(BRIDGED, &mut |directory| {
+        read(BRIDGED, &mut |directory| {
             asked.push(directory.to_vec());
             Driver::named(if asked.len() == 2 { b"ahci" } else { b"" })
         });
@@ -321,8 +333,8 @@ block/vda";
     }
 
     #[test]
-    fn scsi_numbers_are_found() {
-        let scsi = |path| place(path, b"").found[3];
+    fn finds_the_numbers_of_the_scsi_device() {
+        let scsi = |path| attachment(path, b"").found[SCSI];
         assert_eq!(scsi(VIRTIO_SCSI), [2, 0, 3, 7]);
         for path in [
             VIRTIO,
@@ -337,8 +349,8 @@ block/vda";
     }
 
     #[test]
-    fn an_adapter_is_ranked_among_its_like() {
-        let ata = place(AHCI, b"ahci");
+    fn the_rank_of_an_adapter_counts_lower_numbers_of_its_kind() {
+        let ata = attachment(AHCI, b"ahci");
         assert!(AHCI[..ata.adapter_directory_len().unwrap()].ends_with(b"/0000:00:1f.2/"));
         let neighbours = [
             &b"ata7"[..],
@@ -356,23 +368,23 @@ block/vda";
                 .count(),
             2
         );
-        let ide = place(b"0000:00:01.1/host1/target1:0:0/1:0:0:0", b"ata_piix");
+        let ide = attachment(b"0000:00:01.1/host1/target1:0:0/1:0:0:0", b"ata_piix");
         assert_eq!(ide.adapter_directory_len(), Some(13));
-        let scsi = place(VIRTIO_SCSI, b"");
+        let scsi = attachment(VIRTIO_SCSI, b"");
         assert_eq!(scsi.adapter_directory_len(), None);
         assert!(
             scsi.is_lower_adapter(b"host1")
                 && !scsi.is_lower_adapter(b"host2")
                 && !scsi.is_lower_adapter(b"ata1")
         );
-        assert_eq!(place(VIRTIO, b"").adapter_directory_len(), None);
+        assert_eq!(attachment(VIRTIO, b"").adapter_directory_len(), None);
     }
 
     #[test]
-    fn addresses_follow_the_table() {
+    fn each_driver_has_its_kind_of_drive_address() {
         let address = |driver: &[u8], path, rank| {
             let mut numbers = [0; 3];
-            let bus = place(path, driver).drive_address(rank, &mut numbers);
+            let bus = attachment(path, driver).drive_address(rank, &mut numbers);
             assert!(bus.is_some() || numbers == [0; 3]);
             bus.map(|bus| (bus, numbers))
         };
@@ -412,27 +424,27 @@ block/vda";
     }
 
     #[test]
-    fn channel_devices_have_their_numbers() {
-        let ccw = |path| place(path, b"").ccw().copied();
+    fn reads_the_numbers_of_channel_devices() {
+        let ccw = |path| attachment(path, b"").ccw().copied();
         assert_eq!(ccw(CCW), Some([0, 0, 1, 0xa02]));
         assert_eq!(ccw(b"/sys/devices/css0/0.0.0001"), None);
         assert_eq!(ccw(VIRTIO), None);
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         for path in [BRIDGED, VIRTIO_SCSI, AHCI, CCW, MMIO] {
             torture(path, |bytes| {
-                let place = place_of(bytes, &mut |directory| {
+                let attachment = read(bytes, &mut |directory| {
                     assert!(directory.len() <= bytes.len());
                     Driver::Unknown
                 });
-                if let Some(end) = place.adapter_directory_len() {
+                if let Some(end) = attachment.adapter_directory_len() {
                     assert!(end <= bytes.len());
                 }
-                place.ccw();
-                place.is_lower_adapter(bytes);
-                place.drive_address(Some(1), &mut [0; 3]);
+                attachment.ccw();
+                attachment.is_lower_adapter(bytes);
+                attachment.drive_address(Some(1), &mut [0; 3]);
             });
         }
     }

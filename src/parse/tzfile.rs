@@ -1,35 +1,31 @@
 //! Time zone files, as RFC 8536 (TZif, versions 1 to 4) describes them.
 //!
-//! The 64-bit data are used where there are any. After the last change, or where there is none, the
-//! rule in the footer holds; without a rule (version 1), the last change does. Before the first
-//! change, the first kind of time does.
-//! Leap seconds (the files below `right/`) are not counted: the kernel's clock does not either.
+//! Versions from 2 on have two data blocks: the second one, with 64-bit times, is used. Before the first
+//! transition the first local time type holds; after the last one the TZ string in the footer; without a
+//! footer (version 1) or with an invalid one, the last transition. Leap seconds (files below `right/`)
+//! are ignored: the kernel's clock has none.
 
 use super::posix_tz::{self, Zone};
 use super::{array, span, take, until_nul};
 
-/// Bytes of the header before each of the two data blocks.
+/// Size of the header of a data block.
 const HEADER_BYTES: usize = 44;
 
-/// Puts what is in force at `unix_seconds`, according to the whole `file`, into `zone`; `None`, and
-/// nothing, if it makes no sense.
-#[inline(never)]
-pub fn at<'a>(file: &'a [u8], unix_seconds: i64, zone: &mut Zone<'a>) -> Option<()> {
+/// Returns offset and abbreviation at `unix_seconds`; `None` if `file` is not a valid time zone file.
+pub fn at(file: &[u8], unix_seconds: i64) -> Option<Zone<'_>> {
     let mut rest = file;
     let mut time_bytes = 4usize;
     loop {
         let header = take(&mut rest, HEADER_BYTES)?.strip_prefix(b"TZif")?;
         let mut counts = [0usize; 6];
         for (count, bytes) in counts.iter_mut().zip(header.get(16..)?.chunks_exact(4)) {
-            *count = (instant(bytes) & 0xFFFF_FFFF) as usize;
+            *count = (signed(bytes) & 0xFFFF_FFFF) as usize;
         }
-        // None is above 32 bits, so that no product of two is above 64.
-        let [utc_flags, standard_flags, leaps, times, kinds, names] = counts;
-        // Instants of change, ascending; for each of them, the kind of time that begins, one byte each;
-        // the kinds of time, six bytes each; the abbreviations, each ended by a NUL.
-        let mut changes = take(&mut rest, times.wrapping_mul(time_bytes))?;
-        let begins = take(&mut rest, times)?;
-        let kinds = take(&mut rest, kinds.wrapping_mul(6))?;
+        // No count has more than 32 bits, so no product below overflows 64 bits.
+        let [utc_flags, standard_flags, leaps, times, types, names] = counts;
+        let mut transitions = take(&mut rest, times.wrapping_mul(time_bytes))?;
+        let transition_types = take(&mut rest, times)?;
+        let types = take(&mut rest, types.wrapping_mul(6))?;
         let names = take(&mut rest, names)?;
         let leaps = leaps.wrapping_mul(time_bytes.wrapping_add(4));
         let flags = standard_flags.wrapping_add(utc_flags);
@@ -39,34 +35,32 @@ pub fn at<'a>(file: &'a [u8], unix_seconds: i64, zone: &mut Zone<'a>) -> Option<
             time_bytes = 8;
             continue;
         }
-        // The kind of time after the changes that are past.
-        let mut kind = 0;
+        // Find the last transition that is not after `unix_seconds`.
+        let mut current = 0;
         let mut passed = 0usize;
-        for begins in begins {
-            if instant(take(&mut changes, time_bytes)?) > unix_seconds {
+        for transition_type in transition_types {
+            if signed(take(&mut transitions, time_bytes)?) > unix_seconds {
                 break;
             }
-            kind = usize::from(*begins);
+            current = usize::from(*transition_type);
             passed = passed.wrapping_add(1);
         }
-        // The rule stands between two line feeds; it may be empty.
+        // The footer is a TZ string between two line feeds. It may be empty.
         if !is_first_version
             && passed == times
-            && let Some((b'\n', rest)) = rest.split_first()
-            && posix_tz::at(span(rest, |byte| byte != b'\n').0, unix_seconds, zone).is_some()
+            && let Some((b'\n', footer)) = rest.split_first()
+            && let Some(zone) = posix_tz::at(span(footer, |byte| byte != b'\n').0, unix_seconds)
         {
-            return Some(());
+            return Some(zone);
         }
-        let [offset @ .., _is_daylight, name] = array::<6>(kinds, kind.wrapping_mul(6))?;
+        let [offset @ .., _is_daylight, name] = array::<6>(types, current.wrapping_mul(6))?;
         let name = names.get(usize::from(name)..)?;
-        *zone = (instant(&offset), until_nul(name));
-        return Some(());
+        return Some((signed(&offset), until_nul(name)));
     }
 }
 
-/// A number with a sign, of as many bytes as there are, the highest first.
-#[inline(never)]
-fn instant(bytes: &[u8]) -> i64 {
+/// Reads a signed big-endian number of any length up to eight bytes.
+fn signed(bytes: &[u8]) -> i64 {
     let sign = match bytes {
         [128..=255, ..] => -1,
         _ => 0,
@@ -81,8 +75,8 @@ mod tests {
     use super::*;
     use crate::parse::testing::torture;
 
-    // Built by zic from the public-domain time zone database, release 2025b; New_York and Dublin
-    // are slim (what the footer says is not spelled out), the others fat.
+    // Compiled by zic from the public-domain time zone database, release 2025b. New_York and Dublin are
+    // slim (transitions that follow from the footer are left out), the others fat.
     const NEW_YORK: &[u8] = include_bytes!("../../tests/fixtures/tz/New_York");
     const DUBLIN: &[u8] = include_bytes!("../../tests/fixtures/tz/Dublin");
     const KATHMANDU: &[u8] = include_bytes!("../../tests/fixtures/tz/Kathmandu");
@@ -96,14 +90,8 @@ mod tests {
         );
     }
 
-    fn at(file: &[u8], unix_seconds: i64) -> Option<Zone<'_>> {
-        let mut zone = (0, &b""[..]);
-        super::at(file, unix_seconds, &mut zone)?;
-        Some(zone)
-    }
-
     #[test]
-    fn changes_spelled_out_are_exact() {
+    fn listed_transitions_are_exact_to_the_second() {
         // 1995: 2 April at 07:00 UTC, 29 October at 06:00 UTC.
         is(NEW_YORK, 796_805_999, -18_000, "EST");
         is(NEW_YORK, 796_806_000, -14_400, "EDT");
@@ -115,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_footer_rules_after_the_last_change() {
+    fn the_footer_holds_after_the_last_transition() {
         is(NEW_YORK, 1_710_053_999, -18_000, "EST");
         is(NEW_YORK, 1_710_054_000, -14_400, "EDT");
         is(NEW_YORK, 4_108_000_000, -18_000, "EST");
@@ -127,13 +115,13 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_change_local_mean_time_holds() {
+    fn the_first_local_time_type_holds_before_the_first_transition() {
         is(NEW_YORK, i64::MIN, -17_762, "LMT");
         is(KATHMANDU, -1_577_943_677, 20_476, "LMT");
     }
 
     #[test]
-    fn version_1_files_have_32_bits_and_no_rule() {
+    fn version_1_files_have_32_bit_times_and_no_footer() {
         let mut file = KATHMANDU.to_vec();
         file[4] = 0;
         is(&file, 504_901_799, 19_800, "+0530");
@@ -141,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_is_broken_or_missing_leaves_the_last_change() {
+    fn without_a_valid_footer_the_last_transition_holds() {
         let end = DUBLIN.iter().rposition(|byte| *byte == b'M').unwrap();
         let mut file = DUBLIN.to_vec();
         file[end] = b'?';
@@ -150,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_zone_file_is_none() {
+    fn invalid_files_are_none() {
         assert_eq!(at(b"", 0), None);
         assert_eq!(at(&[b'x'; 200], 0), None);
         assert_eq!(at(&NEW_YORK[..NEW_YORK.len() / 2], 0), None);
@@ -160,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         for file in [KATHMANDU, DUBLIN] {
             torture(file, |bytes| {
                 for instant in [i64::MIN, 0, 1_700_000_000, i64::MAX] {

@@ -1,12 +1,12 @@
-//! Device properties without libudev: the `uevent` files of sysfs (`KEY=value` lines) and the
-//! database of udevd, /run/udev/data/bMAJOR:MINOR (`E:KEY=value` lines; no documented format, but
-//! libudev of every version reads it so).
+//! Device properties: `uevent` files of sysfs and the database of udevd.
+//!
+//! A `uevent` file has `KEY=value` lines. The database, /run/udev/data/bMAJOR:MINOR, has `E:KEY=value`
+//! lines among others. Its format is not documented, but every version of libudev reads it.
 
 use crate::base::text::cut;
 
-/// The value of `key` in such a file; empty if it has none. Keys are `DEVNAME`, `DEVTYPE`... in sysfs,
-/// `E:ID_SERIAL`, `E:DM_NAME`... in the database.
-#[inline(never)]
+/// Returns the value of `key`, or an empty one if the file does not have it. Keys of the database begin
+/// with `E:`.
 pub fn property<'a>(file: &'a [u8], key: &[u8]) -> &'a [u8] {
     let mut rest = file;
     while !rest.is_empty() {
@@ -27,7 +27,7 @@ mod tests {
 E:ID_SERIAL_SHORT=x\nE:DM_NAME=\nE:ID_PATH=pci-0000:00:04.0\nG:systemd\n";
 
     #[test]
-    fn properties_are_found_by_their_whole_name() {
+    fn keys_are_compared_whole() {
         assert_eq!(property(DATABASE, b"E:ID_SERIAL"), b"abc def=1");
         assert_eq!(property(DATABASE, b"E:ID_SERIAL_SHORT"), b"x");
         assert_eq!(property(DATABASE, b"E:ID_PATH"), b"pci-0000:00:04.0");
@@ -37,7 +37,7 @@ E:ID_SERIAL_SHORT=x\nE:DM_NAME=\nE:ID_PATH=pci-0000:00:04.0\nG:systemd\n";
     }
 
     #[test]
-    fn a_uevent_file_is_read() {
+    fn reads_a_uevent_file() {
         let file = b"MAJOR=254\nMINOR=1\nDEVNAME=vda1\nDEVTYPE=partition\nPARTN=1\n";
         assert_eq!(property(file, b"DEVNAME"), b"vda1");
         assert_eq!(property(file, b"DEVTYPE"), b"partition");
@@ -45,7 +45,7 @@ E:ID_SERIAL_SHORT=x\nE:DM_NAME=\nE:ID_PATH=pci-0000:00:04.0\nG:systemd\n";
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         torture(DATABASE, |bytes| {
             property(bytes, b"E:ID_SERIAL");
             property(bytes, b"E:DM_NAME");

@@ -1,35 +1,35 @@
-//! Records of /run/utmp, as utmp(5) and glibc's bits/utmpx.h lay them out, in the byte order of this
-//! machine.
+//! Records of /run/utmp, as utmp(5) and glibc's bits/utmpx.h define them, in native byte order.
 //!
-//! There are two layouts of 64-bit systems: those that share the file with 32-bit programs keep 32
-//! bits for session and time (and so do all 32-bit systems), the others have 64.
+//! There are two layouts. Where 64-bit and 32-bit programs share the file, session and time have 32
+//! bits; elsewhere they have 64.
 //!
-//! Differences from qemu-ga: a user name of 32 bytes, which has no NUL, ends there; 32-bit times are
-//! unsigned, as in glibc since 2.40, and last until 2106.
+//! Differences from qemu-ga: a user name of 32 bytes, which has no terminator, ends there, while qemu-ga
+//! reads on into the host name; times of 32 bits are unsigned, as in glibc since 2.40, and last until
+//! 2106.
 
-use super::{array, take, until_nul};
+use super::{array, until_nul};
 
-/// `USER_PROCESS`, utmpx.h: somebody is logged in.
+/// `USER_PROCESS`, utmpx.h: the record of a login.
 pub const USER_PROCESS: i16 = 7;
 
-/// How long the fields of a record are.
+/// The layout of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// 384 bytes: x86-64.
+    /// 32-bit times, 384 bytes: x86-64.
     Narrow,
-    /// 400 bytes: aarch64.
+    /// 64-bit times, 400 bytes: aarch64.
     Wide,
 }
 
 impl Layout {
-    /// The one that the C library of this processor uses.
+    /// The layout of the C library on this architecture.
     pub const NATIVE: Self = if cfg!(target_arch = "aarch64") {
         Self::Wide
     } else {
         Self::Narrow
     };
 
-    /// Bytes of a record.
+    /// Returns the size of a record.
     pub const fn record_bytes(self) -> usize {
         match self {
             Self::Narrow => 384,
@@ -38,27 +38,22 @@ impl Layout {
     }
 }
 
-/// What a record says. Borrows the file.
+/// One record. Borrows the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// What it is about: [`USER_PROCESS`] and others.
+    /// Type of the record: [`USER_PROCESS`] and others.
     pub kind: i16,
-    /// The process.
+    /// Process ID.
     pub pid: i32,
-    /// The user, at most 32 bytes; may be empty.
+    /// User name, at most 32 bytes; may be empty.
     pub user: &'a [u8],
-    /// When, since the epoch.
+    /// Time in seconds since the epoch.
     pub seconds: i64,
-    /// When, beyond the seconds.
+    /// Microseconds of that time.
     pub microseconds: i64,
 }
 
-/// The records in `bytes`; an incomplete one at the end is left out.
-pub fn records(mut bytes: &[u8], layout: Layout) -> impl Iterator<Item = Record<'_>> {
-    core::iter::from_fn(move || parse(take(&mut bytes, layout.record_bytes())?, layout))
-}
-
-/// The record that `bytes` begin with, if it is complete.
+/// Parses the record at the front of `bytes`; `None` if it is incomplete.
 pub fn parse(bytes: &[u8], layout: Layout) -> Option<Record<'_>> {
     let record = bytes.get(..layout.record_bytes())?;
     let (seconds, microseconds) = match layout {
@@ -87,6 +82,11 @@ mod tests {
 
     const LAYOUTS: [Layout; 2] = [Layout::Narrow, Layout::Wide];
 
+    fn records(file: &[u8], layout: Layout) -> impl Iterator<Item = Record<'_>> {
+        let chunks = file.chunks(layout.record_bytes());
+        chunks.map_while(move |bytes| parse(bytes, layout))
+    }
+
     fn record(layout: Layout, kind: i16, user: &[u8], seconds: i64) -> Vec<u8> {
         let mut bytes = vec![0; layout.record_bytes()];
         bytes[0..2].copy_from_slice(&kind.to_ne_bytes());
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn records_of_both_layouts_read_back() {
+    fn reads_records_of_both_layouts() {
         for layout in LAYOUTS {
             let long = [b'x'; 32];
             let file = [
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_input_panics() {
         for layout in LAYOUTS {
             torture(&record(layout, 7, b"root", 1), |bytes| {
                 assert!(records(bytes, layout).all(|record| record.user.len() <= 32));

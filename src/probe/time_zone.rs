@@ -44,15 +44,15 @@ pub fn at<'b>(
         };
         path = Path::of(&[folder, relative(name)]);
     }
-    let mut zone = UTC;
     let room = buffer.len();
     let file = root.read_at(&[path.as_bytes()], buffer).unwrap_or_default();
     // One that fills the buffer may be cut short.
-    let is_known = file.len() < room && tzfile::at(file, unix_seconds, &mut zone).is_some();
-    if !is_known && let Some(rule) = told {
-        let _ = posix_tz::at(rule, unix_seconds, &mut zone);
+    let mut zone = None;
+    if file.len() < room {
+        zone = tzfile::at(file, unix_seconds);
     }
-    zone
+    zone.or_else(|| posix_tz::at(told?, unix_seconds))
+        .unwrap_or(UTC)
 }
 
 /// The file of this machine's zone. A link to it that begins at the root means this root.
