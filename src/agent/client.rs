@@ -1,10 +1,10 @@
-//! A client: a descriptor, the messages that come in, the replies that wait to go out.
+//! A client: a descriptor, the messages that come in, and the replies that go out.
 //!
-//! Replies keep the order of requests: while a slow command runs for a client, or replies wait for
-//! it to read, nothing more of what it sent is looked at. What it sends meanwhile stays in the
-//! kernel, so a client that never reads costs a fixed amount of memory.
+//! Replies keep the order of requests: the agent takes the next request of a client only when no slow
+//! command runs for it and few replies wait for it to read. Until then its further requests stay in
+//! the kernel, so a client that never reads costs a fixed amount of memory.
 
-use super::ids::{ClientId, Token};
+use super::ids::{ChannelId, ClientId, Token};
 use super::port_peer::{Left, PortPeer};
 use crate::base::limits::{
     READ_BYTES, REPLY_AT_REST, REPLY_BYTES, REPLY_LOW_WATER, REQUEST_AT_REST, REQUEST_BYTES,
@@ -18,7 +18,7 @@ use crate::sys::{Errno, OwnedFd, clock};
 use crate::wire::check::Open;
 use crate::wire::frame::{Event, Framer};
 
-/// Memory at rest of one client.
+/// The memory of one slot: enough for ordinary requests and replies; longer ones borrow more.
 pub(super) struct Memory {
     input: [u8; READ_BYTES],
     message: [u8; REQUEST_AT_REST],
@@ -37,14 +37,15 @@ impl Memory {
 
 /// What a client's descriptor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A virtio port: hosts come and go unseen, an end is not the end.
+pub(super) enum Transport {
+    /// A virtio port: hosts come and go on one descriptor, so the end of the input is no reason to
+    /// close it.
     Port,
-    /// A connection.
+    /// A connection: the end of the input is the end of the client.
     Connection,
 }
 
-/// Why a client's next message has to wait.
+/// Why the next message of a client has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Busy {
     /// Not waiting.
@@ -53,59 +54,82 @@ pub(super) enum Busy {
     Job,
     /// A file is read for it, piece by piece.
     Reading,
-    /// The same, but a child reads what comes next.
+    /// The same, and a worker reads the next piece.
     Fetch,
-    /// The message is a command that waits until another client's, or the agent's own, is over.
+    /// The command may not run beside another that runs now, for another client or for the agent.
     Turn,
 }
 
 /// No limit on the bytes that may leave.
 const ALL: usize = usize::MAX;
 
-/// A place for a client: its memory, and the client if there is one.
+/// A slot for a client: its memory, and the client if there is one.
 pub(super) struct Client {
-    /// Its number among the places.
-    pub(super) place: u32,
-    /// Counts the clients this place has had; a reply for an earlier one is not for the one there
-    /// now.
+    /// The index of the slot.
+    pub(super) index: u32,
+    /// Counts the clients of this slot, so that a late reply to an earlier one is dropped.
     generation: u32,
     fd: Option<OwnedFd>,
-    kind: Kind,
+    /// The channel that the client came from.
+    pub(super) channel: ChannelId,
+    transport: Transport,
     /// Why the next message has to wait.
     pub(super) busy: Busy,
-    /// On a port: the host.
+    /// The host, if the client is a port.
     host: PortPeer,
-    /// Whether something may have come up since it was last looked at.
-    pub(super) news: bool,
+    /// Whether anything has happened since the client was last served.
+    pub(super) has_events: bool,
     /// Whether there may be something to read.
     pub(super) readable: bool,
-    /// What the descriptor is waited for.
+    /// What the loop waits for at the descriptor.
     interest: Interest,
-    /// Bytes of `out` before the reply of a running job, which may not leave before it is whole.
+    /// Bytes at the start of `out` that may leave. The reply of a running job is behind them: it
+    /// leaves when it is whole.
     sendable: usize,
-    /// What of `input` is still to be looked at.
+    /// The part of `input` that is still to be parsed.
     unread: core::ops::Range<usize>,
-    /// What is to be sent.
+    /// The bytes to be sent.
     pub(super) out: Buffer,
     input: &'static mut [u8],
-    /// The file that is read for the message at hand.
+    /// The file that is read for the current message.
     pub(super) reading: Option<Reading>,
-    /// The message at hand.
+    /// The current message.
     pub(super) message: Buffer,
     pub(super) framer: Framer<'static>,
 }
 
+/// Puts a client into a free slot, and has the loop wait for its input.
+///
+/// # Errors
+/// [`Errno::NOBUFS`] if no slot is free, or the error of epoll_ctl(2).
+#[inline(never)]
+pub(super) fn admit(
+    clients: &mut [Client],
+    fd: OwnedFd,
+    channel: ChannelId,
+    transport: Transport,
+    poll: &Poll,
+) -> Result<(), Errno> {
+    let mut clients = clients.iter_mut();
+    let client = clients.find(|client| client.is_free());
+    let client = client.ok_or(Errno::NOBUFS)?;
+    poll.add(&fd, client.token(), Interest::Read)?;
+    client.take_in(fd, channel, transport);
+    Ok(())
+}
+
 impl Client {
-    /// An empty place, with memory for its client.
-    pub(super) fn new(place: u32, memory: &'static mut Memory) -> Self {
+    /// A free slot with this memory.
+    pub(super) fn new(index: u32, memory: &'static mut Memory) -> Self {
         Self {
-            place,
+            index,
             generation: 0,
             fd: None,
-            kind: Kind::Port,
+            channel: ChannelId(0),
+            transport: Transport::Port,
             busy: Busy::No,
             host: PortPeer::Here,
-            news: false,
+            has_events: false,
             readable: false,
             interest: Interest::Read,
             sendable: ALL,
@@ -118,34 +142,39 @@ impl Client {
         }
     }
 
-    /// Whether nobody is here.
+    /// Whether the slot has no client.
     pub(super) fn is_free(&self) -> bool {
         self.fd.is_none()
     }
 
-    /// Takes a client, waited for to be read from, into this free place.
-    pub(super) fn take_in(&mut self, fd: OwnedFd, kind: Kind) {
+    /// The number that stands for this slot in the poll set.
+    fn token(&self) -> u64 {
+        Token::Client(self.index as usize).number()
+    }
+
+    fn take_in(&mut self, fd: OwnedFd, channel: ChannelId, transport: Transport) {
         self.generation = self.generation.wrapping_add(1);
         self.fd = Some(fd);
-        self.kind = kind;
+        self.channel = channel;
+        self.transport = transport;
         self.host = PortPeer::Here;
         self.interest = Interest::Read;
-        self.news = true;
+        self.has_events = true;
         self.readable = true;
     }
 
-    /// Lets the client go: closes it and forgets what it sent and was to be sent.
-    pub(super) fn let_go(&mut self, poll: &Poll) {
+    /// Closes the client's descriptor and drops its requests and replies.
+    pub(super) fn close(&mut self, poll: &Poll) {
         self.forget();
         self.message_done();
-        // Closing takes it out of the set only if no child of the agent has it open too.
+        // Closing removes the descriptor from the set only if no child of the agent has it open too.
         if let Some(fd) = self.fd.take() {
             poll.remove(&fd);
         }
     }
 
-    /// Forgets a half message, one that waits for its turn, and all replies: whoever they belong to is
-    /// not there any more. A command that runs goes on, and whoever is here next need not wait for it.
+    /// Drops a half message, a message that waits for its turn, and all replies: their host is gone. A
+    /// running command goes on, and the next host need not wait for it.
     fn forget(&mut self) {
         self.framer.reset();
         self.reading = None;
@@ -156,39 +185,38 @@ impl Client {
         self.message_done();
     }
 
-    /// Who gets the replies to what is sent now.
+    /// The id of the present client.
     pub(super) fn id(&self) -> ClientId {
         ClientId {
-            place: self.place,
+            index: self.index,
             generation: self.generation,
         }
     }
 
-    /// Has the client's descriptor waited for as it should be now.
+    /// Sets what the loop waits for at the descriptor.
     pub(super) fn watch(&mut self, poll: &Poll) {
         let interest = if self.is_away() {
-            // Without a host a port is always ready: only changes are news.
+            // A port without a host reports a hang-up at every poll: wait for a change of that.
             Interest::Change
         } else if self.sendable() != 0 || self.busy == Busy::Reading {
             Interest::Write
         } else if self.busy != Busy::No && (self.readable || self.interest != Interest::Read) {
             Interest::Nothing
         } else {
-            // Also while it is busy: most clients send nothing then, and waiting for something else
-            // and back would be two system calls more for each slow command.
+            // Also while it is busy: most clients send nothing then, and to wait for nothing meanwhile
+            // would cost two system calls for each slow command.
             Interest::Read
         };
         if interest != self.interest
             && let Some(fd) = &self.fd
         {
             self.interest = interest;
-            // Fails only for want of kernel memory, and is tried again at the next change.
-            let token = Token::Client(self.place as usize).number();
-            let _ = poll.modify(fd, token, interest);
+            // Fails only for want of kernel memory; the next change of interest tries again.
+            let _ = poll.modify(fd, self.token(), interest);
         }
     }
 
-    /// Has the message at hand wait.
+    /// Has the next message wait for this reason.
     #[inline(never)]
     pub(super) fn wait(&mut self, busy: Busy) {
         self.busy = busy;
@@ -199,13 +227,13 @@ impl Client {
         };
     }
 
-    /// How many bytes may leave: all, or those before where the reply of the running job begins.
+    /// How many bytes of `out` may leave: all, or those before the reply of the running job.
     #[inline]
     pub(super) fn sendable(&self) -> usize {
         self.sendable.min(self.out.len())
     }
 
-    /// The message at hand is dealt with.
+    /// Makes the client ready for its next message.
     #[inline(never)]
     pub(super) fn message_done(&mut self) {
         self.message.truncate(0);
@@ -218,8 +246,8 @@ impl Client {
         self.busy == Busy::Reading && self.out.len() < REPLY_LOW_WATER
     }
 
-    /// The next message or error in what the client sent; [`Event::NeedMore`] if there is none yet,
-    /// or if replies must leave first.
+    /// Parses the input up to the next message or error. [`Event::NeedMore`]: there is none yet, or
+    /// replies must leave first.
     pub(super) fn next_event(&mut self) -> Event {
         if !self.can_go_on() {
             return Event::NeedMore;
@@ -230,16 +258,18 @@ impl Client {
         event
     }
 
-    /// Whether there is something to look at that nothing stands in the way of.
+    /// Whether there is input, and the next message need not wait.
     #[inline]
     pub(super) fn can_go_on(&self) -> bool {
         !self.unread.is_empty() && self.busy == Busy::No && self.out.len() < REPLY_LOW_WATER
     }
 
-    /// Reads more, if all that came before was looked at and nothing waits to leave. An error means
-    /// that the client is over: it has ended, or its descriptor does not work any more.
+    /// Reads more input, once all input before was parsed and all replies have left.
+    ///
+    /// # Errors
+    /// The client has ended, or its descriptor has failed: close it.
     pub(super) fn read(&mut self) -> Result<Filled, Errno> {
-        // What a host sent before it left is read although its replies cannot leave.
+        // The last requests of a host that has left are read although their replies cannot leave.
         let away = self.is_away();
         let room = if away { REPLY_LOW_WATER } else { 1 };
         if self.busy != Busy::No || !self.unread.is_empty() || self.out.len() >= room {
@@ -253,7 +283,7 @@ impl Client {
                 self.readable = false;
                 self.arrive();
             }
-            Read::End if self.kind == Kind::Connection => return Err(Errno::PIPE),
+            Read::End if self.transport == Transport::Connection => return Err(Errno::PIPE),
             Read::End => self.host.end(clock::boottime_ms()),
             Read::Bytes(count) => {
                 if away {
@@ -271,32 +301,34 @@ impl Client {
         Ok(Filled::Not)
     }
 
-    /// Writes what may leave and can. An error means that the client is over.
+    /// Writes as many of the bytes that may leave as the descriptor takes.
+    ///
+    /// # Errors
+    /// The descriptor has failed: close the client.
     pub(super) fn write(&mut self) -> Result<(), Errno> {
         let bytes = &self.out.bytes()[..self.sendable()];
         let Some(fd) = self.fd.as_ref().filter(|_| !bytes.is_empty()) else {
             return Ok(());
         };
         if self.is_away() && self.host.is_stale(clock::boottime_ms()) {
-            // For a host that is gone; dropped when the next arrives.
+            // The replies are for a host that is gone: they are dropped when the next one arrives.
             return Ok(());
         }
         let written = stream::write(fd, bytes)?;
         self.out.consume(written);
-        // [`ALL`] minus what was written still means that all may leave.
+        // MAX minus the bytes written still means "no limit".
         self.sendable -= written;
         Ok(())
     }
 
-    /// Takes note that the other side is away. What it sent before is still looked at: a host may
-    /// send a command and leave.
+    /// The host has left. Its last requests are still run: a host may send a command and leave.
     pub(super) fn hang_up(&mut self) {
-        if self.kind == Kind::Port {
+        if self.transport == Transport::Port {
             self.host.hang_up(clock::boottime_ms());
         }
     }
 
-    /// Takes note that the other side is there.
+    /// A host is connected.
     #[inline(never)]
     pub(super) fn arrive(&mut self) {
         if self.is_away() {
@@ -305,11 +337,11 @@ impl Client {
         }
     }
 
-    /// Drops what is left of a host that has gone.
+    /// Drops what a host that is gone has left behind.
     fn drop_left(&mut self, left: Left) {
         match left {
             Left::Nothing => {}
-            // There is none while a command runs or waits: nothing was read then.
+            // While a command runs or waits there is no half message: nothing is parsed meanwhile.
             Left::Request if self.busy != Busy::No => {}
             Left::Request => {
                 self.framer.reset();
@@ -319,21 +351,19 @@ impl Client {
         }
     }
 
-    /// Whether the other side is away, and news of it come only once.
+    /// Whether no host is connected to the port, which then reports only changes.
     pub(super) fn is_away(&self) -> bool {
         self.host.is_away()
     }
 }
 
-/// How much a read brought.
-// As wide as an error number: together they come back in two registers.
+/// How much of the input buffer a read has filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
 pub(super) enum Filled {
     /// Nothing was read.
     Not,
-    /// Less than was asked for.
+    /// A part: there was no more to read.
     Part,
-    /// As much as was asked for; there may be more.
+    /// All of it: there may be more to read.
     Whole,
 }

@@ -183,7 +183,7 @@ fn set(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::channel::DEFAULT_PORT;
+    use crate::agent::port::DEFAULT_PORT;
     use crate::state::hooks::Main;
     use std::ffi::CString;
 

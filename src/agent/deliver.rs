@@ -3,7 +3,7 @@
 use super::client::{Busy, Client};
 use super::file_stream;
 use super::ids::ClientId;
-use super::jobs::Event;
+use super::jobs::Report;
 use crate::base::store::Store;
 use crate::base::texts::{Name, Phrase};
 use crate::commands::Outcome;
@@ -11,26 +11,26 @@ use crate::wire::request;
 
 /// Hands on what a job has to say, if its client is still there.
 #[inline(never)]
-pub(super) fn deliver(id: ClientId, event: Event<'_>, clients: &mut [Client]) {
-    let Some(client) = clients.get_mut(id.place as usize) else {
+pub(super) fn deliver(id: ClientId, report: Report<'_>, clients: &mut [Client]) {
+    let Some(client) = clients.get_mut(id.index as usize) else {
         return;
     };
     if client.is_free() || client.id() != id {
         return;
     }
-    match event {
-        Event::Bytes(bytes) => {
+    match report {
+        Report::Bytes(bytes) => {
             // A reply past its cap is found out by the missing end.
             let _ = client.out.append(bytes);
         }
-        Event::Over(outcome) => finish(client, outcome),
+        Report::Over(outcome) => finish(client, outcome),
     }
 }
 
 /// Lets the reply of a slow command leave. One that started a program gets its reply here; one whose
 /// child was lost gets an error.
 fn finish(client: &mut Client, outcome: Outcome) {
-    client.news = true;
+    client.has_events = true;
     // Past its cap the buffer drops bytes.
     let whole = outcome != Outcome::Lost && client.out.whole().is_ok();
     if client.busy == Busy::Fetch && client.reading.is_some() {

@@ -124,8 +124,8 @@ fn find(
 ) -> Result<(u8, Command), Failed> {
     let name = request.command;
     let what = match commands::find(name) {
-        Some((place, row)) if commands::is_enabled(place, &row, state) => {
-            return Ok((place as u8, row));
+        Some((index, row)) if commands::is_enabled(index, &row, state) => {
+            return Ok((index as u8, row));
         }
         Some(_) => Phrase::Disabled,
         None => Phrase::NotFound,

@@ -1,59 +1,66 @@
-//! What clients, jobs and descriptors are called among each other.
+//! The names by which channels, clients, jobs and descriptors refer to each other.
 
-use crate::base::limits::{CHILDREN, CLIENTS};
+use crate::base::limits::{CHANNELS, CHILDREN, CLIENTS};
 use crate::state::programs::TOKENS;
 use static_assertions::const_assert;
 
-/// A client: its place in the list of clients, and which of the clients it is that had this place. A
-/// reply that comes late is for nobody then, and not for the next client.
+/// A channel: its index among the channels, which stay as long as the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ChannelId(pub(super) usize);
+
+/// A client: the index of its slot, and which of the clients of this slot it is. A reply to a client
+/// that is gone is thus never sent to the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClientId {
-    pub(super) place: u32,
+    pub(super) index: u32,
     pub(super) generation: u32,
 }
 
 impl ClientId {
-    /// The agent itself, which has no place among its clients.
+    /// The agent itself, whose own tasks have no client.
     pub(super) const AGENT: Self = Self {
-        place: u32::MAX,
+        index: u32::MAX,
         generation: 0,
     };
 }
 
-/// What a descriptor in the poll set belongs to.
+/// The owner of a descriptor in the poll set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     /// The signals of this process.
     Signals,
     /// The kernel's device events.
     Uevents,
-    /// The socket that clients come from.
-    Listener,
-    /// The client at this place.
+    /// A listener: a channel that accepts clients.
+    Channel(ChannelId),
+    /// The client with this index.
     Client(usize),
-    /// The socket of the child at this place.
+    /// The socket of the child with this index.
     Job(usize),
-    /// A program's; the number is known to `state::programs`.
+    /// A pipe of a program; `state::programs` gives out the numbers.
     Program(u64),
 }
 
-/// The first client's number; the others follow.
+/// The number of the first channel; the others follow.
+const CHANNEL: u64 = 0x10;
+/// The number of the first client; the others follow.
 const CLIENT: u64 = 0x100;
-/// The first job's number; the others follow.
+/// The number of the first child; the others follow.
 const JOB: u64 = 0x200;
 
+const_assert!(CHANNEL + CHANNELS as u64 <= CLIENT);
 const_assert!(CLIENT + CLIENTS as u64 <= JOB);
 const_assert!(JOB + CHILDREN as u64 <= TOKENS);
 
 impl Token {
-    /// Its number in the poll set.
+    /// The number that stands for this token in the poll set.
     pub(super) fn number(self) -> u64 {
         match self {
             Self::Signals => 0,
             Self::Uevents => 1,
-            Self::Listener => 2,
-            Self::Client(place) => CLIENT + place as u64,
-            Self::Job(place) => JOB + place as u64,
+            Self::Channel(ChannelId(index)) => CHANNEL + index as u64,
+            Self::Client(index) => CLIENT + index as u64,
+            Self::Job(index) => JOB + index as u64,
             Self::Program(number) => number,
         }
     }
@@ -63,10 +70,10 @@ impl Token {
         match number {
             0 => Self::Signals,
             1 => Self::Uevents,
-            2 => Self::Listener,
             TOKENS.. => Self::Program(number),
             JOB.. => Self::Job((number - JOB) as usize),
-            _ => Self::Client(number.saturating_sub(CLIENT) as usize),
+            CLIENT.. => Self::Client((number - CLIENT) as usize),
+            _ => Self::Channel(ChannelId(number.saturating_sub(CHANNEL) as usize)),
         }
     }
 }
@@ -76,11 +83,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_found_by_its_number() {
+    fn number_of_a_token_leads_back_to_it() {
         for token in [
             Token::Signals,
             Token::Uevents,
-            Token::Listener,
+            Token::Channel(ChannelId(0)),
+            Token::Channel(ChannelId(CHANNELS - 1)),
             Token::Client(0),
             Token::Client(CLIENTS - 1),
             Token::Job(0),

@@ -29,7 +29,7 @@ use crate::sys::stream::{self, Read};
 use crate::sys::{AsFd, Errno, OwnedFd};
 
 /// What a job has to say.
-pub(super) enum Event<'a> {
+pub(super) enum Report<'a> {
     /// A piece of its reply.
     Bytes(&'a [u8]),
     /// It is over.
@@ -37,7 +37,7 @@ pub(super) enum Event<'a> {
 }
 
 /// Who hears it: the client that the job works for, and what it says.
-type Hear<'a> = &'a mut dyn FnMut(ClientId, Event<'_>);
+type Hear<'a> = &'a mut dyn FnMut(ClientId, Report<'_>);
 
 /// A slow command that runs.
 struct Job {
@@ -303,7 +303,13 @@ impl Jobs {
     }
 
     /// Takes note that a child has ended, and whether it had become another program.
-    pub(super) fn note(&mut self, pid: i32, executed: bool, state: &mut State, hear: Hear<'_>) {
+    pub(super) fn child_ended(
+        &mut self,
+        pid: i32,
+        executed: bool,
+        state: &mut State,
+        hear: Hear<'_>,
+    ) {
         let mut children = self.children.iter_mut().enumerate();
         let found = children.find(|(_, child)| child.as_ref().is_some_and(|one| one.pid == pid));
         let Some((place, Some(child))) = found else {
@@ -328,7 +334,7 @@ impl Jobs {
     }
 
     /// The children whose end is not known yet.
-    pub(super) fn running(&self) -> impl Iterator<Item = i32> {
+    pub(super) fn pids(&self) -> impl Iterator<Item = i32> {
         self.children.iter().flatten().map(|child| child.pid)
     }
 
@@ -393,7 +399,7 @@ impl Child {
                         return self.kill();
                     };
                     let reply = job.frame.take(&buffer[..count]);
-                    hear(job.client, Event::Bytes(reply));
+                    hear(job.client, Report::Bytes(reply));
                     if job.frame.is_whole() {
                         let outcome = match job.frame.status {
                             REFUSED => Outcome::Refused,
@@ -419,7 +425,7 @@ impl Child {
             self.socket = None;
         }
         (job.task.slow().finish)(state, job.ticket, outcome);
-        hear(job.client, Event::Over(outcome));
+        hear(job.client, Report::Over(outcome));
     }
 }
 
@@ -432,7 +438,7 @@ mod tests {
     use crate::wire::receive::receive;
 
     const CLIENT: ClientId = ClientId {
-        place: 1,
+        index: 1,
         generation: 7,
     };
 
@@ -468,11 +474,11 @@ mod tests {
         fn finish(&mut self, reaps: bool) -> (String, Outcome) {
             let (mut reply, mut end) = (Vec::new(), None);
             while end.is_none() {
-                let mut hear = |client, event: Event<'_>| {
+                let mut hear = |client, event: Report<'_>| {
                     assert_eq!(client, CLIENT);
                     match event {
-                        Event::Bytes(bytes) => reply.extend_from_slice(bytes),
-                        Event::Over(outcome) => {
+                        Report::Bytes(bytes) => reply.extend_from_slice(bytes),
+                        Report::Over(outcome) => {
                             assert!(end.is_none());
                             end = Some(outcome);
                         }
@@ -483,7 +489,8 @@ mod tests {
                 }
                 for pid in self.pids().into_iter().filter(|_| reaps) {
                     if let Some((_, executed)) = process::reap_child(pid) {
-                        self.jobs.note(pid, executed, &mut self.state, &mut hear);
+                        self.jobs
+                            .child_ended(pid, executed, &mut self.state, &mut hear);
                     }
                 }
                 clock::sleep_ms(1);
@@ -492,7 +499,7 @@ mod tests {
         }
 
         fn pids(&self) -> Vec<i32> {
-            self.jobs.running().collect()
+            self.jobs.pids().collect()
         }
     }
 
@@ -579,7 +586,7 @@ mod tests {
         jobs.give_up_late(due_ms - 1, state, &mut |_, _| over += 1);
         assert_eq!(over, 0);
         jobs.give_up_late(due_ms, state, &mut |_, event| {
-            assert!(matches!(event, Event::Over(Outcome::Lost)));
+            assert!(matches!(event, Report::Over(Outcome::Lost)));
             over += 1;
         });
         assert_eq!((over, agent.jobs.deadline_ms()), (1, NEVER_MS));

@@ -15,10 +15,14 @@ mod fetch;
 mod file_stream;
 mod ids;
 mod jobs;
+mod listener;
 mod options;
 mod pid1;
+mod port;
 mod port_peer;
 mod restart;
+mod service;
+mod startup;
 mod worker;
 
 use crate::base::texts::Phrase;
@@ -48,7 +52,7 @@ pub fn main(start: Start) -> i32 {
         }
         return print(stop);
     }
-    event_loop::run(&mut options, start.environment)
+    startup::run(&mut options, start.environment)
 }
 
 /// Prints what is asked for instead of serving; gives the exit status.

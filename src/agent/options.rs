@@ -10,7 +10,7 @@
 //! Differences from qemu-ga: `--blacklist`, its name until 9.0, is read as `--block-rpcs`; blanks around
 //! the names of a list do not count; names that no command has are named in the log; lists add up.
 
-use super::channel::DEFAULT_PORT;
+use super::port::DEFAULT_PORT;
 use crate::base::limits::{FREEZE_TIMEOUT_S, LOGGED_OPTION_ERRORS, LOGGED_UNKNOWN_NAMES};
 use crate::base::text;
 use crate::base::texts::{Phrase, phrase};

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicI32, Ordering};
 use crate::base::limits::{CHILDREN, RESTART_MS};
 use crate::base::texts::Phrase;
 use crate::state::log;
-use crate::sys::{clock, process};
+use crate::sys::{Errno, clock, process, words};
 
 /// The process numbers of the agent's children; 0 for none.
 static CHILD_PIDS: [AtomicI32; CHILDREN] = [const { AtomicI32::new(0) }; CHILDREN];
@@ -37,6 +37,17 @@ pub(super) fn child_ended(place: usize, pid: i32) {
     if TAKES_DOWN.load(Ordering::Relaxed) == pid {
         TAKES_DOWN.store(0, Ordering::Relaxed);
     }
+}
+
+/// Returns the value, or logs the error and ends the agent.
+pub(super) fn essential<T>(what: Phrase, result: Result<T, Errno>) -> T {
+    result.unwrap_or_else(|errno| give_up(what, errno))
+}
+
+/// Logs an error and ends the agent.
+fn give_up(what: Phrase, errno: Errno) -> ! {
+    log::error(what, &[b": ", &words(errno)]);
+    end(1)
 }
 
 /// Ends the agent, which cannot go on: exits, or, as PID 1 of the machine, starts anew.

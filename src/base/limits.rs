@@ -46,6 +46,10 @@ pub const READ_BYTES: usize = 8192;
 /// Connected clients of all channels together. libvirt, a monitoring poller, a person, and one more.
 pub const CLIENTS: usize = 4;
 
+/// Channels at once: a port, a listener for vsock and one for a unix socket. There is a slot for a client
+/// of each, and one to spare.
+pub const CHANNELS: usize = 3;
+
 /// Children that may be busy at once with slow commands of each `commands::Class`, in its order:
 /// - those that look at the guest: one for each client;
 /// - those on open files: the same;
@@ -327,6 +331,7 @@ pub const RESTART_MS: u32 = 1_000;
 /// shells between them.
 pub const ANCESTORS: usize = 16;
 
+const_assert!(CHANNELS < CLIENTS);
 const_assert!(ENDING_MS < WRITE_OUT_MS);
 const_assert!(UNCOVER_MS < SECOND_LOOK_MS);
 const_assert!(SECOND_LOOK_MS + FORCE_MS < WRITE_OUT_MS);

@@ -1,0 +1,156 @@
+//! From the command line to the loop: takes over what an earlier run has left, sets the machine up if
+//! the agent is its init, settles which commands are allowed, and opens the channels.
+
+use super::channel::Channels;
+use super::client;
+use super::command_line;
+use super::config::{self, Found};
+use super::context::Context;
+use super::event_loop::Server;
+use super::ids::Token;
+use super::jobs::Jobs;
+use super::options::{Method, Options};
+use super::pid1;
+use super::port::DEFAULT_PORT;
+use super::restart::{self, essential};
+use crate::base::limits::CLIENTS;
+use crate::base::texts::Phrase;
+use crate::commands::{self, TABLE};
+use crate::state::State;
+use crate::state::environment::Environment;
+use crate::state::files::Files;
+use crate::state::freeze::Freeze;
+use crate::state::guest::Guest;
+use crate::state::initramfs::Initramfs;
+use crate::state::log::{Level, Log};
+use crate::state::marker::Marker;
+use crate::state::programs::{self, Programs};
+use crate::sys::args::{Strings, variable};
+use crate::sys::clock::NEVER_MS;
+use crate::sys::handles;
+use crate::sys::mem::{self, Lent};
+use crate::sys::poll::{Interest, Poll};
+use crate::sys::root::Root;
+use crate::sys::signal::Signals;
+use crate::sys::{Errno, process};
+
+/// Large tables, most of whose pages are never touched.
+struct Memory {
+    /// The table of open files.
+    files: handles::Table,
+    /// The buffers of the slots for clients.
+    clients: [client::Memory; CLIENTS],
+    /// The table of programs.
+    programs: programs::Table,
+}
+
+/// One value for all, because taking a [`Lent`] writes to its first page, and a page written to stays
+/// resident.
+static MEMORY: Lent<Memory> = Lent::new(Memory {
+    files: handles::EMPTY,
+    clients: [client::Memory::EMPTY; CLIENTS],
+    programs: programs::EMPTY,
+});
+
+/// Serves until the agent is told to end.
+pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
+    let Memory {
+        files,
+        clients,
+        programs,
+    } = MEMORY.take();
+    let marker = Marker::of(options.state_directory);
+    let mut state = State {
+        guest: Guest {
+            root: essential(Phrase::CannotOpenRoot, Root::open(c"/")),
+            initramfs: Initramfs::watch(),
+            environment: Environment::of(environment),
+            hooks: options.hooks,
+            marker,
+        },
+        commands: TABLE,
+        filter: options.filter,
+        freeze: Freeze::new(marker, options.freeze_timeout_s),
+        files: Files::new(files),
+        going_down: None,
+        down_ms: NEVER_MS,
+        programs: Programs::new(programs),
+        os_release: variable(environment, b"QGA_OS_RELEASE"),
+        time_zone: variable(environment, b"TZ"),
+        log: Log::new(),
+    };
+    prepare(&mut state, options, environment);
+    let signals = essential(Phrase::CannotReadSignals, Signals::new());
+    let poll = essential(Phrase::CannotPoll, Poll::new());
+    let added = poll.add(&signals, Token::Signals.number(), Interest::Read);
+    essential(Phrase::CannotPollSignals, added);
+    let channels = open_channels(options, &poll, &mut state.log);
+    let context = Context {
+        state,
+        jobs: Jobs::new(),
+        poll,
+    };
+    let mut server = Server::new(channels, context, signals, clients);
+    mem::release_stack();
+    loop {
+        server.turn(NEVER_MS);
+    }
+}
+
+/// Sets up the machine, if this is its init, thaws what an earlier run has frozen, and settles which
+/// commands are allowed.
+// Not inlined: the caller never returns, and would keep this function's stack.
+#[inline(never)]
+fn prepare(state: &mut State, options: &mut Options, environment: Strings) {
+    let State { guest, log, .. } = state;
+    let root = &guest.root;
+    if options.verbose {
+        log.be_verbose();
+    }
+    let is_init = process::is_init();
+    if is_init {
+        if Signals::were_taken() {
+            process::restore_name();
+        } else {
+            pid1::set_up(root, log);
+        }
+        command_line::check_kernel_words(options, root, environment);
+    }
+    // From here on the log may be held until a thaw.
+    let frozen = state.freeze.take_over(log);
+    options.report(log);
+    if config::look(root, environment, log) == Found::Policy {
+        // An agent with frozen file systems must stay to thaw them.
+        if !(is_init || frozen) {
+            restart::end(1);
+        }
+        options.filter.restrict(commands::FAIL_CLOSED);
+    }
+    state.filter = options.filter;
+}
+
+/// The channels of the command line. A listener that cannot be opened ends the agent; an init, which
+/// must not end, takes the default port instead.
+// Not inlined, for the same reason as `prepare`.
+#[inline(never)]
+fn open_channels(options: &Options, poll: &Poll, log: &mut Log) -> Channels {
+    let mut channels = Channels::new();
+    let mut port = options.path();
+    if options.method == Method::UnixListen {
+        match channels.add_listener(options.path(), poll) {
+            Ok(()) => return channels,
+            Err(Errno::NOTSOCK) => log.say(Level::Error, Phrase::NotSocket, &[options.path()]),
+            Err(errno) => {
+                let what = Phrase::CannotOpenChannel;
+                log.failure(Level::Error, what, options.path(), errno);
+            }
+        }
+        if !process::is_init() {
+            restart::end(1);
+        }
+        port = DEFAULT_PORT;
+    }
+    // The first channel: there is room.
+    let _ = channels.add_port(port);
+    channels
+}
