@@ -97,7 +97,7 @@ check: setup-build
 miri: setup-miri
 	export MIRIFLAGS='-Zmiri-disable-isolation -Zmiri-ignore-leaks'; \
 	miri() { cargo +$(NIGHTLY) miri test --lib --target-dir target/miri -- -q "$$@"; }; \
-	miri sys::args sys::mem sys::process sys::root::tests::paths parse:: & \
+	miri sys::args sys::mem sys::exec sys::root::tests::absolute_paths parse:: & \
 	miri base:: wire::args wire::emit wire::json wire::lex && wait $$!
 
 # One guest or domain at a time: under emulation each is as slow as there are others. --nocapture

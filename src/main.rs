@@ -1,4 +1,4 @@
-//! The program: what the kernel enters, which is all there is here.
+//! The entry point of the program, and the panic handler.
 #![no_std]
 #![no_main]
 #![allow(unsafe_code)]
@@ -8,7 +8,7 @@ use core::panic::PanicInfo;
 use gaunt::sys::args::Start;
 use gaunt::sys::process;
 
-// musl's memcpy and its like; linked by name because nothing else here asks for it.
+// memcpy and its like from musl, which no other line of the source requests.
 #[link(name = "c", kind = "static", modifiers = "-bundle")]
 unsafe extern "C" {}
 
@@ -17,9 +17,11 @@ gaunt::entry!(start);
 /// The first function that runs.
 ///
 /// # Safety
-/// Nobody else may call it: `stack` is what the kernel laid out, as `gaunt::entry` tells.
+/// Only the kernel may call it, by way of `gaunt::entry`: `stack` is the address of arguments and
+/// environment as the kernel lays them out.
 unsafe extern "C" fn start(stack: *const usize) -> ! {
-    // SAFETY: the kernel laid it out, it stays as long as the process, and nothing here writes to it.
+    // SAFETY: the kernel has laid the stack out there. It lives as long as the process, and nothing writes
+    // to that part of it. No other function of the crate has run.
     let start = unsafe { Start::at(stack) };
     process::exit(gaunt::agent::main(start))
 }

@@ -13,7 +13,7 @@ use crate::base::text::Digits;
 use crate::base::texts::Phrase;
 use crate::state::log::Level;
 use crate::sys::poll::{Interest, Poll};
-use crate::sys::{Errno, OwnedFd, clock, process, stream};
+use crate::sys::{Errno, OwnedFd, clock, identity, stream};
 
 /// Milliseconds from one line about a refused connection to the next.
 const REFUSAL_LOG_MS: u64 = 60_000;
@@ -30,7 +30,7 @@ pub(super) struct Listener {
 
 /// Whether a user may connect: root, and the agent's own.
 fn may_connect(uid: u32) -> bool {
-    uid == 0 || uid == process::effective_user()
+    uid == 0 || uid == identity::effective_user()
 }
 
 impl Listener {

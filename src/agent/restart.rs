@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicI32, Ordering};
 use crate::base::limits::{CHILDREN, RESTART_MS};
 use crate::base::texts::Phrase;
 use crate::state::log;
-use crate::sys::{Errno, clock, process, words};
+use crate::sys::{Errno, clock, exec, process, words};
 
 /// The process numbers of the agent's children; 0 for none.
 static CHILD_PIDS: [AtomicI32; CHILDREN] = [const { AtomicI32::new(0) }; CHILDREN];
@@ -79,6 +79,6 @@ fn start_anew() -> ! {
     }
     loop {
         clock::sleep_ms(RESTART_MS);
-        process::execute_again();
+        exec::execute_again();
     }
 }

@@ -32,7 +32,7 @@ use crate::sys::mem::{self, Lent};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::root::Root;
 use crate::sys::signal::Signals;
-use crate::sys::{Errno, process};
+use crate::sys::{Errno, exec, process};
 
 /// Large tables, most of whose pages are never touched.
 struct Memory {
@@ -110,7 +110,7 @@ fn prepare(state: &mut State, options: &mut Options, environment: Strings) {
     let is_init = process::is_init();
     if is_init {
         if Signals::were_taken() {
-            process::restore_name();
+            exec::restore_name();
         } else {
             pid1::set_up(root, log);
         }

@@ -38,8 +38,8 @@ use crate::base::texts::{Name, Phrase, put_phrase};
 use crate::parse::{accounts, lines};
 use crate::state::guest::Guest;
 use crate::sys::file::{self, Links};
+use crate::sys::identity::{self, Identity};
 use crate::sys::mem::Buffer;
-use crate::sys::process::{self, Identity};
 use crate::sys::root::{Root, relative};
 use crate::sys::status::Status;
 use crate::sys::{Errno, OwnedFd, number};
@@ -263,7 +263,7 @@ fn become_user(root: &Root, room: &mut Buffer, about: &mut About) -> Result<Path
     drop(etc);
     let group = room.take();
     accounts::groups(group, name, room);
-    process::act_as(user.uid, user.gid, room.take()).map_err(|(identity, errno)| {
+    identity::act_as(user.uid, user.gid, room.take()).map_err(|(identity, errno)| {
         about.phrase = match identity {
             Identity::Group => Phrase::CannotSetGroup,
             Identity::User => Phrase::CannotSetUser,

@@ -13,8 +13,9 @@ use crate::base::store::Store;
 use crate::base::text::cut;
 use crate::parse::accounts;
 use crate::sys::args::{Strings, variable};
-use crate::sys::process::{self, Vectors};
+use crate::sys::exec::Vectors;
 use crate::sys::root::{Root, relative};
+use crate::sys::{identity, process};
 
 /// What programs find set if the agent itself has no such variable. The last is true of root only.
 static DEFAULTS: [&CStr; 3] = [
@@ -82,7 +83,7 @@ impl Environment {
 
     /// Adds it to what a program is run with, for which there must be room for a path.
     pub fn put(self, root: &Root, vectors: &mut Vectors) {
-        let is_root = process::is_root();
+        let is_root = identity::is_root();
         let mut has_home = false;
         if is_root && (self.home_of_kernel || variable(self.own, b"HOME").is_none()) {
             // What does not fit is found out at the end.

@@ -11,7 +11,7 @@ use crate::base::limits::{LOCK_POLL_MS, LOCK_WAIT_MS};
 use crate::sys::mem::Buffer;
 use crate::sys::root::{OpenOptions, Root};
 use crate::sys::status::{FileType, Status};
-use crate::sys::{Errno, OwnedFd, clock, file, process, stream};
+use crate::sys::{Errno, OwnedFd, clock, file, identity, stream};
 
 /// Such a file, open to be written at its end.
 pub struct OwnFile(OwnedFd);
@@ -57,7 +57,7 @@ impl OwnFile {
         let status = Status::of(&file)?;
         let is_own = status.kind == FileType::RegularFile
             && status.mode & 0o022 == 0
-            && status.owner == process::effective_user()
+            && status.owner == identity::effective_user()
             && status.links <= 1;
         match is_own {
             true => Ok(Self(file)),
@@ -95,7 +95,7 @@ pub(super) fn is_shared(directory: &Root) -> bool {
 
 /// Whether a user is root, or the user that the agent runs as.
 pub(super) fn is_trusted(user: u32) -> bool {
-    user == 0 || user == process::effective_user()
+    user == 0 || user == identity::effective_user()
 }
 
 /// Length and time of a file; they differ as soon as the file has been written to.
@@ -127,7 +127,7 @@ mod tests {
     const NAME: &[u8] = b"list";
 
     #[test]
-    fn a_list_is_written_at_its_end_and_cut() {
+    fn appends_and_cuts() {
         let directory = Directory::new("own-list");
         let (path, root) = (&directory.path, &directory.root);
         assert!(OwnFile::find(root, NAME).unwrap().is_none());
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_written_to_is_another_version() {
+    fn the_version_changes_with_each_write() {
         let directory = Directory::new("own-version");
         let version = || Version::of(&directory.root, NAME);
         assert_eq!(version(), None);
@@ -158,14 +158,14 @@ mod tests {
         assert!(empty.is_some() && empty == version());
         made.append(b"one").unwrap();
         assert_ne!(version(), empty);
-        // Of the same length again, but later.
+        // The same length as before, but later.
         std::thread::sleep(std::time::Duration::from_millis(20));
         made.cut(0).unwrap();
         assert!(version().is_some() && version() != empty);
     }
 
     #[test]
-    fn what_others_may_have_put_there_is_refused() {
+    fn refuses_files_that_others_may_have_made() {
         let directory = Directory::new("own-refused");
         let (path, root) = (&directory.path, &directory.root);
         let file = path.join("list");
@@ -185,7 +185,7 @@ mod tests {
         is_refused();
         directory.make_fifo(c"list");
         is_refused();
-        if process::is_root() {
+        if identity::is_root() {
             fs::write(&file, "").unwrap();
             std::os::unix::fs::chown(&file, Some(1), None).unwrap();
             is_refused();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_another_process_has_locked_is_waited_for() {
+    fn waits_for_a_locked_file() {
         let directory = Directory::new("own-locked");
         let root = directory.open();
         let made = OwnFile::make(&root, NAME).unwrap();
@@ -210,7 +210,7 @@ mod tests {
         drop(made);
         let (root, found) = waiter.join().unwrap();
         assert!(found.unwrap().is_some());
-        // Removed by whoever had it.
+        // The holder of the lock removes the file.
         let made = OwnFile::find(&root, NAME).unwrap().unwrap();
         let waiter = std::thread::spawn(move || OwnFile::find(&root, NAME).unwrap().is_none());
         std::thread::sleep(std::time::Duration::from_millis(200));

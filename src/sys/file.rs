@@ -1,28 +1,29 @@
-//! Whole files, locked and replaced in one step.
+//! Whole files of one directory: read, locked, and replaced in one step.
 //!
-//! Replaced means: written under another name in the same directory, with owner, mode and SELinux
-//! label, brought to the disk, and renamed. Whoever looks, and whatever comes of a power cut, sees
-//! the old file or the new one. What an interrupted run has left under that other name is removed by
-//! the next. Of extended attributes the label alone is kept, no access control lists.
+//! To replace a file, the new one is written under a temporary name in the same directory. It gets owner,
+//! mode and SELinux label of the old file, is brought to the disk, and is renamed. So every process, and
+//! the disk after a power cut, has the old file or the new one. An interrupted run leaves the temporary
+//! file; the next run removes it. Of the extended attributes only the label is kept; access control
+//! lists are not.
 //!
-//! All of it is for children of the agent, which leave open what they opened until they end.
-#![allow(unsafe_code)]
+//! For children of the agent, which leave descriptors open until they end: closing one would give up a
+//! lock of fcntl(2).
 
 use core::ffi::CStr;
 use core::mem::ManuallyDrop;
 
 use linux_raw_sys::general::PROC_SUPER_MAGIC;
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::mem::Buffer;
 use super::root::{OpenOptions, Root, relative};
-use super::{raw, stream};
+use super::stream;
 use crate::base::path::Path;
 
 impl Root {
-    /// Opens a directory, written from the root, whose files then go by their names in it.
+    /// Opens the directory at an absolute path.
     pub fn enter(&self, path: &[u8], links: Links) -> Result<Self, Errno> {
         let path = Path::of(&[relative(path)]);
         let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
@@ -30,7 +31,8 @@ impl Root {
         Ok(Self::from(ManuallyDrop::into_inner(entered)))
     }
 
-    /// Appends a file of this directory to `room`.
+    /// Appends the content of a file to `room`, and returns the open file.
+    // Not inlined, to keep one copy of the code; so are the functions below that are not inlined.
     #[inline(never)]
     pub fn read_named(
         &self,
@@ -45,7 +47,7 @@ impl Root {
         opened
     }
 
-    /// Opens a file of this directory to read, never waiting on it.
+    /// Opens a file to read; reads never wait.
     #[inline(never)]
     pub fn look(&self, name: &CStr, links: Links) -> Result<ManuallyDrop<OwnedFd>, Errno> {
         self.named(name, OFlags::RDONLY, links)
@@ -68,25 +70,24 @@ impl Root {
         file.map(ManuallyDrop::new)
     }
 
-    /// Opens for [`Links::NotMagic`].
+    /// Opens a file as [`Links::NotMagic`] says.
     fn without_magic(&self, name: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::NO_MAGICLINKS;
         let file = match rustix::fs::openat2(self, name, flags, Mode::empty(), resolve) {
-            // Before Linux 5.6, and where a filter of system calls knows no such call. The process has
-            // closed whatever such a link could lead to.
+            // Linux before 5.6, or a seccomp filter that does not know the call. The process has closed the
+            // files that such a link could lead to.
             Err(Errno::NOSYS | Errno::PERM) => rustix::fs::openat(self, name, flags, Mode::empty()),
             opened => opened,
         }?;
-        // /proc/self is an ordinary link, and what is below it is about this process.
+        // /proc/self is an ordinary link; the files below it have facts about this process.
         match rustix::fs::fstatfs(&file)?.f_type as u32 {
             PROC_SUPER_MAGIC => Err(Errno::LOOP),
             _ => Ok(file),
         }
     }
 
-    /// Replaces the file `name` of this directory, or makes it, with owner, mode and label of `old`. The
-    /// new file has the name `temporary` until it is whole; a file of that name is removed.
-    // Not inlined, to keep one copy of the code.
+    /// Replaces the file `name`, or makes it, with owner, mode and label of `old`. The new file has the name
+    /// `temporary` until it is whole; a file of that name is removed.
     #[inline(never)]
     pub fn replace(
         &self,
@@ -111,8 +112,8 @@ impl Root {
         }
     }
 
-    /// Makes a file with this content for its owner alone, in place of one that has the name.
-    // Not inlined, to keep one copy of the code.
+    /// Makes a file with this content, which only the owner may read or write. Removes a file that has the
+    /// name.
     #[inline(never)]
     pub fn make(&self, name: &CStr, content: &[u8]) -> Result<ManuallyDrop<OwnedFd>, Errno> {
         self.remove_named(name);
@@ -123,12 +124,12 @@ impl Root {
         Ok(file)
     }
 
-    /// Gives a file of this directory a second name; [`Errno::EXIST`] if that is taken.
+    /// Gives a file a second name; [`Errno::EXIST`] if that is taken.
     pub fn link(&self, name: &CStr, new: &CStr) -> Result<(), Errno> {
         rustix::fs::linkat(self, name, self, new, AtFlags::empty())
     }
 
-    /// Removes a file of this directory, if it is there.
+    /// Removes a file, if there is one.
     #[inline(never)]
     pub fn remove_named(&self, name: &CStr) {
         let _ = rustix::fs::unlinkat(self, name, AtFlags::empty());
@@ -158,39 +159,30 @@ pub fn truncate(file: impl AsFd, len: u64) -> Result<(), Errno> {
     rustix::fs::ftruncate(file, len)
 }
 
-/// What becomes of a name that is a symbolic link.
+/// The treatment of symbolic links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
-    /// It stands for what it points to.
+    /// Follow them.
     Follow,
-    /// It is [`Errno::LOOP`].
+    /// [`Errno::LOOP`] if the name is one.
     Refuse,
-    /// As [`Links::Follow`], for a process that acts as a user whose links they are: those of /proc
-    /// that lead to a process's open files and directories, and all files of /proc, are
-    /// [`Errno::LOOP`]. Only to open what exists.
+    /// Follow them, but not into /proc: [`Errno::LOOP`] for every file there, and for the links of /proc
+    /// to open files and directories of a process. For a process that acts as the user who made the links.
+    /// Opens existing files only.
     NotMagic,
 }
 
-/// Gives a new file owner, mode and label of the old one.
+/// Gives a new file the owner, mode and label of the old one.
 fn keep(file: &OwnedFd, old: &OwnedFd) -> Result<(), Errno> {
     const LABEL: &CStr = c"security.selinux";
     let stat = rustix::fs::fstat(old)?;
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     rustix::fs::fchown(file, Some(uid), Some(gid))?;
-    // After the owner, with whose change bits of the mode go.
+    // After the owner, because a change of the owner clears bits of the mode.
     rustix::fs::fchmod(file, Mode::from_raw_mode(stat.st_mode))?;
-    let mut label = [0u8; 256];
-    let (old, file) = (old.as_raw_fd() as usize, file.as_raw_fd() as usize);
-    let (name, room) = (
-        LABEL.as_ptr().expose_provenance(),
-        label.as_mut_ptr().expose_provenance(),
-    );
-    // SAFETY: both calls take a descriptor, a string that ends in NUL, and memory of so many bytes,
-    // which the first writes to and the second reads; all of it outlives the calls.
-    unsafe {
-        if let Ok(len) = raw::call(libc::SYS_fgetxattr, [old, name, room, label.len(), 0]) {
-            raw::call(libc::SYS_fsetxattr, [file, name, room, len, 0])?;
-        }
+    let mut label = [0; 256];
+    if let Ok(len) = rustix::fs::fgetxattr(old, LABEL, &mut label[..]) {
+        rustix::fs::fsetxattr(file, LABEL, &label[..len], XattrFlags::empty())?;
     }
     Ok(())
 }
@@ -198,7 +190,6 @@ fn keep(file: &OwnedFd, old: &OwnedFd) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::XattrFlags;
     use std::ffi::CString;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -219,10 +210,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_with_its_owner_mode_and_label() {
+    fn replace_keeps_owner_mode_and_label() {
         let (path, root) = directory("replace");
         fs::write(path.join("x"), "old").unwrap();
-        // Left behind by a run that was interrupted.
+        // An interrupted run has left this.
         fs::write(path.join(".new"), "half").unwrap();
         fs::set_permissions(path.join("x"), fs::Permissions::from_mode(0o640)).unwrap();
         let before = fs::metadata(path.join("x")).unwrap();
@@ -237,7 +228,7 @@ mod tests {
         let facts = |data: &fs::Metadata| (data.mode(), data.uid(), data.gid());
         assert_eq!(facts(&before), facts(&after));
         assert_eq!(names(&path), ["x"]);
-        // Only root may give labels, and only some file systems keep them.
+        // Only root may set labels, and only some file systems have them.
         match labelled {
             Err(errno) => eprintln!("label untested: {errno}"),
             Ok(()) => {
@@ -251,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_refused_where_they_must_be() {
+    fn refuses_links_as_told() {
         let (path, root) = directory("links");
         fs::write(path.join("x"), "x").unwrap();
         symlink("x", path.join("y")).unwrap();
@@ -277,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_of_a_directory_is_one_s_alone() {
+    fn a_directory_is_locked_once() {
         let (path, root) = directory("flock");
         let again = root.enter(b".", Links::Follow).unwrap();
         lock(&root).unwrap();

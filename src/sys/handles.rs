@@ -1,12 +1,17 @@
-//! Open files that clients know by number, and the calls on them.
+//! The table of open files, and the calls on them.
 //!
-//! A handle's descriptor is one of the lasting ones (`process::make_lasting`), and the table holds for
-//! each of those the handle it belongs to. The table is zeros at rest, so it costs memory only where
-//! files are open. What it holds is its own: another table has other descriptors.
+//! A client calls an open file by a number, its handle. The descriptors of such files are lasting ones
+//! (`process::make_lasting`), and the table has an entry for each lasting descriptor. At rest the table
+//! is zeros, so it takes memory only where files are open. Every table has descriptors of its own.
 //!
-//! What an entry holds: nothing (0), a handle, a handle that a child of the agent works with
-//! ([`BUSY`] added), or one that is about to be, or has been, opened or closed by a child (negative).
-//! The kernel alone knows which descriptors are free, so what a closed one leaves behind is no harm.
+//! An entry is one of these:
+//! - 0: no file.
+//! - A handle: an open file.
+//! - A handle plus [`BUSY`]: a child of the agent works with the file.
+//! - A negative handle, with or without [`BUSY`]: a child is about to open the file, or a close has begun.
+//!
+//! Only the kernel knows which descriptors are free, so an entry that a closed descriptor has left does
+//! no harm: the next file with that descriptor overwrites it.
 #![allow(unsafe_code)]
 
 use core::ffi::CStr;
@@ -25,16 +30,16 @@ use super::raw;
 use super::root::OpenOptions;
 use crate::base::limits::OPEN_FILES;
 
-/// Added to a handle that a child works with.
+/// Added to the handle of a file that a child works with.
 const BUSY: i64 = 1 << 62;
 
-/// What open files are kept in: an entry for each lasting descriptor.
+/// Memory for the open files: an entry for each lasting descriptor.
 pub struct Table([i64; OPEN_FILES]);
 
 /// An empty table.
 pub const EMPTY: Table = Table([0; OPEN_FILES]);
 
-/// The open files. Where this ends, they are left to the kernel.
+/// The open files. A drop does not close them; the kernel does at the end of the process.
 pub struct Handles {
     table: &'static mut [i64],
 }
@@ -43,7 +48,7 @@ impl Handles {
     /// The highest number of a handle.
     pub const MOST: i64 = BUSY - 1;
 
-    /// None yet. The table is [`EMPTY`], as nobody else can write to one.
+    /// No files. The table is [`EMPTY`]: only [`Handles`] can write to one.
     pub fn new(Table(table): &'static mut Table) -> Self {
         Self { table }
     }
@@ -62,14 +67,14 @@ impl Handles {
         Ok(Seized(fd.into_raw_fd()))
     }
 
-    /// Takes note that a reserved handle has its file.
+    /// Records that a reserved handle has its file.
     pub fn publish(&mut self, seized: Seized) {
         if let Some(entry) = self.entry(seized.0) {
             *entry = entry.wrapping_abs();
         }
     }
 
-    /// Forgets a reserved handle, and closes what is in its place.
+    /// Removes a reserved handle, and closes its descriptor.
     pub fn discard(&mut self, seized: Seized) {
         if let Some(entry) = self.entry(seized.0) {
             *entry = 0;
@@ -77,29 +82,32 @@ impl Handles {
         }
     }
 
-    /// The file of a handle. `BADF`: there is none; `BUSY`: a child works with it, and whoever
-    /// touched it now could have to wait for that.
+    /// The file of a handle.
+    ///
+    /// # Errors
+    /// [`Errno::BADF`] without such a file; [`Errno::BUSY`] while a child works with it: a call on the file
+    /// could then have to wait for the child.
     pub fn get(&self, handle: i64) -> Result<BorrowedFd<'_>, Errno> {
         if !(1..BUSY).contains(&handle) {
             return Err(Errno::BADF);
         }
         match self.find(handle) {
-            // SAFETY: descriptors that have an entry are open. One is closed only after its entry
-            // changed, which takes `&mut self`.
+            // SAFETY: the descriptor of an entry is open. It is closed only after the entry has changed,
+            // which takes `&mut self`.
             Some(Seized(fd)) => Ok(unsafe { BorrowedFd::borrow_raw(fd) }),
             None if self.find(handle | BUSY).is_some() => Err(Errno::BUSY),
             None => Err(Errno::BADF),
         }
     }
 
-    /// Keeps the file of a handle for a task.
+    /// Takes the file of a handle for a task; other tasks find it busy.
     pub fn seize(&mut self, handle: i64) -> Result<Seized, Errno> {
         self.get(handle)?;
         self.turn(handle, handle | BUSY).ok_or(Errno::BADF)
     }
 
-    /// Ends what a task had to do with a file. One that was taken away while it was seized is closed by
-    /// the last of both tasks: until then nobody else gets its descriptor.
+    /// Ends the use of a file by a task. If [`Handles::take_away`] has taken the handle meanwhile, two tasks
+    /// have the file: the second one to give it back closes it, so the descriptor stays taken until then.
     pub fn give_back(&mut self, seized: Seized) {
         let Some(entry) = self.entry(seized.0) else {
             return;
@@ -111,8 +119,8 @@ impl Handles {
         }
     }
 
-    /// Takes a handle away from its users, so that a task can close its file, and gives whether another
-    /// task works with that. Then the file is to be replaced, and given back.
+    /// Removes a handle, so that a task can close its file. Also returns whether another task works with
+    /// the file: then the task must replace the file instead, and give it back.
     pub fn take_away(&mut self, handle: i64) -> Result<(Seized, bool), Errno> {
         let (held, is_busy) = match self.get(handle) {
             Err(Errno::BUSY) => (handle | BUSY, true),
@@ -122,20 +130,20 @@ impl Handles {
         Ok((seized, is_busy))
     }
 
-    /// The descriptor whose entry holds this.
+    /// The descriptor of the entry with this content.
     fn find(&self, wanted: i64) -> Option<Seized> {
         let mut entries = (FIRST_LASTING..).zip(&*self.table);
         let (fd, _) = entries.find(|(_, entry)| wanted != 0 && **entry == wanted)?;
         Some(Seized(fd))
     }
 
-    /// The entry of a descriptor, if there can be one.
+    /// The entry of a descriptor; `None` for a descriptor that is not lasting.
     fn entry(&mut self, fd: i32) -> Option<&mut i64> {
-        let place = usize::try_from(fd - FIRST_LASTING).ok()?;
-        self.table.get_mut(place)
+        let index = usize::try_from(fd - FIRST_LASTING).ok()?;
+        self.table.get_mut(index)
     }
 
-    /// Turns an entry that holds `from` into `to`; gives its descriptor.
+    /// Changes the entry with content `from` to `to`; returns its descriptor.
     fn turn(&mut self, from: i64, to: i64) -> Option<Seized> {
         let found = self.find(from)?;
         *self.entry(found.0)? = to;
@@ -143,27 +151,28 @@ impl Handles {
     }
 }
 
-/// The file that a task works with: a descriptor of the table, which the agent and a child that shares
-/// its descriptors call by the same number. Nobody else uses it until the task is over.
+/// The file that a task works with: a descriptor of the table. The agent and a child that shares its
+/// descriptors call it by the same number. Nothing else uses it until the task is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seized(i32);
 
 impl Seized {
-    /// Its number, for the child.
+    /// The number of the descriptor, for the child.
     pub fn number(self) -> i32 {
         self.0
     }
 
-    /// The file of a number that was handed to this child; `None` for one that no file can have.
+    /// The file whose number the agent has sent to this child; `None` for a number that no file can have.
     pub fn handed_over(number: i32) -> Option<Self> {
         let all = FIRST_LASTING..FIRST_LASTING + OPEN_FILES as i32;
         all.contains(&number).then_some(Self(number))
     }
 
-    /// Puts another file in its place.
+    /// Replaces the file by a copy of another one.
     pub fn fill(self, file: impl AsFd) -> Result<(), Errno> {
-        // SAFETY: dup3 takes any numbers. What it closes is the stand-in of a new handle, or
-        // a file whose handle was taken away: nobody new can borrow it.
+        // Not rustix's function: no value owns the number.
+        // SAFETY: dup3 takes any numbers. It closes the stand-in of a new handle, or a file whose handle
+        // was taken away: no entry of the table leads to it, so nothing borrows it.
         unsafe {
             let marked = libc::O_CLOEXEC as usize;
             let args = [
@@ -178,34 +187,36 @@ impl Seized {
         .map(|_| ())
     }
 
-    /// Closes it; its handle was taken away, or never published.
+    /// Closes the file. Its handle was taken away, or never published.
     pub fn close(self) -> Result<(), Errno> {
-        // SAFETY: close takes any number. No value owns a descriptor of this range but the programs'
-        // pipes, which have other numbers as long as this file is open.
+        // Not a drop of an `OwnedFd`, which ignores errors.
+        // SAFETY: close takes any number. Of the values that own a lasting descriptor, those of pipes of
+        // programs, none has this number as long as the file is open.
         unsafe { raw::call(libc::SYS_close, [self.0 as usize, 0, 0, 0, 0]) }.map(|_| ())
     }
 }
 
 impl AsFd for Seized {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the table keeps it open for the task.
+        // SAFETY: the table keeps the descriptor open until the task is over.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }
 
-/// Opens a file. One that is made has permissions 0666 less the umask, and is never made through a
-/// dangling link.
+/// Opens a file. A new file gets permissions 0666 less the umask, and is never made through a dangling
+/// link.
 ///
-/// On tmpfs and ramfs O_NONBLOCK is cleared: it means nothing there, and a read can then ask the
-/// descriptor alone whether it may wait, not the file system, which may hang.
+/// On tmpfs and ramfs clears O_NONBLOCK, which has no effect there: the flag then says whether a read may
+/// wait, and nobody need ask the file system, which may hang.
 ///
 /// # Errors
-/// [`Errno::PERM`] for the memory of a process or of the machine, however the path leads to it.
+/// [`Errno::PERM`] for the memory of a process or of the machine, by whatever path: with that, safe code
+/// could write to memory of this process.
 pub fn open(path: &CStr, options: OpenOptions) -> Result<OwnedFd, Errno> {
     let file = open_or_create(path, options)?;
     let stat = rustix::fs::fstat(&file)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
-    // The numbers are of 32 bits wherever they are kept in more.
+    // The number has 32 bits, whatever the width of the member.
     let fs = rustix::fs::fstatfs(&file).map_or(0, |stat| stat.f_type as u32);
     let is_memory = match kind {
         FileType::RegularFile => {
@@ -228,7 +239,8 @@ pub fn open(path: &CStr, options: OpenOptions) -> Result<OwnedFd, Errno> {
     Ok(file)
 }
 
-#[inline(never)]
+/// Makes the file, or opens the file that has the name. Without O_EXCL the kernel would make a file
+/// through a dangling link.
 fn open_or_create(path: &CStr, OpenOptions(flags): OpenOptions) -> Result<OwnedFd, Errno> {
     if flags.contains(OFlags::CREATE) {
         let mode = Mode::from_bits_truncate(0o666);
@@ -250,8 +262,8 @@ const MEM: u32 = 1;
 const KMEM: u32 = 2;
 const PORT: u32 = 4;
 
-/// Whether the positions of a file are addresses: any 64 bits. Of the files in /proc that can be
-/// written to, this is true of a process's `mem` alone, whatever name or mount led to it.
+/// Whether positions of a file are addresses, and so may be any 64 bits. Of the writable files in /proc
+/// this is true of `mem` only, by whatever name or mount it was opened.
 fn takes_addresses(file: &OwnedFd) -> bool {
     // lseek takes the position as a signed number, of which this is the lowest. Other files refuse or
     // ignore a negative position.
@@ -259,16 +271,16 @@ fn takes_addresses(file: &OwnedFd) -> bool {
     seek(file.as_fd(), SeekFrom::Start(LOWEST)) == Ok(LOWEST)
 }
 
-/// How a read came to its end.
+/// Why a read has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// It brought all that was asked for.
+    /// The buffer is full.
     Full,
-    /// The file has no more now.
+    /// The file has no more bytes now.
     End,
-    /// There may be more, but it would have to be waited for.
+    /// There may be more bytes, but the read would have to wait for them.
     MustWait,
-    /// This.
+    /// An error.
     Failed(Errno),
 }
 
@@ -323,11 +335,11 @@ fn read_with(
     (len, Stop::Full)
 }
 
-/// Whether the next `len` bytes of a file are in memory: all of them, for the kernel, though told not
-/// to wait, begins to fetch others, and waits for where on the disk they are. True also where it does
-/// not tell: kernels before 6.5, pipes, files of others for an agent without privileges.
+/// Whether all of the next `len` bytes of a file are in memory. For missing ones even RWF_NOWAIT starts
+/// to read from disk, and waits for the place where they are on it. True also if the kernel does not say:
+/// before Linux 6.5, for pipes, and for files of other users if the agent has no privileges.
 fn is_cached(file: BorrowedFd<'_>, len: usize) -> bool {
-    // The least that a page can be; with larger ones there are never enough.
+    // The smallest page; with larger pages this finds too few of them, and answers no.
     const PAGE_BYTES: u64 = 4096;
     let Ok(start) = seek(file, SeekFrom::Current(0)) else {
         return true;
@@ -337,22 +349,21 @@ fn is_cached(file: BorrowedFd<'_>, len: usize) -> bool {
         len: len as u64,
     };
     let mut stat = MaybeUninit::<cachestat>::zeroed();
-    // SAFETY: cachestat reads one range, writes one cachestat, both of which outlive the call, and
-    // takes no flags.
-    let told = unsafe {
+    // SAFETY: cachestat reads one range and writes one cachestat; both are ours and outlive the call.
+    let done = unsafe {
         let range = (&raw const range).expose_provenance();
         let stat = stat.as_mut_ptr().expose_provenance();
         let number = __NR_cachestat.into();
         raw::call(number, [file.as_raw_fd() as usize, range, stat, 0, 0])
     };
-    // SAFETY: the kernel filled it in, or it is all zeros; it is numbers alone.
+    // SAFETY: the kernel has filled it in, or it is zeros, which are valid for integers.
     let cached = unsafe { stat.assume_init() }.nr_cache;
     let last = range.off.saturating_add(range.len.saturating_sub(1));
-    told.is_err() || cached > (last / PAGE_BYTES).saturating_sub(range.off / PAGE_BYTES)
+    done.is_err() || cached > (last / PAGE_BYTES).saturating_sub(range.off / PAGE_BYTES)
 }
 
-/// Writes all of `bytes`, waiting where the file has to be waited for; gives how much was taken
-/// before one that never waits, a pipe, was full.
+/// Writes all of `bytes`; waits for the file. Returns the number of bytes written, which is less only for
+/// a file that never waits: a pipe that is full.
 pub fn write(file: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     let mut len = 0;
     while let Some(rest) = bytes.get(len..).filter(|rest| !rest.is_empty()) {
@@ -383,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_no_file() {
+    fn refuses_to_open_memory() {
         let pid = std::process::id();
         let directory = std::env::temp_dir().join(format!("gaunt-memory-{pid}"));
         std::fs::create_dir_all(&directory).unwrap();
@@ -422,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_do_leaves_the_files_of_a_table_alone() {
+    fn a_table_has_no_files_of_another() {
         let file = open(c"/proc/version", OpenOptions::READ).unwrap();
         let mut handles = Handles::default();
         let handle = 1001;
@@ -438,41 +449,41 @@ mod tests {
     }
 
     #[test]
-    fn a_handle_is_there_from_its_file_to_its_close() {
+    fn a_handle_is_valid_from_publish_to_close() {
         let mut handles = Handles::default();
         let file = open(c"/proc/version", OpenOptions::READ).unwrap();
         let (first, second, third) = (1001, Handles::MOST, 1003);
-        let place = handles.reserve(first, &file).unwrap();
+        let seized = handles.reserve(first, &file).unwrap();
         let unused = handles.reserve(second, &file).unwrap();
-        assert!(handles.get(first).is_err(), "not before it is published");
-        place.fill(&file).unwrap();
-        assert_eq!(Seized::handed_over(place.number()), Some(place));
-        handles.publish(place);
+        assert!(handles.get(first).is_err(), "valid before publish");
+        seized.fill(&file).unwrap();
+        assert_eq!(Seized::handed_over(seized.number()), Some(seized));
+        handles.publish(seized);
         assert!(handles.get(first).is_ok());
-        assert_eq!(handles.seize(first), Ok(place));
+        assert_eq!(handles.seize(first), Ok(seized));
         assert_eq!(handles.get(first).unwrap_err(), Errno::BUSY);
         assert_eq!(handles.seize(first), Err(Errno::BUSY));
-        handles.give_back(place);
+        handles.give_back(seized);
         assert!(handles.get(first).is_ok());
         handles.seize(first).unwrap();
-        // Closed while a task works with it: both tasks come to an end before the number is free.
-        assert_eq!(handles.take_away(first), Ok((place, true)));
+        // Closed while a task works with it: the number is free only after both tasks.
+        assert_eq!(handles.take_away(first), Ok((seized, true)));
         assert_eq!(handles.get(first).unwrap_err(), Errno::BADF);
         assert_eq!(handles.take_away(first), Err(Errno::BADF));
-        place
+        seized
             .fill(crate::sys::root::Root::open(c"/").unwrap())
             .unwrap();
-        handles.give_back(place);
-        let is_open = |place: Seized| rustix::fs::fstat(place).is_ok();
-        assert!(is_open(place) && handles.get(first).is_err());
-        handles.give_back(place);
-        assert!(!is_open(place));
-        // Closed while it rests.
-        let place = handles.reserve(third, &file).unwrap();
-        handles.publish(place);
-        assert_eq!(handles.take_away(third), Ok((place, false)));
+        handles.give_back(seized);
+        let is_open = |seized: Seized| rustix::fs::fstat(seized).is_ok();
+        assert!(is_open(seized) && handles.get(first).is_err());
+        handles.give_back(seized);
+        assert!(!is_open(seized));
+        // Closed while no task works with it.
+        let seized = handles.reserve(third, &file).unwrap();
+        handles.publish(seized);
+        assert_eq!(handles.take_away(third), Ok((seized, false)));
         assert_eq!(handles.take_away(third), Err(Errno::BADF));
-        assert_eq!(place.close(), Ok(()));
+        assert_eq!(seized.close(), Ok(()));
         handles.discard(unused);
         for never in [0, -1, second, -second, BUSY, i64::MIN, i64::MAX] {
             assert_eq!(handles.get(never).unwrap_err(), Errno::BADF);

@@ -1,4 +1,8 @@
-//! Memory: buffers at rest that borrow one anonymous mapping when they must grow, and page locks.
+//! Memory: buffers that grow into an anonymous mapping, values in static memory, and page locks.
+//!
+//! A [`Buffer`] rests in static memory. When it outgrows that, it borrows one mapping (mmap(2)), grows it
+//! by mremap(2) up to its cap, and gives it back when the content fits into the static memory again.
+//! There is no heap.
 #![allow(unsafe_code)]
 
 use core::cell::UnsafeCell;
@@ -17,19 +21,19 @@ use super::raw;
 use super::stream::{self, Read};
 use crate::base::store::{Full, Store};
 
-/// The unit in which mappings grow at first; from there on they double. Miri, which is slow, sees
-/// them grow sooner.
+/// The length of the first mapping; lengths are multiples of it, and at least double. Under Miri, which is
+/// slow, it is small, so that tests see mappings grow.
 const MAPPING_BYTES: usize = if cfg!(miri) { 4 << 10 } else { 64 << 10 };
 
-/// Bytes of all mappings that buffers of this process have borrowed.
+/// The bytes of all mappings of buffers of this process.
 static BORROWED: AtomicUsize = AtomicUsize::new(0);
 
-/// How many bytes buffers of this process have borrowed.
+/// The bytes of all mappings that buffers of this process have borrowed.
 pub fn borrowed() -> usize {
     BORROWED.load(Ordering::Relaxed)
 }
 
-/// So many bytes of memory: where a buffer rests, or an anonymous mapping.
+/// A range of memory: the memory at rest of a buffer, or a mapping.
 #[derive(Clone, Copy)]
 struct Room {
     start: NonNull<u8>,
@@ -37,10 +41,9 @@ struct Room {
 }
 
 impl Room {
-    /// A new mapping, zero-filled, if the kernel has memory to lend.
+    /// A new mapping of zeros; `None` if the kernel has no memory.
     fn map(len: usize) -> Option<Self> {
-        // SAFETY: a new private mapping at an address of the kernel's choice touches no memory that
-        // exists already.
+        // SAFETY: the kernel chooses the address, so the mapping overlaps no memory that is in use.
         let start = unsafe {
             mmap_anonymous(
                 ptr::null_mut(),
@@ -55,25 +58,27 @@ impl Room {
     }
 }
 
-/// A byte store that rests in place and borrows a mapping to grow.
+/// A byte store that rests in memory of its own and borrows a mapping to grow.
 ///
-/// The mapping goes back to the kernel as soon as the store is cut back to what fits in place.
+/// The mapping goes back to the kernel when the content is cut to a length that fits into the memory at
+/// rest.
 pub struct Buffer {
-    /// Where bytes are stored: the place below, or a mapping that is this buffer's alone.
+    /// The memory in use: `at_rest`, or a mapping that only this buffer uses.
     room: Room,
-    /// Where it rests: memory that was lent to this buffer alone and for good.
+    /// The memory at rest, which only this buffer uses, as long as the process runs.
     at_rest: Room,
-    /// Where what is stored begins and ends: not behind the end of the room, and not the other way
-    /// round.
+    /// The content is `start..end` of the room: `start <= end <= room.len`.
     start: usize,
     end: usize,
+    /// The highest `end`.
     cap: usize,
+    /// Whether bytes did not fit since the last cut.
     full: bool,
-    /// Whether a mapping is kept although it is not needed.
+    /// Whether to keep a mapping that is not needed.
     kept: bool,
 }
 
-// SAFETY: memory of the process is any thread's, and this value is the only one that reaches it.
+// SAFETY: any thread may use the memory, and only this value leads to it.
 unsafe impl Send for Buffer {}
 
 impl Buffer {
@@ -85,7 +90,8 @@ impl Buffer {
         Self::resting(Room { start, len }, cap)
     }
 
-    /// An empty buffer that rests nowhere and grows up to `cap` bytes.
+    /// An empty buffer without memory at rest that grows up to `cap` bytes.
+    // Not inlined, to keep one copy of the code; so are the functions below that are not inlined.
     #[inline(never)]
     pub fn growing(cap: usize) -> Self {
         Self::new(&mut [], cap)
@@ -103,12 +109,12 @@ impl Buffer {
         }
     }
 
-    /// Room for so many bytes, or for none if the kernel has no memory to lend: for a child of the
-    /// agent, which gives nothing back before it ends. Address space is taken at once, pages as they
-    /// are written to.
+    /// An empty buffer with memory for `bytes` bytes that is never freed; for no bytes if the kernel has no
+    /// memory. For children of the agent, which soon end. Takes address space only: pages follow with the
+    /// first write to each.
     #[inline(never)]
     pub fn lasting(bytes: usize) -> ManuallyDrop<Self> {
-        // Nobody else knows of it, and it is never given back.
+        // Only this buffer uses the mapping, which is never unmapped: it is memory at rest.
         let room = Room::map(bytes).unwrap_or(Room {
             start: NonNull::dangling(),
             len: 0,
@@ -131,7 +137,7 @@ impl Buffer {
         }
     }
 
-    /// [`Errno::FBIG`] if something did not fit.
+    /// [`Errno::FBIG`] if bytes did not fit since the last cut.
     pub fn whole(&self) -> Result<(), Errno> {
         match self.full {
             true => Err(Errno::FBIG),
@@ -139,26 +145,26 @@ impl Buffer {
         }
     }
 
-    /// Ends a run of bytes in a [`Buffer::lasting`], which then stays where it is while the next is
-    /// put down behind it. [`Buffer::whole`] tells if it fitted, and all before it. What was consumed
-    /// is no part of the run.
+    /// Takes the content out of a [`Buffer::lasting`]. It stays where it is, and the buffer continues behind
+    /// it, empty. [`Buffer::whole`] tells whether this and all content before it has fitted.
+    ///
+    /// Returns nothing for a buffer with a mapping, which may move.
     #[inline(never)]
     pub fn take(&mut self) -> &'static [u8] {
-        // No such buffer; what it stores may move.
         if self.is_mapped() {
             return b"";
         }
         let (start, end) = (self.start, self.end);
         (self.start, self.end) = (0, 0);
-        // SAFETY: where a buffer rests is its own for good, and it parts here with all of that up to
-        // `end`. From `start` to there, which is within the room, bytes are stored.
+        // SAFETY: the memory at rest is this buffer's as long as the process runs, and from here on the
+        // buffer does not use it up to `end`. `start..end` is within the room, and holds the content.
         let run = unsafe {
             let first = self.room.start.add(start);
             core::slice::from_raw_parts(first.as_ptr(), end - start)
         };
         self.cap = self.room.len - end;
         self.room = Room {
-            // SAFETY: not behind the end of the room, as above.
+            // SAFETY: `end` is within the room.
             start: unsafe { self.room.start.add(end) },
             len: self.cap,
         };
@@ -166,12 +172,12 @@ impl Buffer {
         run
     }
 
-    /// Keeps a mapping, once borrowed, from going back to the kernel, or lets it go at the next cut.
+    /// Whether to keep a mapping that is not needed. Without `keep` the next cut gives it back.
     pub fn keep_mapping(&mut self, keep: bool) {
         self.kept = keep;
     }
 
-    /// Appends `more` bytes whose value does not matter, to be written by the caller.
+    /// Appends `more` bytes of any value, which the caller overwrites.
     pub fn extend(&mut self, more: usize) -> Result<&mut [u8], Full> {
         self.reserve(more)?;
         self.end += more;
@@ -179,30 +185,30 @@ impl Buffer {
         Ok(&mut self.bytes_mut()[start..])
     }
 
-    /// Bytes stored.
+    /// The length of the content.
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
-    /// Whether nothing is stored.
+    /// Whether there is no content.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Cuts `count` bytes off the front.
+    /// Removes `count` bytes from the front.
     pub fn consume(&mut self, count: usize) {
-        // What is left moves only when more is to be stored behind it.
+        // The rest moves only when more bytes need room behind it.
         self.start = self.end.min(self.start.saturating_add(count));
         if self.start == self.end {
             self.truncate(0);
         }
     }
 
-    /// The room behind what is stored, as far as the cap allows.
+    /// The room behind the content, up to the cap.
     fn free(&mut self) -> &mut [u8] {
         let len = self.room.len.min(self.cap).saturating_sub(self.end);
-        // SAFETY: the room is readable and writable over its whole length, what is stored ends within
-        // it, and `&mut self` makes this the only reference to it.
+        // SAFETY: the whole room is readable and writable, `end` is within it, and with `&mut self` this is
+        // the only reference to it.
         unsafe {
             let start = self.room.start.add(self.end);
             core::slice::from_raw_parts_mut(start.as_ptr(), len)
@@ -213,10 +219,10 @@ impl Buffer {
         self.room.start != self.at_rest.start
     }
 
-    /// Makes room for `more` bytes behind what is stored.
+    /// Makes room for `more` bytes behind the content.
     fn reserve(&mut self, more: usize) -> Result<(), Full> {
         if self.start != 0 {
-            // SAFETY: what is stored lies within the room, and thus also from its beginning.
+            // SAFETY: the content is within the room, so it also fits at the beginning of the room.
             unsafe {
                 let from = self.room.start.add(self.start);
                 self.room.start.copy_from(from, self.len());
@@ -231,7 +237,7 @@ impl Buffer {
         if need <= self.room.len {
             return Ok(());
         }
-        // Doubling keeps the number of mremap calls small; pages beyond need are never touched.
+        // Doubling keeps the number of mremap calls small; pages that are not needed are never touched.
         let len = need
             .max(self.room.len.saturating_mul(2))
             .next_multiple_of(MAPPING_BYTES);
@@ -245,8 +251,8 @@ impl Buffer {
     }
 
     fn remap(&mut self, len: usize) -> Option<Room> {
-        // SAFETY: the room is a mapping that is this buffer's alone, and `&mut self` proves that no
-        // slice of it is alive while it moves.
+        // SAFETY: only this buffer uses the mapping, and with `&mut self` no slice of it is alive while it
+        // moves.
         let start = unsafe {
             mremap(
                 self.room.start.as_ptr().cast(),
@@ -262,8 +268,7 @@ impl Buffer {
 
     fn move_to_mapping(&mut self, len: usize) -> Option<Room> {
         let room = Room::map(len)?;
-        // SAFETY: the mapping is new, and longer than the room that it takes the place of, in which
-        // what is stored ends.
+        // SAFETY: the mapping is new, and longer than the old room, which holds the content.
         unsafe {
             room.start
                 .copy_from_nonoverlapping(self.room.start, self.end)
@@ -271,12 +276,12 @@ impl Buffer {
         Some(room)
     }
 
-    /// Gives a mapping back, for which there must be no more use.
+    /// Gives the mapping back. The content must be in the memory at rest.
     fn unmap(&mut self) {
         let Room { start, len } = self.room;
         self.room = self.at_rest;
-        // SAFETY: the mapping was this buffer's alone and nothing refers to it any more. The call
-        // fails only for arguments that are not a mapping, so there is nothing to report.
+        // SAFETY: only this buffer used the mapping, and does so no more. The call fails only for a range
+        // that is no mapping, so the result is ignored.
         let _ = unsafe { munmap(start.as_ptr().cast(), len) };
         BORROWED.fetch_sub(len, Ordering::Relaxed);
     }
@@ -285,8 +290,8 @@ impl Buffer {
 impl Store for Buffer {
     #[inline(never)]
     fn bytes(&self) -> &[u8] {
-        // SAFETY: what is stored lies within the room, which is readable over its whole length, and
-        // nobody writes to it as long as this borrows `self`.
+        // SAFETY: the content is within the room, which is readable, and nothing writes to it while this
+        // borrows `self`.
         unsafe {
             let start = self.room.start.add(self.start);
             core::slice::from_raw_parts(start.as_ptr(), self.len())
@@ -295,7 +300,7 @@ impl Store for Buffer {
 
     #[inline(never)]
     fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and writable; `&mut self` makes this the only reference.
+        // SAFETY: as above. The room is writable, and with `&mut self` this is the only reference to it.
         unsafe {
             let start = self.room.start.add(self.start);
             core::slice::from_raw_parts_mut(start.as_ptr(), self.len())
@@ -303,14 +308,14 @@ impl Store for Buffer {
     }
 
     fn append(&mut self, more: &[u8]) -> Result<(), Full> {
-        // Most pieces of a reply are a few bytes and fit where the last one ended.
+        // Most pieces of a reply have a few bytes, which fit behind the content.
         let fits = self.end.saturating_add(more.len()) <= self.room.len.min(self.cap);
         if self.full || !fits && self.reserve(more.len()).is_err() {
             self.full = true;
             return Err(Full);
         }
-        // SAFETY: there is room for as many bytes behind what is stored, and `more` is no part of it:
-        // `&mut self` proves that nothing else refers to it.
+        // SAFETY: there is room for `more` behind the content. `more` is no part of the room: with
+        // `&mut self` nothing else refers to that.
         unsafe {
             let from = NonNull::from(more).cast();
             self.room
@@ -329,7 +334,7 @@ impl Store for Buffer {
             (self.start, self.end) = (0, 0);
         }
         if self.end <= self.at_rest.len && !self.kept && self.is_mapped() {
-            // SAFETY: that much fits, and a mapping is no part of where the buffer rests.
+            // SAFETY: the content fits, and a mapping does not overlap the memory at rest.
             unsafe {
                 self.at_rest
                     .start
@@ -341,7 +346,6 @@ impl Store for Buffer {
 }
 
 impl Drop for Buffer {
-    // Of the buffer, not of what is in it: one call wherever a buffer ends.
     #[inline(never)]
     fn drop(&mut self) {
         if self.is_mapped() {
@@ -350,23 +354,22 @@ impl Drop for Buffer {
     }
 }
 
-/// A value in the memory of the program itself, lent once and for good.
+/// A value in static memory, which is lent once.
 ///
-/// What is large lies here rather than on the stack: pages here cost nothing before they are first
-/// used, nor on disk as long as all is zero or not initialised.
-// The mark comes first: taking it writes to the page that the value begins in, not to one more.
+/// Large values are here and not on the stack: a page of static memory takes no memory before its first
+/// use, and a value of zeros takes no bytes on disk.
+// In this order, so that `take` writes to the first page of the value and not to one more.
 #[repr(C)]
 pub struct Lent<T> {
     lent: AtomicBool,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached only by whoever turned `lent` from false to true, once; it goes to
-// that thread for good.
+// SAFETY: only the thread that changes `lent` from false to true gets the value, and that happens once.
 unsafe impl<T: Send> Sync for Lent<T> {}
 
 impl<T> Lent<T> {
-    /// `value`, not lent yet.
+    /// Holds `value`, not lent yet.
     pub const fn new(value: T) -> Self {
         Self {
             lent: AtomicBool::new(false),
@@ -374,29 +377,30 @@ impl<T> Lent<T> {
         }
     }
 
-    /// The value, for the first who asks; a second time is a fault of the agent, and its end.
+    /// Lends the value. Panics the second time.
     #[expect(clippy::mut_from_ref, reason = "one reference is ever made, see below")]
     pub fn take(&'static self) -> &'static mut T {
         assert!(!self.lent.swap(true, Ordering::Relaxed));
-        // SAFETY: the swap gives false to one caller only, so this is the only reference ever made.
+        // SAFETY: the swap returns false once, so this is the only reference that is ever made.
         unsafe { &mut *self.value.get() }
     }
 }
 
-/// Gives pages of the stack back that are not used at this moment: what calls deeper than this one have
-/// left behind. Of the process's first thread, which is the only one of an agent.
+/// Gives back pages of the stack below this frame, which deeper calls have used. For the first thread of
+/// the process, the only one of the agent.
+// Not inlined: a frame of the caller could reach further down.
 #[inline(never)]
 pub fn release_stack() {
-    /// Bytes that are left alone below this frame: more than the system call takes.
+    /// Bytes that are kept below this frame: more than the system call needs.
     const NEAR: usize = 1 << 10;
-    /// How far down pages are given back: deeper than any call goes.
+    /// Bytes that are given back below that: more than the deepest call uses.
     const FAR: usize = 512 << 10;
     const PAGE: usize = 4096;
     let here = 0u8;
     let here = (&raw const here).addr();
     let end = here.saturating_sub(NEAR) / PAGE * PAGE;
-    // SAFETY: below this frame there is no value of anybody's, and nothing but the stack: the kernel
-    // keeps a gap below it that is wider than this. Where no page is, the call changes nothing.
+    // SAFETY: below this frame there are no values, and nothing but the stack: the kernel keeps a gap below
+    // the stack that is wider than `FAR`. Where there is no page, the call changes nothing.
     let _ = unsafe {
         let start = end.saturating_sub(FAR);
         let advice = libc::MADV_DONTNEED as usize;
@@ -404,9 +408,8 @@ pub fn release_stack() {
     };
 }
 
-/// Keeps every page of this process, present and future, in memory until [`unlock_pages`].
-///
-/// A fork does not inherit the lock.
+/// Keeps all pages of this process, present and future, in memory until [`unlock_pages`]. A child does not
+/// inherit the lock.
 pub fn lock_pages() -> Result<(), Errno> {
     mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)
 }
@@ -425,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_grows_into_a_mapping_and_comes_back() {
+    fn a_buffer_grows_into_a_mapping_and_shrinks_back() {
         let mut buffer = buffer_of(8, 300_000);
         assert_eq!(buffer.append(b"12345678"), Ok(()));
         assert!(!buffer.is_mapped());
@@ -454,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_consumed_is_no_part_of_a_run() {
+    fn take_returns_no_consumed_bytes() {
         let mut buffer = Buffer::lasting(8);
         buffer.append(b"12345").unwrap();
         buffer.consume(2);
@@ -467,7 +470,7 @@ mod tests {
             Err(Full),
             "consumed bytes are gone, too"
         );
-        // Of another buffer: what rests in place stays, and what may move is not taken.
+        // A buffer that can grow: content at rest is taken, content in a mapping is not.
         let mut buffer = buffer_of(4, 100_000);
         buffer.append(b"123").unwrap();
         buffer.consume(1);
@@ -478,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn no_length_reaches_past_what_is_stored() {
+    fn no_length_reaches_past_the_content() {
         for mapped in [false, true] {
             let mut buffer = buffer_of(if mapped { 0 } else { 8 }, 100);
             buffer.append(b"12345").unwrap();
@@ -502,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_a_lasting_buffer_stay_where_they_are() {
+    fn taken_content_of_a_lasting_buffer_does_not_move() {
         let mut buffer = Buffer::lasting(10);
         assert_eq!(buffer.append(b"123"), Ok(()));
         let first = buffer.take();
@@ -528,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_into_a_buffer_that_grows() {
+    fn reads_a_file_into_a_growing_buffer() {
         let path = std::env::temp_dir().join(format!("gaunt-grow-{}", std::process::id()));
         let len = if cfg!(miri) { 20_000 } else { 200_000 };
         let content: Vec<u8> = (0..len).map(|number| number as u8).collect();
@@ -552,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_lent_once() {
+    fn lends_a_value_once() {
         static LENT: Lent<[u8; 16]> = Lent::new([0; 16]);
         assert_eq!(LENT.take().len(), 16);
         assert!(std::panic::catch_unwind(|| LENT.take()[0]).is_err());

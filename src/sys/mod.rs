@@ -9,10 +9,12 @@
 
 pub mod args;
 pub mod clock;
+pub mod exec;
 pub mod fault;
 pub mod file;
 pub mod fsctl;
 pub mod handles;
+pub mod identity;
 pub mod link;
 pub mod mem;
 pub mod mount;

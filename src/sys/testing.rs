@@ -1,4 +1,4 @@
-//! Directories for tests, which stand for the root of a machine.
+//! Temporary directories for tests, each the root directory of a made-up guest.
 
 use rustix::fs::{FileType, Mode};
 use std::ffi::{CStr, CString};
@@ -7,14 +7,14 @@ use std::path::PathBuf;
 
 use super::root::Root;
 
-/// A directory of a test's own, removed when dropped.
+/// A temporary directory, removed when dropped.
 pub(crate) struct Directory {
     pub(crate) path: PathBuf,
     pub(crate) root: Root,
 }
 
 impl Directory {
-    /// An empty one; names tell those of tests apart that run side by side.
+    /// An empty directory. Tests that run at the same time need different names.
     pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("gaunt-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
@@ -27,7 +27,7 @@ impl Directory {
         rustix::fs::mknodat(&self.root, name, FileType::Fifo, Mode::RUSR, 0).unwrap();
     }
 
-    /// Opens it once more.
+    /// Opens the directory once more.
     pub(crate) fn open(&self) -> Root {
         Root::open(&CString::new(self.path.to_str().unwrap()).unwrap()).unwrap()
     }

@@ -1,20 +1,20 @@
-//! Paths that only root can change: looked at before a program there is run as root.
+//! Proof that only one user, root, can change a path, before the hook there runs as root.
 //!
-//! A path is walked from the root directory by directory, through O_PATH descriptors. Symbolic links
-//! are resolved here, so that every directory that the kernel will walk is looked at. Each must
-//! belong to root and be writable by nobody else. Write access by an access control list shows in the
-//! bits of the group (acl(5)).
+//! The path is walked from the root directory, one directory after the other, through O_PATH descriptors.
+//! Symbolic links are resolved here, so that every directory that the kernel will walk is checked. Each
+//! must belong to root, and no other user may write to it. Write access by an access control list shows
+//! in the bits of the group (acl(5)).
 //!
-//! Others may write to a directory with the sticky bit if the walk goes on to a directory in it: that
-//! one is root's, and the sticky bit keeps others from replacing it. The root of an initramfs is such
-//! a directory. A file in it could be a link that somebody made to a program of root's.
+//! Other users may write to a directory with the sticky bit if the walk continues to a directory in it:
+//! that one belongs to root, and the sticky bit keeps other users from replacing it. The root of an
+//! initramfs is such a directory. A file in it could be a link that another user has made to
+//! a program of root's.
 //!
-//! The program is then run by its path, not through a descriptor, which for a script would need
-//! /dev/fd. Whoever could make the path lead elsewhere in between can write to one of its
-//! directories, and that is root alone.
+//! The hook is then run by its path. Through a descriptor a script would need /dev/fd. To make the path
+//! lead elsewhere in between, a user must write to one of its directories, and only root can.
 //!
-//! Owner and mode of a symbolic link do not count: nobody can change one, and who may replace it is
-//! decided by its directory.
+//! Owner and mode of a symbolic link do not count: nobody can change a link, and the directory decides who
+//! may replace it.
 
 use crate::base::limits::{HOOK_SYMLINKS, PATH_BYTES};
 use crate::base::path::Path;
@@ -26,11 +26,11 @@ use crate::sys::status::{FileType, Status};
 /// Why a path is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// It, or a directory on it, does not belong to the user.
+    /// The file, or a directory on the path, belongs to another user.
     Owner,
-    /// It, or a directory on it, may be written to by others.
+    /// Another user may write to the file, or to a directory on the path.
     Writable,
-    /// It cannot be looked at.
+    /// An error of the kernel.
     Errno(Errno),
 }
 
@@ -51,8 +51,9 @@ fn judge(status: &Status, owner: u32) -> Result<(), Why> {
     }
 }
 
-/// Whether what is at an absolute path, and all directories on the way, are `owner`'s alone. `about`
-/// becomes the path without symbolic links; after an error, the part of it that the error is about.
+/// Checks that the file at an absolute path and all directories on the way belong to `owner`, and that no
+/// other user may write to them. `about` becomes the path without symbolic links; after an error, the part
+/// of it that the error is about.
 pub(super) fn check(root: &Root, path: &[u8], owner: u32, about: &mut Path) -> Result<(), Why> {
     judge(&find(root, path, owner, about)?, owner)
 }
@@ -79,9 +80,9 @@ struct Walk<'a> {
     /// The facts about `here`.
     status: Status,
     owner: u32,
-    /// The path to `here`.
+    /// The path of `here`, without symbolic links.
     resolved: &'a mut Path,
-    /// How many symbolic links were followed.
+    /// The number of symbolic links followed.
     links: usize,
 }
 
@@ -100,7 +101,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Goes on to `name` in this directory, or to what it leads to if it is a symbolic link.
+    /// Continues with `name` in this directory, or with its target if it is a symbolic link.
     fn enter(&mut self, name: &[u8]) -> Result<(), Why> {
         if self.status.kind != FileType::Directory {
             return Err(Errno::NOTDIR.into());
@@ -156,7 +157,7 @@ mod tests {
     const ROOT: u32 = 0;
 
     #[test]
-    fn what_others_own_or_may_write_to_is_not_trusted() {
+    fn trusts_nothing_that_others_own_or_may_write_to() {
         let found = Status::at_path(c"/").unwrap();
         for (mode, owner, judged) in [
             (0o0755, ROOT, Ok(())),
@@ -192,7 +193,7 @@ mod tests {
             for name in ["", "etc", "etc/d", "etc/d/hook"] {
                 fs::set_permissions(path.join(name), Permissions::from_mode(0o755)).unwrap();
             }
-            let owner = crate::sys::process::effective_user();
+            let owner = crate::sys::identity::effective_user();
             Self { directory, owner }
         }
 
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn every_directory_on_the_way_is_judged() {
+    fn checks_every_directory_on_the_way() {
         let tree = Tree::new("judged");
         tree.leads_to("/etc/d/hook", "/etc/d/hook");
         tree.leads_to("//etc/./d/../d//hook", "/etc/d/hook");
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_directories_that_a_link_leads_through_are_judged() {
+    fn checks_the_directories_that_a_link_leads_through() {
         let tree = Tree::new("links");
         fs::create_dir_all(tree.directory.path.join("opt/open/deep")).unwrap();
         fs::write(tree.directory.path.join("opt/open/deep/hook"), "").unwrap();
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_leads_nowhere_is_an_error() {
+    fn reports_a_path_that_leads_nowhere() {
         let tree = Tree::new("nowhere");
         symlink("loop", tree.directory.path.join("etc/loop")).unwrap();
         symlink("/none", tree.directory.path.join("etc/dangling")).unwrap();
