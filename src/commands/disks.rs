@@ -18,7 +18,7 @@ use crate::parse::nvme;
 use crate::parse::sysfs_disk::Bus;
 use crate::probe::block::{self, Devices, Disk, virtual_name};
 use crate::probe::names::Names;
-use crate::probe::sysfs::{attribute, leave};
+use crate::probe::sysfs::{attribute, to_parent};
 use crate::state::guest::Guest;
 use crate::sys::AsFd;
 use crate::sys::nvme::{HEALTH_LOG_LEN, HealthLog, health_log};
@@ -40,7 +40,7 @@ pub(super) fn get_disks(
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     // Here are partitions, too; where this is missing, so is the other.
     let directory = Path::of(&[b"sys/class/block/"]);
-    let mut names = Names::none(DIRECTORY_BYTES);
+    let mut names = Names::new(DIRECTORY_BYTES);
     if let Err(errno) = names.read(root, &directory) {
         return Err(cannot(reply, Phrase::CannotListDisks, errno));
     }
@@ -79,13 +79,13 @@ fn describe(
         }
     };
     if disk.is_partition {
-        leave(path);
+        to_parent(path);
         let mut list = object.list(Name::Dependencies);
         put_node(&mut list, path);
         return;
     }
     let slaves = Path::of(&[path.as_bytes(), b"/slaves/"]);
-    let mut names = Names::none(DIRECTORY_BYTES);
+    let mut names = Names::new(DIRECTORY_BYTES);
     if names.read(root, &slaves).is_ok() {
         let mut list = object.list(Name::Dependencies);
         block::backward(root, &slaves, &names, &mut |slave| {

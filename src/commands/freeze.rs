@@ -217,7 +217,7 @@ fn freeze_file_systems(
 
 /// The mount points in a list of the request, or none.
 fn names(list: Json<'_>) -> Result<Names, Errno> {
-    let mut names = Names::none(CHOSEN_BYTES);
+    let mut names = Names::new(CHOSEN_BYTES);
     for name in list.items().filter_map(Json::string) {
         let _ = name.decode(&mut names.bytes);
         let _ = names.bytes.append(b"\0");

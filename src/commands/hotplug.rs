@@ -141,7 +141,7 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let listed = kind.open(root).and_then(|directory| {
         let mut buffer = [0; CPU_LIST_BYTES];
         let online = kind.online_list(&directory, &mut buffer);
-        kind.each(&directory, &mut |number| {
+        kind.each_number(&directory, &mut |number| {
             part = number;
             outcome = put(&directory, online, kind, number, list.item());
             outcome.is_ok()

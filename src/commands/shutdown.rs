@@ -33,7 +33,7 @@ use crate::base::texts::Phrase;
 use crate::parse::mountinfo::Mount;
 use crate::parse::words;
 use crate::probe::ending::{self, Pids, Process};
-use crate::probe::init::{self, Way};
+use crate::probe::init::{self, Interface};
 use crate::probe::mounts::{self, unescaped};
 use crate::state::State;
 use crate::state::guest::Guest;
@@ -97,7 +97,8 @@ fn prepare_as_told(
     };
     // The init that would be told in a container is the container's.
     check_right(reply)?;
-    if init::way_down(&state.guest.root, how).is_some_and(|way| tell(&state.guest.root, way, how)) {
+    if init::interface(&state.guest.root, how).is_some_and(|way| tell(&state.guest.root, way, how))
+    {
         note(state, Phrase::ToldInit);
         state.going_down = Some(how);
         state.down_ms = clock::in_ms(INIT_GRACE_MS);
@@ -191,12 +192,12 @@ fn refused(errno: Errno, reply: &mut Reply<'_>) -> Failed {
 }
 
 /// Tells PID 1; gives whether it got it.
-fn tell(root: &Root, way: Way, how: Down) -> bool {
+fn tell(root: &Root, way: Interface, how: Down) -> bool {
     let requests;
     let (fifos, told): (&[u8], &[u8]) = match way {
-        Way::Signal(signal) => return process::kill(1, signal).is_ok(),
-        Way::OpenRc => (b"run/openrc/init.ctl", WORDS[how as usize]),
-        Way::SysV => {
+        Interface::Signal(signal) => return process::kill(1, signal).is_ok(),
+        Interface::OpenRc => (b"run/openrc/init.ctl", WORDS[how as usize]),
+        Interface::SysV => {
             requests = sysv_request(how);
             (b"run/initctl dev/initctl", &requests)
         }
@@ -251,7 +252,7 @@ fn end_all(root: &Root) {
 /// by PID 1, are not waited for.
 fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
     let is_request = signal == process::TERM;
-    let mut spared = Pids::none();
+    let mut spared = Pids::new();
     if ending::find_spared(root, &mut spared).is_err() {
         // Without /proc no process can be spared, so none is killed.
         if is_request {
@@ -266,8 +267,8 @@ fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
     for pid in spared.iter() {
         let _ = process::kill(pid, process::CONT);
     }
-    let mut signalled = Pids::none();
-    let _ = ending::others(root, &spared, &mut |pid| {
+    let mut signalled = Pids::new();
+    let _ = ending::each_other(root, &spared, &mut |pid| {
         if process::kill(pid, signal).is_ok() {
             signalled.push(pid);
         }
@@ -276,7 +277,7 @@ fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
 
     let mut gone = 0;
     process::wait_until(limit_ms, &mut || {
-        while let Some(pid) = signalled.at(gone) {
+        while let Some(pid) = signalled.get(gone) {
             let found = Process::find(root, pid);
             if found.is_some_and(|one| one.alive && !(is_request && one.ignores_term)) {
                 return false;

@@ -30,7 +30,7 @@ pub(super) const DISK: Work = |guest, _, _, reply| suspend(&guest.root, Mode::Di
 pub(super) const HYBRID: Work = |guest, _, _, reply| suspend(&guest.root, Mode::Hybrid, reply);
 
 fn suspend(root: &Root, mode: Mode, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    if !sleep::can(root, mode) {
+    if !sleep::supports(root, mode) {
         return Err(reply.fail(Phrase::CannotSleep));
     }
     outcome(reply, Phrase::SleepRefused, sleep_so(root, mode))

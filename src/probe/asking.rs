@@ -1,8 +1,8 @@
-//! Questions to the kernel that may wait for a server that does not answer.
+//! Asks the kernel questions that may never be answered, with a time limit for each.
 //!
-//! A process that reads memory of such a server's files waits in the kernel, and SIGKILL may not end
-//! it. So a child asks. If an answer takes too long, the child is left behind, and a new child goes on
-//! with the next question.
+//! An example is reading memory of a process that maps a file of a server that is down: the reader waits
+//! in the kernel, and SIGKILL may not end it. So a child asks. If an answer takes too long, the child
+//! is left behind, and a new child goes on with the next question.
 
 use crate::base::limits::{ANSWER_MS, UNANSWERED};
 use crate::sys::poll::{self, Interest};
@@ -10,10 +10,10 @@ use crate::sys::process::{self, IN_CHILD};
 use crate::sys::stream::{self, Read};
 use crate::sys::{AsFd, Errno};
 
-/// Asks `question` of every number below `count` and calls `answered` with number and answer, in order.
-/// Skips questions without an answer in time; after [`UNANSWERED`] of them asks no more.
+/// Asks `question` about every number below `count`, and calls `answered` with number and answer, in
+/// order. Skips questions without an answer in time, and stops after [`UNANSWERED`] of them.
 ///
-/// For children of the agent only: it waits, and leaves children behind.
+/// Only for children of the agent: it waits, and leaves children behind.
 pub(super) fn ask_each(
     count: usize,
     question: &dyn Fn(usize) -> bool,
@@ -26,7 +26,7 @@ pub(super) fn ask_each(
                 next = reached + 1;
                 unanswered += 1;
             }
-            // There is no memory for a child: ask without a limit of time.
+            // No memory for a child: ask without a time limit.
             Err(_) => {
                 answered(next, question(next));
                 next += 1;
@@ -43,8 +43,8 @@ fn ask_from(
     answered: &mut dyn FnMut(usize, bool),
 ) -> Result<usize, Errno> {
     let (reader, writer) = stream::pipe()?;
-    // With descriptors of its own: when a child that was left behind goes on, the numbers that it knows
-    // may belong to other files of this process.
+    // The child gets a copy of the descriptor table: if it was left behind and goes on later, its
+    // descriptors may mean other files in this process.
     let child = process::fork(false)?;
     if child == IN_CHILD {
         for number in first..count {

@@ -17,12 +17,12 @@
 use crate::base::limits::{BLOCK_NAME_BYTES, DIRECTORY_BYTES, STACKED_DEVICES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
 use crate::base::text::cut;
-use crate::parse::mountinfo;
 use crate::parse::sysfs_disk::{Attachment, Bus, Driver};
 use crate::parse::udev::property;
+use crate::parse::{file_name, mountinfo};
 use crate::probe::names::Names;
 use crate::probe::serial::{self, Serial};
-use crate::probe::sysfs::{above, attribute, follow, last_component, last_of, leave};
+use crate::probe::sysfs::{attribute, follow, last_component, parent_of, to_parent};
 use crate::sys::OwnedFd;
 use crate::sys::root::{Root, block_device, relative};
 
@@ -143,7 +143,7 @@ impl<'r> Devices<'r> {
         };
         // A partition has no slaves of its own, but its disk has.
         let slaves = Path::of(&[VIRTUAL, name, b"/slaves/"]);
-        let mut names = Names::none(DIRECTORY_BYTES);
+        let mut names = Names::new(DIRECTORY_BYTES);
         if names.read(self.root, &slaves).is_ok() {
             backward(self.root, &slaves, &names, &mut |slave| {
                 self.disks_below(slave, layers, each);
@@ -158,7 +158,7 @@ impl<'r> Devices<'r> {
     #[inline(never)]
     pub fn find(&mut self, disk: &mut Disk, path: &mut Path) {
         if disk.is_partition {
-            leave(path);
+            to_parent(path);
         }
         disk.locate(self.root, path);
         if disk.bus.is_none() {
@@ -177,8 +177,8 @@ impl<'r> Devices<'r> {
     ///
     /// The answer is kept, because all namespaces of a subsystem ask for it in a row.
     fn locate_by_controller(&mut self, disk: &mut Disk, path: &Path) {
-        let directory = above(path.as_bytes());
-        let subsystem = last_of(directory.strip_suffix(b"/").unwrap_or_default());
+        let directory = parent_of(path.as_bytes());
+        let subsystem = file_name(directory.strip_suffix(b"/").unwrap_or_default());
         if !subsystem.starts_with(b"nvme-subsys") {
             return;
         }
@@ -188,7 +188,7 @@ impl<'r> Devices<'r> {
         }
         self.subsystem = Path::of(&[directory]);
         let mut controller = Path::new();
-        let mut names = Names::none(DIRECTORY_BYTES);
+        let mut names = Names::new(DIRECTORY_BYTES);
         if names.read(self.root, &self.subsystem).is_ok() {
             for name in names.sorted() {
                 if follow_in(self.root, &self.subsystem, name, &mut controller) {
@@ -284,7 +284,7 @@ impl Disk {
         self.attachment.read(path, &mut |function| {
             let mut target = [0; 256];
             let link = root.link_at(&[function, b"/driver"], &mut target);
-            Driver::named(link.map_or(b"", last_of))
+            Driver::named(link.map_or(b"", file_name))
         });
         let attachment = &self.attachment;
         let rank = attachment.adapter_directory_len().and_then(|end| {

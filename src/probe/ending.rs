@@ -1,10 +1,9 @@
-//! What stands in the way of an orderly end: processes that run, and disks that are written to.
+//! The processes to end, and the mounts to close, before the guest is powered off without an init.
 //!
-//! Processes are judged by /proc/PID/status, which the kernel fills in from what it knows itself. Most
-//! other files of a process (cmdline, environ, maps) need its memory: whoever reads them waits with a
-//! process whose memory hangs, because it is a file of a server that does not answer. Any user can
-//! have such a process. Only cmdline of root's processes is read, and with a time limit
-//! (`probe::asking`).
+//! Facts about a process come from /proc/PID/status (proc_pid_status(5)), for which the kernel needs none
+//! of the memory of the process. Most other files (cmdline, environ, maps) need it, and reading them
+//! hangs if the process maps a file of a server that does not answer. Any user can have such a
+//! process. So only cmdline of root's processes is read, with a time limit (`probe::asking`).
 
 use super::asking;
 use crate::base::limits::{ANCESTORS, PROCESS_LIST_BYTES};
@@ -21,23 +20,22 @@ use crate::sys::{Errno, process};
 /// A process, as its status file describes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Process {
-    /// Whether it has memory of its own: threads of the kernel never have any, and zombies none any
-    /// more.
+    /// Whether it has memory of its own. Kernel threads and zombies have none.
     pub alive: bool,
     /// Whether it ignores SIGTERM, as interactive shells do.
     pub ignores_term: bool,
-    /// Whether all its user ids are root's.
+    /// Whether all its user IDs are 0.
     is_root: bool,
     parent: i32,
 }
 
 impl Process {
-    /// The process of this number; `None` if there is none.
+    /// Reads the status of the process `pid`; `None` if there is no such process.
     pub fn find(root: &Root, pid: i32) -> Option<Self> {
         let mut found = Self::default();
         let each = &mut |line: &[u8]| {
             if let Some(ids) = value_of_key(line, b"Uid") {
-                // Real, effective, saved, and that for files.
+                // Real, effective, saved and file system user ID.
                 found.is_root = words(ids).filter(|id| *id == b"0").count() == 4;
             } else if let Some(parent) = value_of_key(line, b"PPid").and_then(number) {
                 found.parent = parent;
@@ -49,7 +47,7 @@ impl Process {
             }
             true
         };
-        // By lines, because that of the groups may be longer than any buffer.
+        // Line by line: the list of groups may be longer than any buffer.
         root.lines_at(&[file_of(pid, b"/status").as_bytes()], each)
             .ok()?;
         Some(found)
@@ -64,38 +62,44 @@ fn number(digits: &[u8]) -> Option<i32> {
     parse_u32(digits).and_then(|number| i32::try_from(number).ok())
 }
 
-/// Numbers of processes, in borrowed memory.
+/// A list of process IDs, in borrowed memory.
 pub struct Pids(Buffer);
 
+impl Default for Pids {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Pids {
-    /// None.
-    pub fn none() -> Self {
+    /// An empty list.
+    pub fn new() -> Self {
         Self(Buffer::growing(PROCESS_LIST_BYTES))
     }
 
-    /// Appends one, if there is memory for it.
+    /// Appends an ID, if there is memory for it.
     pub fn push(&mut self, pid: i32) {
         let _ = self.0.append(&pid.to_ne_bytes());
     }
 
-    /// The number at a place.
-    pub fn at(&self, place: usize) -> Option<i32> {
+    /// The ID at an index.
+    pub fn get(&self, index: usize) -> Option<i32> {
         let (pids, _) = self.0.bytes().as_chunks();
-        pids.get(place).map(|pid| i32::from_ne_bytes(*pid))
+        pids.get(index).map(|pid| i32::from_ne_bytes(*pid))
     }
 
-    /// All of them.
+    /// All IDs, in order.
     pub fn iter(&self) -> impl Iterator<Item = i32> {
-        (0..).map_while(|place| self.at(place))
+        (0..).map_while(|index| self.get(index))
     }
 }
 
-/// Puts the processes into `spared` that go on when all others end, beside PID 1 and this one: its
-/// ancestors, from the parent up, and the storage daemons of root's, which disks need. Their name
-/// begins with `@`: a custom of systemd's.
+/// Appends to `spared` the processes that must go on while all others end: the ancestors of this process,
+/// the parent first, and root's storage daemons, which disks need. By a convention of systemd the command
+/// line of a storage daemon begins with `@`. PID 1 and this process are spared without being listed.
 ///
 /// # Errors
-/// What looking into /proc came to.
+/// The error of listing /proc.
 pub fn find_spared(root: &Root, spared: &mut Pids) -> Result<(), Errno> {
     let mut pid = process::own_pid();
     for _ in 0..ANCESTORS {
@@ -105,31 +109,31 @@ pub fn find_spared(root: &Root, spared: &mut Pids) -> Result<(), Errno> {
         }
         spared.push(pid);
     }
-    let mut asked = Pids::none();
-    others(root, spared, &mut |pid| {
+    let mut asked = Pids::new();
+    each_other(root, spared, &mut |pid| {
         if Process::find(root, pid).is_some_and(|one| one.alive && one.is_root) {
             asked.push(pid);
         }
     })?;
-    let is_storage = |place| {
-        let name = asked.at(place).map(|pid| file_of(pid, b"/cmdline"));
+    let is_storage = |index| {
+        let name = asked.get(index).map(|pid| file_of(pid, b"/cmdline"));
         let mut first = [0];
         name.is_some_and(|name| root.read_at(&[name.as_bytes()], &mut first) == Ok(b"@"))
     };
-    asking::ask_each(asked.iter().count(), &is_storage, &mut |place, yes| {
-        if yes && let Some(pid) = asked.at(place) {
+    asking::ask_each(asked.iter().count(), &is_storage, &mut |index, yes| {
+        if yes && let Some(pid) = asked.get(index) {
             spared.push(pid);
         }
     });
     Ok(())
 }
 
-/// Calls `each` with the numbers of all processes but PID 1, this one and those that are spared; the
-/// kernel's threads are included. Reads nothing of them.
+/// Calls `each` with the IDs of all processes, kernel threads included, except PID 1, this process and
+/// those in `spared`. Reads no file of a process.
 ///
 /// # Errors
-/// What looking into /proc came to.
-pub fn others(root: &Root, spared: &Pids, each: &mut dyn FnMut(i32)) -> Result<(), Errno> {
+/// The error of listing /proc.
+pub fn each_other(root: &Root, spared: &Pids, each: &mut dyn FnMut(i32)) -> Result<(), Errno> {
     let own = process::own_pid();
     root.list_at(&[b"proc"], &mut |name, _| {
         if let Some(pid) = number(name)
@@ -143,31 +147,33 @@ pub fn others(root: &Root, spared: &Pids, each: &mut dyn FnMut(i32)) -> Result<(
     })
 }
 
-/// File systems that lie on disks, or on one that does, and have a device number of their own.
+/// File systems on disks whose device number is not that of a disk. An overlay lies on another file
+/// system.
 const ON_DISKS: &[u8] = b"btrfs bcachefs zfs ubifs overlay";
 
-/// File systems whose server may be gone; unmounting them would wait for it.
+/// File systems on a server. Unmounting one may wait for its server, which may be gone.
 const OF_SERVERS: &[u8] = b"nfs nfs4 cifs smb3 ceph afs 9p";
 
-/// Whether a mount is of a block device, which is what the kernel can make read-only by force.
+/// Whether a mount has a block device. The kernel can remount only such mounts read-only by force.
 pub fn is_on_device(mount: &Mount<'_>) -> bool {
     mount.major != 0
 }
 
-/// Whether a mount must be closed so that disks are clean: it has a block device, manages its disks
-/// itself, or is an overlay, which keeps the file system that it writes to from being closed.
+/// Whether a mount must be closed so that disks are clean: it has a block device, manages disks itself,
+/// or is an overlay, which keeps the file system below it in use.
 pub fn is_on_disk(mount: &Mount<'_>) -> bool {
     is_on_device(mount) || word_index(ON_DISKS, mount.kind).is_some()
 }
 
-/// Whether a mount may be in the way of one that is on a disk, and need not be waited for.
+/// Whether a mount may cover the mount point of one on a disk, and can be unmounted without waiting for
+/// a server.
 pub fn may_cover(mount: &Mount<'_>) -> bool {
     let needed = mount.mount_point == b"/" || mount.mount_point == b"/proc";
     !needed && !is_on_disk(mount) && word_index(OF_SERVERS, mount.kind).is_none()
 }
 
-/// Whether one of these mounts is of a file system that can be written to. Tables of this process and of
-/// PID 1 are asked: they differ if the agent runs in a container.
+/// Whether any mount that `chosen` accepts is writable. Reads the mount tables of this process and of
+/// PID 1, which differ if the agent runs in a container.
 pub fn any_writable(root: &Root, chosen: fn(&Mount<'_>) -> bool) -> bool {
     let mut found = false;
     for owner in words(b"self 1") {
@@ -205,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn ancestors_and_storage_daemons_of_root_are_spared() {
+    fn spares_ancestors_and_storage_daemons_of_root() {
         let (path, root) = machine("processes");
         let own = std::process::id();
         let of_root = format!("{ROOT}{ALIVE}");
@@ -213,7 +219,7 @@ mod tests {
         let set_uid = format!("Uid:\t1000\t0\t0\t0\n{ALIVE}");
         add(&path, 1, 0, "init\0", &of_root);
         add(&path, 2, 0, "", ROOT);
-        // The line of ancestors: own, 300001, 300000, 1.
+        // The ancestors of this process: 300001, 300000, 1.
         add(&path, 300_000, 1, "supervisor\0", &of_root);
         add(&path, 300_001, 300_000, "sh\0", &of_root);
         add(&path, own, 300_001, "gaunt\0", &of_root);
@@ -222,19 +228,19 @@ mod tests {
         add(&path, 300_004, 1, "@user\0", &of_user);
         add(&path, 300_005, 1, "@set-uid\0", &set_uid);
         add(&path, 300_006, 1, "@zombie\0", ROOT);
-        let mut spared = Pids::none();
+        let mut spared = Pids::new();
         find_spared(&root, &mut spared).unwrap();
         let numbers: Vec<_> = spared.iter().collect();
         assert_eq!(numbers, [300_001, 300_000, 300_003]);
         let mut others = Vec::new();
-        super::others(&root, &spared, &mut |pid| others.push(pid)).unwrap();
+        each_other(&root, &spared, &mut |pid| others.push(pid)).unwrap();
         others.sort_unstable();
         assert_eq!(others, [2, 300_002, 300_004, 300_005, 300_006]);
         std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
-    fn a_process_is_judged_by_its_status() {
+    fn reads_the_status_of_a_process() {
         let (path, root) = machine("status");
         let groups = format!("Groups:\t{}\n", "1000 ".repeat(10_000));
         let ignores = "SigIgn:\t0000000000384004\n";
@@ -258,15 +264,15 @@ mod tests {
     }
 
     #[test]
-    fn without_proc_there_is_an_error() {
+    fn fails_without_proc() {
         let (path, root) = machine("nothing");
         std::fs::remove_dir_all(path.join("proc")).unwrap();
-        assert!(find_spared(&root, &mut Pids::none()).is_err());
+        assert!(find_spared(&root, &mut Pids::new()).is_err());
         std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
-    fn disks_are_closed_backward_and_the_network_is_left() {
+    fn chooses_mounts_on_disks_and_mounts_that_may_cover_them() {
         let (path, root) = machine("mounts");
         let table = "21 1 0:2 / / rw - rootfs none rw\n\
                      22 21 0:5 / /proc rw - proc proc rw\n\

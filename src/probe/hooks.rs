@@ -1,11 +1,11 @@
-//! Which hooks there are: the main hook, or those of the directory beside it.
+//! Finds the freeze hooks: the main hook, or the programs in the directory beside it.
 //!
-//! The main hook is a program of the administrator's. Where there is none, or it is a link to this
-//! very program, its work is done here: every executable file of the directory that has the main
-//! hook's path and `.d` behind it, in the order of the bytes of their names. Names that
-//! `parse::hooks` passes over are no hooks, nor is what is not executable, or no file.
+//! The main hook is a program that the administrator installs. Without one, or if it is a link to this
+//! program, the agent does the work of qemu-ga's script of that name: it runs the hooks in the directory
+//! whose path is that of the main hook with `.d` behind it, in the byte order of their names. Hooks are
+//! executable files, except backups, samples and hidden files (`parse::hooks`).
 //!
-//! Whether a hook may be run is for `state::hooks` to say.
+//! This file only finds hooks. `state::hooks` checks whether a hook is safe to run.
 
 use core::slice;
 
@@ -19,21 +19,22 @@ use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
 use crate::sys::status::Status;
 
-/// Where distributions have the main hook: Red Hat, then Debian. The first counts that is there, or
-/// whose directory is.
+/// The main hooks of distributions: Red Hat, then Debian. The first one counts that exists itself, or whose
+/// directory exists.
 const DEFAULTS: [&[u8]; 2] = [b"/etc/qemu-ga/fsfreeze-hook", b"/etc/qemu/fsfreeze-hook"];
 
-/// The program that runs.
+/// The program of this process.
 const SELF: &[u8] = b"proc/self/exe";
-/// What the kernel says behind the path of a program whose file was replaced.
+/// Added by the kernel to the path of a program whose file was replaced.
 const REPLACED: &[u8] = b" (deleted)";
 
-/// The hooks of this moment: a list of their paths, in order, as `parse::hooks` has it; or the main
-/// hook whose directory cannot be read, and why.
+/// The hooks: a list of their paths in order, each ended by a NUL; or the main hook whose directory cannot
+/// be read, and the error.
 pub type Hooks<'a> = Result<Buffer, (&'a [u8], Errno)>;
 
-/// Finds the hooks. Without a path the main hook is where distributions have it, and none there is no
-/// error; a path that is given must lead to one, or its directory be there.
+/// Finds the hooks. `given` is the configured path of the main hook. If neither it nor its directory
+/// exists, the list has that path, so that running it reports the error. Without `given` the main hook is
+/// that of a distribution, and the list may be empty.
 pub fn find<'a>(root: &Root, given: Option<&'a [u8]>) -> Hooks<'a> {
     let mut list = Buffer::growing(HOOK_LIST_BYTES);
     let has = |main, end| root.has_at(&[relative(main), end]) != Ok(false);
@@ -53,21 +54,22 @@ pub fn find<'a>(root: &Root, given: Option<&'a [u8]>) -> Hooks<'a> {
     Ok(list)
 }
 
-/// The hooks in the directory beside a main hook.
+/// Lists the hooks in the directory beside a main hook.
 pub fn beside<'a>(root: &Root, main: &'a [u8]) -> Hooks<'a> {
     let mut list = Buffer::growing(HOOK_LIST_BYTES);
     let directory = directory_of(main);
     match put_all(root, directory.as_bytes(), &mut list) {
-        // A link that leads nowhere, to a disk that is not mounted say, is no directory without hooks.
+        // No directory means no hooks. A dangling link does not: its target may be on a disk that is not
+        // mounted.
         Err(Errno::NOENT) if root.has_at(&[relative(directory.as_bytes())]) != Ok(true) => Ok(list),
         Err(errno) => Err((main, errno)),
         Ok(()) => Ok(list),
     }
 }
 
-/// Puts the hooks in a directory on the list.
+/// Appends the hooks in a directory to the list.
 fn put_all(root: &Root, directory: &[u8], list: &mut Buffer) -> Result<(), Errno> {
-    let mut names = Names::none(DIRECTORY_BYTES);
+    let mut names = Names::new(DIRECTORY_BYTES);
     names.read(root, &Path::of(&[relative(directory)]))?;
     for name in names.sorted() {
         if is_hook(name) && is_program(root, &[relative(directory), b"/", name]) {
@@ -77,7 +79,7 @@ fn put_all(root: &Root, directory: &[u8], list: &mut Buffer) -> Result<(), Errno
     list.whole()
 }
 
-/// Puts a path on the list.
+/// Appends a path to the list.
 fn add(list: &mut Buffer, pieces: &[&[u8]]) {
     for piece in pieces {
         let _ = list.append(piece);
@@ -85,8 +87,8 @@ fn add(list: &mut Buffer, pieces: &[&[u8]]) {
     let _ = list.append(b"\0");
 }
 
-/// Whether a path leads to something that can be executed. One that cannot be looked at counts: what
-/// is wrong with it is said when it is to be run.
+/// Whether a path leads to an executable file. A path whose status cannot be read counts: running it
+/// reports the error.
 fn is_program(root: &Root, name: &[&[u8]]) -> bool {
     match Status::at(root, name) {
         Ok(status) => status.is_program(),
@@ -95,8 +97,8 @@ fn is_program(root: &Root, name: &[&[u8]]) -> bool {
     }
 }
 
-/// Whether a path leads to this program: the same file, or, once that was replaced by an update, a
-/// link to where it was.
+/// Whether a path leads to this program: to the same file, or, after an update has replaced that file, by a
+/// link to its path.
 fn is_this_program(root: &Root, path: &[u8]) -> bool {
     let name: &[&[u8]] = &[relative(path)];
     if let (Ok(own), Ok(found)) = (Status::at(root, &[SELF]), Status::at(root, name))
@@ -154,7 +156,7 @@ mod tests {
     const DEBIAN: &str = "/etc/qemu/fsfreeze-hook";
 
     #[test]
-    fn the_directory_s_executables_are_hooks_in_the_order_of_their_names() {
+    fn lists_executables_of_the_directory_in_the_order_of_their_names() {
         let tree = Tree::new("order");
         for name in ["9-late", "10-early", "Z", "a", "\u{e4}", "_"] {
             tree.file(&format!("etc/qemu-ga/fsfreeze-hook.d/{name}"), 0o755);
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_layout_that_is_there_counts() {
+    fn prefers_the_first_layout_that_exists() {
         let tree = Tree::new("layout");
         assert!(tree.hooks(None).is_empty());
         tree.file("etc/qemu/fsfreeze-hook.d/debian", 0o755);
@@ -188,9 +190,9 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_given_must_lead_to_a_hook() {
+    fn lists_a_given_path_even_if_it_does_not_exist() {
         let tree = Tree::new("given");
-        // It cannot be run, which is then said.
+        // Running it reports the error.
         assert_eq!(tree.hooks(Some("/opt/hook")), ["/opt/hook"]);
         tree.link("opt/hook", "/none");
         assert_eq!(tree.hooks(Some("/opt/hook")), ["/opt/hook"]);
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_a_link_to_nowhere_is_an_error() {
+    fn fails_if_the_directory_is_a_dangling_link() {
         let machine = Directory::new("hooks-dangling");
         fs::create_dir_all(machine.path.join("etc/qemu-ga")).unwrap();
         let link = machine.path.join("etc/qemu-ga/fsfreeze-hook.d");
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_read_is_an_error() {
+    fn fails_if_the_directory_cannot_be_read() {
         let tree = Tree::new("error");
         tree.file("opt/hook.d", 0o755);
         let (main, errno) = find(&tree.0.root, Some(b"/opt/hook")).err().unwrap();
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_main_hook_that_is_this_program_is_built_in() {
+    fn replaces_a_main_hook_that_is_this_program() {
         let tree = Tree::new("own");
         tree.file("usr/bin/gaunt", 0o755);
         tree.file("etc/qemu-ga/fsfreeze-hook.d/one", 0o755);
@@ -236,7 +238,7 @@ mod tests {
         fs::remove_file(tree.0.path.join("proc/self/exe")).unwrap();
         tree.link("proc/self/exe", "../../usr/bin/other");
         assert_eq!(tree.hooks(None), [MAIN]);
-        // Its file was replaced while it ran: the link leads to the new one.
+        // The file of the program was replaced while it ran: the link leads to the new file.
         let link = tree.0.path.join("etc/qemu-ga/fsfreeze-hook");
         fs::remove_file(&link).unwrap();
         symlink("/usr/bin/gaunt", link).unwrap();

@@ -1,9 +1,10 @@
-//! Parts of the machine that can be taken away while it runs, processors and memory blocks: which
-//! there are, and whether they are in use.
+//! Processors and memory blocks, which can come and go while the machine runs: which exist, and whether
+//! they are in use.
 //!
-//! From /sys/devices/system, in the order of its directories. Parts are looked up in the open directory
-//! of their kind: from the root that takes twice as long, and there can be very many. A number below 0 names a part like any
-//! other, which does not exist.
+//! From /sys/devices/system (Documentation/ABI/testing/sysfs-devices-system-cpu and sysfs-devices-memory
+//! of the kernel), in the order of its directories. Parts are looked up relative to the open directory of
+//! their kind, because a path from the root takes twice as long and there may be 100,000 of them. A
+//! negative number is looked up as any other, and not found.
 
 use crate::base::limits::CPU_LIST_BYTES;
 use crate::base::text::{Digits, parse_u64};
@@ -11,20 +12,20 @@ use crate::parse::cpu_list;
 use crate::sys::Errno;
 use crate::sys::root::Root;
 
-/// A kind of part.
+/// A kind of part: processors or memory blocks.
 #[derive(Debug)]
 pub struct Kind {
-    /// The directory that all are in.
+    /// The directory of all parts of this kind.
     pub directory: &'static str,
-    /// What the names of parts begin with, before their number.
+    /// The name of a part, without its number.
     pub prefix: &'static str,
-    /// The file that says whether a part is in use.
+    /// The file of a part that says whether it is in use, and that changes it.
     pub file: &'static str,
-    /// What that file says, and is told, of a part that is not in use and of one that is.
+    /// The content of that file for a part that is not in use, and for one that is in use.
     words: [&'static [u8]; 2],
-    /// Which of the words has to be there: whatever else a processor's file says, it is in use, and
-    /// whatever else that of a memory block says, such as `going-offline`, it is not.
-    telling: usize,
+    /// The index of the word that decides. A processor is in use unless its file says `0`; a memory block
+    /// is in use only if its file says `online`, not for example `going-offline`.
+    deciding: usize,
 }
 
 /// Processors.
@@ -33,7 +34,7 @@ pub static CPUS: Kind = Kind {
     prefix: "cpu",
     file: "/online",
     words: [b"0", b"1"],
-    telling: 0,
+    deciding: 0,
 };
 
 /// Memory blocks.
@@ -42,34 +43,34 @@ pub static MEMORY: Kind = Kind {
     prefix: "memory",
     file: "/state",
     words: [b"offline", b"online"],
-    telling: 1,
+    deciding: 1,
 };
 
-/// The file that says whether a memory block can be taken out of use. A processor can if it has a
-/// file that says whether it is in use.
+/// The file that says whether a memory block can be taken out of use. A processor can be if it has the
+/// file `online`.
 pub const REMOVABLE: &str = "/removable";
 
-/// What could not be done.
+/// The step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// To find the part: its directory is missing.
+    /// Finding the part: its directory is missing.
     Find,
-    /// To take a part out of use that never can be.
+    /// Taking out of use a part that can never be out of use.
     TakeOut,
-    /// To open the file.
+    /// Opening a file.
     Open,
-    /// To read it.
+    /// Reading a file.
     Read,
-    /// To write it.
+    /// Writing a file.
     Write,
 }
 
-/// Why something could not be said of a part, or done to it.
+/// An error of reading or changing the state of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What could not be done.
+    /// The step that failed.
     pub step: Step,
-    /// The error; none if the file is empty.
+    /// The error; `None` if the file is empty.
     pub errno: Option<Errno>,
 }
 
@@ -87,16 +88,16 @@ impl Fault {
 }
 
 impl Kind {
-    /// Whether these are memory blocks, which are told of in other words than processors.
+    /// Whether these are memory blocks.
     pub fn is_memory(&self) -> bool {
         core::ptr::eq(self, &MEMORY)
     }
 
-    /// Reads the kernel's list of the processors that run into `buffer`; `None` without such a list,
-    /// or if it is too long to be read whole.
+    /// Reads the kernel's list of running processors; `None` for memory blocks, without such a list, or if
+    /// it does not fit into `buffer`.
     ///
-    /// A processor's own file takes the lock that somebody who starts or stops it holds all the while:
-    /// reading it may wait for seconds. The list takes none.
+    /// Reading the file of a processor takes the lock that is held while a processor starts or stops, and
+    /// may wait for seconds. Reading the list takes no lock.
     pub fn online_list<'b>(
         &self,
         directory: &Root,
@@ -109,13 +110,17 @@ impl Kind {
         list.filter(|list| list.ends_with(b"\n"))
     }
 
-    /// Opens the directory that all are in.
+    /// Opens the directory of all parts of this kind.
     pub fn open(&self, root: &Root) -> Result<Root, Errno> {
         root.directory_at(&[self.directory.as_bytes()])
     }
 
     /// Calls `each` with the number of every part in that directory until it returns false.
-    pub fn each(&self, directory: &Root, each: &mut dyn FnMut(i64) -> bool) -> Result<(), Errno> {
+    pub fn each_number(
+        &self,
+        directory: &Root,
+        each: &mut dyn FnMut(i64) -> bool,
+    ) -> Result<(), Errno> {
         directory.list(&mut |name, _| {
             let name = name.strip_prefix(self.prefix.as_bytes());
             let number = name.and_then(parse_u64);
@@ -123,8 +128,8 @@ impl Kind {
         })
     }
 
-    /// Whether a part is in use, by the list of those that are or else by its own file; `None` if it
-    /// has no such file, because it always is.
+    /// Whether a part is in use, from the list of running processors if there is one, else from its own
+    /// file; `None` if the part has no such file, because it is always in use.
     pub fn is_online(
         &self,
         directory: &Root,
@@ -134,21 +139,22 @@ impl Kind {
         let listed = list.and_then(|list| cpu_list::contains(list, part.cast_unsigned()));
         if listed.is_some() {
             let number = Digits::signed(part);
-            if directory.has_at(&self.pieces(&number, self.file)) == Ok(true) {
+            if directory.has_at(&self.path_of(&number, self.file)) == Ok(true) {
                 return Ok(listed);
             }
         }
-        let said = self.says(directory, part, self.file, self.words[self.telling])?;
-        Ok(said.map(|said| said == (self.telling == 1)))
+        let word = self.words[self.deciding];
+        let has_word = self.begins_with(directory, part, self.file, word)?;
+        Ok(has_word.map(|has_word| has_word == (self.deciding == 1)))
     }
 
     /// Whether a memory block can be taken out of use.
     pub fn is_removable(&self, directory: &Root, part: i64) -> Result<bool, Fault> {
-        let fixed = self.says(directory, part, REMOVABLE, b"0");
+        let fixed = self.begins_with(directory, part, REMOVABLE, b"0");
         fixed.map(|fixed| fixed == Some(false))
     }
 
-    /// Puts a part into use, or takes it out. May take long.
+    /// Puts a part into use, or takes it out of use. May take minutes.
     pub fn set(&self, root: &Root, part: i64, online: bool) -> Result<(), Fault> {
         let directory = self.open(root);
         let directory = directory.map_err(|errno| Fault::new(Step::Find, errno))?;
@@ -159,13 +165,13 @@ impl Kind {
         }
         let word = self.words[usize::from(online)];
         let number = Digits::signed(part);
-        let told = directory.tell(&self.pieces(&number, self.file), word);
-        told.map_err(|errno| Fault::new(Step::Write, errno))
+        let written = directory.tell(&self.path_of(&number, self.file), word);
+        written.map_err(|errno| Fault::new(Step::Write, errno))
     }
 
-    /// Whether a file of a part begins with `word`; `None` if there is no such file.
+    /// Whether a file of a part begins with `word`; `None` if the part has no such file.
     #[inline(never)]
-    fn says(
+    fn begins_with(
         &self,
         directory: &Root,
         part: i64,
@@ -174,7 +180,7 @@ impl Kind {
     ) -> Result<Option<bool>, Fault> {
         let mut buffer = [0; 24];
         let number = Digits::signed(part);
-        let path = self.pieces(&number, file);
+        let path = self.path_of(&number, file);
         match directory.attribute(&path, &mut buffer) {
             Ok([]) => Err(Fault {
                 step: Step::Read,
@@ -191,9 +197,9 @@ impl Kind {
         }
     }
 
-    /// The name of a file of a part within the directory of all, in pieces; the first two name that
-    /// part's directory.
-    fn pieces<'p>(&'p self, number: &'p Digits, file: &'p str) -> [&'p [u8]; 3] {
+    /// The path of a file of a part, in pieces, relative to the directory of all parts. The first two pieces
+    /// are the directory of the part.
+    fn path_of<'p>(&'p self, number: &'p Digits, file: &'p str) -> [&'p [u8]; 3] {
         [self.prefix.as_bytes(), number.as_bytes(), file.as_bytes()]
     }
 }
@@ -219,7 +225,7 @@ mod tests {
 
     fn numbers(root: &Root) -> Vec<i64> {
         let mut numbers = Vec::new();
-        CPUS.each(&CPUS.open(root).unwrap(), &mut |number| {
+        CPUS.each_number(&CPUS.open(root).unwrap(), &mut |number| {
             numbers.push(number);
             true
         })
@@ -229,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn no_processor_is_missing() {
+    fn lists_every_processor() {
         let (path, cpus, root) = machine("many", &CPUS);
         for name in ["cpufreq", "cpuidle", "cpu", "cpu1x", "cpux", "online"] {
             fs::create_dir(cpus.join(name)).unwrap();
@@ -241,7 +247,7 @@ mod tests {
         }
         assert_eq!(numbers(&root), all);
         let mut seen = 0;
-        CPUS.each(&CPUS.open(&root).unwrap(), &mut |_| {
+        CPUS.each_number(&CPUS.open(&root).unwrap(), &mut |_| {
             seen += 1;
             seen < 3
         })
@@ -251,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_says_whether_it_is_in_use() {
+    fn reads_whether_a_part_is_in_use() {
         let (path, cpus, root) = machine("online", &CPUS);
         for (number, online) in [(1, "1\n"), (2, "0\n"), (3, ""), (5, "x")] {
             fs::create_dir(cpus.join(format!("cpu{number}"))).unwrap();
@@ -278,9 +284,9 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_running_processors_spares_reading_their_files() {
+    fn reads_the_list_of_running_processors_instead_of_their_files() {
         let (path, cpus, root) = machine("list", &CPUS);
-        // Their files say nothing: whoever reads one gets an error.
+        // Reading one of these files fails, because they are directories.
         for number in [1, 2] {
             fs::create_dir_all(cpus.join(format!("cpu{number}/online"))).unwrap();
         }
@@ -297,14 +303,14 @@ mod tests {
         assert_eq!(state(1), Ok(Some(true)));
         assert_eq!(state(2), Ok(Some(false)));
         assert_eq!(state(3), fault(Step::Find, 2));
-        // One that was not read to its end is not trusted.
+        // A list that does not fit into the buffer is ignored.
         fs::write(cpus.join("online"), "0-1,".repeat(CPU_LIST_BYTES)).unwrap();
         assert_eq!(state(1), fault(Step::Read, 21));
         fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
-    fn a_part_is_told_only_what_is_new_to_it() {
+    fn changes_a_part_only_if_its_state_differs() {
         let (path, blocks, root) = machine("set", &MEMORY);
         fs::create_dir(blocks.join("memory7")).unwrap();
         let state = blocks.join("memory7/state");
@@ -319,7 +325,7 @@ mod tests {
         ] {
             fs::write(&state, before).unwrap();
             assert_eq!(MEMORY.set(&root, 7, online), Ok(()));
-            // A file in sysfs has nothing behind what is written.
+            // In this plain file the rest of the former content remains; in sysfs there is none.
             assert_eq!(fs::read_to_string(&state).unwrap(), after);
         }
         fs::remove_file(&state).unwrap();

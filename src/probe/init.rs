@@ -1,66 +1,64 @@
-//! Which init runs this guest, and how it is told to take the guest down.
+//! Recognises the init of this guest, and finds the interface by which it shuts the guest down.
 //!
-//! What each init listens to is documented: systemd(1), the INIT section of busybox (`halt`,
-//! `poweroff` and `reboot` there are nothing but these signals), procd, finit's page on signals,
-//! openrc-shutdown(8), initctl(5).
+//! The interfaces are documented: systemd(1), the INIT section of busybox (whose `halt`, `poweroff` and
+//! `reboot` only send these signals), procd, finit's page on signals, openrc-shutdown(8), initctl(5).
 //!
-//! Nothing is believed by its name alone: a script that runs as PID 1 is called `init` as well, and
-//! its interpreter is busybox. The program file of PID 1 must be that of the init, and PID 1 must
-//! catch the signal or wait for it; otherwise the signal would be lost, or worse: a runtime that
-//! catches everything ends PID 1 by it, and with it the guest. Of busybox, which becomes what it is
-//! called as, the name it was called by is asked for instead: its init waits in sigtimedwait(2),
-//! during which /proc shows the signals neither as caught nor as blocked.
+//! A name alone proves nothing: a script that runs as PID 1 may be called `init` too, and be interpreted
+//! by busybox. So the program file of PID 1 must be that of an init, and PID 1 must catch or block the
+//! signal. Otherwise the signal would be lost, or would end PID 1, and with it the guest.
+//! For busybox, which acts by the name it is called by, that name must be `init` instead: its init waits
+//! in sigtimedwait(2), during which /proc shows the signals neither as caught nor as blocked.
 //!
-//! Inits that are not told, because nothing they document does it (dinit, whose signal for that only
-//! halts), because it takes more than a word (s6-linux-init, runit) or because they could not be
-//! told from others: the guest is taken down past them. The same goes for a mode that an init has
-//! no signal for.
+//! Some inits are bypassed, and the agent shuts the guest down itself: dinit, whose documented signal only
+//! halts; s6-linux-init and runit, which need more than a signal or a word in a FIFO; and all inits that
+//! are not recognised. The same goes for a mode for which an init has no signal.
 
 use crate::parse::proc::has_signal;
 use crate::parse::{file_name, until_nul, word_index};
 use crate::sys::power::Down;
 use crate::sys::root::Root;
 
-/// How PID 1 is told.
+/// The interface of an init for shutting down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// By this signal, in the kernel's numbering.
+pub enum Interface {
+    /// This signal to PID 1, in the numbering of the kernel.
     Signal(i32),
-    /// By a word in OpenRC's FIFO.
+    /// A word in OpenRC's FIFO.
     OpenRc,
-    /// By a change of the runlevel in sysvinit's FIFO.
+    /// A request for another runlevel in sysvinit's FIFO.
     SysV,
 }
 
-/// SIGRTMIN, as glibc counts it and systemd therefore means it.
+/// SIGRTMIN of glibc, on which systemd's signals are based.
 const RTMIN: u8 = 34;
 const USR1: u8 = 10;
 const USR2: u8 = 12;
 const TERM: u8 = 15;
 
-/// In place of a signal: the init has an interface of its own.
+// In place of a signal in `SIGNALS`: the init reads a FIFO.
 const OPEN_RC: u8 = 255;
 const SYS_V: u8 = 254;
 
-/// The names of the program files of inits. The first of them are inits only if they were called
-/// `init`. sysvinit is one if it has its FIFO; it adds its runlevel to what it is called.
+/// The names of the program files of inits. Program files before [`BY_CALL`] must also be called by a name
+/// that begins with `init`. `init` is sysvinit, which appends its runlevel to that name.
 const PROGRAMS: &[u8] = b"busybox init systemd procd finit openrc-init";
 const BY_CALL: usize = 2;
 
-/// Their signals to power off, halt and reboot; 0 if it has none.
+/// The signals of each of [`PROGRAMS`] to power off, halt and reboot; 0 without such a signal.
 const SIGNALS: [[u8; 3]; 6] = [
     [USR2, USR1, TERM],
     [SYS_V; 3],
     [RTMIN + 4, RTMIN + 3, RTMIN + 5],
-    // SIGUSR1 powers off, too.
+    // procd: SIGUSR1 powers off as well.
     [USR2, 0, TERM],
-    // SIGUSR1 halted before finit 4.1.
+    // finit: SIGUSR1 halts only before version 4.1.
     [USR2, 0, TERM],
     [OPEN_RC; 3],
 ];
 
-/// How this guest's init takes it down like this, if it is one that can be told.
-pub fn way_down(root: &Root, how: Down) -> Option<Way> {
+/// Returns the interface of this guest's init for `how`; `None` if the agent must shut the guest down
+/// itself.
+pub fn interface(root: &Root, how: Down) -> Option<Interface> {
     let mut buffer = [0; 256];
     let program = root.link_at(&[b"proc/1/exe"], &mut buffer).ok()?;
     let program = base_name(program);
@@ -74,13 +72,13 @@ pub fn way_down(root: &Root, how: Down) -> Option<Way> {
     }
     match *SIGNALS.get(known)?.get(how as usize)? {
         0 => None,
-        OPEN_RC => Some(Way::OpenRc),
-        SYS_V => Some(Way::SysV),
-        signal => (by_call || listens(root, signal)).then_some(Way::Signal(signal.into())),
+        OPEN_RC => Some(Interface::OpenRc),
+        SYS_V => Some(Interface::SysV),
+        signal => (by_call || listens(root, signal)).then_some(Interface::Signal(signal.into())),
     }
 }
 
-/// Whether PID 1 catches this signal, or blocks it, as those do that read signals from a descriptor.
+/// Whether PID 1 catches the signal, or blocks it to read it from a signalfd.
 fn listens(root: &Root, signal: u8) -> bool {
     let mut buffer = [0; 2048];
     let status = root.read_at(&[b"proc/1/status"], &mut buffer);
@@ -90,8 +88,8 @@ fn listens(root: &Root, signal: u8) -> bool {
     })
 }
 
-/// The last part of a path, without what the kernel appends for a file that was replaced, or
-/// packagers for one that was linked statically.
+/// The last component of a path, without ` (deleted)`, which the kernel appends if the file was replaced,
+/// and without the suffix of a statically linked busybox.
 fn base_name(path: &[u8]) -> &[u8] {
     let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
     let name = file_name(path);
@@ -108,8 +106,13 @@ mod tests {
 
     const ALL: [Down; 3] = [Down::PowerOff, Down::Halt, Down::Reboot];
 
-    /// How PID 1 of this program, command line and signal sets (blocked, caught) would be told.
-    fn ways(program: &str, command_line: &[u8], blocked: u64, caught: u64) -> [Option<Way>; 3] {
+    /// The interfaces of a PID 1 with this program file, command line, blocked and caught signals.
+    fn interfaces(
+        program: &str,
+        command_line: &[u8],
+        blocked: u64,
+        caught: u64,
+    ) -> [Option<Interface>; 3] {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("gaunt-init-{}-{number}", std::process::id()));
@@ -122,13 +125,13 @@ mod tests {
         );
         std::fs::write(path.join("proc/1/status"), status).unwrap();
         let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        let ways = ALL.map(|how| way_down(&root, how));
+        let interfaces = ALL.map(|how| interface(&root, how));
         std::fs::remove_dir_all(path).unwrap();
-        ways
+        interfaces
     }
 
-    fn signals(numbers: [i32; 3]) -> [Option<Way>; 3] {
-        numbers.map(|number| (number != 0).then_some(Way::Signal(number)))
+    fn signals(numbers: [i32; 3]) -> [Option<Interface>; 3] {
+        numbers.map(|number| (number != 0).then_some(Interface::Signal(number)))
     }
 
     fn set(signals: &[u32]) -> u64 {
@@ -137,82 +140,102 @@ mod tests {
             .fold(0, |set, signal| set | 1 << (signal - 1))
     }
 
-    const NOBODY: [Option<Way>; 3] = [None; 3];
+    const NONE: [Option<Interface>; 3] = [None; 3];
 
     #[test]
-    fn systemd_takes_real_time_signals() {
+    fn sends_real_time_signals_to_systemd() {
         // As read from a running one.
         let blocked = 0x7be3_c0fe_2801_4a03;
         for program in ["/usr/lib/systemd/systemd", "/lib/systemd/systemd (deleted)"] {
-            let running = ways(program, b"/sbin/init\0splash\0", blocked, 0x1_8000_04ec);
+            let running = interfaces(program, b"/sbin/init\0splash\0", blocked, 0x1_8000_04ec);
             assert_eq!(running, signals([38, 37, 39]));
-            let starting = ways(program, b"/sbin/init\0splash\0", 0, 0);
-            assert_eq!(starting, NOBODY);
+            let starting = interfaces(program, b"/sbin/init\0splash\0", 0, 0);
+            assert_eq!(starting, NONE);
         }
     }
 
     #[test]
-    fn busybox_is_an_init_only_when_it_is_called_one() {
+    fn recognises_busybox_only_if_it_is_called_init() {
         let all = set(&[1, 10, 12, 15, 17]);
         for program in [
             "/bin/busybox",
             "/usr/bin/busybox-static",
             "/busybox.static (deleted)",
         ] {
-            assert_eq!(ways(program, b"init\0\0", all, 0), signals([12, 10, 15]));
+            assert_eq!(
+                interfaces(program, b"init\0\0", all, 0),
+                signals([12, 10, 15])
+            );
         }
         assert_eq!(
-            ways("/bin/busybox", b"init\0", 0, all),
+            interfaces("/bin/busybox", b"init\0", 0, all),
             signals([12, 10, 15])
         );
-        // The script /init, by #!/bin/sh.
-        assert_eq!(ways("/bin/busybox", b"/bin/sh\0/init\0", 0, 0), NOBODY);
-        // The same, with traps.
-        assert_eq!(ways("/bin/busybox", b"/bin/sh\0/init\0", 0, all), NOBODY);
-        assert_eq!(ways("/bin/busybox", b"sh\0", 0, all), NOBODY);
+        // The script /init, run by #!/bin/sh.
+        assert_eq!(interfaces("/bin/busybox", b"/bin/sh\0/init\0", 0, 0), NONE);
+        // The same script, with traps.
+        assert_eq!(
+            interfaces("/bin/busybox", b"/bin/sh\0/init\0", 0, all),
+            NONE
+        );
+        assert_eq!(interfaces("/bin/busybox", b"sh\0", 0, all), NONE);
         // Waiting in sigtimedwait.
-        let waiting = ways("/bin/busybox", b"init\0\0", 0, set(&[20]));
+        let waiting = interfaces("/bin/busybox", b"init\0\0", 0, set(&[20]));
         assert_eq!(waiting, signals([12, 10, 15]));
     }
 
     #[test]
-    fn inits_without_a_signal_to_halt_are_not_sent_one() {
+    fn sends_no_signal_to_halt_to_an_init_without_one() {
         let all = set(&[10, 12, 15]);
         assert_eq!(
-            ways("/sbin/procd", b"/sbin/procd\0", 0, all),
+            interfaces("/sbin/procd", b"/sbin/procd\0", 0, all),
             signals([12, 0, 15])
         );
         assert_eq!(
-            ways("/sbin/finit", b"/sbin/init\0", all, 0),
+            interfaces("/sbin/finit", b"/sbin/init\0", all, 0),
             signals([12, 0, 15])
         );
     }
 
     #[test]
-    fn two_inits_read_fifos() {
+    fn recognises_inits_that_read_a_fifo() {
         assert_eq!(
-            ways("/sbin/openrc-init", b"/sbin/init\0", 0, 0),
-            [Some(Way::OpenRc), Some(Way::OpenRc), Some(Way::OpenRc)]
+            interfaces("/sbin/openrc-init", b"/sbin/init\0", 0, 0),
+            [
+                Some(Interface::OpenRc),
+                Some(Interface::OpenRc),
+                Some(Interface::OpenRc)
+            ]
         );
         for called in [&b"init [2]\0"[..], b"/sbin/init\0"] {
             assert_eq!(
-                ways("/usr/sbin/init", called, 0, 0),
-                [Some(Way::SysV), Some(Way::SysV), Some(Way::SysV)]
+                interfaces("/usr/sbin/init", called, 0, 0),
+                [
+                    Some(Interface::SysV),
+                    Some(Interface::SysV),
+                    Some(Interface::SysV)
+                ]
             );
         }
     }
 
     #[test]
-    fn nobody_else_is_sent_a_signal() {
-        // A runtime that catches all there is, shells, containers' inits, and ourselves.
+    fn sends_no_signal_to_other_programs() {
+        // Runtimes that catch every signal, shells, inits of containers, and this program.
         assert_eq!(
-            ways("/sbin/tini", b"/sbin/tini\0", u64::MAX, u64::MAX),
-            NOBODY
+            interfaces("/sbin/tini", b"/sbin/tini\0", u64::MAX, u64::MAX),
+            NONE
         );
-        assert_eq!(ways("/bin/dash", b"/bin/sh\0/init\0", 0, u64::MAX), NOBODY);
-        assert_eq!(ways("/usr/bin/bash", b"init\0", 0, u64::MAX), NOBODY);
-        assert_eq!(ways("/gaunt", b"/gaunt\0", set(&[2, 15, 17]), 0), NOBODY);
-        assert_eq!(ways("/sbin/dinit", b"dinit\0", 0, u64::MAX), NOBODY);
-        assert_eq!(ways("-", b"", u64::MAX, u64::MAX), NOBODY);
+        assert_eq!(
+            interfaces("/bin/dash", b"/bin/sh\0/init\0", 0, u64::MAX),
+            NONE
+        );
+        assert_eq!(interfaces("/usr/bin/bash", b"init\0", 0, u64::MAX), NONE);
+        assert_eq!(
+            interfaces("/gaunt", b"/gaunt\0", set(&[2, 15, 17]), 0),
+            NONE
+        );
+        assert_eq!(interfaces("/sbin/dinit", b"dinit\0", 0, u64::MAX), NONE);
+        assert_eq!(interfaces("-", b"", u64::MAX, u64::MAX), NONE);
     }
 }

@@ -1,5 +1,5 @@
-//! Typed facts about this machine. What they are read from is given to them as a root directory, so
-//! that captured trees serve as machines in tests.
+//! Typed facts about this machine, without names of the protocol. All files are read below a root
+//! directory that the caller gives, so tests run on captured trees of other machines.
 #![forbid(unsafe_code)]
 
 mod asking;

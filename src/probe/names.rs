@@ -1,7 +1,6 @@
-//! Names, gathered once into borrowed memory and sorted: those in a directory, or others.
+//! A sorted list of names in borrowed memory: those of a directory, or any others.
 //!
-//! A kernel lists a directory in whatever order it likes. Where a list promises one, its names come
-//! from here.
+//! The kernel lists a directory in no particular order. Lists that promise an order sort the names here.
 
 use crate::base::index;
 use crate::base::path::Path;
@@ -11,28 +10,27 @@ use crate::sys::Errno;
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Entry, Root};
 
-/// Names without NUL.
+/// A list of names, which contain no NUL.
 pub struct Names {
-    /// The names, each ended by a NUL; once they are sorted, then the index of them.
+    /// The names, each ended by a NUL. [`Names::sort`] appends the index.
     pub bytes: Buffer,
-    /// Where the index begins.
+    /// The offset of the index.
     index: usize,
 }
 
 impl Names {
-    /// None yet, with room for so many bytes, the index included.
-    pub fn none(cap: usize) -> Self {
+    /// An empty list of at most `cap` bytes, the index included.
+    pub fn new(cap: usize) -> Self {
         Self {
             bytes: Buffer::growing(cap),
             index: 0,
         }
     }
 
-    /// The names in a directory, but for those of directories in it.
+    /// Reads the names in a directory, except those of its subdirectories, and sorts them.
     ///
     /// # Errors
-    /// That of reading the directory; [`Errno::FBIG`] if it has more names than
-    /// there is room for.
+    /// The error of reading the directory; [`Errno::FBIG`] if its names do not fit.
     pub fn read(&mut self, root: &Root, directory: &Path) -> Result<(), Errno> {
         let bytes = &mut self.bytes;
         root.list_at(&[directory.as_bytes()], &mut |name, kind| {
@@ -48,7 +46,7 @@ impl Names {
     /// Sorts the names in `bytes`.
     ///
     /// # Errors
-    /// [`Errno::FBIG`] if `bytes` is full, or has no room for the index.
+    /// [`Errno::FBIG`] if names or index do not fit.
     #[inline(never)]
     pub fn sort(&mut self) -> Result<(), Errno> {
         let Self { bytes, index } = self;
@@ -65,13 +63,13 @@ impl Names {
         Ok(())
     }
 
-    /// The names in the order of their bytes.
+    /// The names, in the order of their bytes.
     pub fn sorted(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         let (names, offsets) = self.bytes.bytes().split_at(self.index);
         index::offsets(offsets).map(|offset| name_at(names, offset))
     }
 
-    /// Whether a name is among them.
+    /// Whether the list contains `name`.
     #[inline(never)]
     pub fn has(&self, name: &[u8]) -> bool {
         let (names, offsets) = self.bytes.bytes().split_at(self.index);
@@ -98,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_sorted_and_directories_left_out() {
+    fn sorts_names_and_skips_directories() {
         let long = "x".repeat(200);
         let files = [
             ("d/b", ""),
@@ -110,7 +108,7 @@ mod tests {
         ];
         let tree = Tree::new("names", &files);
         let read = |name: &[u8]| {
-            let mut names = Names::none(DIRECTORY_BYTES);
+            let mut names = Names::new(DIRECTORY_BYTES);
             names.read(&tree.root, &Path::of(&[name])).map(|()| names)
         };
         let names = read(b"d").unwrap();
@@ -121,11 +119,11 @@ mod tests {
     }
 
     #[test]
-    fn thousands_of_names_are_all_there() {
+    fn lists_thousands_of_names() {
         let files: Vec<String> = (0..3000).map(|number| format!("d/{number}")).collect();
         let files: Vec<_> = files.iter().map(|name| (&name[..], "")).collect();
         let tree = Tree::new("names-many", &files);
-        let mut names = Names::none(DIRECTORY_BYTES);
+        let mut names = Names::new(DIRECTORY_BYTES);
         names.read(&tree.root, &Path::of(&[b"d"])).unwrap();
         let mut expected: Vec<String> = (0..3000).map(|number| number.to_string()).collect();
         expected.sort();
@@ -134,8 +132,8 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_among_others() {
-        let mut names = Names::none(1 << 16);
+    fn finds_names() {
+        let mut names = Names::new(1 << 16);
         for name in ["/b", "", "/a/b", "/a", "/b"] {
             names.bytes.append(name.as_bytes()).unwrap();
             names.bytes.append(b"\0").unwrap();
@@ -151,14 +149,14 @@ mod tests {
         ] {
             assert_eq!(names.has(name.as_bytes()), is_there, "{name}");
         }
-        let mut none = Names::none(1);
+        let mut none = Names::new(1);
         none.sort().unwrap();
         assert!(!none.has(b"") && none.sorted().next().is_none());
     }
 
     #[test]
-    fn a_store_without_room_for_the_index_is_an_error() {
-        let mut names = Names::none(4);
+    fn fails_without_room_for_the_index() {
+        let mut names = Names::new(4);
         names.bytes.append(b"a\0").unwrap();
         assert_eq!(names.sort(), Err(Errno::FBIG));
     }

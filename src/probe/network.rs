@@ -1,16 +1,16 @@
-//! Network interfaces and their addresses, from rtnetlink(7), in the order that serves clients best:
-//! many take the first interface with an address, or the first ten interfaces, for the whole truth.
+//! Network interfaces and their addresses, from rtnetlink(7).
 //!
-//! Interfaces: those that are a device (have one in /sys/class/net), then those made of software,
-//! then the loopback; by number among their like. Addresses of an interface: IPv4, then IPv6, then
-//! link-local ones. An address belongs to the interface with its number, whatever its label.
+//! The order serves clients that look only at the first interface with an address, or at the first ten
+//! interfaces. Interfaces with a device in /sys/class/net come first, then software interfaces, then the
+//! loopback, each group by interface index. The addresses of an interface come in the kernel's order,
+//! which has IPv4 before IPv6, link-local ones last. An address belongs to the interface with its index,
+//! whatever its label.
 //!
-//! The kernel is asked once for all interfaces and once for all addresses, in whatever order it has
-//! them. What is asked for of its messages is kept in borrowed memory, and an index behind them
-//! is sorted.
+//! One request lists all interfaces, another all addresses. The messages are kept in borrowed memory with
+//! a sorted index behind them.
 //!
-//! A list that changes while the kernel goes through it may lack something; [`Network::read`] tells,
-//! and it is up to the caller to begin again.
+//! If interfaces or addresses change while the kernel lists them, some may be missing. Then
+//! [`Network::read`] returns true, and the caller may read again.
 
 use crate::base::index;
 use crate::base::limits::{DUMP_BYTES, NETWORK_BYTES};
@@ -28,12 +28,12 @@ const AF_INET: u8 = 2;
 /// `AF_INET6`, linux/socket.h.
 const AF_INET6: u8 = 10;
 
-/// The interfaces and addresses of a moment.
+/// The interfaces and addresses at one moment.
 pub struct Network {
-    /// The kernel's messages, each behind a byte: its group. Then an index of them, sorted by
-    /// [`key_at`]. Addresses of the same group stay in the order of the kernel.
+    /// The messages of the kernel, each behind one byte: its group ([`group_of`]). Then the index, sorted
+    /// by [`key_at`]. Addresses of the same group keep the order of the kernel.
     bytes: Buffer,
-    /// Where the index begins.
+    /// The offset of the index.
     index: usize,
 }
 
@@ -47,22 +47,21 @@ impl Default for Network {
 }
 
 impl Network {
-    /// Reads all interfaces and addresses; devices are looked for below `root`. Gives whether anything
+    /// Reads all interfaces and addresses, and looks for devices below `root`. Returns whether anything
     /// changed meanwhile.
     ///
     /// # Errors
-    /// What the kernel said instead of an answer; [`Errno::FBIG`] if there are more than
-    /// [`NETWORK_BYTES`] have room for.
+    /// The error of the kernel; [`Errno::FBIG`] if the messages do not fit into [`NETWORK_BYTES`].
     pub fn read(&mut self, root: &Root) -> Result<bool, Errno> {
         let Self { bytes, index } = self;
         bytes.truncate(0);
-        let mut answers = Answers {
+        let mut dumps = Dumps {
             route: Route::open()?,
             sequence: 0,
             changed: false,
         };
         for kind in [RTM_NEWLINK, RTM_NEWADDR] {
-            answers.ask(kind, &mut |message| {
+            dumps.request(kind, &mut |message| {
                 if let Some(group) = group_of(root, message) {
                     let _ = bytes.append(&[group]);
                     message.put(bytes);
@@ -79,7 +78,7 @@ impl Network {
             let keys = key_at(messages, one).cmp(&key_at(messages, other));
             keys.then(one.cmp(&other))
         });
-        Ok(answers.changed)
+        Ok(dumps.changed)
     }
 
     /// All interfaces, in order.
@@ -105,8 +104,8 @@ fn message_at(messages: &[u8], offset: usize) -> Option<Message<'_>> {
     Message::take(&mut messages.get(offset + 1..)?)
 }
 
-/// What messages are sorted by: the kind, interfaces first; then group and number of an interface,
-/// number of the interface and group of an address.
+/// The sort key of a message. Interfaces come first: by group, then interface index. Addresses follow: by
+/// interface index, then group.
 fn key_at(messages: &[u8], offset: usize) -> [u32; 3] {
     let group = messages.get(offset).copied().unwrap_or_default().into();
     message_at(messages, offset).map_or([0; 3], |message| match message.kind() {
@@ -115,8 +114,8 @@ fn key_at(messages: &[u8], offset: usize) -> [u32; 3] {
     })
 }
 
-/// The group of an interface or address among its like, the first being 0; `None` for what is not
-/// reported.
+/// The group of a message. Interfaces: 0 with a device, 1 in software, 2 the loopback. Addresses: 0, or 1
+/// if link-local; `None` for addresses that are not IPv4 or IPv6.
 fn group_of(root: &Root, message: &Message<'_>) -> Option<u8> {
     if message.kind() == RTM_NEWADDR {
         let [family, _] = message.family_and_prefix();
@@ -129,7 +128,7 @@ fn group_of(root: &Root, message: &Message<'_>) -> Option<u8> {
     Some(u8::from(device != Ok(true)))
 }
 
-/// Whether an address is of use on its own link only; `None` if it is no internet address.
+/// Whether an address is link-local; `None` if it is not IPv4 or IPv6.
 fn is_link_local(family: u8, own: &[u8]) -> Option<bool> {
     match (family, own) {
         (AF_INET, [first, second, _, _]) => Some((*first, *second) == (169, 254)),
@@ -140,18 +139,18 @@ fn is_link_local(family: u8, own: &[u8]) -> Option<bool> {
     }
 }
 
-/// Questions to the kernel.
-struct Answers {
+/// A sequence of requests to the kernel.
+struct Dumps {
     route: Route,
-    /// The number of the question before.
+    /// The number of the latest request.
     sequence: u32,
-    /// Whether anything changed during an answer, so that something may be missing.
+    /// Whether a list changed while the kernel sent it, so that something may be missing.
     changed: bool,
 }
 
-impl Answers {
-    /// Asks for all messages of this kind.
-    fn ask(&mut self, kind: u16, each: &mut dyn FnMut(&Message<'_>)) -> Result<(), Errno> {
+impl Dumps {
+    /// Requests all messages of one kind.
+    fn request(&mut self, kind: u16, each: &mut dyn FnMut(&Message<'_>)) -> Result<(), Errno> {
         self.sequence += 1;
         let mut words = [[0; 4]; 8];
         let len = dump_request(&mut words, self.sequence, kind);
@@ -180,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn link_local_addresses_are_told_by_their_first_bits() {
+    fn recognises_link_local_addresses() {
         let v6 = |first, second| {
             let mut bytes = [1; 16];
             (bytes[0], bytes[1]) = (first, second);
@@ -198,11 +197,11 @@ mod tests {
     }
 
     #[test]
-    fn the_loopback_has_its_addresses_and_nothing_else_has_them() {
+    fn loopback_addresses_belong_to_the_loopback_only() {
         let root = Root::open(c"/").unwrap();
         let mut network = Network::default();
         let mut lists = Vec::new();
-        // A second time it is the same.
+        // Reads twice, with the same result.
         for _ in 0..2 {
             network.read(&root).unwrap();
             for interface in network.interfaces() {

@@ -1,23 +1,24 @@
-//! The distribution, from its os-release file, where os-release(5) says it is.
+//! Reads the os-release file of the distribution, described in os-release(5).
 
 use crate::sys::root::{Root, relative};
 
-/// Where the file is: the first that can be read counts.
-const PLACES: [&[u8]; 2] = [b"etc/os-release", b"usr/lib/os-release"];
+/// The paths of the file, in the order of os-release(5). The first readable file counts.
+const PATHS: [&[u8]; 2] = [b"etc/os-release", b"usr/lib/os-release"];
 
-/// The file: the one at `told` alone, if told, else at the usual places. Empty if there is none;
-/// whole lines only if it does not fit into `buffer`.
-pub fn release<'b>(root: &Root, told: Option<&[u8]>, buffer: &'b mut [u8]) -> &'b [u8] {
-    let told = told.map(relative);
+/// Returns the content of the file: of the configured one if `configured` is its path, else of the first
+/// of [`PATHS`]. Empty without a readable file. If the file does not fit into `buffer`, the last,
+/// incomplete line is left out.
+pub fn release<'b>(root: &Root, configured: Option<&[u8]>, buffer: &'b mut [u8]) -> &'b [u8] {
+    let configured = configured.map(relative);
     let mut len = 0;
-    for place in &PLACES {
-        if let Ok(file) = root.read_at(&[told.unwrap_or(place)], buffer) {
+    for path in &PATHS {
+        if let Ok(file) = root.read_at(&[configured.unwrap_or(path)], buffer) {
             len = file.len();
             break;
         }
     }
     if len == buffer.len() {
-        // There may be more of the last line.
+        // The file may go on: the last line may be incomplete.
         let end = buffer.iter().rposition(|byte| *byte == b'\n');
         len = end.unwrap_or(0);
     }
@@ -31,7 +32,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn the_first_file_there_is_counts() {
+    fn reads_the_configured_file_or_the_first_that_exists() {
         let path = std::env::temp_dir().join(format!("gaunt-os-{}", std::process::id()));
         fs::create_dir_all(path.join("etc")).unwrap();
         fs::create_dir_all(path.join("usr/lib")).unwrap();

@@ -1,7 +1,10 @@
-//! The hardware clock: the one that the kernel set the system clock by, else the first there is.
+//! Reads and sets the hardware clock, as described in rtc(4).
 //!
-//! It is read through sysfs, which needs no node in /dev and nobody else to keep away from it, and
-//! set through its node.
+//! Of several clocks it is the one from which the kernel set the system clock (`hctosys`), else the one
+//! with the lowest number.
+//!
+//! Reading goes through sysfs: that needs no device node, and works while another process has the node
+//! open. Setting needs the node.
 
 use crate::base::civil;
 use crate::base::text::{Digits, cut, parse_u32, parse_u64};
@@ -12,7 +15,7 @@ use crate::sys::{AsFd, Errno, OwnedFd, stream};
 
 const DAY_S: u32 = 86_400;
 
-/// What the clock says, in nanoseconds since 1970: the middle of its second.
+/// Reads the clock. Returns nanoseconds since 1970: the middle of the second that the clock shows.
 pub fn read_ns(root: &Root) -> Result<i64, Errno> {
     let file = open(root, b"sys/class/rtc/rtc", b"/since_epoch")?;
     let mut buffer = [0; 24];
@@ -21,7 +24,7 @@ pub fn read_ns(root: &Root) -> Result<i64, Errno> {
     Ok(i64::from(seconds) * NS_PER_S + NS_PER_S / 2)
 }
 
-/// Sets the clock to the second nearest to these nanoseconds since 1970, up to the year 2106.
+/// Sets the clock to `unix_ns`, nanoseconds since 1970, rounded to seconds. Valid up to the year 2106.
 pub fn set(root: &Root, unix_ns: i64) -> Result<(), Errno> {
     let node = open(root, b"dev/rtc", b"")?;
     rtc::set(node.as_fd(), &time_of(unix_ns))
@@ -29,7 +32,7 @@ pub fn set(root: &Root, unix_ns: i64) -> Result<(), Errno> {
 
 const CLASS: &[u8] = b"sys/class/rtc/";
 
-/// Opens a file of the clock, whose number is between these.
+/// Opens a file of the clock: `before`, the number of the clock, `behind`.
 #[inline(never)]
 fn open(root: &Root, before: &[u8], behind: &[u8]) -> Result<OwnedFd, Errno> {
     let mut clock = u64::MAX;
@@ -75,7 +78,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_clock_is_read_and_set_where_there_is_one() {
+    fn reads_and_sets_the_clock_of_the_system() {
         let path = std::env::temp_dir().join(format!("gaunt-rtc-{}", std::process::id()));
         let class = path.join("sys/class/rtc/rtc0");
         fs::create_dir_all(&class).unwrap();
@@ -89,7 +92,7 @@ mod tests {
         assert_eq!(read_ns(&root), Err(Errno::INVAL));
         fs::write(path.join("dev/rtc0"), "").unwrap();
         assert_eq!(set(&root, 0), Err(Errno::NOTTY));
-        // The second is the system's.
+        // The second clock is the system's once its `hctosys` says so.
         let second = path.join("sys/class/rtc/rtc1");
         fs::create_dir_all(&second).unwrap();
         fs::write(class.join("since_epoch"), "1700000000\n").unwrap();
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_rounded_to_the_nearest_second() {
+    fn rounds_times_to_the_nearest_second() {
         let time = |ns| {
             let time = time_of(ns);
             [

@@ -1,27 +1,28 @@
-//! The ways in which this machine can sleep and be woken again, from /sys/power and /proc/swaps.
+//! The sleep modes that this machine supports, from /sys/power and /proc/swaps.
 //!
-//! Documentation/ABI/testing/sysfs-power of the kernel says what is in these files. To sleep is asked
-//! for by the host, which wakes the guest as firmware wakes a machine; what only an interrupt wakes
-//! (`freeze`, s2idle) is no sleep in this sense. Sleep on disk counts only where the next start finds
-//! the image: with a device to resume from and a swap area that is not in memory itself.
+//! The files are described in Documentation/ABI/testing/sysfs-power of the kernel. The host wakes a guest
+//! as firmware wakes a machine, so modes that only an interrupt ends (`freeze`, s2idle) do not count.
+//! Sleep on disk counts only if the next start finds the image: with a device to resume from, and a swap
+//! area that is not zram.
 
 use crate::base::text::cut;
 use crate::sys::root::Root;
 
-/// How a machine sleeps, and its letter in [`NEEDS`].
+/// A sleep mode. Its number is its letter in [`NEEDS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Mode {
-    /// In memory.
+    /// State in memory (S3).
     Ram = b'R',
-    /// On disk.
+    /// State on disk, machine off (S4).
     Disk = b'D',
-    /// On disk and in memory: if the power holds, nothing need be read.
+    /// State on disk and in memory: the image on disk is read only after a loss of power.
     Hybrid = b'H',
 }
 
-/// What the modes need: a file that holds one text more often than another, which but for two of them
-/// is one that no file holds.
+/// The needs of the modes, each ended by a comma: the letters of its modes, a file, a text, and a text that
+/// cancels one occurrence of the first. The file must contain more of the first text than of the second.
+/// No file contains `\0`.
 const NEEDS: &[u8] = b"RH sys/power/state mem \0,\
     RH sys/power/mem_sleep deep \0,\
     DH sys/power/state disk \0,\
@@ -30,29 +31,29 @@ const NEEDS: &[u8] = b"RH sys/power/state mem \0,\
     DH proc/swaps \n/ \n/dev/zram,\
     H sys/power/disk suspend \0";
 
-/// Room for what is looked at of a file: twice the longest list of choices, several swap areas.
+/// Bytes read of a file: twice the longest list of choices, or several swap areas.
 const FILE_BYTES: usize = 512;
 
-/// Whether this machine can sleep so.
-pub fn can(root: &Root, mode: Mode) -> bool {
+/// Whether this machine supports a sleep mode.
+pub fn supports(root: &Root, mode: Mode) -> bool {
     let mut needs = NEEDS;
     while !needs.is_empty() {
         let mut need = cut(&mut needs, b',');
         let mut next = || cut(&mut need, b' ');
-        if next().contains(&(mode as u8)) && !says_more(root, next(), next(), next()) {
+        if next().contains(&(mode as u8)) && !outnumbers(root, next(), next(), next()) {
             return false;
         }
     }
     true
 }
 
-/// Whether a file holds `good` more often than `bad`, a line feed before its first line counted in.
-fn says_more(root: &Root, file: &[u8], good: &[u8], bad: &[u8]) -> bool {
+/// Whether a file contains `good` more often than `bad`, as if it began with a line feed.
+fn outnumbers(root: &Root, file: &[u8], good: &[u8], bad: &[u8]) -> bool {
     let mut buffer = [b'\n'; FILE_BYTES];
     let read = root.read_at(&[file], &mut buffer[1..]).map(<[u8]>::len);
     let text = match read {
         Ok(len) => &buffer[..=len],
-        // Kernels before 4.10 have no choice of sleeps in memory; it is the deep one.
+        // Kernels before 4.10 have no file `mem_sleep`, and always sleep deeply.
         Err(_) => b"deep",
     };
     let count = |word: &[u8]| {
@@ -70,12 +71,12 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn only_a_sleep_that_can_end_is_one() {
+    fn supports_only_modes_that_the_host_can_end() {
         let path = std::env::temp_dir().join(format!("gaunt-sleep-{}", std::process::id()));
         fs::create_dir_all(path.join("sys/power")).unwrap();
         fs::create_dir_all(path.join("proc")).unwrap();
         let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        let can = || [Mode::Ram, Mode::Disk, Mode::Hybrid].map(|mode| can(&root, mode));
+        let supported = || [Mode::Ram, Mode::Disk, Mode::Hybrid].map(|mode| supports(&root, mode));
         let steps = [
             ("sys/power/state", "freeze standby\n", [false, false, false]),
             ("sys/power/state", "freeze mem\n", [true, false, false]),
@@ -117,10 +118,10 @@ mod tests {
             ),
             ("sys/power/mem_sleep", "[s2idle]\n", [false, true, false]),
         ];
-        assert_eq!(can(), [false; 3]);
+        assert_eq!(supported(), [false; 3]);
         for (file, text, expected) in steps {
             fs::write(path.join(file), text).unwrap();
-            assert_eq!(can(), expected, "{file}: {text}");
+            assert_eq!(supported(), expected, "{file}: {text}");
         }
         fs::remove_dir_all(path).unwrap();
     }

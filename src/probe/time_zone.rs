@@ -1,8 +1,8 @@
-//! The time zone, as tzset(3) finds it: what TZ says, else /etc/localtime, else UTC. Without
-//! /etc/localtime it is what /etc/TZ says, as for uClibc and in OpenWrt.
+//! The time zone, as tzset(3) finds it: from TZ, else from /etc/localtime, else UTC. Without
+//! /etc/localtime it comes from /etc/TZ, as in uClibc and OpenWrt.
 //!
-//! TZ names a file (from the root, or below /usr/share/zoneinfo) or is a rule in itself. What is
-//! neither, and a file that cannot be read or makes no sense, is UTC.
+//! TZ is the name of a file, absolute or below /usr/share/zoneinfo, or a rule. An invalid TZ, and a file
+//! that cannot be read or parsed, mean UTC.
 
 use crate::base::path::Path;
 use crate::parse::posix_tz::{self, Zone};
@@ -11,32 +11,32 @@ use crate::sys::root::{Root, relative};
 
 const UTC: Zone<'_> = (0, b"UTC");
 
-/// Where the zone of this machine is, or a link to it.
+/// The file with the zone of this machine, or a link to it.
 const LOCALTIME: &[u8] = b"etc/localtime";
 
-/// The longest link that is followed below the root rather than by the kernel, in bytes: twice the
-/// longest that leads to a zone.
+/// Bytes of the longest absolute link that is resolved below the root. Twice the length of the longest link
+/// to a zone. The kernel follows longer links.
 const LINK_BYTES: usize = 128;
 
-/// The longest /etc/TZ that is understood, in bytes: ten times a rule with both changes of the year.
+/// Bytes of the longest /etc/TZ. Ten times the length of a rule with both changes of the year.
 const RULE_BYTES: usize = 512;
 
-/// Seconds east of UTC, and the abbreviation, in force at `unix_seconds`. `told` is what TZ says;
-/// `buffer` is for the zone's file.
+/// Returns the seconds east of UTC and the abbreviation in force at `unix_seconds`. `tz` is the value of
+/// TZ. `buffer` is for /etc/TZ and the file of the zone.
 pub fn at<'b>(
     root: &Root,
-    told: Option<&'b [u8]>,
+    tz: Option<&'b [u8]>,
     unix_seconds: i64,
     buffer: &'b mut [u8],
 ) -> Zone<'b> {
     let (rule, buffer) = buffer.split_at_mut(RULE_BYTES.min(buffer.len()));
     let mut path = local_time(root, &mut buffer[..LINK_BYTES]);
-    let mut told = told;
-    if told.is_none() && root.file_at(&[path.as_bytes()]).is_err() {
-        told = written(root, rule);
+    let mut tz = tz;
+    if tz.is_none() && root.file_at(&[path.as_bytes()]).is_err() {
+        tz = read_etc_tz(root, rule);
     }
-    let told = told.map(|told| told.strip_prefix(b":").unwrap_or(told));
-    if let Some(name) = told {
+    let tz = tz.map(|tz| tz.strip_prefix(b":").unwrap_or(tz));
+    if let Some(name) = tz {
         let folder: &[u8] = if name.starts_with(b"/") {
             b""
         } else {
@@ -46,16 +46,16 @@ pub fn at<'b>(
     }
     let room = buffer.len();
     let file = root.read_at(&[path.as_bytes()], buffer).unwrap_or_default();
-    // One that fills the buffer may be cut short.
+    // A file that fills the buffer may be incomplete.
     let mut zone = None;
     if file.len() < room {
         zone = tzfile::at(file, unix_seconds);
     }
-    zone.or_else(|| posix_tz::at(told?, unix_seconds))
+    zone.or_else(|| posix_tz::at(tz?, unix_seconds))
         .unwrap_or(UTC)
 }
 
-/// The file of this machine's zone. A link to it that begins at the root means this root.
+/// The path of the file with the zone of this machine. An absolute link is resolved below `root`.
 fn local_time(root: &Root, room: &mut [u8]) -> Path {
     match root.link_at(&[LOCALTIME], room) {
         Ok(target) if target.starts_with(b"/") => Path::of(&[relative(target)]),
@@ -63,10 +63,10 @@ fn local_time(root: &Root, room: &mut [u8]) -> Path {
     }
 }
 
-/// What /etc/TZ says.
-fn written<'b>(root: &Root, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+/// Reads /etc/TZ.
+fn read_etc_tz<'b>(root: &Root, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let text = root.read_at(&[b"etc/TZ"], buffer).ok()?;
-    // One that fills the buffer may be cut short.
+    // A file that fills the buffer may be incomplete.
     (text.len() < RULE_BYTES).then(|| text.trim_ascii())
 }
 
@@ -94,14 +94,14 @@ mod tests {
         (path, root)
     }
 
-    fn zone(root: &Root, told: Option<&str>) -> (i64, String) {
+    fn zone(root: &Root, tz: Option<&str>) -> (i64, String) {
         let mut buffer = [0; 4096];
-        let (offset, name) = at(root, told.map(str::as_bytes), SUMMER, &mut buffer);
+        let (offset, name) = at(root, tz.map(str::as_bytes), SUMMER, &mut buffer);
         (offset, String::from_utf8(name.to_vec()).unwrap())
     }
 
     #[test]
-    fn localtime_is_a_file_or_a_link_of_either_kind() {
+    fn reads_localtime_as_a_file_or_a_link() {
         let (path, root) = machine("localtime");
         let localtime = path.join("etc/localtime");
         assert_eq!(zone(&root, None), (0, "UTC".into()));
@@ -127,8 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn without_localtime_the_zone_is_what_is_written_in_tz() {
-        let (path, root) = machine("written");
+    fn reads_etc_tz_without_localtime() {
+        let (path, root) = machine("etc-tz");
         let file = path.join("etc/TZ");
         for (text, offset, name) in [
             ("<-03>3\n", -10_800, "-03"),
@@ -143,7 +143,7 @@ mod tests {
         fs::write(&file, [b"XXX3\n", &[b' '; RULE_BYTES][..]].concat()).unwrap();
         assert_eq!(zone(&root, None), (0, "UTC".into()));
         fs::write(&file, "XXX3\n").unwrap();
-        // In OpenWrt the link is there whether or not its target is.
+        // In OpenWrt the link exists even if its target does not.
         for target in ["/tmp/no-localtime", "../tmp/no-localtime"] {
             symlink(target, path.join("etc/localtime")).unwrap();
             assert_eq!(zone(&root, None), (-10_800, "XXX".into()), "{target}");
@@ -156,9 +156,9 @@ mod tests {
     }
 
     #[test]
-    fn tz_names_a_file_or_is_a_rule() {
-        let (path, root) = machine("told");
-        for (told, offset, name) in [
+    fn accepts_a_file_name_or_a_rule_in_tz() {
+        let (path, root) = machine("tz");
+        for (tz, offset, name) in [
             ("", 0, "UTC"),
             (":", 0, "UTC"),
             ("Made/York", -14_400, "EDT"),
@@ -171,7 +171,7 @@ mod tests {
             ("Made/Broken", 0, "UTC"),
             ("Made/Nowhere", 0, "UTC"),
         ] {
-            assert_eq!(zone(&root, Some(told)), (offset, name.into()), "{told}");
+            assert_eq!(zone(&root, Some(tz)), (offset, name.into()), "{tz}");
         }
         fs::remove_dir_all(path).unwrap();
     }

@@ -1,7 +1,8 @@
-//! Who is logged in, from the records in /var/run/utmp, or /run/utmp where there is no /var.
+//! The users that are logged in, from the records in /var/run/utmp (utmp(5)), or in /run/utmp if that
+//! cannot be opened.
 //!
-//! The file is read once, as it is at that moment, into borrowed memory; it may change any time. Sorting
-//! an index of its records by name brings the logins of a user together.
+//! The file may change at any time, so it is read once into borrowed memory. An index of its records,
+//! sorted by name, brings the logins of a user together.
 
 use crate::base::index;
 use crate::base::limits::LOGIN_FILE_BYTES;
@@ -11,34 +12,34 @@ use crate::sys::Errno;
 use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 
-/// Where the records are: the first that can be opened counts.
-const PLACES: [&[u8]; 2] = [b"var/run/utmp", b"run/utmp"];
+/// The paths of the file. The first that can be opened counts.
+const PATHS: [&[u8]; 2] = [b"var/run/utmp", b"run/utmp"];
 
-/// Bytes of a record.
+/// The size of a record in bytes.
 const RECORD_BYTES: usize = Layout::NATIVE.record_bytes();
 
-/// Somebody who is logged in, once or several times.
+/// A user with one or more logins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User<'a> {
-    /// The name; may be empty.
+    /// The name, which may be empty.
     pub name: &'a [u8],
-    /// When the earliest of the logins was: seconds since the epoch.
+    /// The time of the earliest login, in seconds since 1970.
     pub seconds: i64,
-    /// And what is beyond them, below a million.
+    /// The microseconds of that time, less than a million.
     pub microseconds: u32,
 }
 
-/// The records of a moment.
+/// The records at one moment.
 pub struct Users {
     records: Buffer,
-    /// An index of those that are logins, sorted by name.
+    /// An index of the records of logins, sorted by name.
     by_name: Buffer,
 }
 
 impl Default for Users {
     fn default() -> Self {
         Self {
-            // One byte more than may be there, by which a larger file shows.
+            // One byte more than the limit shows that a file is larger.
             records: Buffer::growing(LOGIN_FILE_BYTES + 1),
             by_name: Buffer::growing(LOGIN_FILE_BYTES),
         }
@@ -46,13 +47,13 @@ impl Default for Users {
 }
 
 impl Users {
-    /// Reads the records of this moment; none if there is no file.
+    /// Reads the records. Without a file there are none.
     ///
     /// # Errors
-    /// What reading the file came to; [`Errno::FBIG`] if it is larger than [`LOGIN_FILE_BYTES`], or
-    /// there is no memory for it.
+    /// The error of reading the file; [`Errno::FBIG`] if it is larger than [`LOGIN_FILE_BYTES`], or there is
+    /// no memory for it.
     pub fn read(&mut self, root: &Root) -> Result<(), Errno> {
-        let Some(file) = PLACES.iter().find_map(|place| root.file_at(&[place]).ok()) else {
+        let Some(file) = PATHS.iter().find_map(|path| root.file_at(&[path]).ok()) else {
             return Ok(());
         };
         self.records.read(&file)?;
@@ -70,7 +71,7 @@ impl Users {
         self.by_name.whole()
     }
 
-    /// Calls `each` with everybody, in the order of their first records.
+    /// Calls `each` with every user, in the order of their first records.
     pub fn each(&self, each: &mut dyn FnMut(User<'_>)) {
         let records = self.records.bytes();
         for offset in (0..records.len()).step_by(RECORD_BYTES) {
@@ -99,11 +100,11 @@ impl User<'_> {
     }
 }
 
-/// The login that the record at this offset tells of, if it tells of one.
+/// The login in the record at `offset`; `None` for a record of another type.
 #[inline(never)]
 fn user_at(records: &[u8], offset: usize) -> Option<User<'_>> {
     let login = parse(records.get(offset..)?, Layout::NATIVE)?;
-    // The microseconds may be any number.
+    // Nothing keeps the microseconds of a record below a million.
     let seconds = login.microseconds.div_euclid(1_000_000);
     (login.kind == USER_PROCESS).then_some(User {
         name: login.user,
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_there_once_since_the_earliest_login() {
+    fn lists_every_user_once_with_the_earliest_login() {
         let (path, root) = machine("once");
         assert_eq!(users(&root), []);
         let file = [
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_past_the_limit_is_an_error() {
+    fn rejects_a_file_larger_than_the_limit() {
         let (path, root) = machine("large");
         let file = fs::File::create(path.join("run/utmp")).unwrap();
         file.set_len(LOGIN_FILE_BYTES as u64 + 1).unwrap();
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_of_logins_come_whole() {
+    fn lists_thousands_of_logins() {
         let (path, root) = machine("many");
         let one = |n: u32| {
             record(
