@@ -52,7 +52,7 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
         if size.is_empty() || size == b"0\n" {
             return;
         }
-        let mut disk = Disk::none();
+        let mut disk = Disk::unknown();
         disk.identify(root, path);
         if !disk.node.is_empty() {
             let mut object = list.object();
@@ -100,7 +100,7 @@ fn describe(
         }
         return;
     }
-    devices.find(disk, path);
+    devices.complete(disk, path);
     put_address(object.member(Name::Address), disk);
     let mut log = [0; HEALTH_LOG_LEN];
     if disk.bus == Some(Bus::Nvme)

@@ -1,8 +1,8 @@
 //! Asks the kernel questions that may never be answered, with a time limit for each.
 //!
-//! An example is reading memory of a process that maps a file of a server that is down: the reader waits
-//! in the kernel, and SIGKILL may not end it. So a child asks. If an answer takes too long, the child
-//! is left behind, and a new child goes on with the next question.
+//! An example is reading memory of a process that maps a file of a server that is down: the reader
+//! waits in the kernel, and SIGKILL may not end it. So a child asks. If an answer takes too long,
+//! the child is left behind, and a new child goes on with the next question.
 
 use crate::base::limits::{ANSWER_MS, UNANSWERED};
 use crate::sys::poll::{self, Interest};
@@ -10,8 +10,8 @@ use crate::sys::process::{self, IN_CHILD};
 use crate::sys::stream::{self, Read};
 use crate::sys::{AsFd, Errno};
 
-/// Asks `question` about every number below `count`, and calls `answered` with number and answer, in
-/// order. Skips questions without an answer in time, and stops after [`UNANSWERED`] of them.
+/// Asks `question` about every number below `count`, and calls `answered` with number and answer,
+/// in order. Skips questions without an answer in time, and stops after [`UNANSWERED`] of them.
 ///
 /// Only for children of the agent: it waits, and leaves children behind.
 pub(super) fn ask_each(
@@ -35,7 +35,8 @@ pub(super) fn ask_each(
     }
 }
 
-/// Has a child ask from `first` on. Returns the number of the question without an answer, or `count`.
+/// Has a child ask from `first` on. Returns the number of the question without an answer, or
+/// `count`.
 fn ask_from(
     first: usize,
     count: usize,

@@ -1,18 +1,17 @@
-//! Block devices, and the disks they lie on.
+//! Block devices, and the disks below them.
 //!
-//! Everything comes from sysfs: the directory of a device is where its link in /sys/dev/block or
-//! /sys/block leads, and that path names the buses on the way (`parse::sysfs_disk`). What is made of
-//! other devices (device-mapper, RAID) has links to them in `slaves`, which are followed down to the
-//! disks, each directory in the reverse order of names.
-//! Links are resolved as text, below the root: those of sysfs go some steps up and then straight down,
-//! and no directory they lead through is a link itself.
+//! The facts come from sysfs. A link in /sys/dev/block or /sys/class/block leads to the directory
+//! of a device; its path names the buses on the way to it (`parse::sysfs_disk`). A device that is
+//! made of others (device-mapper, RAID) has links to them in `slaves`. They are followed down to
+//! the disks, in the reverse order of their names. Links are resolved as text, below the root:
+//! links in sysfs go some steps up and then straight down, and pass through no other link.
 //!
-//! A disk of which something cannot be read has less to tell; that is no error.
+//! A fact that cannot be read is left out; that is no error.
 //!
-//! Differences from qemu-ga: a partition of a RAID array lies on the array's disks; the head of an
-//! NVMe multipath has the address of its first controller; at most [`STACKED_DEVICES`] layers are
-//! followed; a device-mapper device that udev does not know has its name from the kernel. Serial
-//! numbers have their own rules, see `probe::serial`.
+//! Differences from qemu-ga: a partition of a RAID array lies on the disks of the array; the head
+//! of an NVMe multipath has the address of its first controller; at most [`STACKED_DEVICES`] layers
+//! are followed; a device-mapper device that udev does not know gets its name from the kernel. For
+//! serial numbers see `probe::serial`.
 
 use crate::base::limits::{BLOCK_NAME_BYTES, DIRECTORY_BYTES, STACKED_DEVICES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
@@ -26,13 +25,13 @@ use crate::probe::sysfs::{attribute, follow, last_component, parent_of, to_paren
 use crate::sys::OwnedFd;
 use crate::sys::root::{Root, block_device, relative};
 
-/// Where devices without hardware of their own are, as seen from the root.
+/// The directory of devices without hardware of their own, relative to the root.
 const VIRTUAL: &[u8] = b"sys/devices/virtual/block/";
 
-/// Bytes read of a `uevent` file. What is looked for stands at its beginning.
+/// Bytes read of a `uevent` file. The properties used here are at its beginning.
 const UEVENT_BYTES: usize = 512;
 
-/// Room for major and minor number of a device, of at most 4 and 7 digits.
+/// Room for `major:minor`, which has at most 4 and 7 digits.
 const NUMBERS_BYTES: usize = 16;
 
 /// The name of a device, or the path of its node.
@@ -42,30 +41,30 @@ pub type Name = heapless::Vec<u8, BLOCK_NAME_BYTES>;
 pub struct Disk {
     /// Whether it is a partition.
     pub is_partition: bool,
-    /// The path of its node, `/dev/vda1`; empty if there is none.
+    /// The path of its device node, `/dev/vda1`; empty without one.
     pub node: Name,
-    /// Its numbers as udev writes them, `254:1`.
+    /// Its device number as udev writes it, `254:1`.
     device: heapless::Vec<u8, NUMBERS_BYTES>,
-    /// What its path tells.
+    /// The facts in its path.
     pub attachment: Attachment,
     /// The kind of bus it is on, if that is known.
     pub bus: Option<Bus>,
     /// Its bus (channel), target and unit.
     pub numbers: [u64; 3],
-    /// What udev calls its serial number.
+    /// Its serial number, as udev words it.
     pub serial: Serial,
 }
 
 /// The block devices of a machine.
 pub struct Devices<'r> {
     root: &'r Root,
-    /// The NVMe subsystem that was asked for last, and its first controller on a bus that is known.
+    /// A cache: the latest NVMe subsystem, and its first controller on a known bus.
     subsystem: Path,
     controller: Path,
 }
 
-/// Calls `each` with where the symbolic links in a directory of sysfs lead, in the reverse order of
-/// their names.
+/// Calls `each` with the targets of the symbolic links `names` in `directory`, in the reverse order
+/// of their names.
 pub fn backward(root: &Root, directory: &Path, names: &Names, each: &mut dyn FnMut(&mut Path)) {
     let mut path = Path::new();
     for name in names.sorted().rev() {
@@ -75,7 +74,7 @@ pub fn backward(root: &Root, directory: &Path, names: &Names, each: &mut dyn FnM
     }
 }
 
-/// Puts into `path` where a link in a directory leads; false if it is none.
+/// Sets `path` to the target of the link `name` in a directory. Returns false if that is no link.
 fn follow_in(root: &Root, directory: &Path, name: &[u8], path: &mut Path) -> bool {
     path.truncate(0);
     path.push(directory.as_bytes());
@@ -83,11 +82,11 @@ fn follow_in(root: &Root, directory: &Path, name: &[u8], path: &mut Path) -> boo
     follow(root, path).is_ok()
 }
 
-/// Puts into `path` the directory of the device with these numbers: `sys/devices/...`, no links in it.
-/// If there is none in sysfs, it is false, and the numbers are the last component.
+/// Sets `path` to the directory of the device `major:minor` in sysfs, without links. Returns false
+/// if there is none; then the last component of `path` is `major:minor`.
 pub fn numbered(root: &Root, major: u32, minor: u32, path: &mut Path) -> bool {
     put_numbers(major, minor, path);
-    // In a container links may lead to devices that are not there.
+    // In a container a link may be there and its target not.
     let is_there = follow(root, path).is_ok() && root.has_at(&[path.as_bytes()]) == Ok(true);
     if !is_there {
         put_numbers(major, minor, path);
@@ -104,15 +103,15 @@ fn put_numbers(major: u32, minor: u32, path: &mut Path) {
     path.push_number(u64::from(minor));
 }
 
-/// The name of the virtual device (made of others, or of nothing) that the one at `path` is, or is a
-/// partition of.
+/// The name of the virtual device at `path`, or of the one of which that is a partition; `None` for
+/// other devices. A virtual device has no hardware of its own: it is made of others, or of memory.
 pub fn virtual_name(path: &Path) -> Option<&[u8]> {
     let mut name = path.as_bytes().strip_prefix(VIRTUAL)?;
     Some(cut(&mut name, b'/'))
 }
 
 impl<'r> Devices<'r> {
-    /// Those below this root.
+    /// The block devices of the machine at `root`.
     pub fn new(root: &'r Root) -> Self {
         Self {
             root,
@@ -121,27 +120,27 @@ impl<'r> Devices<'r> {
         }
     }
 
-    /// Calls `each` with the disks that the device at `path` lies on, itself if it is one or part of
-    /// one, as far as anything is known of them.
+    /// Calls `each` with the disks below the device at `path`: the device itself if it is a disk or
+    /// a partition of one. Leaves out disks of which nothing is known.
     pub fn disks(&mut self, path: &mut Path, each: &mut dyn FnMut(&Disk)) {
         self.disks_below(path, STACKED_DEVICES, each);
     }
 
     fn disks_below(&mut self, path: &mut Path, layers: usize, each: &mut dyn FnMut(&Disk)) {
         let Some(name) = virtual_name(path) else {
-            let mut disk = Disk::none();
+            let mut disk = Disk::unknown();
             disk.identify(self.root, path);
-            self.find(&mut disk, path);
+            self.complete(&mut disk, path);
             if disk.bus.is_some() || !disk.node.is_empty() || disk.serial.text().is_some() {
                 each(&disk);
             }
             return;
         };
-        // Past the cap nothing is found.
+        // Deeper layers are not followed.
         let Some(layers) = layers.checked_sub(1) else {
             return;
         };
-        // A partition has no slaves of its own, but its disk has.
+        // A partition has no `slaves`; its disk has.
         let slaves = Path::of(&[VIRTUAL, name, b"/slaves/"]);
         let mut names = Names::new(DIRECTORY_BYTES);
         if names.read(self.root, &slaves).is_ok() {
@@ -151,12 +150,12 @@ impl<'r> Devices<'r> {
         }
     }
 
-    /// Finds out where the disk identified at `path` is attached, and its serial number. Of a
-    /// partition `path` becomes that of its disk.
+    /// Completes `disk`, which was identified at `path`, with its attachment and its serial number.
+    /// Changes the `path` of a partition to that of its disk.
     ///
-    /// In place: handed over as a result the disk would be copied.
+    /// Changes `disk` in place, because returning one would copy it.
     #[inline(never)]
-    pub fn find(&mut self, disk: &mut Disk, path: &mut Path) {
+    pub fn complete(&mut self, disk: &mut Disk, path: &mut Path) {
         if disk.is_partition {
             to_parent(path);
         }
@@ -166,16 +165,16 @@ impl<'r> Devices<'r> {
         }
         let mut buffer = [0; UDEV_ENTRY_BYTES];
         let known = disk.udev_entry(self.root, &mut buffer);
-        disk.serial.recall(property(known, b"E:ID_SERIAL"));
+        disk.serial.append_known(property(known, b"E:ID_SERIAL"));
         if known.is_empty() {
             serial::read(self.root, path, &mut disk.serial);
         }
     }
 
-    /// The head of an NVMe multipath is in the directory of its subsystem, which has links to the
-    /// controllers: it is where the first of them is.
+    /// Gives the head of an NVMe multipath the attachment of the first controller on a known bus.
+    /// The directory of the head is in that of its subsystem, which has links to the controllers.
     ///
-    /// The answer is kept, because all namespaces of a subsystem ask for it in a row.
+    /// Keeps the controller, because the namespaces of a subsystem come one after the other.
     fn locate_by_controller(&mut self, disk: &mut Disk, path: &Path) {
         let directory = parent_of(path.as_bytes());
         let subsystem = file_name(directory.strip_suffix(b"/").unwrap_or_default());
@@ -203,7 +202,7 @@ impl<'r> Devices<'r> {
     }
 }
 
-/// The path of a device's node; empty if it has none.
+/// The path of the node of the device at `path`; empty without one.
 pub fn node(root: &Root, path: &mut Path) -> Name {
     node_of(attribute(root, path, b"/uevent", &mut [0; UEVENT_BYTES]))
 }
@@ -219,9 +218,10 @@ fn node_of(facts: &[u8]) -> Name {
 }
 
 impl Disk {
-    /// None in particular.
+    /// A disk of which nothing is known yet.
+    // Not inlined, to keep one copy of a large initialiser.
     #[inline(never)]
-    pub fn none() -> Self {
+    pub fn unknown() -> Self {
         Self {
             is_partition: false,
             node: Name::new(),
@@ -229,11 +229,11 @@ impl Disk {
             attachment: Attachment::unknown(),
             bus: None,
             numbers: [0; 3],
-            serial: Serial::none(),
+            serial: Serial::empty(),
         }
     }
 
-    /// Reads what the kernel says about the device at `path`.
+    /// Reads node, type and number of the device at `path` from its `uevent` file.
     #[inline(never)]
     pub fn identify(&mut self, root: &Root, path: &mut Path) {
         let mut buffer = [0; UEVENT_BYTES];
@@ -246,15 +246,16 @@ impl Disk {
         }
     }
 
-    /// Opens its node to read; `None` as well if what has the node's name is not this device, as in a
-    /// container, or when the name has gone to another one.
+    /// Opens its node for reading; `None` if that fails, or if the node is another device: in a
+    /// container, or after the name has moved to another device.
     pub fn open(&self, root: &Root) -> Option<OwnedFd> {
         let opened = root.file_at(&[relative(&self.node)]).ok()?;
         let device = block_device(&opened)?;
         (mountinfo::device(&self.device) == Some(device)).then_some(opened)
     }
 
-    /// What device-mapper calls the device identified at `path`; empty if it did not make it.
+    /// The name that device-mapper has for the device identified at `path`; empty for other
+    /// devices.
     #[inline(never)]
     pub fn alias<'b>(
         &self,
@@ -271,13 +272,13 @@ impl Disk {
         }
     }
 
-    /// What udevd knows about the device; empty if it does not run.
+    /// The entry of the device in the database of udevd; empty without one.
     fn udev_entry<'b>(&self, root: &Root, buffer: &'b mut [u8]) -> &'b [u8] {
         let entry = root.read_at(&[b"run/udev/data/b", &self.device], buffer);
         entry.unwrap_or_default()
     }
 
-    /// Finds out where the disk at `path` is.
+    /// Reads the attachment of the disk at `path`: its controller, bus, target and unit.
     #[inline(never)]
     fn locate(&mut self, root: &Root, path: &Path) {
         let path = path.as_bytes();
@@ -304,7 +305,7 @@ impl Disk {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! Machines to look at.
+    //! Trees of files that stand for machines.
 
     use super::*;
     use std::ffi::{CString, OsStr};
@@ -329,10 +330,10 @@ pub(crate) mod testing {
             )
         }
 
-        /// A machine out of tests/fixtures, whose `tree` lists its files.
+        /// A machine from tests/fixtures, whose file `tree` lists its files.
         ///
-        /// They are not kept as files: links that go in circles, as those of sysfs do, and names with
-        /// colons give other programs trouble.
+        /// The fixtures are not kept as a tree of files, because circular links, as sysfs has them,
+        /// and names with colons give other programs trouble.
         pub(crate) fn captured(machine: &str) -> Self {
             let top = env!("CARGO_MANIFEST_DIR");
             let list = format!("{top}/tests/fixtures/{machine}/tree");
@@ -402,7 +403,7 @@ mod tests {
     use crate::sys::root::relative;
 
     #[test]
-    fn a_node_that_is_not_the_device_s_is_not_opened() {
+    fn opens_no_node_of_another_device() {
         let [uevent, link] = device("259:0", "pci0000:00/block/nvme0n1", "disk");
         let files = [
             (&uevent.0[..], &uevent.1[..]),
@@ -410,7 +411,7 @@ mod tests {
             ("dev/nvme0n1", "a file"),
         ];
         let tree = Tree::new("node", &files);
-        let mut disk = Disk::none();
+        let mut disk = Disk::unknown();
         let mut path = Path::new();
         assert!(numbered(&tree.root, 259, 0, &mut path));
         disk.identify(&tree.root, &mut path);
@@ -439,7 +440,7 @@ mod tests {
         found
     }
 
-    /// A device in sysfs: its link in /sys/dev/block, and the facts about it.
+    /// A device in sysfs: its link in /sys/dev/block, and its `uevent` file.
     fn device(numbers: &str, path: &str, kind: &str) -> [(String, String); 2] {
         let (major, minor) = numbers.split_once(':').unwrap();
         let name = path.rsplit('/').next().unwrap();
@@ -458,7 +459,7 @@ mod tests {
         (path.to_owned(), content.to_owned())
     }
 
-    /// That a device in sys/devices/virtual/block is made of another.
+    /// A link that makes a device in sys/devices/virtual/block consist of another.
     fn made_of(name: &str, slave: &str) -> (String, String) {
         let slave_name = slave.rsplit('/').next().unwrap();
         (
@@ -494,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_is_found_behind_bridges() {
+    fn finds_disks_behind_bridges() {
         let tree = tree("plain", two_disks());
         assert_eq!(disks(&tree.root, 254, 1), ["/dev/vda1 virtio 4 0:0:0"]);
         assert_eq!(disks(&tree.root, 254, 16), ["/dev/vdb virtio 5 0:0:0"]);
@@ -506,9 +507,10 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_followed_down_to_the_disks() {
+    fn follows_layers_down_to_the_disks() {
         let mut files = two_disks();
-        // A volume on an array of a partition and a disk; the array has a partition, too.
+        // A volume on an array, which consists of a partition and a disk, and has a partition
+        // itself.
         files.extend(device("253:0", "virtual/block/dm-0", "disk"));
         files.push(made_of("dm-0", "virtual/block/md127"));
         files.extend(device("9:127", "virtual/block/md127", "disk"));
@@ -525,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_of_nothing_has_no_disks() {
+    fn devices_in_memory_have_no_disks() {
         let mut files = Vec::new();
         files.extend(device("7:0", "virtual/block/loop0", "disk"));
         files.push(file("sys/devices/virtual/block/dm-1/slaves/.keep", ""));
@@ -536,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_layers_are_followed() {
+    fn limits_the_number_of_layers() {
         let mut files = two_disks();
         let last = STACKED_DEVICES;
         for layer in 0..=last {
@@ -551,7 +553,7 @@ mod tests {
                 _ => made_of(&name, &format!("virtual/block/dm-{}", layer - 1)),
             });
         }
-        // Whatever that should mean: a device made of itself.
+        // A device that consists of itself.
         files.extend(device("253:100", "virtual/block/dm-100", "disk"));
         files.push(made_of("dm-100", "virtual/block/dm-100"));
         files.push(made_of("dm-100", VDB));
@@ -564,7 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn adapters_are_ranked_among_their_neighbours() {
+    fn ranks_adapters_among_their_neighbours() {
         let disk = "pci0000:00/0000:00:1f.2/ata12/host11/target11:0:0/11:0:0:0/block/sda";
         let mut files = Vec::from(device("8:0", disk, "disk"));
         files.push(driver_of("0000:00:1f.2", "ahci"));
@@ -584,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_of_nvme_multipath_is_where_its_first_controller_is() {
+    fn head_of_nvme_multipath_has_the_address_of_its_first_controller() {
         let subsystem = "virtual/nvme-subsystem/nvme-subsys0";
         let mut files = Vec::from(device("259:1", &format!("{subsystem}/nvme0n1"), "disk"));
         let part = format!("{subsystem}/nvme0n1/nvme0n1p1");
@@ -608,7 +610,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_of_two_subsystems_have_the_controllers_of_their_own() {
+    fn heads_of_two_subsystems_have_different_controllers() {
         let mut files = Vec::new();
         for number in [0u32, 1] {
             let subsystem = format!("virtual/nvme-subsystem/nvme-subsys{number}");
@@ -625,7 +627,7 @@ mod tests {
             files.push(file(&format!("sys/devices/{controller}/state"), "live"));
             files.push(driver_of(&format!("0000:00:0{number}.0"), "nvme"));
         }
-        // A controller that is gone does not hide the next one.
+        // A controller that is gone is skipped.
         files.push((
             "sys/devices/virtual/nvme-subsystem/nvme-subsys1/nvme0".to_owned(),
             "-> ../../../pci0000:00/0000:00:09.0/nvme/nvme0".to_owned(),
@@ -644,7 +646,7 @@ mod tests {
     }
 
     #[test]
-    fn other_buses_are_told_apart() {
+    fn recognises_other_buses() {
         let mmio = "platform/a003e00.virtio_mmio/virtio0/block/vda";
         let scsi = "platform/a003c00.virtio_mmio/virtio1/host0/target0:1:2/0:1:2:3/block/sda";
         let usb = "pci0000:00/0000:00:03.0/usb1/1-1/1-1:1.0/host3/target3:0:0/3:0:0:0/block/sdb";
@@ -663,14 +665,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_left_out() {
-        // Neither facts nor a driver: there is nothing to tell of such a disk.
+    fn leaves_out_missing_facts() {
+        // A disk without a `uevent` file and a known driver is left out.
         let bare = "pci0000:00/0000:00:04.0/block/xyz";
         let mut files = vec![
             file("sys/dev/block/254:0", &format!("-> ../../devices/{bare}")),
             file(&format!("sys/devices/{bare}/size"), "1"),
         ];
-        // A controller that is known, and a disk on it whose place is not.
+        // The controller is known, the position of the disk on it is not.
         let odd = "pci0000:00/0000:00:05.0/ata1/block/sda";
         files.extend(device("8:0", odd, "disk"));
         files.push(driver_of("0000:00:05.0", "ahci"));
@@ -680,7 +682,7 @@ mod tests {
     }
 
     #[test]
-    fn links_never_lead_out_of_the_root() {
+    fn resolves_links_within_the_root() {
         let link = ("a/b/link", "-> ../../../../../etc/x");
         let tree = Tree::new("block-follow", &[link]);
         let mut path = Path::of(&[b"a/b/link"]);

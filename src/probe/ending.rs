@@ -1,9 +1,10 @@
 //! The processes to end, and the mounts to close, before the guest is powered off without an init.
 //!
-//! Facts about a process come from /proc/PID/status (proc_pid_status(5)), for which the kernel needs none
-//! of the memory of the process. Most other files (cmdline, environ, maps) need it, and reading them
-//! hangs if the process maps a file of a server that does not answer. Any user can have such a
-//! process. So only cmdline of root's processes is read, with a time limit (`probe::asking`).
+//! Facts about a process come from /proc/PID/status (proc_pid_status(5)), for which the kernel
+//! needs none of the memory of the process. Most other files (cmdline, environ, maps) need it, and
+//! reading them hangs if the process maps a file of a server that does not answer. Any user can
+//! have such a process. So only cmdline of root's processes is read, with a time limit
+//! (`probe::asking`).
 
 use super::asking;
 use crate::base::limits::{ANCESTORS, PROCESS_LIST_BYTES};
@@ -94,9 +95,10 @@ impl Pids {
     }
 }
 
-/// Appends to `spared` the processes that must go on while all others end: the ancestors of this process,
-/// the parent first, and root's storage daemons, which disks need. By a convention of systemd the command
-/// line of a storage daemon begins with `@`. PID 1 and this process are spared without being listed.
+/// Appends to `spared` the processes that must go on while all others end: the ancestors of this
+/// process, the parent first, and root's storage daemons, which disks need. By a convention of
+/// systemd the command line of a storage daemon begins with `@`. PID 1 and this process are spared
+/// without being listed.
 ///
 /// # Errors
 /// The error of listing /proc.
@@ -128,8 +130,8 @@ pub fn find_spared(root: &Root, spared: &mut Pids) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Calls `each` with the IDs of all processes, kernel threads included, except PID 1, this process and
-/// those in `spared`. Reads no file of a process.
+/// Calls `each` with the IDs of all processes, kernel threads included, except PID 1, this process
+/// and those in `spared`. Reads no file of a process.
 ///
 /// # Errors
 /// The error of listing /proc.
@@ -159,21 +161,21 @@ pub fn is_on_device(mount: &Mount<'_>) -> bool {
     mount.major != 0
 }
 
-/// Whether a mount must be closed so that disks are clean: it has a block device, manages disks itself,
-/// or is an overlay, which keeps the file system below it in use.
+/// Whether a mount must be closed so that disks are clean: it has a block device, manages disks
+/// itself, or is an overlay, which keeps the file system below it in use.
 pub fn is_on_disk(mount: &Mount<'_>) -> bool {
     is_on_device(mount) || word_index(ON_DISKS, mount.kind).is_some()
 }
 
-/// Whether a mount may cover the mount point of one on a disk, and can be unmounted without waiting for
-/// a server.
+/// Whether a mount may cover the mount point of one on a disk, and can be unmounted without waiting
+/// for a server.
 pub fn may_cover(mount: &Mount<'_>) -> bool {
     let needed = mount.mount_point == b"/" || mount.mount_point == b"/proc";
     !needed && !is_on_disk(mount) && word_index(OF_SERVERS, mount.kind).is_none()
 }
 
-/// Whether any mount that `chosen` accepts is writable. Reads the mount tables of this process and of
-/// PID 1, which differ if the agent runs in a container.
+/// Whether any mount that `chosen` accepts is writable. Reads the mount tables of this process and
+/// of PID 1, which differ if the agent runs in a container.
 pub fn any_writable(root: &Root, chosen: fn(&Mount<'_>) -> bool) -> bool {
     let mut found = false;
     for owner in words(b"self 1") {

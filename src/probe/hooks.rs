@@ -1,9 +1,9 @@
 //! Finds the freeze hooks: the main hook, or the programs in the directory beside it.
 //!
-//! The main hook is a program that the administrator installs. Without one, or if it is a link to this
-//! program, the agent does the work of qemu-ga's script of that name: it runs the hooks in the directory
-//! whose path is that of the main hook with `.d` behind it, in the byte order of their names. Hooks are
-//! executable files, except backups, samples and hidden files (`parse::hooks`).
+//! The main hook is a program that the administrator installs. Without one, or if it is a link to
+//! this program, the agent does the work of qemu-ga's script of that name: it runs the hooks in the
+//! directory whose path is that of the main hook with `.d` behind it, in the byte order of their
+//! names. Hooks are executable files, except backups, samples and hidden files (`parse::hooks`).
 //!
 //! This file only finds hooks. `state::hooks` checks whether a hook is safe to run.
 
@@ -19,8 +19,8 @@ use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
 use crate::sys::status::Status;
 
-/// The main hooks of distributions: Red Hat, then Debian. The first one counts that exists itself, or whose
-/// directory exists.
+/// The main hooks of distributions: Red Hat, then Debian. The first one counts that exists itself,
+/// or whose directory exists.
 const DEFAULTS: [&[u8]; 2] = [b"/etc/qemu-ga/fsfreeze-hook", b"/etc/qemu/fsfreeze-hook"];
 
 /// The program of this process.
@@ -28,13 +28,13 @@ const SELF: &[u8] = b"proc/self/exe";
 /// Added by the kernel to the path of a program whose file was replaced.
 const REPLACED: &[u8] = b" (deleted)";
 
-/// The hooks: a list of their paths in order, each ended by a NUL; or the main hook whose directory cannot
-/// be read, and the error.
+/// The hooks: a list of their paths in order, each ended by a NUL; or the main hook whose directory
+/// cannot be read, and the error.
 pub type Hooks<'a> = Result<Buffer, (&'a [u8], Errno)>;
 
-/// Finds the hooks. `given` is the configured path of the main hook. If neither it nor its directory
-/// exists, the list has that path, so that running it reports the error. Without `given` the main hook is
-/// that of a distribution, and the list may be empty.
+/// Finds the hooks. `given` is the configured path of the main hook. If neither it nor its
+/// directory exists, the list has that path, so that running it reports the error. Without `given`
+/// the main hook is that of a distribution, and the list may be empty.
 pub fn find<'a>(root: &Root, given: Option<&'a [u8]>) -> Hooks<'a> {
     let mut list = Buffer::growing(HOOK_LIST_BYTES);
     let has = |main, end| root.has_at(&[relative(main), end]) != Ok(false);
@@ -59,8 +59,8 @@ pub fn beside<'a>(root: &Root, main: &'a [u8]) -> Hooks<'a> {
     let mut list = Buffer::growing(HOOK_LIST_BYTES);
     let directory = directory_of(main);
     match put_all(root, directory.as_bytes(), &mut list) {
-        // No directory means no hooks. A dangling link does not: its target may be on a disk that is not
-        // mounted.
+        // No directory means no hooks. A dangling link does not: its target may be on a disk that
+        // is not mounted.
         Err(Errno::NOENT) if root.has_at(&[relative(directory.as_bytes())]) != Ok(true) => Ok(list),
         Err(errno) => Err((main, errno)),
         Ok(()) => Ok(list),
@@ -87,8 +87,8 @@ fn add(list: &mut Buffer, pieces: &[&[u8]]) {
     let _ = list.append(b"\0");
 }
 
-/// Whether a path leads to an executable file. A path whose status cannot be read counts: running it
-/// reports the error.
+/// Whether a path leads to an executable file. A path whose status cannot be read counts: running
+/// it reports the error.
 fn is_program(root: &Root, name: &[&[u8]]) -> bool {
     match Status::at(root, name) {
         Ok(status) => status.is_program(),
@@ -97,8 +97,8 @@ fn is_program(root: &Root, name: &[&[u8]]) -> bool {
     }
 }
 
-/// Whether a path leads to this program: to the same file, or, after an update has replaced that file, by a
-/// link to its path.
+/// Whether a path leads to this program: to the same file, or, after an update has replaced that
+/// file, by a link to its path.
 fn is_this_program(root: &Root, path: &[u8]) -> bool {
     let name: &[&[u8]] = &[relative(path)];
     if let (Ok(own), Ok(found)) = (Status::at(root, &[SELF]), Status::at(root, name))

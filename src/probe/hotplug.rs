@@ -1,10 +1,10 @@
-//! Processors and memory blocks, which can come and go while the machine runs: which exist, and whether
-//! they are in use.
+//! Processors and memory blocks, which can come and go while the machine runs: which exist, and
+//! whether they are in use.
 //!
-//! From /sys/devices/system (Documentation/ABI/testing/sysfs-devices-system-cpu and sysfs-devices-memory
-//! of the kernel), in the order of its directories. Parts are looked up relative to the open directory of
-//! their kind, because a path from the root takes twice as long and there may be 100,000 of them. A
-//! negative number is looked up as any other, and not found.
+//! From /sys/devices/system (Documentation/ABI/testing/sysfs-devices-system-cpu and
+//! sysfs-devices-memory of the kernel), in the order of its directories. Parts are looked up
+//! relative to the open directory of their kind, because a path from the root takes twice as long
+//! and there may be 100,000 of them. A negative number is looked up as any other, and not found.
 
 use crate::base::limits::CPU_LIST_BYTES;
 use crate::base::text::{Digits, parse_u64};
@@ -23,8 +23,8 @@ pub struct Kind {
     pub file: &'static str,
     /// The content of that file for a part that is not in use, and for one that is in use.
     words: [&'static [u8]; 2],
-    /// The index of the word that decides. A processor is in use unless its file says `0`; a memory block
-    /// is in use only if its file says `online`, not for example `going-offline`.
+    /// The index of the word that decides. A processor is in use unless its file says `0`; a memory
+    /// block is in use only if its file says `online`, not for example `going-offline`.
     deciding: usize,
 }
 
@@ -46,8 +46,8 @@ pub static MEMORY: Kind = Kind {
     deciding: 1,
 };
 
-/// The file that says whether a memory block can be taken out of use. A processor can be if it has the
-/// file `online`.
+/// The file that says whether a memory block can be taken out of use. A processor can be if it has
+/// the file `online`.
 pub const REMOVABLE: &str = "/removable";
 
 /// The step that failed.
@@ -93,11 +93,11 @@ impl Kind {
         core::ptr::eq(self, &MEMORY)
     }
 
-    /// Reads the kernel's list of running processors; `None` for memory blocks, without such a list, or if
-    /// it does not fit into `buffer`.
+    /// Reads the kernel's list of running processors; `None` for memory blocks, without such a
+    /// list, or if it does not fit into `buffer`.
     ///
-    /// Reading the file of a processor takes the lock that is held while a processor starts or stops, and
-    /// may wait for seconds. Reading the list takes no lock.
+    /// Reading the file of a processor takes the lock that is held while a processor starts or
+    /// stops, and may wait for seconds. Reading the list takes no lock.
     pub fn online_list<'b>(
         &self,
         directory: &Root,
@@ -128,8 +128,8 @@ impl Kind {
         })
     }
 
-    /// Whether a part is in use, from the list of running processors if there is one, else from its own
-    /// file; `None` if the part has no such file, because it is always in use.
+    /// Whether a part is in use, from the list of running processors if there is one, else from its
+    /// own file; `None` if the part has no such file, because it is always in use.
     pub fn is_online(
         &self,
         directory: &Root,
@@ -197,8 +197,8 @@ impl Kind {
         }
     }
 
-    /// The path of a file of a part, in pieces, relative to the directory of all parts. The first two pieces
-    /// are the directory of the part.
+    /// The path of a file of a part, in pieces, relative to the directory of all parts. The first
+    /// two pieces are the directory of the part.
     fn path_of<'p>(&'p self, number: &'p Digits, file: &'p str) -> [&'p [u8]; 3] {
         [self.prefix.as_bytes(), number.as_bytes(), file.as_bytes()]
     }

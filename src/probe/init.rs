@@ -1,17 +1,19 @@
 //! Recognises the init of this guest, and finds the interface by which it shuts the guest down.
 //!
-//! The interfaces are documented: systemd(1), the INIT section of busybox (whose `halt`, `poweroff` and
-//! `reboot` only send these signals), procd, finit's page on signals, openrc-shutdown(8), initctl(5).
+//! The interfaces are documented: systemd(1), the INIT section of busybox (whose `halt`, `poweroff`
+//! and `reboot` only send these signals), procd, finit's page on signals, openrc-shutdown(8),
+//! initctl(5).
 //!
-//! A name alone proves nothing: a script that runs as PID 1 may be called `init` too, and be interpreted
-//! by busybox. So the program file of PID 1 must be that of an init, and PID 1 must catch or block the
-//! signal. Otherwise the signal would be lost, or would end PID 1, and with it the guest.
-//! For busybox, which acts by the name it is called by, that name must be `init` instead: its init waits
-//! in sigtimedwait(2), during which /proc shows the signals neither as caught nor as blocked.
+//! A name alone proves nothing: a script that runs as PID 1 may be called `init` too, and be
+//! interpreted by busybox. So the program file of PID 1 must be that of an init, and PID 1 must
+//! catch or block the signal. Otherwise the signal would be lost, or would end PID 1, and with it
+//! the guest. For busybox, which acts by the name it is called by, that name must be `init`
+//! instead: its init waits in sigtimedwait(2), during which /proc shows the signals neither as
+//! caught nor as blocked.
 //!
-//! Some inits are bypassed, and the agent shuts the guest down itself: dinit, whose documented signal only
-//! halts; s6-linux-init and runit, which need more than a signal or a word in a FIFO; and all inits that
-//! are not recognised. The same goes for a mode for which an init has no signal.
+//! Some inits are bypassed, and the agent shuts the guest down itself: dinit, whose documented
+//! signal only halts; s6-linux-init and runit, which need more than a signal or a word in a FIFO;
+//! and all inits that are not recognised. The same goes for a mode for which an init has no signal.
 
 use crate::parse::proc::has_signal;
 use crate::parse::{file_name, until_nul, word_index};
@@ -39,8 +41,8 @@ const TERM: u8 = 15;
 const OPEN_RC: u8 = 255;
 const SYS_V: u8 = 254;
 
-/// The names of the program files of inits. Program files before [`BY_CALL`] must also be called by a name
-/// that begins with `init`. `init` is sysvinit, which appends its runlevel to that name.
+/// The names of the program files of inits. Program files before [`BY_CALL`] must also be called by
+/// a name that begins with `init`. `init` is sysvinit, which appends its runlevel to that name.
 const PROGRAMS: &[u8] = b"busybox init systemd procd finit openrc-init";
 const BY_CALL: usize = 2;
 
@@ -56,8 +58,8 @@ const SIGNALS: [[u8; 3]; 6] = [
     [OPEN_RC; 3],
 ];
 
-/// Returns the interface of this guest's init for `how`; `None` if the agent must shut the guest down
-/// itself.
+/// Returns the interface of this guest's init for `how`; `None` if the agent must shut the guest
+/// down itself.
 pub fn interface(root: &Root, how: Down) -> Option<Interface> {
     let mut buffer = [0; 256];
     let program = root.link_at(&[b"proc/1/exe"], &mut buffer).ok()?;
@@ -88,8 +90,8 @@ fn listens(root: &Root, signal: u8) -> bool {
     })
 }
 
-/// The last component of a path, without ` (deleted)`, which the kernel appends if the file was replaced,
-/// and without the suffix of a statically linked busybox.
+/// The last component of a path, without ` (deleted)`, which the kernel appends if the file was
+/// replaced, and without the suffix of a statically linked busybox.
 fn base_name(path: &[u8]) -> &[u8] {
     let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
     let name = file_name(path);

@@ -1,22 +1,22 @@
-//! The mounted file systems that live on a block device: what is frozen, trimmed and reported.
+//! The mounted file systems on block devices, which are frozen, trimmed and reported; and how to
+//! reach them safely.
 //!
-//! Rules, as qemu-ga has them: the list is made anew from /proc/self/mountinfo on every use; what has
-//! no block device (major number 0: tmpfs, proc, nfs, overlay, 9p, fuse) is left out, but btrfs; a
-//! file system that is mounted several times goes by its first mount, so bind mounts and subvolumes
-//! do not show.
+//! Rules, as in qemu-ga: each use reads /proc/self/mountinfo anew. File systems without a block
+//! device (major number 0: tmpfs, proc, nfs, overlay, 9p, fuse) are left out, except btrfs. A file
+//! system that is mounted several times is listed once, by its first mount, so bind mounts and
+//! subvolumes do not show.
 //!
-//! A path need not lead to the mount that the table has there: another may cover it, and whoever may
-//! rename a directory on the path can have it lead anywhere. So a file system is [reached] by the
-//! first of its mounts that leads to a [`Place`] with the file system's device number. Subvolumes of
-//! btrfs have device numbers that are not in the table; there the place must belong to the very mount
-//! that the table has. If no mount leads there, that may have been so for a moment only, and the table
-//! is read again, a bounded number of times. Nothing on the way is opened, and nothing waits.
+//! The path of a mount may lead to something else: another mount may cover it, and a user who may
+//! rename a directory on the path can make it lead anywhere. So [`FileSystem::reach`] takes the
+//! first mount whose path leads to a [`Place`] with the device number of the file system.
+//! Subvolumes of btrfs have device numbers that are not in the mount table; for btrfs the place
+//! must have the mount number of the table. If no path leads there, the reason may have been a
+//! rename at that moment, so the table is read again, a bounded number of times. Looking up a path
+//! opens nothing on it and waits for no server.
 //!
-//! Differences from qemu-ga: it takes the path of the first mount, whatever that leads to; and it
-//! leaves out btrfs whose source is no block device here. Kernels without mountinfo (before 2.6.26)
-//! are not served from /proc/self/mounts.
-//!
-//! [reached]: FileSystem::reach
+//! Differences from qemu-ga: it takes the path of the first mount, wherever that leads; and it
+//! leaves out btrfs if the source of the mount is no block device here. Kernels without mountinfo
+//! (before 2.6.26) are not supported: there is no fallback to /proc/self/mounts.
 
 use crate::base::index;
 use crate::base::limits::{
@@ -34,24 +34,24 @@ use crate::sys::{Errno, OwnedFd};
 
 const TABLE: &[&[u8]] = &[b"proc/self/mountinfo"];
 
-/// The number of the device that a file system lies on, major and minor. The mount table has 0 and a
-/// number of the kernel's own for btrfs, which may lie on several.
+/// Major and minor number of the device of a file system. For btrfs, which may lie on several
+/// devices, the mount table has major number 0 and an anonymous minor number.
 pub type Device = (u32, u32);
 
-/// Why a mount is not where the table has it.
+/// Why the path of a mount does not lead to its file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Miss {
-    /// The path leads nowhere, or to what cannot be opened.
+    /// The path cannot be resolved, or its target not be used.
     Errno(Errno),
     /// The path leads to another file system.
     Elsewhere,
 }
 
-/// How many file systems one command may still search for in tables of later moments.
+/// The number of file systems for which one command may still read the mount table again.
 pub struct Searches(u32);
 
 impl Searches {
-    /// For one command.
+    /// The limit of one command.
     pub fn new() -> Self {
         Self(MOUNT_SEARCHES)
     }
@@ -69,13 +69,13 @@ impl Default for Searches {
     }
 }
 
-/// The mount table of a moment, and the file systems in it.
+/// The mount table at one moment, and the file systems in it.
 pub struct Mounts {
-    /// The table as the kernel wrote it, then two indexes of its lines about block devices. The first
-    /// is in its order. The second is sorted by device: mounts of a file system stand together, the
-    /// first one first.
+    /// The table as the kernel wrote it, then two indexes of its lines about block devices. The
+    /// first index is in the order of the table. The second is sorted by device and then by that
+    /// order, so the mounts of a file system are adjacent.
     bytes: Buffer,
-    /// How long the table is.
+    /// The length of the table.
     len: usize,
 }
 
@@ -89,10 +89,10 @@ impl Default for Mounts {
 }
 
 impl Mounts {
-    /// Reads the mounts of this moment.
+    /// Reads the mount table.
     ///
     /// # Errors
-    /// What reading the mount table came to; [`Errno::FBIG`] if it is beyond all measure.
+    /// The error of reading the table; [`Errno::FBIG`] if it is larger than [`MOUNT_LIST_BYTES`].
     pub fn read(&mut self, root: &Root) -> Result<(), Errno> {
         let Self { bytes, len } = self;
         bytes.read(&root.file_at(TABLE)?)?;
@@ -110,8 +110,8 @@ impl Mounts {
         bytes.whole()
     }
 
-    /// The file systems, the last mounted first: what is mounted on, or lies on, another comes before
-    /// it.
+    /// The file systems, the last mounted first. So one that is mounted on another, or lies on
+    /// another, comes before that.
     pub fn backward(&self) -> impl Iterator<Item = FileSystem<'_>> {
         let (table, indexes) = self.bytes.bytes().split_at(self.len);
         let (in_order, by_device) = indexes.split_at(indexes.len() / 2);
@@ -130,11 +130,11 @@ impl Mounts {
     }
 }
 
-/// Calls `each` with all mounts of this moment, the last mounted first. A table that is beyond all
-/// measure is cut short.
+/// Reads the mount table and calls `each` with every mount, the last mounted first. Of a table
+/// larger than [`MOUNT_LIST_BYTES`] only the first part is read.
 ///
 /// # Errors
-/// What reading the mount table came to, after as much of it as was read.
+/// The error of reading the table, after the mounts that were read.
 pub fn backward(root: &Root, each: &mut dyn FnMut(&Mount<'_>)) -> Result<(), Errno> {
     let mut table = Buffer::growing(MOUNT_LIST_BYTES);
     let read = table.read(&root.file_at(TABLE)?);
@@ -145,7 +145,7 @@ pub fn backward(root: &Root, each: &mut dyn FnMut(&Mount<'_>)) -> Result<(), Err
     read
 }
 
-/// The table from the device of a line on.
+/// The table from the device number in a line on.
 fn device_at(table: &[u8], line: usize) -> &[u8] {
     let mut rest = table.get(line..).unwrap_or_default();
     cut(&mut rest, b' ');
@@ -153,7 +153,7 @@ fn device_at(table: &[u8], line: usize) -> &[u8] {
     rest
 }
 
-/// The mount whose line begins there.
+/// The mount whose line begins at an offset.
 fn mount_at(table: &[u8], line: usize) -> Option<Mount<'_>> {
     mountinfo::parse(cut(&mut table.get(line..)?, b'\n'))
 }
@@ -162,12 +162,13 @@ fn mount_at(table: &[u8], line: usize) -> Option<Mount<'_>> {
 pub struct FileSystem<'a> {
     table: &'a [u8],
     first: Mount<'a>,
-    /// An index of its mounts.
+    /// An index of the lines of its mounts.
     mounts: &'a [u8],
 }
 
 impl<'a> FileSystem<'a> {
-    /// Where it is mounted first; as the table has it, if the path is longer than any that can be used.
+    /// The path of its first mount. A path too long to be used is returned as the table has it,
+    /// escaped.
     pub fn mount_point<'b>(&'b self, room: &'b mut Path) -> &'b [u8] {
         *room = unescaped(self.first.mount_point);
         match room.as_c_str() {
@@ -176,13 +177,13 @@ impl<'a> FileSystem<'a> {
         }
     }
 
-    /// Its type.
+    /// The file system type, such as `ext4`.
     pub fn kind(&self) -> &'a [u8] {
         self.first.kind
     }
 
-    /// The block device it lies on. That of btrfs is the one it was mounted from, if there is such a
-    /// device here.
+    /// The number of its block device. For btrfs this is the source of the mount, if that is a
+    /// block device here.
     pub fn device(&self, root: &Root) -> Device {
         let device = self.first.device();
         if device.0 != 0 {
@@ -193,7 +194,7 @@ impl<'a> FileSystem<'a> {
         source.unwrap_or(device)
     }
 
-    /// Opens a directory or file of this file system to read; `None` if it is not mounted any more.
+    /// Opens a directory or file of the file system for reading; `None` if it is no longer mounted.
     ///
     /// # Errors
     /// As for [`FileSystem::reach`].
@@ -206,11 +207,11 @@ impl<'a> FileSystem<'a> {
         Ok(opened)
     }
 
-    /// Calls `enter` with a place on this file system, and if that fails with one that another mount
-    /// leads to. Does not if it is not mounted any more. Borrows no memory.
+    /// Calls `enter` with a place on the file system; if that fails, with the place of another
+    /// mount. Calls nothing if the file system is no longer mounted. Borrows no memory.
     ///
     /// # Errors
-    /// Why its first mount could not be reached or entered, if no other could either.
+    /// The error of the first mount, if no mount could be reached and entered.
     pub fn reach(
         &self,
         root: &Root,
@@ -233,24 +234,27 @@ impl<'a> FileSystem<'a> {
     }
 }
 
-/// What is done with a place. An error means that another mount may be better.
+/// Uses a place. After an error another mount is tried.
 pub type Enter<'a> = &'a mut dyn FnMut(&Place) -> Result<(), Errno>;
 
-/// Calls `enter` with a place on every mounted file system, at least once, and borrows no memory. Gives
-/// how many mounts could not be reached or entered, nor their file systems by other mounts.
+/// Calls `enter` with a place on every mounted file system, at least once. Borrows no memory.
+/// Returns the number of mounts whose file system could not be reached and entered, by this mount
+/// or another.
 ///
 /// # Errors
-/// What reading the mount table came to.
+/// The error of reading the mount table.
 pub fn reach_all(root: &Root, searches: &mut Searches, enter: Enter<'_>) -> Result<u32, Errno> {
     let mut done = heapless::HistoryBuf::<Device, THAWED_DEVICES>::new();
     let mut missed = 0;
-    // A mount that leads elsewhere is searched for only if no other mount leads to its file system.
+    // The first pass tries each mount. Only the second pass searches, for file systems that no
+    // mount has reached.
     for searching in [false, true] {
         missed = 0;
-        let whole = every(root, &mut |mount| {
+        let whole = each_on_disk(root, &mut |mount| {
             let device = mount.device();
             if !done.as_slice().contains(&device) {
-                // In the searching pass this device may be one that the first pass already reached.
+                // `done` keeps the latest devices only, so the second pass may enter a file system
+                // again.
                 let reached = try_to_enter(root, &mount, enter).is_ok()
                     || searching && search(root, device, searches, enter);
                 missed += u32::from(!reached);
@@ -268,18 +272,19 @@ pub fn reach_all(root: &Root, searches: &mut Searches, enter: Enter<'_>) -> Resu
     Ok(missed)
 }
 
-/// Looks for a file system in the mount table of this moment, again and again, and enters it. Gives
-/// whether that was done, or it is not mounted any more.
+/// Reads the mount table repeatedly until a mount of the file system can be reached and entered.
+/// Returns whether that succeeded, or the file system is no longer mounted.
 ///
-/// Each path is tried several times. Reading the table waits for a rename to be done, and where one
-/// follows the other without a pause, the path is then looked up at the same wrong moment every time.
-/// If the paths stay as they are, nobody renames anything, and something else covers them.
+/// Tries each path several times after each reading: reading the table waits for a rename to end,
+/// so if renames follow each other without a pause, the first lookup always hits the same moment of
+/// the next one. Stops once the paths stay the same for several readings: then nothing is renamed,
+/// and another mount covers them.
 fn search(root: &Root, device: Device, searches: &mut Searches, enter: Enter<'_>) -> bool {
     let mut tries = if searches.take() { SEARCH_TRIES } else { 0 };
     let (mut seen_before, mut times) = (None, 0);
     while tries != 0 && times < SAME_PATH_READS {
         let (mut entered, mut seen) = (false, None);
-        let whole = every(root, &mut |mount| {
+        let whole = each_on_disk(root, &mut |mount| {
             if mount.device() == device {
                 seen = Some(mount.mount_point.iter().fold(seen.unwrap_or(0), hash));
                 entered = try_to_enter(root, &mount, enter).is_ok();
@@ -299,15 +304,14 @@ fn search(root: &Root, device: Device, searches: &mut Searches, enter: Enter<'_>
     false
 }
 
-/// Tells one list of paths from another.
+/// Hashes paths (FNV-1a), to see whether they change.
 fn hash(before: u64, byte: &u8) -> u64 {
-    // FNV-1a.
     (before ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
 }
 
-/// Calls `each` with every mount on a block device in the order of the mount table, until it returns
-/// false. Gives whether there was none that has a path too long to be read. Borrows no memory.
-fn every(root: &Root, each: &mut dyn FnMut(Mount<'_>) -> bool) -> Result<bool, Errno> {
+/// Calls `each` with every mount on a block device, in the order of the mount table, until it
+/// returns false. Returns false if a line was too long to be read. Borrows no memory.
+fn each_on_disk(root: &Root, each: &mut dyn FnMut(Mount<'_>) -> bool) -> Result<bool, Errno> {
     let mut whole = true;
     root.beginnings_at(TABLE, &mut |line, is_whole| match mountinfo::parse(line) {
         Some(mount) => !is_on_disk(&mount) || each(mount),
@@ -327,20 +331,19 @@ fn is_btrfs(mount: &Mount<'_>) -> bool {
     mount.kind == b"btrfs"
 }
 
-/// Finds the place that the path of a mount leads to, and enters it if it is on the mount's file
-/// system.
+/// Looks up the path of a mount, and enters the place if it is on the file system of the mount.
 #[inline(never)]
 fn try_to_enter(root: &Root, mount: &Mount<'_>, enter: Enter<'_>) -> Result<(), Miss> {
     enter_found(mount, enter, &mut |path| {
         Place::find(root, path, &mut |here| {
             let number = here.mount.unwrap_or(0);
-            number == mount.parent || answers_by_itself(root, number)
+            number == mount.parent || is_local(root, number)
         })
     })
 }
 
-/// As [`try_to_enter`], but asks no file system for a name: as good as that on a path that was right a
-/// moment ago.
+/// As [`try_to_enter`], but looks only at names that the kernel has cached. That is enough for a
+/// path that was valid a moment ago.
 fn try_cached(root: &Root, mount: &Mount<'_>, enter: Enter<'_>) -> Result<(), Miss> {
     enter_found(mount, enter, &mut |path| Place::find_cached(root, path))
 }
@@ -354,7 +357,8 @@ fn enter_found(
     let path = unescaped(mount.mount_point);
     let path = path.as_c_str().ok_or(Miss::Errno(Errno::NAMETOOLONG))?;
     let place = find(relative(path.to_bytes())).map_err(|errno| match errno {
-        // A file system would have to be asked that is not on the path.
+        // The path leads through a file system that is not expected on it, and might wait for a
+        // server.
         Errno::AGAIN => Miss::Elsewhere,
         errno => Miss::Errno(errno),
     })?;
@@ -362,7 +366,8 @@ fn enter_found(
     let same_mount = place.mount == Some(mount.number);
     let is_proven = match is_btrfs(mount) {
         true => same_mount && place.is_on_btrfs(),
-        // An overlay may show files, though no directories, with another file system's number.
+        // A file in an overlay, unlike a directory, may have the device number of the file system
+        // below.
         false => same_device && (same_mount || place.is_directory()),
     };
     match is_proven {
@@ -371,22 +376,22 @@ fn enter_found(
     }
 }
 
-/// File systems of which the kernel alone knows the names, so that nobody is waited for.
+/// File systems in which the kernel looks up names without a server.
 const LOCAL: &[u8] =
     b"rootfs tmpfs ramfs devtmpfs ext4 ext3 ext2 xfs btrfs f2fs vfat squashfs iso9660";
 
-/// Whether the mount with this number is a file system that answers without waiting for anybody.
-fn answers_by_itself(root: &Root, number: u64) -> bool {
-    let mut answers = false;
+/// Whether the mount `number` is of a file system without a server.
+fn is_local(root: &Root, number: u64) -> bool {
+    let mut is_local = false;
     let _ = root.lines_at(TABLE, &mut |line| {
         let mount = mountinfo::parse(line).filter(|mount| mount.number == number);
-        answers = mount.is_some_and(|mount| words(LOCAL).any(|kind| kind == mount.kind));
+        is_local = mount.is_some_and(|mount| words(LOCAL).any(|kind| kind == mount.kind));
         mount.is_none()
     });
-    answers
+    is_local
 }
 
-/// A field of the mount table, or of /etc/fstab, as the path it stands for.
+/// The path in a field of the mount table or of /etc/fstab, with its escapes undone.
 pub fn unescaped(field: &[u8]) -> Path {
     let mut path = Path::new();
     for byte in unescape(field) {
@@ -406,8 +411,8 @@ mod tests {
         Tree::new(&format!("mounts-{name}"), &[&table, files].concat())
     }
 
-    /// Replaces the mount table of a tree; `@D` and `@N` stand for the device that the tree lies on
-    /// and for the number of the mount.
+    /// Replaces the mount table of a tree. `@D` stands for the device of the tree, `@N` for the
+    /// number of its mount.
     fn set_table(tree: &Tree, table: &str) {
         let here = Place::find(&tree.root, b".", &mut |_| true).unwrap();
         let (major, minor) = here.device;
@@ -416,7 +421,7 @@ mod tests {
         tree.write("proc/self/mountinfo", &table);
     }
 
-    /// Whether the tree lies on a block device, as few containers' do not.
+    /// Whether the tree is on a block device. In some containers it is not.
     fn is_on_disk(tree: &Tree) -> bool {
         let is_on_disk = Place::find(&tree.root, b".", &mut |_| true)
             .unwrap()
@@ -443,7 +448,7 @@ mod tests {
         mounts.backward().map(text).collect()
     }
 
-    /// The directory or file by which each file system was reached, or why it was not.
+    /// The inode by which each file system was reached, or the error.
     fn reached(root: &Root) -> Vec<Result<Option<u64>, Miss>> {
         let mounts = read(root);
         let mut searches = Searches::new();
@@ -455,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_goes_by_its_first_mount() {
+    fn lists_a_file_system_by_its_first_mount() {
         let tree = tree(
             "first",
             "21 1 254:1 / / rw - ext4 /dev/vda1 rw\n\
@@ -477,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_too_long_hides_no_file_system() {
+    fn lists_a_file_system_whose_path_is_too_long() {
         let long = "/x".repeat(20_000);
         let table = format!(
             "21 1 254:1 / / rw - ext4 /dev/vda1 rw\n\
@@ -497,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_mount_that_leads_to_its_file_system_is_used() {
+    fn reaches_a_file_system_by_the_first_mount_that_leads_to_it() {
         let files = [("a/file", ""), ("b/file", "")];
         let tree = tree("choice", "", &files);
         if !is_on_disk(&tree) {
@@ -525,23 +530,23 @@ mod tests {
         ] {
             assert_eq!(reached_by(&mounted_at(points)), [*expected], "{points:?}");
         }
-        // Opened through /proc, which a made-up tree has not.
+        // A file is opened through /proc, which a made-up tree lacks.
         assert_ne!(file, b);
         assert_eq!(
             reached_by(&mounted_at(&["/b/file"])),
             [Err(Miss::Errno(Errno::NOENT))]
         );
-        // Another file system's number: something else is mounted there.
+        // Another device number: something else is mounted there.
         let elsewhere = Err(Miss::Elsewhere);
         let covered = "@N 1 9:9 / /a rw - ext4 /dev/x rw\n";
         assert_eq!(reached_by(covered), [elsewhere]);
-        // A file may be an overlay's, with the number of the file system below.
+        // A file with another mount number may belong to an overlay.
         let other = format!("1{}", mounted_at(&["/b/file"]));
         assert_eq!(reached_by(&other), [elsewhere]);
-        // A directory of the right file system will do, whatever the number of the mount.
+        // For a directory the device number is enough.
         let other = format!("1{}", mounted_at(&["/b"]));
         assert_eq!(reached_by(&other), [b]);
-        // A number is no proof that something is on btrfs.
+        // The mount number alone does not prove that a place is on btrfs.
         let btrfs = "@N 1 0:9 / /a rw - btrfs /dev/x rw\n";
         if !Place::find(&tree.root, b"a", &mut |_| true)
             .unwrap()
@@ -552,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_that_cannot_be_entered_makes_way_for_another() {
+    fn tries_another_mount_if_one_cannot_be_entered() {
         let tree = tree("enter", "", &[("a/x", ""), ("b/x", "")]);
         if !is_on_disk(&tree) {
             return;
@@ -570,10 +575,10 @@ mod tests {
         let never = &mut |_: &Place| Err(Errno::ACCESS);
         let refused = fs.reach(&tree.root, &mut Searches::new(), never);
         assert_eq!(refused, Err(Miss::Errno(Errno::ACCESS)));
-        // One that is not mounted any more is nobody's failure.
+        // A file system that is no longer mounted is no error.
         set_table(&tree, "");
         assert_eq!(fs.reach(&tree.root, &mut Searches::new(), never), Ok(()));
-        // And one that has moved is found where it is now.
+        // A file system that has moved is found at its new path.
         let stale = "@N 1 @D / /none rw - ext4 /dev/x rw\n";
         set_table(&tree, stale);
         let mounts = read(&tree.root);
@@ -584,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_over_all_enters_each_and_counts_what_it_missed() {
+    fn reach_all_enters_each_file_system_and_counts_the_missed_ones() {
         let tree = tree("all", "", &[("a/x", ""), ("b/x", "")]);
         if !is_on_disk(&tree) {
             return;
@@ -609,7 +614,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_thousands_is_whole() {
+    fn lists_thousands_of_file_systems() {
         let line = |n: u32| {
             format!(
                 "{n} 1 {}:{} / /mnt/{n} rw - ext4 /dev/x rw\n",
@@ -625,7 +630,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_of_bind_mounts_leave_their_devices() {
+    fn lists_file_systems_with_thousands_of_bind_mounts_once() {
         let line = |n: u32| format!("{n} 1 8:{} /{n} /mnt/{n} rw - ext4 /dev/x rw\n", n % 500);
         let table: String = (0..5000).map(line).collect();
         let tree = tree("binds", &table, &[]);
@@ -637,15 +642,15 @@ mod tests {
         );
     }
 
-    /// Nanoseconds that this thread has run.
+    /// The CPU time of this thread in nanoseconds.
     fn run_ns() -> u64 {
         let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
         stat.split(' ').next().unwrap().parse().unwrap()
     }
 
     #[test]
-    fn a_list_costs_what_it_is_long() {
-        // Each its own device, in an order that is neither that of the numbers nor its reverse.
+    fn cost_grows_with_the_length_of_the_list_only() {
+        // Each mount has its own device, in an order that is not sorted either way.
         let cost = |count: u32| {
             let line = |n: u32| {
                 let device = n.wrapping_mul(2_654_435_761) >> 8;
@@ -665,7 +670,7 @@ mod tests {
             (0..3).map(|_| once()).min().unwrap()
         };
         let (few, many) = (cost(1_000), cost(20_000));
-        // Compared each with each they take 400 times as long.
+        // Comparing each with each would take 400 times as long.
         assert!(many < 80 * few, "{few} ns and {many} ns");
     }
 }

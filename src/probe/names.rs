@@ -1,6 +1,7 @@
 //! A sorted list of names in borrowed memory: those of a directory, or any others.
 //!
-//! The kernel lists a directory in no particular order. Lists that promise an order sort the names here.
+//! The kernel lists a directory in no particular order. Lists that promise an order sort the names
+//! here.
 
 use crate::base::index;
 use crate::base::path::Path;

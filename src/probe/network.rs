@@ -1,13 +1,13 @@
 //! Network interfaces and their addresses, from rtnetlink(7).
 //!
-//! The order serves clients that look only at the first interface with an address, or at the first ten
-//! interfaces. Interfaces with a device in /sys/class/net come first, then software interfaces, then the
-//! loopback, each group by interface index. The addresses of an interface come in the kernel's order,
-//! which has IPv4 before IPv6, link-local ones last. An address belongs to the interface with its index,
-//! whatever its label.
+//! The order serves clients that look only at the first interface with an address, or at the first
+//! ten interfaces. Interfaces with a device in /sys/class/net come first, then software interfaces,
+//! then the loopback, each group by interface index. The addresses of an interface come in the
+//! kernel's order, which has IPv4 before IPv6, link-local ones last. An address belongs to the
+//! interface with its index, whatever its label.
 //!
-//! One request lists all interfaces, another all addresses. The messages are kept in borrowed memory with
-//! a sorted index behind them.
+//! One request lists all interfaces, another all addresses. The messages are kept in borrowed
+//! memory with a sorted index behind them.
 //!
 //! If interfaces or addresses change while the kernel lists them, some may be missing. Then
 //! [`Network::read`] returns true, and the caller may read again.
@@ -30,8 +30,8 @@ const AF_INET6: u8 = 10;
 
 /// The interfaces and addresses at one moment.
 pub struct Network {
-    /// The messages of the kernel, each behind one byte: its group ([`group_of`]). Then the index, sorted
-    /// by [`key_at`]. Addresses of the same group keep the order of the kernel.
+    /// The messages of the kernel, each behind one byte: its group ([`group_of`]). Then the index,
+    /// sorted by [`key_at`]. Addresses of the same group keep the order of the kernel.
     bytes: Buffer,
     /// The offset of the index.
     index: usize,
@@ -47,8 +47,8 @@ impl Default for Network {
 }
 
 impl Network {
-    /// Reads all interfaces and addresses, and looks for devices below `root`. Returns whether anything
-    /// changed meanwhile.
+    /// Reads all interfaces and addresses, and looks for devices below `root`. Returns whether
+    /// anything changed meanwhile.
     ///
     /// # Errors
     /// The error of the kernel; [`Errno::FBIG`] if the messages do not fit into [`NETWORK_BYTES`].
@@ -104,8 +104,8 @@ fn message_at(messages: &[u8], offset: usize) -> Option<Message<'_>> {
     Message::take(&mut messages.get(offset + 1..)?)
 }
 
-/// The sort key of a message. Interfaces come first: by group, then interface index. Addresses follow: by
-/// interface index, then group.
+/// The sort key of a message. Interfaces come first: by group, then interface index. Addresses
+/// follow: by interface index, then group.
 fn key_at(messages: &[u8], offset: usize) -> [u32; 3] {
     let group = messages.get(offset).copied().unwrap_or_default().into();
     message_at(messages, offset).map_or([0; 3], |message| match message.kind() {
@@ -114,8 +114,8 @@ fn key_at(messages: &[u8], offset: usize) -> [u32; 3] {
     })
 }
 
-/// The group of a message. Interfaces: 0 with a device, 1 in software, 2 the loopback. Addresses: 0, or 1
-/// if link-local; `None` for addresses that are not IPv4 or IPv6.
+/// The group of a message. Interfaces: 0 with a device, 1 in software, 2 the loopback. Addresses:
+/// 0, or 1 if link-local; `None` for addresses that are not IPv4 or IPv6.
 fn group_of(root: &Root, message: &Message<'_>) -> Option<u8> {
     if message.kind() == RTM_NEWADDR {
         let [family, _] = message.family_and_prefix();

@@ -5,9 +5,9 @@ use crate::sys::root::{Root, relative};
 /// The paths of the file, in the order of os-release(5). The first readable file counts.
 const PATHS: [&[u8]; 2] = [b"etc/os-release", b"usr/lib/os-release"];
 
-/// Returns the content of the file: of the configured one if `configured` is its path, else of the first
-/// of [`PATHS`]. Empty without a readable file. If the file does not fit into `buffer`, the last,
-/// incomplete line is left out.
+/// Returns the content of the file: of the configured one if `configured` is its path, else of the
+/// first of [`PATHS`]. Empty without a readable file. If the file does not fit into `buffer`, the
+/// last, incomplete line is left out.
 pub fn release<'b>(root: &Root, configured: Option<&[u8]>, buffer: &'b mut [u8]) -> &'b [u8] {
     let configured = configured.map(relative);
     let mut len = 0;

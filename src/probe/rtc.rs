@@ -1,10 +1,10 @@
 //! Reads and sets the hardware clock, as described in rtc(4).
 //!
-//! Of several clocks it is the one from which the kernel set the system clock (`hctosys`), else the one
-//! with the lowest number.
+//! Of several clocks it is the one from which the kernel set the system clock (`hctosys`), else the
+//! one with the lowest number.
 //!
-//! Reading goes through sysfs: that needs no device node, and works while another process has the node
-//! open. Setting needs the node.
+//! Reading goes through sysfs: that needs no device node, and works while another process has the
+//! node open. Setting needs the node.
 
 use crate::base::civil;
 use crate::base::text::{Digits, cut, parse_u32, parse_u64};
@@ -24,7 +24,8 @@ pub fn read_ns(root: &Root) -> Result<i64, Errno> {
     Ok(i64::from(seconds) * NS_PER_S + NS_PER_S / 2)
 }
 
-/// Sets the clock to `unix_ns`, nanoseconds since 1970, rounded to seconds. Valid up to the year 2106.
+/// Sets the clock to `unix_ns`, nanoseconds since 1970, rounded to seconds. Valid up to the year
+/// 2106.
 pub fn set(root: &Root, unix_ns: i64) -> Result<(), Errno> {
     let node = open(root, b"dev/rtc", b"")?;
     rtc::set(node.as_fd(), &time_of(unix_ns))

@@ -1,7 +1,7 @@
-//! The serial number of a disk, as udev would have it: its property ID_SERIAL.
+//! The serial number of a disk, as in udev's property ID_SERIAL.
 //!
-//! Where udevd runs, its database has the last word. Where it does not, sysfs knows what udev's own
-//! rules (60-persistent-storage.rules, systemd 252 and later) make ID_SERIAL of:
+//! With udevd it comes from udev's database. Without, it is made from sysfs as udev's own rules
+//! make it (60-persistent-storage.rules, systemd 252 and later):
 //!
 //! | disk | ID_SERIAL |
 //! | --- | --- |
@@ -10,12 +10,13 @@
 //! | `sd*`, ATA | model and serial number: the T10 designator in `vpd_pg83` has both whole |
 //! | `sd*`, SCSI | type and value of the best designator in `vpd_pg83`, as scsi_id words it |
 //!
-//! Blanks and all bytes that udev does not suffer become `_`. A partition has the serial number of
+//! Blanks, and bytes that udev does not accept, become `_`. A partition has the serial number of
 //! its disk.
 //!
-//! Deliberate difference from qemu-ga, which without udev knows no serial number at all. USB disks,
-//! CD drives and SCSI disks without that page, for which udev asks the device itself, have none here
-//! either. Of several designators of the best type the first counts, whatever its length.
+//! Difference from qemu-ga: without udev it has no serial numbers. USB disks, CD drives, and SCSI
+//! disks without `vpd_pg83`, which udev asks by a command to the device, have none here either
+//! without udev. Difference from udev: of several designators of the best type the first one
+//! counts, whatever its length.
 
 use super::sysfs::{attribute, last_component};
 use crate::base::limits::SERIAL_BYTES;
@@ -23,24 +24,24 @@ use crate::base::path::Path;
 use crate::base::text::{cut, hex_digit};
 use crate::sys::root::Root;
 
-/// Bytes beside letters and digits that udev leaves alone in what it puts together.
+/// Bytes beside letters and digits that udev keeps in a serial number that it composes.
 const HARMLESS: &[u8] = b"#+-.:=@_";
 
-/// Those it leaves alone in an attribute that it takes over as it is.
+/// Bytes beside letters and digits that udev keeps in an attribute that it uses as a whole.
 const HARMLESS_IN_ATTRIBUTES: &[u8] = b"#+-.:=@_/ $%?,";
 
-/// A serial number; empty if there is none.
+/// A serial number; empty without one.
 pub struct Serial {
     text: heapless::Vec<u8, SERIAL_BYTES>,
-    /// Whether blanks came last.
+    /// Whether the latest bytes were blanks, which become one `_` before the next byte.
     gap: bool,
-    /// Bytes beside letters and digits that are taken as they are.
+    /// Bytes beside letters and digits that are kept.
     harmless: &'static [u8],
 }
 
 impl Serial {
-    /// None.
-    pub(super) fn none() -> Self {
+    /// An empty serial number.
+    pub(super) fn empty() -> Self {
         Self {
             text: heapless::Vec::new(),
             gap: false,
@@ -48,18 +49,18 @@ impl Serial {
         }
     }
 
-    /// The text, if there is one.
+    /// The text; `None` if it is empty.
     pub fn text(&self) -> Option<&[u8]> {
         Some(&self.text[..]).filter(|text| !text.is_empty())
     }
 
-    /// Takes it as udev wrote it down.
-    pub(super) fn recall(&mut self, text: &[u8]) {
+    /// Appends a serial number from the database of udev.
+    pub(super) fn append_known(&mut self, text: &[u8]) {
         let _ = self.text.extend_from_slice(text);
     }
 
-    /// Appends words: `_` for the blanks between two of them, be they of one call or of two, and for
-    /// each byte that is not harmless.
+    /// Appends text. Blanks become one `_` between two words, also if the words come from two
+    /// calls, and nothing at both ends. Each byte that is not harmless becomes `_`.
     fn append(&mut self, words: &[u8]) -> Option<()> {
         for byte in words {
             let mut byte = *byte;
@@ -85,16 +86,15 @@ impl Serial {
     }
 }
 
-/// Makes up the serial number of the disk at `path`, of what sysfs says. The path comes back as it
-/// was.
+/// Composes the serial number of the disk at `path` from sysfs.
 #[inline(never)]
-pub(super) fn read(root: &Root, path: &mut Path, serial: &mut Serial) {
+pub(super) fn read(root: &Root, path: &Path, serial: &mut Serial) {
     let name = last_component(path);
     let known = if name.starts_with(b"vd") {
         serial.harmless = HARMLESS_IN_ATTRIBUTES;
         attributes(root, path, b"/serial", serial)
     } else if name.starts_with(b"nvme") {
-        // Of a multipath head, the device is the subsystem, which has both as well.
+        // The `device` of a multipath head is its subsystem, which has the same attributes.
         const NAMES: &[u8] = b"/device/model /device/serial /nsid";
         attributes(root, path, NAMES, serial)
     } else if name.starts_with(b"sd") && !path.as_bytes().windows(4).any(|part| part == b"/usb") {
@@ -107,8 +107,8 @@ pub(super) fn read(root: &Root, path: &mut Path, serial: &mut Serial) {
     }
 }
 
-/// Makes up a serial number of these attributes, all of which must be there.
-fn attributes(root: &Root, disk: &mut Path, names: &[u8], serial: &mut Serial) -> Option<()> {
+/// Appends the attributes in `names`, which have a blank between two. All must exist.
+fn attributes(root: &Root, disk: &Path, names: &[u8], serial: &mut Serial) -> Option<()> {
     let mut rest = names;
     while !rest.is_empty() {
         let name = cut(&mut rest, b' ');
@@ -121,27 +121,26 @@ fn attributes(root: &Root, disk: &mut Path, names: &[u8], serial: &mut Serial) -
     Some(())
 }
 
-/// Designator types of SPC-4 (7.8.6); the higher, the more scsi_id thinks of it: vendor-specific,
-/// T10 vendor, EUI-64, NAA.
+// Designator types of SPC-4 (7.8.6): vendor-specific, T10 vendor, EUI-64 (2), NAA. scsi_id prefers
+// higher types.
 const VENDOR: u8 = 0;
 const T10: u8 = 1;
 const NAA: u8 = 3;
 
-fn scsi(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
+fn scsi(root: &Root, disk: &Path, serial: &mut Serial) -> Option<()> {
     let (mut buffer, mut page) = ([0; 16], [0; 1024]);
     let page = attribute(root, disk, b"/device/vpd_pg83", &mut page);
     let vendor = attribute(root, disk, b"/device/vendor", &mut buffer);
     let is_ata = vendor.starts_with(b"ATA ");
     let (kind, is_text, mut value) = best_designator(page, is_ata)?;
     if is_ata {
-        // Once more the vendor, then what the disk itself says.
+        // Skips the vendor, `ATA     `, before model and serial number.
         value = value.get(8..)?;
     } else {
         serial.push(b'0'.wrapping_add(kind))?;
     }
     if kind == VENDOR {
-        // What means something only to its vendor is told apart by vendor and model, each filled up
-        // with blanks.
+        // Vendor and model make a vendor-specific designator unique. Both are padded with blanks.
         serial.append(vendor)?;
         let model = attribute(root, disk, b"/device/model", &mut buffer);
         serial.append(model)?;
@@ -156,8 +155,9 @@ fn scsi(root: &Root, disk: &mut Path, serial: &mut Serial) -> Option<()> {
     Some(())
 }
 
-/// Type, whether it is text, and value of the best designator that a page 83h has for the logical
-/// unit itself, not its port or target. ATA disks go by their T10 designator.
+/// Returns type, whether it is text, and value of the best designator in a page 83h. Only
+/// designators of the logical unit count, not those of its port or target. For ATA disks only the
+/// T10 designator counts.
 fn best_designator(page: &[u8], is_ata: bool) -> Option<(u8, bool, &[u8])> {
     let (mut least, most) = if is_ata { (T10, T10) } else { (VENDOR, NAA) };
     let mut best = None;
@@ -191,15 +191,15 @@ mod tests {
         let facts = format!("{disk}/uevent");
         files.push((&facts, "MAJOR=8\nMINOR=0\n"));
         let tree = Tree::new(&name, &files);
-        let (mut found, mut path) = (block::Disk::none(), Path::of(&[disk.as_bytes()]));
+        let (mut found, mut path) = (block::Disk::unknown(), Path::of(&[disk.as_bytes()]));
         found.identify(&tree.root, &mut path);
-        block::Devices::new(&tree.root).find(&mut found, &mut path);
+        block::Devices::new(&tree.root).complete(&mut found, &mut path);
         let serial = found.serial.text();
         serial.map(|text| String::from_utf8(text.to_vec()).unwrap())
     }
 
-    /// Page 83h with designators of code set, type (with association) and value; its header, which
-    /// nobody looks at, is left blank.
+    /// A page 83h with designators of code set, type (with association) and value. Its header is
+    /// not read.
     fn page(designators: &[(u8, u8, &[u8])]) -> Vec<u8> {
         let mut page = vec![0; 4];
         for (code_set, about, value) in designators {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_database_has_the_last_word() {
+    fn prefers_the_database_of_udev() {
         let attribute = ("vda/serial", "from sysfs");
         let entry = |text| [("run/udev/data/b8:0", text), attribute];
         let known = entry("S:disk/by-id/virtio-abc\nE:ID_SERIAL_SHORT=x\nE:ID_SERIAL=abc def\n");
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_are_taken_over_as_udev_does() {
+    fn copies_attributes_as_udev_does() {
         let virtio = |text| serial("vda", &[("vda/serial", text)]);
         assert_eq!(virtio("a b/%*\\\u{e4}").as_deref(), Some("a b/%__\u{e4}"));
         assert_eq!(virtio("x\n").as_deref(), Some("x"));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn nvme_has_model_number_and_namespace() {
+    fn composes_nvme_serial_of_model_number_and_namespace() {
         let model = (
             "nvme0n1/device/model",
             "QEMU NVMe Ctrl                          \n",
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn scsi_disks_go_by_their_best_designator() {
+    fn uses_the_best_designator_of_scsi_disks() {
         let vendor = (2, VENDOR, &b"drive-scsi0"[..]);
         let t10 = (2, T10, &b"QEMU    thing"[..]);
         let naa = (1, NAA, &b"\x50\x00\x5c"[..]);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn ata_disks_have_model_and_number() {
+    fn composes_ata_serial_of_model_and_number() {
         let whole = format!("ATA     {:40}{:>20}", "My Model", "4711");
         let found = scsi_serial(
             "ATA",
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn usb_disks_have_none() {
+    fn has_no_serial_for_usb_disks() {
         let disk = "pci/usb1/1-1/block/sda";
         let page = page(&[(2, VENDOR, b"x")]);
         let files = [
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_none() {
+    fn drops_a_serial_that_is_too_long() {
         let long = "x".repeat(SERIAL_BYTES + 1);
         let entry = format!("E:ID_SERIAL={long}\n");
         assert_eq!(serial("vda", &[("run/udev/data/b8:0", &entry)]), None);

@@ -1,9 +1,9 @@
 //! The sleep modes that this machine supports, from /sys/power and /proc/swaps.
 //!
-//! The files are described in Documentation/ABI/testing/sysfs-power of the kernel. The host wakes a guest
-//! as firmware wakes a machine, so modes that only an interrupt ends (`freeze`, s2idle) do not count.
-//! Sleep on disk counts only if the next start finds the image: with a device to resume from, and a swap
-//! area that is not zram.
+//! The files are described in Documentation/ABI/testing/sysfs-power of the kernel. The host wakes a
+//! guest as firmware wakes a machine, so modes that only an interrupt ends (`freeze`, s2idle) do
+//! not count. Sleep on disk counts only if the next start finds the image: with a device to resume
+//! from, and a swap area that is not zram.
 
 use crate::base::text::cut;
 use crate::sys::root::Root;
@@ -20,9 +20,9 @@ pub enum Mode {
     Hybrid = b'H',
 }
 
-/// The needs of the modes, each ended by a comma: the letters of its modes, a file, a text, and a text that
-/// cancels one occurrence of the first. The file must contain more of the first text than of the second.
-/// No file contains `\0`.
+/// The needs of the modes, each ended by a comma: the letters of its modes, a file, a text, and a
+/// text that cancels one occurrence of the first. The file must contain more of the first text than
+/// of the second. No file contains `\0`.
 const NEEDS: &[u8] = b"RH sys/power/state mem \0,\
     RH sys/power/mem_sleep deep \0,\
     DH sys/power/state disk \0,\

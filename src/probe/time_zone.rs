@@ -1,8 +1,8 @@
 //! The time zone, as tzset(3) finds it: from TZ, else from /etc/localtime, else UTC. Without
 //! /etc/localtime it comes from /etc/TZ, as in uClibc and OpenWrt.
 //!
-//! TZ is the name of a file, absolute or below /usr/share/zoneinfo, or a rule. An invalid TZ, and a file
-//! that cannot be read or parsed, mean UTC.
+//! TZ is the name of a file, absolute or below /usr/share/zoneinfo, or a rule. An invalid TZ, and a
+//! file that cannot be read or parsed, mean UTC.
 
 use crate::base::path::Path;
 use crate::parse::posix_tz::{self, Zone};
@@ -14,15 +14,15 @@ const UTC: Zone<'_> = (0, b"UTC");
 /// The file with the zone of this machine, or a link to it.
 const LOCALTIME: &[u8] = b"etc/localtime";
 
-/// Bytes of the longest absolute link that is resolved below the root. Twice the length of the longest link
-/// to a zone. The kernel follows longer links.
+/// Bytes of the longest absolute link that is resolved below the root. Twice the length of the
+/// longest link to a zone. The kernel follows longer links.
 const LINK_BYTES: usize = 128;
 
 /// Bytes of the longest /etc/TZ. Ten times the length of a rule with both changes of the year.
 const RULE_BYTES: usize = 512;
 
-/// Returns the seconds east of UTC and the abbreviation in force at `unix_seconds`. `tz` is the value of
-/// TZ. `buffer` is for /etc/TZ and the file of the zone.
+/// Returns the seconds east of UTC and the abbreviation in force at `unix_seconds`. `tz` is the
+/// value of TZ. `buffer` is for /etc/TZ and the file of the zone.
 pub fn at<'b>(
     root: &Root,
     tz: Option<&'b [u8]>,

@@ -1,8 +1,8 @@
-//! The users that are logged in, from the records in /var/run/utmp (utmp(5)), or in /run/utmp if that
-//! cannot be opened.
+//! The users that are logged in, from the records in /var/run/utmp (utmp(5)), or in /run/utmp if
+//! that cannot be opened.
 //!
-//! The file may change at any time, so it is read once into borrowed memory. An index of its records,
-//! sorted by name, brings the logins of a user together.
+//! The file may change at any time, so it is read once into borrowed memory. An index of its
+//! records, sorted by name, brings the logins of a user together.
 
 use crate::base::index;
 use crate::base::limits::LOGIN_FILE_BYTES;
@@ -50,8 +50,8 @@ impl Users {
     /// Reads the records. Without a file there are none.
     ///
     /// # Errors
-    /// The error of reading the file; [`Errno::FBIG`] if it is larger than [`LOGIN_FILE_BYTES`], or there is
-    /// no memory for it.
+    /// The error of reading the file; [`Errno::FBIG`] if it is larger than [`LOGIN_FILE_BYTES`], or
+    /// there is no memory for it.
     pub fn read(&mut self, root: &Root) -> Result<(), Errno> {
         let Some(file) = PATHS.iter().find_map(|path| root.file_at(&[path]).ok()) else {
             return Ok(());

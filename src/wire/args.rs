@@ -1,12 +1,13 @@
-//! Checks the arguments of a request against the parameters of its command, before the handler runs.
+//! Checks the arguments of a request against the parameters of its command, before the handler
+//! runs.
 //!
 //! The checks, their order and their texts are those of QEMU's QAPI visitors: each parameter in the
 //! order of the schema, for presence, then type, then content; unexpected members last. Error texts
-//! name a value by its full path, `mem-blks[0].phys-index`, but the value of an alternate by its last
-//! part only.
+//! name a value by its full path, `mem-blks[0].phys-index`, but the value of an alternate by its
+//! last part only.
 //!
-//! A command declares its parameters as a list of [`Param`]. The compiler packs all lists into bytes
-//! ([`Packer`]); the agent reads only those ([`PackedList`]).
+//! A command declares its parameters as a list of [`Param`]. The compiler packs all lists into
+//! bytes ([`Packer`]); the agent reads only those ([`PackedList`]).
 
 use super::json::{Json, Kind, Str};
 use super::lex::slice;
@@ -134,9 +135,9 @@ const KINDS: &[u8] = b"object array string integer uint64 - boolean";
 
 /// A packed list of parameters. The table of commands has the same format.
 ///
-/// An item is a tag, the length of its name, the length of its body, the name, and the body. The body of
-/// an object, or of an array of objects, is the list of its members; the body of an alternate is its
-/// name and its words.
+/// An item is a tag, the length of its name, the length of its body, the name, and the body. The
+/// body of an object, or of an array of objects, is the list of its members; the body of an
+/// alternate is its name and its words.
 ///
 /// This takes an eighth of the memory of references, with their lengths and alignment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -369,8 +370,8 @@ impl<'a> Args<'a> {
     }
 }
 
-/// The path of a value within the arguments, such as `mem-blks[0].phys-index`: a chain of names, from
-/// the innermost to the outermost.
+/// The path of a value within the arguments, such as `mem-blks[0].phys-index`: a chain of names,
+/// from the innermost to the outermost.
 struct ValuePath<'p> {
     outer: Option<&'p ValuePath<'p>>,
     name: Str<'p>,
@@ -390,7 +391,8 @@ impl ValuePath<'_> {
         error
     }
 
-    /// Fails with a phrase: this path in place of its first `@`, and `other` in place of its second.
+    /// Fails with a phrase: this path in place of its first `@`, and `other` in place of its
+    /// second.
     #[inline(never)]
     fn fail(&self, reply: &mut Reply<'_>, phrase: Phrase, other: Str<'_>) -> Failed {
         let text = texts::phrase(phrase);

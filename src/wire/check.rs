@@ -1,15 +1,15 @@
 //! Checks that a message is well-formed JSON, token by token as they arrive.
 //!
-//! Dialect and error texts are those of qemu-ga 11.1, measured on its replies. An error is reported at
-//! the token that causes it, except a duplicate key, which is reported at the end of its value. Nothing
-//! recurses: the kinds of the open containers are bits in a fixed array, and keys are kept as hashes of
-//! 63 bits.
+//! Dialect and error texts are those of qemu-ga 11.1, measured on its replies. An error is reported
+//! at the token that causes it, except a duplicate key, which is reported at the end of its value.
+//! Nothing recurses: the kinds of the open containers are bits in a fixed array, and keys are kept
+//! as hashes of 63 bits.
 //!
 //! Differences from qemu-ga:
-//! - The open objects together have at most [`REQUEST_OPEN_MEMBERS`] members. One more is the error for
-//!   too many tokens ([`Phrase::TokenLimit`]).
-//! - Two different keys with the same hash count as duplicates. A client that does not look for such
-//!   keys never meets this.
+//! - The open objects together have at most [`REQUEST_OPEN_MEMBERS`] members. One more is the error
+//!   for too many tokens ([`Phrase::TokenLimit`]).
+//! - Two different keys with the same hash count as duplicates. A client that does not look for
+//!   such keys never meets this.
 
 use super::json::{Json, Str, TokenError, check_string};
 use crate::base::limits::{REQUEST_DEPTH, REQUEST_OPEN_MEMBERS};
@@ -62,15 +62,17 @@ pub(super) struct Checker<'m> {
     /// The number of open containers.
     depth: usize,
     open: &'m mut Open,
-    /// The depth within the innermost object in which the value being read has a duplicate key; 0 without
-    /// one. One in an outer object need not be kept: the inner one ends first and is reported.
+    /// The depth within the innermost object in which the value being read has a duplicate key; 0
+    /// without one. One in an outer object need not be kept: the inner one ends first and is
+    /// reported.
     duplicate: usize,
 }
 
 impl<'m> Checker<'m> {
     /// A checker before the first token of a message. `open` must be as [`Open::new`] makes it.
     pub(super) fn new(open: &'m mut Open) -> Self {
-        // Does not write to `open`: that would make a page resident for each client that may ever come.
+        // Does not write to `open`: that would make a page resident for each client that may ever
+        // come.
         Self {
             expected: Expected::Value,
             depth: 0,
@@ -228,8 +230,8 @@ fn check_scalar(token: &[u8]) -> Result<(), TokenError> {
     ))
 }
 
-/// An error that shows its token: the phrase `whole`, or the phrase `cut` if the error text would be
-/// longer than qemu-ga's. `text` is the text around the token.
+/// An error that shows its token: the phrase `whole`, or the phrase `cut` if the error text would
+/// be longer than qemu-ga's. `text` is the text around the token.
 fn show_cut(token: &[u8], text: &str, [whole, cut]: [Phrase; 2]) -> TokenError {
     let room = TEXT_BYTES.saturating_sub(text.len());
     if token.len() <= room {

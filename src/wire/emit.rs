@@ -1,19 +1,19 @@
 //! JSON values as qemu-ga prints them, written straight into a [`Store`].
 //!
-//! [`Value`] writes exactly one value. [`Object`] and [`List`] write members and items one by one, so a
-//! list may have any length, and close themselves when they are dropped. Nothing here returns an error:
-//! past the limit of [`Out`], or in a full store, further bytes are dropped, and `wire::reply` checks
-//! for both when the reply ends.
+//! [`Value`] writes exactly one value. [`Object`] and [`List`] write members and items one by one,
+//! so a list may have any length, and close themselves when they are dropped. Nothing here returns
+//! an error: past the limit of [`Out`], or in a full store, further bytes are dropped, and
+//! `wire::reply` checks for both when the reply ends.
 //!
 //! Member names are [`Name`]s: the packed texts in `base::texts`, one line each.
 //!
 //! Text is ASCII only. Other characters become `\uXXXX`, ill-formed UTF-8 becomes U+FFFD.
 //!
-//! There is no formatting of doubles: the float printing of the core library is larger than the agent.
-//! The few fractional numbers of the protocol are exact decimals, see [`Value::decimal`].
+//! There is no formatting of doubles: the float printing of the core library is larger than the
+//! agent. The few fractional numbers of the protocol are exact decimals, see [`Value::decimal`].
 //!
-//! Handlers call these functions in hundreds of places. `#[inline(never)]` keeps one copy of each, and
-//! `#[inline(always)]` makes a method of [`Object`] or [`List`] a bare call of that copy.
+//! Handlers call these functions in hundreds of places. `#[inline(never)]` keeps one copy of each,
+//! and `#[inline(always)]` makes a method of [`Object`] or [`List`] a bare call of that copy.
 
 use super::json::{ESCAPES, ILL_FORMED, Json, utf8};
 use crate::base::base64;
@@ -197,8 +197,8 @@ impl<'o, 's> Value<'o, 's> {
         List(self.0)
     }
 
-    /// Writes a value of the request, in the spacing and escapes of a reply. Numbers keep the digits of
-    /// the request, so a double is echoed exactly and never as `inf`; only -0 becomes 0.
+    /// Writes a value of the request, in the spacing and escapes of a reply. Numbers keep the
+    /// digits of the request, so a double is echoed exactly and never as `inf`; only -0 becomes 0.
     #[inline(never)]
     pub fn json(self, json: Json<'_>) {
         let mut rest = json.text();
@@ -279,8 +279,8 @@ impl<'s> Object<'_, 's> {
         List(self.0)
     }
 
-    /// Writes one member for each value. `names` is a text of several names, with a blank between two.
-    /// A value whose name is empty is skipped; names beyond the last value are ignored.
+    /// Writes one member for each value. `names` is a text of several names, with a blank between
+    /// two. A value whose name is empty is skipped; names beyond the last value are ignored.
     ///
     /// Takes a few bytes of text for each member, where a call for each takes dozens.
     #[inline(always)]
@@ -332,8 +332,8 @@ impl Drop for List<'_, '_> {
     }
 }
 
-// The bodies of the methods above. They take the `Out` itself rather than a reference to an `Object`, so
-// that no caller has to store that pointer in memory.
+// The bodies of the methods above. They take the `Out` itself rather than a reference to an
+// `Object`, so that no caller has to store that pointer in memory.
 impl Out<'_> {
     #[inline(never)]
     fn text(&mut self, name: Name, text: &[u8]) {

@@ -1,12 +1,12 @@
 //! Cuts the bytes of a client into messages, and checks them.
 //!
-//! The dialect, the recovery after a stray byte, the limits and the positions in errors are those of
-//! qemu-ga 11.1, measured on its replies byte for byte. No I/O, no command names.
+//! The dialect, the recovery after a stray byte, the limits and the positions in errors are those
+//! of qemu-ga 11.1, measured on its replies byte for byte. No I/O, no command names.
 //!
-//! A message is one JSON value. `wire::check` checks it token by token. The framer reports the first
-//! error at once and skips the rest of the message: up to the byte where its brackets balance, or up to a
-//! stray byte, which is not reported again. The store receives the tokens, without the blanks between
-//! them.
+//! A message is one JSON value. `wire::check` checks it token by token. The framer reports the
+//! first error at once and skips the rest of the message: up to the byte where its brackets
+//! balance, or up to a stray byte, which is not reported again. The store receives the tokens,
+//! without the blanks between them.
 //!
 //! An error names the line and the column of its token. Lines are counted by line feeds, columns by
 //! bytes. As in qemu-ga, the column is one too high if the first byte of the token also ended what
@@ -16,8 +16,8 @@
 //! - Each client begins at line 1. qemu-ga goes on counting from one client to the next.
 //! - A stray byte in a token that is too long is reported as the size limit.
 //! - A full store counts as the size limit, for the token that did not fit.
-//! - The rest of a token that exceeded the size limit has a position of its own. In qemu-ga it has the
-//!   position of the whole token.
+//! - The rest of a token that exceeded the size limit has a position of its own. In qemu-ga it has
+//!   the position of the whole token.
 
 use super::check::{Checker, Open, stray};
 use super::json::TokenError;
@@ -27,8 +27,8 @@ use crate::base::store::Store;
 use crate::base::texts::Phrase;
 use static_assertions::const_assert;
 
-/// The longest token. The bytes behind it are read as another token. One more than a message may have,
-/// as in qemu-ga.
+/// The longest token. The bytes behind it are read as another token. One more than a message may
+/// have, as in qemu-ga.
 const TOKEN_BYTES: usize = REQUEST_BYTES + 1;
 
 /// [`REQUEST_DEPTH`], in the type of [`Framer::open`].
@@ -97,7 +97,8 @@ pub struct Framer<'m> {
     arrays: i32,
     /// Complete tokens of this message.
     tokens: usize,
-    /// Bytes of the tokens of this message, complete or not. [`BEYOND`] is added once the store is full.
+    /// Bytes of the tokens of this message, complete or not. [`BEYOND`] is added once the store is
+    /// full.
     bytes: usize,
     /// The value of `bytes` at the beginning of the latest token.
     token_start: usize,
@@ -108,8 +109,8 @@ pub struct Framer<'m> {
     line_start: usize,
     /// Offset of the first byte of the current input.
     input_start: usize,
-    /// Offset of the latest byte that ended a number, a keyword or skipped garbage, and was then read
-    /// once more as the beginning of a token.
+    /// Offset of the latest byte that ended a number, a keyword or skipped garbage, and was then
+    /// read once more as the beginning of a token.
     read_again: usize,
     checker: Checker<'m>,
     error: Error,
@@ -151,8 +152,8 @@ impl<'m> Framer<'m> {
         &self.error
     }
 
-    /// Starts over for another client: drops an incomplete message and counts lines from 1. The caller
-    /// empties the store.
+    /// Starts over for another client: drops an incomplete message and counts lines from 1. The
+    /// caller empties the store.
     pub fn reset(&mut self) {
         self.end_message();
         self.line = 1;
@@ -162,8 +163,8 @@ impl<'m> Framer<'m> {
 
     /// Reads bytes from `input`. Returns how many, and the event that they lead to.
     ///
-    /// After [`Event::Message`] or [`Event::Error`] the caller handles the event, empties the store and
-    /// calls again with the rest of the input, which may be all of it.
+    /// After [`Event::Message`] or [`Event::Error`] the caller handles the event, empties the store
+    /// and calls again with the rest of the input, which may be all of it.
     #[inline(never)]
     pub fn feed(&mut self, input: &[u8], store: &mut dyn Store) -> (usize, Event) {
         let mut input = Input {
@@ -240,8 +241,8 @@ impl<'m> Framer<'m> {
         (input.at, event)
     }
 
-    /// Begins a token with `byte`, which is the one before `input.at`. Reads brackets, separators and short
-    /// plain strings to their end.
+    /// Begins a token with `byte`, which is the one before `input.at`. Reads brackets, separators
+    /// and short plain strings to their end.
     #[inline(always)]
     fn begin_token(&mut self, byte: u8, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
         self.token_start = self.bytes;
@@ -300,8 +301,8 @@ impl<'m> Framer<'m> {
         self.bytes.wrapping_sub(self.token_start)
     }
 
-    /// The number of open containers. After the last token of the message it is 0, or negative after a
-    /// bracket too many.
+    /// The number of open containers. After the last token of the message it is 0, or negative
+    /// after a bracket too many.
     fn open(&self) -> i32 {
         match self.objects | self.arrays {
             // At least one of the two is negative.
@@ -334,8 +335,8 @@ impl<'m> Framer<'m> {
         event
     }
 
-    /// Checks the token right before `input.at`. `open` is the number of open containers, this token
-    /// included.
+    /// Checks the token right before `input.at`. `open` is the number of open containers, this
+    /// token included.
     fn check_token(
         &mut self,
         open: i32,
@@ -386,8 +387,8 @@ impl<'m> Framer<'m> {
         event
     }
 
-    /// Reports an error in the token right before `input.at`, unless an error in this message was reported
-    /// before.
+    /// Reports an error in the token right before `input.at`, unless an error in this message was
+    /// reported before.
     fn report(&mut self, error: TokenError, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
         // The error shows bytes of the store.
         self.keep(input.at, input, store);
@@ -432,8 +433,8 @@ impl<'m> Framer<'m> {
         }
     }
 
-    /// Stores the input up to `end`, except bytes that were stored or skipped before. Stores nothing once an
-    /// error was reported or the message is too large.
+    /// Stores the input up to `end`, except bytes that were stored or skipped before. Stores
+    /// nothing once an error was reported or the message is too large.
     fn keep(&mut self, end: usize, input: &mut Input<'_>, store: &mut dyn Store) {
         if input.kept == end {
             return;
@@ -550,7 +551,8 @@ mod tests {
         (b"\"a\tb\"\n{}", &["1:1 stray '\"a\t'", "{}"]),
         (b"'a\nb'\n{}", &["1:1 stray ''a\n'", "{}"]),
         (b"\"\x7f\"\x7f", &["no object", "1:4 stray '\u{7f}'"]),
-        // Garbage is skipped up to a bracket, a separator, or a control byte other than TAB and DEL.
+        // Garbage is skipped up to a bracket, a separator, or a control byte other than TAB and
+        // DEL.
         (b"garbage\n{}", &["1:1 invalid keyword 'garbage'", "{}"]),
         (b"GARBAGE\n{}", &["1:1 stray 'G'", "{}"]),
         (b"GARBAGE {}", &["1:1 stray 'G'", "{}"]),
@@ -866,9 +868,9 @@ mod tests {
         assert_eq!(list(most, b", [], 3 4]{}"), [LIMIT, "{}"]);
     }
 
-    /// Feeds `start`, then pretends that the message has grown to `missing` bytes less than one more than
-    /// a token may have, then feeds `end`. Returns how many bytes of `end` were read up to the first event,
-    /// and the replies to all events.
+    /// Feeds `start`, then pretends that the message has grown to `missing` bytes less than one
+    /// more than a token may have, then feeds `end`. Returns how many bytes of `end` were read up
+    /// to the first event, and the replies to all events.
     fn feed_long(start: &[u8], missing: usize, end: &[u8]) -> (usize, Vec<String>) {
         let mut open = Open::new();
         let mut framer = Framer::new(&mut open);
@@ -904,8 +906,8 @@ mod tests {
             (b"1", 2, b"11 ", 2, &[LIMIT]),
             // Stray, but too long to be shown.
             (b"'", 1, b"\n", 1, &[LIMIT]),
-            // The rest of a token that is too long is another token, of the same message if a container
-            // is open.
+            // The rest of a token that is too long is another token, of the same message if a
+            // container is open.
             (b"'", 1, b"x{}", 1, &[LIMIT, "{}"]),
             (b"['", 2, b"xxx{}]{}'", 3, &[LIMIT, "{}"]),
             (b"['", 2, b"xxx'{}]{}'{}]", 3, &[LIMIT]),

@@ -4,8 +4,8 @@
 //! tokens. A view decodes and copies nothing until its caller asks for it, and nothing recurses. On
 //! text that is not well formed the views return meaningless values, but never panic or loop.
 //!
-//! The dialect is that of qemu-ga 11.1, measured on its replies: single or double quotes around strings,
-//! U+0000 decoded as the two bytes C0 80, noncharacters rejected.
+//! The dialect is that of qemu-ga 11.1, measured on its replies: single or double quotes around
+//! strings, U+0000 decoded as the two bytes C0 80, noncharacters rejected.
 
 use super::lex::{plain_end, scalar_end, slice};
 use crate::base::base64::{DecodeError, decode_in_place};
@@ -92,7 +92,8 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The number, if it is an integer that fits a `u64` or an `i64`. A negative number wraps, as in QAPI.
+    /// The number, if it is an integer that fits a `u64` or an `i64`. A negative number wraps, as
+    /// in QAPI.
     pub fn uint(self) -> Option<u64> {
         match self.integer()? {
             (false, magnitude) => Some(magnitude),
@@ -109,8 +110,8 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The length of the first token in `text`, the rest of a value: a string, a number, a keyword, or
-    /// one byte.
+    /// The length of the first token in `text`, the rest of a value: a string, a number, a keyword,
+    /// or one byte.
     pub(super) fn token_len(text: &[u8]) -> usize {
         let mut cursor = Cursor::new(text);
         match cursor.skip_string() {
@@ -468,8 +469,8 @@ pub(super) const ESCAPES: &[[u8; 2]; 9] = &[
     *b"\"\"", *b"\\\\", *b"\x08b", *b"\x0Cf", *b"\nn", *b"\rr", *b"\tt", *b"''", *b"//",
 ];
 
-/// The code point of the escape that `text` begins with, and the length of the escape: 0 without a valid
-/// letter, 6 for `\u` also without four digits behind it.
+/// The code point of the escape that `text` begins with, and the length of the escape: 0 without a
+/// valid letter, 6 for `\u` also without four digits behind it.
 fn escape(text: &[u8]) -> (u32, usize) {
     let letter = match text {
         [b'\\', b'u', ..] => return escape_digits(text),
@@ -513,13 +514,13 @@ pub(super) const ILL_FORMED: u32 = u32::MAX;
 
 /// The character that `text` begins with, and its length. Its first byte is not ASCII.
 ///
-/// For ill-formed UTF-8 the length is the one that the first byte announces, or ends before the first
-/// byte that cannot continue the character. C0 80 is U+0000.
+/// For ill-formed UTF-8 the length is the one that the first byte announces, or ends before the
+/// first byte that cannot continue the character. C0 80 is U+0000.
 pub(super) fn utf8(text: &[u8]) -> (u32, usize) {
     let mut bytes = text.iter().copied();
     let lead = bytes.next().unwrap_or(0);
-    // The number of further bytes, and the least code point that needs them. RFC 2279 had characters of
-    // five and six bytes; none is valid today, so no code point reaches their least.
+    // The number of further bytes, and the least code point that needs them. RFC 2279 had
+    // characters of five and six bytes; none is valid today, so no code point reaches their least.
     let (more, least) = match lead {
         0xc0..=0xdf => (1, 0x80),
         0xe0..=0xef => (2, 0x800),

@@ -67,8 +67,8 @@ impl Scalar {
     }
 }
 
-/// Returns the offset behind the number or keyword at `from`. Any other byte there counts as a token of
-/// one byte.
+/// Returns the offset behind the number or keyword at `from`. Any other byte there counts as a
+/// token of one byte.
 pub(super) fn scalar_end(text: &[u8], from: usize) -> usize {
     let mut at = from.wrapping_add(1);
     let mut state = text.get(from).copied().and_then(Scalar::begin);
@@ -88,8 +88,8 @@ pub(super) fn slice(text: &[u8], from: usize, to: usize) -> &[u8] {
     text.get(from..to).unwrap_or_default()
 }
 
-/// Returns the end of the run of plain bytes that begins at `from`. Plain is ASCII from 0x20 on, except
-/// `quote` and the backslash.
+/// Returns the end of the run of plain bytes that begins at `from`. Plain is ASCII from 0x20 on,
+/// except `quote` and the backslash.
 ///
 /// Reads eight bytes a step, because a request that writes a file is one string of megabytes.
 pub(super) fn plain_end(bytes: &[u8], from: usize, quote: u8) -> usize {
@@ -101,8 +101,8 @@ pub(super) fn plain_end(bytes: &[u8], from: usize, quote: u8) -> usize {
     let mut at = from;
     while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
         let word = u64::from_le_bytes(*word);
-        // The top bit of a byte marks it as not plain. A subtraction that borrows out of a marked byte
-        // may wrongly mark higher bytes, never lower ones, so the lowest mark is always right.
+        // The top bit of a byte marks it as not plain. A subtraction that borrows out of a marked
+        // byte may wrongly mark higher bytes, never lower ones, so the lowest mark is always right.
         let marks = (word ^ quotes).wrapping_sub(ONES)
             | (word ^ backslashes).wrapping_sub(ONES)
             | word.wrapping_sub(blanks)

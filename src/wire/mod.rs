@@ -1,8 +1,8 @@
 //! The bytes of the protocol: messages in, replies out. No I/O, no command names.
 //!
-//! `frame` cuts the input into messages, with `lex` and `check`. `json` reads values out of a message,
-//! `request` its outer object, `args` the arguments of its command. `emit` writes values, `reply` whole
-//! replies.
+//! `frame` cuts the input into messages, with `lex` and `check`. `json` reads values out of a
+//! message, `request` its outer object, `args` the arguments of its command. `emit` writes values,
+//! `reply` whole replies.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),

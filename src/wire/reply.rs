@@ -1,16 +1,16 @@
 //! Replies: written straight into the outgoing bytes of a client, whole or not at all.
 //!
-//! A handler writes one value ([`Reply::value`]) or an error ([`Reply::error`]), at any moment: an error
-//! first removes what was written of the reply, so half a reply can never leave. [`Failed`] proves that
-//! an error was written; only [`ErrorWriter::end`] makes one.
+//! A handler writes one value ([`Reply::value`]) or an error ([`Reply::error`]), at any moment: an
+//! error first removes what was written of the reply, so half a reply can never leave. [`Failed`]
+//! proves that an error was written; only [`ErrorWriter::end`] makes one.
 //!
-//! A value has a limit: [`REPLY_LIST_BYTES`], unless the command lifts it. Beyond it the reply becomes
-//! an error that names the limit. Errors and the echoed `id` are as long as the client made them, and
-//! have the limit of the store only.
+//! A value has a limit: [`REPLY_LIST_BYTES`], unless the command lifts it. Beyond it the reply
+//! becomes an error that names the limit. Errors and the echoed `id` are as long as the client made
+//! them, and have the limit of the store only.
 //!
 //! Text is what qemu-ga sends: `, ` and `: ` between tokens, ASCII only, one line feed at the end.
-//! Difference from qemu-ga: members have the order in which the handler writes them, not the order of
-//! a hash table.
+//! Difference from qemu-ga: members have the order in which the handler writes them, not the order
+//! of a hash table.
 
 use super::emit::{List, Object, Out, Value};
 use super::frame::{Error, Position};
@@ -113,8 +113,9 @@ impl<'a> Reply<'a> {
         self.out.room = Some(most);
     }
 
-    /// Continues a successful reply whose beginning the caller has put into the store itself, or sent
-    /// already: an object whose last member is a string without its closing quote. Writes that quote.
+    /// Continues a successful reply whose beginning the caller has put into the store itself, or
+    /// sent already: an object whose last member is a string without its closing quote. Writes that
+    /// quote.
     pub fn resume(&mut self) -> Object<'_, 'a> {
         self.begun = true;
         self.out.put(b"\"");
@@ -159,7 +160,8 @@ impl<'a> Reply<'a> {
         self.fail_with(phrase, &[Digits::signed(number).as_bytes()], 0)
     }
 
-    /// Fails with the framer's error about a message. `text` is what the framer stored of the message.
+    /// Fails with the framer's error about a message. `text` is what the framer stored of the
+    /// message.
     #[inline(never)]
     pub fn fail_not_json(&mut self, error: &Error, text: &[u8]) -> Failed {
         // As in qemu-ga, an exceeded limit has no position.
@@ -204,7 +206,8 @@ impl<'a> Reply<'a> {
         self.out.store.truncate(self.start);
     }
 
-    /// Replaces a reply that outgrew its store by an error, without the `id`, which may be the cause.
+    /// Replaces a reply that outgrew its store by an error, without the `id`, which may be the
+    /// cause.
     fn end_too_long(&mut self) {
         self.fail(Phrase::ReplyTooLong);
         self.out.put(b"}\n");

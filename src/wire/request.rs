@@ -19,8 +19,8 @@ pub struct Request<'a> {
     pub arguments: Option<Json<'a>>,
 }
 
-/// Parses a message that the framer has stored. The reply echoes its `id`, also the reply to an invalid
-/// request.
+/// Parses a message that the framer has stored. The reply echoes its `id`, also the reply to an
+/// invalid request.
 pub fn open<'a>(text: &'a [u8], reply: &mut Reply<'a>) -> Result<Request<'a>, Failed> {
     let (mut execute, mut arguments, mut id, mut unexpected) = (None, None, None, None);
     let message = Json::of_message(text);
