@@ -174,10 +174,7 @@ impl<'m> Framer<'m> {
         };
         let event = loop {
             if let State::String(quote) = self.state {
-                let end = plain_end(input.bytes, input.at, quote);
-                let run = end.wrapping_sub(input.at).min(self.room());
-                self.bytes = self.bytes.wrapping_add(run);
-                input.at = input.at.wrapping_add(run);
+                self.add_plain_run(quote, &mut input);
             }
             let from = input.at;
             let Some(&byte) = input.bytes.get(from) else {
@@ -275,6 +272,14 @@ impl<'m> Framer<'m> {
         self.objects = self.objects.wrapping_add(objects);
         self.arrays = self.arrays.wrapping_add(arrays);
         self.end_token(input, store)
+    }
+
+    /// Adds the plain bytes at `input.at` to the string that ends with `quote`.
+    fn add_plain_run(&mut self, quote: u8, input: &mut Input<'_>) {
+        let end = plain_end(input.bytes, input.at, quote);
+        let run = end.wrapping_sub(input.at).min(self.room());
+        self.bytes = self.bytes.wrapping_add(run);
+        input.at = input.at.wrapping_add(run);
     }
 
     /// Adds the byte to the token and goes on in `state`. A token that gets too long is an error.
