@@ -94,7 +94,6 @@ pub fn numbered(root: &Root, major: u32, minor: u32, path: &mut Path) -> bool {
     is_there
 }
 
-#[inline(never)]
 fn put_numbers(major: u32, minor: u32, path: &mut Path) {
     path.truncate(0);
     path.push(b"sys/dev/block/");
@@ -154,7 +153,6 @@ impl<'r> Devices<'r> {
     /// Changes the `path` of a partition to that of its disk.
     ///
     /// Changes `disk` in place, because returning one would copy it.
-    #[inline(never)]
     pub fn complete(&mut self, disk: &mut Disk, path: &mut Path) {
         if disk.is_partition {
             to_parent(path);
@@ -219,8 +217,6 @@ fn node_of(facts: &[u8]) -> Name {
 
 impl Disk {
     /// A disk of which nothing is known yet.
-    // Not inlined, to keep one copy of a large initialiser.
-    #[inline(never)]
     pub fn unknown() -> Self {
         Self {
             is_partition: false,
@@ -234,7 +230,6 @@ impl Disk {
     }
 
     /// Reads node, type and number of the device at `path` from its `uevent` file.
-    #[inline(never)]
     pub fn identify(&mut self, root: &Root, path: &mut Path) {
         let mut buffer = [0; UEVENT_BYTES];
         let facts = attribute(root, path, b"/uevent", &mut buffer);
@@ -256,7 +251,6 @@ impl Disk {
 
     /// The name that device-mapper has for the device identified at `path`; empty for other
     /// devices.
-    #[inline(never)]
     pub fn alias<'b>(
         &self,
         root: &Root,
@@ -279,7 +273,6 @@ impl Disk {
     }
 
     /// Reads the attachment of the disk at `path`: its controller, bus, target and unit.
-    #[inline(never)]
     fn locate(&mut self, root: &Root, path: &Path) {
         let path = path.as_bytes();
         self.attachment.read(path, &mut |function| {

@@ -170,7 +170,6 @@ impl Kind {
     }
 
     /// Whether a file of a part begins with `word`; `None` if the part has no such file.
-    #[inline(never)]
     fn begins_with(
         &self,
         directory: &Root,

@@ -332,7 +332,6 @@ fn is_btrfs(mount: &Mount<'_>) -> bool {
 }
 
 /// Looks up the path of a mount, and enters the place if it is on the file system of the mount.
-#[inline(never)]
 fn try_to_enter(root: &Root, mount: &Mount<'_>, enter: Enter<'_>) -> Result<(), Miss> {
     enter_found(mount, enter, &mut |path| {
         Place::find(root, path, &mut |here| {
@@ -348,7 +347,6 @@ fn try_cached(root: &Root, mount: &Mount<'_>, enter: Enter<'_>) -> Result<(), Mi
     enter_found(mount, enter, &mut |path| Place::find_cached(root, path))
 }
 
-#[inline(never)]
 fn enter_found(
     mount: &Mount<'_>,
     enter: Enter<'_>,

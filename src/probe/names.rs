@@ -48,7 +48,6 @@ impl Names {
     ///
     /// # Errors
     /// [`Errno::FBIG`] if names or index do not fit.
-    #[inline(never)]
     pub fn sort(&mut self) -> Result<(), Errno> {
         let Self { bytes, index } = self;
         let start = index::append(bytes, &mut |rest| {
@@ -71,7 +70,6 @@ impl Names {
     }
 
     /// Whether the list contains `name`.
-    #[inline(never)]
     pub fn has(&self, name: &[u8]) -> bool {
         let (names, offsets) = self.bytes.bytes().split_at(self.index);
         !index::equal_range(offsets, &mut |offset| {

@@ -34,7 +34,6 @@ pub fn set(root: &Root, unix_ns: i64) -> Result<(), Errno> {
 const CLASS: &[u8] = b"sys/class/rtc/";
 
 /// Opens a file of the clock: `before`, the number of the clock, `behind`.
-#[inline(never)]
 fn open(root: &Root, before: &[u8], behind: &[u8]) -> Result<OwnedFd, Errno> {
     let mut clock = u64::MAX;
     root.list_at(&[CLASS], &mut |name, _| {
@@ -55,7 +54,6 @@ fn open(root: &Root, before: &[u8], behind: &[u8]) -> Result<OwnedFd, Errno> {
     root.file_at(&[before, Digits::unsigned(clock).as_bytes(), behind])
 }
 
-#[inline(never)]
 fn time_of(unix_ns: i64) -> Time {
     let seconds = unix_ns.wrapping_add(NS_PER_S / 2) / NS_PER_S;
     let seconds = u32::try_from(seconds).unwrap_or(0);

@@ -101,7 +101,6 @@ impl User<'_> {
 }
 
 /// The login in the record at `offset`; `None` for a record of another type.
-#[inline(never)]
 fn user_at(records: &[u8], offset: usize) -> Option<User<'_>> {
     let login = parse(records.get(offset..)?, Layout::NATIVE)?;
     // Nothing keeps the microseconds of a record below a million.
