@@ -215,7 +215,6 @@ fn order_and_environment(checks: &mut Checks, guest: &mut HookGuest) {
         "runs hooks in order, and in reverse after the thaw",
         "-F",
         |guest| {
-            guest.logged();
             assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
             let logged = guest.logged();
             let expected = FREEZE_AND_THAW.map(|run| {
