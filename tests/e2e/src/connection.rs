@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::wait;
 
-/// A connection, and the bytes received on it that nobody has taken yet.
+/// A connected socket, and received bytes that are not yet taken.
 pub(crate) struct Connection {
     pub(crate) stream: UnixStream,
     received: Vec<u8>,
 }
 
 impl Connection {
-    /// Connects to a unix socket. Waits until somebody listens there.
+    /// Connects to a unix socket. Waits until a program listens there.
     pub(crate) fn open(path: &Path) -> Connection {
         let stream = wait::until(wait::ANSWER, || UnixStream::connect(path).ok())
             .unwrap_or_else(|| panic!("nobody listens at {}", path.display()));
@@ -39,7 +39,7 @@ impl Connection {
                 taken.truncate(at);
                 return Some(taken);
             }
-            // A marker may be split between what is here and what comes.
+            // The end of the received bytes may be the beginning of a marker.
             searched = (self.received.len() + 1).saturating_sub(marker.len());
             let left = end.checked_duration_since(Instant::now())?;
             self.stream
@@ -55,7 +55,7 @@ impl Connection {
         }
     }
 
-    /// Returns the bytes that nobody has taken, as text for a message.
+    /// Returns the bytes that are not yet taken, as text for a message.
     pub(crate) fn rest(&self) -> String {
         String::from_utf8_lossy(&self.received).into_owned()
     }

@@ -28,7 +28,7 @@ pub struct Ran {
 
 impl GuestShell {
     /// Connects to the host's end of the port. Connect before the guest has booted: the port drops
-    /// everything that the guest prints while nobody is connected.
+    /// output of the guest while no client is connected.
     pub fn connect(path: &Path) -> GuestShell {
         GuestShell {
             connection: Connection::open(path),

@@ -826,7 +826,7 @@ fn begin_silent_read(
     handle
 }
 
-/// Checks what was read, and removes the disk.
+/// Asserts that the read was complete, and removes the disk.
 fn end_silent_read(
     guest: &mut Guest,
     client: &mut Client,

@@ -160,12 +160,12 @@ fn processes_of_users_do_not_hinder_a_shutdown() {
     guest
         .shell()
         .run("echo 30000 >/proc/sys/kernel/ns_last_pid");
-    start_stuck(&mut guest, "told", "told 0");
-    start_stuck(&mut guest, "@storage", "told 0");
-    start_stuck(&mut guest, "@user", "told 1000");
+    start_stuck(&mut guest, "waiter", "wait 0");
+    start_stuck(&mut guest, "@storage", "wait 0");
+    start_stuck(&mut guest, "@user", "wait 1000");
     guest.shell().run("echo 1000 >/proc/sys/kernel/ns_last_pid");
     start_stuck(&mut guest, "forks", "fork /data/d");
-    // A read of the name of `silent`, a process of root, hangs. Its process id is below those of `told`
+    // A read of the name of `silent`, a process of root, hangs. Its process id is below those of `waiter`
     // and `@storage`, whose names the agent must still read.
     start_stuck(&mut guest, "silent", "memory 0 /tmp/silent");
     start_stuck(&mut guest, "memory", "memory 1000 /tmp/fuse");
@@ -190,14 +190,17 @@ fn processes_of_users_do_not_hinder_a_shutdown() {
     });
     checks.run("spares only storage daemons of root", || {
         let serial = guest.serial();
-        let told: Vec<_> = serial
+        let signalled: Vec<_> = serial
             .lines()
-            .filter(|line| line.contains("told to end"))
+            .filter(|line| line.contains("got SIGTERM"))
             .collect();
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(serial.contains("told to end: told of 0"), "{told:?}");
-        assert!(serial.contains("told to end: @user of 1000"), "{told:?}");
-        told.join(", ")
+        assert_eq!(signalled.len(), 2, "{signalled:?}");
+        assert!(serial.contains("got SIGTERM: waiter of 0"), "{signalled:?}");
+        assert!(
+            serial.contains("got SIGTERM: @user of 1000"),
+            "{signalled:?}"
+        );
+        signalled.join(", ")
     });
     checks.finish();
 }
@@ -242,7 +245,7 @@ const OUT_OF_REACH: &[Hidden] = &[
     (
         "under a tmpfs in use",
         "mount $1 $2; mount -t tmpfs none $2; cd $2; ln -s /root/stuck /bin/@inside
-         @inside told 0 </dev/null >/dev/null 2>&1 & sleep 1",
+         @inside wait 0 </dev/null >/dev/null 2>&1 & sleep 1",
     ),
     (
         "in a mount namespace without processes",
@@ -301,7 +304,7 @@ fn hidden_disks_are_clean_after_a_shutdown() {
         // Without sysrq-trigger the agent cannot have the kernel remount all disks read-only.
         let shell = guest.shell();
         shell.run("touch /run/trigger; mount --bind /run/trigger /proc/sysrq-trigger");
-        start_stuck(guest, "@holder", "told 0 </proc/sysrq-trigger");
+        start_stuck(guest, "@holder", "wait 0 </proc/sysrq-trigger");
     });
     checks.finish();
 }

@@ -168,7 +168,7 @@ fn a_bare_guest_boots_freezes_trims_and_powers_off() {
     checks.run("drops half a request when its client leaves", || {
         let pauses = [50, 100, 300, 900, 1500];
         for pause in pauses {
-            // Moves this client to line 2, so that the last error shows whether lines are counted anew.
+            // Moves this client to line 2, so that the last error shows that each client counts from line 1.
             client.sync(wait::ANSWER).expect("an answer to guest-sync");
             client.send("{\"execute\":\"guest-pi");
             // The agent must read this before the client leaves: a busy guest may otherwise miss the

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `memory UID DIRECTORY` | as a user, waits with its memory map locked for a FUSE server that never answers |
 //! | `fork DIRECTORY` | as a user, forks for ever; each child writes to the file `forked` |
-//! | `told UID` | as a user, waits for SIGTERM and then prints its name and user on the console |
+//! | `wait UID` | as a user, waits for SIGTERM and then prints its name and user on the console |
 //!
 //! Each appends its process id to `/run/stuck` when it is ready.
 
@@ -28,8 +28,8 @@ fn main() {
     match words[1..] {
         ["memory", user, directory] => memory(ready, user.parse().expect("a number"), directory),
         ["fork", directory] => fork(ready, directory),
-        ["told", user] => told(ready, words[0], user.parse().expect("a number")),
-        _ => panic!("expected memory, fork or told"),
+        ["wait", user] => wait(ready, words[0], user.parse().expect("a number")),
+        _ => panic!("expected memory, fork or wait"),
     }
 }
 
@@ -217,9 +217,9 @@ fn fork(ready: File, directory: &str) {
     }
 }
 
-// told
+// wait
 
-fn told(ready: File, name: &str, user: u32) {
+fn wait(ready: File, name: &str, user: u32) {
     let mut console = File::options()
         .write(true)
         .open("/dev/console")
@@ -237,6 +237,6 @@ fn told(ready: File, name: &str, user: u32) {
     }
     // If SIGKILL comes too early, the line below is missing.
     thread::sleep(Duration::from_secs(1));
-    let line = format!("told to end: {name} of {user}\n");
+    let line = format!("got SIGTERM: {name} of {user}\n");
     console.write_all(line.as_bytes()).expect("a console");
 }
