@@ -179,85 +179,17 @@ impl Machine {
 
     /// Starts QEMU.
     pub fn boot(self) -> Guest {
-        let (directory, scratch) = match self.directory {
-            Some(directory) => (directory, None),
+        let (directory, scratch) = match &self.directory {
+            Some(directory) => (directory.clone(), None),
             None => {
                 let scratch = Scratch::new();
                 (scratch.path().to_owned(), Some(scratch))
             }
         };
-        let at = |name: &str| directory.join(name);
-        let image = match self.image {
-            Image::Bare => "bare.cpio.gz",
-            Image::Busybox => "busybox.cpio.gz",
-        };
-        let images = self.images;
-        let mut initramfs = image_file(&format!("{images}{image}"));
-        if !self.overlay.is_empty() {
-            let bytes = appended(&initramfs, &self.overlay);
-            initramfs = at("initramfs");
-            std::fs::write(&initramfs, bytes).expect("a copy of the image");
-        }
-        let accel = std::env::var("ACCEL").unwrap_or_else(|_| "tcg".into());
-        let mut words = vec![
-            "console=ttyS0".to_string(),
-            "quiet".into(),
-            "panic=-1".into(),
-        ];
-        words.extend(self.kernel_words);
-        if !self.agent_words.is_empty() {
-            words.push("--".into());
-            words.extend(self.agent_words);
-        }
-
         let mut command = Command::new(program("qemu-system-x86_64", "qemu-system-x86"));
-        command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
-        command.args(["-M", "q35", "-accel", &accel, "-rtc", "base=utc"]);
-        if accel == "kvm" {
-            command.args(["-cpu", "host"]);
-        }
-        command.args([
-            "-m",
-            &self.memory_mib.to_string(),
-            "-smp",
-            &self.cpus.to_string(),
-        ]);
-        command
-            .arg("-kernel")
-            .arg(image_file(&format!("{images}vmlinuz")));
-        command
-            .arg("-initrd")
-            .arg(&initramfs)
-            .arg("-append")
-            .arg(words.join(" "));
-        command
-            .arg("-serial")
-            .arg(format!("file:{}", at("serial").display()));
-        command.arg("-chardev").arg(socket("shell", &at("shell")));
-        command.args(["-serial", "chardev:shell"]);
-        command.arg("-chardev").arg(socket("qmp", &at("qmp")));
-        command.args(["-mon", "chardev=qmp,mode=control"]);
-        command.args(["-device", "virtio-serial-pci,id=serial"]);
-        command.arg("-chardev").arg(socket("agent", &at("agent")));
-        if self.port {
-            command
-                .arg("-device")
-                .arg(format!("virtserialport,{}", port_properties()));
-        }
-        if self.second_port {
-            command
-                .arg("-chardev")
-                .arg(socket("second", &at("second")))
-                .arg("-device")
-                .arg("virtserialport,bus=serial.0,chardev=second,name=second");
-        }
-        if self.network {
-            command.args(["-netdev", "user,id=net,restrict=on"]);
-            command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
-        }
-        if self.reset_ends {
-            command.arg("-no-reboot");
-        }
+        self.add_machine(&mut command);
+        self.add_kernel(&mut command, &directory);
+        self.add_ports(&mut command, &directory);
         command.args(&self.devices);
         let (qemu, qmp, shell) = start(&mut command, &directory);
         Guest {
@@ -271,6 +203,71 @@ impl Machine {
             reset_ends: self.reset_ends,
             searched: 0,
             starts: 1,
+        }
+    }
+
+    fn add_machine(&self, command: &mut Command) {
+        let accel = std::env::var("ACCEL").unwrap_or_else(|_| "tcg".into());
+        command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
+        command.args(["-M", "q35", "-accel", &accel, "-rtc", "base=utc"]);
+        if accel == "kvm" {
+            command.args(["-cpu", "host"]);
+        }
+        command.args(["-m", &self.memory_mib.to_string()]);
+        command.args(["-smp", &self.cpus.to_string()]);
+        if self.network {
+            command.args(["-netdev", "user,id=net,restrict=on"]);
+            command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
+        }
+        if self.reset_ends {
+            command.arg("-no-reboot");
+        }
+    }
+
+    /// Adds kernel, initramfs and kernel command line.
+    fn add_kernel(&self, command: &mut Command, directory: &Path) {
+        let image = match self.image {
+            Image::Bare => "bare.cpio.gz",
+            Image::Busybox => "busybox.cpio.gz",
+        };
+        let images = self.images;
+        let mut initramfs = image_file(&format!("{images}{image}"));
+        if !self.overlay.is_empty() {
+            let bytes = appended(&initramfs, &self.overlay);
+            initramfs = directory.join("initramfs");
+            std::fs::write(&initramfs, bytes).expect("a copy of the image");
+        }
+        let mut words = vec!["console=ttyS0", "quiet", "panic=-1"];
+        words.extend(self.kernel_words.iter().map(String::as_str));
+        if !self.agent_words.is_empty() {
+            words.push("--");
+            words.extend(self.agent_words.iter().map(String::as_str));
+        }
+        let kernel = image_file(&format!("{images}vmlinuz"));
+        command.arg("-kernel").arg(kernel);
+        command.arg("-initrd").arg(&initramfs);
+        command.arg("-append").arg(words.join(" "));
+    }
+
+    /// Adds the serial ports, the QMP socket and the virtio ports, with their files in `directory`.
+    fn add_ports(&self, command: &mut Command, directory: &Path) {
+        let at = |name: &str| directory.join(name);
+        let console = format!("file:{}", at("serial").display());
+        command.arg("-serial").arg(console);
+        command.arg("-chardev").arg(socket("shell", &at("shell")));
+        command.args(["-serial", "chardev:shell"]);
+        command.arg("-chardev").arg(socket("qmp", &at("qmp")));
+        command.args(["-mon", "chardev=qmp,mode=control"]);
+        command.args(["-device", "virtio-serial-pci,id=serial"]);
+        command.arg("-chardev").arg(socket("agent", &at("agent")));
+        if self.port {
+            let port = format!("virtserialport,bus=serial.0,chardev=agent,name={PORT},id=port");
+            command.arg("-device").arg(port);
+        }
+        if self.second_port {
+            command.arg("-chardev").arg(socket("second", &at("second")));
+            let port = "virtserialport,bus=serial.0,chardev=second,name=second";
+            command.args(["-device", port]);
         }
     }
 }
@@ -307,10 +304,6 @@ fn start(command: &mut Command, directory: &Path) -> (Process, Qmp, GuestShell) 
 
 fn socket(id: &str, path: &Path) -> String {
     format!("socket,id={id},path={},server=on,wait=off", path.display())
-}
-
-fn port_properties() -> String {
-    format!("bus=serial.0,chardev=agent,name={PORT},id=port")
 }
 
 /// A running guest; QEMU is killed when this is dropped.
