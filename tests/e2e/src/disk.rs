@@ -136,7 +136,7 @@ pub fn allocated(path: &Path) -> u64 {
 ///
 /// The kernel clears the feature `needs_recovery` after it has written the journal back. A freeze does
 /// that as well, so a freeze can be seen in the image.
-pub fn ext4_is_at_rest(path: &Path) -> bool {
+pub fn ext4_is_clean(path: &Path) -> bool {
     let header = run(
         Command::new(program("dumpe2fs", "e2fsprogs"))
             .arg("-h")

@@ -739,7 +739,7 @@ fn files_in_a_guest_are_read_and_written_and_never_block_the_agent() {
             assert_eq!(client.call("guest-file-write", write)["count"], 3);
             client.send(request("guest-shutdown", &json!({})));
             guest.wait_end(Duration::from_secs(60));
-            assert!(disk::ext4_is_at_rest(&image));
+            assert!(disk::ext4_is_clean(&image));
             "clean".into()
         },
     );

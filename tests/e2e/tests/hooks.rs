@@ -99,7 +99,7 @@ impl HookGuest {
     fn logged(&mut self) -> Vec<String> {
         let text = self
             .shell()
-            .run(&format!("touch {LOG}; cat {LOG}; rm {LOG}"));
+            .run(&format!("cat {LOG} 2>/dev/null; rm -f {LOG}"));
         let without_time = |line: &str| {
             let (time, rest) = line.split_once(' ').expect("a time");
             assert!(time.len() == 20 && time.ends_with('Z'), "{line}");
@@ -126,14 +126,14 @@ impl HookGuest {
     /// Requests a freeze that an error of a hook must stop. Returns the error.
     fn refused_freeze(&mut self) -> String {
         let refusal = self.freeze().expect_err("a hook stops the freeze");
-        self.assert_at_rest();
+        self.assert_thawed();
         let said = refusal.desc.strip_prefix(PREFIX);
         let said = said.unwrap_or_else(|| panic!("{}", refusal.desc));
         said.replace(HOOKS, "")
     }
 
     /// Asserts that nothing is frozen and that no marker is left.
-    fn assert_at_rest(&mut self) {
+    fn assert_thawed(&mut self) {
         assert_eq!(self.client.get("guest-fsfreeze-status"), "thawed");
         let written = "echo x >/data/x && sync /data/x && echo x >/data2/x && sync /data2/x";
         self.shell().run(written);
@@ -149,7 +149,7 @@ impl HookGuest {
         self.seen();
         assert_eq!(self.freeze(), Ok(json!(2)));
         assert_eq!(self.thaw(), Ok(json!(2)));
-        self.assert_at_rest();
+        self.assert_thawed();
         self.seen()
     }
 }
@@ -428,7 +428,7 @@ fn failures(checks: &mut Checks, guest: &mut HookGuest) {
                 refusal.desc,
                 format!("{PREFIX}{HOOKS}/50-db: exit status 4: stays at rest")
             );
-            guest.assert_at_rest();
+            guest.assert_thawed();
             assert_eq!(guest.seen(), FREEZE_AND_THAW);
             guest.clear();
             assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
@@ -545,7 +545,7 @@ fn time_limits(checks: &mut Checks, guest: &mut HookGuest) {
                     .ends_with("/90-last: killed, because it took longer than 2 s")
             );
             assert_eq!(guest.seen(), FREEZE_AND_THAW);
-            guest.assert_at_rest();
+            guest.assert_thawed();
             refusal.desc
         },
     );
@@ -618,7 +618,7 @@ fn time_limits(checks: &mut Checks, guest: &mut HookGuest) {
             assert_eq!(guest.seen(), FREEZE_AND_THAW);
             assert_eq!(guest.thaw(), Ok(json!(0)));
             assert!(guest.seen().is_empty(), "the late thaw ran hooks");
-            guest.assert_at_rest();
+            guest.assert_thawed();
             "the late thaw answers 0 and runs no hook".into()
         },
     );
@@ -716,7 +716,7 @@ fn pairing(checks: &mut Checks, guest: &mut HookGuest) {
             let nothing = json!({ "mountpoints": ["/none"] });
             assert_eq!(guest.client.call("guest-fsfreeze-freeze-list", nothing), 0);
             assert_eq!(guest.seen(), FREEZE_AND_THAW);
-            guest.assert_at_rest();
+            guest.assert_thawed();
             "0".into()
         },
     );
@@ -736,7 +736,7 @@ fn pairing(checks: &mut Checks, guest: &mut HookGuest) {
             guest
                 .shell()
                 .run("umount /cover; umount /cover/sub; mount -t xfs /dev/vdb /data2");
-            guest.assert_at_rest();
+            guest.assert_thawed();
             refusal.desc
         },
     );
@@ -774,7 +774,7 @@ fn pairing(checks: &mut Checks, guest: &mut HookGuest) {
             });
             assert_eq!(guest.seen(), FREEZE_AND_THAW);
             wait_slow_write(guest);
-            guest.assert_at_rest();
+            guest.assert_thawed();
             refusal.desc
         },
     );
@@ -824,7 +824,7 @@ fn hostile_hooks(checks: &mut Checks, guest: &mut HookGuest) {
             });
             std::thread::sleep(Duration::from_secs(4));
             assert_eq!(guest.seen(), FREEZE_UNDONE);
-            guest.assert_at_rest();
+            guest.assert_thawed();
             // The same with all processes of the agent killed.
             let all = "(sleep 3; echo late >>/run/seen) &\nkillall -KILL gaunt\nsleep 66";
             guest.on("50-db", "freeze", all);
@@ -838,7 +838,7 @@ fn hostile_hooks(checks: &mut Checks, guest: &mut HookGuest) {
             });
             std::thread::sleep(Duration::from_secs(4));
             assert_eq!(guest.seen(), FREEZE_UNDONE);
-            guest.assert_at_rest();
+            guest.assert_thawed();
             refusal.desc
         },
     );
@@ -856,7 +856,7 @@ fn hostile_hooks(checks: &mut Checks, guest: &mut HookGuest) {
             });
             assert_eq!(guest.seen(), FREEZE_UNDONE);
             assert!(!guest.runs("sleep 66"), "killed with it");
-            guest.assert_at_rest();
+            guest.assert_thawed();
             format!("after {:.1} s: {}", took.as_secs_f32(), refusal.desc)
         },
     );
@@ -875,7 +875,7 @@ fn hostile_hooks(checks: &mut Checks, guest: &mut HookGuest) {
                 guest.client.get("guest-fsfreeze-status") == "thawed"
             });
             guest.seen();
-            guest.assert_at_rest();
+            guest.assert_thawed();
             guest.shell().run("rm /var/log/qemu-ga");
             format!("after {:.1} s: {}", took.as_secs_f32(), refusal.desc)
         },
@@ -899,7 +899,7 @@ fn hostile_hooks(checks: &mut Checks, guest: &mut HookGuest) {
             });
             assert_eq!(guest.seen(), FREEZE_AND_THAW);
             guest.restart("-F");
-            guest.assert_at_rest();
+            guest.assert_thawed();
             "ended".into()
         },
     );
@@ -927,7 +927,7 @@ fn killed_agents(checks: &mut Checks, guest: &mut HookGuest) {
                 guest.client.get("guest-fsfreeze-status") == "thawed"
             });
             wait_slow_write(guest);
-            guest.assert_at_rest();
+            guest.assert_thawed();
             refusal.desc
         },
     );
@@ -943,7 +943,7 @@ fn killed_agents(checks: &mut Checks, guest: &mut HookGuest) {
             assert_eq!(guest.client.get("guest-fsfreeze-status"), "frozen");
             assert_eq!(guest.seen().len(), 3);
             assert_eq!(guest.thaw(), Ok(json!(2)));
-            guest.assert_at_rest();
+            guest.assert_thawed();
             let seen = guest.seen();
             assert_eq!(seen, FREEZE_AND_THAW[3..]);
             seen.join(", ")
@@ -968,7 +968,7 @@ fn killed_agents(checks: &mut Checks, guest: &mut HookGuest) {
             let seen = guest.seen();
             assert_eq!(seen, FREEZE_UNDONE);
             assert!(!guest.runs("sleep 66"), "killed with it");
-            guest.assert_at_rest();
+            guest.assert_thawed();
             seen.join(", ")
         },
     );
@@ -994,7 +994,7 @@ fn killed_agents(checks: &mut Checks, guest: &mut HookGuest) {
             guest.restart("-F");
             // A host requests a thaw, frozen or not.
             guest.thaw().expect("a thaw");
-            guest.assert_at_rest();
+            guest.assert_thawed();
         }
         assert!(!guest.runs("/bin/sh /etc/qemu-ga/fsfreeze-hook.d"), "a hook still runs");
         guest.shell().run("rm /run/do/*");
@@ -1116,7 +1116,7 @@ fn run_by_hand(checks: &mut Checks, guest: &mut HookGuest) {
                 (usage.status, &usage.output[..]),
                 (2, "gaunt: usage: /etc/qemu-ga/fsfreeze-hook freeze|thaw")
             );
-            guest.assert_at_rest();
+            guest.assert_thawed();
             failed.output.lines().next().unwrap_or_default().to_owned()
         },
     );
@@ -1235,7 +1235,7 @@ fn static_hooks_run_around_a_snapshot() {
                     .args([&libvirt.file("ext4.qcow2"), &copy]),
                 wait::ANSWER,
             );
-            assert!(disk::ext4_is_at_rest(&copy));
+            assert!(disk::ext4_is_clean(&copy));
             let held = run(
                 Command::new(program("debugfs", "e2fsprogs"))
                     .args(["-R", "cat /seen"])

@@ -146,7 +146,7 @@ fn an_agent_started_in_the_initramfs_follows_each_change_of_root() {
         assert_eq!(list[0]["disk"][0]["dev"], "/dev/vda", "{list}");
         assert_eq!(client.get("guest-get-disks")[0]["name"], "/dev/vda");
         assert_eq!(client.get("guest-fsfreeze-freeze"), 1);
-        assert!(disk::ext4_is_at_rest(&ext4));
+        assert!(disk::ext4_is_clean(&ext4));
         assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
         "/ on /dev/vda, frozen and thawed".into()
     });
@@ -173,7 +173,7 @@ fn an_agent_started_in_the_initramfs_follows_each_change_of_root() {
         client.send("{\"execute\":\"guest-shutdown\"}\n");
         assert_eq!(guest.shutdown_reason(), "guest-shutdown");
         assert!(guest.wait_end(wait::ANSWER).success());
-        assert!(disk::ext4_is_at_rest(&ext4));
+        assert!(disk::ext4_is_clean(&ext4));
         let trace = disk::ext4_file(&ext4, "/trace");
         assert_eq!(trace, "disk\n");
         "the init's shutdown actions ran".into()

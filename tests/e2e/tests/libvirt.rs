@@ -382,7 +382,7 @@ fn every_agent_command_of_virsh_works() {
         );
         let scratch = Scratch::new();
         raw_copy(&libvirt.file("ext4.qcow2"), &scratch.join("copy"));
-        assert!(disk::ext4_is_at_rest(&scratch.join("copy")));
+        assert!(disk::ext4_is_clean(&scratch.join("copy")));
         assert_eq!(libvirt.ok(&["domfsthaw", DOMAIN]), "Thawed 2 filesystem(s)");
         wait::expect("the writes", wait::ANSWER, || {
             is_done(shell, "/data") && is_done(shell, "/data2")
@@ -440,7 +440,7 @@ fn every_agent_command_of_virsh_works() {
         // The file system in the snapshot needs no recovery and no repair.
         let scratch = Scratch::new();
         raw_copy(&libvirt.file("ext4.qcow2"), &scratch.join("ext4"));
-        assert!(disk::ext4_is_at_rest(&scratch.join("ext4")));
+        assert!(disk::ext4_is_clean(&scratch.join("ext4")));
         let checked = output(
             Command::new(program("e2fsck", "e2fsprogs"))
                 .args(["-f", "-n"])
@@ -492,10 +492,7 @@ fn every_agent_command_of_virsh_works() {
         assert_eq!(reason, "shut off (shutdown)");
         let scratch = Scratch::new();
         raw_copy(&libvirt.file("ext4.one"), &scratch.join("copy"));
-        assert!(
-            disk::ext4_is_at_rest(&scratch.join("copy")),
-            "not unmounted"
-        );
+        assert!(disk::ext4_is_clean(&scratch.join("copy")), "not unmounted");
         reason
     });
     checks.run("the images of the snapshot mount without recovery", || {

@@ -256,7 +256,7 @@ fn reached_by_bind_mount(guest: &mut Guest, client: &mut Client, image: &Path) -
     // The first mount names the file system, even if it is hidden.
     assert_eq!(freeze(client, &["/t"]), 0);
     assert_eq!(freeze(client, &["/a"]), 1);
-    assert!(disk::ext4_is_at_rest(image));
+    assert!(disk::ext4_is_clean(image));
     assert!(writer.is_blocked(guest.shell()));
     assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
     fs.to_string()

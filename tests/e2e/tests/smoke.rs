@@ -98,14 +98,14 @@ fn a_bare_guest_boots_freezes_trims_and_powers_off() {
     checks.run("has mounted its disk", || {
         let mounted = mountpoints(&mut client);
         assert_eq!(mounted, ["/data"]);
-        assert!(!disk::ext4_is_at_rest(&disks.ext4()));
+        assert!(!disk::ext4_is_clean(&disks.ext4()));
         mounted.join(" ")
     });
     checks.run("freezes: the disk image on the host is consistent", || {
         assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
         assert_eq!(client.get("guest-fsfreeze-freeze"), 1);
         assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
-        assert!(disk::ext4_is_at_rest(&disks.ext4()));
+        assert!(disk::ext4_is_clean(&disks.ext4()));
         client.get("guest-ping");
         "frozen".into()
     });
@@ -119,7 +119,7 @@ fn a_bare_guest_boots_freezes_trims_and_powers_off() {
     checks.run("thaws", || {
         assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
         assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
-        assert!(!disk::ext4_is_at_rest(&disks.ext4()));
+        assert!(!disk::ext4_is_clean(&disks.ext4()));
         "thawed".into()
     });
     checks.run("trims", || {
@@ -203,7 +203,7 @@ fn a_bare_guest_boots_freezes_trims_and_powers_off() {
         let reason = guest.shutdown_reason();
         assert_eq!(reason, "guest-shutdown");
         assert!(guest.wait_end(wait::ANSWER).success());
-        assert!(disk::ext4_is_at_rest(&disks.ext4()));
+        assert!(disk::ext4_is_clean(&disks.ext4()));
         assert!(
             client.line(Duration::from_millis(100)).is_none(),
             "guest-shutdown must not reply on success"
@@ -550,7 +550,7 @@ fn an_agent_beside_a_shell_idles_freezes_thaws_and_halts() {
         client.send("{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"halt\"}}\n");
         // QEMU keeps running a halted machine.
         wait::expect("the disk to be unmounted", wait::ANSWER, || {
-            disk::ext4_is_at_rest(&disks.ext4())
+            disk::ext4_is_clean(&disks.ext4())
         });
         "disk unmounted".into()
     });

@@ -126,7 +126,7 @@ fn visit(tour: &Tour, guest: &mut Guest, mut client: Client, disk: &Path) {
     tour.title("Freeze for a backup");
     tour.ask(&mut client, "guest-fsfreeze-freeze", json!({}));
     tour.ask(&mut client, "guest-fsfreeze-status", json!({}));
-    let rest = if disk::ext4_is_at_rest(disk) {
+    let rest = if disk::ext4_is_clean(disk) {
         "consistent, ready to be copied"
     } else {
         "NOT consistent"
@@ -153,7 +153,7 @@ fn visit(tour: &Tour, guest: &mut Guest, mut client: Client, disk: &Path) {
         reason == "guest-shutdown" && status.success(),
         "not a clean power-off"
     );
-    assert!(disk::ext4_is_at_rest(disk), "the disk was not unmounted");
+    assert!(disk::ext4_is_clean(disk), "the disk was not unmounted");
     tour.note("the disk was unmounted and needs no recovery");
 }
 
