@@ -421,12 +421,12 @@ fn failures(checks: &mut Checks, guest: &mut HookGuest) {
         "-F",
         |guest| {
             assert_eq!(guest.freeze(), Ok(json!(2)));
-            guest.on("50-db", "thaw", "echo stays at rest; exit 4");
+            guest.on("50-db", "thaw", "echo not released; exit 4");
             guest.on("10-first", "thaw", "exit 5");
             let refusal = guest.thaw().expect_err("a hook failed");
             assert_eq!(
                 refusal.desc,
-                format!("{PREFIX}{HOOKS}/50-db: exit status 4: stays at rest")
+                format!("{PREFIX}{HOOKS}/50-db: exit status 4: not released")
             );
             guest.assert_thawed();
             assert_eq!(guest.seen(), FREEZE_AND_THAW);
@@ -1011,7 +1011,7 @@ fn killed_agents(checks: &mut Checks, guest: &mut HookGuest) {
         let [rest, hooks, frozen] = counts;
         assert!(hooks != 0 && frozen != 0, "{counts:?}");
         format!(
-            "{KILLS} kills: {rest} at rest, {hooks} with hooks run, {frozen} frozen; {} runs of hooks",
+            "{KILLS} kills: {rest} without marker, {hooks} with hooks run, {frozen} frozen; {} runs of hooks",
             seen.len()
         )
     });

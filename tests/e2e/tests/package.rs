@@ -385,7 +385,7 @@ fn snapshot_under_load(libvirt: &Libvirt, shell: &mut GuestShell) -> (Numbers, S
     assert_held(at_freeze, at_thaw);
     let log = shell.run("tail -n 20 /var/log/qemu-ga/fsfreeze-hook.log");
     let evidence = format!(
-        "acknowledged before {before:?}, at rest {at_rest:?}, at the freeze {at_freeze:?}; the log:\n{log}"
+        "acknowledged before {before:?}, after the hooks {at_rest:?}, at the freeze {at_freeze:?}; the log:\n{log}"
     );
     (at_freeze, evidence)
 }
