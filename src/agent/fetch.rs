@@ -1,4 +1,5 @@
-//! Bytes of a file as the text of a reply: what the agent reads itself, and what a worker reads for it.
+//! Bytes of a file as the text of a reply: what the agent reads itself, and what a worker reads for
+//! it.
 
 use crate::base::base64::{encode_in_place, encoded_len};
 use crate::base::limits::FETCH_BYTES;
@@ -12,12 +13,12 @@ use crate::sys::{AsFd, BorrowedFd, Errno, number};
 /// begun to leave has to have an end.
 const END_BYTES: usize = 64;
 
-/// A function that reads from a file until the buffer is full, and returns the number of bytes and why
-/// there are no more.
+/// A function that reads from a file until the buffer is full, and returns the number of bytes and
+/// why there are no more.
 pub(super) type ReadFile = fn(BorrowedFd<'_>, &mut [u8]) -> (usize, Stop);
 
-/// Appends the base64 text of the next bytes of a file, `most` at most. Returns the number of bytes, and
-/// why there are no more.
+/// Appends the base64 text of the next bytes of a file, `most` at most. Returns the number of
+/// bytes, and why there are no more.
 pub(super) fn add_text(
     file: Result<BorrowedFd<'_>, Errno>,
     most: usize,
@@ -44,8 +45,8 @@ pub(super) fn add_text(
 /// What a worker appends to the text: how many bytes it is of, and how its reading stopped.
 const TRAILER_BYTES: usize = 5;
 
-/// In a worker: makes the text of the next bytes of the ticket's file, at most as many as its number
-/// says, and appends the trailer.
+/// In a worker: makes the text of the next bytes of the ticket's file, at most as many as its
+/// number says, and appends the trailer.
 pub(super) fn fetch(ticket: Ticket, out: &mut Buffer) {
     let most = usize::try_from(ticket.number).unwrap_or(0).min(FETCH_BYTES);
     let file = ticket.file.as_ref().ok_or(Errno::BADF).map(AsFd::as_fd);
@@ -74,8 +75,8 @@ fn stop_of(code: u8) -> Stop {
     }
 }
 
-/// Takes the trailer of what a worker has read off `text`; gives how long the text is, of how many bytes,
-/// and how reading stopped.
+/// Takes the trailer of what a worker has read off `text`; gives how long the text is, of how many
+/// bytes, and how reading stopped.
 pub(super) fn take_trailer(text: &[u8]) -> Option<(usize, usize, Stop)> {
     let (text, trailer) = text.split_last_chunk::<TRAILER_BYTES>()?;
     let [len @ .., code] = trailer;

@@ -1,8 +1,9 @@
 //! guest-set-user-password: /etc/shadow, or /etc/passwd where there is no shadow, rewritten.
 //!
-//! What shadow-utils' chpasswd does is done here, without it: the same locks, the day of the change,
-//! and a new line of shadow where one is missing. The file is that in which a login looks: shadow if
-//! there is one and passwd says `x`, passwd if not. That is decided while passwd is locked. Plain passwords are hashed here, see
+//! What shadow-utils' chpasswd does is done here, without it: the same locks, the day of the
+//! change, and a new line of shadow where one is missing. The file is that in which a login looks:
+//! shadow if there is one and passwd says `x`, passwd if not. That is decided while passwd is
+//! locked. Plain passwords are hashed here, see
 //! `base::crypt`. Order of checks and their texts are qemu-ga's.
 //!
 //! Differences from qemu-ga:
@@ -201,12 +202,12 @@ fn rewrite(etc: &Root, file: &File, new: &[&[u8]; 3], room: &mut Buffer) -> Resu
 /// The lock on all accounts.
 const ALL: &[u8] = b".pwd.lock";
 
-/// Takes the locks of shadow-utils: the lock on all accounts, as lckpwdf(3) takes it, until this process
-/// ends; and the file `lock`, until that is removed.
+/// Takes the locks of shadow-utils: the lock on all accounts, as lckpwdf(3) takes it, until this
+/// process ends; and the file `lock`, until that is removed.
 ///
-/// The file is a link to a file that holds the number of the owner's process. If that process has ended,
-/// the file is removed. If the number belongs to another process by now, as it may after a power cut, the
-/// file stays: as with shadow-utils, a person has to remove it.
+/// The file is a link to a file that holds the number of the owner's process. If that process has
+/// ended, the file is removed. If the number belongs to another process by now, as it may after a
+/// power cut, the file stays: as with shadow-utils, a person has to remove it.
 ///
 /// # Errors
 /// [`Errno::NOLCK`] after [`LOCK_WAIT_MS`].

@@ -1,8 +1,9 @@
 //! Open files: their handles, and the file that a client reads.
 //!
-//! A handle is the number by which a client calls an open file. No number is used twice, not even by
-//! the next run of the agent, and no file has to remember the last one: handles are 1000, the first
-//! handle of qemu-ga, plus the microseconds since the guest started, or one more than the last.
+//! A handle is the number by which a client calls an open file. No number is used twice, not even
+//! by the next run of the agent, and no file has to remember the last one: handles are 1000, the
+//! first handle of qemu-ga, plus the microseconds since the guest started, or one more than the
+//! last.
 
 use crate::sys::handles::{Handles, Seized, Stop, Table};
 use crate::sys::{AsFd, Errno, clock};

@@ -1,8 +1,9 @@
 //! The new root directory after switch_root(8) or pivot_root(2).
 //!
-//! An agent that starts in an initramfs outlives it. switch_root mounts another file system over `/`
-//! and changes the root directory of its own process alone. For every other process `/` remains the
-//! emptied initramfs. A lookup of `/..` stays at the root directory and then enters the mount on it, so
+//! An agent that starts in an initramfs outlives it. switch_root mounts another file system over
+//! `/` and changes the root directory of its own process alone. For every other process `/` remains
+//! the emptied initramfs. A lookup of `/..` stays at the root directory and then enters the mount
+//! on it, so
 //! `/..` leads to the new root. pivot_root changes the root directory of all processes, but open
 //! descriptors still lead to the old one.
 //!
@@ -39,7 +40,8 @@ impl Initramfs {
         Self { known }
     }
 
-    /// If the root directory has changed, makes the new one the root directory of this process and of
+    /// If the root directory has changed, makes the new one the root directory of this process and
+    /// of
     /// `root`. Takes one system call if it has not changed, none if it is not watched.
     // Not inlined, to keep one copy of the code.
     #[inline(never)]

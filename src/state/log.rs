@@ -2,8 +2,8 @@
 //!
 //! The standard error of an appliance is often a file. So lines are held in a fixed buffer during a
 //! freeze and written after the thaw. Lines that do not fit are dropped and counted; the count is
-//! logged after the thaw. Control bytes are replaced, so that no host and no guest can forge a line.
-//! Arguments of requests, environments, passwords and keys are never logged.
+//! logged after the thaw. Control bytes are replaced, so that no host and no guest can forge a
+//! line. Arguments of requests, environments, passwords and keys are never logged.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,12 +1,13 @@
 //! The marker of a freeze: a file in the state directory that exists while anything is frozen.
 //!
-//! It is made before the first freeze and removed after the last thaw, and tells the next run what a
-//! killed one left behind. It has the name of qemu-ga's marker, so either agent can follow the other.
+//! It is made before the first freeze and removed after the last thaw, and tells the next run what
+//! a killed one left behind. It has the name of qemu-ga's marker, so either agent can follow the
+//! other.
 //!
 //! In a state directory where others may make files, what has that name counts only if it is as the
-//! agents make it: an empty regular file, owned by root or the agent's user and nobody else's to read.
-//! Anything else is removed to make room for the marker. It is never opened: a FIFO would hang the
-//! agent, a link would lead it elsewhere.
+//! agents make it: an empty regular file, owned by root or the agent's user and nobody else's to
+//! read. Anything else is removed to make room for the marker. It is never opened: a FIFO would
+//! hang the agent, a link would lead it elsewhere.
 
 use crate::state::own_file::{OwnFile, is_shared, is_trusted};
 use crate::sys::root::{OpenOptions, Root};
@@ -31,8 +32,9 @@ impl Marker {
         Self { directory, agent }
     }
 
-    /// Makes the marker; gives whether it is there. Only children of the agent do that and the next:
-    /// the directory may be on a file system that somebody else has frozen, and then this does not end.
+    /// Makes the marker; gives whether it is there. Only children of the agent do that and the
+    /// next: the directory may be on a file system that somebody else has frozen, and then this
+    /// does not end.
     pub fn make(&self) -> bool {
         let Some(directory) = self.open_directory() else {
             return false;
@@ -48,7 +50,8 @@ impl Marker {
         made.is_ok()
     }
 
-    /// Takes the lock of the marker, which a child holds as long as it freezes; nothing without one.
+    /// Takes the lock of the marker, which a child holds as long as it freezes; nothing without
+    /// one.
     ///
     /// # Errors
     /// [`Errno::NOLCK`] if a child of an earlier run has it for long: it is stuck in the kernel.
@@ -92,8 +95,8 @@ fn create(directory: &Root) -> Result<(), Errno> {
     directory.open_private(NAME, options).map(drop)
 }
 
-/// Whether a file has the marker's name and is as [`create`] makes it: empty, regular, with no other name,
-/// owned by root or the agent's user, and closed to all others.
+/// Whether a file has the marker's name and is as [`create`] makes it: empty, regular, with no
+/// other name, owned by root or the agent's user, and closed to all others.
 fn has_own(directory: &Root) -> bool {
     Status::of_name(directory, &[NAME]).is_ok_and(|status| {
         status.kind == FileType::RegularFile

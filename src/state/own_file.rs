@@ -1,11 +1,11 @@
 //! Files that the agent alone writes: the log of hooks, and the list of hooks to be thawed.
 //!
-//! Such a file is a regular file with one name. It belongs to the user of this process, and no other
-//! user may write to it. A file, link or FIFO that another user has put in its place is
+//! Such a file is a regular file with one name. It belongs to the user of this process, and no
+//! other user may write to it. A file, link or FIFO that another user has put in its place is
 //! [`Errno::PERM`] or [`Errno::LOOP`], and never waited for.
 //!
-//! For children of the agent only: on a file system that is frozen by somebody else, making or writing
-//! a file waits for the thaw.
+//! For children of the agent only: on a file system that is frozen by somebody else, making or
+//! writing a file waits for the thaw.
 
 use crate::base::limits::{LOCK_POLL_MS, LOCK_WAIT_MS};
 use crate::sys::mem::Buffer;
@@ -75,8 +75,8 @@ impl OwnFile {
         stream::write_all(&self.0, bytes)
     }
 
-    /// Appends its content, from the position of the descriptor on, to `room`. [`Errno::FBIG`] if that
-    /// does not fit.
+    /// Appends its content, from the position of the descriptor on, to `room`. [`Errno::FBIG`] if
+    /// that does not fit.
     pub fn read(&self, room: &mut Buffer) -> Result<(), Errno> {
         room.read(&self.0)
     }

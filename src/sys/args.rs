@@ -1,7 +1,7 @@
 //! Arguments and environment, as the kernel lays them out on the stack of a new program.
 //!
-//! The layout is that of the System V ABI: the number of arguments, pointers to the arguments, a null,
-//! pointers to the environment, a null.
+//! The layout is that of the System V ABI: the number of arguments, pointers to the arguments, a
+//! null, pointers to the environment, a null.
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char};
@@ -23,11 +23,11 @@ pub struct Start {
 static LAID_OUT: AtomicPtr<usize> = AtomicPtr::new(ptr::null_mut());
 
 impl Start {
-    /// Reads the layout at `stack`, and remembers it. Opens descriptors 0 to 2 if they are closed, see
-    /// [`stdio::secure`].
+    /// Reads the layout at `stack`, and remembers it. Opens descriptors 0 to 2 if they are closed,
+    /// see [`stdio::secure`].
     ///
     /// # Safety
-    /// `stack` must be the address of the layout described above, which lives as long as the process.
+    /// `stack` must be the address of the layout above, which lives as long as the process.
     /// Nothing may ever write to it. No other function of this crate may have run before.
     pub unsafe fn at(stack: *const usize) -> Self {
         LAID_OUT.store(stack.cast_mut(), Ordering::Relaxed);
@@ -50,7 +50,8 @@ impl Start {
         }
     }
 
-    /// The arguments and the environment that [`Start::at`] read; `None` in tests, which never call it.
+    /// The arguments and the environment that [`Start::at`] read; `None` in tests, which never call
+    /// it.
     pub(super) fn remembered() -> Option<Self> {
         let stack = LAID_OUT.load(Ordering::Relaxed);
         // SAFETY: only `at` stores an address, and its caller guarantees the layout there.
@@ -67,8 +68,8 @@ impl Strings {
     ///
     /// # Safety
     /// `vector` must be pointers to strings, ended by a null. The strings must live as long as the
-    /// process, and nothing may write to them. Nothing may write to the vector while this value or a
-    /// copy of it is in use.
+    /// process, and nothing may write to them. Nothing may write to the vector while this value or
+    /// a copy of it is in use.
     pub unsafe fn new(vector: *const *const c_char) -> Self {
         Self(vector)
     }

@@ -1,7 +1,7 @@
 //! Clocks: clock_gettime(2), clock_settime(2), nanosleep(2).
 //!
-//! A read is a system call. The vDSO, which answers without one, takes 1 kB of code to find, in musl as
-//! in rustix, and no clock is read often enough to pay for that.
+//! A read is a system call. The vDSO, which answers without one, takes 1 kB of code to find, in
+//! musl as in rustix, and no clock is read often enough to pay for that.
 #![allow(unsafe_code)]
 
 use core::ptr;
@@ -45,8 +45,8 @@ pub fn realtime_s() -> i64 {
     read(libc::CLOCK_REALTIME).0
 }
 
-/// Sets CLOCK_REALTIME to this many nanoseconds since 1970. The kernel refuses a negative time, and one
-/// that is shorter than the guest has been up.
+/// Sets CLOCK_REALTIME to this many nanoseconds since 1970. The kernel refuses a negative time, and
+/// one that is shorter than the guest has been up.
 pub fn set_realtime_ns(unix_ns: i64) -> Result<(), Errno> {
     let time = Timespec {
         tv_sec: unix_ns / NS_PER_S,
@@ -60,8 +60,8 @@ pub const NEVER_MS: u64 = u64::MAX;
 
 /// Milliseconds since the guest started, including those in suspend (CLOCK_BOOTTIME).
 ///
-/// Deadlines use this clock. Nobody can set it, and it goes on in suspend: a freeze whose deadline passes
-/// while the guest sleeps ends when the guest wakes up.
+/// Deadlines use this clock. Nobody can set it, and it goes on in suspend: a freeze whose deadline
+/// passes while the guest sleeps ends when the guest wakes up.
 pub fn boottime_ms() -> u64 {
     u64::try_from(boottime_us() / 1000).unwrap_or(0)
 }

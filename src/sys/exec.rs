@@ -1,7 +1,8 @@
-//! The execution of programs: execve(2), with argument and environment vectors, and a search in PATH.
+//! The execution of programs: execve(2), with argument and environment vectors, and a search in
+//! PATH.
 //!
-//! rustix keeps execve private, so it is the bare system call. For children of the agent, and for an
-//! agent that starts anew.
+//! rustix keeps execve private, so it is the bare system call. For children of the agent, and for
+//! an agent that starts anew.
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char};
@@ -21,8 +22,8 @@ use crate::base::text::cut;
 /// Executes the program of this process again, with the arguments and the environment that it was
 /// started with. Returns only if that failed.
 ///
-/// Finds the program through /proc, or, without /proc, at the path that it was started by. No signal
-/// is then handled, and only the signals of [`Signals`](signal::Signals) are blocked.
+/// Finds the program through /proc, or, without /proc, at the path that it was started by. No
+/// signal is then handled, and only the signals of [`Signals`](signal::Signals) are blocked.
 pub fn execute_again() {
     signal::restore_for_agent();
     let Some(Start { words, environment }) = Start::remembered() else {
@@ -36,8 +37,8 @@ pub fn execute_again() {
     }
 }
 
-/// Sets the name of this process to the name of its program. After [`execute_again`] through /proc the
-/// name is `exe`.
+/// Sets the name of this process to the name of its program. After [`execute_again`] through /proc
+/// the name is `exe`.
 pub fn restore_name() {
     let name = Start::remembered().and_then(|start| { start.words }.next_c_str());
     let Some(name) = name else {
@@ -52,8 +53,8 @@ pub fn restore_name() {
 fn execute(path: &CStr, words: Strings, environment: Strings) -> Errno {
     let path = path.as_ptr().expose_provenance();
     let args = [path, words.address(), environment.address(), 0, 0];
-    // SAFETY: the path ends in a NUL and outlives the call. Both vectors end in a null, their strings end
-    // in a NUL, and nothing writes to them during the call (`Strings::new`).
+    // SAFETY: the path ends in a NUL and outlives the call. Both vectors end in a null, their
+    // strings end in a NUL, and nothing writes to them during the call (`Strings::new`).
     let done = unsafe { raw::call(libc::SYS_execve, args) };
     done.err().unwrap_or(Errno::NOEXEC)
 }
@@ -61,15 +62,15 @@ fn execute(path: &CStr, words: Strings, environment: Strings) -> Errno {
 /// The interpreter of scripts without a `#!` line.
 const SHELL: &CStr = c"/bin/sh";
 
-/// The arguments and the environment of a program, as execve(2) takes them. For children of the agent
-/// only: the memory is never freed.
+/// The arguments and the environment of a program, as execve(2) takes them. For children of the
+/// agent only: the memory is never freed.
 pub struct Vectors {
     /// Strings, each with its NUL. A string that [`Vectors::push`] has taken never moves.
     text: ManuallyDrop<Buffer>,
-    /// Pointers only: the shell, the arguments, a null, the environment, a null. The shell comes first in
-    /// case it has to run a script. Each pointer but the nulls leads to a string that ends in a NUL and
-    /// lives as long as the process. The list is written as pointers, because bytes would have no
-    /// provenance. It is read only when it grows no more, and so does not move.
+    /// Pointers only: the shell, the arguments, a null, the environment, a null. The shell comes
+    /// first in case it has to run a script. Each pointer but the nulls leads to a string that ends
+    /// in a NUL and lives as long as the process. The list is written as pointers, because bytes
+    /// would have no provenance. It is read only when it grows no more, and so does not move.
     list: ManuallyDrop<Buffer>,
     /// The index of the first pointer of the environment.
     environment: usize,
@@ -81,8 +82,8 @@ pub struct Vectors {
 type Pointer = *const c_char;
 
 impl Vectors {
-    /// The arguments that `write` adds, and no environment yet. `room` is the number of bytes for the
-    /// strings of both, NULs included.
+    /// The arguments that `write` adds, and no environment yet. `room` is the number of bytes for
+    /// the strings of both, NULs included.
     pub fn with_arguments(room: usize, write: impl FnOnce(&mut Self)) -> Self {
         let mut vectors = Self {
             text: Buffer::lasting(room),
@@ -102,7 +103,8 @@ impl Vectors {
         &mut self.text
     }
 
-    /// Adds the string in [`Vectors::text`], and returns it; an empty one if there was no room for it.
+    /// Adds the string in [`Vectors::text`], and returns it; an empty one if there was no room for
+    /// it.
     pub fn push(&mut self) -> &'static [u8] {
         let _ = self.text.append(b"\0");
         let run = self.text.take();
@@ -138,18 +140,19 @@ impl Vectors {
     #[inline(never)]
     fn add_pointer(&mut self, pointer: Pointer) {
         match self.list.extend(size_of::<Pointer>()) {
-            // SAFETY: there is room for one pointer. It is aligned: the list has no memory at rest, so it
-            // begins where a mapping begins, with a page, and holds pointers only.
+            // SAFETY: there is room for one pointer. It is aligned: the list has no memory at rest,
+            // so it begins where a mapping begins, with a page, and holds pointers only.
             Ok(room) => unsafe { room.as_mut_ptr().cast::<Pointer>().write(pointer) },
             Err(Full) => self.fits = false,
         }
     }
 
-    /// Executes the program `name`, as execvpe(3) does. Returns only if that failed, with the error.
+    /// Executes the program `name`, as execvpe(3) does. Returns only if that failed, with the
+    /// error.
     ///
-    /// A name without a slash is searched for in the directories of PATH of this environment, or of `path`
-    /// if that has no PATH (execvpe uses PATH of the caller). The first file that can be executed is
-    /// taken.
+    /// A name without a slash is searched for in the directories of PATH of this environment, or of
+    /// `path` if that has no PATH (execvpe uses PATH of the caller). The first file that can be
+    /// executed is taken.
     ///
     /// Resets the signals ([`signal::restore`]), and closes descriptors above 2.
     pub fn run(&mut self, name: &[u8], path: &[u8]) -> Errno {
@@ -157,9 +160,9 @@ impl Vectors {
         if !self.fits {
             return Errno::NOMEM;
         }
-        // SAFETY: everything has found room, so the environment begins at `second`, and this null ends
-        // it. Each pointer before the null leads to a string (`add_pointer`), and nothing is written to
-        // the list while this is read.
+        // SAFETY: everything has found room, so the environment begins at `second`, and this null
+        // ends it. Each pointer before the null leads to a string (`add_pointer`), and nothing is
+        // written to the list while this is read.
         let environment = unsafe {
             let list = self.list.bytes().as_ptr().cast::<Pointer>();
             Strings::new(list.add(self.environment))
@@ -191,16 +194,16 @@ impl Vectors {
         }
     }
 
-    /// Executes the program at `path`, or the shell with the script at `path`. Returns only if that failed,
-    /// with the error. The list is complete.
+    /// Executes the program at `path`, or the shell with the script at `path`. Returns only if that
+    /// failed, with the error. The list is complete.
     fn execute(&mut self, path: &CStr) -> Errno {
         process::close_on_exec();
         let list = self.list.bytes_mut().as_mut_ptr().cast::<Pointer>();
         // SAFETY: the list has three pointers at least: the shell, the null that ends the arguments
-        // (`with_arguments`), and a null at the end (`run`). Each that is no null
-        // leads to a string that stays for good (`add_pointer`), or to `path` while that is there:
-        // before this returns, the first argument is again what it was. Nothing is written to the list
-        // while a call reads it.
+        // (`with_arguments`), and a null at the end (`run`). Each that is no null leads to a string
+        // that stays for good (`add_pointer`), or to `path` while that is there: before this
+        // returns, the first argument is again what it was. Nothing is written to the list while a
+        // call reads it.
         unsafe {
             let first = list.add(1);
             let environment = Strings::new(list.add(self.environment));

@@ -1,7 +1,7 @@
 //! Handlers for the signals of a fault: SIGILL, SIGTRAP, SIGBUS, SIGFPE and SIGSEGV.
 //!
-//! sigaction(2) and sigaltstack(2). The handler runs on a stack of its own, because the fault may be
-//! that the other stack is used up. It never returns.
+//! sigaction(2) and sigaltstack(2). The handler runs on a stack of its own, because the fault may
+//! be that the other stack is used up. It never returns.
 #![allow(unsafe_code)]
 
 use core::ffi::{c_int, c_void};
@@ -36,8 +36,8 @@ pub struct Info {
 }
 
 impl Info {
-    /// The address that the fault is about: of the instruction for SIGILL, SIGTRAP and SIGFPE, of the
-    /// memory for SIGBUS and SIGSEGV.
+    /// The address that the fault is about: of the instruction for SIGILL, SIGTRAP and SIGFPE, of
+    /// the memory for SIGBUS and SIGSEGV.
     pub fn address(&self) -> usize {
         self.address
     }
@@ -74,8 +74,8 @@ pub fn catch(handler: Handler) {
             ss_flags: 0,
             ss_size: STACK_BYTES,
         };
-        // SAFETY: sigaltstack reads one stack_t, which is ours and outlives the call. The stack is a
-        // lasting buffer, which is never given back, and only the kernel and the handler use it.
+        // SAFETY: sigaltstack reads one stack_t, which is ours and outlives the call. The stack is
+        // a lasting buffer, which is never given back, and only the kernel and the handler use it.
         let _ = unsafe {
             let stack = ptr::from_ref(&stack).expose_provenance();
             raw::call(libc::SYS_sigaltstack, [stack, 0, 0, 0, 0])

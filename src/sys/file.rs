@@ -1,13 +1,13 @@
 //! Whole files of one directory: read, locked, and replaced in one step.
 //!
-//! To replace a file, the new one is written under a temporary name in the same directory. It gets owner,
-//! mode and SELinux label of the old file, is brought to the disk, and is renamed. So every process, and
-//! the disk after a power cut, has the old file or the new one. An interrupted run leaves the temporary
-//! file; the next run removes it. Of the extended attributes only the label is kept; access control
-//! lists are not.
+//! To replace a file, the new one is written under a temporary name in the same directory. It gets
+//! owner, mode and SELinux label of the old file, is brought to the disk, and is renamed. So every
+//! process, and the disk after a power cut, has the old file or the new one. An interrupted run
+//! leaves the temporary file; the next run removes it. Of the extended attributes only the label is
+//! kept; access control lists are not.
 //!
-//! For children of the agent, which leave descriptors open until they end: closing one would give up a
-//! lock of fcntl(2).
+//! For children of the agent, which leave descriptors open until they end: closing one would give
+//! up a lock of fcntl(2).
 
 use core::ffi::CStr;
 use core::mem::ManuallyDrop;
@@ -74,8 +74,8 @@ impl Root {
     fn without_magic(&self, name: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::NO_MAGICLINKS;
         let file = match rustix::fs::openat2(self, name, flags, Mode::empty(), resolve) {
-            // Linux before 5.6, or a seccomp filter that does not know the call. The process has closed the
-            // files that such a link could lead to.
+            // Linux before 5.6, or a seccomp filter that does not know the call. The process has
+            // closed the files that such a link could lead to.
             Err(Errno::NOSYS | Errno::PERM) => rustix::fs::openat(self, name, flags, Mode::empty()),
             opened => opened,
         }?;
@@ -86,7 +86,8 @@ impl Root {
         }
     }
 
-    /// Replaces the file `name`, or makes it, with owner, mode and label of `old`. The new file has the name
+    /// Replaces the file `name`, or makes it, with owner, mode and label of `old`. The new file has
+    /// the name
     /// `temporary` until it is whole; a file of that name is removed.
     #[inline(never)]
     pub fn replace(
@@ -112,8 +113,8 @@ impl Root {
         }
     }
 
-    /// Makes a file with this content, which only the owner may read or write. Removes a file that has the
-    /// name.
+    /// Makes a file with this content, which only the owner may read or write. Removes a file that
+    /// has the name.
     #[inline(never)]
     pub fn make(&self, name: &CStr, content: &[u8]) -> Result<ManuallyDrop<OwnedFd>, Errno> {
         self.remove_named(name);
@@ -145,8 +146,8 @@ pub fn lock(file: impl AsFd) -> Result<(), Errno> {
     rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
-/// Takes the lock of fcntl(2) on a whole file, as lockf(3) does. The lock is held until this process
-/// closes any descriptor of the file, or ends.
+/// Takes the lock of fcntl(2) on a whole file, as lockf(3) does. The lock is held until this
+/// process closes any descriptor of the file, or ends.
 ///
 /// # Errors
 /// [`Errno::AGAIN`] if another process holds the lock.
@@ -166,9 +167,9 @@ pub enum Links {
     Follow,
     /// [`Errno::LOOP`] if the name is one.
     Refuse,
-    /// Follow them, but not into /proc: [`Errno::LOOP`] for every file there, and for the links of /proc
-    /// to open files and directories of a process. For a process that acts as the user who made the links.
-    /// Opens existing files only.
+    /// Follow them, but not into /proc: [`Errno::LOOP`] for every file there, and for the links of
+    /// /proc to open files and directories of a process. For a process that acts as the user who
+    /// made the links. Opens existing files only.
     NotMagic,
 }
 

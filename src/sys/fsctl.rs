@@ -43,7 +43,8 @@ pub struct Trimmed {
     pub minimum: u64,
 }
 
-/// Reports the unused blocks of the file system that `inside` is on to its device, in runs of at least
+/// Reports the unused blocks of the file system that `inside` is on to its device, in runs of at
+/// least
 /// `minimum` bytes.
 pub fn trim(inside: BorrowedFd<'_>, minimum: u64) -> Result<Trimmed, Errno> {
     let mut range = fstrim_range {

@@ -1,17 +1,18 @@
 //! The table of open files, and the calls on them.
 //!
-//! A client calls an open file by a number, its handle. The descriptors of such files are lasting ones
-//! (`process::make_lasting`), and the table has an entry for each lasting descriptor. At rest the table
-//! is zeros, so it takes memory only where files are open. Every table has descriptors of its own.
+//! A client calls an open file by a number, its handle. The descriptors of such files are lasting
+//! ones (`process::make_lasting`), and the table has an entry for each lasting descriptor. At rest
+//! the table is zeros, so it takes memory only where files are open. Every table has descriptors of
+//! its own.
 //!
 //! An entry is one of these:
 //! - 0: no file.
 //! - A handle: an open file.
 //! - A handle plus [`BUSY`]: a child of the agent works with the file.
-//! - A negative handle, with or without [`BUSY`]: a child is about to open the file, or a close has begun.
+//! - A negative handle, with or without [`BUSY`]: a child opens the file, or a close has begun.
 //!
-//! Only the kernel knows which descriptors are free, so an entry that a closed descriptor has left does
-//! no harm: the next file with that descriptor overwrites it.
+//! Only the kernel knows which descriptors are free, so an entry that a closed descriptor has left
+//! does no harm: the next file with that descriptor overwrites it.
 #![allow(unsafe_code)]
 
 use core::ffi::CStr;
@@ -53,8 +54,8 @@ impl Handles {
         Self { table }
     }
 
-    /// Makes the handle of this number, with a copy of `stand_in` in its place until [`Seized::fill`]. No
-    /// handle may have had the number before.
+    /// Makes the handle of this number, with a copy of `stand_in` in its place until
+    /// [`Seized::fill`]. No handle may have had the number before.
     ///
     /// # Errors
     /// [`Errno::INVAL`] for a number that is not from 1 to [`MOST`](Self::MOST).
@@ -85,15 +86,15 @@ impl Handles {
     /// The file of a handle.
     ///
     /// # Errors
-    /// [`Errno::BADF`] without such a file; [`Errno::BUSY`] while a child works with it: a call on the file
-    /// could then have to wait for the child.
+    /// [`Errno::BADF`] without such a file; [`Errno::BUSY`] while a child works with it: a call on
+    /// the file could then have to wait for the child.
     pub fn get(&self, handle: i64) -> Result<BorrowedFd<'_>, Errno> {
         if !(1..BUSY).contains(&handle) {
             return Err(Errno::BADF);
         }
         match self.find(handle) {
-            // SAFETY: the descriptor of an entry is open. It is closed only after the entry has changed,
-            // which takes `&mut self`.
+            // SAFETY: the descriptor of an entry is open. It is closed only after the entry has
+            // changed, which takes `&mut self`.
             Some(Seized(fd)) => Ok(unsafe { BorrowedFd::borrow_raw(fd) }),
             None if self.find(handle | BUSY).is_some() => Err(Errno::BUSY),
             None => Err(Errno::BADF),
@@ -106,8 +107,9 @@ impl Handles {
         self.turn(handle, handle | BUSY).ok_or(Errno::BADF)
     }
 
-    /// Ends the use of a file by a task. If [`Handles::take_away`] has taken the handle meanwhile, two tasks
-    /// have the file: the second one to give it back closes it, so the descriptor stays taken until then.
+    /// Ends the use of a file by a task. If [`Handles::take_away`] has taken the handle meanwhile,
+    /// two tasks have the file: the second one to give it back closes it, so the descriptor stays
+    /// taken until then.
     pub fn give_back(&mut self, seized: Seized) {
         let Some(entry) = self.entry(seized.0) else {
             return;
@@ -119,8 +121,8 @@ impl Handles {
         }
     }
 
-    /// Removes a handle, so that a task can close its file. Also returns whether another task works with
-    /// the file: then the task must replace the file instead, and give it back.
+    /// Removes a handle, so that a task can close its file. Also returns whether another task works
+    /// with the file: then the task must replace the file instead, and give it back.
     pub fn take_away(&mut self, handle: i64) -> Result<(Seized, bool), Errno> {
         let (held, is_busy) = match self.get(handle) {
             Err(Errno::BUSY) => (handle | BUSY, true),
@@ -151,8 +153,8 @@ impl Handles {
     }
 }
 
-/// The file that a task works with: a descriptor of the table. The agent and a child that shares its
-/// descriptors call it by the same number. Nothing else uses it until the task is over.
+/// The file that a task works with: a descriptor of the table. The agent and a child that shares
+/// its descriptors call it by the same number. Nothing else uses it until the task is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seized(i32);
 
@@ -162,7 +164,8 @@ impl Seized {
         self.0
     }
 
-    /// The file whose number the agent has sent to this child; `None` for a number that no file can have.
+    /// The file whose number the agent has sent to this child; `None` for a number that no file can
+    /// have.
     pub fn handed_over(number: i32) -> Option<Self> {
         let all = FIRST_LASTING..FIRST_LASTING + OPEN_FILES as i32;
         all.contains(&number).then_some(Self(number))
@@ -170,9 +173,9 @@ impl Seized {
 
     /// Replaces the file by a copy of another one.
     pub fn fill(self, file: impl AsFd) -> Result<(), Errno> {
-        // Not rustix's function: no value owns the number.
-        // SAFETY: dup3 takes any numbers. It closes the stand-in of a new handle, or a file whose handle
-        // was taken away: no entry of the table leads to it, so nothing borrows it.
+        // Not rustix's function: no value owns the number. SAFETY: dup3 takes any numbers. It
+        // closes the stand-in of a new handle, or a file whose handle was taken away: no entry of
+        // the table leads to it, so nothing borrows it.
         unsafe {
             let marked = libc::O_CLOEXEC as usize;
             let args = [
@@ -189,9 +192,9 @@ impl Seized {
 
     /// Closes the file. Its handle was taken away, or never published.
     pub fn close(self) -> Result<(), Errno> {
-        // Not a drop of an `OwnedFd`, which ignores errors.
-        // SAFETY: close takes any number. Of the values that own a lasting descriptor, those of pipes of
-        // programs, none has this number as long as the file is open.
+        // Not a drop of an `OwnedFd`, which ignores errors. SAFETY: close takes any number. Of the
+        // values that own a lasting descriptor, those of pipes of programs, none has this number as
+        // long as the file is open.
         unsafe { raw::call(libc::SYS_close, [self.0 as usize, 0, 0, 0, 0]) }.map(|_| ())
     }
 }
@@ -203,15 +206,15 @@ impl AsFd for Seized {
     }
 }
 
-/// Opens a file. A new file gets permissions 0666 less the umask, and is never made through a dangling
-/// link.
+/// Opens a file. A new file gets permissions 0666 less the umask, and is never made through a
+/// dangling link.
 ///
-/// On tmpfs and ramfs clears O_NONBLOCK, which has no effect there: the flag then says whether a read may
-/// wait, and nobody need ask the file system, which may hang.
+/// On tmpfs and ramfs clears O_NONBLOCK, which has no effect there: the flag then says whether a
+/// read may wait, and nobody need ask the file system, which may hang.
 ///
 /// # Errors
-/// [`Errno::PERM`] for the memory of a process or of the machine, by whatever path: with that, safe code
-/// could write to memory of this process.
+/// [`Errno::PERM`] for the memory of a process or of the machine, by whatever path: with that, safe
+/// code could write to memory of this process.
 pub fn open(path: &CStr, options: OpenOptions) -> Result<OwnedFd, Errno> {
     let file = open_or_create(path, options)?;
     let stat = rustix::fs::fstat(&file)?;
@@ -262,11 +265,11 @@ const MEM: u32 = 1;
 const KMEM: u32 = 2;
 const PORT: u32 = 4;
 
-/// Whether positions of a file are addresses, and so may be any 64 bits. Of the writable files in /proc
-/// this is true of `mem` only, by whatever name or mount it was opened.
+/// Whether positions of a file are addresses, and so may be any 64 bits. Of the writable files in
+/// /proc this is true of `mem` only, by whatever name or mount it was opened.
 fn takes_addresses(file: &OwnedFd) -> bool {
-    // lseek takes the position as a signed number, of which this is the lowest. Other files refuse or
-    // ignore a negative position.
+    // lseek takes the position as a signed number, of which this is the lowest. Other files refuse
+    // or ignore a negative position.
     const LOWEST: u64 = 1 << 63;
     seek(file.as_fd(), SeekFrom::Start(LOWEST)) == Ok(LOWEST)
 }
@@ -284,14 +287,14 @@ pub enum Stop {
     Failed(Errno),
 }
 
-/// Reads until `buffer` is full, the file ends, or an error; waits for the file. Returns the number of
-/// bytes, and why there are no more.
+/// Reads until `buffer` is full, the file ends, or an error; waits for the file. Returns the number
+/// of bytes, and why there are no more.
 pub fn read(file: BorrowedFd<'_>, buffer: &mut [u8]) -> (usize, Stop) {
     read_with(buffer, |room| rustix::io::read(file, room))
 }
 
-/// As [`read`], but stops where it would have to wait, or could have to: every file system but those
-/// on disks of this machine may belong to a server that is gone.
+/// As [`read`], but stops where it would have to wait, or could have to: every file system but
+/// those on disks of this machine may belong to a server that is gone.
 ///
 /// Where it stops for that reason the number of bytes is a multiple of `unit`.
 pub fn read_without_waiting(file: BorrowedFd<'_>, buffer: &mut [u8], unit: usize) -> (usize, Stop) {
@@ -335,9 +338,10 @@ fn read_with(
     (len, Stop::Full)
 }
 
-/// Whether all of the next `len` bytes of a file are in memory. For missing ones even RWF_NOWAIT starts
-/// to read from disk, and waits for the place where they are on it. True also if the kernel does not say:
-/// before Linux 6.5, for pipes, and for files of other users if the agent has no privileges.
+/// Whether all of the next `len` bytes of a file are in memory. For missing ones even RWF_NOWAIT
+/// starts to read from disk, and waits for the place where they are on it. True also if the kernel
+/// does not say: before Linux 6.5, for pipes, and for files of other users if the agent has no
+/// privileges.
 fn is_cached(file: BorrowedFd<'_>, len: usize) -> bool {
     // The smallest page; with larger pages this finds too few of them, and answers no.
     const PAGE_BYTES: u64 = 4096;
@@ -349,7 +353,8 @@ fn is_cached(file: BorrowedFd<'_>, len: usize) -> bool {
         len: len as u64,
     };
     let mut stat = MaybeUninit::<cachestat>::zeroed();
-    // SAFETY: cachestat reads one range and writes one cachestat; both are ours and outlive the call.
+    // SAFETY: cachestat reads one range and writes one cachestat; both are ours and outlive the
+    // call.
     let done = unsafe {
         let range = (&raw const range).expose_provenance();
         let stat = stat.as_mut_ptr().expose_provenance();
@@ -362,8 +367,8 @@ fn is_cached(file: BorrowedFd<'_>, len: usize) -> bool {
     done.is_err() || cached > (last / PAGE_BYTES).saturating_sub(range.off / PAGE_BYTES)
 }
 
-/// Writes all of `bytes`; waits for the file. Returns the number of bytes written, which is less only for
-/// a file that never waits: a pipe that is full.
+/// Writes all of `bytes`; waits for the file. Returns the number of bytes written, which is less
+/// only for a file that never waits: a pipe that is full.
 pub fn write(file: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     let mut len = 0;
     while let Some(rest) = bytes.get(len..).filter(|rest| !rest.is_empty()) {

@@ -27,17 +27,17 @@ pub enum Identity {
     User,
 }
 
-/// Gives this process the rights of a user to files, and no other rights: effective user, effective group,
-/// and `groups`, four bytes each in native order. For children of the agent: there is no way back.
+/// Gives this process the rights of a user to files, and no other rights: effective user, effective
+/// group, and `groups`, four bytes each in native order. For children of the agent: there is no way
+/// back.
 ///
-/// The real user and group stay, so the user cannot send signals to this process. Nor can the user trace
-/// it: the kernel forbids that when the effective user changes. A process that runs as the user already
-/// keeps its groups.
+/// The real user and group stay, so the user cannot send signals to this process. Nor can the user
+/// trace it: the kernel forbids that when the effective user changes. A process that runs as the
+/// user already keeps its groups.
 ///
 /// # Errors
-/// The part that could not be set, and the error. [`Errno::INVAL`] for the number -1, with which the
-/// kernel would change nothing.
-#[inline(never)]
+/// The part that could not be set, and the error. [`Errno::INVAL`] for the number -1, with which
+/// the kernel would change nothing.
 pub fn act_as(uid: u32, gid: u32, groups: &[u8]) -> Result<(), (Identity, Errno)> {
     let user = |errno| (Identity::User, errno);
     if uid == u32::MAX || gid == u32::MAX {
@@ -52,8 +52,8 @@ pub fn act_as(uid: u32, gid: u32, groups: &[u8]) -> Result<(), (Identity, Errno)
             return Err(user(Errno::PERM));
         }
     }
-    // The kernel clears them when the user is no longer root, unless the parent of the agent has set the
-    // secure bits (capabilities(7)).
+    // The kernel clears them when the user is no longer root, unless the parent of the agent has
+    // set the secure bits (capabilities(7)).
     if uid != 0 {
         let mut sets = rustix::thread::capabilities(None).map_err(user)?;
         sets.effective = CapabilitySet::empty();
@@ -64,8 +64,8 @@ pub fn act_as(uid: u32, gid: u32, groups: &[u8]) -> Result<(), (Identity, Errno)
 
 /// Sets groups, effective group and effective user.
 fn switch(uid: u32, gid: u32, groups: &[u8]) -> Result<(), (Identity, Errno)> {
-    // Not rustix's function, for which `groups` would have to be aligned.
-    // SAFETY: setgroups reads as many numbers of four bytes, at any alignment, as `groups` holds, and
+    // Not rustix's function, for which `groups` would have to be aligned. SAFETY: setgroups reads
+    // as many numbers of four bytes, at any alignment, as `groups` holds, and
     // `groups` outlives the call.
     let set = unsafe {
         let numbers = groups.as_ptr().expose_provenance();

@@ -1,8 +1,8 @@
 //! Memory: buffers that grow into an anonymous mapping, values in static memory, and page locks.
 //!
-//! A [`Buffer`] rests in static memory. When it outgrows that, it borrows one mapping (mmap(2)), grows it
-//! by mremap(2) up to its cap, and gives it back when the content fits into the static memory again.
-//! There is no heap.
+//! A [`Buffer`] rests in static memory. When it outgrows that, it borrows one mapping (mmap(2)),
+//! grows it by mremap(2) up to its cap, and gives it back when the content fits into the static
+//! memory again. There is no heap.
 #![allow(unsafe_code)]
 
 use core::cell::UnsafeCell;
@@ -21,8 +21,8 @@ use super::raw;
 use super::stream::{self, Read};
 use crate::base::store::{Full, Store};
 
-/// The length of the first mapping; lengths are multiples of it, and at least double. Under Miri, which is
-/// slow, it is small, so that tests see mappings grow.
+/// The length of the first mapping; lengths are multiples of it, and at least double. Under Miri,
+/// which is slow, it is small, so that tests see mappings grow.
 const MAPPING_BYTES: usize = if cfg!(miri) { 4 << 10 } else { 64 << 10 };
 
 /// The bytes of all mappings of buffers of this process.
@@ -60,8 +60,8 @@ impl Room {
 
 /// A byte store that rests in memory of its own and borrows a mapping to grow.
 ///
-/// The mapping goes back to the kernel when the content is cut to a length that fits into the memory at
-/// rest.
+/// The mapping goes back to the kernel when the content is cut to a length that fits into the
+/// memory at rest.
 pub struct Buffer {
     /// The memory in use: `at_rest`, or a mapping that only this buffer uses.
     room: Room,
@@ -109,9 +109,9 @@ impl Buffer {
         }
     }
 
-    /// An empty buffer with memory for `bytes` bytes that is never freed; for no bytes if the kernel has no
-    /// memory. For children of the agent, which soon end. Takes address space only: pages follow with the
-    /// first write to each.
+    /// An empty buffer with memory for `bytes` bytes that is never freed; for no bytes if the
+    /// kernel has no memory. For children of the agent, which soon end. Takes address space only:
+    /// pages follow with the first write to each.
     #[inline(never)]
     pub fn lasting(bytes: usize) -> ManuallyDrop<Self> {
         // Only this buffer uses the mapping, which is never unmapped: it is memory at rest.
@@ -145,8 +145,9 @@ impl Buffer {
         }
     }
 
-    /// Takes the content out of a [`Buffer::lasting`]. It stays where it is, and the buffer continues behind
-    /// it, empty. [`Buffer::whole`] tells whether this and all content before it has fitted.
+    /// Takes the content out of a [`Buffer::lasting`]. It stays where it is, and the buffer
+    /// continues behind it, empty. [`Buffer::whole`] tells whether this and all content before it
+    /// has fitted.
     ///
     /// Returns nothing for a buffer with a mapping, which may move.
     #[inline(never)]
@@ -156,8 +157,9 @@ impl Buffer {
         }
         let (start, end) = (self.start, self.end);
         (self.start, self.end) = (0, 0);
-        // SAFETY: the memory at rest is this buffer's as long as the process runs, and from here on the
-        // buffer does not use it up to `end`. `start..end` is within the room, and holds the content.
+        // SAFETY: the memory at rest is this buffer's as long as the process runs, and from here on
+        // the buffer does not use it up to `end`. `start..end` is within the room, and holds the
+        // content.
         let run = unsafe {
             let first = self.room.start.add(start);
             core::slice::from_raw_parts(first.as_ptr(), end - start)
@@ -207,8 +209,8 @@ impl Buffer {
     /// The room behind the content, up to the cap.
     fn free(&mut self) -> &mut [u8] {
         let len = self.room.len.min(self.cap).saturating_sub(self.end);
-        // SAFETY: the whole room is readable and writable, `end` is within it, and with `&mut self` this is
-        // the only reference to it.
+        // SAFETY: the whole room is readable and writable, `end` is within it, and with `&mut self`
+        // this is the only reference to it.
         unsafe {
             let start = self.room.start.add(self.end);
             core::slice::from_raw_parts_mut(start.as_ptr(), len)
@@ -237,7 +239,8 @@ impl Buffer {
         if need <= self.room.len {
             return Ok(());
         }
-        // Doubling keeps the number of mremap calls small; pages that are not needed are never touched.
+        // Doubling keeps the number of mremap calls small; pages that are not needed are never
+        // touched.
         let len = need
             .max(self.room.len.saturating_mul(2))
             .next_multiple_of(MAPPING_BYTES);
@@ -251,8 +254,8 @@ impl Buffer {
     }
 
     fn remap(&mut self, len: usize) -> Option<Room> {
-        // SAFETY: only this buffer uses the mapping, and with `&mut self` no slice of it is alive while it
-        // moves.
+        // SAFETY: only this buffer uses the mapping, and with `&mut self` no slice of it is alive
+        // while it moves.
         let start = unsafe {
             mremap(
                 self.room.start.as_ptr().cast(),
@@ -280,8 +283,8 @@ impl Buffer {
     fn unmap(&mut self) {
         let Room { start, len } = self.room;
         self.room = self.at_rest;
-        // SAFETY: only this buffer used the mapping, and does so no more. The call fails only for a range
-        // that is no mapping, so the result is ignored.
+        // SAFETY: only this buffer used the mapping, and does so no more. The call fails only for a
+        // range that is no mapping, so the result is ignored.
         let _ = unsafe { munmap(start.as_ptr().cast(), len) };
         BORROWED.fetch_sub(len, Ordering::Relaxed);
     }
@@ -290,8 +293,8 @@ impl Buffer {
 impl Store for Buffer {
     #[inline(never)]
     fn bytes(&self) -> &[u8] {
-        // SAFETY: the content is within the room, which is readable, and nothing writes to it while this
-        // borrows `self`.
+        // SAFETY: the content is within the room, which is readable, and nothing writes to it while
+        // this borrows `self`.
         unsafe {
             let start = self.room.start.add(self.start);
             core::slice::from_raw_parts(start.as_ptr(), self.len())
@@ -300,7 +303,8 @@ impl Store for Buffer {
 
     #[inline(never)]
     fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above. The room is writable, and with `&mut self` this is the only reference to it.
+        // SAFETY: as above. The room is writable, and with `&mut self` this is the only reference
+        // to it.
         unsafe {
             let start = self.room.start.add(self.start);
             core::slice::from_raw_parts_mut(start.as_ptr(), self.len())
@@ -356,8 +360,8 @@ impl Drop for Buffer {
 
 /// A value in static memory, which is lent once.
 ///
-/// Large values are here and not on the stack: a page of static memory takes no memory before its first
-/// use, and a value of zeros takes no bytes on disk.
+/// Large values are here and not on the stack: a page of static memory takes no memory before its
+/// first use, and a value of zeros takes no bytes on disk.
 // In this order, so that `take` writes to the first page of the value and not to one more.
 #[repr(C)]
 pub struct Lent<T> {
@@ -365,7 +369,8 @@ pub struct Lent<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: only the thread that changes `lent` from false to true gets the value, and that happens once.
+// SAFETY: only the thread that changes `lent` from false to true gets the value, and that happens
+// once.
 unsafe impl<T: Send> Sync for Lent<T> {}
 
 impl<T> Lent<T> {
@@ -386,8 +391,8 @@ impl<T> Lent<T> {
     }
 }
 
-/// Gives back pages of the stack below this frame, which deeper calls have used. For the first thread of
-/// the process, the only one of the agent.
+/// Gives back pages of the stack below this frame, which deeper calls have used. For the first
+/// thread of the process, the only one of the agent.
 // Not inlined: a frame of the caller could reach further down.
 #[inline(never)]
 pub fn release_stack() {
@@ -399,8 +404,9 @@ pub fn release_stack() {
     let here = 0u8;
     let here = (&raw const here).addr();
     let end = here.saturating_sub(NEAR) / PAGE * PAGE;
-    // SAFETY: below this frame there are no values, and nothing but the stack: the kernel keeps a gap below
-    // the stack that is wider than `FAR`. Where there is no page, the call changes nothing.
+    // SAFETY: below this frame there are no values, and nothing but the stack: the kernel keeps a
+    // gap below the stack that is wider than `FAR`. Where there is no page, the call changes
+    // nothing.
     let _ = unsafe {
         let start = end.saturating_sub(FAR);
         let advice = libc::MADV_DONTNEED as usize;
@@ -408,8 +414,8 @@ pub fn release_stack() {
     };
 }
 
-/// Keeps all pages of this process, present and future, in memory until [`unlock_pages`]. A child does not
-/// inherit the lock.
+/// Keeps all pages of this process, present and future, in memory until [`unlock_pages`]. A child
+/// does not inherit the lock.
 pub fn lock_pages() -> Result<(), Errno> {
     mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)
 }

@@ -1,11 +1,11 @@
 //! All system calls of the agent, and all its unsafe code.
 //!
-//! The functions here are safe and typed: owned descriptors, checked lengths, [`Errno`] for errors of
-//! the kernel. They decide nothing: paths, texts, limits of time and the meaning of a result come from
-//! the folders above. No other folder names rustix or libc.
+//! The functions here are safe and typed: owned descriptors, checked lengths, [`Errno`] for errors
+//! of the kernel. They decide nothing: paths, texts, limits of time and the meaning of a result
+//! come from the folders above. No other folder names rustix or libc.
 //!
-//! rustix makes most system calls. [`raw`] makes those that rustix lacks, keeps private, or has with
-//! types that are too narrow here; a comment at the call says why.
+//! rustix makes most system calls. [`raw`] makes those that rustix lacks, keeps private, or has
+//! with types that are too narrow here; a comment at the call says why.
 
 pub mod args;
 pub mod clock;

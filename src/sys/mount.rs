@@ -1,4 +1,5 @@
-//! Mounts, sizes of file systems, and kernel modules: mount(2), umount2(2), statvfs(3), finit_module(2).
+//! Mounts, sizes of file systems, and kernel modules: mount(2), umount2(2), statvfs(3),
+//! finit_module(2).
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, fstatvfs};
@@ -44,15 +45,15 @@ fn place(root: &Root, name: &[&[u8]]) -> Result<Place, Errno> {
     Place::of(root, found)
 }
 
-/// Whether a directory belongs to another mount than its parent. For kernels before 5.8, which do not
-/// report roots of mounts.
+/// Whether a directory belongs to another mount than its parent. For kernels before 5.8, which do
+/// not report roots of mounts.
 fn is_in_another_mount(root: &Root, name: &[u8], directory: &Place) -> bool {
     let above = place(root, &[name, b"/.."]);
     above.is_ok_and(|above| above.mount != directory.mount)
 }
 
-/// Unmounts the file system at `target`; [`Errno::BUSY`] if it is in use. Follows no symbolic link at the
-/// end of the path.
+/// Unmounts the file system at `target`; [`Errno::BUSY`] if it is in use. Follows no symbolic link
+/// at the end of the path.
 pub fn unmount(target: &Path) -> Result<(), Errno> {
     let target = target.as_c_str().ok_or(Errno::NAMETOOLONG)?;
     rustix::mount::unmount(target, UnmountFlags::NOFOLLOW)

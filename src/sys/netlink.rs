@@ -12,8 +12,8 @@ use rustix::net::{
 pub struct Route(OwnedFd);
 
 impl Route {
-    /// A new socket. It never waits: the kernel has the next part of a dump ready before it hands out
-    /// the part before.
+    /// A new socket. It never waits: the kernel has the next part of a dump ready before it hands
+    /// out the part before.
     pub fn open() -> Result<Self, Errno> {
         // Protocol 0 is NETLINK_ROUTE.
         open(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None, 0).map(Self)

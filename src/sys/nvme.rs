@@ -1,5 +1,5 @@
-//! The health log of an NVMe disk: the admin command ioctl of linux/nvme_ioctl.h, and log page 02h of
-//! the NVMe base specification (5.14.1.2 in revision 1.4).
+//! The health log of an NVMe disk: the admin command ioctl of linux/nvme_ioctl.h, and log page 02h
+//! of the NVMe base specification (5.14.1.2 in revision 1.4).
 #![allow(unsafe_code)]
 
 use core::ptr;
@@ -16,7 +16,7 @@ pub const HEALTH_LOG_LEN: usize = 64;
 /// The health log.
 pub type HealthLog = [u64; HEALTH_LOG_LEN];
 
-/// `struct nvme_admin_cmd` of linux/nvme_ioctl.h, 72 bytes. Members that are not used here are joined.
+/// `struct nvme_admin_cmd` of linux/nvme_ioctl.h, 72 bytes. Unused members are joined.
 #[repr(C)]
 struct Command {
     opcode: u32,
@@ -40,8 +40,8 @@ const_assert_eq!(LOG_WORDS, 128);
 const_assert_eq!(size_of::<Command>(), 72);
 const_assert!(ADMIN_COMMAND == 0xC048_4E41);
 
-/// Reads the health log of a whole disk. Returns whether that succeeded; without success the log may have
-/// any content.
+/// Reads the health log of a whole disk. Returns whether that succeeded; without success the log
+/// may have any content.
 pub fn health_log(disk: BorrowedFd<'_>, log: &mut HealthLog) -> bool {
     let mut command = Command {
         // Get Log Page.
@@ -52,8 +52,8 @@ pub fn health_log(disk: BorrowedFd<'_>, log: &mut HealthLog) -> bool {
         address: log.as_mut_ptr().expose_provenance() as u64,
         unused_too: [0],
         bytes: size_of::<HealthLog>() as u32,
-        // The length minus one; bit 15 (Retain Asynchronous Event: reading acknowledges no event); the
-        // number of the page.
+        // The length minus one; bit 15 (Retain Asynchronous Event: reading acknowledges no event);
+        // the number of the page.
         words: [(LOG_WORDS - 1) << 16 | 0x8002, 0, 0, 0, 0, 0],
         timeout_ms: 0,
         result: 0,
@@ -66,9 +66,9 @@ pub fn health_log(disk: BorrowedFd<'_>, log: &mut HealthLog) -> bool {
         0,
         0,
     ];
-    // Not rustix's function: that drops the status of the command, which the call returns.
-    // SAFETY: the call reads and writes one structure of this layout (asserted above), which is ours.
-    // To `address` the kernel writes at most `bytes` bytes; `log` has as many, and is borrowed for
+    // Not rustix's function: that drops the status of the command, which the call returns. SAFETY:
+    // the call reads and writes one structure of this layout (asserted above), which is ours. To
+    // `address` the kernel writes at most `bytes` bytes; `log` has as many, and is borrowed for
     // writing until the call returns.
     let status = unsafe { raw::call(libc::SYS_ioctl, args) };
     for word in log {

@@ -1,20 +1,20 @@
 //! The file that a path leads to, found without waiting, and identified before it is opened.
 //!
 //! A user who may rename a directory on a path decides at every moment where the path leads: to the
-//! mount of a disk, to another file system, to a FIFO. So a path is first resolved to a [`Place`], an
-//! O_PATH descriptor: nothing is opened, no symbolic link is followed. The kernel then reports the file
-//! system and the mount of the place. After that the place is opened through its descriptor, which
-//! nobody can divert.
+//! mount of a disk, to another file system, to a FIFO. So a path is first resolved to a [`Place`],
+//! an O_PATH descriptor: nothing is opened, no symbolic link is followed. The kernel then reports
+//! the file system and the mount of the place. After that the place is opened through its
+//! descriptor, which nobody can divert.
 //!
-//! A user may also divert a path into a file system whose server never answers (FUSE, NFS). The names on
-//! the path of a mount point are always in the kernel's cache of names, because the mount keeps them
-//! there: openat2(2) with RESOLVE_CACHED finds it without asking a server. That fails if a name is not
-//! in the cache (the path was diverted), if a name changes at that moment, or if a network file system
-//! has its server check every name. Then the path is walked name by name, and the caller decides which
-//! file systems may be asked.
+//! A user may also divert a path into a file system whose server never answers (FUSE, NFS). The
+//! names on the path of a mount point are always in the kernel's cache of names, because the mount
+//! keeps them there: openat2(2) with RESOLVE_CACHED finds it without asking a server. That fails if
+//! a name is not in the cache (the path was diverted), if a name changes at that moment, or if a
+//! network file system has its server check every name. Then the path is walked name by name, and
+//! the caller decides which file systems may be asked.
 //!
-//! Kernels before 5.12 cannot look up names in the cache alone, so there the walk waits for servers.
-//! Kernels before 5.6 also follow symbolic links inside a path.
+//! Kernels before 5.12 cannot look up names in the cache alone, so there the walk waits for
+//! servers. Kernels before 5.6 also follow symbolic links inside a path.
 
 use core::ffi::CStr;
 
@@ -29,8 +29,8 @@ use super::root::Root;
 use crate::base::path::Path;
 use crate::base::text::{Digits, cut, parse_u64, value_of_key};
 
-/// The number of lookups in the cache. A lookup also fails while a process renames something on the way,
-/// which takes a moment only.
+/// The number of lookups in the cache. A lookup also fails while a process renames something on the
+/// way, which takes a moment only.
 const CACHED_LOOKUPS: usize = 4;
 
 /// `BTRFS_SUPER_MAGIC` of linux/magic.h.
@@ -42,8 +42,8 @@ pub type MayAsk<'a> = &'a mut dyn FnMut(&Place) -> bool;
 /// The file or directory at the end of a path, not opened.
 pub struct Place {
     descriptor: OwnedFd,
-    /// The major and minor number of its device, as stat(2) has them. A subvolume of btrfs has numbers of
-    /// its own, which are not in the mount table.
+    /// The major and minor number of its device, as stat(2) has them. A subvolume of btrfs has
+    /// numbers of its own, which are not in the mount table.
     pub device: (u32, u32),
     /// The number of its mount, the first field of mountinfo. Kernels before 3.15 do not report it.
     pub mount: Option<u64>,
@@ -53,9 +53,9 @@ pub struct Place {
 }
 
 impl Place {
-    /// Finds the place at a path below `root`; follows no symbolic links. Asks a file system for a name
-    /// that is not in the kernel's cache if it is the mount of `root`, or if `may_ask` allows it for the
-    /// directory.
+    /// Finds the place at a path below `root`; follows no symbolic links. Asks a file system for a
+    /// name that is not in the kernel's cache if it is the mount of `root`, or if `may_ask` allows
+    /// it for the directory.
     ///
     /// # Errors
     /// [`Errno::AGAIN`] if a name is in a file system that must not be asked.

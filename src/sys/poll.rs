@@ -26,8 +26,8 @@ pub enum Interest {
     Read,
     /// Bytes can be written.
     Write,
-    /// Its state changes (edge-triggered). A virtio port without a connected host reports a hang-up on
-    /// every level-triggered wait; edge-triggered it is silent until a host connects or writes.
+    /// Its state changes (edge-triggered). A virtio port without a connected host reports a hang-up
+    /// on every level-triggered wait; edge-triggered it is silent until a host connects or writes.
     Change,
     /// The other side hangs up; reported once.
     Nothing,
@@ -86,8 +86,8 @@ impl News {
     }
 }
 
-/// Waits until a descriptor can be read or written, `limit_ms` milliseconds at most. Returns whether it
-/// can; at the end of a file it can.
+/// Waits until a descriptor can be read or written, `limit_ms` milliseconds at most. Returns
+/// whether it can; at the end of a file it can.
 // Not inlined, to keep one copy of the code.
 #[inline(never)]
 pub fn is_ready(fd: BorrowedFd<'_>, interest: Interest, limit_ms: u64) -> bool {
@@ -122,7 +122,8 @@ impl Poll {
         let _ = self.control(libc::EPOLL_CTL_DEL, fd.as_raw_fd(), 0, Interest::Nothing);
     }
 
-    // Not inlined, to keep one copy of the code. Not rustix's functions, which are one for each operation.
+    // Not inlined, to keep one copy of the code. Not rustix's functions, which are one for each
+    // operation.
     #[inline(never)]
     fn control(&self, what: i32, fd: RawFd, token: u64, interest: Interest) -> Result<(), Errno> {
         let event = Event {
@@ -131,13 +132,13 @@ impl Poll {
         };
         let (epoll, fd) = (self.0.as_raw_fd() as usize, fd as usize);
         let event = ptr::from_ref(&event).expose_provenance();
-        // SAFETY: epoll_ctl reads one event, which is ours and outlives the call. rustix's type has the
-        // kernel's layout. The other arguments are numbers.
+        // SAFETY: epoll_ctl reads one event, which is ours and outlives the call. rustix's type has
+        // the kernel's layout. The other arguments are numbers.
         unsafe { raw::call(libc::SYS_epoll_ctl, [epoll, what as usize, fd, event, 0]) }.map(|_| ())
     }
 
-    /// Waits for events, `timeout_ms` milliseconds at most; [`clock::NEVER_MS`] waits for ever. May return
-    /// without an event earlier.
+    /// Waits for events, `timeout_ms` milliseconds at most; [`clock::NEVER_MS`] waits for ever. May
+    /// return without an event earlier.
     // Not inlined, to keep one copy of the code.
     #[inline(never)]
     pub fn wait(&self, news: &mut News, timeout_ms: u64) -> Result<(), Errno> {
@@ -147,8 +148,8 @@ impl Poll {
             ms => ms.min(i32::MAX as u64) as usize,
         };
         let events = ptr::from_mut(&mut news.events).expose_provenance();
-        // SAFETY: epoll_pwait writes at most `BATCH` events, for which there is room. rustix's type has
-        // the kernel's layout. The null stands for no signal mask.
+        // SAFETY: epoll_pwait writes at most `BATCH` events, for which there is room. rustix's type
+        // has the kernel's layout. The null stands for no signal mask.
         news.ready = match unsafe {
             let epoll = self.0.as_raw_fd() as usize;
             let args = [epoll, events, News::BATCH, timeout, 0];

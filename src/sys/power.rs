@@ -22,7 +22,8 @@ pub fn sync() {
     rustix::fs::sync();
 }
 
-/// Takes the machine down at once: writes nothing out, ends no process. Returns only if that failed.
+/// Takes the machine down at once: writes nothing out, ends no process. Returns only if that
+/// failed.
 pub fn down(how: Down) -> Errno {
     let refused = reboot(match how {
         Down::PowerOff => RebootCommand::PowerOff,
@@ -37,21 +38,23 @@ pub fn down(how: Down) -> Errno {
 /// This is also the harmless way to ask whether the process may use reboot(2) at all.
 ///
 /// # Errors
-/// [`Errno::PERM`] without the privilege (`CAP_SYS_BOOT`); [`Errno::INVAL`] in the PID namespace of a
-/// container, where reboot(2) can only end the container.
+/// [`Errno::PERM`] without the privilege (`CAP_SYS_BOOT`); [`Errno::INVAL`] in the PID namespace of
+/// a container, where reboot(2) can only end the container.
 pub fn soften_ctrl_alt_del() -> Result<(), Errno> {
     reboot(RebootCommand::CadOff)
 }
 
-/// Has the kernel make all file systems on disks read-only, even while processes write to them (SysRq
+/// Has the kernel make all file systems on disks read-only, even while processes write to them
+/// (SysRq
 /// `u`). The kernel may still be at it when this returns. An error on kernels without SysRq.
 pub fn force_read_only(root: &Root) -> Result<(), Errno> {
     root.tell(SYSRQ, b"u")
 }
 
-/// Has the kernel thaw all file systems, even those whose mount points cannot be reached, or that are not
-/// mounted any more (SysRq `j`). The kernel may still be at it when this returns. It also thaws block
-/// devices, which device-mapper may have frozen to take a snapshot. An error on kernels without SysRq.
+/// Has the kernel thaw all file systems, even those whose mount points cannot be reached, or that
+/// are not mounted any more (SysRq `j`). The kernel may still be at it when this returns. It also
+/// thaws block devices, which device-mapper may have frozen to take a snapshot. An error on kernels
+/// without SysRq.
 pub fn thaw_all(root: &Root) -> Result<(), Errno> {
     root.tell(SYSRQ, b"j")
 }

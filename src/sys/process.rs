@@ -19,21 +19,22 @@ use crate::base::limits::{OPEN_FILES, PROGRAMS};
 /// The result of [`fork`] in the child.
 pub const IN_CHILD: i32 = 0;
 
-/// Makes a child that is a copy of this process. Returns its process number, and in the child [`IN_CHILD`].
+/// Makes a child that is a copy of this process. Returns its process number, and in the child
+/// [`IN_CHILD`].
 ///
 /// The agent has one thread, no heap and no atfork handlers, so the child may run any code.
 ///
-/// With `shares_files` both processes have one table of descriptors: a descriptor that the child opens or
-/// closes is open or closed here too, and stays open here when the child is killed. Such a child must end
-/// without dropping values that it has from before the fork.
+/// With `shares_files` both processes have one table of descriptors: a descriptor that the child
+/// opens or closes is open or closed here too, and stays open here when the child is killed. Such a
+/// child must end without dropping values that it has from before the fork.
 // Not inlined, to keep one copy of the code.
 #[inline(never)]
 pub fn fork(shares_files: bool) -> Result<i32, Errno> {
     let flags = libc::SIGCHLD | if shares_files { libc::CLONE_FILES } else { 0 };
-    // SAFETY: clone with these flags is fork: the child gets a copy of all memory and continues here. It
-    // may share descriptors, as threads do. No other thread can hold a lock at this moment: there is
-    // only one thread. The order of the arguments differs between processors, but all after the first
-    // are 0.
+    // SAFETY: clone with these flags is fork: the child gets a copy of all memory and continues
+    // here. It may share descriptors, as threads do. No other thread can hold a lock at this
+    // moment: there is only one thread. The order of the arguments differs between processors, but
+    // all after the first are 0.
     let pid = unsafe { raw::call(libc::SYS_clone, [flags as usize, 0, 0, 0, 0]) }?;
     // Process numbers are below 2^22.
     Ok(pid as i32)
@@ -89,8 +90,8 @@ fn look(kind: libc::idtype_t, pid: i32) -> Option<(i32, Ended)> {
     (pid > 0).then_some((pid, ended))
 }
 
-/// Removes a child that has ended from the table of processes. Returns whether it had executed another
-/// program, which the kernel tells only before that.
+/// Removes a child that has ended from the table of processes. Returns whether it had executed
+/// another program, which the kernel tells only before that.
 fn remove(pid: i32) -> bool {
     let executed = has_executed(pid);
     wait(libc::P_PID, pid, None, 0);
@@ -105,8 +106,8 @@ fn wait(
 ) {
     let flags = flags | libc::WEXITED | libc::WNOHANG;
     let info = info.map_or(0, |info| info.as_mut_ptr().expose_provenance());
-    // SAFETY: waitid writes at most one siginfo_t, which is borrowed and outlives the call; with a null
-    // it writes none. The fifth argument stands for no `struct rusage`.
+    // SAFETY: waitid writes at most one siginfo_t, which is borrowed and outlives the call; with a
+    // null it writes none. The fifth argument stands for no `struct rusage`.
     let _ = unsafe {
         let args = [kind as usize, pid as usize, info, flags as usize, 0];
         raw::call(libc::SYS_waitid, args)
@@ -115,9 +116,9 @@ fn wait(
 
 /// Whether a child that is not reaped yet has executed another program.
 ///
-/// After that the kernel refuses to move the child into another process group (setpgid(2)). A child that
-/// has not executed a program is moved into a group of its own. So call this only for a child that has
-/// executed a program or is about to end.
+/// After that the kernel refuses to move the child into another process group (setpgid(2)). A child
+/// that has not executed a program is moved into a group of its own. So call this only for a child
+/// that has executed a program or is about to end.
 pub fn has_executed(pid: i32) -> bool {
     rustix::process::setpgid(Pid::from_raw(pid), None).is_err()
 }
@@ -135,9 +136,10 @@ pub fn parent_pid() -> u32 {
 
 /// Whether this process is the init of the machine, and not PID 1 of a container.
 ///
-/// The kernel allows a change of Ctrl-Alt-Del in the first PID namespace only; /proc, which would tell too,
-/// may not be mounted yet. Any error means no: a process without the privilege (`CAP_SYS_BOOT`) could not
-/// do the work of an init either. The answer is remembered. A child of the init is not the init.
+/// The kernel allows a change of Ctrl-Alt-Del in the first PID namespace only; /proc, which would
+/// tell too, may not be mounted yet. Any error means no: a process without the privilege
+/// (`CAP_SYS_BOOT`) could not do the work of an init either. The answer is remembered. A child of
+/// the init is not the init.
 pub fn is_init() -> bool {
     const UNKNOWN: u8 = 0;
     const NO: u8 = 1;
@@ -169,12 +171,12 @@ pub fn kill_all(signal: i32) {
     let _ = unsafe { raw::call(libc::SYS_kill, [usize::MAX, signal as usize, 0, 0, 0]) };
 }
 
-/// Closes every descriptor above 2, then calls `then`. For a process that is about to execute its own
-/// program again.
+/// Closes every descriptor above 2, then calls `then`. For a process that is about to execute its
+/// own program again.
 pub fn close_all_and(then: fn() -> !) -> ! {
-    // SAFETY: `then` captures nothing and does not return, so no value that owns a descriptor is used
-    // or dropped after this. A value in a static is lent once (`mem::Lent`), to code that does not
-    // continue either.
+    // SAFETY: `then` captures nothing and does not return, so no value that owns a descriptor is
+    // used or dropped after this. A value in a static is lent once (`mem::Lent`), to code that does
+    // not continue either.
     unsafe { close_range(3, i32::MAX) };
     then()
 }
@@ -195,8 +197,9 @@ pub fn wait_until(limit_ms: u64, done: &mut dyn FnMut() -> bool) {
     }
 }
 
-/// Runs `step` in a child; after `limit_ms` goes on without it. For a child of the agent that has no other
-/// children. They share descriptors, so `step` must close none but what it has opened itself.
+/// Runs `step` in a child; after `limit_ms` goes on without it. For a child of the agent that has
+/// no other children. They share descriptors, so `step` must close none but what it has opened
+/// itself.
 pub fn within(limit_ms: u64, step: &mut dyn FnMut()) {
     match fork(true) {
         Ok(IN_CHILD) => {
@@ -218,14 +221,14 @@ pub fn kill_group(pid: i32) -> Result<(), Errno> {
     rustix::process::kill_process_group(group, Signal::KILL)
 }
 
-/// Kills the process group that `pid` has led, and waits until it is empty, `wait_ms` milliseconds at most.
-/// Its processes need not be children of this process.
+/// Kills the process group that `pid` has led, and waits until it is empty, `wait_ms` milliseconds
+/// at most. Its processes need not be children of this process.
 pub fn end_group(pid: i32, wait_ms: u64) {
     wait_until(wait_ms, &mut || kill_group(pid).is_err());
 }
 
-/// Has the kernel send `signal` to this process when its parent ends. Returns whether `parent` is still
-/// the parent: it may have ended before this call.
+/// Has the kernel send `signal` to this process when its parent ends. Returns whether `parent` is
+/// still the parent: it may have ended before this call.
 pub fn tie_to(parent: i32, signal: i32) -> bool {
     // SAFETY: PR_SET_PDEATHSIG takes the number of a signal.
     let _ = unsafe {
@@ -257,14 +260,14 @@ pub fn set_umask(mask: u32) {
 
 /// Closes every descriptor above 2 but these two. For a child with descriptors of its own.
 ///
-/// A child that hangs must not keep a client, a port or a file open. A child that acts as a user must not
-/// give the user a way to them.
+/// A child that hangs must not keep a client, a port or a file open. A child that acts as a user
+/// must not give the user a way to them.
 pub fn close_all_but(one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
     let (one, other) = (one.as_raw_fd(), other.as_raw_fd());
     let (low, high) = (one.min(other), one.max(other));
-    // SAFETY: values of the loop own the closed descriptors. The work of the child gets the guest and the
-    // socket only, whose descriptors are the two that stay. The child never returns to the loop: it ends
-    // by `exit` or executes another program, which drops nothing.
+    // SAFETY: values of the loop own the closed descriptors. The work of the child gets the guest
+    // and the socket only, whose descriptors are the two that stay. The child never returns to the
+    // loop: it ends by `exit` or executes another program, which drops nothing.
     unsafe {
         close_range(3, low - 1);
         close_range(low + 1, high - 1);
@@ -272,15 +275,15 @@ pub fn close_all_but(one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
     }
 }
 
-/// Replaces all open files and pipes of programs by copies of `stand_in`, so that nothing keeps their file
-/// systems busy. For a child that shares its descriptors with the agent.
+/// Replaces all open files and pipes of programs by copies of `stand_in`, so that nothing keeps
+/// their file systems busy. For a child that shares its descriptors with the agent.
 pub fn let_go_of_files(stand_in: impl AsFd) {
     let stand_in = stand_in.as_fd().as_raw_fd() as usize;
     let marked = libc::O_CLOEXEC as usize;
     for fd in FIRST_LASTING..=HIGHEST {
-        // Not rustix's functions: no value here owns the descriptors.
-        // SAFETY: fcntl and dup3 take any numbers. Open descriptors stay open, and the users of this range
-        // expect errors from every call.
+        // Not rustix's functions: no value here owns the descriptors. SAFETY: fcntl and dup3 take
+        // any numbers. Open descriptors stay open, and the users of this range expect errors from
+        // every call.
         let _ = unsafe {
             let fd = fd as usize;
             raw::call(libc::SYS_fcntl, [fd, libc::F_GETFD as usize, 0, 0, 0])
@@ -292,7 +295,8 @@ pub fn let_go_of_files(stand_in: impl AsFd) {
 /// Closes the descriptors of a range.
 ///
 /// # Safety
-/// Values that own one of them must never be used or dropped again: another file may get the number.
+/// Values that own one of them must never be used or dropped again: another file may get the
+/// number.
 // Not inlined, to keep one copy of the code.
 #[inline(never)]
 unsafe fn close_range(first: i32, last: i32) {
@@ -313,8 +317,8 @@ unsafe fn close_range(first: i32, last: i32) {
 
 /// Has the kernel close every descriptor above 2 when this process executes another program.
 pub(super) fn close_on_exec() {
-    // SAFETY: closes nothing now. When another program is executed, it has none of the values that own
-    // the descriptors.
+    // SAFETY: closes nothing now. When another program is executed, it has none of the values that
+    // own the descriptors.
     unsafe {
         let marked = libc::CLOSE_RANGE_CLOEXEC as usize;
         let range = [3, u32::MAX as usize, marked, 0, 0];
@@ -333,12 +337,12 @@ pub(super) fn close_on_exec() {
     }
 }
 
-/// The lowest lasting descriptor: of open files and pipes of programs. All other descriptors, of clients
-/// and ports among others, are fewer than this.
+/// The lowest lasting descriptor: of open files and pipes of programs. All other descriptors, of
+/// clients and ports among others, are fewer than this.
 pub(super) const FIRST_LASTING: i32 = 64;
 
-/// The highest descriptor of the agent. A new descriptor gets the lowest free number, and there are limits
-/// for files and pipes.
+/// The highest descriptor of the agent. A new descriptor gets the lowest free number, and there are
+/// limits for files and pipes.
 const HIGHEST: i32 = FIRST_LASTING + (OPEN_FILES + 3 * PROGRAMS) as i32;
 
 /// Makes a lasting copy of a descriptor.

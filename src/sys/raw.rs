@@ -1,10 +1,10 @@
 //! The two pieces of machine code: the entry of the program, and the system call instruction.
 //!
-//! A C library has both, and adds 3 kB: thread storage, exit handlers, environment and errno, which a
-//! static program of one thread never uses. Of musl only memcpy and its like are linked. The functions
-//! that the `libc` crate declares must not be called, because there is no thread storage for their errno
-//! (`tests/tidy.rs` checks). A port to another processor needs its few lines here, and a check of the
-//! kernel structures that are declared in this folder.
+//! A C library has both, and adds 3 kB: thread storage, exit handlers, environment and errno, which
+//! a static program of one thread never uses. Of musl only memcpy and its like are linked. The
+//! functions that the `libc` crate declares must not be called, because there is no thread storage
+//! for their errno (`tests/tidy.rs` checks). A port to another processor needs its few lines here,
+//! and a check of the kernel structures that are declared in this folder.
 #![allow(unsafe_code)]
 
 use core::ffi::c_long;
@@ -14,9 +14,9 @@ use rustix::io::Errno;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("the system calls and signal actions of this processor are not known here");
 
-/// Defines the entry of the program, `gaunt_start` (see `build.rs`). It calls `$main` with the address
-/// of the stack, where the kernel has laid out arguments and environment (`sys::args`). `$main` must not
-/// return.
+/// Defines the entry of the program, `gaunt_start` (see `build.rs`). It calls `$main` with the
+/// address of the stack, where the kernel has laid out arguments and environment (`sys::args`).
+/// `$main` must not return.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
@@ -39,8 +39,8 @@ macro_rules! entry {
 /// Makes system call `number`.
 ///
 /// # Safety
-/// The call must be sound with these arguments: addresses among them must lead to memory as the call
-/// requires it, for as long as the kernel uses it.
+/// The call must be sound with these arguments: addresses among them must lead to memory as the
+/// call requires it, for as long as the kernel uses it.
 #[cfg(miri)]
 pub(super) unsafe fn call(_: c_long, _: [usize; 5]) -> Result<usize, Errno> {
     // Miri neither interprets machine code nor has a kernel.
@@ -50,16 +50,16 @@ pub(super) unsafe fn call(_: c_long, _: [usize; 5]) -> Result<usize, Errno> {
 /// Makes system call `number`.
 ///
 /// # Safety
-/// The call must be sound with these arguments: addresses among them must lead to memory as the call
-/// requires it, for as long as the kernel uses it.
+/// The call must be sound with these arguments: addresses among them must lead to memory as the
+/// call requires it, for as long as the kernel uses it.
 #[cfg(not(miri))]
 #[inline(always)]
 pub(super) unsafe fn call(number: c_long, args: [usize; 5]) -> Result<usize, Errno> {
     let [a, b, c, d, e] = args;
     let result: usize;
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the kernel reads these registers, writes rax, rcx and r11, and keeps the others and the
-    // stack. The caller guarantees that the call itself is sound.
+    // SAFETY: the kernel reads these registers, writes rax, rcx and r11, and keeps the others and
+    // the stack. The caller guarantees that the call itself is sound.
     unsafe {
         core::arch::asm!(
             "syscall",

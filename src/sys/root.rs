@@ -1,8 +1,9 @@
 //! Files of the guest, by their names below one directory.
 //!
-//! In a guest the directory is `/`; in tests it is a captured tree. So a name never begins with a slash;
-//! [`relative`] cuts the slash off a path. A name is given in pieces, which are joined without anything
-//! between them. Files are opened so that the open itself does not wait for a FIFO or a terminal.
+//! In a guest the directory is `/`; in tests it is a captured tree. So a name never begins with a
+//! slash; [`relative`] cuts the slash off a path. A name is given in pieces, which are joined
+//! without anything between them. Files are opened so that the open itself does not wait for a FIFO
+//! or a terminal.
 
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
@@ -14,8 +15,8 @@ use rustix::io::{DupFlags, Errno};
 
 use crate::base::path::Path;
 
-/// The longest line, in bytes. A line of the mount table may have two paths of 4 KiB, with four bytes for
-/// each escaped one.
+/// The longest line, in bytes. A line of the mount table may have two paths of 4 KiB, with four
+/// bytes for each escaped one.
 const LINE_BYTES: usize = 16 << 10;
 
 /// The directory that stands for `/`; or another directory, whose files go by their names in it.
@@ -91,8 +92,8 @@ impl Root {
         Self::open(path.as_c_str().ok_or(Errno::NAMETOOLONG)?)
     }
 
-    /// Changes to the directory at `path`. The descriptor keeps its number, which children that share the
-    /// agent's descriptors use.
+    /// Changes to the directory at `path`. The descriptor keeps its number, which children that
+    /// share the agent's descriptors use.
     pub fn reopen(&mut self, path: &CStr) -> Result<(), Errno> {
         let new = Self::open(path)?;
         rustix::io::dup3(&new.0, &mut self.0, DupFlags::CLOEXEC)
@@ -130,8 +131,8 @@ impl Root {
         self.with_at(name, flags, 0)
     }
 
-    /// Opens or makes a file; only the owner may read or write a new one. Does not follow a symbolic link,
-    /// which is [`Errno::LOOP`].
+    /// Opens or makes a file; only the owner may read or write a new one. Does not follow a
+    /// symbolic link, which is [`Errno::LOOP`].
     pub fn open_private(&self, name: &[u8], options: OpenOptions) -> Result<OwnedFd, Errno> {
         self.with_at(&[name], options.0 | OFlags::NOFOLLOW, 0o600)
     }
@@ -182,8 +183,8 @@ impl Root {
         rustix::fs::mknodat(&self.0, name, kind, mode, device)
     }
 
-    /// Reads a file until it ends or `buffer` is full. Returns the bytes; if they fill `buffer`, the file
-    /// may be longer.
+    /// Reads a file until it ends or `buffer` is full. Returns the bytes; if they fill `buffer`,
+    /// the file may be longer.
     #[inline(never)]
     pub fn read_at<'b>(&self, name: &[&[u8]], buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
         let file = self.file_at(name)?;
@@ -231,7 +232,8 @@ impl Root {
         }
     }
 
-    /// Reads the target of a symbolic link; with an empty name, of the link that this descriptor is.
+    /// Reads the target of a symbolic link; with an empty name, of the link that this descriptor
+    /// is.
     #[inline(never)]
     pub fn link_at<'b>(&self, name: &[&[u8]], buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
         let path = &mut Path::new();
@@ -268,8 +270,8 @@ impl Root {
         block_device(&self.place_at(&[name], OFlags::empty()).ok()?)
     }
 
-    /// Calls `each` with every name in a directory but `.` and `..` until it returns false. The order is
-    /// that of the file system.
+    /// Calls `each` with every name in a directory but `.` and `..` until it returns false. The
+    /// order is that of the file system.
     #[inline(never)]
     pub fn list_at(
         &self,
@@ -299,8 +301,8 @@ impl Root {
         Ok(())
     }
 
-    /// Calls `each` with every line of a file, without the line feed, until it returns false. Skips lines
-    /// longer than [`LINE_BYTES`].
+    /// Calls `each` with every line of a file, without the line feed, until it returns false. Skips
+    /// lines longer than [`LINE_BYTES`].
     ///
     /// # Errors
     /// Those of opening and reading the file.
@@ -313,8 +315,8 @@ impl Root {
         self.beginnings_at(name, &mut |line, is_whole| !is_whole || each(line))
     }
 
-    /// As [`Root::lines_at`], but calls `each` also with the first [`LINE_BYTES`] of a longer line. The
-    /// second argument is whether the line is whole.
+    /// As [`Root::lines_at`], but calls `each` also with the first [`LINE_BYTES`] of a longer line.
+    /// The second argument is whether the line is whole.
     #[inline(never)]
     pub fn beginnings_at(
         &self,

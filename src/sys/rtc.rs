@@ -24,8 +24,8 @@ pub struct Time {
     pub month: c_int,
     /// The year, from 1900.
     pub year: c_int,
-    /// The day of the week, which the kernel computes itself; the day of the year and daylight saving
-    /// time, which it ignores.
+    /// The day of the week, which the kernel computes itself; the day of the year and daylight
+    /// saving time, which it ignores.
     pub unused: [c_int; 3],
 }
 
@@ -37,7 +37,7 @@ const_assert!(RTC_SET_TIME == 0x4024_700A);
 
 /// Sets a hardware clock.
 pub fn set(clock: BorrowedFd<'_>, time: &Time) -> Result<(), Errno> {
-    // SAFETY: RTC_SET_TIME reads one `struct rtc_time`, which is `Time`: nine ints (the size is asserted
-    // above).
+    // SAFETY: RTC_SET_TIME reads one `struct rtc_time`, which is `Time`: nine ints (the size is
+    // asserted above).
     unsafe { ioctl(clock, Setter::<RTC_SET_TIME, _>::new(*time)) }
 }

@@ -14,7 +14,8 @@ use super::{clock, raw};
 
 /// SIGCHLD, SIGINT, SIGTERM, SIGHUP and SIGQUIT, blocked and read from a descriptor.
 ///
-/// SIGPIPE is blocked too, but not read: the write to a client that is gone returns an error as well.
+/// SIGPIPE is blocked too, but not read: the write to a client that is gone returns an error as
+/// well.
 pub struct Signals(OwnedFd);
 
 /// The signals that are read.
@@ -47,12 +48,12 @@ impl Signals {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
     }
 
-    /// Whether an earlier run of the agent in this process has blocked the signals: the mask survives
-    /// execve(2). Meaningful before [`Signals::new`] only.
+    /// Whether an earlier run of the agent in this process has blocked the signals: the mask
+    /// survives execve(2). Meaningful before [`Signals::new`] only.
     pub fn were_taken() -> bool {
         let mut mask = 0u64;
-        // SAFETY: rt_sigprocmask writes one signal set of the given size, which is ours and outlives
-        // the call. The null stands for no new mask.
+        // SAFETY: rt_sigprocmask writes one signal set of the given size, which is ours and
+        // outlives the call. The null stands for no new mask.
         let _ = unsafe {
             let mask = ptr::from_mut(&mut mask).expose_provenance();
             let args = [0, 0, mask, size_of::<u64>(), 0];
@@ -84,19 +85,20 @@ impl AsRawFd for Signals {
     }
 }
 
-/// Resets all signals of this process to what programs expect: none is handled, ignored or blocked. For
-/// a child that executes another program; the agent, and its parent before it, may have changed them.
+/// Resets all signals of this process to what programs expect: none is handled, ignored or blocked.
+/// For a child that executes another program; the agent, and its parent before it, may have changed
+/// them.
 pub fn restore() {
     default_actions();
     change_mask(libc::SIG_SETMASK, 0);
 }
 
-/// Resets the signals of this process before it executes the agent again: none is handled, and only the
-/// signals of [`Signals`] stay blocked. The new run reads those that arrive meanwhile, and learns from the
-/// mask that it is not the first run ([`Signals::were_taken`]).
+/// Resets the signals of this process before it executes the agent again: none is handled, and only
+/// the signals of [`Signals`] stay blocked. The new run reads those that arrive meanwhile, and
+/// learns from the mask that it is not the first run ([`Signals::were_taken`]).
 ///
-/// The kernel drops a pending signal of a fault: with the default action, PID 1 ignores signals that other
-/// processes send.
+/// The kernel drops a pending signal of a fault: with the default action, PID 1 ignores signals
+/// that other processes send.
 pub fn restore_for_agent() {
     default_actions();
     change_mask(libc::SIG_UNBLOCK, !BLOCKED);

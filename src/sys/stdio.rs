@@ -10,8 +10,8 @@ use rustix::event::epoll::{CreateFlags, create};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 
-/// Opens those of descriptors 0 to 2 that are closed, as an empty epoll set. The kernel starts PID 1
-/// without them if there is no console.
+/// Opens those of descriptors 0 to 2 that are closed, as an empty epoll set. The kernel starts PID
+/// 1 without them if there is no console.
 pub(super) fn secure() {
     // An epoll set needs no file system, and cannot be written.
     while let Ok(filler) = create(CreateFlags::empty()) {
@@ -28,13 +28,14 @@ pub fn adopt_console() {
     replace_by_console(FileType::Unknown);
 }
 
-/// Replaces those of descriptors 0 to 2 that are regular files by the console: a file open for writing
-/// keeps its file system from becoming read-only.
+/// Replaces those of descriptors 0 to 2 that are regular files by the console: a file open for
+/// writing keeps its file system from becoming read-only.
 pub fn leave_files() {
     replace_by_console(FileType::RegularFile);
 }
 
-/// Replaces those of descriptors 0 to 2 that are of this type by the console, or /dev/null without one.
+/// Replaces those of descriptors 0 to 2 that are of this type by the console, or /dev/null without
+/// one.
 fn replace_by_console(kind: FileType) {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let open = |path| rustix::fs::open(path, flags, Mode::empty());
@@ -60,7 +61,8 @@ fn set(number: i32, fd: &OwnedFd) {
     };
 }
 
-/// Replaces descriptors 0 to 2 by an empty epoll set: reads and writes fail. For children of the agent.
+/// Replaces descriptors 0 to 2 by an empty epoll set: reads and writes fail. For children of the
+/// agent.
 pub fn detach() {
     // Not /dev/null, which may be missing.
     if let Ok(nothing) = create(CreateFlags::CLOEXEC) {
@@ -70,8 +72,8 @@ pub fn detach() {
     }
 }
 
-/// Replaces descriptors 0 to 2 by copies of these. A `None` takes the same as the descriptor before it;
-/// without one before it, the descriptor stays.
+/// Replaces descriptors 0 to 2 by copies of these. A `None` takes the same as the descriptor before
+/// it; without one before it, the descriptor stays.
 pub fn replace(ends: &[Option<OwnedFd>; 3]) {
     let mut last = None;
     for (number, end) in (0..).zip(ends) {
@@ -84,9 +86,9 @@ pub fn replace(ends: &[Option<OwnedFd>; 3]) {
 
 /// Standard output.
 pub fn stdout() -> BorrowedFd<'static> {
-    // SAFETY: `Start::at` calls `secure` before any other function of this crate runs, so descriptors 0
-    // to 2 are open; in tests the standard library opens them. This crate never closes one. If the
-    // kernel had no memory for the epoll set, writes to the closed number fail.
+    // SAFETY: `Start::at` calls `secure` before any other function of this crate runs, so
+    // descriptors 0 to 2 are open; in tests the standard library opens them. This crate never
+    // closes one. If the kernel had no memory for the epoll set, writes to the closed number fail.
     unsafe { rustix::stdio::stdout() }
 }
 

@@ -12,8 +12,8 @@ use rustix::pipe::PipeFlags;
 use super::raw;
 use crate::base::path::Path;
 
-/// Listens at `path` on a unix socket, to which only its owner may connect. A socket that has the name is
-/// removed first.
+/// Listens at `path` on a unix socket, to which only its owner may connect. A socket that has the
+/// name is removed first.
 ///
 /// # Errors
 /// [`Errno::NOTSOCK`] if a file of another type has the name.
@@ -39,8 +39,8 @@ pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
         Err(Errno::NOENT) => {}
         Err(errno) => return Err(errno),
     }
-    // The socket has its mode from the start: a mode set after bind would not apply to a process that
-    // has found the socket by then.
+    // The socket has its mode from the start: a mode set after bind would not apply to a process
+    // that has found the socket by then.
     let mask = rustix::process::umask(Mode::from_bits_truncate(0o177));
     let bound = rustix::net::bind(&socket, &address);
     rustix::process::umask(mask);
@@ -54,9 +54,10 @@ pub fn accept(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
     rustix::net::accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
 }
 
-/// The user at the other end of a connection; `u32::MAX`, which is no user, if the kernel does not say.
-// Not rustix's function: its type for a process number has no 0, which the kernel gives for a process
-// of another PID namespace.
+/// The user at the other end of a connection; `u32::MAX`, which is no user, if the kernel does not
+/// say.
+// Not rustix's function: its type for a process number has no 0, which the kernel gives for a
+// process of another PID namespace.
 pub fn peer_user(connection: &OwnedFd) -> u32 {
     let mut peer = libc::ucred {
         pid: 0,
@@ -64,8 +65,8 @@ pub fn peer_user(connection: &OwnedFd) -> u32 {
         gid: u32::MAX,
     };
     let mut len = size_of_val(&peer) as u32;
-    // SAFETY: getsockopt writes at most `len` bytes of a ucred, and their number into `len`. Both are ours
-    // and outlive the call.
+    // SAFETY: getsockopt writes at most `len` bytes of a ucred, and their number into `len`. Both
+    // are ours and outlive the call.
     let _ = unsafe {
         let level = libc::SOL_SOCKET as usize;
         let option = libc::SO_PEERCRED as usize;
@@ -84,8 +85,8 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((reader, writer))
 }
 
-/// Makes a pipe for the other direction: the end to write, which never waits, and the end to read, which
-/// waits.
+/// Makes a pipe for the other direction: the end to write, which never waits, and the end to read,
+/// which waits.
 pub fn pipe_to_write() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (reader, writer) = pipe()?;
     fcntl_setfl(&reader, OFlags::empty())?;
@@ -158,8 +159,8 @@ pub fn write_both(fd: impl AsFd, first: &[u8], second: &[u8]) -> Result<(), Errn
     }
 }
 
-/// Writes all of `bytes`, and waits where it must. For descriptors that do not make the loop wait, and
-/// for children of the agent.
+/// Writes all of `bytes`, and waits where it must. For descriptors that do not make the loop wait,
+/// and for children of the agent.
 pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         let count = match rustix::io::write(&fd, bytes) {

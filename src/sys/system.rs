@@ -54,8 +54,8 @@ pub fn loads() -> [u64; 3] {
     sysinfo().loads.map(u64::from)
 }
 
-/// Fills `bytes`, at most 256, with random bytes. For children of the agent: waits until the kernel's
-/// generator is seeded, which may take a while after the guest starts.
+/// Fills `bytes`, at most 256, with random bytes. For children of the agent: waits until the
+/// kernel's generator is seeded, which may take a while after the guest starts.
 ///
 /// # Errors
 /// The error of opening or reading /dev/urandom, where there is no getrandom.

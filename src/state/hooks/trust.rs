@@ -1,20 +1,20 @@
 //! Proof that only one user, root, can change a path, before the hook there runs as root.
 //!
-//! The path is walked from the root directory, one directory after the other, through O_PATH descriptors.
-//! Symbolic links are resolved here, so that every directory that the kernel will walk is checked. Each
-//! must belong to root, and no other user may write to it. Write access by an access control list shows
-//! in the bits of the group (acl(5)).
+//! The path is walked from the root directory, one directory after the other, through O_PATH
+//! descriptors. Symbolic links are resolved here, so that every directory that the kernel will walk
+//! is checked. Each must belong to root, and no other user may write to it. Write access by an
+//! access control list shows in the bits of the group (acl(5)).
 //!
-//! Other users may write to a directory with the sticky bit if the walk continues to a directory in it:
-//! that one belongs to root, and the sticky bit keeps other users from replacing it. The root of an
-//! initramfs is such a directory. A file in it could be a link that another user has made to
+//! Other users may write to a directory with the sticky bit if the walk continues to a directory in
+//! it: that one belongs to root, and the sticky bit keeps other users from replacing it. The root
+//! of an initramfs is such a directory. A file in it could be a link that another user has made to
 //! a program of root's.
 //!
-//! The hook is then run by its path. Through a descriptor a script would need /dev/fd. To make the path
-//! lead elsewhere in between, a user must write to one of its directories, and only root can.
+//! The hook is then run by its path. Through a descriptor a script would need /dev/fd. To make the
+//! path lead elsewhere in between, a user must write to one of its directories, and only root can.
 //!
-//! Owner and mode of a symbolic link do not count: nobody can change a link, and the directory decides who
-//! may replace it.
+//! Owner and mode of a symbolic link do not count: nobody can change a link, and the directory
+//! decides who may replace it.
 
 use crate::base::limits::{HOOK_SYMLINKS, PATH_BYTES};
 use crate::base::path::Path;
@@ -51,9 +51,9 @@ fn judge(status: &Status, owner: u32) -> Result<(), Why> {
     }
 }
 
-/// Checks that the file at an absolute path and all directories on the way belong to `owner`, and that no
-/// other user may write to them. `about` becomes the path without symbolic links; after an error, the part
-/// of it that the error is about.
+/// Checks that the file at an absolute path and all directories on the way belong to `owner`, and
+/// that no other user may write to them. `about` becomes the path without symbolic links; after an
+/// error, the part of it that the error is about.
 pub(super) fn check(root: &Root, path: &[u8], owner: u32, about: &mut Path) -> Result<(), Why> {
     judge(&find(root, path, owner, about)?, owner)
 }
