@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | `base/` | caps, byte stores, paths, number formatting, base64, errno texts |
 //! | `parse/` | one format a file, pure functions over bytes |
-//! | `wire/` | bytes to messages, JSON, replies, argument checks; no I/O, no command names |
+//! | `wire/` | bytes to messages, JSON, replies and their texts, argument checks; no I/O, no command names |
 //! | `sys/` | all system calls and all unsafe code; no policy |
 //! | `probe/` | typed facts about this machine, never JSON |
 //! | `state/` | what outlives a request |
@@ -42,7 +42,8 @@
 //!    `state.guest.root`, so that its test can run on a made-up tree, asks for
 //!    `args.bool(const { index_of(UPTIME, "precise") })`, and writes `reply.object()`. What takes more than
 //!    a few lines to find out goes into `probe/`.
-//! 3. Names of members and words of errors: `base/texts.rs`.
+//! 3. The texts: names of members and phrases of errors in `wire/texts.rs`, lines of the log in
+//!    `state/texts.rs`.
 //! 4. The row: `commands/table.rs`, `Row::now(Info, "guest-get-uptime", os::UPTIME, os::get_uptime)`, at
 //!    the place that QEMU's schema gives it. A command that may wait is a `Row::alone` with a `Work` in
 //!    place of the handler: it gets a `&Guest` and a ticket.

@@ -8,10 +8,10 @@
 //!
 //! Nothing is frozen here.
 
+use super::texts::AgentPhrase;
 use crate::base::limits::PATH_BYTES;
 use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::base::texts::Phrase;
 use crate::parse::{file_name, word_index};
 use crate::probe::hooks::{beside, find};
 use crate::state::environment::Environment;
@@ -38,13 +38,13 @@ pub(super) fn is_called(name: &[u8]) -> bool {
 pub(super) fn run(name: &[u8], mut words: Strings, environment: Strings) -> i32 {
     let word = word_index(b"thaw freeze", words.next().unwrap_or_default());
     let Some(word) = word.filter(|_| words.next().is_none()) else {
-        log::error(Phrase::HookUsage, &[name]);
+        log::error(AgentPhrase::HookUsage, &[name]);
         return USAGE;
     };
     match run_all(name, word == 1, environment) {
         Ok(done) => i32::from(!done),
         Err(errno) => {
-            log::error(Phrase::CannotFindHooks, &[b": ", &sys::words(errno)]);
+            log::error(AgentPhrase::CannotFindHooks, &[b": ", &sys::words(errno)]);
             1
         }
     }
@@ -71,7 +71,7 @@ fn run_all(name: &[u8], freezes: bool, environment: Strings) -> Result<bool, Err
             .split(|byte| *byte == 0)
             .any(|hook| hook == running)
     {
-        log::error(Phrase::HookRunsItself, &[name, running]);
+        log::error(AgentPhrase::HookRunsItself, &[name, running]);
         return Ok(false);
     }
     let mut session = Session::new(Settings::none(), &root, Environment::none(), true);

@@ -19,8 +19,8 @@
 use core::iter;
 
 use super::options::{Method, OptionError, Options, ROWS, Row, Stop, Value};
+use super::texts::AgentPhrase;
 use crate::base::text;
-use crate::base::texts::Phrase;
 use crate::commands;
 use crate::parse::cmdline;
 use crate::sys::root::Root;
@@ -32,7 +32,7 @@ type Args<'a> = &'a mut dyn Iterator<Item = &'static [u8]>;
 pub(super) fn read(options: &mut Options, args: Args<'_>) -> Result<(), Stop> {
     read_on(options, args)?;
     match options.lacks_path() {
-        true => Err(Stop::wrong(Phrase::NoPath, b"")),
+        true => Err(Stop::wrong(AgentPhrase::NoPath, b"")),
         false => Ok(()),
     }
 }
@@ -52,13 +52,13 @@ pub(super) fn read_as_init(
     if options.lacks_path() {
         options.method = Method::VirtioSerial;
         options.fail_closed(OptionError {
-            what: Phrase::NoPath,
+            what: AgentPhrase::NoPath,
             about: b"",
         });
     }
     if options.has_empty_list {
         options.fail_closed(OptionError {
-            what: Phrase::NoValue,
+            what: AgentPhrase::NoValue,
             about: b"--block-rpcs or --allow-rpcs",
         });
     }
@@ -83,7 +83,7 @@ pub(super) fn check_kernel_words(
     });
     if lost {
         options.fail_closed(OptionError {
-            what: Phrase::OptionDropped,
+            what: AgentPhrase::OptionDropped,
             about: b"",
         });
     }
@@ -108,7 +108,7 @@ fn read_on(options: &mut Options, args: Args<'_>) -> Result<(), Stop> {
             [b'-', b'-', ..] => read_long(options, arg, args)?,
             [b'-', letters @ ..] => read_short(options, letters, args)?,
             operand if operand.starts_with(commands::PREFIX) => {
-                return Err(Stop::wrong(Phrase::StrayCommand, operand));
+                return Err(Stop::wrong(AgentPhrase::StrayCommand, operand));
             }
             _ => {}
         }
@@ -124,20 +124,20 @@ fn read_long(options: &mut Options, arg: &'static [u8], args: Args<'_>) -> Resul
     let attached = (name.len() != long.len()).then_some(rest);
     let row = find_long(name).map_err(|what| Stop::wrong(what, arg))?;
     if attached.is_some() && row.value == Value::None {
-        return Err(Stop::wrong(Phrase::TakesNoValue, arg));
+        return Err(Stop::wrong(AgentPhrase::TakesNoValue, arg));
     }
     set(options, row, attached, arg, args)
 }
 
 /// The option that a name, whole or shortened, stands for.
-fn find_long(name: &[u8]) -> Result<&'static Row, Phrase> {
+fn find_long(name: &[u8]) -> Result<&'static Row, AgentPhrase> {
     let mut alike = ROWS
         .iter()
         .filter(|row| row.long.as_bytes().starts_with(name));
-    let first = alike.next().ok_or(Phrase::UnknownOption)?;
+    let first = alike.next().ok_or(AgentPhrase::UnknownOption)?;
     match alike.all(|row| row.key == first.key) {
         true => Ok(first),
-        false => Err(Phrase::AmbiguousOption),
+        false => Err(AgentPhrase::AmbiguousOption),
     }
 }
 
@@ -149,7 +149,7 @@ fn read_short(
 ) -> Result<(), Stop> {
     while let Some((letter, rest)) = letters.split_first() {
         let row = ROWS.iter().find(|row| row.short == Some(*letter));
-        let row = row.ok_or(Stop::wrong(Phrase::UnknownOption, letters))?;
+        let row = row.ok_or(Stop::wrong(AgentPhrase::UnknownOption, letters))?;
         let arg = letters;
         letters = rest;
         let mut attached = None;
@@ -174,7 +174,7 @@ fn set(
     let value = match row.value {
         Value::Required => attached
             .or_else(|| args.next())
-            .ok_or(Stop::wrong(Phrase::NoValue, arg))?,
+            .ok_or(Stop::wrong(AgentPhrase::NoValue, arg))?,
         Value::Optional | Value::None => attached.unwrap_or_default(),
     };
     options.set(row.key, value)
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn rejects_what_makes_no_sense() {
-        use Phrase::*;
+        use AgentPhrase::*;
         for (args, what, about) in [
             (&["-q"][..], UnknownOption, "q"),
             (&["--frob"], UnknownOption, "--frob"),
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(read.method, Method::VirtioSerial);
         assert_eq!(read.path(), DEFAULT_PORT);
         let errors: Vec<_> = read.errors().iter().map(|error| error.what).collect();
-        use Phrase::{NoPath, NotSeconds, UnknownOption};
+        use AgentPhrase::{NoPath, NotSeconds, UnknownOption};
         assert_eq!(errors, [UnknownOption, NotSeconds, NoPath]);
         assert!(is_closed(&read) && allows(&read, "info"));
         // What was understood holds too, before the error and after it.

@@ -8,9 +8,9 @@
 //! qemu-ga. A name that is not absolute counts as a policy: where qemu-ga would look for it depends
 //! on who started the agent. So does a pipe or device, which nothing is read from.
 
+use super::texts::AgentPhrase;
 use crate::base::limits::CONFIG_BYTES;
 use crate::base::store::Store;
-use crate::base::texts::Phrase;
 use crate::parse::config::may_restrict;
 use crate::state::log::{Level, Log};
 use crate::sys::Errno;
@@ -46,9 +46,9 @@ fn look_at(root: &Root, path: &[u8], log: &mut Log) -> Found {
     }
     let (found, what) = match read(root, path) {
         Err(Errno::NOENT | Errno::NOTDIR) if path == PATH => return Found::NoPolicy,
-        Err(Errno::NOENT) => (Found::NoPolicy, Phrase::NoConfig),
-        Ok(false) => (Found::NoPolicy, Phrase::ConfigNotRead),
-        Ok(true) | Err(_) => (Found::Policy, Phrase::ConfigMayRestrict),
+        Err(Errno::NOENT) => (Found::NoPolicy, AgentPhrase::NoConfig),
+        Ok(false) => (Found::NoPolicy, AgentPhrase::ConfigNotRead),
+        Ok(true) | Err(_) => (Found::Policy, AgentPhrase::ConfigMayRestrict),
     };
     log.say(Level::Error, what, &[path]);
     found

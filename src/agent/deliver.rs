@@ -5,9 +5,9 @@ use super::file_stream;
 use super::ids::ClientId;
 use super::jobs::Report;
 use crate::base::store::Store;
-use crate::base::texts::{Name, Phrase};
 use crate::commands::Outcome;
 use crate::wire::request;
+use crate::wire::texts::{Name, Phrase};
 
 /// Hands on what a job has to say, if its client is still there.
 #[inline(never)]

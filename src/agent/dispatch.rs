@@ -4,7 +4,6 @@ use super::client::{Busy, Client};
 use super::context::Context;
 use super::ids::ClientId;
 use crate::base::store::Store;
-use crate::base::texts::Phrase;
 use crate::commands::{self, Command, DELIMITED, EXCLUSIVE, Run, Task, WITHOUT_FILES};
 use crate::state::State;
 use crate::state::files::Reading;
@@ -14,6 +13,7 @@ use crate::wire::args::Args;
 use crate::wire::frame::Event;
 use crate::wire::reply::{Class, Failed, Reply};
 use crate::wire::request::{self, Request};
+use crate::wire::texts::Phrase;
 
 /// Deals with what came from a client.
 #[inline(never)]

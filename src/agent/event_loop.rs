@@ -10,10 +10,10 @@ use super::context::Context;
 use super::deliver::deliver;
 use super::ids::{ClientId, Token};
 use super::jobs::Report;
+use super::texts::AgentPhrase;
 use super::{dispatch, restart, service};
 use crate::base::limits::{CHILDREN, CLIENTS, PROGRAMS, REAP_TURN_US};
 use crate::base::store::Discard;
-use crate::base::texts::Phrase;
 use crate::commands::{BY_FORCE, LATE_THAW, REBOOT, Task};
 use crate::state::freeze::Phase;
 use crate::sys::clock::{self, NEVER_MS};
@@ -69,7 +69,7 @@ impl Server {
         let mut events = News::none();
         let wait_ms = self.wait_ms().min(limit_ms);
         let waited = self.context.poll.wait(&mut events, wait_ms);
-        restart::essential(Phrase::CannotWait, waited);
+        restart::essential(AgentPhrase::CannotWait, waited);
         events.each().for_each(|event| self.handle_event(event));
         if self.must_reap {
             self.must_reap = self.reap();

@@ -10,8 +10,8 @@
 use core::ffi::{c_int, c_void};
 
 use super::restart;
+use super::texts::AgentPhrase;
 use crate::base::text::{Digits, hex_digit};
-use crate::base::texts::Phrase;
 use crate::state::log;
 use crate::sys::fault::{self, Info};
 
@@ -30,16 +30,16 @@ extern "C" fn on_signal(signal: c_int, info: &Info, _: *const c_void) -> ! {
         digit.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 15)]);
     }
     let signal = Digits::signed(signal.into());
-    end(Phrase::Fault, &[signal.as_bytes(), &hex])
+    end(AgentPhrase::Fault, &[signal.as_bytes(), &hex])
 }
 
 /// Ends the agent after a panic at this line of the source. The message of the panic is dropped.
 pub fn panicked(file: &str, line: u32) -> ! {
     let line = Digits::unsigned(line.into());
-    end(Phrase::Panicked, &[file.as_bytes(), line.as_bytes()])
+    end(AgentPhrase::Panicked, &[file.as_bytes(), line.as_bytes()])
 }
 
-fn end(what: Phrase, about: &[&[u8]]) -> ! {
+fn end(what: AgentPhrase, about: &[&[u8]]) -> ! {
     log::error(what, about);
     restart::end(STATUS)
 }

@@ -13,7 +13,6 @@ use super::fetch::{add_text, take_trailer};
 use super::ids::ClientId;
 use crate::base::limits::{FETCH_BYTES, READ_PIECE_BYTES};
 use crate::base::store::Store;
-use crate::base::texts::{Name, Phrase};
 use crate::commands::{FETCH, Task, Ticket};
 use crate::state::State;
 use crate::state::files::Reading;
@@ -21,6 +20,7 @@ use crate::sys::handles::{self, Stop};
 use crate::sys::mem::Buffer;
 use crate::sys::{Errno, number};
 use crate::wire::request;
+use crate::wire::texts::{Name, Phrase};
 
 /// Bytes that four digits of base64 stand for: only the last piece may have a rest.
 const BASE64_UNIT: usize = 3;

@@ -8,9 +8,9 @@
 use super::client::{self, Client, Transport};
 use super::context::Context;
 use super::ids::{ChannelId, Token};
+use super::texts::AgentPhrase;
 use crate::base::limits::CLIENTS;
 use crate::base::text::Digits;
-use crate::base::texts::Phrase;
 use crate::state::log::Level;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::{Errno, OwnedFd, clock, identity, stream};
@@ -69,7 +69,7 @@ impl Listener {
                 Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return,
                 Err(errno) => {
                     let log = &mut context.state.log;
-                    log.failure(Level::Error, Phrase::CannotAccept, b"", errno);
+                    log.failure(Level::Error, AgentPhrase::CannotAccept, b"", errno);
                     // Tried again at the next connection, or when a client leaves.
                     return self.wait_for(Interest::Change, &context.poll);
                 }
@@ -85,14 +85,18 @@ impl Listener {
             if self.logs_refusal(clock::boottime_ms()) {
                 let uid = Digits::unsigned(uid.into());
                 let log = &mut state.log;
-                log.say(Level::Error, Phrase::StrangerRefused, &[uid.as_bytes()]);
+                log.say(
+                    Level::Error,
+                    AgentPhrase::StrangerRefused,
+                    &[uid.as_bytes()],
+                );
             }
             return;
         }
         let admitted = client::admit(clients, fd, self.id, Transport::Connection, poll);
         if let Err(errno) = admitted {
             let log = &mut state.log;
-            log.failure(Level::Error, Phrase::CannotPollClient, b"", errno);
+            log.failure(Level::Error, AgentPhrase::CannotPollClient, b"", errno);
         }
     }
 

@@ -23,15 +23,16 @@ mod port_peer;
 mod restart;
 mod service;
 mod startup;
+mod texts;
 mod worker;
 
-use crate::base::texts::Phrase;
 use crate::commands::{PREFIX, all, info::VERSION};
 use crate::state::log;
 use crate::sys::args::Start;
 use crate::sys::{process, stdio, stream};
 pub use fault::panicked;
 use options::{Options, Stop, write_help};
+use texts::AgentPhrase;
 
 /// Runs the agent; gives its exit status, which for a command line that makes no sense is 1, as
 /// qemu-ga has it. PID 1 serves whatever its command line says.
@@ -48,7 +49,7 @@ pub fn main(start: Start) -> i32 {
     } else if let Err(stop) = command_line::read(&mut options, &mut words) {
         if let Stop::Wrong(error) = stop {
             log::error(error.what, &[error.about]);
-            log::error(Phrase::SeeHelp, &[]);
+            log::error(AgentPhrase::SeeHelp, &[]);
         }
         return print(stop);
     }

@@ -11,9 +11,10 @@
 //! the names of a list do not count; names that no command has are named in the log; lists add up.
 
 use super::port::DEFAULT_PORT;
+use super::texts::AgentPhrase;
 use crate::base::limits::{FREEZE_TIMEOUT_S, LOGGED_OPTION_ERRORS, LOGGED_UNKNOWN_NAMES};
+use crate::base::packed::Text;
 use crate::base::text;
-use crate::base::texts::{Phrase, phrase};
 use crate::commands;
 use crate::state::filter::{Filter, List};
 use crate::state::hooks::{Main, Settings};
@@ -53,7 +54,7 @@ pub(super) struct Row {
     pub(super) short: Option<u8>,
     pub(super) value: Value,
     /// What the help says of it, if it is to be seen there.
-    help: Option<Phrase>,
+    help: Option<AgentPhrase>,
 }
 
 const fn row(
@@ -61,7 +62,7 @@ const fn row(
     long: &'static str,
     short: Option<u8>,
     value: Value,
-    help: Option<Phrase>,
+    help: Option<AgentPhrase>,
 ) -> Row {
     Row {
         key,
@@ -75,25 +76,29 @@ const fn row(
 /// All options, in the order of the help.
 #[rustfmt::skip]
 pub(super) static ROWS: [Row; 13] = [
-    row(Key::Method, "method", Some(b'm'), Value::Required, Some(Phrase::HelpMethod)),
-    row(Key::Path, "path", Some(b'p'), Value::Required, Some(Phrase::HelpPath)),
-    row(Key::StateDirectory, "statedir", Some(b't'), Value::Required, Some(Phrase::HelpStateDirectory)),
-    row(Key::BlockRpcs, "block-rpcs", Some(b'b'), Value::Required, Some(Phrase::HelpBlockRpcs)),
+    row(Key::Method, "method", Some(b'm'), Value::Required, Some(AgentPhrase::HelpMethod)),
+    row(Key::Path, "path", Some(b'p'), Value::Required, Some(AgentPhrase::HelpPath)),
+    row(Key::StateDirectory, "statedir", Some(b't'), Value::Required, Some(AgentPhrase::HelpStateDirectory)),
+    row(Key::BlockRpcs, "block-rpcs", Some(b'b'), Value::Required, Some(AgentPhrase::HelpBlockRpcs)),
     row(Key::BlockRpcs, "blacklist", None, Value::Required, None),
-    row(Key::AllowRpcs, "allow-rpcs", Some(b'a'), Value::Required, Some(Phrase::HelpAllowRpcs)),
-    row(Key::FreezeTimeout, "freeze-timeout", None, Value::Required, Some(Phrase::HelpFreezeTimeout)),
-    row(Key::FreezeHook, "fsfreeze-hook", Some(b'F'), Value::Optional, Some(Phrase::HelpFreezeHook)),
-    row(Key::HookTimeout, "hook-timeout", None, Value::Required, Some(Phrase::HelpHookTimeout)),
-    row(Key::HookFailures, "hook-failures", None, Value::Required, Some(Phrase::HelpHookFailures)),
-    row(Key::Verbose, "verbose", Some(b'v'), Value::None, Some(Phrase::HelpVerbose)),
-    row(Key::Version, "version", Some(b'V'), Value::None, Some(Phrase::HelpVersion)),
-    row(Key::Help, "help", Some(b'h'), Value::None, Some(Phrase::HelpHelp)),
+    row(Key::AllowRpcs, "allow-rpcs", Some(b'a'), Value::Required, Some(AgentPhrase::HelpAllowRpcs)),
+    row(Key::FreezeTimeout, "freeze-timeout", None, Value::Required, Some(AgentPhrase::HelpFreezeTimeout)),
+    row(Key::FreezeHook, "fsfreeze-hook", Some(b'F'), Value::Optional, Some(AgentPhrase::HelpFreezeHook)),
+    row(Key::HookTimeout, "hook-timeout", None, Value::Required, Some(AgentPhrase::HelpHookTimeout)),
+    row(Key::HookFailures, "hook-failures", None, Value::Required, Some(AgentPhrase::HelpHookFailures)),
+    row(Key::Verbose, "verbose", Some(b'v'), Value::None, Some(AgentPhrase::HelpVerbose)),
+    row(Key::Version, "version", Some(b'V'), Value::None, Some(AgentPhrase::HelpVersion)),
+    row(Key::Help, "help", Some(b'h'), Value::None, Some(AgentPhrase::HelpHelp)),
 ];
 
 /// Writes the help, in pieces, until `write` returns false; returns whether all was written.
 pub(super) fn write_help(write: &mut dyn FnMut(&[&[u8]]) -> bool) -> bool {
-    write(&[&phrase(Phrase::Usage), b"\n", &phrase(Phrase::About), b"\n"])
-        && ROWS.iter().all(|row| row.write_help(write))
+    write(&[
+        &Text::from(AgentPhrase::Usage).unpack(),
+        b"\n",
+        &Text::from(AgentPhrase::About).unpack(),
+        b"\n",
+    ]) && ROWS.iter().all(|row| row.write_help(write))
 }
 
 impl Row {
@@ -111,7 +116,7 @@ impl Row {
         };
         let long = self.long.as_bytes();
         write(&[b"\n  ", short[0], short[1], short[2], b"--", long, value])
-            && write(&[b"\n        ", &phrase(help), b"\n"])
+            && write(&[b"\n        ", &Text::from(help).unpack(), b"\n"])
     }
 }
 
@@ -127,7 +132,7 @@ pub(super) enum Method {
 /// Something that was not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OptionError {
-    pub(super) what: Phrase,
+    pub(super) what: AgentPhrase,
     /// The word it is about.
     pub(super) about: &'static [u8],
 }
@@ -146,7 +151,7 @@ pub(super) enum Stop {
 }
 
 impl Stop {
-    pub(super) fn wrong(what: Phrase, about: &'static [u8]) -> Self {
+    pub(super) fn wrong(what: AgentPhrase, about: &'static [u8]) -> Self {
         Self::Wrong(OptionError { what, about })
     }
 }
@@ -207,14 +212,14 @@ impl Options {
                 self.method = match value {
                     b"virtio-serial" => Method::VirtioSerial,
                     b"unix-listen" => Method::UnixListen,
-                    _ => return wrong(Phrase::NotMethod),
+                    _ => return wrong(AgentPhrase::NotMethod),
                 }
             }
             Key::Path => self.path = Some(value),
             Key::StateDirectory => self.state_directory = value,
             Key::FreezeTimeout => match text::parse_u32(value) {
                 Some(limit_s) => self.freeze_timeout_s = limit_s,
-                None => return wrong(Phrase::NotSeconds),
+                None => return wrong(AgentPhrase::NotSeconds),
             },
             Key::FreezeHook => {
                 // An empty value is the default, as distributions' settings have it, and /dev/null
@@ -223,19 +228,19 @@ impl Options {
                     b"" => Main::Default,
                     b"/dev/null" => Main::None,
                     [b'/', ..] => Main::At(value),
-                    _ => return wrong(Phrase::NotAbsolute),
+                    _ => return wrong(AgentPhrase::NotAbsolute),
                 }
             }
             Key::HookTimeout => match text::parse_u32(value) {
-                Some(0) => return wrong(Phrase::NoTimeLimit),
+                Some(0) => return wrong(AgentPhrase::NoTimeLimit),
                 Some(limit_s) => self.hooks.timeout_s = limit_s,
-                None => return wrong(Phrase::NotSeconds),
+                None => return wrong(AgentPhrase::NotSeconds),
             },
             Key::HookFailures => {
                 self.hooks.ignore_failures = match value {
                     b"stop" => false,
                     b"ignore" => true,
-                    _ => return wrong(Phrase::NeitherStopNorIgnore),
+                    _ => return wrong(AgentPhrase::NeitherStopNorIgnore),
                 }
             }
             Key::Verbose => self.verbose = true,
@@ -249,7 +254,7 @@ impl Options {
     fn add_list(&mut self, list: List, value: &'static [u8]) -> Result<(), Stop> {
         match value {
             b"help" | b"?" => return Err(Stop::Commands),
-            [b'-', ..] => return Err(Stop::wrong(Phrase::NoValue, value)),
+            [b'-', ..] => return Err(Stop::wrong(AgentPhrase::NoValue, value)),
             // An empty list is none. One without a name, such as `,`, allows nothing.
             [] => self.has_empty_list = true,
             _ => self.filter.add(list, None),
@@ -280,12 +285,12 @@ impl Options {
         for error in &self.errors {
             log.say(
                 Level::Error,
-                Phrase::FailsClosed,
-                &[&phrase(error.what), error.about],
+                AgentPhrase::FailsClosed,
+                &[&Text::from(error.what).unpack(), error.about],
             );
         }
         for name in &self.unknown_names {
-            log.say(Level::Error, Phrase::NoSuchCommand, &[name]);
+            log.say(Level::Error, AgentPhrase::NoSuchCommand, &[name]);
         }
     }
 

@@ -18,9 +18,9 @@
 //! devices, swap, what needs the network, checks of file systems, and drivers that /etc/modules does
 //! not name. Without devtmpfs there are only the console and /dev/null.
 
+use super::texts::AgentPhrase;
 use crate::base::limits::DEVICE_WAIT_MS;
 use crate::base::path::Path;
-use crate::base::texts::Phrase;
 use crate::parse::fstab::{self, Entry, Flags};
 use crate::parse::{hostname, modules, words};
 use crate::probe::mounts::unescaped;
@@ -46,7 +46,7 @@ pub(super) fn set_up(root: &Root, log: &mut Log) {
     while let (Some(kind), Some(target)) = (names.next(), names.next()) {
         let data: &[u8] = if target == b"/run" { b"mode=0755" } else { b"" };
         let mounted = mount_at(root, &[kind, target, kind, data], mount::NO_SUID);
-        complain(log, Phrase::CannotMount, target, mounted);
+        complain(log, AgentPhrase::CannotMount, target, mounted);
     }
     // With devtmpfs they are there.
     let _ = root.make_device(&[b"dev/console"], 5, 1);
@@ -59,7 +59,7 @@ pub(super) fn set_up(root: &Root, log: &mut Log) {
     mount_all(root, log);
 }
 
-fn complain(log: &mut Log, what: Phrase, name: &[u8], done: Result<(), Errno>) {
+fn complain(log: &mut Log, what: AgentPhrase, name: &[u8], done: Result<(), Errno>) {
     if let Err(errno) = done {
         log.failure(Level::Error, what, name, errno);
     }
@@ -75,7 +75,7 @@ fn name_machine(root: &Root, log: &mut Log) {
             true => Err(Errno::INVAL),
             false => system::set_host_name(&name),
         };
-        complain(log, Phrase::CannotUseName, b"/etc/hostname", named);
+        complain(log, AgentPhrase::CannotUseName, b"/etc/hostname", named);
         false
     });
 }
@@ -158,7 +158,7 @@ fn mount_pass(root: &Root, log: &mut Log, done: &mut Done, last: bool) -> bool {
                 Err(Errno::NOENT | Errno::NXIO) if missing_is_fine => all = false,
                 mounted => {
                     *done |= bit;
-                    complain(log, Phrase::CannotMount, entry.target, mounted);
+                    complain(log, AgentPhrase::CannotMount, entry.target, mounted);
                 }
             }
         }
@@ -203,7 +203,7 @@ fn load_modules(root: &Root, log: &mut Log) {
                 Ok(directory) => load(directory, name, parameters),
                 Err(errno) => Err(*errno),
             };
-            complain(log, Phrase::CannotLoad, name, loaded);
+            complain(log, AgentPhrase::CannotLoad, name, loaded);
         }
         true
     });

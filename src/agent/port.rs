@@ -12,7 +12,7 @@
 //!
 //! Difference from qemu-ga: a missing port is waited for without `--retry-path`.
 
-use crate::base::texts::Phrase;
+use super::texts::AgentPhrase;
 use crate::parse::{mountinfo, words};
 use crate::state::log::{Level, Log};
 use crate::sys::clock::NEVER_MS;
@@ -107,18 +107,18 @@ impl Port {
         }
         let (level, what) = match opened {
             Err(errno) if status == Status::Failed => {
-                let what = Phrase::CannotOpenChannel;
+                let what = AgentPhrase::CannotOpenChannel;
                 return log.failure(Level::Error, what, self.path, errno);
             }
-            Err(_) => (Level::Notice, Phrase::WaitingForPort),
-            Ok(()) => (Level::Detail, Phrase::PortOpen),
+            Err(_) => (Level::Notice, AgentPhrase::WaitingForPort),
+            Ok(()) => (Level::Detail, AgentPhrase::PortOpen),
         };
         log.say(level, what, &[self.path]);
     }
 
     /// Takes note that the open port failed and was closed.
     pub(super) fn lost(&mut self, errno: Errno, now_ms: u64, log: &mut Log) {
-        log.failure(Level::Notice, Phrase::PortGone, b"", errno);
+        log.failure(Level::Notice, AgentPhrase::PortGone, b"", errno);
         self.change(Status::Failed, now_ms);
         self.next_ms = now_ms.saturating_add(REOPEN_MS);
     }

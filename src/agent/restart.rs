@@ -9,8 +9,8 @@
 
 use core::sync::atomic::{AtomicI32, Ordering};
 
+use super::texts::AgentPhrase;
 use crate::base::limits::{CHILDREN, RESTART_MS};
-use crate::base::texts::Phrase;
 use crate::state::log;
 use crate::sys::{Errno, clock, exec, process, words};
 
@@ -40,12 +40,12 @@ pub(super) fn child_ended(place: usize, pid: i32) {
 }
 
 /// Returns the value, or logs the error and ends the agent.
-pub(super) fn essential<T>(what: Phrase, result: Result<T, Errno>) -> T {
+pub(super) fn essential<T>(what: AgentPhrase, result: Result<T, Errno>) -> T {
     result.unwrap_or_else(|errno| give_up(what, errno))
 }
 
 /// Logs an error and ends the agent.
-fn give_up(what: Phrase, errno: Errno) -> ! {
+fn give_up(what: AgentPhrase, errno: Errno) -> ! {
     log::error(what, &[b": ", &words(errno)]);
     end(1)
 }
@@ -53,7 +53,7 @@ fn give_up(what: Phrase, errno: Errno) -> ! {
 /// Ends the agent, which cannot go on: exits, or, as PID 1 of the machine, starts anew.
 pub(super) fn end(status: i32) -> ! {
     if process::is_init() {
-        log::error(Phrase::StartsAnew, &[]);
+        log::error(AgentPhrase::StartsAnew, &[]);
         // The guest goes down without the agent; a new run would mount again what the child has
         // unmounted.
         while process::is_running(TAKES_DOWN.load(Ordering::Relaxed)) {

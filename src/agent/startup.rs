@@ -13,8 +13,8 @@ use super::options::{Method, Options};
 use super::pid1;
 use super::port::DEFAULT_PORT;
 use super::restart::{self, essential};
+use super::texts::AgentPhrase;
 use crate::base::limits::CLIENTS;
-use crate::base::texts::Phrase;
 use crate::commands::{self, TABLE};
 use crate::state::State;
 use crate::state::environment::Environment;
@@ -62,7 +62,7 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
     let marker = Marker::of(options.state_directory);
     let mut state = State {
         guest: Guest {
-            root: essential(Phrase::CannotOpenRoot, Root::open(c"/")),
+            root: essential(AgentPhrase::CannotOpenRoot, Root::open(c"/")),
             initramfs: Initramfs::watch(),
             environment: Environment::of(environment),
             hooks: options.hooks,
@@ -80,10 +80,10 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
         log: Log::new(),
     };
     prepare(&mut state, options, environment);
-    let signals = essential(Phrase::CannotReadSignals, Signals::new());
-    let poll = essential(Phrase::CannotPoll, Poll::new());
+    let signals = essential(AgentPhrase::CannotReadSignals, Signals::new());
+    let poll = essential(AgentPhrase::CannotPoll, Poll::new());
     let added = poll.add(&signals, Token::Signals.number(), Interest::Read);
-    essential(Phrase::CannotPollSignals, added);
+    essential(AgentPhrase::CannotPollSignals, added);
     let channels = open_channels(options, &poll, &mut state.log);
     let context = Context {
         state,
@@ -139,9 +139,9 @@ fn open_channels(options: &Options, poll: &Poll, log: &mut Log) -> Channels {
     if options.method == Method::UnixListen {
         match channels.add_listener(options.path(), poll) {
             Ok(()) => return channels,
-            Err(Errno::NOTSOCK) => log.say(Level::Error, Phrase::NotSocket, &[options.path()]),
+            Err(Errno::NOTSOCK) => log.say(Level::Error, AgentPhrase::NotSocket, &[options.path()]),
             Err(errno) => {
-                let what = Phrase::CannotOpenChannel;
+                let what = AgentPhrase::CannotOpenChannel;
                 log.failure(Level::Error, what, options.path(), errno);
             }
         }

@@ -11,4 +11,3 @@ pub mod packed;
 pub mod path;
 pub mod store;
 pub mod text;
-pub mod texts;

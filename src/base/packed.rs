@@ -1,72 +1,208 @@
-//! Long texts, packed while the program is compiled: a pair of bytes that occurs often becomes one
-//! byte that no text has, as does a pair of such, over and over (byte pair encoding).
+//! Texts that are packed while the program is compiled, by byte pair encoding: the most frequent pair of
+//! bytes becomes one byte that no text has, again and again.
 //!
-//! A text is scanned by line without unpacking the lines before: line ends are never part of a pair.
-#![allow(long_running_const_eval)]
+//! Texts are read rarely and would take more bytes than much of the code. `pack!` packs an array of
+//! texts into a [`Pack`], and `texts!` declares an enum with a text for each variant. A [`Text`] is one
+//! text of a pack, so that functions take texts of any pack.
+//!
+//! A pack has a line for each text. It is scanned by line without unpacking the lines before, because
+//! line ends are never part of a pair. An index would cost more than it saves.
 
-/// Bytes from this one on stand for pairs, and behind the last those from 0 on, as far as they print
-/// nothing: all but [`LINE_END`]. No text has what prints from here on.
+use super::text::cut;
+
+/// Codes of pairs are the bytes from this one to 255, then those from 0 on that do not print, except
+/// [`LINE_END`]. No text has printable bytes from here on.
 const FIRST: u8 = b'~';
-const PAIRS: usize = 256 - FIRST as usize + 32;
-/// Where among the pairs the line end is, which stands for itself.
+const MOST_PAIRS: usize = 256 - FIRST as usize + 32;
+/// The number of the pair that would have the line end for its code.
 const LINE_END: usize = 256 - FIRST as usize + b'\n' as usize;
 
-/// A packed text of at most `N` bytes: an ASCII text as it is to begin with.
-#[derive(Clone, Copy)]
-pub struct Packed<const N: usize> {
-    /// The bytes; what is beyond `len` means nothing.
-    pub bytes: [u8; N],
-    /// How many they are.
-    pub len: usize,
-    /// What bytes stand for.
-    pub pairs: Pairs,
+/// Length of the longest text.
+const LINE_BYTES: usize = 208;
+
+/// An unpacked text.
+pub type Line = heapless::Vec<u8, LINE_BYTES>;
+
+/// Packed texts.
+#[derive(Debug)]
+pub struct Pack {
+    lines: &'static [u8],
+    pairs: &'static [[u8; 2]],
 }
 
-/// What the bytes from [`FIRST`] on stand for, and those from 0 on.
-pub type Pairs = [[u8; 2]; PAIRS];
+impl Pack {
+    /// A pack of packed lines and their pairs. For `pack!`.
+    pub const fn new(lines: &'static [u8], pairs: &'static [[u8; 2]]) -> Self {
+        Self { lines, pairs }
+    }
 
-/// Packs an ASCII text of `N` bytes.
-pub const fn pack<const N: usize>(text: &str) -> Packed<N> {
-    assert!(text.len() == N && is_plain(text.as_bytes()));
-    let mut packed = Packed {
-        bytes: [0; N],
-        len: N,
-        pairs: [[0; 2]; PAIRS],
+    /// Appends the meaning of a packed byte.
+    fn unpack(&self, byte: u8, out: &mut heapless::VecView<u8>) {
+        match self.pairs.get(usize::from(byte.wrapping_sub(FIRST))) {
+            Some(pair) => pair.iter().for_each(|byte| self.unpack(*byte, out)),
+            None => {
+                let _ = out.push(byte);
+            }
+        }
+    }
+}
+
+/// A text of a pack.
+#[derive(Clone, Copy, Debug)]
+pub struct Text {
+    pack: &'static Pack,
+    line: u8,
+}
+
+impl Text {
+    /// The text on this line of the pack. Past the last line all texts are empty.
+    pub const fn new(pack: &'static Pack, line: u8) -> Self {
+        Self { pack, line }
+    }
+
+    /// Unpacks the text.
+    // Not inlined, to keep one copy of the code.
+    #[inline(never)]
+    pub fn unpack(self) -> Line {
+        let mut text = Line::new();
+        let mut rest = self.pack.lines;
+        for _ in 0..self.line {
+            cut(&mut rest, b'\n');
+        }
+        for byte in cut(&mut rest, b'\n') {
+            self.pack.unpack(*byte, &mut text);
+        }
+        text
+    }
+
+    /// Passes the text to `put` with each `@` replaced by the next of `pieces`. Pieces without an `@`
+    /// come last.
+    // Not inlined, to keep one copy of the code.
+    #[inline(never)]
+    pub fn put(self, pieces: &[&[u8]], put: &mut dyn FnMut(&[u8])) {
+        let text = self.unpack();
+        let mut rest = &*text;
+        put(cut(&mut rest, b'@'));
+        for piece in pieces {
+            put(piece);
+            put(cut(&mut rest, b'@'));
+        }
+    }
+}
+
+/// Packs a constant array of texts into a [`Pack`].
+macro_rules! pack {
+    ($texts:expr) => {{
+        const TO_PACK: &[&str] = $texts;
+        #[allow(long_running_const_eval)]
+        const PACKED: $crate::base::packed::Packed<
+            { $crate::base::packed::len_of_lines(TO_PACK) },
+        > = $crate::base::packed::pack_lines(TO_PACK);
+        static LINES: [u8; PACKED.len] = *PACKED.bytes.first_chunk().unwrap();
+        static PAIRS: [[u8; 2]; PACKED.pairs_len] = *PACKED.pairs.first_chunk().unwrap();
+        $crate::base::packed::Pack::new(&LINES, &PAIRS)
+    }};
+}
+
+/// Declares an enum with a text for each variant, which converts into a [`Text`].
+macro_rules! texts {
+    ($(#[$about:meta])* $vis:vis enum $name:ident { $($variant:ident = $text:literal;)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        $vis enum $name {
+            $(#[doc = $text] $variant,)*
+        }
+
+        impl From<$name> for $crate::base::packed::Text {
+            fn from(text: $name) -> Self {
+                static PACK: $crate::base::packed::Pack =
+                    $crate::base::packed::pack!(&[$($text),*]);
+                Self::new(&PACK, text as u8)
+            }
+        }
+
+        #[cfg(test)]
+        impl $name {
+            const ALL: &[(Self, &str)] = &[$((Self::$variant, $text)),*];
+        }
     };
-    packed.bytes.copy_from_slice(text.as_bytes());
+}
+
+pub(crate) use pack;
+pub(crate) use texts;
+
+/// Packed lines, and the pairs that they are packed with.
+#[derive(Clone, Copy)]
+pub struct Packed<const N: usize> {
+    /// The lines, and bytes without meaning behind the first `len`.
+    pub bytes: [u8; N],
+    /// The length of the lines.
+    pub len: usize,
+    /// The pairs, by their code less [`FIRST`].
+    pub pairs: [[u8; 2]; MOST_PAIRS],
+    /// The number of pairs.
+    pub pairs_len: usize,
+}
+
+/// The length of the texts, each with a line end.
+pub const fn len_of_lines(texts: &[&str]) -> usize {
+    let (mut at, mut len) = (0, 0);
+    while at < texts.len() {
+        len += texts[at].len() + 1;
+        at += 1;
+    }
+    len
+}
+
+/// Packs texts, of which `N` is the [`len_of_lines`].
+pub const fn pack_lines<const N: usize>(texts: &[&str]) -> Packed<N> {
+    assert!(texts.len() <= u8::MAX as usize);
+    let mut packed = Packed {
+        bytes: lines(texts),
+        len: N,
+        pairs: [[0; 2]; MOST_PAIRS],
+        pairs_len: 0,
+    };
     let mut counts = [[0u16; 256]; 256];
-    let mut code = 0;
-    while code < PAIRS {
+    while packed.pairs_len < MOST_PAIRS {
         let (pair, count) = most_frequent(&packed.bytes, packed.len, &mut counts);
-        // One that occurs less often saves less than its two bytes here.
+        // A rarer pair saves less than its own two bytes.
         if count < 4 {
             break;
         }
-        if code == LINE_END {
-            code += 1;
+        if packed.pairs_len == LINE_END {
+            packed.pairs_len += 1;
         }
-        let byte = FIRST.wrapping_add(code as u8);
-        packed.len = replace(&mut packed.bytes, packed.len, pair, byte);
-        packed.pairs[code] = pair;
-        code += 1;
+        let code = FIRST.wrapping_add(packed.pairs_len as u8);
+        packed.len = replace(&mut packed.bytes, packed.len, pair, code);
+        packed.pairs[packed.pairs_len] = pair;
+        packed.pairs_len += 1;
     }
     packed
 }
 
-/// Whether text is ASCII that is printed, and line ends.
-const fn is_plain(text: &[u8]) -> bool {
-    let mut at = 0;
-    while at < text.len() {
-        if !matches!(text[at], b'\n' | b' '..FIRST) {
-            return false;
+/// Joins texts, each with a line end.
+const fn lines<const N: usize>(texts: &[&str]) -> [u8; N] {
+    let mut lines = [b'\n'; N];
+    let (mut text, mut len) = (0, 0);
+    while text < texts.len() {
+        let bytes = texts[text].as_bytes();
+        assert!(bytes.len() <= LINE_BYTES);
+        let mut at = 0;
+        while at < bytes.len() {
+            assert!(matches!(bytes[at], b' '..FIRST));
+            lines[len] = bytes[at];
+            (at, len) = (at + 1, len + 1);
         }
-        at += 1;
+        (text, len) = (text + 1, len + 1);
     }
-    true
+    assert!(len == N);
+    lines
 }
 
-/// The pair that occurs most often in the first `len` bytes, and how often; `counts` is zero before
-/// and after.
+/// Returns the most frequent pair of the first `len` bytes and its count. `counts` is zero before and
+/// after.
 const fn most_frequent(bytes: &[u8], len: usize, counts: &mut [[u16; 256]; 256]) -> ([u8; 2], u16) {
     let (mut pair, mut most) = ([0; 2], 0);
     let mut at = 1;
@@ -89,7 +225,7 @@ const fn most_frequent(bytes: &[u8], len: usize, counts: &mut [[u16; 256]; 256])
     (pair, most)
 }
 
-/// Replaces `pair` by `code` in the first `len` bytes; gives how many they are then.
+/// Replaces `pair` by `code` in the first `len` bytes; returns the new length.
 const fn replace(bytes: &mut [u8], len: usize, pair: [u8; 2], code: u8) -> usize {
     let (mut from, mut to) = (0, 0);
     while from < len {
@@ -105,34 +241,41 @@ const fn replace(bytes: &mut [u8], len: usize, pair: [u8; 2], code: u8) -> usize
     to
 }
 
-/// Appends what a byte of a packed line, its end excepted, stands for to `out`.
-pub fn unpack(pairs: &[[u8; 2]], byte: u8, out: &mut heapless::VecView<u8>) {
-    match pairs.get(usize::from(byte.wrapping_sub(FIRST))) {
-        Some(pair) => pair.iter().for_each(|byte| unpack(pairs, *byte, out)),
-        None => {
-            let _ = out.push(byte);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TEXTS: [&str; 5] = [
+        "one line, two lines,",
+        "three lines, four lines",
+        "",
+        "@ of @ lines: ",
+        "no line, no lines",
+    ];
+    static PACK: Pack = pack!(&TEXTS);
+
     #[test]
-    fn what_is_packed_is_unpacked() {
-        const TEXT: &str = "one line, two lines,\nthree lines, four lines\nno line, no lines\n";
-        const PACKED: Packed<{ TEXT.len() }> = pack(TEXT);
-        let bytes = &PACKED.bytes[..PACKED.len];
-        let mut out = heapless::Vec::<u8, 128>::new();
-        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let (end, line) = line.split_last().unwrap();
-            line.iter()
-                .for_each(|byte| unpack(&PACKED.pairs, *byte, &mut out));
-            out.push(*end).unwrap();
+    fn unpacks_what_was_packed() {
+        for (line, text) in TEXTS.iter().enumerate() {
+            assert_eq!(Text::new(&PACK, line as u8).unpack(), text.as_bytes());
         }
-        assert_eq!(out, TEXT.as_bytes());
-        assert!(PACKED.len < TEXT.len() - 10);
-        assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 3);
+        assert_eq!(Text::new(&PACK, 5).unpack(), b"");
+        assert_eq!(Text::new(&PACK, 255).unpack(), b"");
+        assert!(!PACK.pairs.is_empty());
+        assert!(PACK.lines.len() < len_of_lines(&TEXTS) - 10);
+        assert_eq!(PACK.lines.iter().filter(|byte| **byte == b'\n').count(), 5);
+    }
+
+    #[test]
+    fn pieces_replace_their_signs_and_the_others_come_last() {
+        let put = |pieces: &[&[u8]]| {
+            let mut put = Vec::new();
+            Text::new(&PACK, 3).put(pieces, &mut |piece| put.extend(piece));
+            String::from_utf8(put).unwrap()
+        };
+        assert_eq!(put(&[b"1", b"2"]), "1 of 2 lines: ");
+        assert_eq!(put(&[b"1", b"2", b"a", b"b"]), "1 of 2 lines: ab");
+        assert_eq!(put(&[b"@", b"2"]), "@ of 2 lines: ");
+        assert_eq!(put(&[b"1"]), "1 of ");
     }
 }

@@ -15,7 +15,6 @@
 use super::command::{Slow, Ticket};
 use super::common::{cannot, outcome};
 use crate::base::limits::TIME_ZONE_BYTES;
-use crate::base::texts::{Name, Phrase};
 use crate::probe::{rtc, time_zone};
 use crate::state::State;
 use crate::state::guest::Guest;
@@ -24,6 +23,7 @@ use crate::sys::clock::{self, NS_PER_S};
 use crate::sys::root::Root;
 use crate::wire::args::{Args, Param, Type, index_of, may};
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::{Name, Phrase};
 
 pub(super) const TIME: &[Param] = &[may("time", Type::Int)];
 

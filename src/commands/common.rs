@@ -4,7 +4,6 @@ use core::ffi::CStr;
 
 use crate::base::base64::DecodeError;
 use crate::base::store::Store;
-use crate::base::texts::{Name, Phrase};
 use crate::parse::sysfs_disk::Bus;
 use crate::probe::block::Disk;
 use crate::sys::mem::Buffer;
@@ -13,6 +12,7 @@ use crate::wire::args::{Args, Param, Type, index_of, must};
 use crate::wire::emit::Value;
 use crate::wire::json::Str;
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::{Name, Phrase};
 
 /// The name of a file that is to replace another, until it is whole. A command that was interrupted leaves
 /// it; the next one removes it.

@@ -13,7 +13,6 @@ use super::command::Ticket;
 use super::common::{cannot, put_address};
 use crate::base::limits::{DIRECTORY_BYTES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
-use crate::base::texts::{Name, Phrase};
 use crate::parse::nvme;
 use crate::parse::sysfs_disk::Bus;
 use crate::probe::block::{self, Devices, Disk, virtual_name};
@@ -26,6 +25,7 @@ use crate::sys::root::Root;
 use crate::wire::args::Args;
 use crate::wire::emit::{List, Object};
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::{Name, Phrase};
 
 /// Lists disks and partitions.
 pub(super) fn get_disks(

@@ -22,11 +22,11 @@
 use super::command::{Outcome, Slow, Ticket};
 use super::common::{cannot, decode};
 use crate::base::limits::PATH_BYTES;
-use crate::base::texts::{Name, Phrase};
 use crate::state::State;
 use crate::state::guest::Guest;
 use crate::state::log::Level;
 use crate::state::programs::{Capture, Stream};
+use crate::state::texts::LogPhrase;
 use crate::sys::exec::Vectors;
 use crate::sys::process::Ended;
 use crate::sys::{clock, words};
@@ -34,6 +34,7 @@ use crate::wire::args::{Alternate, Args, Other, Param, Type, index_of, may, must
 use crate::wire::emit::Object;
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::{Name, Phrase};
 
 pub(super) const PID: &[Param] = &[must("pid", Type::Int)];
 
@@ -78,7 +79,9 @@ pub(super) const EXEC: Slow = Slow {
 fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<Ticket, Failed> {
     let path = args.string(const { index_of(EXEC_PARAMS, "path") });
     let path = path.unwrap_or_default().raw();
-    state.log.say(Level::Detail, Phrase::RunsProgram, &[path]);
+    state
+        .log
+        .say(Level::Detail, LogPhrase::RunsProgram, &[path]);
     let input = args.string(const { index_of(EXEC_PARAMS, "input-data") });
     // The text is decoded where it is put.
     let bytes = input.map_or(0, |input| input.raw().len());

@@ -22,7 +22,6 @@ use super::common::{cannot, decode, outcome};
 use crate::base::limits::{READ_FILE_BYTES, REQUEST_BYTES};
 use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::base::texts::{Name, Phrase};
 use crate::state::State;
 use crate::state::files::Reading;
 use crate::state::guest::Guest;
@@ -32,6 +31,7 @@ use crate::sys::root::OpenOptions;
 use crate::sys::{AsFd, BorrowedFd, Errno, number, process};
 use crate::wire::args::{Alternate, Args, Other, Param, Type, index_of, may, must};
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::{Name, Phrase};
 
 pub(super) const HANDLE: &[Param] = &[must("handle", Type::Int)];
 

@@ -29,7 +29,6 @@ use super::common::{ELSEWHERE, cannot, no_mount_table};
 use crate::base::limits::{CHOSEN_BYTES, STUCK_THAW_MS};
 use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::base::texts::Phrase;
 use crate::probe::hooks;
 use crate::probe::mounts::{self, FileSystem, Miss, Mounts, Searches};
 use crate::probe::names::Names;
@@ -38,11 +37,13 @@ use crate::state::freeze::Event;
 use crate::state::guest::Guest;
 use crate::state::hooks::{Failure, Main, Session};
 use crate::state::log::Level;
+use crate::state::texts::LogPhrase;
 use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, fsctl, mem, number, power, process};
 use crate::wire::args::{Args, Param, Type, index_of, may};
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::Phrase;
 
 pub(super) const MOUNT_POINTS: &[Param] = &[may("mountpoints", Type::Strings)];
 
@@ -140,7 +141,7 @@ fn bring_to_rest(
     let directory = guest.marker.directory();
     // A freeze whose child was lost has left them.
     if let Err(errno) = session.take_over(directory) {
-        return Err(session.fail(directory, Phrase::CannotReadHookList, errno));
+        return Err(session.fail(directory, LogPhrase::CannotReadHookList, errno));
     }
     let_go_on(session);
     let main = match guest.hooks.main {
@@ -266,7 +267,7 @@ fn finish_freeze(state: &mut State, _: Ticket, outcome: Outcome) {
     };
     state.freeze.note(event, &mut state.log);
     if outcome == Outcome::Replied(UNMARKED) {
-        state.log.say(Level::Error, Phrase::FrozenUnmarked, &[]);
+        state.log.say(Level::Error, LogPhrase::FrozenUnmarked, &[]);
     }
 }
 
@@ -292,7 +293,7 @@ fn thaw(guest: &Guest, ticket: Ticket, _: &Args<'_>, reply: &mut Reply<'_>) -> R
     // After the thaw: another child that has the list may wait for a file system to be thawed.
     let done = match hooks.take_over(directory) {
         Ok(()) => hooks.thaw(),
-        Err(errno) => Err(hooks.fail(directory, Phrase::CannotReadHookList, errno)),
+        Err(errno) => Err(hooks.fail(directory, LogPhrase::CannotReadHookList, errno)),
     };
     end_if_told(&hooks);
     if done.is_err() {
@@ -364,8 +365,8 @@ fn finish_thaw(state: &mut State, _: Ticket, outcome: Outcome) {
     };
     state.freeze.note(event, &mut state.log);
     let what = match outcome {
-        Outcome::Replied(KERNEL_TOLD) => Phrase::KernelThawedAll,
-        Outcome::Replied(SOME_MISSED) => Phrase::ThawMissed,
+        Outcome::Replied(KERNEL_TOLD) => LogPhrase::KernelThawedAll,
+        Outcome::Replied(SOME_MISSED) => LogPhrase::ThawMissed,
         _ => return,
     };
     state.log.say(Level::Error, what, &[]);
@@ -374,6 +375,6 @@ fn finish_thaw(state: &mut State, _: Ticket, outcome: Outcome) {
 fn finish_late_thaw(state: &mut State, ticket: Ticket, outcome: Outcome) {
     finish_thaw(state, ticket, outcome);
     if !state.freeze.is_frozen() {
-        state.log.say(Level::Error, Phrase::ThawedLate, &[]);
+        state.log.say(Level::Error, LogPhrase::ThawedLate, &[]);
     }
 }

@@ -14,7 +14,6 @@
 use super::command::Ticket;
 use super::common::{no_mount_table, put_address};
 use crate::base::path::Path;
-use crate::base::texts::Name;
 use crate::probe::block::{Devices, numbered};
 use crate::probe::mounts::{FileSystem, Mounts, Searches};
 use crate::probe::sysfs::last_component;
@@ -24,6 +23,7 @@ use crate::sys::root::Root;
 use crate::wire::args::Args;
 use crate::wire::emit::Object;
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::Name;
 
 /// Lists the mounted file systems.
 pub(super) fn get_fsinfo(

@@ -8,7 +8,6 @@ use super::command::Ticket;
 use super::common::{ELSEWHERE, no_mount_table};
 use crate::base::errno;
 use crate::base::path::Path;
-use crate::base::texts::Name;
 use crate::probe::mounts::{FileSystem, Miss, Mounts, Searches};
 use crate::state::guest::Guest;
 use crate::sys::fsctl::{self, Trimmed};
@@ -16,6 +15,7 @@ use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, number};
 use crate::wire::args::{Args, Param, Type, index_of, may};
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::Name;
 
 pub(super) const MINIMUM: &[Param] = &[may("minimum", Type::Int)];
 

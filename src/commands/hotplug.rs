@@ -14,7 +14,6 @@ use super::common::cannot;
 use crate::base::limits::CPU_LIST_BYTES;
 use crate::base::path::Path;
 use crate::base::text::{Digits, parse_hex};
-use crate::base::texts::{Name, Phrase};
 use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, REMOVABLE, Step};
 use crate::state::State;
 use crate::sys::root::Root;
@@ -23,6 +22,7 @@ use crate::wire::args::{Args, Members, Param, Type, index_of, may, must};
 use crate::wire::emit::Value;
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::{Name, Phrase};
 
 pub(super) const VCPUS: &[Param] = &[must("vcpus", Type::Objects(&VCPU))];
 
@@ -249,8 +249,8 @@ fn fail(reply: &mut Reply<'_>, kind: &Kind, part: i64, file: &'static str, fault
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::packed::Text;
     use crate::base::store::Store;
-    use crate::base::texts;
     use crate::sys::mem::Buffer;
     use std::ffi::CString;
     use std::fs;
@@ -417,7 +417,7 @@ mod tests {
             }
             let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
             let reply = reply(&root, kind);
-            let name = texts::name(number_name(kind));
+            let name = Text::from(number_name(kind)).unpack();
             let number = format!("\"{}\": ", str::from_utf8(&name).unwrap());
             let mut numbers: Vec<u32> = reply
                 .split(&number)

@@ -1,12 +1,12 @@
 //! guest-info: version and commands, in the reverse order of the schema, as qemu-ga lists them.
 
 use super::command::{Command, PREFIX, SILENT, is_enabled};
-use crate::base::texts::Name;
 use crate::state::State;
 use crate::state::filter::MOST_COMMANDS;
 use crate::wire::args::{Args, PackedList};
 use crate::wire::emit::keyword;
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::Name;
 
 /// The version clients see: the level of QEMU's protocol that is spoken, then the agent's own.
 pub const VERSION: &str = concat!("11.1.0+gaunt.", env!("CARGO_PKG_VERSION"));

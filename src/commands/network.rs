@@ -10,7 +10,6 @@
 
 use super::common::cannot;
 use crate::base::limits::DUMP_ATTEMPTS;
-use crate::base::texts::{Name, Phrase};
 use crate::parse::inet::{self, AddressText, put_hardware_address};
 use crate::parse::netlink::Message;
 use crate::probe::network::Network;
@@ -20,6 +19,7 @@ use crate::sys::root::Root;
 use crate::wire::args::Args;
 use crate::wire::emit::Value;
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::{Name, Phrase};
 
 /// Lists interfaces with their addresses and counters.
 pub(super) fn get_interfaces(

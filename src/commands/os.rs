@@ -8,7 +8,6 @@
 
 use crate::base::limits::OS_RELEASE_BYTES;
 use crate::base::text::cut;
-use crate::base::texts::Name;
 use crate::parse::os_release;
 use crate::probe::os;
 use crate::state::State;
@@ -17,6 +16,7 @@ use crate::sys::system::{self, Names};
 use crate::wire::args::Args;
 use crate::wire::emit::Object;
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::Name;
 
 /// Members that are keys of os-release: in capitals, with `_` for `-`.
 const MEMBERS: &[u8] = b"id name pretty-name version version-id variant variant-id";

@@ -29,7 +29,6 @@ use crate::base::crypt::{SALT_BYTES, sha512_crypt};
 use crate::base::limits::{ACCOUNTS_BYTES, LOCK_POLL_MS, LOCK_WAIT_MS, PASSWORD_BYTES};
 use crate::base::store::Store;
 use crate::base::text::{Digits, parse_u32};
-use crate::base::texts::Phrase;
 use crate::parse::accounts::{IN_SHADOW, set_password, user};
 use crate::state::guest::Guest;
 use crate::sys::file::{self, Links};
@@ -39,6 +38,7 @@ use crate::sys::system::random;
 use crate::sys::{Errno, clock, number, process, stream};
 use crate::wire::args::{Args, Param, Type, index_of, must};
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::Phrase;
 
 pub(super) const PASSWORD: &[Param] = &[
     must("username", Type::Str),

@@ -8,13 +8,13 @@
 use super::command::Work;
 use super::common::cannot;
 use crate::base::text::Digits;
-use crate::base::texts::{Name, Phrase};
 use crate::parse::inet::AddressText;
 use crate::parse::routes::{self, take_word};
 use crate::sys::Errno;
 use crate::sys::root::Root;
 use crate::wire::emit::{List, Value};
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::{Name, Phrase};
 
 /// The columns of /proc/net/route, in order: a letter for the type of each, then the name of its member.
 ///

@@ -29,7 +29,6 @@ use crate::base::limits::{
     ENDING_MS, FORCE_MS, INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, SECOND_LOOK_MS, TERM_MS, UNCOVER_MS,
     WRITE_OUT_MS,
 };
-use crate::base::texts::Phrase;
 use crate::parse::mountinfo::Mount;
 use crate::parse::words;
 use crate::probe::ending::{self, Pids, Process};
@@ -38,6 +37,7 @@ use crate::probe::mounts::{self, unescaped};
 use crate::state::State;
 use crate::state::guest::Guest;
 use crate::state::log::Level;
+use crate::state::texts::LogPhrase;
 use crate::sys::clock::NEVER_MS;
 use crate::sys::mount;
 use crate::sys::place::{MayAsk, Place};
@@ -47,6 +47,7 @@ use crate::sys::root::{Root, relative};
 use crate::sys::{AsFd, Errno, clock, number, stdio};
 use crate::wire::args::{Args, Param, Type, index_of, may};
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::Phrase;
 
 pub(super) const MODE: &[Param] = &[may("mode", Type::Str)];
 
@@ -99,7 +100,7 @@ fn prepare_as_told(
     check_right(reply)?;
     if init::interface(&state.guest.root, how).is_some_and(|way| tell(&state.guest.root, way, how))
     {
-        note(state, Phrase::ToldInit);
+        note(state, LogPhrase::ToldInit);
         state.going_down = Some(how);
         state.down_ms = clock::in_ms(INIT_GRACE_MS);
         return Ok(INIT_WAS_TOLD);
@@ -141,7 +142,7 @@ fn prepare_past_init(
     state.down_ms = NEVER_MS;
     state.going_down = None;
     check_right(reply)?;
-    note(state, Phrase::ShuttingDown);
+    note(state, LogPhrase::ShuttingDown);
     state.going_down = Some(how);
     // A log in a file keeps its disk from becoming read-only.
     stdio::leave_files();
@@ -159,7 +160,7 @@ fn check_right(reply: &mut Reply<'_>) -> Result<(), Failed> {
 }
 
 #[inline(never)]
-fn note(state: &mut State, what: Phrase) {
+fn note(state: &mut State, what: LogPhrase) {
     state.log.say(Level::Notice, what, &[]);
 }
 

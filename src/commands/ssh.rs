@@ -32,9 +32,9 @@ use static_assertions::const_assert;
 use super::command::Work;
 use super::common::{UNFINISHED, user_name};
 use crate::base::limits::{ACCOUNTS_BYTES, KEYS_BYTES};
+use crate::base::packed::Text;
 use crate::base::store::Store;
 use crate::base::text::Digits;
-use crate::base::texts::{Name, Phrase, put_phrase};
 use crate::parse::{accounts, lines};
 use crate::state::guest::Guest;
 use crate::sys::file::{self, Links};
@@ -46,6 +46,7 @@ use crate::sys::{Errno, OwnedFd, number};
 use crate::wire::args::{Args, Param, Type, index_of, may, must};
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::{Name, Phrase};
 
 pub(super) const REMOVE_KEYS: &[Param] =
     &[must("username", Type::Str), must("keys", Type::Strings)];
@@ -334,7 +335,7 @@ fn name_owner(root: &Root, room: &mut Buffer, about: &mut About) {
             let number = Digits::unsigned(owner.into());
             let name = accounts::name_of(about.passwd, owner).unwrap_or(b"nobody known");
             let pieces: [&[u8]; 3] = [path, name, number.as_bytes()];
-            put_phrase(Phrase::BelongsTo, &pieces, &mut |piece| {
+            Text::from(Phrase::BelongsTo).put(&pieces, &mut |piece| {
                 let _ = room.append(piece);
             });
             about.detail = room.take();

@@ -7,12 +7,12 @@
 //! more in the kernel either.
 
 use super::common::cannot;
-use crate::base::texts::{Name, Phrase};
 use crate::parse::stats::{parse_cpu, parse_disk};
 use crate::state::State;
 use crate::sys::root::Root;
 use crate::wire::args::Args;
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::{Name, Phrase};
 
 const DONE: Name = Name::Done;
 

@@ -11,11 +11,11 @@
 
 use super::command::Work;
 use super::common::outcome;
-use crate::base::texts::Phrase;
 use crate::probe::sleep::{self, Mode};
 use crate::sys::Errno;
 use crate::sys::root::Root;
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::Phrase;
 
 /// Where is said what happens once the image is on the disk.
 const CHOICES: &[u8] = b"sys/power/disk";

@@ -9,11 +9,11 @@
 
 use super::command::Work;
 use super::common::cannot;
-use crate::base::texts::{Name, Phrase};
 use crate::probe::users::Users;
 use crate::sys::Errno;
 use crate::sys::root::Root;
 use crate::wire::reply::{Failed, Reply};
+use crate::wire::texts::{Name, Phrase};
 
 /// Lists users.
 pub(super) const GET_USERS: Work = |guest, _, _, reply| list(&guest.root, reply);

@@ -17,8 +17,8 @@
 //! The work itself, the ioctls, is done by children of the agent (`commands::freeze`); here is only
 //! what the agent knows of it. [`next`] is the whole of it as a pure function.
 
+use super::texts::LogPhrase;
 use crate::base::limits::{FREEZE_TIMEOUT_S, HOOK_MARGIN_MS};
-use crate::base::texts::Phrase;
 use crate::state::hooks::Ledger;
 use crate::state::log::{Level, Log};
 use crate::state::marker::{self, Marker, has_marker};
@@ -128,7 +128,7 @@ impl Freeze {
         };
         let is_frozen = has_marker(&directory);
         if !is_frozen && directory.has_at(&[marker::NAME]) == Ok(true) {
-            log.say(Level::Error, Phrase::StrangeMark, &[marker::NAME]);
+            log.say(Level::Error, LogPhrase::StrangeMark, &[marker::NAME]);
         }
         if !is_frozen && !Ledger::exists(&directory) {
             return false;
@@ -140,8 +140,8 @@ impl Freeze {
         }
         // Written after the thaw: where it would be written now may be frozen.
         let what = match is_frozen {
-            true => Phrase::WasFrozen,
-            false => Phrase::HadHooks,
+            true => LogPhrase::WasFrozen,
+            false => LogPhrase::HadHooks,
         };
         log.say(Level::Error, what, &[]);
         true

@@ -7,8 +7,9 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use super::texts::LogPhrase;
+use crate::base::packed::Text;
 use crate::base::text::Digits;
-use crate::base::texts::{Phrase, put_phrase};
 use crate::sys::poll::{self, Interest};
 use crate::sys::{Errno, stdio, stream, words};
 
@@ -56,15 +57,19 @@ impl Log {
     }
 
     /// Writes or holds one line: a phrase with these pieces in it.
+    pub fn say(&mut self, level: Level, phrase: impl Into<Text>, about: &[&[u8]]) {
+        self.put(level, phrase.into(), about);
+    }
+
     // Not inlined: a line on the stack of every caller would cost memory.
     #[inline(never)]
-    pub fn say(&mut self, level: Level, phrase: Phrase, about: &[&[u8]]) {
+    fn put(&mut self, level: Level, phrase: Text, about: &[&[u8]]) {
         if level > self.threshold {
             return;
         }
         let mut line = heapless::Vec::<u8, LINE>::new();
         let _ = line.extend_from_slice(b"gaunt: ");
-        put_phrase(phrase, about, &mut |piece| {
+        phrase.put(about, &mut |piece| {
             for byte in piece {
                 let byte = if byte.is_ascii_control() { b'?' } else { *byte };
                 // Leaves room for the line feed.
@@ -75,17 +80,21 @@ impl Log {
         });
         let _ = line.push(b'\n');
         if !self.holding {
-            put(&line);
+            write(&line);
         } else if self.held.extend_from_slice(&line).is_err() {
             self.dropped += 1;
         }
     }
 
     /// Writes or holds one line about a failure: the phrase, the name, and the words for the error.
+    pub fn failure(&mut self, level: Level, what: impl Into<Text>, name: &[u8], errno: Errno) {
+        self.put_failure(level, what.into(), name, errno);
+    }
+
     // Not inlined, to keep one copy of the code.
     #[inline(never)]
-    pub fn failure(&mut self, level: Level, what: Phrase, name: &[u8], errno: Errno) {
-        self.say(level, what, &[name, b": ", &words(errno)]);
+    fn put_failure(&mut self, level: Level, what: Text, name: &[u8], errno: Errno) {
+        self.put(level, what, &[name, b": ", &words(errno)]);
     }
 
     /// Holds all lines until [`Log::release`].
@@ -101,11 +110,11 @@ impl Log {
         }
         self.holding = false;
         HOLDING.store(false, Ordering::Relaxed);
-        put(&self.held);
+        write(&self.held);
         self.held.clear();
         if self.dropped != 0 {
             let count = Digits::unsigned(self.dropped);
-            self.say(Level::Error, Phrase::LinesDropped, &[count.as_bytes()]);
+            self.say(Level::Error, LogPhrase::LinesDropped, &[count.as_bytes()]);
             self.dropped = 0;
         }
     }
@@ -119,7 +128,7 @@ impl Default for Log {
 
 /// Writes to standard error if it takes bytes now: a stopped terminal, or a pipe that nobody reads,
 /// must not stop the agent. Errors are ignored, as there is nowhere to report them.
-fn put(text: &[u8]) {
+fn write(text: &[u8]) {
     let stderr = stdio::stderr();
     if poll::is_ready(stderr, Interest::Write, 0) && !text.is_empty() {
         let _ = stream::write(stderr, text);
@@ -128,11 +137,15 @@ fn put(text: &[u8]) {
 
 /// Writes one line about an error from code that has no [`Log`]: before there is one, or in the
 /// handler of a fault. The line is lost while the log is held.
-// Not inlined, as [`Log::say`].
+pub fn error(phrase: impl Into<Text>, about: &[&[u8]]) {
+    put_error(phrase.into(), about);
+}
+
+// Not inlined, as [`Log::put`].
 #[inline(never)]
-pub fn error(phrase: Phrase, about: &[&[u8]]) {
+fn put_error(phrase: Text, about: &[&[u8]]) {
     if !HOLDING.load(Ordering::Relaxed) {
-        Log::new().say(Level::Error, phrase, about);
+        Log::new().put(Level::Error, phrase, about);
     }
 }
 
@@ -144,14 +157,14 @@ mod tests {
     fn holds_lines_and_counts_those_that_do_not_fit() {
         let mut log = Log::new();
         log.hold();
-        log.say(Level::Detail, Phrase::PortGone, &[]);
+        log.say(Level::Detail, LogPhrase::HookLine, &[]);
         assert!(log.held.is_empty());
-        log.say(Level::Error, Phrase::PortOpen, &[b"a\nb\x1b", b"c"]);
-        assert_eq!(&log.held[..], b"gaunt: port open: a?b?c\n");
+        log.say(Level::Error, LogPhrase::HookLine, &[b"a\nb\x1b", b"c"]);
+        assert_eq!(&log.held[..], b"gaunt: hooks: a?b?c\n");
         for _ in 0..3 {
-            log.say(Level::Error, Phrase::PortOpen, &[&[b'x'; 600]]);
+            log.say(Level::Error, LogPhrase::HookLine, &[&[b'x'; 600]]);
         }
-        assert_eq!(log.held.len(), 24 + LINE);
+        assert_eq!(log.held.len(), 20 + LINE);
         assert_eq!(log.dropped, 2);
         log.release();
         assert!(log.held.is_empty() && log.dropped == 0);

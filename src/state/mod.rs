@@ -12,6 +12,7 @@ pub mod log;
 pub mod marker;
 mod own_file;
 pub mod programs;
+pub mod texts;
 
 use crate::sys::power::Down;
 use files::Files;

@@ -35,7 +35,8 @@ pub mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use crate::base::errno::{self, Text};
+use crate::base::errno;
+use crate::base::packed::Line;
 
 pub use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use rustix::io::Errno;
@@ -46,6 +47,6 @@ pub fn number(errno: Errno) -> i32 {
 }
 
 /// The text of an error, as strerror(3) has it, for the log.
-pub fn words(errno: Errno) -> Text {
+pub fn words(errno: Errno) -> Line {
     errno::text_or_unknown(number(errno))
 }

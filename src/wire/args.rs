@@ -12,9 +12,10 @@
 use super::json::{Json, Kind, Str};
 use super::lex::slice;
 use super::reply::{ErrorWriter, Failed, Reply};
+use super::texts::Phrase;
 use crate::base::limits::PARAMETERS;
+use crate::base::packed::Text;
 use crate::base::text::cut;
-use crate::base::texts::{self, Phrase};
 
 /// The type of a parameter.
 #[derive(Clone, Copy, Debug)]
@@ -395,7 +396,7 @@ impl ValuePath<'_> {
     /// second.
     #[inline(never)]
     fn fail(&self, reply: &mut Reply<'_>, phrase: Phrase, other: Str<'_>) -> Failed {
-        let text = texts::phrase(phrase);
+        let text = Text::from(phrase).unpack();
         let mut rest = &*text;
         let error = reply.error().bytes(cut(&mut rest, b'@'));
         let error = self.write(error).bytes(cut(&mut rest, b'@'));

@@ -12,8 +12,8 @@
 //!   such keys never meets this.
 
 use super::json::{Json, Str, TokenError, check_string};
+use super::texts::Phrase;
 use crate::base::limits::{REQUEST_DEPTH, REQUEST_OPEN_MEMBERS};
-use crate::base::texts::Phrase;
 
 /// qemu-ga cuts an error text at this many bytes, not counting `JSON parse error, ` before it.
 const TEXT_BYTES: usize = 1023;

@@ -5,7 +5,7 @@
 //! an error: past the limit of [`Out`], or in a full store, further bytes are dropped, and
 //! `wire::reply` checks for both when the reply ends.
 //!
-//! Member names are [`Name`]s: the packed texts in `base::texts`, one line each.
+//! Member names are [`Name`]s: the packed texts of `wire::texts`.
 //!
 //! Text is ASCII only. Other characters become `\uXXXX`, ill-formed UTF-8 becomes U+FFFD.
 //!
@@ -16,10 +16,11 @@
 //! and `#[inline(always)]` makes a method of [`Object`] or [`List`] a bare call of that copy.
 
 use super::json::{ESCAPES, ILL_FORMED, Json, utf8};
+use super::texts::Name;
 use crate::base::base64;
+use crate::base::packed::Text;
 use crate::base::store::Store;
 use crate::base::text::{Digits, cut};
-use crate::base::texts::{self, Name, Text, put_line};
 
 /// The output of a reply: a store, a limit, and whether a comma is due.
 ///
@@ -343,9 +344,7 @@ impl Out<'_> {
 
     #[inline(never)]
     fn member(&mut self, name: Name) {
-        let mut text = Text::new();
-        put_line(name as usize, &mut text);
-        self.put_name(&text, b"");
+        self.put_name(&Text::from(name).unpack(), b"");
     }
 
     #[inline(never)]
@@ -404,7 +403,7 @@ impl Out<'_> {
         put: fn(Value<'_, '_>, u64),
         values: &[u64],
     ) {
-        let names = texts::name(names);
+        let names = Text::from(names).unpack();
         let mut names = &*names;
         for value in values {
             let name = cut(&mut names, b' ');

@@ -22,9 +22,9 @@
 use super::check::{Checker, Open, stray};
 use super::json::TokenError;
 use super::lex::{Scalar, Step, plain_end, slice};
+use super::texts::Phrase;
 use crate::base::limits::{REQUEST_BYTES, REQUEST_DEPTH, REQUEST_TOKENS};
 use crate::base::store::Store;
-use crate::base::texts::Phrase;
 use static_assertions::const_assert;
 
 /// The longest token. The bytes behind it are read as another token. One more than a message may

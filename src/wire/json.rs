@@ -8,10 +8,10 @@
 //! strings, U+0000 decoded as the two bytes C0 80, noncharacters rejected.
 
 use super::lex::{plain_end, scalar_end, slice};
+use super::texts::Phrase;
 use crate::base::base64::{DecodeError, decode_in_place};
 use crate::base::store::{Full, Store};
 use crate::base::text::{cut, parse_hex};
-use crate::base::texts::Phrase;
 use core::ops::Range;
 use serde_json_core::from_slice;
 

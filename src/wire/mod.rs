@@ -23,6 +23,7 @@ pub mod json;
 mod lex;
 pub mod reply;
 pub mod request;
+pub mod texts;
 
 /// For tests: parses text as if a client had sent it.
 #[cfg(test)]
@@ -30,13 +31,14 @@ pub(crate) mod receive {
     use super::check::Open;
     use super::frame::{Error, Event, Framer, Position};
     use super::json::Json;
+    use super::texts::Phrase;
+    use crate::base::packed::Text;
     use crate::base::store::Store;
     use crate::base::store::testing::Heap;
-    use crate::base::texts::{Phrase, phrase};
 
     /// The position and the text of an error, without `JSON parse error, `.
     pub(crate) fn words(error: &Error, text: &[u8]) -> String {
-        let words = String::from_utf8(phrase(error.phrase).to_vec()).unwrap();
+        let words = String::from_utf8(Text::from(error.phrase).unpack().to_vec()).unwrap();
         if let Phrase::TokenSizeLimit | Phrase::TokenLimit | Phrase::NestingLimit = error.phrase {
             return words;
         }

@@ -15,11 +15,12 @@
 use super::emit::{List, Object, Out, Value};
 use super::frame::{Error, Position};
 use super::json::{Json, Str};
+use super::texts::Phrase;
 use crate::base::errno;
 use crate::base::limits::REPLY_LIST_BYTES;
+use crate::base::packed::Text;
 use crate::base::store::Store;
 use crate::base::text::{Digits, cut};
-use crate::base::texts::{self, Phrase};
 
 /// The byte that guest-sync-delimited puts before its reply.
 const DELIMITER: &[u8] = b"\xFF";
@@ -244,7 +245,7 @@ impl ErrorWriter<'_, '_> {
     /// Adds a phrase with a string of the request in place of its `@`, and ends the error.
     #[inline(never)]
     pub fn about(self, phrase: Phrase, string: Str<'_>) -> Failed {
-        let text = texts::phrase(phrase);
+        let text = Text::from(phrase).unpack();
         let mut rest = &*text;
         let before = cut(&mut rest, b'@');
         self.bytes(before).string(string).bytes(rest).end()
@@ -258,7 +259,7 @@ impl ErrorWriter<'_, '_> {
     /// Adds a phrase with one of `pieces` in place of each `@`; further pieces follow it.
     #[inline(never)]
     pub fn phrase(self, phrase: Phrase, pieces: &[&[u8]]) -> Self {
-        texts::put_phrase(phrase, pieces, &mut |piece| self.0.escape(piece));
+        Text::from(phrase).put(pieces, &mut |piece| self.0.escape(piece));
         self
     }
 

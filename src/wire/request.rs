@@ -7,8 +7,8 @@
 
 use super::json::{Json, Str};
 use super::reply::{Failed, Reply};
+use super::texts::Phrase;
 use crate::base::store::Store;
-use crate::base::texts::Phrase;
 
 /// A request whose outer object is valid. Its arguments are not checked yet.
 #[derive(Clone, Copy)]

@@ -12,10 +12,11 @@
 use super::call::Call;
 use crate::base::civil::date_of;
 use crate::base::limits::HOOK_LOG_BYTES;
+use crate::base::packed::Text;
 use crate::base::text::{Digits, hex_digit, push_truncated};
-use crate::base::texts::{Phrase, put_phrase};
 use crate::state::log::{Level, Log};
 use crate::state::own_file::OwnFile;
+use crate::state::texts::LogPhrase;
 use crate::sys::root::{Root, relative};
 use crate::sys::{Errno, clock, stdio, stream};
 
@@ -49,13 +50,13 @@ impl<'a> HookLog<'a> {
     }
 
     /// Writes a line about a hook.
-    pub(super) fn line(&mut self, call: &Call<'_>, what: Phrase, about: &[&[u8]]) {
+    pub(super) fn line(&mut self, call: &Call<'_>, what: LogPhrase, about: &[&[u8]]) {
         let mut line = heapless::Vec::<u8, LINE>::new();
         put_time(&mut line, clock::realtime_s());
         push_truncated(&mut line, &[b" ", call.word, b" "]);
         put_escaped(&mut line, call.hook);
         push_truncated(&mut line, &[b": "]);
-        put_phrase(what, about, &mut |piece| put_escaped(&mut line, piece));
+        Text::from(what).put(about, &mut |piece| put_escaped(&mut line, piece));
         // The last place is the line end's.
         line.truncate(LINE - 1);
         let _ = line.push(b'\n');
@@ -72,10 +73,10 @@ impl<'a> HookLog<'a> {
             let mut log = Log::new();
             if !self.complained {
                 self.complained = true;
-                log.failure(Level::Error, Phrase::CannotWriteLog, path, errno);
+                log.failure(Level::Error, LogPhrase::CannotWriteLog, path, errno);
             }
             if !self.echo {
-                log.say(Level::Notice, Phrase::HookLine, &[line.trim_ascii_end()]);
+                log.say(Level::Notice, LogPhrase::HookLine, &[line.trim_ascii_end()]);
             }
         }
     }
@@ -135,9 +136,9 @@ mod tests {
         let directory = Directory::new("log-lines");
         let (path, root) = (&directory.path, &directory.root);
         let mut log = HookLog::new(root, false);
-        log.line(&Call::freeze(HOOK), Phrase::HookSays, &[b"a\x1b[1m\nb"]);
-        log.line(&Call::thaw(HOOK), Phrase::HookBegins, &[]);
-        log.line(&Call::thaw(HOOK), Phrase::HookSays, &[&[b'x'; 3 * LINE]]);
+        log.line(&Call::freeze(HOOK), LogPhrase::HookSays, &[b"a\x1b[1m\nb"]);
+        log.line(&Call::thaw(HOOK), LogPhrase::HookBegins, &[]);
+        log.line(&Call::thaw(HOOK), LogPhrase::HookSays, &[&[b'x'; 3 * LINE]]);
         let text = fs::read_to_string(path.join("var/log/qemu-ga/fsfreeze-hook.log")).unwrap();
         let lines: Vec<_> = text.lines().collect();
         let (time, rest) = lines[0].split_at(20);
@@ -150,7 +151,7 @@ mod tests {
         let mut log = HookLog::new(root, false);
         log.line(
             &Call::freeze(b"/etc/qemu/fsfreeze-hook"),
-            Phrase::HookBegins,
+            LogPhrase::HookBegins,
             &[],
         );
         let text = fs::read_to_string(path.join("var/log/qga-fsfreeze-hook.log")).unwrap();
@@ -166,8 +167,8 @@ mod tests {
         fs::write(&file, vec![b'\n'; HOOK_LOG_BYTES as usize]).unwrap();
         fs::write(file.with_extension("log.1"), "older").unwrap();
         let mut log = HookLog::new(root, false);
-        log.line(&Call::freeze(HOOK), Phrase::HookBegins, &[]);
-        log.line(&Call::freeze(HOOK), Phrase::HookDone, &[]);
+        log.line(&Call::freeze(HOOK), LogPhrase::HookBegins, &[]);
+        log.line(&Call::freeze(HOOK), LogPhrase::HookDone, &[]);
         assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2);
         let kept = fs::metadata(file.with_extension("log.1")).unwrap();
         assert_eq!(kept.len(), HOOK_LOG_BYTES);

@@ -18,12 +18,13 @@ use crate::base::limits::{
     HOOK_DRAIN_MS, HOOK_FAILURE_BYTES, HOOK_KILL_MS, HOOK_LINE_BYTES, HOOK_OUTPUT_BYTES,
     HOOK_TAIL_BYTES, PATH_BYTES,
 };
+use crate::base::packed;
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::base::text::{Digits, cut, push_truncated};
-use crate::base::texts::{Phrase, put_phrase};
 use crate::parse::proc;
 use crate::state::environment::Environment;
+use crate::state::texts::LogPhrase;
 use crate::sys::exec::Vectors;
 use crate::sys::process::{self, Ended, IN_CHILD};
 use crate::sys::root::Root;
@@ -35,7 +36,7 @@ use crate::sys::{Errno, OwnedFd, clock, number, stdio, words};
 pub(super) type Text = heapless::Vec<u8, HOOK_FAILURE_BYTES>;
 
 /// How a hook that was started ended, and the number in that.
-type End = (Phrase, Option<i64>);
+type End = (LogPhrase, Option<i64>);
 
 /// The variable that tells a hook, and whatever it runs, the hook's path.
 pub const OWN_PATH: &[u8] = b"FSFREEZE_HOOK";
@@ -96,9 +97,9 @@ impl<'a> Runner<'a> {
             about => about,
         };
         checked.map_err(|why| match why {
-            Why::Owner => self.refuse(call, Phrase::HookNotRoots, &[about]),
-            Why::Writable => self.refuse(call, Phrase::HookWritable, &[about]),
-            Why::Errno(errno) => self.fail(call, Phrase::HookRefused, about, errno),
+            Why::Owner => self.refuse(call, LogPhrase::HookNotRoots, &[about]),
+            Why::Writable => self.refuse(call, LogPhrase::HookWritable, &[about]),
+            Why::Errno(errno) => self.fail(call, LogPhrase::HookRefused, about, errno),
         })
     }
 
@@ -123,28 +124,28 @@ impl<'a> Runner<'a> {
         self.check(call)?;
         let begun_ms = clock::boottime_ms();
         if begun_ms >= deadline_ms {
-            return Err(self.refuse(call, Phrase::HookLate, &[]));
+            return Err(self.refuse(call, LogPhrase::HookLate, &[]));
         }
-        self.log.line(call, Phrase::HookBegins, &[]);
+        self.log.line(call, LogPhrase::HookBegins, &[]);
         let mut said = Said::new(call);
         let running = self.start(call, ledger);
         let ended = running.and_then(|running| self.watch(running, &mut said, deadline_ms));
         let (what, number) = match ended {
             Ok(end) => end,
-            Err(errno) => return Err(self.fail(call, Phrase::CannotRunHook, b"", errno)),
+            Err(errno) => return Err(self.fail(call, LogPhrase::CannotRunHook, b"", errno)),
         };
         let number = number.map(Digits::signed);
         let number = number.as_ref().map_or(&b""[..], Digits::as_bytes);
         let took = Digits::unsigned(clock::boottime_ms().saturating_sub(begun_ms));
         let about = [number, b" after ", took.as_bytes(), b" ms"];
         self.log.line(call, what, &about);
-        if what == Phrase::HookDone {
+        if what == LogPhrase::HookDone {
             return Ok(());
         }
         self.note(call, what, &about[..1], said.last());
         Err(Failure {
             started: true,
-            is_final: matches!(what, Phrase::HookNoTime | Phrase::HookToldToEnd),
+            is_final: matches!(what, LogPhrase::HookNoTime | LogPhrase::HookToldToEnd),
         })
     }
 
@@ -152,7 +153,7 @@ impl<'a> Runner<'a> {
     pub(super) fn fail(
         &mut self,
         call: &Call<'_>,
-        what: Phrase,
+        what: LogPhrase,
         about: &[u8],
         errno: Errno,
     ) -> Failure {
@@ -160,17 +161,17 @@ impl<'a> Runner<'a> {
     }
 
     /// Takes note of why a hook is not started.
-    fn refuse(&mut self, call: &Call<'_>, why: Phrase, about: &[&[u8]]) -> Failure {
+    fn refuse(&mut self, call: &Call<'_>, why: LogPhrase, about: &[&[u8]]) -> Failure {
         self.log.line(call, why, about);
         self.note(call, why, about, b"");
         Failure {
             started: false,
-            is_final: why == Phrase::HookLate,
+            is_final: why == LogPhrase::HookLate,
         }
     }
 
     /// Keeps what an error says, if this hook is the first that failed.
-    fn note(&mut self, call: &Call<'_>, became: Phrase, about: &[&[u8]], last: &[u8]) {
+    fn note(&mut self, call: &Call<'_>, became: LogPhrase, about: &[&[u8]], last: &[u8]) {
         if self.failure.is_empty() {
             describe(&mut self.failure, call.hook, became, about, last);
         }
@@ -244,12 +245,12 @@ impl<'a> Runner<'a> {
             && self.turn(&mut running, said, until_ms)
         {}
         let end = match running.ended {
-            Some(Ended::Exited(0)) => (Phrase::HookDone, None),
-            Some(Ended::Exited(status)) => (Phrase::HookExited, Some(status.into())),
-            Some(Ended::Killed(signal)) => (Phrase::HookKilled, Some(signal.into())),
-            None if self.told_to_end => (Phrase::HookToldToEnd, None),
-            None if deadline_ms <= limit_ms => (Phrase::HookNoTime, None),
-            None => (Phrase::HookTooLong, Some(self.settings.timeout_s.into())),
+            Some(Ended::Exited(0)) => (LogPhrase::HookDone, None),
+            Some(Ended::Exited(status)) => (LogPhrase::HookExited, Some(status.into())),
+            Some(Ended::Killed(signal)) => (LogPhrase::HookKilled, Some(signal.into())),
+            None if self.told_to_end => (LogPhrase::HookToldToEnd, None),
+            None if deadline_ms <= limit_ms => (LogPhrase::HookNoTime, None),
+            None => (LogPhrase::HookTooLong, Some(self.settings.timeout_s.into())),
         };
         if running.ended.is_some() {
             // What the hook itself has said is in the pipe by now.
@@ -380,7 +381,7 @@ impl<'a> Said<'a> {
             if self.logged > HOOK_OUTPUT_BYTES {
                 written = LEFT_OUT;
             }
-            log.line(self.call, Phrase::HookSays, &[written]);
+            log.line(self.call, LogPhrase::HookSays, &[written]);
         }
         self.line.clear();
     }
@@ -399,9 +400,9 @@ impl<'a> Said<'a> {
 }
 
 /// Puts down what an error says: the hook, what became of it, and its last lines.
-fn describe(text: &mut Text, hook: &[u8], became: Phrase, about: &[&[u8]], last: &[u8]) {
+fn describe(text: &mut Text, hook: &[u8], became: LogPhrase, about: &[&[u8]], last: &[u8]) {
     push_truncated(text, &[hook, b": "]);
-    put_phrase(became, about, &mut |piece| push_truncated(text, &[piece]));
+    packed::Text::from(became).put(about, &mut |piece| push_truncated(text, &[piece]));
     if !last.is_empty() {
         push_truncated(text, &[b": ", last]);
     }
@@ -429,7 +430,7 @@ mod tests {
         describe(
             &mut text,
             said.call.hook,
-            Phrase::HookExited,
+            LogPhrase::HookExited,
             &[b"3"],
             said.last(),
         );

@@ -5,9 +5,9 @@ use super::ledger::Ledger;
 use super::run::Runner;
 use crate::base::limits::HOOK_LIST_BYTES;
 use crate::base::text::cut;
-use crate::base::texts::Phrase;
 use crate::parse::hooks::directory_of;
 use crate::state::environment::Environment;
+use crate::state::texts::LogPhrase;
 use crate::sys::Errno;
 use crate::sys::clock::NEVER_MS;
 use crate::sys::mem::Buffer;
@@ -44,14 +44,14 @@ impl<'a> Session<'a> {
     pub fn readable(&mut self, found: Result<Buffer, (&[u8], Errno)>) -> Result<Buffer, Failure> {
         found.or_else(|(main, errno)| {
             let directory = directory_of(main);
-            let failure = self.fail(directory.as_bytes(), Phrase::CannotReadHooks, errno);
+            let failure = self.fail(directory.as_bytes(), LogPhrase::CannotReadHooks, errno);
             self.runner.unless_ignored(Err(failure))?;
             Ok(Buffer::growing(HOOK_LIST_BYTES))
         })
     }
 
     /// Takes note of what went wrong with `about` before any hook was run.
-    pub fn fail(&mut self, about: &[u8], what: Phrase, errno: Errno) -> Failure {
+    pub fn fail(&mut self, about: &[u8], what: LogPhrase, errno: Errno) -> Failure {
         self.runner.fail(&Call::freeze(about), what, b"", errno)
     }
 
@@ -92,13 +92,13 @@ impl<'a> Session<'a> {
             // Whoever may write to the list says what is run as root.
             self.runner.check(&Call::freeze(directory))?;
             let kept = Root::at(directory).and_then(|opened| self.ledger.keep_in(opened));
-            kept.map_err(|errno| self.fail(directory, Phrase::CannotKeepHookList, errno))?;
+            kept.map_err(|errno| self.fail(directory, LogPhrase::CannotKeepHookList, errno))?;
         }
         let mut rest = hooks;
         while !rest.is_empty() {
             let hook = cut(&mut rest, 0);
             let added = self.ledger.add(hook);
-            added.map_err(|errno| self.fail(hook, Phrase::CannotKeepHook, errno))?;
+            added.map_err(|errno| self.fail(hook, LogPhrase::CannotKeepHook, errno))?;
             let ran = self
                 .runner
                 .run(&Call::freeze(hook), &self.ledger, deadline_ms);

@@ -1,0 +1,78 @@
+//! Texts of the loop, of PID 1, and of the options: log lines, complaints and help. They are packed, see
+//! `base::packed`.
+
+use crate::base::packed::texts;
+
+texts! {
+    /// A line of the log or of the help. Each `@` stands for a piece that the caller gives.
+    pub(super) enum AgentPhrase {
+        UnknownOption = "unknown option: ";
+        AmbiguousOption = "option could be several: ";
+        NoValue = "option needs a value: ";
+        TakesNoValue = "option takes no value: ";
+        NotMethod = "unsupported channel method/type: ";
+        NotSeconds = "not a number of seconds: ";
+        NoTimeLimit = "a hook needs a time limit: ";
+        NeitherStopNorIgnore = "neither stop nor ignore: ";
+        NotAbsolute = "not an absolute path: ";
+        NoPath = "must specify a path for this channel";
+        OptionDropped = "the kernel kept only the last of several options of one name";
+        StrayCommand = "the name of a command that no option takes: ";
+        SeeHelp = "try 'gaunt --help' for more information";
+        Usage = "Usage: gaunt [OPTION]...";
+        About = "QEMU guest agent for guests that have nothing else in them.";
+        HelpMethod = "virtio-serial (default) or unix-listen";
+        HelpPath = "device or socket (default: the port org.qemu.guest_agent.0)";
+        HelpStateDirectory = "directory in memory for the mark of a freeze (default: /run)";
+        HelpBlockRpcs = "commands to refuse, separated by commas; 'help' lists all";
+        HelpAllowRpcs = "commands to allow, separated by commas; all others are refused";
+        HelpFreezeTimeout = "seconds after which a freeze ends by itself, 0 for never (default: 600)";
+        HelpFreezeHook = "run hooks: this (default: /etc/qemu-ga/fsfreeze-hook) or those in its .d";
+        HelpHookTimeout = "seconds that one hook has (default: 60)";
+        HelpHookFailures = "stop (default) the freeze if a hook fails, or ignore that";
+        HelpVerbose = "log more";
+        HelpVersion = "print the version";
+        HelpHelp = "print this";
+        Fault = "fault: signal @ at @";
+        Panicked = "fault: @:@";
+        StartsAnew = "starting anew, without open files and the results of programs";
+        CannotOpenRoot = "cannot open /";
+        CannotReadSignals = "cannot read signals";
+        CannotPoll = "cannot poll";
+        CannotPollSignals = "cannot poll signals";
+        CannotPollClient = "cannot poll a client";
+        CannotWait = "cannot wait";
+        CannotAccept = "cannot accept";
+        CannotOpenChannel = "error opening channel '@'";
+        NotSocket = "error opening channel '@': a file that is not a socket is there";
+        PortOpen = "port open: @";
+        PortGone = "the port is gone";
+        WaitingForPort = "waiting for port @";
+        StrangerRefused = "a connection of uid @ was refused";
+        NoSuchCommand = "no command has this name: @";
+        FailsClosed = "@@; only commands that change nothing, and guest-shutdown, are allowed";
+        NoConfig = "configuration file @ does not exist";
+        ConfigNotRead = "configuration file @ is not read: options are given on the command line";
+        ConfigMayRestrict = "configuration file @ is not read, and may restrict commands: use --block-rpcs and --allow-rpcs";
+        CannotMount = "cannot mount @";
+        CannotLoad = "cannot load module @";
+        CannotUseName = "cannot use the name in @";
+        HookUsage = "usage: @ freeze|thaw";
+        CannotFindHooks = "cannot find hooks";
+        HookRunsItself = "@ is run by the hook @, which it would run";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::packed::Text;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "too slow for Miri")]
+    fn every_text_is_unpacked_whole() {
+        for (text, words) in AgentPhrase::ALL {
+            assert_eq!(Text::from(*text).unpack(), words.as_bytes());
+        }
+    }
+}
