@@ -171,12 +171,10 @@ impl PackedItem {
         slice(self.0, self.name_end(), self.end())
     }
 
-    #[inline(always)]
     fn name_end(self) -> usize {
         HEAD.wrapping_add(self.0.get(1).copied().unwrap_or_default().into())
     }
 
-    #[inline(always)]
     fn end(self) -> usize {
         let body = self.0.get(2).copied().unwrap_or_default();
         self.name_end().wrapping_add(body.into())
@@ -394,7 +392,6 @@ impl ValuePath<'_> {
 
     /// Fails with a phrase: this path in place of its first `@`, and `other` in place of its
     /// second.
-    #[inline(never)]
     fn fail(&self, reply: &mut Reply<'_>, phrase: Phrase, other: Str<'_>) -> Failed {
         let text = Text::from(phrase).unpack();
         let mut rest = &*text;
@@ -506,7 +503,6 @@ fn check_value(
 }
 
 /// The word at an index of `words`, which have a blank between two.
-#[inline(never)]
 fn word_at(words: &[u8], index: u8) -> &[u8] {
     let mut rest = words;
     for _ in 0..index {

@@ -80,7 +80,6 @@ impl<'a> Json<'a> {
     }
 
     /// The number, if it is an integer that fits.
-    #[inline(never)]
     pub fn int(self) -> Option<i64> {
         let (negative, magnitude) = self.integer()?;
         let number = magnitude.cast_signed();
@@ -126,7 +125,6 @@ impl<'a> Json<'a> {
     }
 
     /// Whether an integer is negative, and its magnitude, if that fits a `u64`.
-    #[inline(never)]
     fn integer(self) -> Option<(bool, u64)> {
         let digits = self.0.strip_prefix(b"-");
         let text = digits.unwrap_or(self.0);
@@ -390,7 +388,6 @@ impl<'a> Str<'a> {
     }
 
     /// Appends the bytes that the string encodes in base64.
-    #[inline(never)]
     pub fn base64(self, out: &mut dyn Store) -> Result<(), DecodeError> {
         let start = out.bytes().len();
         self.decode(out).map_err(|Full| DecodeError::Full)?;
@@ -549,6 +546,7 @@ pub(super) fn utf8(text: &[u8]) -> (u32, usize) {
 }
 
 /// Whether a string may contain the code point: no surrogate, no noncharacter.
+// Called in two places: keeps one copy of the code.
 #[inline(never)]
 fn is_character(code: u32) -> bool {
     let noncharacter = matches!(code, 0xfdd0..=0xfdef) || code & 0xfffe == 0xfffe;
