@@ -153,9 +153,9 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     }
     match listed {
         Ok(()) => Ok(0),
-        Err(Errno::NOENT) if kind.is_memory() => Ok(0),
+        Err(Errno::NOENT) if kind.is_memory => Ok(0),
         Err(errno) => {
-            let what = match kind.is_memory() {
+            let what = match kind.is_memory {
                 true => Phrase::CannotListBlocks,
                 false => Phrase::CannotListParts,
             };
@@ -166,7 +166,7 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
 
 /// The member that holds the number of a part.
 fn number_name(kind: &Kind) -> Name {
-    match kind.is_memory() {
+    match kind.is_memory {
         true => Name::PhysIndex,
         false => Name::LogicalId,
     }
@@ -184,7 +184,7 @@ fn put(
     let online = kind.is_online(directory, online, part);
     let online = online.map_err(|fault| (kind.file, fault))?;
     let removable = match online {
-        Some(_) if kind.is_memory() => {
+        Some(_) if kind.is_memory => {
             let removable = kind.is_removable(directory, part);
             removable.map_err(|fault| (REMOVABLE, fault))?
         }
@@ -216,7 +216,7 @@ fn wanted(value: Json<'_>) -> (i64, bool) {
 /// their directory, as qemu-ga does.
 #[inline(never)]
 fn fail(reply: &mut Reply<'_>, kind: &Kind, part: i64, file: &'static str, fault: Fault) -> Failed {
-    let memory = kind.is_memory();
+    let memory = kind.is_memory;
     let call = match fault.step {
         Step::TakeOut => return reply.fail_number(Phrase::CannotTakeOut, part),
         Step::Read if memory => Phrase::CannotReadSysfs,

@@ -23,9 +23,8 @@ pub struct Kind {
     pub file: &'static str,
     /// The content of that file for a part that is not in use, and for one that is in use.
     words: [&'static [u8]; 2],
-    /// The index of the word that decides. A processor is in use unless its file says `0`; a memory
-    /// block is in use only if its file says `online`, not for example `going-offline`.
-    deciding: usize,
+    /// Whether these are memory blocks.
+    pub is_memory: bool,
 }
 
 /// Processors.
@@ -34,7 +33,7 @@ pub static CPUS: Kind = Kind {
     prefix: "cpu",
     file: "/online",
     words: [b"0", b"1"],
-    deciding: 0,
+    is_memory: false,
 };
 
 /// Memory blocks.
@@ -43,7 +42,7 @@ pub static MEMORY: Kind = Kind {
     prefix: "memory",
     file: "/state",
     words: [b"offline", b"online"],
-    deciding: 1,
+    is_memory: true,
 };
 
 /// The file that says whether a memory block can be taken out of use. A processor can be if it has
@@ -88,11 +87,6 @@ impl Fault {
 }
 
 impl Kind {
-    /// Whether these are memory blocks.
-    pub fn is_memory(&self) -> bool {
-        core::ptr::eq(self, &MEMORY)
-    }
-
     /// Reads the kernel's list of running processors; `None` for memory blocks, without such a
     /// list, or if it does not fit into `buffer`.
     ///
@@ -103,7 +97,7 @@ impl Kind {
         directory: &Root,
         buffer: &'b mut [u8; CPU_LIST_BYTES],
     ) -> Option<&'b [u8]> {
-        if self.is_memory() {
+        if self.is_memory {
             return None;
         }
         let list = directory.attribute(&[b"online"], buffer).ok();
@@ -143,9 +137,11 @@ impl Kind {
                 return Ok(listed);
             }
         }
-        let word = self.words[self.deciding];
+        // A processor is in use unless its file says `0`. A memory block is in use only if its file
+        // says `online`, and not for example `going-offline`.
+        let word = self.words[usize::from(self.is_memory)];
         let has_word = self.begins_with(directory, part, self.file, word)?;
-        Ok(has_word.map(|has_word| has_word == (self.deciding == 1)))
+        Ok(has_word.map(|has_word| has_word == self.is_memory))
     }
 
     /// Whether a memory block can be taken out of use.

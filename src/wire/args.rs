@@ -57,6 +57,7 @@ pub struct Alternate {
 
 impl Alternate {
     /// The index of a word; [`Alternate::count`] if the word is unknown.
+    // Inlined, because it is shorter than a call.
     #[inline(always)]
     pub fn index(&self, word: Str<'_>) -> usize {
         word.word_index(self.words.as_bytes()).unwrap_or(self.count)
@@ -151,7 +152,8 @@ pub struct PackedItem(&'static [u8]);
 /// Bytes of an item before its name.
 const HEAD: usize = 3;
 
-// Called in many places; `#[inline(never)]` keeps one copy of each.
+// Called in many places: `#[inline(never)]` keeps one copy of a function, and functions shorter
+// than a call are inlined.
 impl PackedItem {
     /// The tag. Its meaning depends on the list.
     #[inline(always)]
@@ -181,6 +183,7 @@ impl PackedItem {
     }
 }
 
+// Called in many places: `#[inline(never)]` keeps one copy of the code.
 impl PackedList {
     /// The index of the item `name`.
     #[inline(never)]

@@ -107,6 +107,7 @@ impl<'m> Checker<'m> {
     }
 
     /// Checks a value, or the bracket that begins one.
+    // Inlined into its only caller, which runs for every token.
     #[inline(always)]
     fn value(&mut self, first: u8, token: &[u8], is_plain: bool) -> Result<(), TokenError> {
         match first {
@@ -119,6 +120,8 @@ impl<'m> Checker<'m> {
         self.end_value()
     }
 
+    /// Checks the key of a member.
+    // Inlined into its only caller, which runs for every token.
     #[inline(always)]
     fn key(&mut self, token: &[u8], is_plain: bool) -> Result<(), TokenError> {
         let Some(key) = Json(token).string() else {

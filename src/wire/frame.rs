@@ -241,6 +241,7 @@ impl<'m> Framer<'m> {
 
     /// Begins a token with `byte`, which is the one before `input.at`. Reads brackets, separators
     /// and short plain strings to their end.
+    // Inlined into its only caller, the loop over all bytes.
     #[inline(always)]
     fn begin_token(&mut self, byte: u8, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
         self.token_start = self.bytes;

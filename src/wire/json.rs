@@ -171,6 +171,8 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0 }
     }
 
+    // These three are inlined because they are shorter than a call.
+
     /// The byte at the position; NUL, which no message contains, at the end.
     #[inline(always)]
     fn peek(&self) -> u8 {
@@ -357,6 +359,7 @@ impl<'a> Str<'a> {
     }
 
     /// The index of the string in `words`, which have a blank between two; `None` if it is no word.
+    // Called in several places: keeps one copy of the code.
     #[inline(never)]
     pub fn word_index(self, words: &[u8]) -> Option<usize> {
         let (mut rest, mut index) = (words, 0usize);
