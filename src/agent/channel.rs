@@ -150,3 +150,152 @@ fn listen_for_devices(poll: &Poll) -> Result<Uevents, Errno> {
     poll.add(&uevents, Token::Uevents.number(), Interest::Read)?;
     Ok(uevents)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::testing::{Agent, Host};
+    use crate::base::limits::CLIENTS;
+    use crate::sys::testing::Directory;
+    use std::os::unix::net::UnixStream;
+
+    const PING: &str = r#"{"execute": "guest-ping"}"#;
+    const PONG: &str = r#"{"return": {}}"#;
+    const PORT: ChannelId = ChannelId(0);
+
+    /// A host that connects to the socket of this name in a directory.
+    fn connect(directory: &Directory, name: &str) -> Host {
+        Host::new(UnixStream::connect(directory.path.join(name)).unwrap())
+    }
+
+    /// An agent with a port at `/port`, and two listeners, `first` and `second`, all in a directory.
+    fn agent(directory: &Directory) -> Agent {
+        Agent::with(directory.open(), |channels, poll| {
+            channels.add_port(b"/port").unwrap();
+            for name in ["first", "second"] {
+                let path = directory.path.join(name);
+                let path = path.to_str().unwrap().as_bytes();
+                channels.add_listener(path, poll).unwrap();
+            }
+        })
+    }
+
+    fn channels_of_clients(agent: &Agent) -> Vec<usize> {
+        let clients = agent.server.clients.iter();
+        let taken = clients.filter(|client| !client.is_free());
+        taken.map(|client| client.channel.0).collect()
+    }
+
+    #[test]
+    fn port_and_two_listeners_are_served_side_by_side() {
+        let directory = Directory::new("channels");
+        let mut agent = agent(&directory);
+        let mut hosts = [
+            agent.connect_to(PORT, Transport::Port),
+            connect(&directory, "first"),
+            connect(&directory, "second"),
+        ];
+        for _ in 0..2 {
+            for host in &mut hosts {
+                host.send(PING.as_bytes());
+            }
+            for host in &mut hosts {
+                assert_eq!(agent.reply(host), PONG);
+            }
+        }
+        assert_eq!(channels_of_clients(&agent), [0, 1, 2]);
+        // One after the other goes; the port's client stays when its host goes.
+        let [port, first, mut second] = hosts;
+        drop(first);
+        agent.until(|agent| (channels_of_clients(agent) == [0, 2]).then_some(()));
+        drop(port);
+        assert_eq!(agent.ask(&mut second, PING), PONG);
+        assert_eq!(channels_of_clients(&agent), [0, 2]);
+        let mut next = connect(&directory, "first");
+        assert_eq!(agent.ask(&mut next, PING), PONG);
+        assert_eq!(channels_of_clients(&agent), [0, 1, 2]);
+    }
+
+    #[test]
+    fn connections_wait_for_a_slot_and_leave_one_to_the_port() {
+        let directory = Directory::new("slots");
+        let mut agent = agent(&directory);
+        let mut hosts: Vec<_> = (0..CLIENTS)
+            .map(|number| connect(&directory, ["first", "second"][number % 2]))
+            .collect();
+        for host in &mut hosts {
+            host.send(PING.as_bytes());
+        }
+        let mut served = Vec::new();
+        agent.until(|_| {
+            served.extend((0..CLIENTS).filter(|&index| hosts[index].line().is_some()));
+            (served.len() == CLIENTS - 1).then_some(())
+        });
+        agent.settle();
+        assert_eq!(hosts.iter_mut().filter_map(Host::line).count(), 0);
+        directory.make_fifo(c"port");
+        agent.server.channels.device_event();
+        agent.settle();
+        assert!(channels_of_clients(&agent).contains(&0), "the port is open");
+        let waiting = (0..CLIENTS).find(|index| !served.contains(index)).unwrap();
+        assert_eq!(hosts[waiting].line(), None);
+        // A client of either listener makes room for one of the other.
+        let mut waiting = hosts.swap_remove(waiting);
+        let kept = hosts.split_off(1);
+        drop(hosts);
+        assert_eq!(agent.reply(&mut waiting), PONG);
+        drop(kept);
+    }
+
+    #[test]
+    fn missing_port_is_opened_when_its_device_is_added() {
+        let directory = Directory::new("port");
+        let mut agent = agent(&directory);
+        agent.settle();
+        let channels = &agent.server.channels;
+        assert!(channels.uevents.is_some() && channels.deadline_ms() == NEVER_MS);
+        directory.make_fifo(c"port");
+        agent.settle();
+        assert!(channels_of_clients(&agent).is_empty(), "nothing is polled");
+        agent.server.channels.device_event();
+        agent.settle();
+        assert_eq!(channels_of_clients(&agent), [0]);
+        let channels = &agent.server.channels;
+        assert!(channels.uevents.is_none() && channels.deadline_ms() == NEVER_MS);
+    }
+
+    #[test]
+    fn port_that_cannot_be_opened_or_polled_is_tried_again_at_its_time() {
+        let directory = Directory::new("retry");
+        let path = directory.path.join("port");
+        let mut agent = agent(&directory);
+        // A directory cannot be opened.
+        std::fs::create_dir(&path).unwrap();
+        agent.settle();
+        let mut due_ms = agent.server.channels.deadline_ms();
+        assert!(due_ms.abs_diff(clock::in_ms(10_000)) < 5_000, "{due_ms}");
+        assert!(agent.server.channels.uevents.is_none());
+        // An ordinary file cannot be polled.
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::write(&path, "").unwrap();
+        agent.server.run_timers(due_ms);
+        assert!(channels_of_clients(&agent).is_empty());
+        due_ms += 10_000;
+        assert_eq!(agent.server.channels.deadline_ms(), due_ms);
+        std::fs::remove_file(&path).unwrap();
+        directory.make_fifo(c"port");
+        agent.server.run_timers(due_ms - 1);
+        assert!(channels_of_clients(&agent).is_empty());
+        agent.server.run_timers(due_ms);
+        assert_eq!(channels_of_clients(&agent), [0]);
+    }
+
+    #[test]
+    fn more_channels_than_there_is_room_for_are_refused() {
+        let mut channels = Channels::new();
+        for _ in 0..CHANNELS {
+            assert_eq!(channels.add_port(b"/port"), Ok(()));
+        }
+        assert_eq!(channels.add_port(b"/port"), Err(Errno::NOSPC));
+    }
+}

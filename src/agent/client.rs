@@ -367,3 +367,127 @@ pub(super) enum Filled {
     /// All of it: there may be more to read.
     Whole,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::root::Root;
+    use crate::sys::testing::connection;
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    /// A slot with a client, and the host at its other end.
+    fn client(transport: Transport) -> (Client, UnixStream, Poll) {
+        let poll = Poll::new().unwrap();
+        let memory = Box::leak(Box::new(Memory::EMPTY));
+        let mut slots = [Client::new(0, memory)];
+        let (ours, theirs) = connection();
+        admit(&mut slots, ours, ChannelId(2), transport, &poll).unwrap();
+        let [client] = slots;
+        theirs.set_nonblocking(true).unwrap();
+        (client, theirs, poll)
+    }
+
+    #[test]
+    fn client_needs_a_free_slot_and_a_descriptor_that_can_be_polled() {
+        let poll = Poll::new().unwrap();
+        let memory = Box::leak(Box::new(Memory::EMPTY));
+        let mut slots = [Client::new(0, memory)];
+        let mut add = |fd| admit(&mut slots, fd, ChannelId(1), Transport::Connection, &poll);
+        let file = Root::open(c"/").unwrap().file_at(&[b"proc/self/exe"]);
+        assert_eq!(add(file.unwrap()), Err(Errno::PERM));
+        let (first, _host) = connection();
+        assert_eq!(add(first), Ok(()));
+        let (second, _host) = connection();
+        assert_eq!(add(second), Err(Errno::NOBUFS));
+        assert_eq!(
+            (slots[0].channel, slots[0].is_free()),
+            (ChannelId(1), false)
+        );
+        let id = slots[0].id();
+        slots[0].close(&poll);
+        assert!(slots[0].is_free() && slots[0].id() != id);
+    }
+
+    #[test]
+    fn one_message_is_taken_at_a_time() {
+        let (mut client, mut host, _poll) = client(Transport::Connection);
+        host.write_all(br#"{"a": 1}{"b": 2}"#).unwrap();
+        assert_eq!(client.read(), Ok(Filled::Part));
+        assert_eq!(client.next_event(), Event::Message);
+        assert_eq!(client.message.bytes(), br#"{"a":1}"#);
+        client.wait(Busy::Job);
+        assert_eq!(client.next_event(), Event::NeedMore);
+        assert_eq!(client.read(), Ok(Filled::Not));
+        client.message_done();
+        assert_eq!(client.next_event(), Event::Message);
+        assert_eq!(client.message.bytes(), br#"{"b":2}"#);
+        client.message_done();
+        assert_eq!(client.next_event(), Event::NeedMore);
+        drop(host);
+        assert_eq!(client.read(), Err(Errno::PIPE));
+    }
+
+    #[test]
+    fn reply_of_a_job_leaves_when_it_is_whole() {
+        let (mut client, mut host, _poll) = client(Transport::Connection);
+        let mut received = || {
+            let mut buffer = [0; 100];
+            let len = host.read(&mut buffer).unwrap_or(0);
+            String::from_utf8(buffer[..len].to_vec()).unwrap()
+        };
+        client.out.append(b"first\n").unwrap();
+        client.wait(Busy::Job);
+        client.out.append(b"half of ").unwrap();
+        assert_eq!(client.write(), Ok(()));
+        assert_eq!(received(), "first\n");
+        assert_eq!(client.write(), Ok(()));
+        assert_eq!(received(), "");
+        client.out.append(b"the second\n").unwrap();
+        client.message_done();
+        assert_eq!(client.write(), Ok(()));
+        assert_eq!(received(), "half of the second\n");
+    }
+
+    #[test]
+    fn host_that_does_not_read_is_not_read_from() {
+        let (mut client, mut host, _poll) = client(Transport::Connection);
+        client.out.append(&[b'x'; REPLY_LOW_WATER]).unwrap();
+        host.write_all(b"{}{}").unwrap();
+        assert_eq!(client.read(), Ok(Filled::Not));
+        assert_eq!(client.next_event(), Event::NeedMore);
+        assert_eq!(client.write(), Ok(()));
+        assert_eq!(client.read(), Ok(Filled::Part));
+        assert_eq!(client.next_event(), Event::Message);
+        client.message_done();
+        client.out.append(&[b'x'; REPLY_LOW_WATER]).unwrap();
+        assert_eq!(client.next_event(), Event::NeedMore);
+    }
+
+    #[test]
+    fn next_host_of_a_port_gets_nothing_of_the_last() {
+        let (mut client, mut host, _poll) = client(Transport::Port);
+        host.write_all(br#"{"a": "#).unwrap();
+        assert_eq!(client.read(), Ok(Filled::Part));
+        assert_eq!(client.next_event(), Event::NeedMore);
+        host.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(client.read(), Ok(Filled::Not));
+        assert!(client.is_away(), "the end is not the end of a port");
+        // The next host is there at once: its bytes do not complete the half message.
+        client.arrive();
+        let mut feed = |text: &[u8]| {
+            client.input[..text.len()].copy_from_slice(text);
+            client.unread = 0..text.len();
+            client.next_event()
+        };
+        assert_eq!(feed(b"{}"), Event::Message);
+        client.message_done();
+        // A host whose command runs leaves for good: its reply is not for the next one.
+        client.wait(Busy::Job);
+        client.out.append(b"reply\n").unwrap();
+        let id = client.id();
+        client.drop_left(Left::All);
+        assert!(client.id() != id && client.out.is_empty());
+        assert_eq!(client.busy, Busy::No);
+    }
+}

@@ -35,9 +35,9 @@ pub(super) struct Server {
     must_reap: bool,
     /// Whether the agent is to end as soon as nothing is frozen.
     ending: bool,
-    channels: Channels,
-    context: Context,
-    clients: [Client; CLIENTS],
+    pub(super) channels: Channels,
+    pub(super) context: Context,
+    pub(super) clients: [Client; CLIENTS],
 }
 
 impl Server {
@@ -74,7 +74,9 @@ impl Server {
         if self.must_reap {
             self.must_reap = self.reap();
         }
-        self.run_timers();
+        if self.deadline_ms() != NEVER_MS {
+            self.run_timers(clock::boottime_ms());
+        }
         self.serve_clients();
         // A frozen guest needs its agent: it ends after the thaw, and after the reply to it.
         if self.ending && !self.context.state.freeze.is_frozen() {
@@ -193,7 +195,7 @@ impl Server {
     }
 
     /// Reaps the children of the agent that have ended, and no others.
-    fn reap_own(&mut self) {
+    pub(super) fn reap_own(&mut self) {
         let Context { jobs, state, .. } = &self.context;
         let mut own = heapless::Vec::<i32, { CHILDREN + PROGRAMS }>::new();
         own.extend(jobs.pids());
@@ -227,11 +229,7 @@ impl Server {
     }
 
     /// Does what is due.
-    fn run_timers(&mut self) {
-        if self.deadline_ms() == NEVER_MS {
-            return;
-        }
-        let now_ms = clock::boottime_ms();
+    pub(super) fn run_timers(&mut self, now_ms: u64) {
         let Context { jobs, state, .. } = &mut self.context;
         let clients = &mut self.clients;
         let mut deliver = |id, report: Report<'_>| deliver(id, report, clients);
@@ -267,5 +265,179 @@ impl Server {
         let args = Args::none();
         let id = ClientId::AGENT;
         let _ = dispatch::start(&task, &args, b"", id, context, &mut reply);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::testing::Agent;
+    use crate::base::limits::USER_TASK_MS;
+
+    const PING: &str = r#"{"execute": "guest-ping"}"#;
+    const PONG: &str = r#"{"return": {}}"#;
+
+    fn ping(id: u32) -> String {
+        format!(r#"{{"execute": "guest-ping", "id": {id}}}"#)
+    }
+
+    fn pong(id: u32) -> String {
+        format!(r#"{{"return": {{}}, "id": {id}}}"#)
+    }
+
+    #[test]
+    fn answers_a_ping_over_a_socket_pair() {
+        let mut agent = Agent::new();
+        let mut host = agent.connect();
+        assert_eq!(agent.ask(&mut host, PING), PONG);
+        assert_eq!(agent.ask(&mut host, &ping(7)), pong(7));
+    }
+
+    #[test]
+    fn answers_a_message_that_comes_in_parts_when_it_is_whole() {
+        let mut agent = Agent::new();
+        let mut host = agent.connect();
+        let request = ping(1);
+        for at in 1..request.len() {
+            let (first, rest) = request.split_at(at);
+            host.send(first.as_bytes());
+            agent.turn();
+            agent.turn();
+            assert_eq!(host.line(), None, "{first}");
+            assert_eq!(agent.ask(&mut host, rest), pong(1));
+        }
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_0xff_begins_anew() {
+        let mut agent = Agent::new();
+        let mut host = agent.connect();
+        host.send(b"garbage\n");
+        let error = agent.reply(&mut host);
+        assert!(error.contains("JSON parse error"), "{error}");
+        assert_eq!(agent.ask(&mut host, PING), PONG);
+        // Half a request that will never be whole.
+        host.send(b"{\"execute\": {\"arguments\": [\xff");
+        let error = agent.reply(&mut host);
+        assert!(error.contains("JSON parse error"), "{error}");
+        assert_eq!(agent.ask(&mut host, PING), PONG);
+        assert_eq!(host.line(), None);
+    }
+
+    #[test]
+    fn pipelined_requests_are_answered_in_order_around_a_slow_one() {
+        let mut agent = Agent::new();
+        let worker = agent.stopped_worker();
+        let mut host = agent.connect();
+        let slow = r#"{"execute": "guest-get-fsinfo", "id": 2}"#;
+        host.send(
+            [&ping(1), slow, &ping(3), slow, &ping(5)]
+                .concat()
+                .as_bytes(),
+        );
+        assert_eq!(agent.reply(&mut host), pong(1));
+        // Another client is answered meanwhile.
+        let mut other = agent.connect();
+        assert_eq!(agent.ask(&mut other, PING), PONG);
+        assert_eq!(host.line(), None);
+        process::kill(worker, process::CONT).unwrap();
+        for id in [2, 3, 2, 5] {
+            let reply = agent.reply(&mut host);
+            assert!(reply.ends_with(&format!("\"id\": {id}}}")), "{reply}");
+        }
+        assert_eq!(agent.children(), [worker], "one worker does it all");
+    }
+
+    #[test]
+    fn client_that_leaves_while_its_task_runs_makes_room_when_it_is_over() {
+        let mut agent = Agent::new();
+        let worker = agent.stopped_worker();
+        let mut host = agent.connect();
+        host.send(br#"{"execute": "guest-get-fsinfo"}"#);
+        agent.until(|agent| agent.is_working().then_some(()));
+        drop(host);
+        let mut next = agent.connect();
+        assert_eq!(agent.ask(&mut next, &ping(1)), pong(1));
+        assert!(agent.is_working());
+        process::kill(worker, process::CONT).unwrap();
+        let clients = |agent: &Agent| {
+            let clients = agent.server.clients.iter();
+            clients.filter(|client| !client.is_free()).count()
+        };
+        agent.until(|agent| (clients(agent) == 1).then_some(()));
+        assert!(!agent.is_working());
+        assert_eq!(next.line(), None);
+        assert_eq!(agent.ask(&mut next, &ping(2)), pong(2));
+    }
+
+    #[test]
+    fn child_that_dies_at_work_is_an_error_in_its_place() {
+        let mut agent = Agent::new();
+        let worker = agent.stopped_worker();
+        let mut host = agent.connect();
+        let slow = r#"{"execute": "guest-get-fsinfo", "id": 1}"#;
+        host.send([slow, &ping(2)].concat().as_bytes());
+        agent.until(|agent| agent.is_working().then_some(()));
+        process::kill(worker, process::KILL).unwrap();
+        let error =
+            r#"{"class": "GenericError", "desc": "child process has terminated abnormally"}"#;
+        let reply = agent.reply(&mut host);
+        assert_eq!(reply, format!(r#"{{"error": {error}, "id": 1}}"#));
+        assert_eq!(agent.reply(&mut host), pong(2));
+        assert!(agent.children().is_empty(), "it is reaped");
+    }
+
+    #[test]
+    fn task_whose_time_is_over_is_given_up() {
+        let mut agent = Agent::new();
+        let mut host = agent.connect();
+        let task =
+            r#"{"execute": "guest-ssh-get-authorized-keys", "arguments": {"username": "x"}}"#;
+        host.send(task.as_bytes());
+        agent.until(|agent| agent.is_working().then_some(()));
+        let due_ms = agent.server.deadline_ms();
+        assert!(due_ms.abs_diff(clock::in_ms(USER_TASK_MS)) < 5_000);
+        agent.server.run_timers(due_ms - 1);
+        assert!(agent.is_working());
+        agent.server.run_timers(due_ms);
+        assert!(!agent.is_working());
+        let reply = agent.reply(&mut host);
+        assert!(reply.contains("terminated abnormally"), "{reply}");
+        assert_eq!(agent.ask(&mut host, PING), PONG);
+    }
+
+    #[test]
+    fn reply_larger_than_the_sockets_buffer_leaves_as_the_host_reads_it() {
+        let mut agent = Agent::new();
+        let mut host = agent.connect();
+        // The reply repeats the id.
+        let id = "x".repeat(2 << 20);
+        let request = format!(r#"{{"execute": "guest-ping", "id": "{id}"}}"#);
+        let mut left = request.as_bytes();
+        agent.until(|_| {
+            left = &left[host.send_some(left)..];
+            left.is_empty().then_some(())
+        });
+        host.send(PING.as_bytes());
+        let mut other = agent.connect();
+        assert_eq!(agent.ask(&mut other, PING), PONG);
+        // A slow reader: a little of it, then all.
+        agent.until(|_| (host.receive(1000).len() > 10_000).then_some(()));
+        let reply = agent.reply(&mut host);
+        assert!(reply == format!(r#"{{"return": {{}}, "id": "{id}"}}"#));
+        assert_eq!(agent.reply(&mut host), PONG);
+    }
+
+    #[test]
+    fn unknown_and_blocked_commands_are_not_found() {
+        let mut agent = Agent::new();
+        let mut host = agent.connect();
+        let reply = agent.ask(&mut host, r#"{"execute": "guest-none"}"#);
+        assert!(reply.contains("CommandNotFound"), "{reply}");
+        assert!(reply.contains("has not been found"), "{reply}");
+        agent.server.context.state.filter.restrict(0);
+        let reply = agent.ask(&mut host, PING);
+        assert!(reply.contains("CommandNotFound"), "{reply}");
+        assert!(reply.contains("is not allowed"), "{reply}");
     }
 }

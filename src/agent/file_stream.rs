@@ -130,3 +130,90 @@ pub(super) fn take_over(client: &mut Client, whole: bool) {
     reading.done += bytes;
     reading.stop = Some(stop);
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::agent::testing::{Agent, Host};
+    use crate::base::base64::decode_in_place;
+    use crate::sys::testing::Directory;
+
+    /// Opens a file over the loop; returns its handle.
+    fn open(agent: &mut Agent, host: &mut Host, path: &str) -> String {
+        let request =
+            format!(r#"{{"execute": "guest-file-open", "arguments": {{"path": "{path}"}}}}"#);
+        let reply = agent.ask(host, &request);
+        let handle = reply
+            .strip_prefix("{\"return\": ")
+            .unwrap_or_else(|| panic!("{reply}"));
+        handle.strip_suffix('}').unwrap().into()
+    }
+
+    fn read_request(handle: &str, count: usize) -> String {
+        let arguments = format!(r#"{{"handle": {handle}, "count": {count}}}"#);
+        format!(r#"{{"execute": "guest-file-read", "arguments": {arguments}}}"#)
+    }
+
+    /// The bytes of a reply to guest-file-read, and what follows them.
+    fn taken_apart(reply: &str) -> (Vec<u8>, &str) {
+        let text = reply.strip_prefix(r#"{"return": {"buf-b64": ""#);
+        let (text, rest) = text
+            .unwrap_or_else(|| panic!("{reply}"))
+            .split_once('"')
+            .unwrap();
+        let mut bytes = text.as_bytes().to_vec();
+        let len = decode_in_place(&mut bytes).unwrap();
+        bytes.truncate(len);
+        (bytes, rest)
+    }
+
+    #[test]
+    fn file_is_streamed_while_the_host_reads_and_other_clients_are_served() {
+        let directory = Directory::new("stream");
+        let path = directory.path.join("file");
+        let content: Vec<u8> = (0..3 << 20).map(|at: u32| (at * 31 >> 7) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let mut agent = Agent::new();
+        let (mut host, mut other) = (agent.connect(), agent.connect());
+        let handle = open(&mut agent, &mut host, path.to_str().unwrap());
+        let ping = r#"{"execute": "guest-ping"}"#;
+        host.send(read_request(&handle, 4 << 20).as_bytes());
+        host.send(ping.as_bytes());
+        agent.settle();
+        // It waits for its host, who reads nothing yet.
+        assert_eq!(agent.ask(&mut other, ping), r#"{"return": {}}"#);
+        let reply = agent.reply(&mut host);
+        let (bytes, rest) = taken_apart(&reply);
+        assert!(bytes == content);
+        assert_eq!(
+            rest,
+            format!(", \"count\": {}, \"eof\": true}}}}", content.len())
+        );
+        assert_eq!(agent.reply(&mut host), r#"{"return": {}}"#);
+    }
+
+    #[test]
+    fn worker_reads_what_the_agent_would_have_to_wait_for() {
+        let mut agent = Agent::new();
+        let mut host = agent.connect();
+        // Files of proc do not tell whether a read would wait.
+        let handle = open(&mut agent, &mut host, "/proc/version");
+        let content = std::fs::read("/proc/version").unwrap();
+        let reply = agent.ask(&mut host, &read_request(&handle, 5));
+        assert_eq!(
+            taken_apart(&reply),
+            (content[..5].to_vec(), r#", "count": 5, "eof": false}}"#)
+        );
+        let reply = agent.ask(&mut host, &read_request(&handle, 4096));
+        let rest = format!(r#", "count": {}, "eof": true}}}}"#, content.len() - 5);
+        assert_eq!(taken_apart(&reply), (content[5..].to_vec(), &rest[..]));
+    }
+
+    #[test]
+    fn read_that_fails_at_once_is_an_error() {
+        let mut agent = Agent::new();
+        let mut host = agent.connect();
+        let handle = open(&mut agent, &mut host, "/proc");
+        let reply = agent.ask(&mut host, &read_request(&handle, 100));
+        assert!(reply.contains(r#""desc": "failed to read file"#), "{reply}");
+    }
+}

@@ -133,6 +133,12 @@ impl Jobs {
         children.filter_map(|child| child.job.as_ref())
     }
 
+    /// Whether no job runs.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs().next().is_none()
+    }
+
     /// Whether a command that must have its turn alone has it now.
     #[inline(never)]
     pub(super) fn exclusive_runs(&self) -> bool {

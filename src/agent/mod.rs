@@ -23,6 +23,8 @@ mod port_peer;
 mod restart;
 mod service;
 mod startup;
+#[cfg(test)]
+mod testing;
 mod texts;
 mod worker;
 

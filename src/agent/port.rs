@@ -16,7 +16,7 @@ use super::texts::AgentPhrase;
 use crate::parse::{mountinfo, words};
 use crate::state::log::{Level, Log};
 use crate::sys::clock::NEVER_MS;
-use crate::sys::root::Root;
+use crate::sys::root::{Root, relative};
 use crate::sys::{Errno, OwnedFd};
 
 /// The directory in which udev links ports by name.
@@ -159,7 +159,7 @@ fn is_missing(errno: Errno) -> bool {
 /// # Errors
 /// [`Errno::NOENT`] if there is no such port.
 fn open(root: &Root, path: &[u8]) -> Result<OwnedFd, Errno> {
-    let opened = root.open_port(&[path]);
+    let opened = root.open_port(&[relative(path)]);
     let name = match &opened {
         Err(errno) if is_missing(*errno) => path.strip_prefix(BY_NAME),
         _ => None,
@@ -180,7 +180,7 @@ fn open(root: &Root, path: &[u8]) -> Result<OwnedFd, Errno> {
 
 /// Opens a device at its node, or, if it has none, at a temporary one.
 fn open_device(root: &Root, device: &[u8]) -> Result<OwnedFd, Errno> {
-    match root.open_port(&[b"/dev/", device]) {
+    match root.open_port(&[b"dev/", device]) {
         Err(errno) if is_missing(errno) => open_without_node(root, device),
         opened => opened,
     }
@@ -191,7 +191,7 @@ fn open_without_node(root: &Root, device: &[u8]) -> Result<OwnedFd, Errno> {
     let numbers = attribute(root, device, b"/dev", &mut buffer);
     let (major, minor) = numbers.and_then(mountinfo::device).ok_or(Errno::NOENT)?;
     // In memory only: a disk may be frozen, and making the node would then wait for the thaw.
-    for node in words(b"/dev/.gaunt-port /run/.gaunt-port") {
+    for node in words(b"dev/.gaunt-port run/.gaunt-port") {
         let node = &[node];
         if root.make_device(node, major, minor).is_ok() {
             let opened = root.open_port(node);
@@ -217,6 +217,7 @@ fn attribute<'b>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::Directory;
 
     /// A port, and whether each attempt is logged.
     fn attempt(port: &mut Port, opened: Result<(), Errno>, has_events: bool, now_ms: u64) -> bool {
@@ -273,5 +274,30 @@ mod tests {
         // The loss is in the log already.
         assert!(!attempt(&mut port, Err(Errno::BUSY), true, 300));
         assert_eq!(port.next_ms(), 300 + RETRY_MS);
+    }
+
+    #[test]
+    fn port_is_found_by_its_path_or_by_its_name_in_sysfs() {
+        let directory = Directory::new("find-port");
+        let find = |path: &[u8]| open(&directory.root, path).map(drop);
+        let by_path = b"/dev/virtio-ports/agent";
+        assert_eq!(find(by_path), Err(Errno::NOENT));
+        let ports = directory.path.join("sys/class/virtio-ports");
+        for (device, name) in [("vport1p1", "console\n"), ("vport1p2", "agent\n")] {
+            std::fs::create_dir_all(ports.join(device)).unwrap();
+            std::fs::write(ports.join(device).join("name"), name).unwrap();
+        }
+        std::fs::create_dir_all(directory.path.join("dev/virtio-ports")).unwrap();
+        assert_eq!(find(by_path), Err(Errno::NOENT));
+        directory.make_fifo(c"dev/vport1p2");
+        assert_eq!(find(by_path), Ok(()));
+        assert_eq!(find(b"/dev/virtio-ports/other"), Err(Errno::NOENT));
+        assert_eq!(find(b"/dev/vport1p2"), Ok(()));
+        // The link of udev comes first, whatever it leads to.
+        directory.make_fifo(c"link");
+        std::fs::remove_file(directory.path.join("dev/vport1p2")).unwrap();
+        std::os::unix::fs::symlink("../../link", directory.path.join("dev/virtio-ports/agent"))
+            .unwrap();
+        assert_eq!(find(by_path), Ok(()));
     }
 }
