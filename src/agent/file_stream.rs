@@ -170,7 +170,7 @@ mod tests {
     fn file_is_streamed_while_the_host_reads_and_other_clients_are_served() {
         let directory = Directory::new("stream");
         let path = directory.path.join("file");
-        let content: Vec<u8> = (0..3 << 20).map(|at: u32| (at * 31 >> 7) as u8).collect();
+        let content: Vec<u8> = (0..3 << 20).map(|at: u32| ((at * 31) >> 7) as u8).collect();
         std::fs::write(&path, &content).unwrap();
         let mut agent = Agent::new();
         let (mut host, mut other) = (agent.connect(), agent.connect());
