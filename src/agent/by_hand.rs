@@ -12,7 +12,7 @@ use super::texts::AgentPhrase;
 use crate::base::limits::PATH_BYTES;
 use crate::base::path::Path;
 use crate::base::store::Store;
-use crate::parse::{file_name, word_index};
+use crate::parse::file_name;
 use crate::probe::hooks::{beside, find};
 use crate::state::environment::Environment;
 use crate::state::hooks::{OWN_PATH, Session, Settings};
@@ -36,12 +36,16 @@ pub(super) fn is_called(name: &[u8]) -> bool {
 // Not inlined: the agent never leaves the function that calls this, and would keep its stack.
 #[inline(never)]
 pub(super) fn run(name: &[u8], mut words: Strings, environment: Strings) -> i32 {
-    let word = word_index(b"thaw freeze", words.next().unwrap_or_default());
-    let Some(word) = word.filter(|_| words.next().is_none()) else {
+    let freezes = match words.next() {
+        Some(b"freeze") => Some(true),
+        Some(b"thaw") => Some(false),
+        _ => None,
+    };
+    let Some(freezes) = freezes.filter(|_| words.next().is_none()) else {
         log::error(AgentPhrase::HookUsage, &[name]);
         return USAGE;
     };
-    match run_all(name, word == 1, environment) {
+    match run_all(name, freezes, environment) {
         Ok(done) => i32::from(!done),
         Err(errno) => {
             log::error(AgentPhrase::CannotFindHooks, &[b": ", &sys::words(errno)]);

@@ -1,19 +1,22 @@
 //! The options: how each is spelled, what it does, and the settings they make.
 //!
-//! One row an option. [`Options::set`] takes the value of one, wherever that comes from; walking the
-//! command line is `agent::command_line`. Of several values of one option the last one counts, but
-//! lists of commands add up.
+//! There is one row for each option. [`Options::set`] takes the value of one, whatever its source;
+//! `agent::command_line` walks the command line. The last value of an option wins, but lists of commands
+//! add up.
 //!
-//! A list that begins with a dash is an option whose value was left out. Names in lists that no command
-//! has are otherwise ignored, as qemu-ga does: lists are written for agents of several versions.
+//! A list that begins with a dash is an error: it is an option whose value was left out. Names in lists
+//! that no command has are otherwise ignored, as with qemu-ga: lists are written for agents of several
+//! versions. An empty list is no list; one without a known name, such as `,`, allows nothing.
+//!
+//! To add an option: a row, a case in [`Options::set`], and a paragraph in the manual page.
 //!
 //! Differences from qemu-ga: `--blacklist`, its name until 9.0, is read as `--block-rpcs`; blanks around
-//! the names of a list do not count; names that no command has are named in the log; lists add up.
+//! the names of a list do not count; the log lists names that no command has; lists add up.
 
 use super::port::DEFAULT_PORT;
 use super::texts::AgentPhrase;
 use crate::base::limits::{FREEZE_TIMEOUT_S, LOGGED_OPTION_ERRORS, LOGGED_UNKNOWN_NAMES};
-use crate::base::packed::Text;
+use crate::base::packed::{Pack, Text, pack};
 use crate::base::text;
 use crate::commands;
 use crate::state::filter::{Filter, List};
@@ -48,13 +51,12 @@ pub(super) enum Value {
 }
 
 /// One option.
+#[derive(Clone, Copy)]
 pub(super) struct Row {
     pub(super) key: Key,
     pub(super) long: &'static str,
     pub(super) short: Option<u8>,
     pub(super) value: Value,
-    /// What the help says of it, if it is to be seen there.
-    help: Option<AgentPhrase>,
 }
 
 const fn row(
@@ -62,34 +64,102 @@ const fn row(
     long: &'static str,
     short: Option<u8>,
     value: Value,
-    help: Option<AgentPhrase>,
-) -> Row {
-    Row {
+    help: &'static str,
+) -> (Row, &'static str) {
+    let row = Row {
         key,
         long,
         short,
         value,
-        help,
-    }
+    };
+    (row, help)
 }
 
-/// All options, in the order of the help.
+/// All options and their help, in the order of the help. It leaves out those without a text.
 #[rustfmt::skip]
-pub(super) static ROWS: [Row; 13] = [
-    row(Key::Method, "method", Some(b'm'), Value::Required, Some(AgentPhrase::HelpMethod)),
-    row(Key::Path, "path", Some(b'p'), Value::Required, Some(AgentPhrase::HelpPath)),
-    row(Key::StateDirectory, "statedir", Some(b't'), Value::Required, Some(AgentPhrase::HelpStateDirectory)),
-    row(Key::BlockRpcs, "block-rpcs", Some(b'b'), Value::Required, Some(AgentPhrase::HelpBlockRpcs)),
-    row(Key::BlockRpcs, "blacklist", None, Value::Required, None),
-    row(Key::AllowRpcs, "allow-rpcs", Some(b'a'), Value::Required, Some(AgentPhrase::HelpAllowRpcs)),
-    row(Key::FreezeTimeout, "freeze-timeout", None, Value::Required, Some(AgentPhrase::HelpFreezeTimeout)),
-    row(Key::FreezeHook, "fsfreeze-hook", Some(b'F'), Value::Optional, Some(AgentPhrase::HelpFreezeHook)),
-    row(Key::HookTimeout, "hook-timeout", None, Value::Required, Some(AgentPhrase::HelpHookTimeout)),
-    row(Key::HookFailures, "hook-failures", None, Value::Required, Some(AgentPhrase::HelpHookFailures)),
-    row(Key::Verbose, "verbose", Some(b'v'), Value::None, Some(AgentPhrase::HelpVerbose)),
-    row(Key::Version, "version", Some(b'V'), Value::None, Some(AgentPhrase::HelpVersion)),
-    row(Key::Help, "help", Some(b'h'), Value::None, Some(AgentPhrase::HelpHelp)),
+const OPTIONS: [(Row, &str); 13] = [
+    row(Key::Method, "method", Some(b'm'), Value::Required,
+        "virtio-serial (default) or unix-listen"),
+    row(Key::Path, "path", Some(b'p'), Value::Required,
+        "device or socket (default: the port org.qemu.guest_agent.0)"),
+    row(Key::StateDirectory, "statedir", Some(b't'), Value::Required,
+        "directory in memory for the mark of a freeze (default: /run)"),
+    row(Key::BlockRpcs, "block-rpcs", Some(b'b'), Value::Required,
+        "commands to refuse, separated by commas; 'help' lists all"),
+    row(Key::BlockRpcs, "blacklist", None, Value::Required,
+        ""),
+    row(Key::AllowRpcs, "allow-rpcs", Some(b'a'), Value::Required,
+        "commands to allow, separated by commas; all others are refused"),
+    row(Key::FreezeTimeout, "freeze-timeout", None, Value::Required,
+        "seconds after which a freeze ends by itself, 0 for never (default: 600)"),
+    row(Key::FreezeHook, "fsfreeze-hook", Some(b'F'), Value::Optional,
+        "run hooks: this (default: /etc/qemu-ga/fsfreeze-hook) or those in its .d"),
+    row(Key::HookTimeout, "hook-timeout", None, Value::Required,
+        "seconds that one hook has (default: 60)"),
+    row(Key::HookFailures, "hook-failures", None, Value::Required,
+        "stop (default) the freeze if a hook fails, or ignore that"),
+    row(Key::Verbose, "verbose", Some(b'v'), Value::None,
+        "log more"),
+    row(Key::Version, "version", Some(b'V'), Value::None,
+        "print the version"),
+    row(Key::Help, "help", Some(b'h'), Value::None,
+        "print this"),
 ];
+
+/// The options without their help, which is packed.
+pub(super) static ROWS: [Row; OPTIONS.len()] = {
+    let mut rows = [OPTIONS[0].0; OPTIONS.len()];
+    let mut at = 0;
+    while at < OPTIONS.len() {
+        rows[at] = OPTIONS[at].0;
+        at += 1;
+    }
+    rows
+};
+
+const HELP_TEXTS: [&str; OPTIONS.len()] = {
+    let mut texts = [""; OPTIONS.len()];
+    let mut at = 0;
+    while at < OPTIONS.len() {
+        texts[at] = OPTIONS[at].1;
+        at += 1;
+    }
+    texts
+};
+
+/// The help, a line for each row.
+static HELP: Pack = pack!(&HELP_TEXTS);
+
+// No long name is the start of another, so that a whole name is never ambiguous.
+const _: () = {
+    let mut one = 0;
+    while one < OPTIONS.len() {
+        let mut other = 0;
+        while other < OPTIONS.len() {
+            assert!(one == other || are_distinct(&OPTIONS[one].0, &OPTIONS[other].0));
+            other += 1;
+        }
+        one += 1;
+    }
+};
+
+/// Whether the letters differ, and the first long name is not the start of the second.
+const fn are_distinct(one: &Row, other: &Row) -> bool {
+    if let (Some(one), Some(other)) = (one.short, other.short)
+        && one == other
+    {
+        return false;
+    }
+    let (one, other) = (one.long.as_bytes(), other.long.as_bytes());
+    let mut at = 0;
+    while at < one.len() {
+        if at == other.len() || one[at] != other[at] {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
 
 /// Writes the help, in pieces, until `write` returns false; returns whether all was written.
 pub(super) fn write_help(write: &mut dyn FnMut(&[&[u8]]) -> bool) -> bool {
@@ -98,12 +168,14 @@ pub(super) fn write_help(write: &mut dyn FnMut(&[&[u8]]) -> bool) -> bool {
         b"\n",
         &Text::from(AgentPhrase::About).unpack(),
         b"\n",
-    ]) && ROWS.iter().all(|row| row.write_help(write))
+    ]) && ROWS.iter().zip(0..).all(|(row, line)| {
+        let help = Text::new(&HELP, line).unpack();
+        help.is_empty() || row.write_help(&help, write)
+    })
 }
 
 impl Row {
-    fn write_help(&self, write: &mut dyn FnMut(&[&[u8]]) -> bool) -> bool {
-        let Some(help) = self.help else { return true };
+    fn write_help(&self, help: &[u8], write: &mut dyn FnMut(&[&[u8]]) -> bool) -> bool {
         let letter = &[self.short.unwrap_or_default()];
         let short: [&[u8]; 3] = match self.short {
             Some(_) => [b"-", letter, b", "],
@@ -116,7 +188,7 @@ impl Row {
         };
         let long = self.long.as_bytes();
         write(&[b"\n  ", short[0], short[1], short[2], b"--", long, value])
-            && write(&[b"\n        ", &Text::from(help).unpack(), b"\n"])
+            && write(&[b"\n        ", help, b"\n"])
     }
 }
 
@@ -305,22 +377,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_long_name_begins_another() {
-        for row in &ROWS {
-            let alike = ROWS.iter().filter(|other| other.long.starts_with(row.long));
-            assert_eq!(alike.count(), 1, "{}", row.long);
-        }
-    }
-
-    #[test]
-    fn no_letter_stands_for_two_options() {
-        for row in ROWS.iter().filter(|row| row.short.is_some()) {
-            let alike = ROWS.iter().filter(|other| other.short == row.short);
-            assert_eq!(alike.count(), 1, "{}", row.long);
-        }
-    }
-
-    #[test]
     fn the_help_has_every_option_but_the_old_name() {
         let mut help = Vec::new();
         let mut write = |pieces: &[&[u8]]| {
@@ -356,7 +412,7 @@ mod tests {
         let (section, _) = section.split_once("\n.Ss ").unwrap();
         let titles = section.lines().filter(|line| line.starts_with(".It "));
         let described: Vec<_> = titles.flat_map(str::split_whitespace).collect();
-        for row in ROWS.iter().filter(|row| row.help.is_some()) {
+        for (row, _) in OPTIONS.iter().filter(|(_, help)| !help.is_empty()) {
             // mdoc(7) writes the first dash itself.
             let mut names = vec![format!("-{}", row.long)];
             names.extend(row.short.map(|letter| char::from(letter).to_string()));

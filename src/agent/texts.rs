@@ -1,4 +1,5 @@
-//! Texts of the loop, of PID 1, and of the options: log lines, complaints and help. They are packed, see
+//! Texts of the loop, of PID 1, and of the options: log lines and complaints, and the
+//! first lines of the help. They are packed, see
 //! `base::packed`.
 
 use crate::base::packed::texts;
@@ -21,18 +22,6 @@ texts! {
         SeeHelp = "try 'gaunt --help' for more information";
         Usage = "Usage: gaunt [OPTION]...";
         About = "QEMU guest agent for guests that have nothing else in them.";
-        HelpMethod = "virtio-serial (default) or unix-listen";
-        HelpPath = "device or socket (default: the port org.qemu.guest_agent.0)";
-        HelpStateDirectory = "directory in memory for the mark of a freeze (default: /run)";
-        HelpBlockRpcs = "commands to refuse, separated by commas; 'help' lists all";
-        HelpAllowRpcs = "commands to allow, separated by commas; all others are refused";
-        HelpFreezeTimeout = "seconds after which a freeze ends by itself, 0 for never (default: 600)";
-        HelpFreezeHook = "run hooks: this (default: /etc/qemu-ga/fsfreeze-hook) or those in its .d";
-        HelpHookTimeout = "seconds that one hook has (default: 60)";
-        HelpHookFailures = "stop (default) the freeze if a hook fails, or ignore that";
-        HelpVerbose = "log more";
-        HelpVersion = "print the version";
-        HelpHelp = "print this";
         Fault = "fault: signal @ at @";
         Panicked = "fault: @:@";
         StartsAnew = "starting anew, without open files and the results of programs";
