@@ -1,12 +1,12 @@
 //! The agent as the main hook: `fsfreeze-hook freeze`, `fsfreeze-hook thaw`.
 //!
-//! Started under that name, which is a link to it, the agent runs the hooks of the directory beside
-//! the link once and ends: so an administrator tries hooks before the host takes a snapshot. What is
-//! logged goes to the terminal too. A freeze that fails, or is stopped with Ctrl-C, is followed by
-//! the thaw of the hooks that ran. Nothing is remembered between the two calls: a thaw runs all hooks.
-//! A hook that runs the main hook it is run by would run itself, again and again: that is an error.
+//! A link of that name starts the agent as the main hook. It runs the hooks of the directory beside the
+//! link once and exits, so that an administrator can try them before the host takes a snapshot. It does
+//! not freeze file systems.
 //!
-//! Nothing is frozen here.
+//! The log of hooks is also printed to the terminal. If a freeze fails, or Ctrl-C stops it, the hooks that
+//! ran are thawed. A thaw runs all hooks, because no state is kept between the two calls. A hook that runs
+//! its own main hook would run itself without end: that is an error.
 
 use super::texts::AgentPhrase;
 use crate::base::limits::PATH_BYTES;
@@ -22,28 +22,28 @@ use crate::sys::clock::NEVER_MS;
 use crate::sys::root::{Root, relative};
 use crate::sys::{self, Errno};
 
-/// The name.
+/// The name of the link.
 const NAME: &[u8] = b"fsfreeze-hook";
-/// The exit status of a call that makes no sense.
+/// The exit status for wrong arguments.
 const USAGE: i32 = 2;
 
-/// Whether a program of this name is the main hook.
+/// Whether the agent was started as the main hook.
 pub(super) fn is_called(name: &[u8]) -> bool {
     file_name(name) == NAME
 }
 
-/// Runs the hooks; gives the exit status. `name` is how this program was called, the words follow it.
+/// Runs the hooks; returns the exit status. `name` is the first argument of the process, `words` are the
+/// others.
 // Not inlined: the agent never leaves the function that calls this, and would keep its stack.
 #[inline(never)]
 pub(super) fn run(name: &[u8], mut words: Strings, environment: Strings) -> i32 {
-    let freezes = match words.next() {
-        Some(b"freeze") => Some(true),
-        Some(b"thaw") => Some(false),
-        _ => None,
-    };
-    let Some(freezes) = freezes.filter(|_| words.next().is_none()) else {
-        log::error(AgentPhrase::HookUsage, &[name]);
-        return USAGE;
+    let freezes = match (words.next(), words.next()) {
+        (Some(b"freeze"), None) => true,
+        (Some(b"thaw"), None) => false,
+        _ => {
+            log::error(AgentPhrase::HookUsage, &[name]);
+            return USAGE;
+        }
     };
     match run_all(name, freezes, environment) {
         Ok(done) => i32::from(!done),
@@ -54,7 +54,7 @@ pub(super) fn run(name: &[u8], mut words: Strings, environment: Strings) -> i32 
     }
 }
 
-/// Gives whether all went well.
+/// Returns whether all hooks succeeded.
 fn run_all(name: &[u8], freezes: bool, environment: Strings) -> Result<bool, Errno> {
     let root = Root::open(c"/")?;
     let mut here = [0; PATH_BYTES];
@@ -65,7 +65,7 @@ fn run_all(name: &[u8], freezes: bool, environment: Strings) -> Result<bool, Err
     let main = Path::of(&[here, b"/", relative(name)]);
     let hooks = match name.contains(&b'/') {
         true => beside(&root, main.as_bytes()),
-        // It was found in PATH.
+        // The shell found the link in PATH.
         false => find(&root, None),
     };
     let running = variable(environment, OWN_PATH);
@@ -84,7 +84,7 @@ fn run_all(name: &[u8], freezes: bool, environment: Strings) -> Result<bool, Err
         false => session.thaw_all(hooks),
     });
     if freezes && ran.is_err() {
-        // Those that were brought to rest.
+        // The hooks that ran must not stay at rest.
         let _ = session.thaw();
     }
     Ok(ran.is_ok())

@@ -1,12 +1,12 @@
-//! qemu-ga's configuration file, which is not read: it must not go unnoticed.
+//! Detects the configuration file of qemu-ga, whose settings the agent does not apply.
 //!
-//! It is the file that `QGA_CONF` names, else /etc/qemu/qemu-ga.conf. The agent says in its log that
-//! the file is not read. One that restricts the commands, or might, is a policy that would be lost:
-//! then PID 1 fails closed, and any other agent ends.
+//! The environment variable `QGA_CONF` names the file; the default is /etc/qemu/qemu-ga.conf. If it
+//! exists, the agent logs that it is not read. A file that restricts commands, or might, is a policy
+//! that would be lost: PID 1 then fails closed, and any other agent exits.
 //!
-//! An empty `QGA_CONF`, or /dev/null, means no file at all, and one that names a missing file is no error, as with
-//! qemu-ga. A name that is not absolute counts as a policy: where qemu-ga would look for it depends
-//! on who started the agent. So does a pipe or device, which nothing is read from.
+//! As with qemu-ga, an empty `QGA_CONF` or /dev/null means that there is no file, and the name of a
+//! missing file is no error. A relative name counts as a policy, because the directory in which qemu-ga
+//! would look for it is unknown. So does a pipe or a device, from which the agent does not read.
 
 use super::texts::AgentPhrase;
 use crate::base::limits::CONFIG_BYTES;
@@ -19,19 +19,19 @@ use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
 use crate::sys::status::Status;
 
-/// Where the file is unless told.
+/// The default path of the file.
 const PATH: &[u8] = b"/etc/qemu/qemu-ga.conf";
 
-/// Whether nothing restricts the commands that the agent does not read.
+/// The outcome of the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// No file, or one that restricts nothing.
+    /// No file, or a file without restrictions.
     NoPolicy,
-    /// A file that restricts the commands or cannot be understood.
+    /// A file that restricts commands or cannot be understood.
     Policy,
 }
 
-/// Looks for a configuration file, and says so if there is one.
+/// Looks for the configuration file, and logs that it is not read.
 pub(super) fn look(root: &Root, environment: Strings, log: &mut Log) -> Found {
     look_at(
         root,
@@ -54,7 +54,7 @@ fn look_at(root: &Root, path: &[u8], log: &mut Log) -> Found {
     found
 }
 
-/// Whether the file may restrict commands.
+/// Returns whether the file may restrict commands.
 fn read(root: &Root, path: &[u8]) -> Result<bool, Errno> {
     if !path.starts_with(b"/") {
         return Err(Errno::INVAL);
@@ -74,7 +74,7 @@ mod tests {
     use std::ffi::CString;
 
     #[test]
-    fn a_file_that_restricts_or_cannot_be_read_is_a_policy() {
+    fn a_file_that_restricts_commands_or_cannot_be_read_is_a_policy() {
         let path = std::env::temp_dir().join(format!("gaunt-config-{}", std::process::id()));
         let file = path.join("etc/qemu/qemu-ga.conf");
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_leads_to_no_file_is_a_policy_unless_nothing_is_there() {
+    fn a_name_of_no_regular_file_is_a_policy_unless_nothing_has_it() {
         let root = Root::open(c"/").unwrap();
         for (name, found) in [
             ("", Found::NoPolicy),

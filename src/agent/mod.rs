@@ -1,4 +1,4 @@
-//! The daemon: what it is asked on its command line, and the loop that serves.
+//! The program: options, the event loop, channels, clients, children, and the duties of PID 1.
 #![forbid(unsafe_code)]
 
 mod by_hand;
@@ -36,8 +36,8 @@ pub use fault::panicked;
 use options::{Options, Stop, write_help};
 use texts::AgentPhrase;
 
-/// Runs the agent; gives its exit status, which for a command line that makes no sense is 1, as
-/// qemu-ga has it. PID 1 serves whatever its command line says.
+/// Runs the agent; returns its exit status. That is 1 after an error on the command line, as with
+/// qemu-ga. PID 1 serves whatever its command line is.
 pub fn main(start: Start) -> i32 {
     fault::catch();
     let mut words = start.words;
@@ -58,7 +58,7 @@ pub fn main(start: Start) -> i32 {
     startup::run(&mut options, start.environment)
 }
 
-/// Prints what is asked for instead of serving; gives the exit status.
+/// Prints a text instead of serving; returns the exit status.
 fn print(what: Stop) -> i32 {
     let said = match what {
         Stop::Help => write_help(&mut write),
@@ -69,7 +69,7 @@ fn print(what: Stop) -> i32 {
     (!said).into()
 }
 
-/// Prints these pieces; returns whether that could be done.
+/// Prints these pieces; returns whether all were written.
 fn write(pieces: &[&[u8]]) -> bool {
     let mut pieces = pieces.iter();
     pieces.all(|piece| stream::write_all(stdio::stdout(), piece).is_ok())
