@@ -1,9 +1,9 @@
 //! Base64 as qemu-ga reads and writes it.
 //!
-//! Written: the standard alphabet, padded, no line breaks. Read: leniently, as GLib does. Anything but
-//! the alphabet, `=` and LF is refused wherever it stands; characters are then taken in groups of
-//! four, an incomplete last group is dropped, and `=` counts as a zero; as third or fourth character
-//! of its group, also in the middle of the text, it takes away the second or third byte.
+//! Output has the standard alphabet and padding, without line breaks. Input is read as leniently as in
+//! GLib: only characters of the alphabet, `=` and line feeds are allowed, line feeds are ignored, and an
+//! incomplete last group of four characters is dropped. A `=` counts as zero bits, anywhere in the text;
+//! as third or fourth character of its group it drops the second or third byte.
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU16, Ordering};
@@ -12,31 +12,32 @@ use super::store::{Full, Store};
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// Why something is not decoded.
+/// Why a text cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// It holds a character that does not belong.
+    /// It contains an invalid character.
     Invalid,
-    /// There is no room for it.
+    /// The store is full.
     Full,
 }
 
-/// Replaces a text by what it stands for, which is shorter; gives its length, unless it holds a
-/// character that does not belong.
+/// Replaces a text by the bytes it encodes, which are fewer. Returns how many they are; `None` if the text
+/// contains an invalid character.
 pub fn decode_in_place(text: &mut [u8]) -> Option<usize> {
     let mut table = [0xFFu8; 256];
     for (sextet, byte) in (0..).zip(ALPHABET) {
         table[usize::from(*byte)] = sextet;
     }
     let (mut from, mut to) = (0, 0);
-    let (mut group, mut len, mut gone) = (0u32, 0, 0);
+    // The current group: its bits, its characters so far, and a bit for each of them that is a `=`.
+    let (mut group, mut len, mut padding) = (0u32, 0, 0);
     while let Some(byte) = text.get(from) {
         from += 1;
         let mut sextet = table[usize::from(*byte)];
         if sextet > 63 {
             match byte {
                 b'\n' => continue,
-                b'=' => gone |= 1 << len,
+                b'=' => padding |= 1 << len,
                 _ => return None,
             }
             sextet = 0;
@@ -46,26 +47,26 @@ pub fn decode_in_place(text: &mut [u8]) -> Option<usize> {
         if len == 4 {
             let [_, first, second, third] = group.to_be_bytes();
             let mut put = |byte| {
-                if let Some(place) = text.get_mut(to) {
-                    *place = byte;
+                if let Some(slot) = text.get_mut(to) {
+                    *slot = byte;
                 }
                 to += 1;
             };
             put(first);
-            // The third and the fourth character take away the second and the third byte.
-            if gone & 4 == 0 {
+            if padding & 4 == 0 {
                 put(second);
             }
-            if gone & 8 == 0 {
+            if padding & 8 == 0 {
                 put(third);
             }
-            (group, len, gone) = (0, 0, 0);
+            (group, len, padding) = (0, 0, 0);
         }
     }
     Some(to)
 }
 
-/// Appends `bytes` as text to `out`. What is written in pieces must be cut at multiples of three.
+/// Appends `bytes` to `out` as base64. A caller that encodes in pieces must split at multiples of three
+/// bytes.
 pub fn encode(bytes: &[u8], out: &mut dyn Store) -> Result<(), Full> {
     let mut room = [0; 256];
     for chunk in bytes.chunks(192) {
@@ -78,56 +79,61 @@ pub fn encode(bytes: &[u8], out: &mut dyn Store) -> Result<(), Full> {
     Ok(())
 }
 
-/// Bytes of the text of `len` bytes.
+/// Returns the length of the base64 text of `len` bytes.
 pub const fn encoded_len(len: usize) -> usize {
     len.div_ceil(3).saturating_mul(4)
 }
 
-/// Replaces the `len` bytes that stand in `room` at `from` by their text, which begins at 0; gives
-/// its length. `from` is a quarter of the `room`, or more; behind the text, `room` is anything.
+/// Encodes `len` bytes of `room`, from offset `from` on, into base64 at its beginning. Returns the length
+/// of the text. The rest of `room` is undefined.
+///
+/// `from` must be at least a quarter of the length of `room`: then the text never overwrites bytes that
+/// are not encoded yet.
 pub fn encode_in_place(room: &mut [u8], from: usize, len: usize) -> usize {
     if PAIRS[PAIRS.len() - 1].load(Ordering::Relaxed) == 0 {
-        for (pair, place) in PAIRS.iter().zip(0..) {
-            let letter = |sextet: usize| ALPHABET.get(sextet & 63).copied().unwrap_or_default();
-            let letters = u16::from_le_bytes([letter(place >> 6), letter(place)]);
-            pair.store(letters, Ordering::Relaxed);
+        for (pair, bits) in PAIRS.iter().zip(0..) {
+            let character = |bits: usize| ALPHABET.get(bits & 63).copied().unwrap_or_default();
+            let characters = u16::from_le_bytes([character(bits >> 6), character(bits)]);
+            pair.store(characters, Ordering::Relaxed);
         }
     }
     let room = Cell::from_mut(room).as_slice_of_cells();
     let bytes = room.get(from..).and_then(|bytes| bytes.get(..len));
     let (groups, rest) = bytes.unwrap_or_default().as_chunks::<3>();
-    let (places, _) = room.as_chunks::<4>();
-    for ([first, second, third], place) in groups.iter().zip(places) {
-        put(place, [0, first.get(), second.get(), third.get()]);
+    let (texts, _) = room.as_chunks::<4>();
+    for ([first, second, third], text) in groups.iter().zip(texts) {
+        put(text, [0, first.get(), second.get(), third.get()]);
     }
-    // The last group may be short.
+    // One or two bytes are left for the last group.
     if let Some(first) = rest.first()
-        && let Some(place) = places.get(groups.len())
+        && let Some(text) = texts.get(groups.len())
     {
-        put(place, [0, first.get(), rest.get(1).map_or(0, Cell::get), 0]);
-        place[3].set(b'=');
+        put(text, [0, first.get(), rest.get(1).map_or(0, Cell::get), 0]);
+        text[3].set(b'=');
         if rest.len() == 1 {
-            place[2].set(b'=');
+            text[2].set(b'=');
         }
     }
     (groups.len() + usize::from(!rest.is_empty())) * 4
 }
 
+/// Writes the four characters of a group, whose three bytes follow a zero.
+// In line, in spite of the low inlining threshold of the release build: it runs for every three bytes.
 #[inline(always)]
-fn put(place: &[Cell<u8>; 4], group: [u8; 4]) {
+fn put(text: &[Cell<u8>; 4], group: [u8; 4]) {
     let group = u32::from_be_bytes(group) as usize;
     let [first, second] = [group >> 12 & 4095, group & 4095];
     let pair = |bits: usize| u32::from(PAIRS[bits].load(Ordering::Relaxed));
     let [a, b, c, d] = (pair(second) << 16 | pair(first)).to_le_bytes();
-    let [to_a, to_b, to_c, to_d] = place;
+    let [to_a, to_b, to_c, to_d] = text;
     to_a.set(a);
     to_b.set(b);
     to_c.set(c);
     to_d.set(d);
 }
 
-/// Two characters for each twelve bits, the first in the low byte; zeros before they are needed.
-/// Twice as fast as character by character.
+/// The two characters for each value of twelve bits, the first in the low byte. All zero until the first
+/// use. Twice as fast as one character at a time.
 static PAIRS: [AtomicU16; 4096] = [const { AtomicU16::new(0) }; 4096];
 
 #[cfg(test)]
@@ -148,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn encoded_bytes_decode_to_themselves() {
         for (bytes, text) in [
             (&b""[..], ""),
             (b"f", "Zg=="),
@@ -164,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_may_stand_where_its_bytes_stood() {
+    fn encodes_in_place_with_a_quarter_of_the_room_before_the_bytes() {
         for len in (0..200usize).step_by(if cfg!(miri) { 29 } else { 1 }) {
             let bytes: Vec<u8> = (0..len).map(|at| (at * 37 + len) as u8).collect();
             let mut room = vec![0xAA; encoded_len(len)];
@@ -179,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn sloppy_text_is_read_as_qemu_ga_reads_it() {
+    fn invalid_padding_is_decoded_as_in_qemu_ga() {
         assert_eq!(decoded("aGVsbG8").unwrap(), b"hel");
         assert_eq!(decoded("aGVsbG8=aGVsbG8=").unwrap(), b"hellohello");
         assert_eq!(decoded("aGVsbG8=====").unwrap(), b"hello\0");

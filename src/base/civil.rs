@@ -1,14 +1,13 @@
-//! Dates of the Gregorian calendar and days since 1970-01-01, without time zones.
+//! The Gregorian calendar: dates and days since 1970-01-01, without time zones.
 
-/// The first of January of `year`, in days since the epoch.
-#[inline(never)]
+/// Returns the days from the epoch to 1 January of `year`.
 pub fn first_day(year: i64) -> i64 {
     let before = year.wrapping_sub(1);
     let centuries = before.div_euclid(100);
     let leap_days = (before >> 2)
         .wrapping_sub(centuries)
         .wrapping_add(centuries >> 2);
-    // Years and leap days from the year 1 to the epoch.
+    // Between the year 1 and the epoch there are 477 leap days.
     year.wrapping_sub(1970)
         .wrapping_mul(365)
         .wrapping_add(leap_days)
@@ -16,15 +15,14 @@ pub fn first_day(year: i64) -> i64 {
 }
 
 /// Whether February of `year` has 29 days.
-#[inline(never)]
 pub fn is_leap(year: i64) -> bool {
     first_day(year.wrapping_add(1)).wrapping_sub(first_day(year)) == 366
 }
 
-/// Days of a year before its `month` (January is 1): 30 each, one more for each of the long ones,
-/// which are the odd ones up to July and the even ones from August on, and one or two less for
-/// February.
-#[inline(never)]
+/// Returns the days of a year before its `month` (January is 1).
+///
+/// Each month has 30 days; the long ones, which are odd up to July and even from August on, have one
+/// more; February has one or two less.
 pub fn days_before_month(month: i64, is_leap: bool) -> i64 {
     let long = month.wrapping_add(month >> 3) >> 1;
     let short = match month {
@@ -38,15 +36,12 @@ pub fn days_before_month(month: i64, is_leap: bool) -> i64 {
         .wrapping_sub(short)
 }
 
-/// The year in which a day since the epoch is, or the one before or after: 400 years have 146,097
-/// days.
-#[inline(never)]
+/// Returns the year of a day since the epoch, or the year before or after it: 400 years have 146,097 days.
 pub fn approximate_year(day: i64) -> i64 {
     day.wrapping_mul(400).div_euclid(146_097).wrapping_add(1970)
 }
 
-/// The year, the month (January is 1) and the day of the month (counted from 1) of a day since the
-/// epoch.
+/// Returns year, month and day of the month, both counted from 1, of a day since the epoch.
 pub fn date_of(day: i64) -> (i64, i64, i64) {
     let mut year = approximate_year(day).wrapping_add(1);
     while first_day(year) > day {
@@ -68,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn years_and_their_first_days_agree() {
+    fn first_days_and_leap_years_agree_with_the_calendar() {
         assert_eq!(first_day(1970), 0);
         assert_eq!(first_day(2000), 10_957);
         for year in (-1000..4000).step_by(if cfg!(miri) { 199 } else { 1 }) {
@@ -82,13 +77,13 @@ mod tests {
     }
 
     #[test]
-    fn every_day_has_the_date_after_that_of_the_day_before() {
+    fn dates_of_consecutive_days_are_consecutive() {
         assert_eq!(date_of(0), (1970, 1, 1));
         assert_eq!(date_of(-1), (1969, 12, 31));
         assert_eq!(date_of(11_016), (2000, 2, 29));
         assert_eq!(date_of(20_782), (2026, 11, 25));
         assert_eq!(date_of(36_524), (2069, 12, 31));
-        // Twice the 400 years after which the calendar repeats itself.
+        // The calendar repeats itself after 400 years.
         let (mut year, mut month, mut day) = (1600, 1, 1);
         let end = first_day(if cfg!(miri) { 1601 } else { 2400 });
         for number in first_day(1600)..end {

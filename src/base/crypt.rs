@@ -1,125 +1,131 @@
-//! Passwords as SHA-512 crypt (`$6$`), which every C library's crypt(3) knows.
+//! Password hashes: SHA-512 crypt (`$6$`), which every C library's crypt(3) knows.
 //!
-//! The hash is FIPS 180-4's, the scheme is the one its author published ("Unix crypt using SHA-256
-//! and SHA-512"), both held against their official vectors below. 5,000 rounds, the scheme's default,
-//! which therefore is not written out.
+//! The digest is SHA-512 of FIPS 180-4. The scheme is that of "Unix crypt using SHA-256 and SHA-512" by
+//! its author, with its default of 5,000 rounds, which the hash therefore does not name. The tests have
+//! the vectors of both documents.
 //!
-//! Made to be small: the constants, 704 bytes as a table, are computed, as they are digits of the
-//! roots of the first primes; and the beginning of the scheme is told as two of its rounds.
+//! The code is written for size. The constants of SHA-512, 704 bytes as a table, are computed: they are
+//! digits of the roots of the first primes. The first digest of the scheme, and the beginning of the
+//! second, hash the same inputs as two of its rounds do, so [`Sha512::mix`] serves for all of them.
 
 use super::limits::PASSWORD_BYTES;
 use super::store::Store;
 
-/// Characters of salt: as many as the scheme takes.
+/// Characters of salt: the most that the scheme uses.
 pub const SALT_BYTES: usize = 16;
 
 const ROUNDS: u32 = 5000;
 
-/// What is hashed over and over, bytes that may be as many as those of a password.
+/// An input of the digest: bytes that are repeated up to a length. They may be as many as those of a
+/// password.
 #[derive(Clone, Copy)]
-struct Source {
+struct Input {
     bytes: [u8; PASSWORD_BYTES],
-    /// After so many bytes it begins anew.
+    /// Bytes before the repetition begins.
     period: usize,
-    /// So many bytes of it are hashed in one round.
-    count: usize,
+    /// Length, repetitions included.
+    len: usize,
 }
 
-/// The places of the running digest, of what stands for the password, and for the salt.
+/// Index of the input that is the running digest.
 const DIGEST: usize = 0;
-const WORD: usize = 1;
-const GRAIN: usize = 2;
+/// Index of the input that is the password, later the bytes that the scheme derives from it (P).
+const PASSWORD: usize = 1;
+/// Index of the input that is the salt, later the bytes that the scheme derives from it (S).
+const SALT: usize = 2;
 
-/// Appends the hash of `password`, `$6$` and all, salted by the lower six bits of each random byte.
-/// What is longer than [`PASSWORD_BYTES`] is cut there.
+/// Appends the hash of `password` to `out`: `$6$`, salt, `$`, digest. The salt is made of the lower six
+/// bits of each random byte. The password is cut to [`PASSWORD_BYTES`].
 ///
-/// Takes time in the square of the length of the password.
-#[inline(never)]
+/// The time grows with the square of the length of the password.
 pub fn sha512_crypt(password: &[u8], random: &[u8; SALT_BYTES], out: &mut dyn Store) {
     let mut hash = Sha512::ZERO;
     hash.prepare();
-    hash.give(WORD, password);
-    hash.give(GRAIN, &random.map(|byte| letter(byte.into())));
+    hash.set_input(PASSWORD, password);
+    hash.set_input(SALT, &random.map(|byte| character(byte.into())));
     let _ = out.append(b"$6$");
-    let _ = out.append(&hash.sources[GRAIN].bytes[..SALT_BYTES]);
+    let _ = out.append(&hash.inputs[SALT].bytes[..SALT_BYTES]);
     let _ = out.append(b"$");
 
-    // Password, salt, password, and a digest that is empty as yet.
+    // Digest B of password, salt, password; the input DIGEST is empty.
     hash.mix(1);
     hash.finish(DIGEST);
-    let len = hash.sources[WORD].count;
-    hash.sources[DIGEST].count = len;
-    // Password, salt, digest.
+    let len = hash.inputs[PASSWORD].len;
+    hash.inputs[DIGEST].len = len;
+    // Digest A begins with password, salt, and as many bytes of B as the password has.
     hash.mix(7);
-    hash.sources[DIGEST].count = DIGEST_BYTES;
+    hash.inputs[DIGEST].len = DIGEST_BYTES;
     let mut bits = len;
     while bits != 0 {
-        hash.feed(if bits & 1 == 0 { WORD } else { DIGEST }, 1);
+        hash.feed(if bits & 1 == 0 { PASSWORD } else { DIGEST }, 1);
         bits >>= 1;
     }
     hash.finish(DIGEST);
-    hash.feed(WORD, len);
-    hash.finish(WORD);
-    hash.feed(GRAIN, 16 + usize::from(hash.sources[DIGEST].bytes[0]));
-    hash.finish(GRAIN);
+    // Password and salt are replaced by P and S.
+    hash.feed(PASSWORD, len);
+    hash.finish(PASSWORD);
+    hash.feed(SALT, 16 + usize::from(hash.inputs[DIGEST].bytes[0]));
+    hash.finish(SALT);
     for round in 0..ROUNDS {
         hash.mix(round);
         hash.finish(DIGEST);
     }
 
-    // Four letters for three bytes, 21 apart, the first by turns; and two for the last byte.
-    let mut place = 0;
+    // Each group of three bytes, which are 21 apart in a ring of 63, becomes four characters; the next
+    // group begins 22 further. The last byte becomes two.
+    let mut index = 0;
     let mut bits = 0;
     for count in 0..86 {
         if count == 84 {
-            bits = hash.sources[DIGEST].bytes[DIGEST_BYTES - 1].into();
+            bits = hash.inputs[DIGEST].bytes[DIGEST_BYTES - 1].into();
         } else if count % 4 == 0 {
             for _ in 0..3 {
-                bits = bits << 8 | u32::from(hash.sources[DIGEST].bytes[place % 63]);
-                place += 21;
+                bits = bits << 8 | u32::from(hash.inputs[DIGEST].bytes[index % 63]);
+                index += 21;
             }
-            place += 22;
+            index += 22;
         }
-        let _ = out.append(&[letter(bits)]);
+        let _ = out.append(&[character(bits)]);
         bits >>= 6;
     }
 }
 
-/// The letter for the lowest six bits: `./0-9A-Za-z`.
+/// Returns the character for the lowest six bits: `./0-9A-Za-z`.
+// Out of line: one copy of the code is smaller.
 #[inline(never)]
-fn letter(bits: u32) -> u8 {
-    let mut letter = (bits & 63) as u8 + b'.';
-    if letter > b'9' {
-        letter += b'A' - b'9' - 1;
+fn character(bits: u32) -> u8 {
+    let mut character = (bits & 63) as u8 + b'.';
+    if character > b'9' {
+        character += b'A' - b'9' - 1;
     }
-    if letter > b'Z' {
-        letter += b'a' - b'Z' - 1;
+    if character > b'Z' {
+        character += b'a' - b'Z' - 1;
     }
-    letter
+    character
 }
 
 const DIGEST_BYTES: usize = 64;
 const BLOCK_BYTES: usize = 128;
 
-/// SHA-512, and what is hashed. What is used most comes first, where its addresses are short.
-#[repr(C)]
+/// SHA-512 and its inputs.
 struct Sha512 {
-    /// The state, last word first, and the block: what the next round needs is always at the same
-    /// place, because after each all moves down by one.
+    /// The state, last word first, then the current block. In each round all words move down by one, so
+    /// that every round finds its words at the same indices.
     words: [u64; 24],
+    /// Bytes hashed so far.
     len: usize,
     constants: [u64; 80],
-    /// The state at the beginning, last word first.
+    /// The initial state, last word first.
     initial: [u64; 8],
-    sources: [Source; 3],
+    inputs: [Input; 3],
 }
 
 impl Sha512 {
     const ZERO: Self = Self {
-        sources: [Source {
+        inputs: [Input {
             bytes: [0; PASSWORD_BYTES],
             period: 0,
-            count: 0,
+            len: 0,
         }; 3],
         constants: [0; 80],
         initial: [0; 8],
@@ -127,96 +133,95 @@ impl Sha512 {
         len: 0,
     };
 
-    /// Computes the constants.
-    #[inline(never)]
+    /// Computes the constants: digits of the cube roots of the first 80 primes and of the square roots of
+    /// the first eight.
     fn prepare(&mut self) {
         let mut prime = 1;
-        for (place, constant) in self.constants.iter_mut().enumerate() {
+        for (index, constant) in self.constants.iter_mut().enumerate() {
             prime += 1;
             while (2..prime).any(|divisor| prime % divisor == 0) {
                 prime += 1;
             }
             *constant = root_fraction(prime, 3);
-            if place < 8 {
-                self.initial[7 - place] = root_fraction(prime, 2);
+            if index < 8 {
+                self.initial[7 - index] = root_fraction(prime, 2);
             }
         }
-        self.begin();
+        self.reset();
     }
 
-    /// Has nothing taken in.
+    /// Begins a new digest.
+    // Out of line: one copy of the code is smaller.
     #[inline(never)]
-    fn begin(&mut self) {
+    fn reset(&mut self) {
         self.words[..8].copy_from_slice(&self.initial);
         self.len = 0;
     }
 
-    /// Makes a source of these bytes.
-    #[inline(never)]
-    fn give(&mut self, source: usize, bytes: &[u8]) {
-        let source = &mut self.sources[source];
-        for (to, byte) in source.bytes.iter_mut().zip(bytes) {
+    /// Sets an input, without repetition.
+    fn set_input(&mut self, input: usize, bytes: &[u8]) {
+        let input = &mut self.inputs[input];
+        for (to, byte) in input.bytes.iter_mut().zip(bytes) {
             *to = *byte;
-            source.count += 1;
+            input.len += 1;
         }
-        source.period = source.count;
+        input.period = input.len;
     }
 
-    /// Takes in what a round of the scheme hashes.
-    #[inline(never)]
+    /// Hashes the inputs of one round of the scheme. In even rounds the digest comes first and the password
+    /// last, in odd rounds the other way round. Salt and password are between them except in every third
+    /// and every seventh round.
     fn mix(&mut self, round: u32) {
-        // The running digest comes first or last by turns; where it is not, the password is.
+        // DIGEST is 0, PASSWORD is 1.
         let first = (round & 1) as usize;
         self.feed(first, 1);
         if !round.is_multiple_of(3) {
-            self.feed(GRAIN, 1);
+            self.feed(SALT, 1);
         }
         if !round.is_multiple_of(7) {
-            self.feed(WORD, 1);
+            self.feed(PASSWORD, 1);
         }
         self.feed(1 - first, 1);
     }
 
-    /// Takes in a source, so many times.
-    #[inline(never)]
-    fn feed(&mut self, source: usize, times: usize) {
+    /// Hashes an input several times.
+    fn feed(&mut self, input: usize, times: usize) {
         let mut at = 0;
-        for _ in 0..self.sources[source].count * times {
-            self.push(self.sources[source].bytes[at]);
+        for _ in 0..self.inputs[input].len * times {
+            self.push(self.inputs[input].bytes[at]);
             at += 1;
-            if at == self.sources[source].period {
+            if at == self.inputs[input].period {
                 at = 0;
             }
         }
     }
 
-    /// Makes a source the digest of what was taken in, which is then forgotten.
-    #[inline(never)]
-    fn finish(&mut self, source: usize) {
+    /// Ends the digest and begins a new one. The digest replaces the bytes of an input, which keeps its
+    /// length.
+    fn finish(&mut self, input: usize) {
         let bits = (self.len as u64) << 3;
         self.push(0x80);
-        // The length takes 16 bytes, of which the first eight are zero.
+        // The length has 16 bytes; the first eight are zero.
         while self.len % BLOCK_BYTES != BLOCK_BYTES - 16 {
             self.push(0);
         }
         self.words[22] = 0;
         self.words[23] = bits;
         self.compress();
-        let source = &mut self.sources[source];
-        source.period = DIGEST_BYTES;
-        for (bytes, word) in source
+        let input = &mut self.inputs[input];
+        input.period = DIGEST_BYTES;
+        for (bytes, word) in input
             .bytes
             .chunks_exact_mut(8)
             .zip(self.words[..8].iter().rev())
         {
             bytes.copy_from_slice(&word.to_be_bytes());
         }
-        self.begin();
+        self.reset();
     }
 
-    #[inline(never)]
     fn push(&mut self, byte: u8) {
-        // The eighth byte pushes out what was there of the block before.
+        // Eight bytes shift out the word of the block before.
         let word = &mut self.words[8 + self.len / 8 % 16];
         *word = *word << 8 | u64::from(byte);
         self.len += 1;
@@ -225,30 +230,31 @@ impl Sha512 {
         }
     }
 
-    #[inline(never)]
     fn compress(&mut self) {
         let words = &mut self.words;
         let mut before = [0; 8];
         before.copy_from_slice(&words[..8]);
         for constant in &self.constants {
-            let [h, g, f, e, _, c, b, a, word, far, ..] = *words;
+            // The names a to h are those of FIPS 180-4. W is the first word of the block; the word that
+            // enters at its end follows from words 0, 1, 9 and 14 of the block.
+            let [h, g, f, e, _, c, b, a, w, w1, ..] = *words;
             let first = h
-                .wrapping_add(turned(e, 23, 4, 14))
+                .wrapping_add(xor_of_rotations(e, 23, 4, 14))
                 .wrapping_add(e & (f ^ g) ^ g)
                 .wrapping_add(*constant)
-                .wrapping_add(word);
-            let next = word
-                .wrapping_add(far.rotate_right(1) ^ far.rotate_right(8) ^ far >> 7)
+                .wrapping_add(w);
+            let next = w
+                .wrapping_add(w1.rotate_right(1) ^ w1.rotate_right(8) ^ w1 >> 7)
                 .wrapping_add(words[17])
                 .wrapping_add(
                     words[22].rotate_right(19) ^ words[22].rotate_right(61) ^ words[22] >> 6,
                 );
-            for place in 1..words.len() {
-                words[place - 1] = words[place];
+            for index in 1..words.len() {
+                words[index - 1] = words[index];
             }
             words[3] = words[3].wrapping_add(first);
             words[7] = first
-                .wrapping_add(turned(a, 5, 6, 28))
+                .wrapping_add(xor_of_rotations(a, 5, 6, 28))
                 .wrapping_add(a & (b | c) | b & c);
             words[23] = next;
         }
@@ -258,35 +264,35 @@ impl Sha512 {
     }
 }
 
-/// The word rotated by `c`, by `b + c`, and by `a + b + c`, added up bit by bit.
-fn turned(word: u64, a: u32, b: u32, c: u32) -> u64 {
+/// Returns the exclusive or of `word` rotated right by `c`, by `b + c` and by `a + b + c` bits.
+fn xor_of_rotations(word: u64, a: u32, b: u32, c: u32) -> u64 {
     let two = (word.rotate_right(a) ^ word).rotate_right(b);
     (two ^ word).rotate_right(c)
 }
 
-/// The first 64 bits behind the point of the square or cube root of a prime, the root being less
+/// Returns the first 64 bits of the fraction of the square or cube root of a prime. The root must be less
 /// than 8.
 fn root_fraction(prime: u32, degree: u32) -> u64 {
-    // All of it divided by 8, so that 128 bits behind the point are enough, and found bit by bit.
+    // The root divided by 8, as a fraction of 128 bits, found bit by bit.
     let mut root = 0u128;
     let mut bit = 1 << 127;
     while bit != 1 << 60 {
-        let tried = root | bit;
-        let mut power = tried;
+        let candidate = root | bit;
+        let mut power = candidate;
         for _ in 1..degree {
-            power = product(power, tried);
+            power = upper_product(power, candidate);
         }
-        // The lower half of the right side is zero.
+        // The lower 64 bits of the prime, scaled likewise, are zero: comparing the upper ones is enough.
         if ((power >> 64) as u64) < u64::from(prime) << (64 - 3 * degree) {
-            root = tried;
+            root = candidate;
         }
         bit >>= 1;
     }
     (root >> 61) as u64
 }
 
-/// The upper half of a product, or little less.
-fn product(a: u128, b: u128) -> u128 {
+/// Returns the upper 128 bits of a product, or a little less: lower partial products are dropped.
+fn upper_product(a: u128, b: u128) -> u128 {
     let [a, a_low, b, b_low] = [
         a >> 64,
         a & u128::from(u64::MAX),
@@ -309,7 +315,7 @@ mod tests {
         hash.prepare();
         bytes.iter().for_each(|byte| hash.push(*byte));
         hash.finish(DIGEST);
-        hex(&hash.sources[DIGEST].bytes[..DIGEST_BYTES])
+        hex(&hash.inputs[DIGEST].bytes[..DIGEST_BYTES])
     }
 
     #[test]
@@ -354,11 +360,11 @@ mod tests {
     }
 
     fn crypt(password: &[u8], salt: &str) -> String {
-        // Random bytes that come out as this salt.
-        let random = core::array::from_fn(|place| {
-            let wanted = salt.as_bytes()[place];
+        // Random bytes that yield this salt.
+        let random = core::array::from_fn(|index| {
+            let wanted = salt.as_bytes()[index];
             (0..64)
-                .find(|bits| letter((*bits).into()) == wanted)
+                .find(|bits| character((*bits).into()) == wanted)
                 .unwrap()
         });
         let mut out = heapless::Vec::<u8, 128>::new();
@@ -376,7 +382,7 @@ mod tests {
             "$6$toolongsaltstrin$lQ8jolhgVRVhY4b5pZKaysCLi0QBxGoNeKQzQ3glMhwllF7oGDZxUhx1yxdYcz/\
              e1JSbq3y6JMxxl8audkUEm0"
         );
-        // What glibc and `openssl passwd -6` make of `k`, so many times.
+        // Hashes by glibc and by `openssl passwd -6` of `k`, repeated.
         for (len, hash) in [
             (
                 0,

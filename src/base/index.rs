@@ -1,33 +1,34 @@
-//! An index: the offsets of records in a text, four bytes each, sorted in place.
+//! Sorted indices: the offsets of records in a text, four bytes each, sorted in place.
 //!
-//! The caller lends the memory, which may lie at any address. Sorting takes n log n comparisons
-//! whatever order the records have, and no further memory.
+//! The caller provides the memory, of any alignment. Sorting takes n log n comparisons in the worst case
+//! and no further memory.
 
 use core::cmp::Ordering;
 
 use super::store::{Full, Store};
 
-/// Appends the offset of a record to an index; [`Full`] also for an offset past 4 GiB.
-///
-/// One copy for all lists that are sorted.
+/// Appends the offset of a record to an index; [`Full`] also for an offset of 4 GiB or more.
+// Out of line: one copy of the code is smaller.
 #[inline(never)]
 pub fn push(index: &mut dyn Store, offset: usize) -> Result<(), Full> {
     let offset = u32::try_from(offset).map_err(|_| Full)?;
     index.append(&offset.to_ne_bytes())
 }
 
-/// Appends an index of the records in `store`. `take` takes the first record off a text, and says
-/// whether it belongs into the index. Gives where the index begins; [`Store::append`] tells if all of it
-/// fitted.
+/// Appends an index of the records in `store` to it. Returns where the index begins.
+///
+/// `take` removes the first record from a text, and returns whether the index contains it. If the index
+/// does not fit, the store is full: the next [`Store::append`] fails.
+// Out of line: one copy of the code is smaller.
 #[inline(never)]
 pub fn append(store: &mut dyn Store, take: &mut dyn FnMut(&mut &[u8]) -> bool) -> usize {
     let end = store.bytes().len();
     let mut offset = 0;
     while offset < end {
         let mut rest = store.bytes().get(offset..end).unwrap_or_default();
-        let belongs = take(&mut rest);
+        let is_indexed = take(&mut rest);
         let next = end - rest.len();
-        if belongs {
+        if is_indexed {
             let _ = push(store, offset);
         }
         offset = next;
@@ -35,27 +36,28 @@ pub fn append(store: &mut dyn Store, take: &mut dyn FnMut(&mut &[u8]) -> bool) -
     end
 }
 
-/// Bytes of an index of so many records.
+/// Returns the size of an index of so many records.
 pub const fn bytes_for(records: usize) -> usize {
     records * size_of::<u32>()
 }
 
-/// Sorts an index. `order` compares the records at two offsets; records that it takes for the same
-/// come in any order.
+/// Sorts an index. `order` compares the records at two offsets. Equal records may come in any order.
+// Out of line: one copy of the code is smaller.
 #[inline(never)]
 pub fn sort(index: &mut [u8], order: &mut dyn FnMut(usize, usize) -> Ordering) {
     let (offsets, _) = index.as_chunks_mut();
     offsets.sort_unstable_by(|one, other| order(number(*one), number(*other)));
 }
 
-/// The offsets in an index, in its order.
+/// Iterates over the offsets of an index.
 pub fn offsets(index: &[u8]) -> impl DoubleEndedIterator<Item = usize> {
     let (offsets, _) = index.as_chunks();
     offsets.iter().map(|offset| number(*offset))
 }
 
-/// The part of a sorted index whose records compare as equal to what is looked for; `order` compares
-/// the record at an offset with that.
+/// Returns the part of a sorted index whose records are equal to a key. `order` compares the record at an
+/// offset with the key.
+// Out of line: one copy of the code is smaller.
 #[inline(never)]
 pub fn equal_range<'i>(index: &'i [u8], order: &mut dyn FnMut(usize) -> Ordering) -> &'i [u8] {
     let (offsets, _) = index.as_chunks();
@@ -75,7 +77,7 @@ mod tests {
     use crate::base::text;
 
     #[test]
-    fn records_come_in_the_order_asked_for() {
+    fn sorts_records_and_finds_equal_ones() {
         let text = b"cherry apple banana apple ";
         let mut index = heapless::Vec::<u8, 64>::new();
         for (offset, byte) in text.iter().enumerate() {
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_lies_behind_its_records() {
+    fn appends_an_index_after_its_records() {
         let mut store = heapless::Vec::<u8, 64>::new();
         store.extend_from_slice(b"one|-two|three").unwrap();
         let start = append(&mut store, &mut |rest| {
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_index_and_an_offset_past_4_gib_are_refused() {
+    fn rejects_offsets_past_4_gib_and_beyond_the_store() {
         let mut index = heapless::Vec::<u8, 8>::new();
         assert_eq!(push(&mut index, 1), Ok(()));
         assert_eq!(push(&mut index, 1 << 32), Err(Full));

@@ -1,4 +1,5 @@
-//! What every layer stands on: caps, byte stores, fixed strings, base64, error texts. No I/O, no formats.
+//! The lowest layer: caps, byte stores, paths, numbers as text, base64, dates, password hashes and error
+//! texts. No I/O, no file formats.
 #![forbid(unsafe_code)]
 
 pub mod base64;

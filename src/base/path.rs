@@ -1,4 +1,4 @@
-//! A path being put together: fixed room, always ended by a NUL, never holding one.
+//! A path buffer of fixed size, always terminated by a NUL.
 
 use core::ffi::CStr;
 
@@ -7,23 +7,24 @@ use super::text::Digits;
 
 /// A path of at most [`PATH_BYTES`] with its NUL.
 ///
-/// One that does not fit becomes a NUL. A NUL within spoils a path: [`Path::as_c_str`] then gives
-/// `None`, so a path that was cut short can never be used by mistake.
+/// A path that contains a NUL is invalid: [`Path::as_c_str`] returns `None`. A path that does not fit is
+/// replaced by a NUL, and so becomes invalid: it can never be used cut short.
 #[derive(Clone)]
 pub struct Path {
-    /// Always ends in a NUL of our own.
+    /// The path and its NUL.
     bytes: heapless::Vec<u8, PATH_BYTES>,
 }
 
 impl Path {
-    /// An empty path.
+    /// Returns an empty path.
     pub fn new() -> Self {
         let mut bytes = heapless::Vec::new();
         bytes.push(0).unwrap_or_default();
         Self { bytes }
     }
 
-    /// A path of these pieces, one after the other; separators are up to the caller.
+    /// Joins pieces, without separators.
+    // Out of line: one copy of the code is smaller.
     #[inline(never)]
     pub fn of(pieces: &[&[u8]]) -> Self {
         let mut path = Self::new();
@@ -31,7 +32,7 @@ impl Path {
         path
     }
 
-    /// Appends these pieces, one after the other.
+    /// Appends pieces, without separators.
     pub fn append(&mut self, pieces: &[&[u8]]) {
         for piece in pieces {
             self.push(piece);
@@ -39,6 +40,7 @@ impl Path {
     }
 
     /// Appends bytes.
+    // Out of line: one copy of the code is smaller.
     #[inline(never)]
     pub fn push(&mut self, piece: &[u8]) {
         self.bytes.pop();
@@ -64,23 +66,24 @@ impl Path {
         }
     }
 
-    /// Bytes without the NUL.
+    /// Returns the length without the NUL.
     pub fn len(&self) -> usize {
         self.as_bytes().len()
     }
 
-    /// Whether nothing has been put in.
+    /// Whether the path is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes, without the NUL.
+    /// Returns the path without its NUL.
+    // Out of line: one copy of the code is smaller.
     #[inline(never)]
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.split_last().map_or(b"", |(_, path)| path)
     }
 
-    /// The path for a system call, or `None` if it was spoilt.
+    /// Returns the path for a system call; `None` if it is invalid.
     pub fn as_c_str(&self) -> Option<&CStr> {
         CStr::from_bytes_with_nul(&self.bytes).ok()
     }
@@ -97,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_become_one_path() {
+    fn joins_pieces_and_numbers() {
         let mut path = Path::of(&[b"sys/block/", b"vda"]);
         path.push(b"/size");
         assert_eq!(path.as_c_str(), Some(c"sys/block/vda/size"));
@@ -107,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_spoils_the_path() {
+    fn a_path_that_does_not_fit_is_invalid() {
         let mut path = Path::of(&[&[b'x'; PATH_BYTES - 1]]);
         assert!(path.as_c_str().is_some());
         path.push(b"y");

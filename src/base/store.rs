@@ -1,32 +1,32 @@
-//! A growing run of bytes with a cap, behind which its memory is somebody else's business.
+//! Byte stores: append-only buffers with a cap, wherever their memory comes from.
 //!
-//! Messages are gathered into one and replies are written into one. The implementation that borrows
-//! memory from the kernel is `sys::mem::Buffer`; a plain fixed-size vector serves tests.
+//! Messages are received into a store, and replies are written into one. `sys::mem::Buffer` borrows
+//! memory from the kernel; a vector of fixed size is a store as well.
 
 /// A byte store that can be appended to and cut back.
 pub trait Store {
-    /// What has been stored.
+    /// Returns the content.
     fn bytes(&self) -> &[u8];
 
-    /// The same, to be changed in place.
+    /// Returns the content, to change it in place.
     fn bytes_mut(&mut self) -> &mut [u8] {
         &mut []
     }
 
     /// Appends all of `more`, or nothing.
     ///
-    /// A store that was full stays full until it is truncated, so that what is missing is always
-    /// the end, and the last of a run of appends tells for all of them.
+    /// After an error every append to `sys::mem::Buffer` fails until it is truncated. So only the end can be
+    /// missing, and a caller may check the last of several appends alone.
     ///
     /// # Errors
-    /// [`Full`] if the cap would be passed or the kernel has no memory to lend.
+    /// [`Full`] if `more` does not fit below the cap, or if the kernel has no memory.
     fn append(&mut self, more: &[u8]) -> Result<(), Full>;
 
-    /// Cuts the store back to `len` bytes; longer than it is, it stays as it is.
+    /// Shortens the content to `len` bytes; has no effect if it is not longer.
     fn truncate(&mut self, len: usize);
 }
 
-/// The store cannot take what it was given. Nothing was taken.
+/// The error of a store without room. Nothing was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -48,7 +48,7 @@ impl<const N: usize> Store for heapless::Vec<u8, N> {
     }
 }
 
-/// A store that forgets what it is given: for replies that nobody asked for.
+/// A store that discards everything: for a command of the agent itself, whose reply has no client.
 pub struct Discard;
 
 impl Store for Discard {

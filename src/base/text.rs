@@ -1,15 +1,15 @@
-//! Numbers and bytes as text, without `core::fmt`, whose machinery would outweigh the agent.
+//! Numbers as text, and text split and compared, without `core::fmt`, to save its code size.
 
 use core::cmp::Ordering;
 
-/// Decimal digits of a number, held in place.
+/// The decimal digits of a number, in a buffer of fixed size.
 pub struct Digits {
     bytes: [u8; 20],
     start: usize,
 }
 
 impl Digits {
-    /// The digits of `value`.
+    /// Formats an unsigned number.
     pub fn unsigned(mut value: u64) -> Self {
         let mut digits = Self {
             bytes: [b'0'; 20],
@@ -24,7 +24,7 @@ impl Digits {
         }
     }
 
-    /// The digits of `value`, with a minus sign if it has one.
+    /// Formats a signed number.
     pub fn signed(value: i64) -> Self {
         let mut digits = Self::unsigned(value.unsigned_abs());
         if value < 0 {
@@ -40,14 +40,15 @@ impl Digits {
         }
     }
 
-    /// The text.
+    /// Returns the text.
+    // Out of line: one copy of the code is smaller.
     #[inline(never)]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 }
 
-/// The number that all of `text` spells in decimal, if it does and fits.
+/// Parses a decimal number without sign; `None` if there is any other character or it does not fit.
 pub fn parse_u64(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -58,12 +59,13 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// The number that all of `text` spells in decimal, if it does and fits.
+/// Parses a decimal number without sign; `None` if there is any other character or it does not fit.
 pub fn parse_u32(text: &[u8]) -> Option<u32> {
     parse_u64(text).and_then(|value| u32::try_from(value).ok())
 }
 
-/// The number that all of `text` spells in hexadecimal (no prefix), if it does and fits.
+/// Parses a hexadecimal number without sign and prefix; `None` if there is any other character or it has
+/// more than 16 digits.
 pub fn parse_hex(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 16 {
         return None;
@@ -74,7 +76,8 @@ pub fn parse_hex(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// Appends pieces, as far as there is room.
+/// Appends pieces to `text`, and drops the bytes that do not fit.
+// Out of line: one copy of the code is smaller.
 #[inline(never)]
 pub fn push_truncated(text: &mut heapless::VecView<u8>, pieces: &[&[u8]]) {
     for piece in pieces {
@@ -84,9 +87,9 @@ pub fn push_truncated(text: &mut heapless::VecView<u8>, pieces: &[&[u8]]) {
     }
 }
 
-/// Takes off `rest` what stands before the first `byte`, and that byte; everything if there is none.
-///
-/// Not an iterator, to keep one copy of the code.
+/// Splits the text before the first `byte` off the front of `rest`, and removes that byte too. Without
+/// one, takes all of `rest`.
+// Not generic and out of line: one copy of the code is smaller.
 #[inline(never)]
 pub fn cut<'a>(rest: &mut &'a [u8], byte: u8) -> &'a [u8] {
     let text = *rest;
@@ -96,8 +99,8 @@ pub fn cut<'a>(rest: &mut &'a [u8], byte: u8) -> &'a [u8] {
     part
 }
 
-/// Compares what stands in two texts before the first `end`, reading no further than they are the
-/// same.
+/// Compares two texts up to the first `end` in each. Stops at the first difference.
+// Out of line: one copy of the code is smaller.
 #[inline(never)]
 pub fn compare_until(one: &[u8], other: &[u8], end: u8) -> Ordering {
     let mut at = 0;
@@ -110,7 +113,7 @@ pub fn compare_until(one: &[u8], other: &[u8], end: u8) -> Ordering {
     }
 }
 
-/// The value of `key` in a file of `Key:\tvalue` lines (/proc/PID/status, /proc/meminfo).
+/// Returns the value of `key` in a file of `Key:\tvalue` lines, such as /proc/PID/status.
 pub fn value_of_key<'a>(file: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     let mut rest = file;
     while !rest.is_empty() {
@@ -124,7 +127,7 @@ pub fn value_of_key<'a>(file: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     None
 }
 
-/// The lower-case hexadecimal digit of a number below 16.
+/// Returns the lower-case hexadecimal digit of a number below 16.
 pub fn hex_digit(value: u8) -> u8 {
     if value < 10 {
         b'0'.wrapping_add(value)
@@ -138,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digits_of_the_extremes() {
+    fn formats_the_smallest_and_largest_numbers() {
         assert_eq!(Digits::unsigned(0).as_bytes(), b"0");
         assert_eq!(
             Digits::unsigned(u64::MAX).as_bytes(),
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_compared_up_to_their_ends() {
+    fn compare_until_ignores_what_follows_the_end() {
         let compare =
             |one: &str, other: &str| compare_until(one.as_bytes(), other.as_bytes(), b'\n');
         assert_eq!(compare("a\nb", "a\nc"), Ordering::Equal);
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_do_not_fit_are_refused() {
+    fn rejects_numbers_that_do_not_fit() {
         assert_eq!(parse_u64(b"18446744073709551615"), Some(u64::MAX));
         assert_eq!(parse_u64(b"18446744073709551616"), None);
         assert_eq!(parse_u64(b""), None);
