@@ -1,28 +1,29 @@
-//! Link arguments for the program, and nothing else.
+//! Passes link arguments for the program to cargo; the library needs none.
+//!
+//! The small build links with rust-lld directly, the plain build with a C compiler.
 
-/// What the linker is told, each as it is told itself; a compiler in between needs `-Wl,`.
+/// Arguments for any linker. A C compiler needs `-Wl,` in front of them.
 const LAYOUT: [&[&str]; 5] = [
-    // Our own first instruction (`sys::raw`); that of the C library is linked, but nothing calls it,
-    // and what nothing calls is left out.
+    // The entry point is in `sys::raw`. The C library's is never called, so the linker drops it.
     &["-e", "gaunt_start"],
-    // Code and constants share pages: two pages of padding less on disk, fewer resident.
+    // Code and constants share pages: saves two pages of padding on disk, and resident pages.
     &["-z", "noseparate-code"],
     &["-z", "norelro"],
     &["--build-id=none"],
     &["--no-eh-frame-hdr"],
 ];
 
-/// What only LLVM's linker knows, which is the one of `targets/`.
+/// Arguments for LLVM's linker, which `targets/` selects.
 const LLD: [&str; 1] = [
-    // Functions that came out the same are one.
+    // Identical functions are merged.
     "--icf=all",
 ];
 
-/// More of it: who runs a program does not read the table of its sections. Who debugs it does, so an
-/// unstripped build, which cargo is asked for by [`STRIP`], has one.
+/// Further ones for a stripped build: nothing reads the section headers at run time. Debuggers do, so a
+/// build with [`STRIP`] set keeps them.
 const LLD_STRIPPED: [&str; 2] = ["-z", "nosectionheader"];
 
-/// Cargo's variable for the stripping of release builds.
+/// Cargo's environment variable that overrides stripping of release builds.
 const STRIP: &str = "CARGO_PROFILE_RELEASE_STRIP";
 
 fn main() {
@@ -31,35 +32,38 @@ fn main() {
     println!("cargo::rerun-if-changed=targets/plain.ld");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
     println!("cargo::rerun-if-env-changed={STRIP}");
-    let of = |name| std::env::var(name).unwrap_or_default();
-    if of("CARGO_CFG_TARGET_ENV") != "musl" {
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    if variable("CARGO_CFG_TARGET_ENV") != "musl" {
         return;
     }
-    let say = |word: &str| println!("cargo::rustc-link-arg-bins={word}");
-    let direct = of("RUSTC_LINKER").ends_with("lld");
+    let argument = |word: &str| println!("cargo::rustc-link-arg-bins={word}");
+    let is_lld = variable("RUSTC_LINKER").ends_with("lld");
     for words in LAYOUT {
-        if direct {
-            words.iter().for_each(|word| say(word));
+        if is_lld {
+            words.iter().for_each(|word| argument(word));
         } else {
-            say(&format!("-Wl,{}", words.join(",")));
+            argument(&format!("-Wl,{}", words.join(",")));
         }
     }
-    // At a fixed address, for which rustc has its own option (see `targets/`), but not for all:
-    // nothing here would relocate the program before it runs.
-    if direct {
-        say("--no-pie");
-        say(&format!("-T{}/targets/layout.ld", of("CARGO_MANIFEST_DIR")));
-        LLD.iter().for_each(|word| say(word));
-        if of(STRIP).is_empty() {
-            LLD_STRIPPED.iter().for_each(|word| say(word));
+    // A fixed address: no dynamic linker relocates the program. rustc's own option for it (see
+    // `targets/`) is not set in the plain build.
+    if is_lld {
+        argument("--no-pie");
+        argument(&format!(
+            "-T{}/targets/layout.ld",
+            variable("CARGO_MANIFEST_DIR")
+        ));
+        LLD.iter().for_each(|word| argument(word));
+        if variable(STRIP).is_empty() {
+            LLD_STRIPPED.iter().for_each(|word| argument(word));
         }
     } else {
-        say("-no-pie");
-        say("-static");
-        // In addition to the linker's own layout.
-        say(&format!(
+        argument("-no-pie");
+        argument("-static");
+        // Extends the linker's default script.
+        argument(&format!(
             "-Wl,-T{}/targets/plain.ld",
-            of("CARGO_MANIFEST_DIR")
+            variable("CARGO_MANIFEST_DIR")
         ));
     }
 }

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# PID 1 of the Debian guest's initramfs: makes the first disk the root, with what lies in /install
-# copied onto it, and starts its init.
+# PID 1 of the Debian guest's initramfs: mounts the first disk, copies /install onto it, makes it the root
+# and starts its init.
 export PATH=/bin
 busybox=/bin/busybox
 $busybox mount -t proc proc /proc

@@ -1,10 +1,10 @@
 #!/bin/sh
 # PID 1 of the busybox image: mounts, loads modules, starts the agent, serves a shell on ttyS1.
 #
-# Words after `--` on the kernel command line are the agent's arguments. `gaunt.agent=off` before it
-# leaves the agent unstarted, `gaunt.mount=off` the disks unmounted.
-# Whatever fails here is said on the console and passed over: PID 1 must not end, and a test learns
-# more from the shell than from a panic.
+# Words after `--` on the kernel command line are arguments of the agent. Before it, `gaunt.agent=off`
+# does not start the agent, `gaunt.mount=off` does not mount the disks.
+# Failed commands report an error on the console, and the script goes on: PID 1 must not end, and a test
+# learns more from the shell than from a panic.
 export PATH=/bin HOME=/root
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sys /sys
@@ -12,7 +12,7 @@ export PATH=/bin HOME=/root
 /bin/busybox mount -t tmpfs -o mode=755 run /run
 /bin/busybox mount -t tmpfs tmp /tmp
 /bin/busybox hostname -F /etc/hostname
-# Everything in the image belongs to root.
+# All files in the archive belong to root, so the home directory is made here.
 /bin/busybox mkdir -p /home/user
 /bin/busybox chown 1000:1000 /home/user
 /bin/busybox modprobe -a $(/bin/busybox cat /etc/modules)
@@ -36,7 +36,7 @@ case " $cmdline " in
     ;;
 esac
 
-# Standard input is nothing, as under most supervisors; what the agent logs goes to a file in memory.
+# Standard input is /dev/null, as under most supervisors. The log goes to a file on tmpfs.
 printf '%s\n' "$*" >/run/agent.args
 case " $cmdline " in
 *" gaunt.agent=off "*) ;;
@@ -46,9 +46,9 @@ case " $cmdline " in
     ;;
 esac
 
-# A shell for a program: it writes into a pipe so that it takes itself for non-interactive (no
-# prompt), and it is started anew should it end: a guest on its way down kills it. So it says which
-# boot it belongs to.
+# A shell for test programs. Its output is a pipe, so that it is not interactive and prints no prompt. It is
+# restarted when it ends, because a shutdown kills it; so each one prints the boot_id, which shows whether
+# the guest has rebooted.
 read -r boot </proc/sys/kernel/random/boot_id
 /bin/busybox stty -F /dev/ttyS1 raw -echo
 while :; do

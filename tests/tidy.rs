@@ -1,11 +1,13 @@
-//! What `src/lib.rs` says of the layers, held against the source: imports point down only, no files
-//! import each other in a circle, system calls and unsafe code stay in `sys/`, and nothing names a
-//! registry or a registry's host. And that the README and the manual page list what there is.
+//! Tests that read the source: the layers of `src/lib.rs` and the lists of commands in the documentation.
+//!
+//! Imports point down only, files do not import each other in a circle, a command does not use another,
+//! unsafe code and system calls stay in `sys/`, every file has a header, and README and manual page
+//! describe every command.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each folder may import from the others.
+/// The folders that each folder may import from.
 const LAYERS: [(&str, &[&str]); 8] = [
     ("base", &[]),
     ("parse", &["base"]),
@@ -23,6 +25,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ),
 ];
 
+/// Returns the Rust files below a folder, sorted by path, with their text.
 fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -42,7 +45,7 @@ fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// The lines that are code, with their numbers.
+/// Iterates over the lines that are not comments, with their numbers.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text
         .lines()
@@ -51,8 +54,8 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     lines.filter(|(_, line)| !line.starts_with("//"))
 }
 
-/// The modules of this crate that a line names: what follows `crate::`.
-fn named(line: &str) -> impl Iterator<Item = &str> {
+/// Iterates over the folders that a line names after `crate::`.
+fn folders_in(line: &str) -> impl Iterator<Item = &str> {
     line.split("crate::").skip(1).map(|rest| {
         let end = rest.find(|char: char| !char.is_alphanumeric() && char != '_');
         &rest[..end.unwrap_or(rest.len())]
@@ -71,7 +74,7 @@ fn imports_point_down_only() {
                     "{}:{number}",
                     path.display()
                 );
-                for module in named(line) {
+                for module in folders_in(line) {
                     let allowed = module == folder || below.contains(&module);
                     assert!(
                         allowed,
@@ -84,7 +87,7 @@ fn imports_point_down_only() {
     }
 }
 
-/// A module by its path below `src/`, such as `agent::client`.
+/// Returns the module path of a file below `src/`, such as `agent::client`.
 fn module_of(path: &Path) -> String {
     let below = path.strip_prefix(src()).unwrap().with_extension("");
     let names: Vec<_> = below.iter().map(|name| name.to_str().unwrap()).collect();
@@ -92,8 +95,8 @@ fn module_of(path: &Path) -> String {
     names.join("::")
 }
 
-/// The paths that a `use` names, its braces written out.
-fn written_out(prefix: &str, tree: &str, paths: &mut Vec<String>) {
+/// Appends the paths that a `use` names to `paths`, with its braces expanded.
+fn expand_braces(prefix: &str, tree: &str, paths: &mut Vec<String>) {
     let tree = tree.trim();
     let Some((before, inside)) = tree.split_once('{') else {
         let path = tree.split(" as ").next().unwrap().trim();
@@ -109,16 +112,16 @@ fn written_out(prefix: &str, tree: &str, paths: &mut Vec<String>) {
             b'{' => depth += 1,
             b'}' => depth -= 1,
             b',' if depth == 0 => {
-                written_out(&prefix, &inside[start..at], paths);
+                expand_braces(&prefix, &inside[start..at], paths);
                 start = at + 1;
             }
             _ => {}
         }
     }
-    written_out(&prefix, &inside[start..], paths);
+    expand_braces(&prefix, &inside[start..], paths);
 }
 
-/// The files that a file imports from, but for those of its tests.
+/// Returns the modules that a file imports from, except in its tests.
 fn imports(module: &str, text: &str, files: &[String]) -> Vec<String> {
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
     let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
@@ -136,16 +139,16 @@ fn imports(module: &str, text: &str, files: &[String]) -> Vec<String> {
             statement += lines.next().unwrap();
         }
         let mut paths = Vec::new();
-        written_out("", statement.trim_end_matches(';'), &mut paths);
+        expand_braces("", statement.trim_end_matches(';'), &mut paths);
         for path in paths {
             let full = match path.split_once("::") {
                 Some(("crate", rest)) => rest.to_owned(),
                 Some(("super", rest)) => format!("{parent}::{rest}"),
                 Some(("self", rest)) => format!("{module}::{rest}"),
-                // A child of this module, or another crate.
+                // A submodule of this module, or another crate.
                 _ => format!("{module}::{path}"),
             };
-            // The longest beginning that is a file's.
+            // The longest module path that begins `full`.
             let mut files = files.to_vec();
             files.retain(|file| full == *file || full.starts_with(&format!("{file}::")));
             found.extend(files.into_iter().max_by_key(String::len));
@@ -158,8 +161,8 @@ fn imports(module: &str, text: &str, files: &[String]) -> Vec<String> {
 }
 
 #[test]
-fn no_circle_of_files() {
-    // The top file of a folder is its map.
+fn files_do_not_import_each_other_in_a_circle() {
+    // A folder's own mod.rs lists its files and may be imported by them.
     let mut left: Vec<_> = sources(&src())
         .into_iter()
         .map(|(path, text)| (module_of(&path), text))
@@ -174,7 +177,7 @@ fn no_circle_of_files() {
         ),
         ["agent::client", "agent::ids"]
     );
-    // Files that import from none that is left are taken away, until there are no more of them.
+    // Remove files that import none of the remaining ones, until there are no more such files.
     loop {
         let before: Vec<_> = left.iter().map(|(module, _)| module.clone()).collect();
         left.retain(|(module, text)| {
@@ -187,16 +190,19 @@ fn no_circle_of_files() {
         }
     }
     let left: Vec<_> = left.into_iter().map(|(module, _)| module).collect();
-    assert!(left.is_empty(), "on a circle, or above one: {left:?}");
+    assert!(
+        left.is_empty(),
+        "in a circle of imports, or above one: {left:?}"
+    );
 }
 
 #[test]
 fn no_command_uses_another() {
-    // What commands are made of, below them, and the table, above them.
-    const NO_SUBJECTS: [&str; 5] = ["mod", "command", "common", "table", "packed"];
+    // Modules that commands share, and the table, which uses all commands.
+    const SHARED: [&str; 5] = ["mod", "command", "common", "table", "packed"];
     let files: Vec<_> = sources(&src().join("commands"))
         .into_iter()
-        .filter(|(path, _)| !NO_SUBJECTS.contains(&path.file_stem().unwrap().to_str().unwrap()))
+        .filter(|(path, _)| !SHARED.contains(&path.file_stem().unwrap().to_str().unwrap()))
         .collect();
     let subjects: Vec<String> = files
         .iter()
@@ -205,8 +211,7 @@ fn no_command_uses_another() {
     for (path, text) in &files {
         let own = path.file_stem().unwrap().to_str().unwrap();
         for (number, line) in code(text) {
-            let strangers = subjects.iter().filter(|subject| *subject != own);
-            for subject in strangers {
+            for subject in subjects.iter().filter(|subject| *subject != own) {
                 let uses = ["super::", "commands::"].iter().any(|path| {
                     line.split(path).skip(1).any(|rest| {
                         let rest = rest.strip_prefix(subject.as_str());
@@ -220,7 +225,7 @@ fn no_command_uses_another() {
 }
 
 #[test]
-fn every_folder_has_its_place_in_the_map() {
+fn every_folder_is_a_layer_and_on_the_map() {
     let map = fs::read_to_string(src().join("lib.rs")).unwrap();
     for entry in fs::read_dir(src()).unwrap() {
         let path = entry.unwrap().path();
@@ -241,25 +246,25 @@ fn every_folder_has_its_place_in_the_map() {
 #[test]
 fn unsafe_code_and_system_calls_stay_in_sys() {
     for (path, text) in sources(&src()) {
-        let place = path.strip_prefix(src()).unwrap();
-        let entry = place == Path::new("main.rs");
-        if place.starts_with("sys") {
+        let below = path.strip_prefix(src()).unwrap();
+        let is_main = below == Path::new("main.rs");
+        if below.starts_with("sys") {
             continue;
         }
         for (number, line) in code(&text) {
-            let spot = format!("{}:{number}", path.display());
-            // What NVMe disks count and the protocol names.
+            let position = format!("{}:{number}", path.display());
+            // A member of QEMU's schema, not the keyword.
             let line = line.replace("unsafe-shutdowns", "");
             let words = line.split(|char: char| !char.is_alphanumeric() && char != '_');
             for word in words {
-                assert!(entry || word != "unsafe", "{spot}: unsafe code");
+                assert!(is_main || word != "unsafe", "{position}: unsafe code");
                 assert!(
                     !["rustix", "libc", "linux_raw_sys"].contains(&word),
-                    "{spot}: {word}"
+                    "{position}: {word}"
                 );
             }
         }
-        let is_folder = place.file_name().unwrap() == "mod.rs" && place.components().count() == 2;
+        let is_folder = below.file_name().unwrap() == "mod.rs" && below.components().count() == 2;
         assert!(
             !is_folder || text.contains("#![forbid(unsafe_code)]"),
             "{}",
@@ -268,9 +273,9 @@ fn unsafe_code_and_system_calls_stay_in_sys() {
     }
 }
 
-/// There is no thread storage, in which the C library's functions would keep their errno.
+/// Functions of the C library keep errno in thread-local storage, which the agent does not set up.
 #[test]
-fn nothing_of_the_c_library_is_called() {
+fn no_function_of_the_c_library_is_called() {
     for (path, text) in sources(&src()) {
         for (number, line) in code(&text) {
             for name in line.split("libc::").skip(1) {
@@ -287,7 +292,7 @@ fn nothing_of_the_c_library_is_called() {
 }
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn every_file_has_a_header() {
     for (path, text) in sources(&src()) {
         assert!(text.starts_with("//! "), "{} has no header", path.display());
     }
@@ -309,7 +314,7 @@ fn the_readme_lists_every_command_of_the_table() {
     }
 }
 
-/// The titles (`.It`) in a section of the manual page, parted at blanks.
+/// Returns the words of all titles (`.It`) in a section of the manual page.
 fn titles<'a>(page: &'a str, section: &str) -> Vec<&'a str> {
     let lines = page.lines().skip_while(|line| *line != section).skip(1);
     let lines = lines.take_while(|line| !line.starts_with(".Sh ") && !line.starts_with(".Ss "));
