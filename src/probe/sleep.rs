@@ -53,7 +53,8 @@ fn outnumbers(root: &Root, file: &[u8], good: &[u8], bad: &[u8]) -> bool {
     let read = root.read_at(&[file], &mut buffer[1..]).map(<[u8]>::len);
     let text = match read {
         Ok(len) => &buffer[..=len],
-        // Kernels before 4.10 have no file `mem_sleep`, and always sleep deeply.
+        // Kernels before 4.10 have no file `mem_sleep`, and always sleep deeply. The other needs do
+        // not look for this text, so without their file they are not met.
         Err(_) => b"deep",
     };
     let count = |word: &[u8]| {

@@ -3,7 +3,8 @@
 use crate::base::packed::texts;
 
 texts! {
-    /// The name of a member of a reply, or the names of several adjacent members, separated by blanks.
+    /// The name of a member of a reply, or the names of several adjacent members, separated by
+    /// blanks.
     ///
     /// Members that long lists repeat come first, because the first lines are found soonest.
     pub enum Name {
@@ -85,8 +86,8 @@ texts! {
 }
 
 texts! {
-    /// An error phrase, in qemu-ga's words where it has the error. Each `@` stands for a piece that the
-    /// caller gives.
+    /// An error phrase, in qemu-ga's words where it has the error. Each `@` stands for a piece that
+    /// the caller gives.
     pub enum Phrase {
         NotJson = "@:@: JSON parse error, ";
         ExpectingValue = "expecting value";
