@@ -161,25 +161,25 @@ const fn are_distinct(one: &Row, other: &Row) -> bool {
     false
 }
 
+const USAGE: &[u8] = b"\
+Usage: gaunt [OPTION]...
+QEMU guest agent for guests that have nothing else in them.
+";
+
 /// Writes the help, in pieces, until `write` returns false; returns whether all was written.
 pub(super) fn write_help(write: &mut dyn FnMut(&[&[u8]]) -> bool) -> bool {
-    write(&[
-        &Text::from(AgentPhrase::Usage).unpack(),
-        b"\n",
-        &Text::from(AgentPhrase::About).unpack(),
-        b"\n",
-    ]) && ROWS.iter().zip(0..).all(|(row, line)| {
-        let help = Text::new(&HELP, line).unpack();
-        help.is_empty() || row.write_help(&help, write)
-    })
+    write(&[USAGE])
+        && ROWS.iter().zip(0..).all(|(row, line)| {
+            let help = Text::new(&HELP, line).unpack();
+            help.is_empty() || row.write_help(&help, write)
+        })
 }
 
 impl Row {
     fn write_help(&self, help: &[u8], write: &mut dyn FnMut(&[&[u8]]) -> bool) -> bool {
-        let letter = &[self.short.unwrap_or_default()];
-        let short: [&[u8]; 3] = match self.short {
-            Some(_) => [b"-", letter, b", "],
-            None => [b"    ", b"", b""],
+        let short = match self.short {
+            Some(letter) => [b'-', letter, b',', b' '],
+            None => [b' '; 4],
         };
         let value: &[u8] = match self.value {
             Value::None => b"",
@@ -187,8 +187,16 @@ impl Row {
             Value::Optional => b"[=VALUE]",
         };
         let long = self.long.as_bytes();
-        write(&[b"\n  ", short[0], short[1], short[2], b"--", long, value])
-            && write(&[b"\n        ", help, b"\n"])
+        write(&[
+            b"\n  ",
+            &short,
+            b"--",
+            long,
+            value,
+            b"\n        ",
+            help,
+            b"\n",
+        ])
     }
 }
 

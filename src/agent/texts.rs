@@ -1,11 +1,10 @@
-//! Texts of the loop, of PID 1, and of the options: log lines and complaints, and the
-//! first lines of the help. They are packed, see
+//! Texts of the loop, of PID 1, and of the options: log lines and complaints. They are packed, see
 //! `base::packed`.
 
 use crate::base::packed::texts;
 
 texts! {
-    /// A line of the log or of the help. Each `@` stands for a piece that the caller gives.
+    /// A line of the log. Each `@` stands for a piece that the caller gives.
     pub(super) enum AgentPhrase {
         UnknownOption = "unknown option: ";
         AmbiguousOption = "option could be several: ";
@@ -20,8 +19,6 @@ texts! {
         OptionDropped = "the kernel kept only the last of several options of one name";
         StrayCommand = "the name of a command that no option takes: ";
         SeeHelp = "try 'gaunt --help' for more information";
-        Usage = "Usage: gaunt [OPTION]...";
-        About = "QEMU guest agent for guests that have nothing else in them.";
         Fault = "fault: signal @ at @";
         Panicked = "fault: @:@";
         StartsAnew = "starting anew, without open files and the results of programs";

@@ -148,10 +148,8 @@ static PACK: Pack = pack!(&TEXTS);
 /// Returns the text of an error number; empty if Linux does not use the number, for which glibc has
 /// `Unknown error N`.
 pub fn text(errno: i32) -> Line {
-    match u8::try_from(errno) {
-        Ok(line) => Text::new(&PACK, line).unpack(),
-        Err(_) => Line::new(),
-    }
+    // A line past the texts is empty.
+    Text::new(&PACK, u8::try_from(errno).unwrap_or(u8::MAX)).unpack()
 }
 
 /// Returns the text of an error number, or `unknown error`.

@@ -167,8 +167,8 @@ pub const fn pack_lines<const N: usize>(texts: &[&str]) -> Packed<N> {
     let mut counts = [[0u16; 256]; 256];
     while packed.pairs_len < MOST_PAIRS {
         let (pair, count) = most_frequent(&packed.bytes, packed.len, &mut counts);
-        // A rarer pair saves less than its own two bytes.
-        if count < 4 {
+        // A rarer pair saves no more than its own two bytes.
+        if count < 3 {
             break;
         }
         if packed.pairs_len == LINE_END {
