@@ -1,8 +1,8 @@
-//! Channels: where clients come from. A channel is a virtio port, which is one client while it is open,
-//! or a listening socket, each of whose connections is a client.
+//! Channels: where clients come from. A channel is a virtio port, which is one client while it is
+//! open, or a listening socket, each of whose connections is a client.
 //!
-//! All channels share the slots for clients. Of these one is reserved for each port that is not open:
-//! it gets it as soon as its device is there, however many connections there are by then.
+//! All channels share the slots for clients. Of these one is reserved for each port that is not
+//! open: it gets it as soon as its device is there, however many connections there are by then.
 //!
 //! All ports that wait for their device share one socket for the kernel's device events. It is open
 //! only meanwhile, because each event wakes the agent.
@@ -168,7 +168,8 @@ mod tests {
         Host::new(UnixStream::connect(directory.path.join(name)).unwrap())
     }
 
-    /// An agent with a port at `/port`, and two listeners, `first` and `second`, all in a directory.
+    /// An agent with a port at `/port`, and two listeners, `first` and `second`, all in a
+    /// directory.
     fn agent(directory: &Directory) -> Agent {
         Agent::with(directory.open(), |channels, poll| {
             channels.add_port(b"/port").unwrap();

@@ -1,8 +1,8 @@
 //! A client: a descriptor, the messages that come in, and the replies that go out.
 //!
-//! Replies keep the order of requests: the agent takes the next request of a client only when no slow
-//! command runs for it and few replies wait for it to read. Until then its further requests stay in
-//! the kernel, so a client that never reads costs a fixed amount of memory.
+//! Replies keep the order of requests: the agent takes the next request of a client only when no
+//! slow command runs for it and few replies wait for it to read. Until then its further requests
+//! stay in the kernel, so a client that never reads costs a fixed amount of memory.
 
 use super::ids::{ChannelId, ClientId, Token};
 use super::port_peer::{Left, PortPeer};
@@ -167,14 +167,15 @@ impl Client {
     pub(super) fn close(&mut self, poll: &Poll) {
         self.forget();
         self.message_done();
-        // Closing removes the descriptor from the set only if no child of the agent has it open too.
+        // Closing removes the descriptor from the set only if no child of the agent has it open
+        // too.
         if let Some(fd) = self.fd.take() {
             poll.remove(&fd);
         }
     }
 
-    /// Drops a half message, a message that waits for its turn, and all replies: their host is gone. A
-    /// running command goes on, and the next host need not wait for it.
+    /// Drops a half message, a message that waits for its turn, and all replies: their host is
+    /// gone. A running command goes on, and the next host need not wait for it.
     fn forget(&mut self) {
         self.framer.reset();
         self.reading = None;
@@ -203,8 +204,8 @@ impl Client {
         } else if self.busy != Busy::No && (self.readable || self.interest != Interest::Read) {
             Interest::Nothing
         } else {
-            // Also while it is busy: most clients send nothing then, and to wait for nothing meanwhile
-            // would cost two system calls for each slow command.
+            // Also while it is busy: most clients send nothing then, and to wait for nothing
+            // meanwhile would cost two system calls for each slow command.
             Interest::Read
         };
         if interest != self.interest

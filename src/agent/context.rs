@@ -1,4 +1,4 @@
-//! What all clients share: the poll set, the state, and the slow commands that run.
+//! What all clients share: the poll set, the state, and the jobs.
 
 use super::ids::ClientId;
 use super::jobs::Jobs;
@@ -7,7 +7,7 @@ use crate::state::State;
 use crate::sys::Errno;
 use crate::sys::poll::Poll;
 
-/// What dispatching needs besides the client.
+/// All that serving a client needs besides the client itself.
 pub(super) struct Context {
     pub(super) poll: Poll,
     pub(super) state: State,
@@ -15,7 +15,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Starts a job: [`Jobs::start`].
+    /// Starts a job as [`Jobs::start`] does; a task that cannot be started is finished as lost.
     #[inline(never)]
     pub(super) fn start(
         &mut self,

@@ -1,15 +1,15 @@
-//! From a slow command to the client that waits for it.
+//! From a job to the client that waits for its reply.
 
+use super::child::Report;
 use super::client::{Busy, Client};
 use super::file_stream;
 use super::ids::ClientId;
-use super::jobs::Report;
 use crate::base::store::Store;
 use crate::commands::Outcome;
 use crate::wire::request;
 use crate::wire::texts::{Name, Phrase};
 
-/// Hands on what a job has to say, if its client is still there.
+/// Delivers a report of a job to its client, unless the client is gone.
 #[inline(never)]
 pub(super) fn deliver(id: ClientId, report: Report<'_>, clients: &mut [Client]) {
     let Some(client) = clients.get_mut(id.index as usize) else {
@@ -20,18 +20,18 @@ pub(super) fn deliver(id: ClientId, report: Report<'_>, clients: &mut [Client]) 
     }
     match report {
         Report::Bytes(bytes) => {
-            // A reply past its cap is found out by the missing end.
+            // A reply that outgrows the buffer is an error at its end.
             let _ = client.out.append(bytes);
         }
         Report::Over(outcome) => finish(client, outcome),
     }
 }
 
-/// Lets the reply of a slow command leave. One that started a program gets its reply here; one whose
-/// child was lost gets an error.
+/// Lets the reply of a job leave. The reply of a program that was started is written here, as is
+/// the error of a job whose child was lost or whose reply is not whole.
 fn finish(client: &mut Client, outcome: Outcome) {
     client.has_events = true;
-    // Past its cap the buffer drops bytes.
+    // A full buffer has dropped bytes.
     let whole = outcome != Outcome::Lost && client.out.whole().is_ok();
     if client.busy == Busy::Fetch && client.reading.is_some() {
         return file_stream::take_over(client, whole);

@@ -1,4 +1,5 @@
-//! From a message to its reply.
+//! From a message to its reply: finds the command, checks whether it is allowed and its arguments,
+//! and runs it, or starts a task for it.
 
 use super::client::{Busy, Client};
 use super::context::Context;
@@ -15,7 +16,7 @@ use crate::wire::reply::{Class, Failed, Reply};
 use crate::wire::request::{self, Request};
 use crate::wire::texts::Phrase;
 
-/// Deals with what came from a client.
+/// Handles a message of a client, or an error in what it sent.
 #[inline(never)]
 pub(super) fn handle(event: Event, client: &mut Client, context: &mut Context) {
     let id = client.id();
@@ -42,11 +43,11 @@ pub(super) fn handle(event: Event, client: &mut Client, context: &mut Context) {
 
 /// What follows a message.
 enum Next {
-    /// Its reply, which is there.
+    /// The reply is written: the next message.
     Reply,
-    /// Its reply, when there is no more to wait for.
+    /// The reply comes later: wait for this reason.
     Wait(Busy),
-    /// A file.
+    /// The reply is streamed from this file.
     Stream(Reading),
 }
 
@@ -65,7 +66,7 @@ fn answer(message: &[u8], out: &mut Buffer, id: ClientId, context: &mut Context)
     Next::Reply
 }
 
-/// Runs a command, or has a child run it.
+/// Runs a command, or starts a task for it.
 #[inline(never)]
 fn run(
     request: &Request<'_>,
@@ -101,7 +102,7 @@ fn run(
     }
 }
 
-/// Starts a slow command.
+/// Prepares and starts a task.
 #[inline(never)]
 pub(super) fn start(
     task: &Task,
@@ -116,7 +117,7 @@ pub(super) fn start(
     started.map_err(|errno| reply.fail_with(Phrase::NoChild, &[], number(errno)))
 }
 
-/// The row of the command and its number, if it is known and allowed.
+/// The number and the row of the command, if it is known and allowed.
 fn find(
     request: &Request<'_>,
     state: &State,

@@ -1,15 +1,16 @@
 //! The loop: waits for events on all descriptors at once, and handles them.
 //!
-//! The descriptors are those of signals, listeners, clients, children and programs, and the kernel's
-//! device events while a port is missing. The loop wakes up only for an event or a deadline: with no
-//! host connected and nothing to do it sleeps for good. No descriptor in it ever blocks.
+//! The descriptors are those of signals, listeners, clients, children and programs, and the
+//! kernel's device events while a port is missing. The loop wakes up only for an event or a
+//! deadline: with no host connected and nothing to do it sleeps for good. No descriptor in it ever
+//! blocks.
 
 use super::channel::Channels;
+use super::child::Report;
 use super::client::{self, Busy, Client};
 use super::context::Context;
 use super::deliver::deliver;
 use super::ids::{ClientId, Token};
-use super::jobs::Report;
 use super::texts::AgentPhrase;
 use super::{dispatch, restart, service};
 use crate::base::limits::{CHILDREN, CLIENTS, PROGRAMS, REAP_TURN_US};
@@ -63,8 +64,8 @@ impl Server {
         }
     }
 
-    /// Waits for events or the next deadline, at most `limit_ms`, and does what they ask for. Ends the
-    /// agent if it was told to end.
+    /// Waits for events or the next deadline, at most `limit_ms`, and does what they ask for. Ends
+    /// the agent if it was told to end.
     pub(super) fn turn(&mut self, limit_ms: u64) {
         let mut events = News::none();
         let wait_ms = self.wait_ms().min(limit_ms);
@@ -160,8 +161,9 @@ impl Server {
             Some(process::CHLD) => self.must_reap = true,
             // Ctrl-Alt-Del.
             Some(process::INT) if process::is_init() => self.start_own(REBOOT),
-            // PID 1 must not end. An agent that takes the guest down by itself ends all other processes,
-            // and must not be ended before. If an init takes it down, the agent ends like any service.
+            // PID 1 must not end. An agent that takes the guest down by itself ends all other
+            // processes, and must not be ended before. If an init takes it down, the agent ends
+            // like any service.
             Some(process::TERM | process::QUIT | process::INT) => {
                 let going_down = state.going_down.is_some() && state.down_ms == NEVER_MS;
                 self.ending = !(process::is_init() || going_down);
@@ -171,10 +173,11 @@ impl Server {
         }
     }
 
-    /// Reaps children that have ended, for [`REAP_TURN_US`] at most; returns whether there may be more.
+    /// Reaps children that have ended, for [`REAP_TURN_US`] at most; returns whether there may be
+    /// more.
     ///
-    /// PID 1 has all orphans of the guest, which may end faster than it reaps them. So when the time is
-    /// over it asks for the agent's own children by their numbers: clients wait for these.
+    /// PID 1 has all orphans of the guest, which may end faster than it reaps them. So when the
+    /// time is over it asks for the agent's own children by their numbers: clients wait for these.
     fn reap(&mut self) -> bool {
         let mut end_us = None;
         for reaped in 1.. {
@@ -253,7 +256,8 @@ impl Server {
         }
     }
 
-    /// Starts a task of the agent's own, whose reply is dropped, unless a task runs that excludes it.
+    /// Starts a task of the agent's own, whose reply is dropped, unless a task runs that excludes
+    /// it.
     fn start_own(&mut self, number: u8) {
         let context = &mut self.context;
         let Some(task) = Task::of(number).filter(|_| !context.jobs.exclusive_runs()) else {

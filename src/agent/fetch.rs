@@ -1,5 +1,4 @@
-//! Bytes of a file as the text of a reply: what the agent reads itself, and what a worker reads for
-//! it.
+//! Pieces of a file as base64: read by the agent itself, or by a worker, which appends a trailer.
 
 use crate::base::base64::{encode_in_place, encoded_len};
 use crate::base::limits::FETCH_BYTES;
@@ -9,16 +8,16 @@ use crate::sys::handles::{self, Stop};
 use crate::sys::mem::Buffer;
 use crate::sys::{AsFd, BorrowedFd, Errno, number};
 
-/// Room for what follows the text of a reply: it is taken with each piece, because a reply that has
-/// begun to leave has to have an end.
+/// Room for the end of the reply. It is reserved with each piece, because a reply that has begun to
+/// leave must end, even without memory.
 const END_BYTES: usize = 64;
 
-/// A function that reads from a file until the buffer is full, and returns the number of bytes and
-/// why there are no more.
+/// A function that reads a file until the buffer is full; returns the number of bytes, and why it
+/// stopped.
 pub(super) type ReadFile = fn(BorrowedFd<'_>, &mut [u8]) -> (usize, Stop);
 
 /// Appends the base64 text of the next bytes of a file, `most` at most. Returns the number of
-/// bytes, and why there are no more.
+/// bytes, and why reading stopped.
 pub(super) fn add_text(
     file: Result<BorrowedFd<'_>, Errno>,
     most: usize,
@@ -30,7 +29,8 @@ pub(super) fn add_text(
     let Ok(room) = out.extend(most_text + END_BYTES) else {
         return (0, Stop::Failed(Errno::NOMEM));
     };
-    // The bytes are read where the last part of their text will be, and become text from the front.
+    // The bytes are read to the last three quarters of the room, and encoded from its start: the
+    // text never overtakes bytes that are not encoded yet.
     let room = &mut room[..most_text];
     let from = most_text / 4;
     let (len, stop) = match file {
@@ -42,17 +42,17 @@ pub(super) fn add_text(
     (len, stop)
 }
 
-/// What a worker appends to the text: how many bytes it is of, and how its reading stopped.
+/// The trailer of a worker's text: the number of bytes read (4 bytes), and why reading stopped (1).
 const TRAILER_BYTES: usize = 5;
 
-/// In a worker: makes the text of the next bytes of the ticket's file, at most as many as its
-/// number says, and appends the trailer.
+/// In a worker: appends the text of the next bytes of the ticket's file, and the trailer. The
+/// ticket's number is the limit of bytes.
 pub(super) fn fetch(ticket: Ticket, out: &mut Buffer) {
     let most = usize::try_from(ticket.number).unwrap_or(0).min(FETCH_BYTES);
     let file = ticket.file.as_ref().ok_or(Errno::BADF).map(AsFd::as_fd);
     let (len, stop) = add_text(file, most, handles::read, out);
     let [a, b, c, d] = (len as u32).to_ne_bytes();
-    // There is room for it, which was taken for the end of the reply.
+    // Fits: there is room reserved for the end of the reply.
     let _ = out.append(&[a, b, c, d, code_of(stop)]);
 }
 
@@ -75,8 +75,8 @@ fn stop_of(code: u8) -> Stop {
     }
 }
 
-/// Takes the trailer of what a worker has read off `text`; gives how long the text is, of how many
-/// bytes, and how reading stopped.
+/// Takes the trailer off a worker's text; returns the length of the text, the number of bytes read,
+/// and why reading stopped.
 pub(super) fn take_trailer(text: &[u8]) -> Option<(usize, usize, Stop)> {
     let (text, trailer) = text.split_last_chunk::<TRAILER_BYTES>()?;
     let [len @ .., code] = trailer;

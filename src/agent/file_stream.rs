@@ -1,11 +1,15 @@
-//! guest-file-read: a reply that leaves while it is made, because it may be larger than the guest's
-//! memory has room for.
+//! guest-file-read: streams a file to a client, piece by piece, because the whole reply may not fit
+//! into the guest's memory.
 //!
-//! Each piece is read into the client's outgoing bytes, right behind where its text will stand, and
-//! is turned into text there. The next one follows when the client has taken that. What the agent
-//! would have to wait for, because it is on disk or the file system does not say, a worker reads and
-//! hands over as text. Nothing leaves before the first read has succeeded, so that it can still be an
-//! error; after that, an error ends the reply early, with the number of bytes that it has.
+//! Each piece is read into the client's outgoing buffer and encoded there. The next piece follows
+//! when the client has taken most of the one before.
+//!
+//! The agent reads only what it need not wait for. A worker reads the rest, that is, what is on
+//! disk and not in the page cache, and all of file systems that do not tell; it sends the encoded
+//! text.
+//!
+//! Nothing leaves before the first read has succeeded, so that the reply can still be an error. A
+//! later error ends the reply early, with the true count of bytes.
 
 use super::client::{Busy, Client};
 use super::context::Context;
@@ -22,13 +26,13 @@ use crate::sys::{Errno, number};
 use crate::wire::request;
 use crate::wire::texts::{Name, Phrase};
 
-/// Bytes that four digits of base64 stand for: only the last piece may have a rest.
+/// Bytes in four digits of base64: every piece but the last is a multiple of it.
 const BASE64_UNIT: usize = 3;
 
-/// How the reply begins.
+/// The beginning of the reply.
 const START: &[u8] = br#"{"return": {"buf-b64": ""#;
 
-/// Reads on for a client.
+/// Adds the next piece to the reply of a client, or ends it.
 #[inline(never)]
 pub(super) fn go_on(client: &mut Client, context: &mut Context) {
     let id = client.id();
@@ -45,7 +49,7 @@ pub(super) fn go_on(client: &mut Client, context: &mut Context) {
             Ok(()) => {
                 let reading = *reading;
                 client.wait(Busy::Fetch);
-                // Like the text that the worker sends, it may leave only when all of that is there.
+                // Behind the end of what may leave: it leaves together with the worker's text.
                 return begin(&reading, &mut client.out);
             }
             Err(errno) => stop = Stop::Failed(errno),
@@ -70,12 +74,12 @@ pub(super) fn go_on(client: &mut Client, context: &mut Context) {
     };
     reply.finish(outcome);
     out.keep_mapping(false);
-    // Gives back memory.
+    // Returns borrowed memory.
     out.truncate(out.len());
     client.message_done();
 }
 
-/// Adds the text of the next piece to `out`, behind the beginning of the reply if it is the first.
+/// Appends the text of the next piece; before the first piece, the beginning of the reply.
 fn add_piece(reading: &mut Reading, out: &mut Buffer, state: &State) -> Stop {
     let start = out.len();
     out.keep_mapping(true);
@@ -95,15 +99,15 @@ fn add_piece(reading: &mut Reading, out: &mut Buffer, state: &State) -> Stop {
     stop
 }
 
-/// Puts down the beginning of the reply, unless some of it is there.
+/// Appends the beginning of the reply, if nothing was read yet.
 fn begin(reading: &Reading, out: &mut Buffer) {
     if reading.done == 0 {
         let _ = out.append(START);
     }
 }
 
-/// Has a worker read the next piece. The handle is busy meanwhile: another command that used it could
-/// have to wait, too.
+/// Has a worker read the next piece. The handle is busy meanwhile, because another command on it
+/// might have to wait, too.
 fn have_fetched(reading: &Reading, id: ClientId, context: &mut Context) -> Result<(), Errno> {
     let task = Task::of(FETCH).ok_or(Errno::NOSYS)?;
     let ticket = Ticket {
@@ -113,7 +117,7 @@ fn have_fetched(reading: &Reading, id: ClientId, context: &mut Context) -> Resul
     context.start(&task, ticket, id, b"")
 }
 
-/// Takes over what a worker has read, or an error if it was lost.
+/// Takes the text and the trailer of a worker; an error if the worker was lost.
 pub(super) fn take_over(client: &mut Client, whole: bool) {
     let start = client.sendable();
     client.wait(Busy::Reading);
@@ -124,7 +128,7 @@ pub(super) fn take_over(client: &mut Client, whole: bool) {
     let (len, bytes, stop) = fetched.unwrap_or((0, 0, Stop::Failed(Errno::IO)));
     out.truncate(start + len);
     if bytes == 0 && matches!(stop, Stop::Failed(_)) {
-        // Also the beginning of a reply that has now an error in its place.
+        // Drops the beginning of the reply too: an error takes its place.
         out.truncate(start);
     }
     reading.done += bytes;

@@ -8,8 +8,8 @@ use static_assertions::const_assert;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChannelId(pub(super) usize);
 
-/// A client: the index of its slot, and which of the clients of this slot it is. A reply to a client
-/// that is gone is thus never sent to the next one.
+/// A client: the index of its slot, and which of the clients of this slot it is. A reply to a
+/// client that is gone is thus never sent to the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClientId {
     pub(super) index: u32,

@@ -1,7 +1,8 @@
 //! A listening unix socket: accepts connections of root and of the agent's own user.
 //!
 //! Whoever talks to the agent is root in this guest, so a connection of any other user is closed at
-//! once. The log tells of that at most once in [`REFUSAL_LOG_MS`], so that such a user cannot flood it.
+//! once. The log tells of that at most once in [`REFUSAL_LOG_MS`], so that such a user cannot flood
+//! it.
 //!
 //! While there is no slot for another client, connections wait in the kernel's queue.
 
@@ -56,8 +57,8 @@ impl Listener {
         reserved: usize,
         context: &mut Context,
     ) {
-        // Not all at once: a flood of connections must keep no client waiting. The next wait reports
-        // the rest.
+        // Not all at once: a flood of connections must keep no client waiting. The next wait
+        // reports the rest.
         for _ in 0..CLIENTS {
             let free = clients.iter().filter(|client| client.is_free());
             if free.count() <= reserved {

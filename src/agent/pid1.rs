@@ -1,22 +1,21 @@
 //! The duties of PID 1, for a guest in which the agent is the only program. As PID 1 of a container
 //! the agent has none of them: mounts, host name and Ctrl-Alt-Del are the machine's.
 //!
-//! Mounts /proc, /sys, /dev and /run, takes the console, loads the modules of /etc/modules, names
-//! the machine after /etc/hostname, brings up the loopback interface, and mounts what /etc/fstab
-//! says. The loop does the rest: it buries orphans and turns Ctrl-Alt-Del into a clean reboot. No
-//! signal is passed on to anybody.
+//! Mounts /proc, /sys, /dev and /run, opens the console, loads the modules of /etc/modules, sets
+//! the host name of /etc/hostname, brings up the loopback interface, and mounts the file systems of
+//! /etc/fstab. The loop does the rest: it reaps orphans and turns Ctrl-Alt-Del into a clean reboot.
+//! No signal is passed on.
 //!
-//! Whatever fails here is one line in the log and never the end: an agent that answers is worth more
-//! than one that gives up. An agent that found a fault in itself and starts anew as the same process
-//! leaves all of it as it is now: others may have changed it, and what is frozen must not be touched.
-//! Only if the fault came before all was done, it is done again, and what is mounted or loaded already
-//! is left alone.
+//! A failure is one line in the log and never the end: an agent that answers is worth more than one
+//! that gives up. An agent that starts anew in the same process, after a fault of its own, repeats
+//! nothing of this: others may have changed it, and frozen file systems must not be touched. If the
+//! fault came before all was done, all is done again, except what is mounted or loaded already.
 //!
-//! A device that is not there yet is waited for by a child, so that the agent answers meanwhile.
+//! A child waits for missing devices, so that the agent answers meanwhile.
 //!
-//! Not done: file systems of `auto` type, devices by tag (`UUID=...`; there is no udev to ask), loop
-//! devices, swap, what needs the network, checks of file systems, and drivers that /etc/modules does
-//! not name. Without devtmpfs there are only the console and /dev/null.
+//! Not done: file systems of type `auto`, devices by tag (`UUID=...`; there is no udev to ask),
+//! loop devices, swap, file systems of the network, checks of file systems, and drivers that
+//! /etc/modules does not name. Without devtmpfs /dev has only the console and /dev/null.
 
 use super::texts::AgentPhrase;
 use crate::base::limits::DEVICE_WAIT_MS;
@@ -33,7 +32,7 @@ use crate::sys::root::{Root, relative};
 use crate::sys::system::{self, Names};
 use crate::sys::{AsFd, Errno, clock, link, power, stdio};
 
-/// What every system has: types, and where they belong.
+/// The file systems of every Linux system: type and mount point of each.
 const SYSTEM: &[u8] = b"proc /proc sysfs /sys devtmpfs /dev tmpfs /run";
 
 /// Does all that must be done before the agent serves.
@@ -48,7 +47,7 @@ pub(super) fn set_up(root: &Root, log: &mut Log) {
         let mounted = mount_at(root, &[kind, target, kind, data], mount::NO_SUID);
         complain(log, AgentPhrase::CannotMount, target, mounted);
     }
-    // With devtmpfs they are there.
+    // With devtmpfs both exist.
     let _ = root.make_device(&[b"dev/console"], 5, 1);
     let _ = root.make_device(&[b"dev/null"], 1, 3);
     stdio::adopt_console();
@@ -65,7 +64,7 @@ fn complain(log: &mut Log, what: AgentPhrase, name: &[u8], done: Result<(), Errn
     }
 }
 
-/// Names the machine after /etc/hostname, if there is a name in it.
+/// Sets the host name of /etc/hostname, if it has one.
 fn name_machine(root: &Root, log: &mut Log) {
     let _ = root.lines_at(&[b"etc/hostname"], &mut |line| {
         let Some(name) = hostname::parse(line) else {
@@ -82,37 +81,37 @@ fn name_machine(root: &Root, log: &mut Log) {
 
 // Mounting.
 
-/// Mounts unless something is mounted there already, and makes the mount point; or changes the options
-/// of what is mounted.
+/// Makes the mount point and mounts, unless it is a mount point already; or remounts with other
+/// options.
 #[inline(never)]
 fn mount_at(root: &Root, strings: &mount::Strings<'_>, flags: u32) -> Result<(), Errno> {
     let [source, target, ..] = *strings;
     let below = relative(target);
-    // A remount does not look at the source: for the root it is often one that nobody finds.
+    // A remount ignores the source, which for the root is often no device in /dev.
     if flags & mount::REMOUNT == 0 {
         if mount::is_mount_point(root, below) {
             return Ok(());
         }
-        // Asked first: the kernel has a line in its own log for every device it does not find.
+        // Checked here, because the kernel logs every device that it does not find.
         if source.starts_with(b"/") && !root.has_at(&[relative(source)])? {
             return Err(Errno::NOENT);
         }
         let _ = root.make_directory(below, 0o755);
     }
     match mount::mount(strings, flags) {
-        // Mounted already, as far as the kernel is concerned.
+        // The kernel says that it is mounted already.
         Err(Errno::BUSY) => Ok(()),
-        // A disk that cannot be written to.
+        // A write-protected disk.
         Err(Errno::ROFS | Errno::ACCESS) => mount::mount(strings, flags | mount::READ_ONLY),
         mounted => mounted,
     }
 }
 
-/// Which entries of /etc/fstab have been dealt with, by position. Those past the last bit are tried
-/// anew each time.
+/// The entries of /etc/fstab that are done, one bit each. Entries past the last bit are tried each
+/// time.
 type Done = u64;
 
-/// Mounts all of /etc/fstab that can be mounted now, and has a child wait for the rest.
+/// Mounts the file systems of /etc/fstab whose devices are there; a child waits for the others.
 fn mount_all(root: &Root, log: &mut Log) {
     let mut done = 0;
     if mount_pass(root, log, &mut done, false) {
@@ -123,7 +122,7 @@ fn mount_all(root: &Root, log: &mut Log) {
     }
 }
 
-/// Mounts the rest of /etc/fstab as its devices come, until the time is over, and ends.
+/// In a child: mounts the rest of /etc/fstab as devices come, until the time is over, and exits.
 fn wait_and_mount(root: &Root, log: &mut Log, mut done: Done) -> ! {
     let deadline_ms = clock::in_ms(DEVICE_WAIT_MS);
     if let Ok(uevents) = Uevents::open() {
@@ -141,8 +140,8 @@ fn wait_and_mount(root: &Root, log: &mut Log, mut done: Done) -> ! {
     process::exit(0)
 }
 
-/// Tries all entries not done yet; gives whether all are then. The `last` time a device that is
-/// missing is an error.
+/// Tries all entries that are not done; returns whether all are done now. In the `last` pass a
+/// missing device is an error.
 fn mount_pass(root: &Root, log: &mut Log, done: &mut Done, last: bool) -> bool {
     let mut all = true;
     let mut bit: Done = 1;
@@ -176,11 +175,11 @@ fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: Flags, data: &[u8]) -> Re
     let (source, target) = (unescaped(entry.source), unescaped(entry.target));
     let strings = &mut [source.as_bytes(), target.as_bytes(), entry.kind, data];
     if strings[1] == b"/" {
-        // The kernel has mounted it; only the options are left to be set.
+        // The kernel has mounted the root; set its options.
         flags |= mount::REMOUNT;
     }
     let mut done = mount_at(root, strings, flags);
-    // A bind takes no other option at once.
+    // The kernel ignores MS_RDONLY in the call that makes a bind mount.
     if done.is_ok() && flags & mount::BIND != 0 && flags & mount::READ_ONLY != 0 {
         strings[3] = b"";
         done = mount_at(root, strings, flags | mount::REMOUNT);
@@ -195,7 +194,7 @@ fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: Flags, data: &[u8]) -> Re
 // Modules.
 
 fn load_modules(root: &Root, log: &mut Log) {
-    // The modules of the running kernel.
+    // The directory of the running kernel's modules.
     let directory = root.directory_at(&[b"lib/modules/", Names::now().release()]);
     let _ = root.lines_at(&[b"etc/modules"], &mut |line| {
         if let Some((name, parameters)) = modules::parse_etc_modules(line) {
@@ -209,11 +208,11 @@ fn load_modules(root: &Root, log: &mut Log) {
     });
 }
 
-/// Loads a module and, before it, those it needs.
+/// Loads a module, after the modules that it needs.
 fn load(directory: &Root, name: &[u8], parameters: &[u8]) -> Result<(), Errno> {
     let mut loaded = Err(Errno::NOENT);
     let mut found = false;
-    // The modules that are files, then those that are part of the kernel.
+    // Modules in files, then modules that are built into the kernel.
     for list in words(b"modules.dep modules.builtin") {
         if found {
             break;
@@ -236,7 +235,7 @@ fn load(directory: &Root, name: &[u8], parameters: &[u8]) -> Result<(), Errno> {
     loaded
 }
 
-/// Loads the module in this file. A module that is loaded already is no error.
+/// Loads the module in this file, unless it is loaded.
 fn load_file(directory: &Root, path: &[u8], parameters: &[u8]) -> Result<(), Errno> {
     let file = directory.file_at(&[path])?;
     match mount::load_module(&file, parameters, !path.ends_with(b".ko")) {
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_is_found_built_in_or_missing() {
+    fn module_is_in_a_file_or_built_in_or_missing() {
         let (path, root) = tree("modules");
         let directory = path.join("lib/modules/1");
         std::fs::create_dir_all(&directory).unwrap();
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_not_to_be_mounted_are_done_at_once() {
+    fn entries_that_are_never_mounted_are_done_at_once() {
         let (path, root) = tree("fstab");
         let table = "# nothing\n/dev/none none swap sw\n/dev/none /n ext4 noauto\n\
                      server:/x /far nfs _netdev\n";

@@ -1,11 +1,11 @@
 //! A virtio port: how to find it, open it, and when to try again.
 //!
-//! A port has up to three names, tried in this order: its path, by default the link that udev makes;
-//! its own name in /sys/class/virtio-ports, which leads to its node in /dev; and a temporary node, for
-//! a guest without devtmpfs.
+//! A port has up to three names, tried in this order: its path, by default the link that udev
+//! makes; its own name in /sys/class/virtio-ports, which leads to its node in /dev; and a temporary
+//! node, for a guest without devtmpfs.
 //!
-//! An open port stays open, whether a host is connected or not: hosts see it close. It is closed only
-//! when the device fails or goes away.
+//! An open port stays open, whether a host is connected or not: hosts see it close. It is closed
+//! only when the device fails or goes away.
 //!
 //! A missing port is looked for at each of the kernel's device events. After any other failure the
 //! agent tries again after [`RETRY_MS`]. Neither polls.
@@ -27,12 +27,12 @@ pub(super) const DEFAULT_PORT: &[u8] = b"/dev/virtio-ports/org.qemu.guest_agent.
 /// The size of an attribute in sysfs, in bytes: a name or a device number.
 const ATTRIBUTE_BYTES: usize = 256;
 
-/// Milliseconds from a failed attempt to the next. A port that another agent holds is busy, and there
-/// is no event when that agent closes it.
+/// Milliseconds from a failed attempt to the next. A port that another agent holds is busy, and
+/// there is no event when that agent closes it.
 const RETRY_MS: u64 = 10_000;
 
-/// Milliseconds from the failure of an open port to the next attempt. Without them a device that opens
-/// and then fails would keep the agent busy.
+/// Milliseconds from the failure of an open port to the next attempt. Without them a device that
+/// opens and then fails would keep the agent busy.
 const REOPEN_MS: u64 = 200;
 
 /// How the last attempt to open the port ended. The log has a line when this changes.
@@ -93,7 +93,8 @@ impl Port {
         open(root, self.path)
     }
 
-    /// Takes the result of an attempt to open the port, and logs it if it is another than last time.
+    /// Takes the result of an attempt to open the port, and logs it if it is another than last
+    /// time.
     pub(super) fn tried(
         &mut self,
         opened: Result<(), Errno>,
@@ -134,7 +135,8 @@ impl Port {
 }
 
 impl Status {
-    /// The status after an attempt. Without device events a missing port is a failure like any other.
+    /// The status after an attempt. Without device events a missing port is a failure like any
+    /// other.
     fn after(opened: Result<(), Errno>, has_events: bool) -> Self {
         match opened {
             Ok(()) => Self::Open,

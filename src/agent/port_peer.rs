@@ -1,58 +1,58 @@
-//! Whether a host is at the other end of a virtio port, and what is left of the host before it.
+//! Whether a host is connected to a virtio port, and what to drop of the host before it.
 //!
-//! A port stays open while hosts come and go. The kernel tells of them by a hang-up, and by a read
-//! that ends, but not in step with the data: the first request of a new host may be there to read
-//! while the port still says that nobody is connected, and its reply cannot be written before the
-//! port takes note.
+//! A port stays open while hosts come and go. The kernel reports a missing host by a hang-up and by
+//! the end of a read, but not in step with the data: the first request of a new host can be read
+//! while the port still reports that no host is connected. The reply can be written only when that
+//! has changed.
 //!
-//! What is left of a host that has gone are two things, and each has a rule of its own.
-//! - Half a request. Once a read has ended while nobody was connected, all that the host had sent has
-//!   been read. Whatever comes after that is another host's, however soon it comes, and must not
-//!   complete the request.
-//! - Replies that it did not wait for. They are for the host that asked; but one that is back at once
-//!   may get them, as it would from qemu-ga, and clients begin with a sync for that reason. Replies that
-//!   have waited [`STALE_MS`] are dropped when the next host comes.
+//! A host that has left may leave two things behind, each with a rule of its own.
+//! - Half a request. A read that ends while no host is connected has taken all that the host had
+//!   sent. Data after that is from another host, however soon it comes, and must not complete the
+//!   request.
+//! - Replies that it did not wait for. A host that is back at once may get them, as it would from
+//!   qemu-ga; clients begin with a sync for that reason. Replies older than [`STALE_MS`] are dropped
+//!   when the next host comes.
 //!
-//! A host that came, left and came again between two looks of the agent was, for the agent, there all
-//! the time.
+//! A host that leaves and is back before the agent looks again was, for the agent, always
+//! connected.
 
-/// How long a host is away before the next one is taken for another. The port takes note of a new
-/// host within milliseconds, under emulation on a busy machine within tenths of a second.
+/// Milliseconds without a host after which the next host counts as another one. The port reports a
+/// new host within milliseconds; under emulation, on a busy machine, within tenths of a second.
 const STALE_MS: u64 = 1_000;
 
-/// What is known of the host. Times are of `sys::clock::boottime_ms`.
+/// The state of the host. Times are those of `sys::clock::boottime_ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PortPeer {
-    /// Connected, as far as anybody knows.
+    /// Connected.
     Here,
     /// Not connected since then.
     Away {
         since_ms: u64,
-        /// Whether all that it had sent has been read.
+        /// Whether all data of the host has been read.
         drained: bool,
     },
-    /// The port says that nobody is connected, but somebody is: data came after all that the host before
-    /// had sent. Reads that end say nothing then.
+    /// A new host has sent data although the port still reports that no host is connected. Until it
+    /// reports the new host, the end of a read means nothing.
     Unannounced {
-        /// When the latest data came.
+        /// When the last data came.
         since_ms: u64,
     },
 }
 
-/// What is to be dropped, because it is of a host that has gone.
+/// What a host that has left leaves behind, and is to be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "what is left of another host must be dropped"]
+#[must_use = "the next host must not get data of the last one"]
 pub(super) enum Left {
     /// Nothing.
     Nothing,
     /// Half a request, if there is one.
     Request,
-    /// All: half a request, replies that wait to leave, and those still being made.
+    /// All: half a request, unsent replies, and the reply of a running command.
     All,
 }
 
 impl Left {
-    /// Of a host that left so long ago, all of whose data has been read.
+    /// What is left of a host `ms` after it left, if all its data has been read.
     fn after(ms: u64) -> Self {
         if is_long(ms) {
             Self::All
@@ -62,13 +62,13 @@ impl Left {
     }
 }
 
-/// Whether who is here after so long is another host than before.
+/// Whether a host that connects after `ms` counts as another one.
 fn is_long(ms: u64) -> bool {
     ms >= STALE_MS
 }
 
 impl PortPeer {
-    /// Whether the port last said that nobody is connected.
+    /// Whether the port last reported that no host is connected.
     pub(super) fn is_away(self) -> bool {
         self != Self::Here
     }
@@ -83,7 +83,7 @@ impl PortPeer {
         }
     }
 
-    /// A read ended: nobody is connected, as far as the port knows, and nothing is left to read.
+    /// A read ended: the port reports no host, and all data has been read.
     pub(super) fn end(&mut self, now_ms: u64) {
         self.hang_up(now_ms);
         if let Self::Away { drained, .. } = self {
@@ -91,21 +91,21 @@ impl PortPeer {
         }
     }
 
-    /// A read brought something. Gives what is to be dropped before it is looked at.
+    /// A read returned data. Returns what to drop before it is parsed.
     pub(super) fn hear(&mut self, now_ms: u64) -> Left {
         let left = match *self {
             Self::Here | Self::Away { drained: false, .. } => return Left::Nothing,
             Self::Away { since_ms, .. } => Left::after(now_ms.saturating_sub(since_ms)),
-            // By now the port would have taken note of the host that was heard last.
+            // By now the port would have reported the host that was heard last: it has left.
             Self::Unannounced { since_ms } if is_long(now_ms.saturating_sub(since_ms)) => Left::All,
             Self::Unannounced { .. } => Left::Nothing,
         };
-        // It is there, whatever the port says; its replies wait from now on.
+        // A host is there, whatever the port reports. Its replies wait from now on.
         *self = Self::Unannounced { since_ms: now_ms };
         left
     }
 
-    /// The port says that somebody is connected. Gives what is to be dropped.
+    /// The port reports a host. Returns what to drop.
     pub(super) fn arrive(&mut self, now_ms: u64) -> Left {
         let was = core::mem::replace(self, Self::Here);
         match was {
@@ -115,7 +115,7 @@ impl PortPeer {
         }
     }
 
-    /// Whether replies have waited so long that the next host is taken for another.
+    /// Whether replies have waited so long that the next host counts as another one.
     pub(super) fn is_stale(self, now_ms: u64) -> bool {
         match self {
             Self::Here => false,
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_a_request_ends_with_its_host_however_soon_the_next_comes() {
+    fn half_a_request_is_dropped_however_soon_the_next_host_comes() {
         for ms in [0, 50, 300, 999] {
             let mut host = PortPeer::Here;
             host.hang_up(10);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_overtakes_the_news_of_its_host_keeps_its_reply() {
+    fn request_that_comes_before_the_report_of_its_host_keeps_its_reply() {
         for (gap_ms, left) in [(100_000, Left::All), (300, Left::Request)] {
             let mut host = PortPeer::Here;
             host.hang_up(10);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_was_heard_and_never_announced_is_gone_after_a_while() {
+    fn host_that_was_heard_but_never_reported_counts_as_gone_after_a_while() {
         let heard = || {
             let mut host = PortPeer::Here;
             host.end(10);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_to_a_host_that_left_are_dropped_when_the_next_arrives() {
+    fn replies_to_a_host_that_left_are_dropped_when_the_next_comes() {
         let mut host = PortPeer::Here;
         host.hang_up(10);
         assert_eq!(
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_back_at_once_gets_its_replies() {
+    fn host_that_is_back_at_once_gets_its_replies() {
         let mut host = PortPeer::Here;
         host.end(10);
         assert_eq!(host.hear(500), Left::Request);

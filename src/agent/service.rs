@@ -6,8 +6,8 @@ use super::{dispatch, file_stream};
 use crate::sys::Errno;
 use crate::wire::frame::Event;
 
-/// Reads of one client in one turn, of its descriptor and of a file for it, before the next client has
-/// its turn.
+/// Reads of one client in one turn, of its descriptor and of a file for it, before the next client
+/// has its turn.
 const READS: usize = 16;
 
 /// Serves a client until it must wait, or has had its turn.

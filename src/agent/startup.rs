@@ -1,5 +1,5 @@
-//! From the command line to the loop: takes over what an earlier run has left, sets the machine up if
-//! the agent is its init, settles which commands are allowed, and opens the channels.
+//! From the command line to the loop: takes over what an earlier run has left, sets the machine up
+//! if the agent is its init, settles which commands are allowed, and opens the channels.
 
 use super::channel::Channels;
 use super::client;
@@ -44,8 +44,8 @@ struct Memory {
     programs: programs::Table,
 }
 
-/// One value for all, because taking a [`Lent`] writes to its first page, and a page written to stays
-/// resident.
+/// One value for all, because taking a [`Lent`] writes to its first page, and a page written to
+/// stays resident.
 static MEMORY: Lent<Memory> = Lent::new(Memory {
     files: handles::EMPTY,
     clients: [client::Memory::EMPTY; CLIENTS],
@@ -97,8 +97,8 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
     }
 }
 
-/// Sets up the machine, if this is its init, thaws what an earlier run has frozen, and settles which
-/// commands are allowed.
+/// Sets up the machine, if this is its init, thaws what an earlier run has frozen, and settles
+/// which commands are allowed.
 // Not inlined: the caller never returns, and would keep this function's stack.
 #[inline(never)]
 fn prepare(state: &mut State, options: &mut Options, environment: Strings) {
@@ -129,8 +129,8 @@ fn prepare(state: &mut State, options: &mut Options, environment: Strings) {
     state.filter = options.filter;
 }
 
-/// The channels of the command line. A listener that cannot be opened ends the agent; an init, which
-/// must not end, takes the default port instead.
+/// The channels of the command line. A listener that cannot be opened ends the agent; an init,
+/// which must not end, takes the default port instead.
 // Not inlined, for the same reason as `prepare`.
 #[inline(never)]
 fn open_channels(options: &Options, poll: &Poll, log: &mut Log) -> Channels {

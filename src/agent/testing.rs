@@ -1,7 +1,8 @@
 //! For tests: an agent whose loop is driven turn by turn, and hosts that talk to it.
 //!
-//! A test makes an agent of its own, with its channels and its children, which are killed and reaped
-//! when it is dropped. There is no SIGCHLD in a test, so each turn reaps the agent's own children.
+//! A test makes an agent of its own, with its channels and its children, which are killed and
+//! reaped when it is dropped. There is no SIGCHLD in a test, so each turn reaps the agent's own
+//! children.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;

@@ -1,12 +1,12 @@
-//! The child's side of slow commands: takes a task, runs it, and sends back its reply.
+//! The child's side of slow commands: receives a task, runs it, and sends its reply.
 //!
-//! A worker is handed one task after the other over a socket, and sleeps in between. A task whose
-//! process is not to be used again, or whose request is too large to be handed over, is run once, by a
-//! child that then ends. Neither comes back to the loop.
+//! A worker receives one task after the other over a socket, and sleeps in between. A child of its
+//! own runs a task that changes its process for good, or whose request is too large for the socket,
+//! and ends. Neither returns to the loop.
 //!
-//! A task travels as numbers and the request's own bytes, a reply as its length, its status and its
-//! bytes: nothing that means something in one process alone, but for the numbers of open files, which
-//! the child of a task about a file shares with the agent.
+//! A task is sent as a header of numbers and the bytes of its request; a reply as a frame with its
+//! length and its status, and its bytes. The only number that is valid in one process alone is that
+//! of an open file: the child of such a task shares the agent's descriptors.
 
 use super::fetch::fetch;
 use crate::base::limits::{REPLY_BYTES, TASK_AT_REST, TASK_BYTES};
@@ -21,11 +21,11 @@ use crate::wire::args::Args;
 use crate::wire::reply::{Failed, Reply};
 use crate::wire::request;
 
-/// What comes before the message of a task, each number in the machine's order of bytes: the number of
-/// its ticket (8 bytes), its file (4, or -1), the length of the message (4), the task's own (1).
+/// The header of a task, in the machine's byte order: the number of its ticket (8 bytes), its file
+/// (4, or -1), the length of the request (4), the number of the task (1).
 const HEADER_BYTES: usize = 17;
 
-/// What a task begins with: which it is, and how long its message is.
+/// The header of a task whose request has this length.
 pub(super) fn header(task: &Task, ticket: Ticket, message_len: usize) -> [u8; HEADER_BYTES] {
     let file = ticket.file.map_or(-1, Seized::number);
     let mut header = [task.number; HEADER_BYTES];
@@ -37,7 +37,8 @@ pub(super) fn header(task: &Task, ticket: Ticket, message_len: usize) -> [u8; HE
     header
 }
 
-/// The task, the ticket and the length of the message that a header tells of, if `bytes` hold one.
+/// Reads a header: the task's number, the ticket, and the length of the request. `None`: not all of
+/// it has come.
 fn read_header(bytes: &[u8]) -> Option<(u8, Ticket, usize)> {
     let (number, bytes) = bytes.split_first_chunk()?;
     let (file, bytes) = bytes.split_first_chunk()?;
@@ -49,10 +50,10 @@ fn read_header(bytes: &[u8]) -> Option<(u8, Ticket, usize)> {
     Some((*bytes.first()?, ticket, u32::from_ne_bytes(*len) as usize))
 }
 
-/// What comes before a reply: its length (4 bytes) and its status (1).
+/// The frame before a reply: its length (4 bytes) and its status (1).
 pub(super) const FRAME_BYTES: usize = 5;
 
-/// The status of a reply that is an error; those of success are below.
+/// The status of a reply that is an error. On success the status is the number that `run` returned.
 pub(super) const REFUSED: u8 = u8::MAX;
 
 /// Runs tasks until the agent closes the socket.
@@ -75,12 +76,13 @@ pub(super) fn serve(socket: &OwnedFd, guest: &mut Guest) -> ! {
             // The agent is gone.
             break;
         }
-        // A mapping stays for the next task, unless this one has filled more of it than most do.
+        // Borrowed memory stays for the next task, unless this task has filled more of it than most
+        // do.
         for buffer in [&mut input, &mut out] {
             buffer.keep_mapping(buffer.len() <= TASK_AT_REST);
             buffer.truncate(0);
         }
-        // What looks at no file of the guest's calls nothing deep.
+        // A task without files of the guest makes no deep calls: its stack is small.
         if !task.is(WITHOUT_FILES) {
             release_stack();
         }
@@ -88,7 +90,7 @@ pub(super) fn serve(socket: &OwnedFd, guest: &mut Guest) -> ! {
     process::exit(0)
 }
 
-/// Runs one task, in a child of its own.
+/// Runs one task and exits.
 pub(super) fn run_once(
     socket: &OwnedFd,
     task: &Task,
@@ -102,7 +104,7 @@ pub(super) fn run_once(
     process::exit(0)
 }
 
-/// Waits for a task, and takes it; `None` if there will be none.
+/// Waits for the next task; `None` if the agent has closed the socket.
 fn receive(socket: &OwnedFd, input: &mut Buffer) -> Option<(Task, Ticket)> {
     loop {
         let header = read_header(input.bytes());
@@ -113,7 +115,7 @@ fn receive(socket: &OwnedFd, input: &mut Buffer) -> Option<(Task, Ticket)> {
         {
             return Some((Task::of(number)?, ticket));
         }
-        // The first read brings all of most tasks.
+        // One read is enough for most tasks.
         let room = input
             .extend(whole.max(TASK_AT_REST).checked_sub(have)?)
             .ok()?;
@@ -124,7 +126,7 @@ fn receive(socket: &OwnedFd, input: &mut Buffer) -> Option<(Task, Ticket)> {
     }
 }
 
-/// Runs a task; its framed reply is what `out` then holds.
+/// Runs a task and writes the framed reply to `out`.
 fn run(task: &Task, ticket: Ticket, message: &[u8], guest: &Guest, out: &mut Buffer) {
     let _ = out.append(&[0; FRAME_BYTES]);
     let status = reply(task, ticket, message, guest, out);
@@ -135,7 +137,7 @@ fn run(task: &Task, ticket: Ticket, message: &[u8], guest: &Guest, out: &mut Buf
     }
 }
 
-/// Writes the reply to a task; gives its status.
+/// Writes the reply to a task; returns its status.
 fn reply(task: &Task, ticket: Ticket, message: &[u8], guest: &Guest, out: &mut Buffer) -> u8 {
     if task.number == FETCH {
         fetch(ticket, out);
@@ -165,16 +167,16 @@ fn answer<'a>(
     reply: &mut Reply<'a>,
 ) -> Result<u8, Failed> {
     let mut args = Args::none();
-    // Work of the agent's own has no request.
+    // The agent's own tasks have no request.
     if !message.is_empty() {
-        // The agent has checked it: this does not fail.
+        // The agent has checked the request: this does not fail.
         let request = request::open(message, reply)?;
         args.check(request.arguments, task.params(), reply)?;
     }
     (task.slow().run)(guest, ticket, &args, reply)
 }
 
-/// Whether a task is for a worker.
+/// Whether a worker runs this task, rather than a child of its own.
 pub(super) fn is_for_worker(task: &Task, message_len: usize) -> bool {
     !task.is(OWN_CHILD) && message_len <= TASK_BYTES
 }
