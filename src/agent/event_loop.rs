@@ -11,14 +11,16 @@ use super::client::{self, Busy, Client};
 use super::context::Context;
 use super::deliver::deliver;
 use super::ids::{ClientId, Token};
+use super::jobs::Jobs;
 use super::texts::AgentPhrase;
 use super::{dispatch, restart, service};
 use crate::base::limits::{CHILDREN, CLIENTS, PROGRAMS, REAP_TURN_US};
 use crate::base::store::Discard;
 use crate::commands::{BY_FORCE, LATE_THAW, REBOOT, Task};
+use crate::state::State;
 use crate::state::freeze::Phase;
 use crate::sys::clock::{self, NEVER_MS};
-use crate::sys::poll::{News, Ready};
+use crate::sys::poll::{News, Poll, Ready};
 use crate::sys::process::{self, Ended};
 use crate::sys::signal::Signals;
 use crate::wire::args::Args;
@@ -45,7 +47,8 @@ impl Server {
     /// A server of these channels. Its clients rest in `memory`.
     pub(super) fn new(
         channels: Channels,
-        context: Context,
+        state: State,
+        poll: Poll,
         signals: Signals,
         memory: &'static mut [client::Memory; CLIENTS],
     ) -> Self {
@@ -56,7 +59,11 @@ impl Server {
             must_reap: process::is_init(),
             ending: false,
             channels,
-            context,
+            context: Context {
+                state,
+                jobs: Jobs::new(),
+                poll,
+            },
             clients: core::array::from_fn(|index| match memory.next() {
                 Some(memory) => Client::new(index as u32, memory),
                 None => unreachable!("there is memory for each client"),

@@ -5,10 +5,8 @@ use super::channel::Channels;
 use super::client;
 use super::command_line;
 use super::config::{self, Found};
-use super::context::Context;
 use super::event_loop::Server;
 use super::ids::Token;
-use super::jobs::Jobs;
 use super::options::{Method, Options};
 use super::pid1;
 use super::port::DEFAULT_PORT;
@@ -54,6 +52,18 @@ static MEMORY: Lent<Memory> = Lent::new(Memory {
 
 /// Serves until the agent is told to end.
 pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
+    let mut server = set_up(options, environment);
+    mem::release_stack();
+    loop {
+        server.turn(NEVER_MS);
+    }
+}
+
+/// Makes the server, ready for its first turn.
+// Not inlined: the caller never returns, and would keep this function's stack, several copies of the
+// state.
+#[inline(never)]
+fn set_up(options: &mut Options, environment: Strings) -> Server {
     let Memory {
         files,
         clients,
@@ -85,22 +95,11 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
     let added = poll.add(&signals, Token::Signals.number(), Interest::Read);
     essential(AgentPhrase::CannotPollSignals, added);
     let channels = open_channels(options, &poll, &mut state.log);
-    let context = Context {
-        state,
-        jobs: Jobs::new(),
-        poll,
-    };
-    let mut server = Server::new(channels, context, signals, clients);
-    mem::release_stack();
-    loop {
-        server.turn(NEVER_MS);
-    }
+    Server::new(channels, state, poll, signals, clients)
 }
 
 /// Sets up the machine, if this is its init, thaws what an earlier run has frozen, and settles
 /// which commands are allowed.
-// Not inlined: the caller never returns, and would keep this function's stack.
-#[inline(never)]
 fn prepare(state: &mut State, options: &mut Options, environment: Strings) {
     let State { guest, log, .. } = state;
     let root = &guest.root;
@@ -131,8 +130,6 @@ fn prepare(state: &mut State, options: &mut Options, environment: Strings) {
 
 /// The channels of the command line. A listener that cannot be opened ends the agent; an init,
 /// which must not end, takes the default port instead.
-// Not inlined, for the same reason as `prepare`.
-#[inline(never)]
 fn open_channels(options: &Options, poll: &Poll, log: &mut Log) -> Channels {
     let mut channels = Channels::new();
     let mut port = options.path();

@@ -11,10 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::channel::Channels;
 use super::client::{self, Client, Transport};
-use super::context::Context;
 use super::event_loop::Server;
 use super::ids::ChannelId;
-use super::jobs::Jobs;
 use crate::base::limits::CLIENTS;
 use crate::commands::TABLE;
 use crate::state::testing::state;
@@ -58,11 +56,9 @@ impl Agent {
         add(&mut channels, &poll);
         let mut state = state(root);
         state.commands = TABLE;
-        let jobs = Jobs::new();
-        let context = Context { state, jobs, poll };
         let memory = Box::leak(Box::new([client::Memory::EMPTY; CLIENTS]));
         Self {
-            server: Server::new(channels, context, Signals::new().unwrap(), memory),
+            server: Server::new(channels, state, poll, Signals::new().unwrap(), memory),
             _directory: None,
         }
     }
