@@ -807,6 +807,21 @@ const FREEZE_UNDONE: [&str; 4] = [
     "10-first thaw",
 ];
 
+/// Commands of a hook: a background process that acts as soon as /run/late exists.
+const LATE: &str = "(until [ -e /run/late ]; do sleep 0.1; done; echo late >>/run/seen) &\n";
+
+/// Waits for the thaw. Asserts that the process of [`LATE`] no longer exists.
+fn assert_nothing_acts_after_thaw(guest: &mut HookGuest) {
+    wait::expect("the thaw", wait::ANSWER, || {
+        guest.client.get("guest-fsfreeze-status") == "thawed"
+    });
+    guest.shell().run("touch /run/late");
+    std::thread::sleep(Duration::from_secs(2));
+    guest.shell().run("rm /run/late");
+    assert_eq!(guest.seen(), FREEZE_UNDONE);
+    guest.assert_thawed();
+}
+
 fn hostile_hooks(checks: &mut Checks, guest: &mut HookGuest) {
     guest.check(
         checks,
@@ -816,29 +831,19 @@ fn hostile_hooks(checks: &mut Checks, guest: &mut HookGuest) {
             guest.on(
                 "50-db",
                 "freeze",
-                "(sleep 3; echo late >>/run/seen) &\nkill -KILL $PPID\nsleep 66",
+                &format!("{LATE}kill -KILL $PPID\nsleep 66"),
             );
             let refusal = guest.freeze().expect_err("the child is gone");
-            wait::expect("the thaw", wait::ANSWER, || {
-                guest.client.get("guest-fsfreeze-status") == "thawed"
-            });
-            std::thread::sleep(Duration::from_secs(4));
-            assert_eq!(guest.seen(), FREEZE_UNDONE);
-            guest.assert_thawed();
+            assert_nothing_acts_after_thaw(guest);
             // The same with all processes of the agent killed.
-            let all = "(sleep 3; echo late >>/run/seen) &\nkillall -KILL gaunt\nsleep 66";
-            guest.on("50-db", "freeze", all);
+            let all = format!("{LATE}killall -KILL gaunt\nsleep 66");
+            guest.on("50-db", "freeze", &all);
             guest
                 .client
                 .send(request("guest-fsfreeze-freeze", &json!({})));
             wait::expect("the hook", wait::ANSWER, || !guest.runs("/usr/bin/gaunt"));
             guest.restart("-F");
-            wait::expect("the thaw", wait::ANSWER, || {
-                guest.client.get("guest-fsfreeze-status") == "thawed"
-            });
-            std::thread::sleep(Duration::from_secs(4));
-            assert_eq!(guest.seen(), FREEZE_UNDONE);
-            guest.assert_thawed();
+            assert_nothing_acts_after_thaw(guest);
             refusal.desc
         },
     );
@@ -866,7 +871,9 @@ fn hostile_hooks(checks: &mut Checks, guest: &mut HookGuest) {
         "-F --freeze-timeout=3 --hook-timeout=1",
         |guest| {
             let shell = guest.shell();
-            shell.run("rm -rf /var/log/qemu-ga; ln -s /data/log /var/log/qemu-ga");
+            shell.run(
+                "mkdir -p /data/log; rm -rf /var/log/qemu-ga; ln -s /data/log /var/log/qemu-ga",
+            );
             shell.run("fsfreeze --freeze /data");
             let start = Instant::now();
             let refusal = guest.freeze().expect_err("the freeze timed out");
