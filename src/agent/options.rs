@@ -32,6 +32,7 @@ pub(super) enum Key {
     BlockRpcs,
     AllowRpcs,
     FreezeTimeout,
+    AbortFuse,
     FreezeHook,
     HookTimeout,
     HookFailures,
@@ -77,7 +78,7 @@ const fn row(
 
 /// All options and their help, in the order of the help. It leaves out those without a text.
 #[rustfmt::skip]
-const OPTIONS: [(Row, &str); 13] = [
+const OPTIONS: [(Row, &str); 14] = [
     row(Key::Method, "method", Some(b'm'), Value::Required,
         "virtio-serial (default) or unix-listen"),
     row(Key::Path, "path", Some(b'p'), Value::Required,
@@ -92,6 +93,8 @@ const OPTIONS: [(Row, &str); 13] = [
         "commands to allow, separated by commas; all others are refused"),
     row(Key::FreezeTimeout, "freeze-timeout", None, Value::Required,
         "seconds after which a freeze ends by itself, 0 for never (default: 600)"),
+    row(Key::AbortFuse, "abort-fuse", None, Value::None,
+        "abort FUSE connections without an answer if a freeze takes longer"),
     row(Key::FreezeHook, "fsfreeze-hook", Some(b'F'), Value::Optional,
         "run hooks: this (default: /etc/qemu-ga/fsfreeze-hook) or those in its .d"),
     row(Key::HookTimeout, "hook-timeout", None, Value::Required,
@@ -245,6 +248,8 @@ pub(super) struct Options {
     pub(super) state_directory: &'static [u8],
     pub(super) verbose: bool,
     pub(super) freeze_timeout_s: u32,
+    /// Whether a freeze that is too late aborts FUSE connections.
+    pub(super) aborts_fuse: bool,
     pub(super) hooks: Settings,
     pub(super) filter: Filter,
     /// Whether a list was empty, which PID 1 takes for one that was lost.
@@ -264,6 +269,7 @@ impl Options {
             state_directory: b"/run",
             verbose: false,
             freeze_timeout_s: FREEZE_TIMEOUT_S,
+            aborts_fuse: false,
             hooks: Settings::none(),
             filter: Filter::default(),
             has_empty_list: false,
@@ -301,6 +307,7 @@ impl Options {
                 Some(limit_s) => self.freeze_timeout_s = limit_s,
                 None => return wrong(AgentPhrase::NotSeconds),
             },
+            Key::AbortFuse => self.aborts_fuse = true,
             Key::FreezeHook => {
                 // An empty value is the default, as distributions' settings have it, and /dev/null
                 // is none, as Red Hat's have it.

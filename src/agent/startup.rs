@@ -76,6 +76,7 @@ fn set_up(options: &mut Options, environment: Strings) -> Server {
             initramfs: Initramfs::watch(),
             environment: Environment::of(environment),
             hooks: options.hooks,
+            aborts_fuse: options.aborts_fuse,
             marker,
         },
         commands: TABLE,

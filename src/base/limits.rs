@@ -256,7 +256,19 @@ pub const HOOK_KILL_MS: u64 = 1_000;
 /// would end the freeze half way.
 pub const HOOK_MARGIN_MS: u64 = 500;
 
-/// Milliseconds for the thaw of one file system while a freeze is stuck in the kernel.
+/// Milliseconds after the freeze timeout in which a child undoes its freeze. Then the agent kills the
+/// child.
+pub const UNDO_MS: u64 = 5_000;
+
+/// Milliseconds for a file system to come to rest after FUSE connections were aborted: the writes
+/// that waited for them fail at once.
+pub const ABORTED_MS: u64 = 1_000;
+
+/// Milliseconds for the thaw of one file system. A thaw writes one block; only a disk that is gone
+/// takes longer.
+pub const THAW_MS: u64 = 10_000;
+
+/// Milliseconds for the thaw of one file system beside one that hangs in the kernel.
 pub const STUCK_THAW_MS: u64 = 500;
 
 /// Milliseconds that one hook may take in addition to its own limit: to kill it, to read its output, and

@@ -6,7 +6,10 @@ use crate::base::base64::DecodeError;
 use crate::base::store::Store;
 use crate::parse::sysfs_disk::Bus;
 use crate::probe::block::Disk;
+use crate::probe::fuse;
 use crate::sys::mem::Buffer;
+use crate::sys::mount;
+use crate::sys::root::Root;
 use crate::sys::{Errno, number};
 use crate::wire::args::{Args, Param, Type, index_of, must};
 use crate::wire::emit::Value;
@@ -14,8 +17,8 @@ use crate::wire::json::Str;
 use crate::wire::reply::{Failed, Reply};
 use crate::wire::texts::{Name, Phrase};
 
-/// The name of a file that is to replace another, until it is whole. A command that was interrupted leaves
-/// it; the next one removes it.
+/// The name of a file that is to replace another, until it is whole. A command that was interrupted
+/// leaves it; the next one removes it.
 pub(super) const UNFINISHED: &CStr = c".gaunt";
 
 /// The parameter of commands that are about a user, the first of those that have more.
@@ -24,6 +27,21 @@ pub(super) const USER: &[Param] = &[must("username", Type::Str)];
 /// The error of every command that needs the mount table and cannot read it, as qemu-ga words it.
 pub(super) fn no_mount_table(reply: &mut Reply<'_>) -> Failed {
     reply.fail(Phrase::NoMountTable)
+}
+
+/// Fails the requests of all FUSE connections whose server owes an answer, so that the processes go
+/// on that wait for it. Returns whether there was one.
+pub(super) fn abort_fuse(root: &Root) -> bool {
+    let mut aborted = false;
+    // Where no init has mounted fusectl; EBUSY otherwise.
+    let _ = mount::mount(
+        &[b"fusectl", b"/sys/fs/fuse/connections", b"fusectl", b""],
+        0,
+    );
+    let _ = fuse::each_waiting(root, &mut |connections, name| {
+        aborted |= connections.tell(&[name, b"/abort"], b"1").is_ok();
+    });
+    aborted
 }
 
 /// Why a mount could not be reached whose path leads to another file system.

@@ -1,45 +1,61 @@
 //! guest-fsfreeze-status, -freeze, -freeze-list, -thaw.
 //!
-//! A freeze belongs to the file system, not to the process that asked for it: the child that freezes
-//! ends and its work stays. What the agent itself knows and must not do meanwhile is
-//! `state::freeze`; here is what the children do. From before the first freeze on they borrow no
-//! memory and write nothing: the list is made first, pages are locked (a fork does not inherit that).
+//! `state::freeze` is what the agent knows about a freeze; this file is the work, which children of
+//! the agent do. A file system stays frozen when the process that froze it has ended. Before the
+//! first FIFREEZE the child has its list of file systems, and locks its pages (fork does not
+//! inherit the lock). From then on it borrows no memory and writes to no file.
 //!
-//! What is counted as frozen is frozen: `probe::mounts` proves that what is opened lies on the file
-//! system meant, and finds another mount of it where the first one is covered. A file system that no
-//! mount leads to is an error, and whatever was frozen before it is thawed.
+//! A file system that counts as frozen is frozen: `probe::mounts` proves that a descriptor lies on
+//! the file system in question, and finds another mount of it where the first one is covered. A
+//! file system that no mount leads to is an error; those frozen before it are thawed.
 //!
-//! A thaw goes by the mounts, too. If one leads nowhere while something is frozen, that may be what is
-//! frozen, covered since: the kernel is then told to thaw all there is (SysRq-J), and the log says so.
+//! A thaw visits all mounts. If one of them leads nowhere while something is frozen, the frozen
+//! file system may have been covered since: the kernel is told to thaw everything (SysRq-J), and
+//! the log says so.
 //!
-//! Hooks (`state::hooks`) are run before the marker is made and after it is removed, so nothing is
-//! written while it is there. Freeze hooks and the freeze itself share the freeze timeout. Thaw hooks
-//! have only their own time limits, and the agent does not give up a child that runs them as long as
-//! one hook follows the other.
+//! FIFREEZE and FITHAW hang while a write or a disk hangs: a user is enough whose write waits for a
+//! FUSE server. SIGKILL does not end that. So each of these calls has a process of its own
+//! (`sys::process::Step`), one after the other, and the child above them never hangs. It freezes in
+//! reverse order of the mounts, because a loop device must be at rest before the file system that
+//! carries it.
 //!
-//! A child ends with the agent, and is killed when it is given up. If the kernel still holds it in
-//! FIFREEZE then, it has the marker locked, and until it is gone every thaw is an error.
+//! If a file system is not at rest at the freeze timeout, the freeze is an error with its name, all
+//! other file systems are thawed at once, and hooks run with `thaw`. The process that hangs is left
+//! behind and keeps the marker locked. Until it has ended, the guest counts as frozen: a thaw is an
+//! error, a shutdown is allowed, and the agent tries to thaw every few seconds. A thaw that finds
+//! the marker locked thaws everything beside the file system that hangs. It does so once, because
+//! it may leave one more process behind that hangs.
 //!
-//! Differences from qemu-ga: those of hooks; a freeze that nobody thaws is thawed by the agent at its
-//! deadline, and the thaw that comes late answers 0; a freeze that takes longer than that is given up;
-//! a covered mount point is not taken for what lies below, nor passed over.
+//! A child ends with the agent. The next run finds the marker, and thaws.
+//!
+//! Hooks (`state::hooks`) run before the marker is made and after it is removed, or else beside a
+//! file system that hangs: so nothing is written to a frozen one. Freeze hooks and the freeze
+//! itself share the freeze timeout. Thaw hooks have only their own time limits; the agent waits for
+//! a child as long as one hook follows the other.
+//!
+//! Differences from qemu-ga: hooks; the agent thaws at the freeze timeout what nobody has thawed,
+//! and the late thaw answers 0; a freeze ends at the freeze timeout; a covered mount point is
+//! neither mistaken for the file system that covers it nor passed over.
 
 use super::command::{Outcome, Slow, Ticket};
-use super::common::{ELSEWHERE, cannot, no_mount_table};
-use crate::base::limits::{CHOSEN_BYTES, STUCK_THAW_MS};
+use super::common::{ELSEWHERE, abort_fuse, cannot, no_mount_table};
+use crate::base::limits::{
+    ABORTED_MS, CHOSEN_BYTES, HOOK_MARGIN_MS, LOCK_WAIT_MS, STUCK_THAW_MS, THAW_MS,
+};
 use crate::base::path::Path;
 use crate::base::store::Store;
 use crate::probe::hooks;
 use crate::probe::mounts::{self, FileSystem, Miss, Mounts, Searches};
 use crate::probe::names::Names;
 use crate::state::State;
-use crate::state::freeze::Event;
+use crate::state::freeze::{Event, earlier};
 use crate::state::guest::Guest;
-use crate::state::hooks::{Failure, Main, Session};
+use crate::state::hooks::{HookFailure, Main, Session};
 use crate::state::log::Level;
 use crate::state::texts::LogPhrase;
+use crate::sys::process::{self, Step};
 use crate::sys::root::Root;
-use crate::sys::{AsFd, Errno, fsctl, mem, number, power, process};
+use crate::sys::{AsFd, Errno, clock, fsctl, mem, number, power};
 use crate::wire::args::{Args, Param, Type, index_of, may};
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
@@ -47,21 +63,21 @@ use crate::wire::texts::Phrase;
 
 pub(super) const MOUNT_POINTS: &[Param] = &[may("mountpoints", Type::Strings)];
 
-/// Freezes all file systems, or those mounted where told.
+/// Freezes all file systems, or those with the given mount points.
 pub(super) const FREEZE: Slow = Slow {
     prepare: prepare_freeze,
     run: freeze,
     finish: finish_freeze,
 };
 
-/// Thaws all file systems, whoever froze them.
+/// Thaws all file systems, also those that another program froze.
 pub(super) const THAW: Slow = Slow {
     prepare: prepare_thaw,
     run: thaw,
     finish: finish_thaw,
 };
 
-/// The agent's own thaw, when nobody came in time.
+/// Thaws all file systems because no client did in time.
 pub(super) const LATE_THAW: Slow = Slow {
     prepare: prepare_thaw,
     run: thaw,
@@ -71,18 +87,35 @@ pub(super) const LATE_THAW: Slow = Slow {
 /// The exit status of a child that ends before it has a reply.
 const WITHOUT_REPLY: i32 = 1;
 
-/// What a freezing child has frozen, and if so, whether it left a mark of that.
+// Statuses of a child that freezes.
+/// Nothing is frozen.
 const NOTHING: u8 = 0;
+/// Something is frozen, and the marker says so.
 const SOMETHING: u8 = 1;
+/// Something is frozen, but the marker could not be made.
 const UNMARKED: u8 = 2;
+/// A file system hangs, everything else is thawed; also of a child that thaws.
+const HANGS: u8 = 4;
+/// FUSE connections were aborted: a bit beside one of the others.
+const ABORTED: u8 = 8;
 
-/// Whether a thawing child has reached every file system; if not, whether the kernel took the order
-/// to thaw them all.
+// Statuses of a child that thaws.
+/// It reached every file system.
 const ALL_REACHED: u8 = 0;
+/// It missed some, and had the kernel thaw everything.
 const KERNEL_TOLD: u8 = 1;
+/// It missed some, and the kernel refused to thaw everything.
 const SOME_MISSED: u8 = 2;
 
-/// Says what the agent knows; the kernel has no way to ask.
+// Numbers in the ticket of a thaw.
+/// Nothing is frozen by the agent.
+const NOT_FROZEN: i64 = 0;
+/// Something is frozen.
+const FROZEN: i64 = 1;
+/// A file system hangs, and everything else was thawed beside it.
+const HUNG: i64 = 2;
+
+/// Says what the agent knows; the kernel cannot be asked.
 pub(super) fn status(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let frozen = state.freeze.is_frozen();
     reply
@@ -93,7 +126,7 @@ pub(super) fn status(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> 
 
 fn prepare_freeze(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<Ticket, Failed> {
     state.freeze.note(Event::Freeze, &mut state.log);
-    Ok(Ticket::of(state.freeze.hooks_deadline_ms().cast_signed()))
+    Ok(Ticket::of(state.freeze.freeze_deadline_ms().cast_signed()))
 }
 
 /// Brings applications to rest, then freezes. If nothing is frozen in the end, they go on.
@@ -105,22 +138,23 @@ fn freeze(
 ) -> Result<u8, Failed> {
     live_with_agent(guest, process::TERM);
     let mut hooks = session(guest);
-    if bring_to_rest(guest, ticket.number.cast_unsigned(), &mut hooks).is_err() {
+    let deadline_ms = ticket.number.cast_unsigned();
+    if bring_to_rest(guest, earlier(deadline_ms, HOOK_MARGIN_MS), &mut hooks).is_err() {
         end_if_told(&hooks);
         let_go_on(&mut hooks);
         return Err(reply.fail_with(Phrase::HookFailed, &[hooks.failure()], 0));
     }
     live_with_agent(guest, process::KILL);
-    let frozen = freeze_file_systems(guest, args, reply);
-    if matches!(frozen, Ok(NOTHING) | Err(_)) {
+    let frozen = freeze_file_systems(guest, deadline_ms, args, reply);
+    if !matches!(frozen, Ok(SOMETHING | UNMARKED)) {
         live_with_agent(guest, process::TERM);
         let_go_on(&mut hooks);
     }
     frozen
 }
 
-/// Ends with the agent: its next run has to do with whatever this child would do after it. On SIGTERM
-/// the hook at hand is killed with all that it has started.
+/// Ends with the agent, whose next run takes over. On SIGTERM, first kills the running hook and all
+/// that it has started.
 fn live_with_agent(guest: &Guest, signal: i32) {
     if !process::tie_to(guest.marker.agent(), signal) {
         process::exit(WITHOUT_REPLY);
@@ -137,7 +171,7 @@ fn bring_to_rest(
     guest: &Guest,
     deadline_ms: u64,
     session: &mut Session<'_>,
-) -> Result<(), Failure> {
+) -> Result<(), HookFailure> {
     let directory = guest.marker.directory();
     // A freeze whose child was lost has left them.
     if let Err(errno) = session.take_over(directory) {
@@ -168,6 +202,7 @@ fn end_if_told(session: &Session<'_>) {
 
 fn freeze_file_systems(
     guest: &Guest,
+    deadline_ms: u64,
     args: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<u8, Failed> {
@@ -187,8 +222,8 @@ fn freeze_file_systems(
     } else {
         UNMARKED
     };
-    // Held until all is frozen: the next run, should the agent be killed, has to wait for that.
-    let _marker = guest.marker.lock();
+    // Should the agent be killed, its next run waits for this lock.
+    let marker = guest.marker.lock(LOCK_WAIT_MS);
     let mut searches = Searches::new();
     let mut count = 0;
     for fs in mounts.backward() {
@@ -197,14 +232,21 @@ fn freeze_file_systems(
         if given.is_some() && !chosen.has(mount_point) {
             continue;
         }
-        match freeze_one(&guest.root, &fs, &mut searches) {
+        match freeze_one(guest, &fs, &mut searches, deadline_ms) {
             Ok(frozen) => count += i64::from(frozen),
-            Err((what, miss)) => {
-                undo(guest, count);
-                return Err(match miss {
-                    Miss::Elsewhere => reply.fail_with(what, &[mount_point, b": ", ELSEWHERE], 0),
-                    Miss::Errno(errno) => reply.fail_with(what, &[mount_point], number(errno)),
-                });
+            Err(failure) => {
+                failure.say(mount_point, reply);
+                let mut status = match failure {
+                    NotFrozen::Late(status) => status,
+                    _ => NOTHING,
+                };
+                if !undo(guest, count, status & HANGS != 0) {
+                    status |= HANGS;
+                    // A process that hangs shares the descriptor: closed here, the marker would be
+                    // unlocked.
+                    core::mem::forget(marker);
+                }
+                return Ok(status);
             }
         }
     }
@@ -227,53 +269,120 @@ fn names(list: Json<'_>) -> Result<Names, Errno> {
     Ok(names)
 }
 
-/// Freezes one file system. Gives whether that was done: not if its type cannot be frozen, if it is
-/// frozen already, or if it is not mounted any more.
-///
-/// # Errors
-/// What could not be done, and why.
-fn freeze_one(
-    root: &Root,
-    fs: &FileSystem<'_>,
-    searches: &mut Searches,
-) -> Result<bool, (Phrase, Miss)> {
-    let opened = fs.open(root, searches);
-    let opened = opened.map_err(|miss| (Phrase::CannotOpen, miss))?;
-    let Some(inside) = opened else {
-        return Ok(false);
-    };
-    match fsctl::freeze(inside.as_fd()) {
-        Ok(()) => Ok(true),
-        Err(Errno::OPNOTSUPP | Errno::BUSY) => Ok(false),
-        Err(errno) => Err((Phrase::CannotFreeze, Miss::Errno(errno))),
+/// Why a file system was not frozen.
+#[derive(Clone, Copy)]
+enum NotFrozen {
+    /// It could not be opened.
+    Open(Miss),
+    /// The kernel refused.
+    Refused(Errno),
+    /// The freeze timeout was over. The status says whether a process hangs.
+    Late(u8),
+}
+
+impl NotFrozen {
+    /// Makes this the error of the reply.
+    fn say(self, mount_point: &[u8], reply: &mut Reply<'_>) {
+        let (what, errno) = match self {
+            Self::Open(Miss::Elsewhere) => {
+                reply.fail_with(Phrase::CannotOpen, &[mount_point, b": ", ELSEWHERE], 0);
+                return;
+            }
+            Self::Open(Miss::Errno(errno)) => (Phrase::CannotOpen, number(errno)),
+            Self::Refused(errno) => (Phrase::CannotFreeze, number(errno)),
+            Self::Late(_) => (Phrase::NotAtRest, 0),
+        };
+        reply.fail_with(what, &[mount_point], errno);
     }
 }
 
-/// Thaws what a freeze that fails has frozen so far: so many file systems.
-fn undo(guest: &Guest, count: i64) {
-    if let Ok(thawed) = thaw_all(&guest.root) {
-        if thawed.count < count {
-            let _ = power::thaw_all(&guest.root);
+/// Freezes one file system. Returns false if its type cannot be frozen, if it is frozen already, or
+/// if it is not mounted any more.
+fn freeze_one(
+    guest: &Guest,
+    fs: &FileSystem<'_>,
+    searches: &mut Searches,
+    deadline_ms: u64,
+) -> Result<bool, NotFrozen> {
+    let opened = fs.open(&guest.root, searches);
+    let Some(inside) = opened.map_err(NotFrozen::Open)? else {
+        return Ok(false);
+    };
+    let step = &mut || fsctl::freeze(inside.as_fd()).map_or_else(number, |()| 0);
+    let done = match Step::start(step) {
+        Ok(started) => {
+            let left_ms = deadline_ms.saturating_sub(clock::boottime_ms());
+            let Some(done) = started.wait(left_ms) else {
+                return Err(NotFrozen::Late(give_up(guest, &started)));
+            };
+            done
         }
-        guest.marker.remove();
+        // Without memory for a process, without a time limit.
+        Err(_) => step(),
+    };
+    if done == 0 {
+        return Ok(true);
     }
+    match Errno::from_raw_os_error(done) {
+        Errno::OPNOTSUPP | Errno::BUSY => Ok(false),
+        errno => Err(NotFrozen::Refused(errno)),
+    }
+}
+
+/// Gives up a file system that is not at rest at the freeze timeout. Returns the status of that.
+fn give_up(guest: &Guest, freezing: &Step) -> u8 {
+    let mut status = NOTHING;
+    if guest.aborts_fuse && abort_fuse(&guest.root) {
+        status = ABORTED;
+        if freezing.wait(ABORTED_MS).is_some() {
+            return status;
+        }
+    }
+    // If it freezes the file system after all, a later thaw finds it.
+    freezing.kill();
+    status | HANGS
+}
+
+/// Thaws everything after a freeze has failed that had frozen `count` file systems; one more may
+/// hang. Returns whether nothing is frozen any more: then removes the marker.
+fn undo(guest: &Guest, count: i64, hangs: bool) -> bool {
+    let limit_ms = if hangs { STUCK_THAW_MS } else { THAW_MS };
+    let Ok(thawed) = thaw_all(&guest.root, limit_ms) else {
+        return false;
+    };
+    if hangs || thawed.hanging != 0 {
+        return false;
+    }
+    if thawed.count < count {
+        let _ = power::thaw_all(&guest.root);
+    }
+    guest.marker.remove();
+    true
 }
 
 fn finish_freeze(state: &mut State, _: Ticket, outcome: Outcome) {
     let event = match outcome {
         Outcome::Replied(SOMETHING | UNMARKED) => Event::Froze,
+        Outcome::Replied(status) if status & HANGS != 0 => Event::Hangs,
         Outcome::Replied(_) | Outcome::Refused => Event::FrozeNothing,
         Outcome::Started(_) | Outcome::Lost => Event::Lost,
     };
     state.freeze.note(event, &mut state.log);
-    if outcome == Outcome::Replied(UNMARKED) {
-        state.log.say(Level::Error, LogPhrase::FrozenUnmarked, &[]);
-    }
+    let what = match outcome {
+        Outcome::Replied(UNMARKED) => LogPhrase::FrozenUnmarked,
+        Outcome::Replied(status) if status & ABORTED != 0 => LogPhrase::FuseAborted,
+        _ => return,
+    };
+    state.log.say(Level::Error, what, &[]);
 }
 
 fn prepare_thaw(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<Ticket, Failed> {
     state.freeze.note(Event::Thaw, &mut state.log);
-    Ok(Ticket::of(state.freeze.is_frozen().into()))
+    Ok(Ticket::of(match state.freeze.is_frozen() {
+        false => NOT_FROZEN,
+        true if state.freeze.hangs() => HUNG,
+        true => FROZEN,
+    }))
 }
 
 /// Thaws, then lets applications go on that were brought to rest.
@@ -281,15 +390,23 @@ fn thaw(guest: &Guest, ticket: Ticket, _: &Args<'_>, reply: &mut Reply<'_>) -> R
     live_with_agent(guest, process::TERM);
     let mut hooks = session(guest);
     let directory = guest.marker.directory();
-    // A child of a killed agent, or one that was given up, may still freeze, stuck in the kernel. It is
-    // waited for, but not for ever: what it freezes later would stay frozen.
-    let marker = guest.marker.lock();
+    // The child of a killed agent is about to end. A process that hangs is not waited for.
+    let known = ticket.number;
+    let limit_ms = if known == HUNG { 0 } else { LOCK_WAIT_MS };
+    let marker = guest.marker.lock(limit_ms);
     if matches!(marker, Err(Errno::NOLCK)) {
-        thaw_beside(&guest.root);
-        return Err(cannot(reply, Phrase::StillFreezes, Errno::BUSY));
+        if known != HUNG {
+            let _ = thaw_all(&guest.root, STUCK_THAW_MS);
+        }
+        cannot(reply, Phrase::StillUnderWay, Errno::BUSY);
+        return Ok(HANGS);
     }
-    let thawed = thaw_file_systems(guest, ticket != Ticket::of(0), reply)?;
-    live_with_agent(guest, process::TERM);
+    let thawed = thaw_file_systems(guest, known != NOT_FROZEN, reply)?;
+    if thawed == HANGS {
+        // A process that hangs shares the descriptor: closing it here would unlock the marker.
+        core::mem::forget(marker);
+        return Ok(HANGS);
+    }
     // After the thaw: another child that has the list may wait for a file system to be thawed.
     let done = match hooks.take_over(directory) {
         Ok(()) => hooks.thaw(),
@@ -305,9 +422,13 @@ fn thaw(guest: &Guest, ticket: Ticket, _: &Args<'_>, reply: &mut Reply<'_>) -> R
 
 fn thaw_file_systems(guest: &Guest, is_frozen: bool, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let _ = mem::lock_pages();
-    let Ok(thawed) = thaw_all(&guest.root) else {
+    let Ok(thawed) = thaw_all(&guest.root, THAW_MS) else {
         return Err(no_mount_table(reply));
     };
+    if thawed.hanging != 0 {
+        cannot(reply, Phrase::StillUnderWay, Errno::BUSY);
+        return Ok(HANGS);
+    }
     // What cannot be reached may be frozen, if anything is.
     let mut found = ALL_REACHED;
     if thawed.missed != 0 && is_frozen {
@@ -321,44 +442,46 @@ fn thaw_file_systems(guest: &Guest, is_frozen: bool, reply: &mut Reply<'_>) -> R
     Ok(found)
 }
 
-/// What a thaw came to.
+/// The result of a thaw.
 struct Thawed {
-    /// How many file systems it thawed.
+    /// File systems that it thawed.
     count: i64,
-    /// How many mounts it could not reach.
+    /// File systems whose thaw has not ended in time. It goes on in a process of its own.
+    hanging: u32,
+    /// Mounts that it could not reach.
     missed: u32,
 }
 
-/// Thaws every file system that can be reached, however often it was frozen.
-fn thaw_all(root: &Root) -> Result<Thawed, Errno> {
-    let mut count = 0;
+/// Thaws every file system that can be reached, however often it was frozen. Each one has
+/// `limit_ms`.
+fn thaw_all(root: &Root, limit_ms: u64) -> Result<Thawed, Errno> {
+    let (mut count, mut hanging) = (0, 0);
     let missed = mounts::reach_all(root, &mut Searches::new(), &mut |place| {
         let inside = place.open(root)?;
-        let mut thawed = false;
-        while fsctl::thaw(inside.as_fd()).is_ok() {
-            thawed = true;
+        let thawed = process::within(limit_ms, &mut || {
+            let mut thawed = 0;
+            while fsctl::thaw(inside.as_fd()).is_ok() {
+                thawed = 1;
+            }
+            thawed
+        });
+        // Found by a second mount, a file system is thawed already.
+        match thawed {
+            Some(thawed) => count += i64::from(thawed == 1),
+            None => hanging += 1,
         }
-        // By a second mount the same file system is found thawed already.
-        count += i64::from(thawed);
         Ok(())
     })?;
-    Ok(Thawed { count, missed })
-}
-
-/// Thaws what can be thawed beside a freeze that is stuck in the kernel: FITHAW hangs behind that, so
-/// each file system is left to a process of its own.
-fn thaw_beside(root: &Root) {
-    let _ = mounts::reach_all(root, &mut Searches::new(), &mut |place| {
-        let inside = place.open(root)?;
-        process::within(STUCK_THAW_MS, &mut || {
-            while fsctl::thaw(inside.as_fd()).is_ok() {}
-        });
-        Ok(())
-    });
+    Ok(Thawed {
+        count,
+        hanging,
+        missed,
+    })
 }
 
 fn finish_thaw(state: &mut State, _: Ticket, outcome: Outcome) {
     let event = match outcome {
+        Outcome::Replied(HANGS) => Event::Hangs,
         Outcome::Replied(_) => Event::Thawed,
         Outcome::Refused => Event::NotThawed,
         Outcome::Started(_) | Outcome::Lost => Event::Lost,

@@ -1,30 +1,31 @@
-//! guest-shutdown, and what else takes the guest down: Ctrl-Alt-Del where the agent is PID 1, and an
-//! init that was told and does nothing.
+//! guest-shutdown, and what else takes the guest down: Ctrl-Alt-Del where the agent is PID 1, and
+//! an init that was told and does nothing.
 //!
 //! An init with an interface of its own is told (`probe::init`), which is all; a reply is silence.
 //! Without one the agent does it: every process ends, every disk is made read-only and unmounted,
 //! then reboot(2). That is done by children of the agent. The agent itself lives on and does not
-//! heed SIGTERM, because a script that is PID 1 may be waiting for it, and the end of PID 1 would be
-//! the end of the kernel. Ancestors of the agent are spared for the same reason, and storage daemons of
-//! root's because disks need them (`probe::ending`).
+//! heed SIGTERM, because a script that is PID 1 may be waiting for it, and the end of PID 1 would
+//! be the end of the kernel. Ancestors of the agent are spared for the same reason, and storage
+//! daemons of root's because disks need them (`probe::ending`).
 //!
-//! The disks are clean in the end, whatever happens before. A path of the mount table is not believed:
-//! what is made read-only is the mount that has this number, and what lies under another mount is
-//! uncovered. Whether a disk can still be written to is what the table says, not what a call returned.
-//! In the end the kernel makes read-only (SysRq) what is still in use, or mounted where no table shows
-//! it.
+//! The disks are clean in the end, whatever happens before. A path of the mount table is not
+//! believed: what is made read-only is the mount that has this number, and what lies under another
+//! mount is uncovered. Whether a disk can still be written to is what the table says, not what a
+//! call returned. In the end the kernel makes read-only (SysRq) what is still in use, or mounted
+//! where no table shows it.
 //!
 //! A disk or server that never answers delays the end, but does not prevent it: each step (closing
-//! files, ending processes, closing disks, the last sync) has a time limit of its own, and is done by a
-//! child that is left behind when that is over.
+//! files, ending processes, closing disks, the last sync) has a time limit of its own, and is done
+//! by a child that is left behind when that is over.
 //!
-//! Differences from qemu-ga: no program of the guest is needed; the guest goes down at every stage of
-//! its boot; `halt` halts where qemu-ga's `/sbin/halt` may power off. Whether the agent may take the
-//! machine down is found out before anything is done, so that an error means a guest left as it is:
-//! an agent without `CAP_SYS_BOOT`, or in the PID namespace of a container, may not, and tells no
-//! init either. Swap is not turned off: nothing in it outlives the guest.
+//! Differences from qemu-ga: no program of the guest is needed; the guest goes down at every stage
+//! of its boot; `halt` halts where qemu-ga's `/sbin/halt` may power off. Whether the agent may take
+//! the machine down is found out before anything is done, so that an error means a guest left as it
+//! is: an agent without `CAP_SYS_BOOT`, or in the PID namespace of a container, may not, and tells
+//! no init either. Swap is not turned off: nothing in it outlives the guest.
 
 use super::command::{Outcome, Slow, Ticket};
+use super::common::abort_fuse;
 use crate::base::limits::{
     ENDING_MS, FORCE_MS, INIT_GRACE_MS, KILL_MS, LAST_SYNC_MS, SECOND_LOOK_MS, TERM_MS, UNCOVER_MS,
     WRITE_OUT_MS,
@@ -36,7 +37,7 @@ use crate::probe::init::{self, Interface};
 use crate::probe::mounts::{self, unescaped};
 use crate::state::State;
 use crate::state::guest::Guest;
-use crate::state::log::Level;
+use crate::state::log::{Level, Log};
 use crate::state::texts::LogPhrase;
 use crate::sys::clock::NEVER_MS;
 use crate::sys::mount;
@@ -149,8 +150,8 @@ fn prepare_past_init(
     Ok(Ticket::of(how as i64))
 }
 
-/// Whether this process may take the machine down: refused without the privilege and in a container.
-/// To ask makes Ctrl-Alt-Del a signal to PID 1, as every init has it anyway.
+/// Whether this process may take the machine down: refused without the privilege and in a
+/// container. To ask makes Ctrl-Alt-Del a signal to PID 1, as every init has it anyway.
 fn check_right(reply: &mut Reply<'_>) -> Result<(), Failed> {
     match power::soften_ctrl_alt_del() {
         Ok(()) => Ok(()),
@@ -171,7 +172,8 @@ fn run(guest: &Guest, ticket: Ticket, _: &Args<'_>, reply: &mut Reply<'_>) -> Re
     else {
         return Ok(0);
     };
-    // Disks are not clean with files open on them, which are the agent's own as well as this child's.
+    // Disks are not clean with files open on them, which are the agent's own as well as this
+    // child's.
     within(KILL_MS, &guest.root, |root| {
         process::let_go_of_files(root.as_fd())
     });
@@ -233,7 +235,10 @@ fn sysv_request(how: Down) -> [u8; 2 * REQUEST_BYTES] {
 
 /// Runs `step` in a child; after `limit_ms` goes on without it.
 fn within(limit_ms: u64, root: &Root, step: fn(&Root)) {
-    process::within(limit_ms, &mut || step(root));
+    process::within(limit_ms, &mut || {
+        step(root);
+        0
+    });
 }
 
 /// How long processes have to end where nobody can tell whether they have.
@@ -262,8 +267,9 @@ fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
         }
         return;
     }
-    // A process that forks faster than this child looks could otherwise stay ahead of it. Those that
-    // are spared go on at once; ancestors only after their children, so that they see none stopped.
+    // A process that forks faster than this child looks could otherwise stay ahead of it. Those
+    // that are spared go on at once; ancestors only after their children, so that they see none
+    // stopped.
     process::kill_all(process::STOP);
     for pid in spared.iter() {
         let _ = process::kill(pid, process::CONT);
@@ -277,7 +283,7 @@ fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
     process::kill_all(process::CONT);
 
     let mut gone = 0;
-    process::wait_until(limit_ms, &mut || {
+    let mut all_gone = || {
         while let Some(pid) = signalled.get(gone) {
             let found = Process::find(root, pid);
             if found.is_some_and(|one| one.alive && !(is_request && one.ignores_term)) {
@@ -286,11 +292,17 @@ fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
             gone += 1;
         }
         true
-    });
+    };
+    // A process that waits for a FUSE server outlives SIGKILL, and keeps its files open.
+    if !process::wait_until(limit_ms, &mut all_gone) && !is_request && abort_fuse(root) {
+        // The log of the agent may be held: this one is not.
+        Log::new().say(Level::Notice, LogPhrase::FuseAborted, &[]);
+        process::wait_until(limit_ms, &mut all_gone);
+    }
 }
 
-/// Closes all disks: those that can be reached, those that can be uncovered, and by force whatever the
-/// kernel still has mounted elsewhere.
+/// Closes all disks: those that can be reached, those that can be uncovered, and by force whatever
+/// the kernel still has mounted elsewhere.
 fn close_all_disks(root: &Root) {
     close_disks(root, &mut |_| false);
     if ending::any_writable(root, ending::is_on_disk) {

@@ -5,6 +5,7 @@
 mod asking;
 pub mod block;
 pub mod ending;
+pub mod fuse;
 pub mod hooks;
 pub mod hotplug;
 pub mod init;

@@ -1,11 +1,11 @@
-//! The environment of programs that are given none: the agent's own, and what is missing in it.
+//! The environment of programs that are given none: the agent's own, completed by defaults.
 //!
-//! An agent started by the kernel or by a bare init has few variables. HOME is root's home where the
-//! agent runs as root and has no HOME or only the `/` that the kernel gives its init. Without LANG
-//! all is as with `C`.
+//! An agent that the kernel or a bare init starts has few variables. An agent that runs as root
+//! adds root's home if it has no HOME, or only the `HOME=/` that the kernel gives to PID 1. It adds
+//! no LANG: the default is `C`.
 //!
-//! Of the agent's own variables hooks get only those that are meant for every program ([`FOR_HOOKS`]):
-//! others are between the agent and what has started it, such as a service manager.
+//! Hooks get only those of the agent's variables that are meant for every program ([`FOR_HOOKS`]).
+//! The others may be private to the agent and the service manager that started it.
 
 use core::ffi::CStr;
 
@@ -17,14 +17,14 @@ use crate::sys::exec::Vectors;
 use crate::sys::root::{Root, relative};
 use crate::sys::{identity, process};
 
-/// What programs find set if the agent itself has no such variable. The last is true of root only.
+/// Variables that are added if the agent has none of the name. The last one is for root only.
 static DEFAULTS: [&CStr; 3] = [
     c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     c"SHELL=/bin/sh",
     c"USER=root",
 ];
 
-/// What names of variables begin with that hooks get from the agent.
+/// Prefixes of the variables that hooks get from the agent.
 const FOR_HOOKS: [&[u8]; 8] = [
     b"PATH=",
     b"HOME=",
@@ -36,21 +36,21 @@ const FOR_HOOKS: [&[u8]; 8] = [
     b"TZ=",
 ];
 
-/// Root's home where /etc/passwd does not say.
+/// Root's home if /etc/passwd has none.
 const HOME: &[u8] = b"/root";
 
-/// The environment of programs.
+/// An environment for programs.
 #[derive(Clone, Copy)]
 pub struct Environment {
     own: Strings,
-    /// Whether HOME is the `/` that the kernel gives its init.
+    /// Whether HOME is the `/` that the kernel gives to PID 1.
     home_of_kernel: bool,
-    /// Whether it is for hooks.
+    /// Whether it is restricted to [`FOR_HOOKS`].
     for_hooks: bool,
 }
 
 impl Environment {
-    /// For programs of an agent that has this environment itself.
+    /// The environment of an agent whose own environment is `own`.
     pub fn of(own: Strings) -> Self {
         Self {
             own,
@@ -59,7 +59,7 @@ impl Environment {
         }
     }
 
-    /// What is set in an agent that has no environment itself.
+    /// The environment of an agent that has none itself.
     pub const fn none() -> Self {
         Self {
             own: Strings::none(),
@@ -68,7 +68,7 @@ impl Environment {
         }
     }
 
-    /// The part of it that hooks get.
+    /// The environment of hooks.
     pub const fn for_hooks(self) -> Self {
         Self {
             for_hooks: true,
@@ -76,17 +76,17 @@ impl Environment {
         }
     }
 
-    /// Where programs are looked for.
+    /// The directories in which programs are looked up.
     pub fn path(self) -> &'static [u8] {
         variable(self.own, b"PATH").unwrap_or(&DEFAULTS[0].to_bytes()[5..])
     }
 
-    /// Adds it to what a program is run with, for which there must be room for a path.
+    /// Adds the variables to the vectors of a program, which must have room for a path.
     pub fn put(self, root: &Root, vectors: &mut Vectors) {
         let is_root = identity::is_root();
         let mut has_home = false;
         if is_root && (self.home_of_kernel || variable(self.own, b"HOME").is_none()) {
-            // What does not fit is found out at the end.
+            // `Vectors::run` fails if something does not fit.
             let _ = vectors.text().append(b"HOME=");
             has_home = put_home(root, self.home_of_kernel, vectors.text());
             match has_home {
@@ -107,8 +107,8 @@ impl Environment {
     }
 }
 
-/// Appends the home of root: what /etc/passwd says, else [`HOME`], which `must_exist` if there is
-/// another choice. Gives whether it did.
+/// Appends root's home: from /etc/passwd, otherwise [`HOME`], with `must_exist` only if that
+/// directory exists. Returns whether it appended one.
 fn put_home(root: &Root, must_exist: bool, text: &mut dyn Store) -> bool {
     let mut found = false;
     let _ = root.lines_at(&[b"etc/passwd"], &mut |line| {
@@ -128,7 +128,7 @@ mod tests {
     use crate::sys::testing::Directory;
 
     #[test]
-    fn the_home_of_root_is_what_its_account_says() {
+    fn takes_home_of_root_from_its_account() {
         let directory = Directory::new("home");
         let (path, root) = (&directory.path, &directory.root);
         std::fs::create_dir_all(path.join("etc")).unwrap();

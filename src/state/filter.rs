@@ -1,57 +1,58 @@
-//! Which commands are allowed, as `--allow-rpcs` and `--block-rpcs` say.
+//! The commands that `--allow-rpcs` and `--block-rpcs` allow.
 //!
-//! Commands go by their place in the table. A block beats an allowance; without any allowance all
-//! are allowed. What is allowed while frozen is up to the table alone.
+//! A command is known by its index in the table. A command on both lists is blocked; without an
+//! allow list all others are allowed. While frozen the filter does not count: the table says what
+//! is allowed.
 
 use static_assertions::const_assert_eq;
 
-/// The number of commands a filter can tell apart.
+/// Commands that a filter has room for, one bit each.
 pub const MOST_COMMANDS: usize = 64;
 
 const_assert_eq!(MOST_COMMANDS, u64::BITS as usize);
 
-/// Which commands are allowed.
+/// The allowed commands: sets with one bit per command.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Filter {
     blocked: u64,
-    /// All, as long as none was allowed by name.
+    /// `None` without an allow list.
     allowed: Option<u64>,
 }
 
-/// What a command is on.
+/// One of the two lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum List {
-    /// Those that are blocked.
+    /// The block list.
     Blocked,
-    /// Those that alone are allowed.
+    /// The allow list.
     Allowed,
 }
 
 impl Filter {
-    /// Puts the command at this place of the table, if there is one, on a list. Names nobody knows
-    /// count too: a list of them allows nothing rather than everything.
-    pub fn add(&mut self, list: List, place: Option<usize>) {
-        let bit = place.map_or(0, bit);
+    /// Adds a name to a list: the command at this index of the table, or `None` for a name that no
+    /// command has. An allow list of such names allows nothing, not everything.
+    pub fn add(&mut self, list: List, index: Option<usize>) {
+        let bit = index.map_or(0, bit);
         match list {
             List::Blocked => self.blocked |= bit,
             List::Allowed => *self.allowed.get_or_insert(0) |= bit,
         }
     }
 
-    /// Blocks all commands but those of this set, one bit a place of the table.
+    /// Blocks all commands but those in this set.
     pub fn restrict(&mut self, to: u64) {
         self.blocked |= !to;
     }
 
-    /// Whether the command at this place of the table is allowed.
-    pub fn allows(&self, place: usize) -> bool {
-        let bit = bit(place);
+    /// Whether the command at this index of the table is allowed.
+    pub fn allows(&self, index: usize) -> bool {
+        let bit = bit(index);
         self.blocked & bit == 0 && self.allowed.is_none_or(|allowed| allowed & bit != 0)
     }
 }
 
-fn bit(place: usize) -> u64 {
-    1u64.unbounded_shl(place as u32)
+fn bit(index: usize) -> u64 {
+    1u64.unbounded_shl(index as u32)
 }
 
 #[cfg(test)]
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_beats_an_allowance() {
+    fn blocks_command_on_both_lists() {
         let mut filter = Filter::default();
         assert!(filter.allows(0) && filter.allows(63));
         filter.add(List::Blocked, Some(3));
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restriction_holds_whatever_else_is_said_before_or_after() {
+    fn restriction_holds_whatever_is_allowed_before_or_after() {
         let mut filter = Filter::default();
         filter.restrict(0b110);
         assert!(!filter.allows(0) && filter.allows(1) && filter.allows(2));

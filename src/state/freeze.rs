@@ -1,24 +1,22 @@
-//! Whether file systems are frozen, for how long yet, and what that means for the agent.
+//! The freeze as the agent sees it: its phase, its deadline, its marker.
 //!
-//! From before the first freeze until after the last thaw the agent writes nothing: the log is held,
-//! pages are locked in memory. The marker (`state::marker`) tells the next run what a killed one left
-//! behind.
+//! Children of the agent do the work (`commands::freeze`). [`next`] is the state machine, a pure
+//! function.
 //!
-//! Hooks that are to be thawed are in a file beside the marker (`state::hooks`). Found without the
-//! marker, it says that nothing is frozen any more, but the last run did not get as far as its hooks:
-//! they are run at once.
+//! From before the first FIFREEZE until after the last FITHAW the agent writes to no file: the log
+//! is held, and pages are locked in memory. The marker (`state::marker`) tells the next run that
+//! something is frozen. The list of hooks that need their thaw lies beside it (`state::hooks`). A
+//! list without a marker means that everything is thawed, but the last run was killed before its
+//! hooks: they run at once.
 //!
-//! The deadline of a freeze counts from the request, that of the frozen guest from the end of the
-//! freeze.
+//! A freeze must be complete within the freeze timeout, counted from the request. From its end the
+//! freeze timeout is counted anew: then the agent thaws.
 //!
-//! Differences from qemu-ga: a freeze has a deadline, after which the agent thaws by itself; a marker
-//! that cannot be looked at does not count as frozen (Q12), nor does one that another user made.
-//!
-//! The work itself, the ioctls, is done by children of the agent (`commands::freeze`); here is only
-//! what the agent knows of it. [`next`] is the whole of it as a pure function.
+//! Differences from qemu-ga: the freeze timeout; a marker that cannot be looked at does not count
+//! as frozen, nor does a marker that another user made.
 
 use super::texts::LogPhrase;
-use crate::base::limits::{FREEZE_TIMEOUT_S, HOOK_MARGIN_MS};
+use crate::base::limits::{FREEZE_TIMEOUT_S, UNDO_MS};
 use crate::state::hooks::Ledger;
 use crate::state::log::{Level, Log};
 use crate::state::marker::{self, Marker, has_marker};
@@ -26,10 +24,10 @@ use crate::state::own_file::Version;
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::mem;
 
-/// What the agent knows of the guest's file systems.
+/// The state of the guest's file systems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Nothing is frozen by us.
+    /// The agent has frozen nothing.
     Thawed,
     /// A child is freezing.
     Freezing,
@@ -39,59 +37,63 @@ pub enum Phase {
     Thawing,
 }
 
-/// What happened.
+/// A request, or the result of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A freeze was asked for.
+    /// A freeze begins.
     Freeze,
     /// The freezing child froze something.
     Froze,
-    /// The freezing child froze nothing, or undid what it had.
+    /// The freezing child froze nothing, or undid its freeze.
     FrozeNothing,
-    /// A thaw was asked for.
+    /// A thaw begins.
     Thaw,
-    /// The thawing child is through.
+    /// The thawing child thawed everything.
     Thawed,
-    /// The thawing child could not do it.
+    /// The thawing child failed.
     NotThawed,
-    /// The child is lost or given up; anything may be frozen.
+    /// The child thawed everything but a file system that hangs in the kernel.
+    Hangs,
+    /// The child died or was killed. Anything may be frozen.
     Lost,
 }
 
-/// What the agent does about it, besides knowing.
+/// The reaction of the agent to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Nothing.
     None,
-    /// Stop writing, lock pages, start the clock.
+    /// Hold the log, lock pages, set the deadline.
     Enter,
-    /// Undo all that.
+    /// Undo [`Action::Enter`].
     Leave,
-    /// Thaw as soon as possible.
+    /// Set the deadline to the next attempt to thaw.
     ThawSoon,
 }
 
-/// The phase after `event`, and what to do about it.
+/// Returns the phase after `event`, and the reaction.
 pub fn next(phase: Phase, event: Event) -> (Phase, Action) {
     match (phase, event) {
         (Phase::Thawed, Event::Freeze) => (Phase::Freezing, Action::Enter),
         (Phase::Freezing, Event::Froze) => (Phase::Frozen, Action::None),
         (Phase::Freezing, Event::FrozeNothing) => (Phase::Thawed, Action::Leave),
-        (Phase::Freezing | Phase::Thawing, Event::Lost) => (Phase::Frozen, Action::ThawSoon),
+        (Phase::Freezing | Phase::Thawing, Event::Hangs | Event::Lost) => {
+            (Phase::Frozen, Action::ThawSoon)
+        }
         (Phase::Frozen, Event::Thaw) => (Phase::Thawing, Action::None),
         (Phase::Thawing, Event::Thawed) => (Phase::Thawed, Action::Leave),
         (Phase::Thawing, Event::NotThawed) => (Phase::Frozen, Action::ThawSoon),
-        // A thaw without a freeze looks for what others froze and changes nothing here; the rest
-        // cannot happen, because such commands run one at a time.
+        // A thaw without a freeze thaws what other programs froze. Other pairs do not occur,
+        // because freeze and thaw run one at a time.
         (phase, _) => (phase, Action::None),
     }
 }
 
-/// How long after a thaw that failed, or was lost, the agent tries again by itself.
+/// Milliseconds between a thaw that failed and the next attempt.
 const RETRY_MS: u64 = 5_000;
 
-/// Seconds that a thaw has at least: to wait for a lock, and for each file system beside a freeze that is
-/// stuck.
+/// Seconds that a thaw has at least, however short the freeze timeout: for the lock of the marker,
+/// and for each file system that hangs.
 const THAW_S: u32 = 30;
 
 /// The freeze of this guest.
@@ -100,14 +102,16 @@ pub struct Freeze {
     deadline_ms: u64,
     timeout_s: u32,
     marker: Marker,
-    /// Whether one was given up, and nothing is known to be thawed since.
+    /// Whether a child hung or was lost since the freeze began.
     given_up: bool,
-    /// The list of hooks when a deadline was over that was put off for them.
+    /// Whether the last of these children hung, with everything else thawed.
+    hangs: bool,
+    /// The list of hooks when the deadline was last put off for them.
     hook_list: Option<Version>,
 }
 
 impl Freeze {
-    /// Nothing frozen; a freeze ends by itself after `timeout_s` seconds (0: never).
+    /// Nothing is frozen. The freeze timeout is `timeout_s`, 0 for none.
     pub fn new(marker: Marker, timeout_s: u32) -> Self {
         Self {
             phase: Phase::Thawed,
@@ -116,11 +120,13 @@ impl Freeze {
             marker,
             hook_list: None,
             given_up: false,
+            hangs: false,
         }
     }
 
-    /// Takes over what an earlier run left frozen, and the hooks that it had no time to run after a
-    /// thaw: then nothing is frozen, and they are run at once. Gives whether there was anything.
+    /// Takes over the freeze of an earlier run, or the hooks that it did not run after its thaw.
+    /// Returns whether it left either.
+    // Not inlined: the caller keeps its stack for as long as the agent runs.
     #[inline(never)]
     pub fn take_over(&mut self, log: &mut Log) -> bool {
         let Some(directory) = self.marker.open_directory() else {
@@ -138,7 +144,7 @@ impl Freeze {
         if !is_frozen {
             self.deadline_ms = clock::boottime_ms();
         }
-        // Written after the thaw: where it would be written now may be frozen.
+        // The log is held: this line is written after the thaw.
         let what = match is_frozen {
             true => LogPhrase::WasFrozen,
             false => LogPhrase::HadHooks,
@@ -147,15 +153,12 @@ impl Freeze {
         true
     }
 
-    /// The deadline of a child that freezes or thaws is over. Gives whether it has still to be waited
-    /// for, because it runs hooks, which have time limits of their own: nothing is frozen then. Each
-    /// hook changes the list; a list that stays the same for longer than `hook_ms`, which one hook may
-    /// take, tells of a child that is stuck.
+    /// Puts off the deadline of a child that runs hooks, which have time limits of their own.
+    /// Returns whether it did. Each hook changes the list of hooks: if the list has not changed for
+    /// `hook_ms`, more than the limit of a hook, the child hangs.
     pub fn waits_for_hooks(&mut self, hook_ms: u64) -> bool {
-        let list = match self.marker.open_directory() {
-            Some(directory) if !has_marker(&directory) => Ledger::version(&directory),
-            _ => None,
-        };
+        let directory = self.marker.open_directory();
+        let list = directory.as_ref().and_then(Ledger::version);
         let goes_on = list.is_some() && list != self.hook_list;
         self.hook_list = list;
         if goes_on {
@@ -164,22 +167,25 @@ impl Freeze {
         goes_on
     }
 
-    /// When hooks must have come to an end for the freeze to be in time, or [`NEVER_MS`].
-    pub fn hooks_deadline_ms(&self) -> u64 {
-        match self.deadline_ms {
-            NEVER_MS => NEVER_MS,
-            deadline_ms => deadline_ms.saturating_sub(HOOK_MARGIN_MS),
-        }
+    /// The end of the freeze timeout for a freeze that has just begun, or [`NEVER_MS`]. Its child
+    /// then undoes the freeze; the agent kills the child [`UNDO_MS`] later.
+    pub fn freeze_deadline_ms(&self) -> u64 {
+        earlier(self.deadline_ms, UNDO_MS)
     }
 
-    /// Whether commands that could write must be refused.
+    /// Whether commands that may write are refused.
     pub fn is_frozen(&self) -> bool {
         self.phase != Phase::Thawed
     }
 
-    /// Whether a freeze or thaw was given up, or lost: whoever waits for it may wait for ever.
+    /// Whether a child hung or was lost since the freeze began, so that the thaw may never succeed.
     pub fn was_given_up(&self) -> bool {
         self.given_up
+    }
+
+    /// Whether a file system hangs, with everything else thawed.
+    pub fn hangs(&self) -> bool {
+        self.hangs
     }
 
     /// The phase.
@@ -187,34 +193,41 @@ impl Freeze {
         self.phase
     }
 
-    /// When something is to be done without being asked, on [`clock::boottime_ms`]; or [`NEVER_MS`].
+    /// When the agent must act, on [`clock::boottime_ms`]; or [`NEVER_MS`].
     pub fn deadline_ms(&self) -> u64 {
         self.deadline_ms
     }
 
-    /// What the deadline asked for cannot be done yet.
+    /// Puts off a thaw that cannot begin at its deadline.
     pub fn postpone(&mut self) {
         self.deadline_ms = clock::in_ms(RETRY_MS);
     }
 
-    /// Takes note of `event` and does what it asks for.
+    /// Changes the phase, and reacts.
     pub fn note(&mut self, event: Event, log: &mut Log) {
         let before = self.phase;
         let (phase, action) = next(before, event);
         self.phase = phase;
-        self.given_up = phase != Phase::Thawed && (self.given_up || event == Event::Lost);
+        let hangs = event == Event::Hangs;
+        if phase == Phase::Thawed {
+            (self.given_up, self.hangs) = (false, false);
+        } else if hangs || event == Event::Lost {
+            (self.given_up, self.hangs) = (true, hangs);
+        }
         match action {
-            // A thaw has as long as a freeze, but not less than it may need beside one that is stuck; if
-            // it does not come to an end, it is given up and tried anew.
+            // At this deadline the agent kills the child and thaws anew.
             Action::None if event == Event::Thaw && phase == Phase::Thawing => {
                 self.start_clock(THAW_S);
             }
-            // What hooks took is not taken off the time that the host has.
+            // The time of the hooks is not taken from the host's.
             Action::None if event == Event::Froze => self.start_clock(0),
             Action::None => {}
-            Action::Enter => self.enter(log),
+            Action::Enter => {
+                self.enter(log);
+                self.deadline_ms = self.deadline_ms.saturating_add(UNDO_MS);
+            }
             Action::Leave => self.leave(log),
-            Action::ThawSoon if before == Phase::Freezing => {
+            Action::ThawSoon if before == Phase::Freezing && !hangs => {
                 self.deadline_ms = clock::boottime_ms();
             }
             Action::ThawSoon => self.postpone(),
@@ -223,7 +236,7 @@ impl Freeze {
 
     fn enter(&mut self, log: &mut Log) {
         log.hold();
-        // Without the privilege to lock, a freeze is better than none.
+        // Without the privilege (CAP_IPC_LOCK) freezes all the same.
         let _ = mem::lock_pages();
         self.hook_list = None;
         self.start_clock(0);
@@ -243,6 +256,14 @@ impl Freeze {
     }
 }
 
+/// Returns the deadline `margin_ms` before another one.
+pub fn earlier(deadline_ms: u64, margin_ms: u64) -> u64 {
+    match deadline_ms {
+        NEVER_MS => NEVER_MS,
+        deadline_ms => deadline_ms.saturating_sub(margin_ms),
+    }
+}
+
 impl Default for Freeze {
     fn default() -> Self {
         Self::new(Marker::of(b"/run"), FREEZE_TIMEOUT_S)
@@ -259,13 +280,14 @@ mod tests {
         Phase::Frozen,
         Phase::Thawing,
     ];
-    const EVENTS: [Event; 7] = [
+    const EVENTS: [Event; 8] = [
         Event::Freeze,
         Event::Froze,
         Event::FrozeNothing,
         Event::Thaw,
         Event::Thawed,
         Event::NotThawed,
+        Event::Hangs,
         Event::Lost,
     ];
 
@@ -436,9 +458,10 @@ mod tests {
         ledger.add(b"/b").unwrap();
         assert!(freeze.waits_for_hooks(7_000));
         assert!(!freeze.waits_for_hooks(7_000), "one takes too long");
-        // Beyond hooks, the kernel has the child.
+        // Thaw hooks also run beside a file system that hangs, which has the marker.
         ledger.add(b"/c").unwrap();
-        assert!(freeze.marker.make() && !freeze.waits_for_hooks(7_000));
+        assert!(freeze.marker.make() && freeze.waits_for_hooks(7_000));
+        assert!(!freeze.waits_for_hooks(7_000));
         freeze.marker.remove();
         freeze.note(Event::FrozeNothing, &mut log);
     }

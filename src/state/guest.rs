@@ -1,4 +1,4 @@
-//! What a task may use, in whichever process it runs.
+//! The guest as tasks see it, in the agent, in a worker, or in a child.
 
 use crate::state::environment::Environment;
 use crate::state::hooks::Settings;
@@ -6,22 +6,24 @@ use crate::state::initramfs::Initramfs;
 use crate::state::marker::Marker;
 use crate::sys::root::Root;
 
-/// The guest, and what the agent was told about it when it was started.
+/// The guest, and the options that tasks need.
 pub struct Guest {
-    /// The guest's files.
+    /// The root directory of the guest.
     pub root: Root,
-    /// Whether the root directory may be left for another.
+    /// Follows the guest when it leaves its initramfs.
     pub initramfs: Initramfs,
-    /// The environment of programs that get none of their own.
+    /// The environment of programs that are given none.
     pub environment: Environment,
-    /// What is told about hooks.
+    /// The options of hooks.
     pub hooks: Settings,
-    /// Where the marker of a freeze is.
+    /// Whether a freeze that takes longer than the freeze timeout aborts FUSE connections.
+    pub aborts_fuse: bool,
+    /// The marker of a freeze.
     pub marker: Marker,
 }
 
 impl Guest {
-    /// Looks for the guest's files where they are now: an initramfs may have been left.
+    /// Changes to the new root directory if the guest has left its initramfs.
     pub fn find_root(&mut self) {
         self.initramfs.leave(&mut self.root);
     }

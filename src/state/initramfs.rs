@@ -3,9 +3,8 @@
 //! An agent that starts in an initramfs outlives it. switch_root mounts another file system over
 //! `/` and changes the root directory of its own process alone. For every other process `/` remains
 //! the emptied initramfs. A lookup of `/..` stays at the root directory and then enters the mount
-//! on it, so
-//! `/..` leads to the new root. pivot_root changes the root directory of all processes, but open
-//! descriptors still lead to the old one.
+//! on it, so `/..` leads to the new root. pivot_root changes the root directory of all processes,
+//! but open descriptors still lead to the old one.
 //!
 //! Only a root directory in memory (ramfs, tmpfs) is watched: an initramfs is one, and other guests
 //! pay nothing. Everything that is open stays open: files, pipes of programs, the log, a listening
@@ -41,8 +40,7 @@ impl Initramfs {
     }
 
     /// If the root directory has changed, makes the new one the root directory of this process and
-    /// of
-    /// `root`. Takes one system call if it has not changed, none if it is not watched.
+    /// of `root`. Takes one system call if it has not changed, none if it is not watched.
     // Not inlined, to keep one copy of the code.
     #[inline(never)]
     pub fn leave(&mut self, root: &mut Root) {

@@ -1,27 +1,28 @@
 //! The marker of a freeze: a file in the state directory that exists while anything is frozen.
 //!
-//! It is made before the first freeze and removed after the last thaw, and tells the next run what
-//! a killed one left behind. It has the name of qemu-ga's marker, so either agent can follow the
-//! other.
+//! It is made before the first freeze and removed after the last thaw. A run that is killed in
+//! between leaves it for the next run. Its name is qemu-ga's, so that either agent can take over
+//! from the other.
 //!
-//! In a state directory where others may make files, what has that name counts only if it is as the
-//! agents make it: an empty regular file, owned by root or the agent's user and nobody else's to
-//! read. Anything else is removed to make room for the marker. It is never opened: a FIFO would
-//! hang the agent, a link would lead it elsewhere.
+//! In a state directory where other users may make files, a marker counts only if the agent or
+//! qemu-ga can have made it: an empty regular file that belongs to root or to the agent's user, and
+//! that no other user may read. Making a marker replaces any other file of this name. Looking at
+//! the marker never opens it, because a FIFO would hang the agent, and a link would lead it
+//! elsewhere.
 
 use crate::state::own_file::{OwnFile, is_shared, is_trusted};
 use crate::sys::root::{OpenOptions, Root};
 use crate::sys::status::{FileType, Status};
 use crate::sys::{Errno, process};
 
-/// Its name.
+/// The name of the marker.
 pub(super) const NAME: &[u8] = b"qga.state.isfrozen";
 
-/// Where the marker is, and whose it is.
+/// The marker of one agent.
 #[derive(Clone, Copy)]
 pub struct Marker {
     directory: &'static [u8],
-    /// The process that asks its children to freeze and thaw.
+    /// The process id of the agent, whose children freeze and thaw.
     agent: i32,
 }
 
@@ -32,9 +33,8 @@ impl Marker {
         Self { directory, agent }
     }
 
-    /// Makes the marker; gives whether it is there. Only children of the agent do that and the
-    /// next: the directory may be on a file system that somebody else has frozen, and then this
-    /// does not end.
+    /// Makes the marker. Returns whether it exists. For children of the agent: the state directory
+    /// may be on a frozen file system, and then this call hangs.
     pub fn make(&self) -> bool {
         let Some(directory) = self.open_directory() else {
             return false;
@@ -50,19 +50,20 @@ impl Marker {
         made.is_ok()
     }
 
-    /// Takes the lock of the marker, which a child holds as long as it freezes; nothing without
-    /// one.
+    /// Takes the lock of the marker, waiting `limit_ms` for it; `None` without a marker. A child
+    /// that freezes or thaws holds the lock, and so does each process of it that hangs in the
+    /// kernel.
     ///
     /// # Errors
-    /// [`Errno::NOLCK`] if a child of an earlier run has it for long: it is stuck in the kernel.
-    pub fn lock(&self) -> Result<Option<OwnFile>, Errno> {
+    /// [`Errno::NOLCK`] if another process has the lock.
+    pub fn lock(&self, limit_ms: u32) -> Result<Option<OwnFile>, Errno> {
         match self.open_directory().filter(has_marker) {
-            Some(directory) => OwnFile::find(&directory, NAME),
+            Some(directory) => OwnFile::find_within(&directory, NAME, limit_ms),
             None => Ok(None),
         }
     }
 
-    /// Removes the marker.
+    /// Removes the marker. For children of the agent, as [`Marker::make`].
     pub fn remove(&self) {
         if let Some(directory) = self.open_directory() {
             let _ = directory.remove_at(&[NAME]);
@@ -74,7 +75,7 @@ impl Marker {
         self.directory
     }
 
-    /// The number of the agent's process, also in its children.
+    /// The process id of the agent, also in its children.
     pub fn agent(&self) -> i32 {
         self.agent
     }

@@ -1,4 +1,4 @@
-//! What outlives a request: what the agent was started with, and what it has done to the guest.
+//! State that outlives a request: options, open files, programs, the freeze, the log.
 #![forbid(unsafe_code)]
 
 pub mod environment;
@@ -22,40 +22,40 @@ use guest::Guest;
 use log::Log;
 use programs::Programs;
 
-/// All that handlers may look at and change.
+/// The state that handlers read and change.
 pub struct State {
-    /// What tasks use too.
+    /// The guest, which tasks use too.
     pub guest: Guest,
     /// The packed table of commands.
     pub commands: &'static [u8],
     /// Which commands are allowed.
     pub filter: Filter,
-    /// Whether file systems are frozen.
+    /// The freeze.
     pub freeze: Freeze,
     /// Open files.
     pub files: Files,
-    /// How the guest goes down, once it does.
+    /// How the guest is going down, if it is.
     pub going_down: Option<Down>,
-    /// Meanwhile, when to stop waiting for the init that was told; [`NEVER_MS`](crate::sys::clock)
-    /// if a child of the agent is taking the guest down by itself.
+    /// When to stop waiting for the init that was told to take the guest down;
+    /// [`NEVER_MS`](crate::sys::clock::NEVER_MS) if a child of the agent does it instead.
     pub down_ms: u64,
-    /// The programs that were started.
+    /// Programs that run, and results that no client has read.
     pub programs: Programs,
-    /// The one os-release file to read, if told; in the guest's own terms.
+    /// The path of the os-release file in the guest, if the environment gives one.
     pub os_release: Option<&'static [u8]>,
-    /// The time zone, if told.
+    /// The time zone, if the environment gives one.
     pub time_zone: Option<&'static [u8]>,
     /// The log.
     pub log: Log,
 }
 
-/// For tests: a state of nothing in particular.
+/// A state for tests.
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
     use crate::sys::clock::NEVER_MS;
 
-    /// The state of an agent that has just been started, whose guest has its files at this root.
+    /// The state of an agent that has just started, with a guest at this root directory.
     pub(crate) fn state(root: crate::sys::root::Root) -> State {
         State {
             guest: guest(root),
@@ -72,13 +72,14 @@ pub(crate) mod testing {
         }
     }
 
-    /// A guest with its files at this root.
+    /// A guest with this root directory.
     pub(crate) fn guest(root: crate::sys::root::Root) -> Guest {
         Guest {
             root,
             initramfs: crate::state::initramfs::Initramfs::default(),
             environment: environment::Environment::none(),
             hooks: hooks::Settings::none(),
+            aborts_fuse: false,
             marker: marker::Marker::of(b"/nonexistent"),
         }
     }

@@ -30,19 +30,32 @@ impl OwnFile {
     /// # Errors
     /// [`Errno::NOLCK`] if another process holds the lock for [`LOCK_WAIT_MS`].
     pub fn find(directory: &Root, name: &[u8]) -> Result<Option<Self>, Errno> {
+        Self::find_within(directory, name, LOCK_WAIT_MS)
+    }
+
+    /// As [`OwnFile::find`], but waits `limit_ms` for the lock.
+    pub fn find_within(
+        directory: &Root,
+        name: &[u8],
+        limit_ms: u32,
+    ) -> Result<Option<Self>, Errno> {
         let own = match Self::open(directory, name, OpenOptions::READ_WRITE) {
             Err(Errno::NOENT) => return Ok(None),
             opened => opened?,
         };
-        for _ in 0..LOCK_WAIT_MS / LOCK_POLL_MS {
+        let mut waited_ms = 0;
+        loop {
             match file::lock(&own.0) {
                 // The process that held the lock may have removed the file.
                 Ok(()) => return Ok((Status::of(&own.0)?.links != 0).then_some(own)),
-                Err(Errno::AGAIN) => clock::sleep_ms(LOCK_POLL_MS),
+                Err(Errno::AGAIN) if waited_ms < limit_ms => {
+                    clock::sleep_ms(LOCK_POLL_MS);
+                    waited_ms += LOCK_POLL_MS;
+                }
+                Err(Errno::AGAIN) => return Err(Errno::NOLCK),
                 Err(errno) => return Err(errno),
             }
         }
-        Err(Errno::NOLCK)
     }
 
     /// Makes a file to read and write, and takes its lock. [`Errno::EXIST`] if the name is taken.

@@ -1,16 +1,16 @@
-//! Programs that guest-exec started: what goes into them, what came out, how they ended.
+//! Programs that guest-exec started: their input, their output, how they ended.
 //!
-//! Everything here belongs to the agent, not to the client that asked. An entry is made before the
-//! fork, so that nothing is started that could not be kept; it counts only once the child has become
-//! its program, and stays until a client was told how the program ended, or until a new program gets
-//! the same process number: a client that names it means the new one.
+//! All of it belongs to the agent, not to the client that asked. An entry is made before the fork,
+//! so that no program starts without a place for its result. It counts as a program once the child
+//! has executed it. It stays until a client has read how the program ended, or until a new program
+//! gets the same process id: then the id means the new program.
 //!
-//! Many clients start programs and never ask how they ended. When the table or the memory for output
-//! is full, the result that has waited longest is dropped. A program that runs is never dropped.
+//! Many clients start programs and never read the result. When the table or the memory for output
+//! is full, the oldest result is dropped. A program that runs is never dropped.
 //!
-//! Pipes never block the loop. Output past the program's share is read and dropped, so that the
-//! program never waits for a client. A child of the agent closes all pipes, unless it
-//! shares the agent's descriptors: a slow child must not keep the input of a program from ending.
+//! Pipes never block the loop. Output beyond the cap is read and dropped, so that the program never
+//! waits for a client. A child of the agent closes all pipes, unless it shares the agent's
+//! descriptors: a slow child must not keep a program's input open.
 
 use static_assertions::const_assert;
 
@@ -22,7 +22,7 @@ use crate::sys::process::{self, Ended};
 use crate::sys::stream::{self, Read};
 use crate::sys::{Errno, OwnedFd, clock, stdio};
 
-/// The first token of programs in the set the loop waits for; all above are theirs too.
+/// The first epoll token of programs. All higher tokens are theirs, too.
 pub const TOKENS: u64 = 1 << 32;
 
 /// Programs in the order of their start.
@@ -31,48 +31,48 @@ pub type Table = heapless::Vec<Program, PROGRAMS>;
 /// An empty table.
 pub const EMPTY: Table = heapless::Vec::new();
 
-/// How long after its end what a program left behind may keep its output open before that no longer
-/// counts. What it wrote itself is there by then.
+/// Milliseconds after the end of a program before its output counts as complete although other
+/// processes keep it open. The program's own output has arrived by then.
 const DRAIN_MS: u64 = 500;
 
-/// Reads of one pipe before others are looked at: together as much as a pipe holds, so that one turn
-/// brings all that a program wrote before it ended.
+/// Reads of one pipe in a row. Together they take as much as a pipe holds, so that one turn takes
+/// everything that a program wrote before it ended.
 const READS: usize = 16;
 const READ_BYTES: usize = 4096;
 
 const_assert!(READS * READ_BYTES == 64 << 10);
 
-/// What of a program is kept: its output and its error output, each for itself or as one.
+/// Which outputs of a program are captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capture(u8);
 
-/// The program's input comes from the agent.
+/// Its standard input comes from the agent.
 const INPUT: u8 = 1;
-/// The program's output goes to the agent.
+/// Its standard output goes to the agent.
 const OUT: u8 = 2;
-/// The program's error output goes to the agent.
+/// Its standard error goes to the agent.
 const ERR: u8 = 4;
-/// The program's error output goes another way than its output.
+/// Its standard error is separate from its standard output.
 const APART: u8 = 8;
 
 impl Capture {
-    /// Nothing.
+    /// Neither.
     pub const NONE: Self = Self(0);
-    /// Its output alone.
+    /// Standard output.
     pub const STDOUT: Self = Self(OUT | APART);
-    /// Its error output alone.
+    /// Standard error.
     pub const STDERR: Self = Self(ERR | APART);
-    /// Both, each for itself.
+    /// Both, separately.
     pub const SEPARATED: Self = Self(OUT | ERR | APART);
-    /// Both as one.
+    /// Both, in one stream.
     pub const MERGED: Self = Self(OUT);
 }
 
-/// One of a program's three pipes.
+/// One of the three standard streams of a program.
 pub struct Stream {
     pipe: Option<OwnedFd>,
     buffer: Buffer,
-    /// Bytes of input that have been sent, or of output that were dropped.
+    /// Bytes of input that were sent, or whether bytes of output were dropped (not 0).
     gone: usize,
 }
 
@@ -80,19 +80,20 @@ pub struct Stream {
 pub struct Program {
     pid: i32,
     serial: u64,
-    /// Whether it is the program yet, and not still a child of the agent.
+    /// Whether the child has executed the program.
     started: bool,
+    /// How it ended, and when.
     ended: Option<(Ended, u64)>,
-    /// Its input, output and error output.
+    /// Standard input, output and error.
     streams: [Stream; 3],
 }
 
-/// All programs that are not forgotten yet.
+/// All programs whose result no client has read.
 pub struct Programs {
     table: &'static mut Table,
     serial: u64,
-    /// From making an entry to the fork: what the program's descriptors 0 to 2 will be; one that is
-    /// not there is the same as that before it.
+    /// Descriptors 0 to 2 of the program, from its entry to the fork. `None` is the same as the one
+    /// before.
     ends: [Option<OwnedFd>; 3],
 }
 
@@ -105,17 +106,18 @@ impl Stream {
         }
     }
 
-    /// What was kept of an output.
+    /// The captured bytes of an output.
     pub fn bytes(&self) -> &[u8] {
         self.buffer.bytes()
     }
 
-    /// Whether some of an output was dropped, or may yet come from whoever still holds the pipe.
+    /// Whether output was dropped, or another process still has the pipe open.
     pub fn is_cut(&self) -> bool {
         self.gone != 0 || self.pipe.is_some()
     }
 
-    /// Sends what the program takes now. One that takes no more, or has ended, has had enough.
+    /// Sends as much input as the pipe takes. Closes it at the end of the input, or if the program
+    /// has closed its end.
     fn feed(&mut self) {
         let Some(pipe) = &self.pipe else { return };
         let rest = &self.buffer.bytes()[self.gone..];
@@ -128,7 +130,7 @@ impl Stream {
         }
     }
 
-    /// Bytes of output that one [`Stream::drain`] could add.
+    /// The most bytes that one [`Stream::drain`] adds.
     fn wanted(&self) -> usize {
         match self.pipe {
             Some(_) => (READS * READ_BYTES).min(EXEC_STREAM_BYTES - self.buffer.len()),
@@ -136,7 +138,7 @@ impl Stream {
         }
     }
 
-    /// Takes what the program has said; past `room` bytes it is dropped.
+    /// Reads output and keeps at most `room` bytes of it.
     #[inline(never)]
     fn drain(&mut self, room: usize) {
         let room = EXEC_STREAM_BYTES.min(self.buffer.len() + room);
@@ -157,7 +159,7 @@ impl Stream {
 }
 
 impl Program {
-    /// How it ended, if that can be told: with all its output.
+    /// How it ended, once its output is complete.
     pub fn ended(&self, now_ms: u64) -> Option<Ended> {
         let (ended, at_ms) = self.ended?;
         let mut outputs = self.outputs().iter();
@@ -165,19 +167,19 @@ impl Program {
         (drained || now_ms.saturating_sub(at_ms) >= DRAIN_MS).then_some(ended)
     }
 
-    /// Its output and its error output.
+    /// Standard output and standard error.
     pub fn outputs(&self) -> &[Stream] {
         self.streams.get(1..).unwrap_or_default()
     }
 
-    /// Bytes that are kept of its input and output.
+    /// Bytes of memory that its input and output take.
     fn held(&self) -> usize {
         self.streams.iter().map(|stream| stream.buffer.len()).sum()
     }
 }
 
 impl Programs {
-    /// None yet.
+    /// No programs.
     pub fn new(table: &'static mut Table) -> Self {
         Self {
             table,
@@ -186,15 +188,15 @@ impl Programs {
         }
     }
 
-    /// Bytes that may still be kept, of all programs together.
+    /// Bytes that all programs together may still keep.
     #[inline(never)]
     fn room(&self) -> usize {
         let held = self.table.iter().map(Program::held).sum();
         EXEC_HELD_BYTES.saturating_sub(held)
     }
 
-    /// Drops results of others than the program `serial` until this many bytes may be kept, or none
-    /// is left to be dropped. Returns how many may be kept.
+    /// Drops results of programs other than `serial` until there is room for `bytes`, or no result
+    /// is left. Returns the room.
     #[inline(never)]
     fn make_room(&mut self, bytes: usize, serial: u64) -> usize {
         loop {
@@ -206,7 +208,7 @@ impl Programs {
         }
     }
 
-    /// Drops the result that has waited longest of those that `may_go`; false if there is none.
+    /// Drops the oldest result that `may_go`. Returns false if there is none.
     fn drop_result(&mut self, may_go: &dyn Fn(&Program) -> bool) -> bool {
         let (mut oldest, mut oldest_ms) = (None, u64::MAX);
         for (place, program) in self.table.iter().enumerate() {
@@ -221,9 +223,9 @@ impl Programs {
         oldest.map(|place| self.forget(place)).is_some()
     }
 
-    /// Makes an entry for a program that is to be forked next. Returns its number, for
-    /// [`Programs::settle`], and the buffer for its input, which takes `input_bytes` unless programs
-    /// that run hold too much; `None` if too many programs run.
+    /// Makes an entry for the program that is forked next. Returns its serial number for
+    /// [`Programs::settle`], and the buffer for its input. The buffer takes `input_bytes`, or less
+    /// if programs that run hold too much memory. `None` if too many programs run.
     pub fn add(&mut self, input_bytes: usize) -> Option<(i64, &mut Buffer)> {
         if self.table.is_full() {
             self.drop_result(&|_| true);
@@ -244,7 +246,7 @@ impl Programs {
         Some((number, &mut input.buffer))
     }
 
-    /// Makes all that the program needs that is to be forked next.
+    /// Makes the pipes of the program that is forked next.
     pub fn prepare(&mut self, has_input: bool, Capture(mut flags): Capture) -> Result<(), Errno> {
         flags |= if has_input { INPUT } else { 0 };
         let program = self.table.last_mut().ok_or(Errno::NOMEM)?;
@@ -261,7 +263,7 @@ impl Programs {
             } else {
                 stream::null()?
             };
-            // Error output that goes nowhere else goes where the output does.
+            // Both outputs share a descriptor unless they are separate.
             if bit != ERR || flags & (ERR | APART) != 0 {
                 *end = Some(theirs);
             }
@@ -270,13 +272,13 @@ impl Programs {
         Ok(())
     }
 
-    /// The program that is to be forked next.
+    /// The program that is forked next.
     #[inline(never)]
     fn next(&mut self) -> Option<&mut Program> {
         self.table.last_mut().filter(|program| program.pid == 0)
     }
 
-    /// Has the loop wait for the program that is to be forked next, if there is one.
+    /// Adds the pipes of the program that is forked next, if any, to those that the loop waits for.
     pub fn watch(&mut self, poll: &Poll) -> Result<(), Errno> {
         let Some(program) = self.next() else {
             return Ok(());
@@ -293,8 +295,8 @@ impl Programs {
         Ok(())
     }
 
-    /// In a child of the agent, before it does anything: lets go of what is the agent's, and takes
-    /// what is the program's if it is to become one.
+    /// In a child of the agent: replaces descriptors 0 to 2 by those of the program that it is to
+    /// execute, if any.
     pub fn in_child(&self) {
         stdio::replace(&self.ends);
     }
@@ -304,20 +306,20 @@ impl Programs {
         self.ends = [None, None, None];
     }
 
-    /// In the agent, after a fork: takes note of the child if it is to become a program, and gives
-    /// whether it is.
+    /// In the agent, after a fork: enters the child if it is to execute a program. Returns whether
+    /// it is.
     pub fn forked(&mut self, pid: i32) -> bool {
         self.close_ends();
         let next = self.next();
         next.map(|program| program.pid = pid).is_some()
     }
 
-    /// Takes note that the program of this number has started as the process `started`, or else
-    /// forgets it.
+    /// Enters that the program with this serial number runs as the process `started`, or forgets
+    /// it.
     pub fn settle(&mut self, number: i64, started: Option<i32>) {
         self.close_ends();
         if let Some(pid) = started {
-            // The kernel gives a number anew only once its process has ended and was reaped.
+            // The kernel reuses a process id only after its process was reaped.
             while self.drop_result(&|program| program.pid == pid) {}
         }
         let mut all = self.table.iter_mut().enumerate();
@@ -328,7 +330,7 @@ impl Programs {
         }
     }
 
-    /// Takes note that a child has ended.
+    /// Enters that a child has ended.
     pub fn note(&mut self, pid: i32, ended: Ended) {
         let mut all = self.table.iter_mut();
         if let Some(program) = all.find(|one| one.pid == pid && one.ended.is_none()) {
@@ -336,13 +338,13 @@ impl Programs {
         }
     }
 
-    /// The programs whose end is not known yet.
+    /// The process ids of programs that run.
     pub fn running(&self) -> impl Iterator<Item = i32> {
         let running = self.table.iter().filter(|one| one.ended.is_none());
         running.map(|one| one.pid)
     }
 
-    /// Does what can be done now for the pipe of this token.
+    /// Reads from or writes to the pipe with this token.
     pub fn pump(&mut self, token: u64) {
         let number = token.wrapping_sub(TOKENS);
         let serial = number >> 2;
@@ -356,7 +358,7 @@ impl Programs {
         }
     }
 
-    /// One of the three streams of the program `serial`.
+    /// A stream of the program `serial`.
     #[inline(never)]
     fn stream(&mut self, serial: u64, which: usize) -> Option<&mut Stream> {
         let mut all = self.table.iter_mut();
@@ -364,7 +366,7 @@ impl Programs {
         program.streams.get_mut(which)
     }
 
-    /// Takes what the program `serial` has said; older results make room for it.
+    /// Reads output of the program `serial`. Older results make room for it.
     #[inline(never)]
     fn drain(&mut self, serial: u64, which: usize) {
         let wanted = self
@@ -376,7 +378,7 @@ impl Programs {
         }
     }
 
-    /// The program of this number, with all it has said by now; and its place.
+    /// Returns the index and the entry of a program, after reading all its output.
     pub fn find(&mut self, pid: i64) -> Option<(usize, &Program)> {
         let mut all = self.table.iter();
         let program = all.find(|one| one.started && i64::from(one.pid) == pid)?;
@@ -387,7 +389,7 @@ impl Programs {
         all.find(|(_, one)| one.serial == serial)
     }
 
-    /// Forgets the program at this place.
+    /// Forgets the program at this index.
     #[inline(never)]
     pub fn forget(&mut self, place: usize) {
         if place < self.table.len() {
@@ -426,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_given_anew_means_the_new_program() {
+    fn reused_process_id_means_the_new_program() {
         let mut programs = Programs::default();
         for status in 1..4 {
             started(&mut programs, b"", Capture::NONE);
@@ -440,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn output_is_whole_with_the_last_end_of_its_pipe_or_after_a_while() {
+    fn output_is_complete_when_its_pipe_is_closed_or_after_a_while() {
         let mut programs = Programs::default();
         let [_, out, _] = started(&mut programs, b"", Capture::MERGED);
         stream::write_all(out.as_ref().expect("a pipe"), b"said").expect("written");
@@ -458,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn input_goes_as_it_is_taken_and_then_ends() {
+    fn sends_input_in_pieces_and_then_closes_the_pipe() {
         let mut programs = Programs::default();
         let input = [b'x'; 200_000];
         let [reader, ..] = started(&mut programs, &input, Capture::NONE);
@@ -477,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_forked_or_did_not_become_a_program_is_forgotten() {
+    fn forgets_program_that_was_never_executed() {
         let mut programs = Programs::default();
         assert!(!programs.forked(PID) && programs.table.is_empty());
         let (number, _) = programs.add(0).expect("room");
@@ -492,14 +494,14 @@ mod tests {
         assert!(programs.table.is_empty());
     }
 
-    /// Starts a program of this number.
+    /// Starts a program with this process id.
     fn start(programs: &mut Programs, pid: i32) -> [Option<OwnedFd>; 3] {
         let ends = started(programs, b"", Capture::MERGED);
         programs.table.last_mut().expect("a program").pid = pid;
         ends
     }
 
-    /// Has the program of this number end, at a moment of its own.
+    /// Ends a program at this time.
     fn end(programs: &mut Programs, pid: i32, at_ms: u64) {
         programs.note(pid, Ended::Exited(0));
         let mut all = programs.table.iter_mut();
@@ -507,13 +509,13 @@ mod tests {
         program.ended = Some((Ended::Exited(0), at_ms));
     }
 
-    /// Numbers of the programs that are kept.
+    /// The process ids of all entries.
     fn kept(programs: &Programs) -> Vec<i32> {
         programs.table.iter().map(|program| program.pid).collect()
     }
 
     #[test]
-    fn a_full_table_drops_the_result_that_has_waited_longest() {
+    fn full_table_drops_the_oldest_result() {
         let mut programs = Programs::default();
         let count = i32::try_from(PROGRAMS).unwrap();
         for pid in 1..=count {
@@ -533,7 +535,7 @@ mod tests {
         assert!(programs.add(0).is_none(), "all run again");
     }
 
-    /// Has the program of this number say so many bytes; gives how many of them are kept.
+    /// Writes output of a program. Returns how many bytes are kept.
     fn say(programs: &mut Programs, pid: i32, out: &OwnedFd, bytes: usize) -> usize {
         const PIPE: usize = 65536;
         for start in (0..bytes).step_by(PIPE) {
@@ -561,7 +563,7 @@ mod tests {
             );
         }
         assert_eq!(programs.room(), 0);
-        // All of them run: the next program starts, but nothing it says is kept, nor its input.
+        // All of them run: the next program starts, but neither its output nor its input is kept.
         let [_, last, _] = start(&mut programs, 100);
         let last = last.expect("a pipe");
         assert_eq!(say(&mut programs, 100, &last, 10), 0);
@@ -570,7 +572,7 @@ mod tests {
         let (number, input) = programs.add(5).expect("an entry");
         assert!(input.append(b"input").is_err());
         programs.settle(number, None);
-        // What has ended, oldest first, makes room; a program past its share takes none from others.
+        // Results make room, the oldest first. A program at its own cap takes no room from others.
         for pid in [3, 2] {
             end(&mut programs, pid, u64::try_from(pid).unwrap());
         }

@@ -13,6 +13,7 @@ texts! {
         StrangeMark = "@ in the state directory is not the agent's: ignored";
         WasFrozen = "an earlier run had left file systems frozen";
         HadHooks = "an earlier run had left hooks without their thaw";
+        FuseAborted = "FUSE connections that did not answer were aborted";
         FrozenUnmarked = "the state directory has no mark of the freeze: it would not outlive the agent";
         KernelThawedAll = "a mounted file system could not be reached to thaw it: the kernel was told to thaw all";
         ThawMissed = "a mounted file system could not be reached to thaw it, and may still be frozen";

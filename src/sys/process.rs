@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use static_assertions::const_assert_eq;
 
-use super::{clock, power, raw};
+use super::{clock, power, raw, signal};
 use crate::base::limits::{OPEN_FILES, PROGRAMS};
 
 /// The result of [`fork`] in the child.
@@ -187,30 +187,69 @@ pub fn is_running(pid: i32) -> bool {
 }
 
 /// Milliseconds between two looks at processes that end.
-const PAUSE_MS: u32 = 20;
+const PAUSE_MS: u64 = 20;
 
-/// Waits until something is `done`, or the time is over. Only for children of the agent.
-pub fn wait_until(limit_ms: u64, done: &mut dyn FnMut() -> bool) {
+/// Waits until something is `done`, at most `limit_ms`. Returns whether it is done. Notices the end of
+/// a child at once. For children of the agent.
+pub fn wait_until(limit_ms: u64, done: &mut dyn FnMut() -> bool) -> bool {
     let deadline_ms = clock::in_ms(limit_ms);
-    while !done() && clock::boottime_ms() < deadline_ms {
-        clock::sleep_ms(PAUSE_MS);
+    loop {
+        if done() {
+            return true;
+        }
+        if clock::boottime_ms() >= deadline_ms {
+            return false;
+        }
+        signal::wait_for_child(PAUSE_MS);
     }
 }
 
-/// Runs `step` in a child; after `limit_ms` goes on without it. For a child of the agent that has
-/// no other children. They share descriptors, so `step` must close none but what it has opened
-/// itself.
-pub fn within(limit_ms: u64, step: &mut dyn FnMut()) {
-    match fork(true) {
-        Ok(IN_CHILD) => {
-            step();
-            exit(0)
+/// A step that may hang in the kernel, in a child of its own. For children of the agent.
+pub struct Step {
+    child: i32,
+}
+
+impl Step {
+    /// Starts `step`, which returns an exit status. The child shares the descriptors of this
+    /// process: `step` must close none but those that it opens, and a file that this process closes
+    /// is closed for `step` as well.
+    ///
+    /// # Errors
+    /// No child: [`Errno::NOMEM`] or [`Errno::AGAIN`].
+    pub fn start(step: &mut dyn FnMut() -> i32) -> Result<Self, Errno> {
+        match fork(true)? {
+            IN_CHILD => exit(step()),
+            child => Ok(Self { child }),
         }
-        Ok(child) => wait_until(limit_ms, &mut || {
-            reap().is_some_and(|(pid, ..)| pid == child)
-        }),
-        // Without memory for one more process it may take its time.
-        Err(_) => step(),
+    }
+
+    /// Waits for the end of the step, at most `limit_ms`. Returns its exit status, or EINTR if it was
+    /// killed; `None` if it still runs.
+    pub fn wait(&self, limit_ms: u64) -> Option<i32> {
+        let mut number = None;
+        wait_until(limit_ms, &mut || {
+            number = reap_child(self.child).map(|(ended, _)| match ended {
+                Ended::Exited(number) => number,
+                Ended::Killed(_) => libc::EINTR,
+            });
+            number.is_some()
+        });
+        number
+    }
+
+    /// Kills the step: if it hangs in the kernel, it ends when the kernel lets go of it.
+    pub fn kill(&self) {
+        let _ = kill(self.child, KILL);
+    }
+}
+
+/// Runs `step` in a child, as [`Step::start`]. Returns its exit status; `None` if it still runs after
+/// `limit_ms`: this process goes on without it.
+pub fn within(limit_ms: u64, step: &mut dyn FnMut() -> i32) -> Option<i32> {
+    match Step::start(step) {
+        Ok(started) => started.wait(limit_ms),
+        // Without memory for a process, without a limit.
+        Err(_) => Some(step()),
     }
 }
 

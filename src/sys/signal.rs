@@ -85,6 +85,21 @@ impl AsRawFd for Signals {
     }
 }
 
+/// Waits until a child of this process ends, at most `limit_ms`. Where SIGCHLD is not blocked, as in
+/// host tests, always waits that long.
+pub(super) fn wait_for_child(limit_ms: u64) {
+    const CHILD: u64 = bit(libc::SIGCHLD);
+    let limit = clock::span(limit_ms);
+    // SAFETY: rt_sigtimedwait reads one signal set of the given size and one timespec, which outlive
+    // the call. The null stands for no siginfo_t.
+    let _ = unsafe {
+        let set = ptr::from_ref(&CHILD).expose_provenance();
+        let limit = ptr::from_ref(&limit).expose_provenance();
+        let args = [set, 0, limit, size_of::<u64>(), 0];
+        raw::call(libc::SYS_rt_sigtimedwait, args)
+    };
+}
+
 /// Resets all signals of this process to what programs expect: none is handled, ignored or blocked.
 /// For a child that executes another program; the agent, and its parent before it, may have changed
 /// them.

@@ -144,7 +144,8 @@ texts! {
         NoSuchHandle = "handle '@' has not been found";
         CannotFreeze = "failed to freeze @";
         CannotOpen = "failed to open @";
-        StillFreezes = "an earlier freeze is still under way in the kernel";
+        NotAtRest = "failed to freeze @: it did not come to rest before the freeze timeout";
+        StillUnderWay = "an earlier freeze or thaw is still under way in the kernel";
         HookFailed = "child process has failed to execute fsfreeze hook: @";
         CannotListBlocks = "Can't open directory\"/@/\"";
         CannotOpenSysfs = "open sysfs file \"@\"";

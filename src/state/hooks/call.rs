@@ -1,29 +1,29 @@
-//! What is told about hooks on the command line, what one hook is told, and how it fails.
+//! Options of hooks, the arguments of one hook, and its failure.
 
 use crate::base::limits::{HOOK_SPARE_MS, HOOK_TIMEOUT_S};
 
-/// The user that hooks must belong to: root, in whose name they run.
+/// The owner of every hook: root, because hooks run as root.
 pub(super) const OWNER: u32 = 0;
 
-/// Where the main hook is.
+/// The option `--fsfreeze-hook`: where the main hook is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Main {
-    /// There are no hooks.
+    /// No hooks.
     None,
-    /// Where distributions have it.
+    /// At the path that distributions use.
     Default,
     /// At this path.
     At(&'static [u8]),
 }
 
-/// What is told about hooks on the command line.
+/// The options of hooks.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Where the main hook is.
     pub main: Main,
-    /// The seconds that one hook has.
+    /// The time limit of one hook, in seconds.
     pub timeout_s: u32,
-    /// Whether a hook that fails is only logged.
+    /// Whether a failure is only logged.
     pub ignore_failures: bool,
 }
 
@@ -37,40 +37,40 @@ impl Settings {
         }
     }
 
-    /// How long one hook may take, in milliseconds, with all that is done about it.
+    /// The most milliseconds that one hook takes, including its end, list and log.
     pub fn hook_ms(&self) -> u64 {
         u64::from(self.timeout_s) * 1000 + HOOK_SPARE_MS
     }
 }
 
-/// A hook and what it is told.
+/// A hook and its argument.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call<'a> {
-    /// Its path, and in a failure whatever else that is about.
+    /// Its path. In a failure: the file that the failure is about.
     pub(super) hook: &'a [u8],
     /// Its argument.
     pub(super) word: &'static [u8],
 }
 
 impl<'a> Call<'a> {
-    /// To bring its application to rest.
+    /// Brings the application to rest.
     pub(super) const fn freeze(hook: &'a [u8]) -> Self {
         let word = b"freeze";
         Self { hook, word }
     }
 
-    /// To let it go on.
+    /// Lets the application go on.
     pub(super) const fn thaw(hook: &'a [u8]) -> Self {
         let word = b"thaw";
         Self { hook, word }
     }
 }
 
-/// A hook failed. What became of it is in `Session::failure`.
+/// A hook failed. `Session::failure` has the words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Whether it was started.
+pub struct HookFailure {
+    /// Whether the hook was started.
     pub(super) started: bool,
-    /// Whether no other hook is to be started either.
+    /// Whether the remaining hooks must not be started.
     pub(super) is_final: bool,
 }

@@ -1,15 +1,15 @@
 //! The list of hooks that were started with `freeze` and not yet with `thaw`.
 //!
-//! It is a file in the state directory, which is in memory: a run that is killed leaves it to the
-//! next. A hook is put on the list before it is started and taken off it after its thaw has ended, so
-//! one that is on it may need its thaw, and one that is not needs none. The file is removed when its
-//! last hook is taken off. `parse::hooks` has the format.
+//! The list is a file in the state directory, which is in memory. A run that is killed leaves it to
+//! the next run. A hook is added before it starts, and removed after its thaw: a hook on the list
+//! may need its thaw, any other hook does not. The file is removed with its last hook.
+//! `parse::hooks` describes the format.
 //!
-//! A hook that runs has put its own process at the end of the file. So the next run can end what is
-//! left of it before its thaw.
+//! A running hook has its process id at the end of the file, so that the next run can kill its
+//! process group before its thaw.
 //!
-//! The process that runs hooks has the file locked for as long as it lives. So the next run waits for
-//! a child of a killed one that is still about to end.
+//! The process that runs hooks keeps the file locked. So the next run waits for a child of a killed
+//! agent that has not ended yet.
 
 use crate::base::limits::HOOK_LIST_BYTES;
 use crate::base::store::Store;
@@ -20,41 +20,40 @@ use crate::sys::Errno;
 use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 
-/// Its name in the state directory.
+/// The name of the file.
 const NAME: &[u8] = b"gaunt.hooks";
 
 /// The list.
 pub struct Ledger {
-    /// What the file holds.
+    /// The content of the file.
     list: Buffer,
-    /// The file and where it is; `None` for a list that does not outlive this process.
+    /// The file and its directory; `None` for a list that ends with this process.
     kept: Option<(OwnFile, Root)>,
 }
 
 impl Ledger {
-    /// Whether an earlier run, or a child of this one, has left a list. None is ever made where others
-    /// may make files.
+    /// Whether there is a list. A directory where other users may make files never has one.
     pub fn exists(directory: &Root) -> bool {
         Self::version(directory).is_some()
     }
 
-    /// Which list an earlier run, or a child of this one, has left there, if any.
+    /// The version of the list, if there is one.
     pub fn version(directory: &Root) -> Option<Version> {
         Version::of(directory, NAME).filter(|_| !is_shared(directory))
     }
 
-    /// A list that ends with this process.
+    /// A list in memory, which ends with this process.
     pub fn of(list: Buffer) -> Self {
         Self { list, kept: None }
     }
 
-    /// An empty one.
+    /// An empty list in memory.
     pub(super) fn new() -> Self {
         Self::of(Buffer::growing(HOOK_LIST_BYTES))
     }
 
-    /// Takes over the list in the state directory, if there is one. Gives number and start time of
-    /// the process that was the hook at hand.
+    /// Reads the list in the state directory, if there is one. Returns process id and start time of
+    /// the hook that was running.
     pub fn find(&mut self, directory: Root) -> Result<Option<(u32, u64)>, Errno> {
         let Some(file) = OwnFile::find(&directory, NAME)? else {
             return Ok(None);
@@ -69,13 +68,13 @@ impl Ledger {
         }))
     }
 
-    /// Has the empty list kept in the state directory, where there is none.
+    /// Keeps the list, which is empty, in a new file in the state directory.
     pub fn keep_in(&mut self, directory: Root) -> Result<(), Errno> {
         self.kept = Some((OwnFile::make(&directory, NAME)?, directory));
         Ok(())
     }
 
-    /// Puts a hook on the list.
+    /// Adds a hook.
     pub fn add(&mut self, hook: &[u8]) -> Result<(), Errno> {
         let len = self.list.len();
         let mut added = Ok(());
@@ -92,7 +91,7 @@ impl Ledger {
         added
     }
 
-    /// In the process that is about to become a hook: puts it at the end of the file.
+    /// In the process that is about to execute a hook: adds its process id to the file.
     pub fn put_process(&self, pid: u32, started: u64) -> Result<(), Errno> {
         let Some((file, _)) = &self.kept else {
             return Ok(());
@@ -106,17 +105,17 @@ impl Ledger {
         file.append(&entry)
     }
 
-    /// Takes that off the file: the hook has ended.
+    /// Removes the process id of a hook that has ended.
     pub fn remove_process(&mut self) {
         self.cut(self.list.len());
     }
 
-    /// The hook that was put on the list last.
+    /// The last hook of the list.
     pub fn last(&self) -> Option<&[u8]> {
         split_last(self.list.bytes()).map(|(hook, _)| hook)
     }
 
-    /// Takes that off it.
+    /// Removes the last hook.
     pub fn remove_last(&mut self) {
         if let Some((_, before)) = split_last(self.list.bytes()) {
             let len = before.len();
@@ -127,7 +126,7 @@ impl Ledger {
     fn cut(&mut self, len: usize) {
         self.list.truncate(len);
         if let Some((file, _)) = &self.kept {
-            // Fails on no file system that is in memory.
+            // Does not fail on a file system in memory.
             let _ = file.cut(len);
         }
     }
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_are_on_the_list_until_they_are_taken_off_in_reverse() {
+    fn list_survives_its_process_and_is_emptied_in_reverse() {
         let directory = Directory::new("ledger");
         let file = directory.path.join("gaunt.hooks");
         let open = || {
@@ -169,7 +168,7 @@ mod tests {
         ledger.close();
         assert!(Ledger::exists(&directory.root));
 
-        // The next run, of one that was killed while it put down a third.
+        // The run was killed while it added a third hook.
         use std::io::Write;
         let appended = std::fs::OpenOptions::new().append(true).open(&file);
         appended.unwrap().write_all(b"/cut sho").unwrap();
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_of_a_hook_is_in_the_file_while_it_runs() {
+    fn file_has_the_process_id_of_a_running_hook() {
         let directory = Directory::new("ledger-process");
         let file = directory.path.join("gaunt.hooks");
         let mut ledger = Ledger::new();
@@ -209,12 +208,12 @@ mod tests {
         assert_eq!(last(&ledger).as_deref(), Some("/b"));
         ledger.remove_last();
         assert_eq!(std::fs::read(&file).unwrap(), b"/a\0");
-        // A list that ends with its process has none.
+        // A list in memory has no process id.
         Ledger::new().put_process(77, 987_654).unwrap();
     }
 
     #[test]
-    fn a_list_that_is_full_takes_no_hook() {
+    fn full_list_takes_no_hook() {
         let mut ledger = Ledger::new();
         let hook = [b'x'; crate::base::limits::PATH_BYTES - 1];
         let mut count = 0;

@@ -1,13 +1,13 @@
-//! The log of hooks: when each began, what it said, what became of it.
+//! The log of hooks: when each hook began, its output, and how it ended.
 //!
-//! It is the file that administrators of qemu-ga know: /var/log/qemu-ga/fsfreeze-hook.log, or on
-//! Debian's layout /var/log/qga-fsfreeze-hook.log. Every line has the time, in UTC, what the hook was
-//! told, and its path. Control bytes are escaped, so that nothing a hook says can forge a line. A log
-//! that has grown to [`HOOK_LOG_BYTES`] is kept once more, as `.1`.
+//! The file is the one that administrators of qemu-ga know: /var/log/qemu-ga/fsfreeze-hook.log, or
+//! /var/log/qga-fsfreeze-hook.log on Debian's layout. A line has the time in UTC, the hook's
+//! argument and its path. Control bytes are escaped, so that no output can forge a line. A log of
+//! [`HOOK_LOG_BYTES`] is renamed to `.1`, and a new one begins.
 //!
-//! The file is opened for every line: it is closed while file systems are frozen, and hooks have few
-//! lines. On a file system that somebody else has frozen, writing waits until that is thawed. Where the
-//! file cannot be written to, lines go to the agent's own log.
+//! The file is opened for each line, so that it is closed while file systems are frozen; hooks have
+//! few lines. On a file system that another program has frozen, a write waits for the thaw. If the
+//! file cannot be written, lines go to the agent's own log.
 
 use super::call::Call;
 use crate::base::civil::date_of;
@@ -24,7 +24,7 @@ use crate::sys::{Errno, clock, stdio, stream};
 const RED_HAT: &[u8] = b"/var/log/qemu-ga/fsfreeze-hook.log";
 /// The log on Debian's layout, where hooks are below [`DEBIAN_HOOKS`].
 const DEBIAN: &[u8] = b"/var/log/qga-fsfreeze-hook.log";
-/// Where Debian has hooks.
+/// The directory of hooks on Debian's layout.
 const DEBIAN_HOOKS: &[u8] = b"/etc/qemu/";
 
 /// The longest line, in bytes; the rest of a longer one is cut off.
@@ -33,19 +33,19 @@ const LINE: usize = 2048;
 /// The log.
 pub(super) struct HookLog<'a> {
     root: &'a Root,
-    /// Whether lines go to standard output too.
+    /// Whether lines are also written to standard output.
     echo: bool,
-    /// Whether it was said that the file cannot be written to.
-    complained: bool,
+    /// Whether the agent's log says that the file cannot be written.
+    reported: bool,
 }
 
 impl<'a> HookLog<'a> {
-    /// A log that is also shown on standard output if `echo` says so.
+    /// A log that is also written to standard output with `echo`.
     pub(super) fn new(root: &'a Root, echo: bool) -> Self {
         Self {
             root,
             echo,
-            complained: false,
+            reported: false,
         }
     }
 
@@ -57,7 +57,7 @@ impl<'a> HookLog<'a> {
         put_escaped(&mut line, call.hook);
         push_truncated(&mut line, &[b": "]);
         Text::from(what).put(about, &mut |piece| put_escaped(&mut line, piece));
-        // The last place is the line end's.
+        // The last byte is for the line feed.
         line.truncate(LINE - 1);
         let _ = line.push(b'\n');
         if self.echo {
@@ -71,8 +71,8 @@ impl<'a> HookLog<'a> {
         let file = open(self.root, path);
         if let Err(errno) = file.and_then(|file| file.append(&line)) {
             let mut log = Log::new();
-            if !self.complained {
-                self.complained = true;
+            if !self.reported {
+                self.reported = true;
                 log.failure(Level::Error, LogPhrase::CannotWriteLog, path, errno);
             }
             if !self.echo {
@@ -82,7 +82,7 @@ impl<'a> HookLog<'a> {
     }
 }
 
-/// Opens a log, and makes it and the directories above it if they are not there.
+/// Opens a log. Makes the file and its directories if they are missing.
 fn open(root: &Root, path: &[u8]) -> Result<OwnFile, Errno> {
     let name = relative(path);
     for (at, byte) in name.iter().enumerate() {
@@ -111,7 +111,7 @@ fn put_time(line: &mut heapless::VecView<u8>, unix_s: i64) {
     }
 }
 
-/// Puts down bytes, those of control as `\x1b`, as far as there is room.
+/// Appends bytes as far as there is room, control bytes escaped like `\x1b`.
 fn put_escaped(line: &mut heapless::VecView<u8>, bytes: &[u8]) {
     for byte in bytes {
         if byte.is_ascii_control() {
@@ -132,7 +132,7 @@ mod tests {
     const HOOK: &[u8] = b"/etc/qemu-ga/fsfreeze-hook.d/50-db";
 
     #[test]
-    fn lines_have_time_word_and_hook_and_go_where_the_layout_has_them() {
+    fn line_has_time_argument_and_hook_in_the_file_of_the_layout() {
         let directory = Directory::new("log-lines");
         let (path, root) = (&directory.path, &directory.root);
         let mut log = HookLog::new(root, false);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_log_is_kept_once_more() {
+    fn long_log_is_renamed() {
         let directory = Directory::new("log-long");
         let (path, root) = (&directory.path, &directory.root);
         let file = path.join("var/log/qemu-ga/fsfreeze-hook.log");

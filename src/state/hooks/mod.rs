@@ -1,28 +1,29 @@
-//! Hooks: programs that bring applications to rest before a freeze, and let them go on after the thaw.
+//! Hooks: programs that bring applications to rest before a freeze, and let them go on after the
+//! thaw.
 //!
-//! Every hook that was started with `freeze` is run with `thaw`: after the thaw, after a freeze that
-//! failed or was given up, and by the next run if the agent was killed. It is run once, and once more
-//! if the agent is killed during that. The list of hooks that still need it is `ledger`'s. A hook that
-//! fails stops the freeze, unless `--hook-failures=ignore` says that it is only logged.
+//! A hook that was started with `freeze` also runs with `thaw`: after the thaw, after a freeze that
+//! failed, or in the next run if the agent was killed. It runs once, and once more if the agent is
+//! killed meanwhile. `ledger` keeps the list of hooks that still need their thaw. A hook that fails
+//! stops the freeze; with `--hook-failures=ignore` the failure is only logged.
 //!
-//! A child of the agent that runs hooks ends with the agent, and kills the hook at hand with its
-//! group. If it is killed itself, the kernel kills the hook, and whoever runs the thaw hooks first kills
-//! what the hook has started.
+//! Hooks run in children of the agent, because the child waits for them. The child ends with the
+//! agent, after killing the running hook and its process group. If the child itself is killed, the
+//! kernel kills the hook, and the next child that runs thaw hooks kills the rest of the group.
 //!
-//! | file | |
+//! | file | holds |
 //! | --- | --- |
 //! | `session` | the hooks of one freeze and its thaw |
-//! | `call` | what one hook is told, and how it fails |
-//! | `ledger` | which hooks are to be thawed |
-//! | `log` | what is written about them |
-//! | `run` | one hook, run |
+//! | `call` | options, the arguments of a hook, its failure |
+//! | `ledger` | the list of hooks that need their thaw |
+//! | `log` | the log of hooks |
+//! | `run` | running one hook |
+//! | `trust` | proof that only root can change a hook |
 //!
-//! Which hooks there are is `probe::hooks`. Hooks run in children of the agent only: they are waited
-//! for.
+//! `probe::hooks` finds the hooks.
 //!
-//! Differences from qemu-ga: a hook has a time limit; one that fails stops the freeze, whichever it is;
-//! a thaw runs the hooks of the freeze before it, in reverse, and none without a freeze; a freeze that
-//! froze nothing, or failed, has its thaw hooks run (Q18).
+//! Differences from qemu-ga: a hook has a time limit; every hook that fails stops the freeze; a
+//! thaw runs the hooks of its freeze, in reverse order, and none without a freeze; hooks also run
+//! with `thaw` after a freeze that froze nothing or failed.
 
 mod call;
 mod ledger;
@@ -31,7 +32,7 @@ mod run;
 mod session;
 mod trust;
 
-pub use call::{Failure, Main, Settings};
+pub use call::{HookFailure, Main, Settings};
 pub use ledger::Ledger;
 pub use run::OWN_PATH;
 pub use session::Session;

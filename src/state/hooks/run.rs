@@ -1,16 +1,17 @@
-//! One hook, run until it ends or its time is over.
+//! Running one hook until it ends or its time is over.
 //!
-//! The hook has a session and a process group of its own, `/` as its directory, nothing as its input,
-//! one pipe to here for output and errors, and no other descriptor of ours. When its time is over it
-//! is killed with all of its group. Should this process be killed, the kernel kills the hook, and the
-//! next run the rest of its group. Processes that it leaves in the background when it ends by itself are
-//! left alone, and so are those that have left its group. The pipe is closed soon after, so they have to
-//! write elsewhere.
+//! A hook has a session and a process group of its own, the directory `/`, /dev/null as its input,
+//! and one pipe to this process for both outputs. It inherits no other descriptor. At the end of
+//! its time the hook and its group are killed. If this process is killed, the kernel kills the
+//! hook, and the next run kills the rest of its group.
 //!
-//! This process reads SIGCHLD and the signals that end a program meanwhile. SIGTERM says that the agent
-//! is gone, the others are a person's.
+//! Processes that a hook leaves in the background, or that have left its group, live on. Their pipe
+//! is closed soon after the end of the hook: they must write elsewhere.
+//!
+//! Meanwhile this process reads SIGCHLD and the signals that end a program. SIGTERM means that the
+//! agent is gone; a person sends the others.
 
-use super::call::{Call, Failure, OWNER, Settings};
+use super::call::{Call, HookFailure, OWNER, Settings};
 use super::ledger::Ledger;
 use super::log::HookLog;
 use super::trust::{self, Why};
@@ -32,19 +33,19 @@ use crate::sys::signal::Signals;
 use crate::sys::stream::{self, Read};
 use crate::sys::{Errno, OwnedFd, clock, number, stdio, words};
 
-/// What is said of a hook.
+/// The words for a failure.
 pub(super) type Text = heapless::Vec<u8, HOOK_FAILURE_BYTES>;
 
-/// How a hook that was started ended, and the number in that.
+/// How a hook ended: a phrase, and the number in it.
 type End = (LogPhrase, Option<i64>);
 
-/// The variable that tells a hook, and whatever it runs, the hook's path.
+/// The variable with the path of the hook, for the hook and its children.
 pub const OWN_PATH: &[u8] = b"FSFREEZE_HOOK";
 
-/// Reads of what a hook says before time and signals are looked at again.
+/// Reads of the output in a row, before time and signals are checked.
 const READS: u32 = 16;
 
-/// The exit status of a process that could not become its hook.
+/// The exit status of a process that could not execute its hook.
 const NOT_EXECUTED: i32 = 127;
 
 /// Runs hooks.
@@ -53,14 +54,14 @@ pub(super) struct Runner<'a> {
     root: &'a Root,
     environment: Environment,
     log: HookLog<'a>,
-    /// The first hook that failed, what became of it, and the end of what it said.
+    /// The first failure: the hook, how it ended, and the end of its output.
     pub(super) failure: Text,
-    /// Whether this process is to end.
+    /// Whether a signal has told this process to end.
     pub(super) told_to_end: bool,
 }
 
 impl<'a> Runner<'a> {
-    /// A runner whose log is shown on standard output too if `echo` says so.
+    /// A runner whose log is also written to standard output with `echo`.
     pub(super) fn new(
         settings: Settings,
         root: &'a Root,
@@ -77,8 +78,11 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// A failure that is only logged is none, unless it is the end of all.
-    pub(super) fn unless_ignored(&mut self, ran: Result<(), Failure>) -> Result<(), Failure> {
+    /// Turns a failure into success if failures are only logged and other hooks may still run.
+    pub(super) fn unless_ignored(
+        &mut self,
+        ran: Result<(), HookFailure>,
+    ) -> Result<(), HookFailure> {
         match ran {
             Err(failure) if self.settings.ignore_failures && !failure.is_final => {
                 self.failure.clear();
@@ -88,8 +92,8 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Looks whether a hook may be run: whether root alone can change it.
-    pub(super) fn check(&mut self, call: &Call<'_>) -> Result<(), Failure> {
+    /// Checks that only root can change a hook.
+    pub(super) fn check(&mut self, call: &Call<'_>) -> Result<(), HookFailure> {
         let mut about = Path::new();
         let checked = trust::check(self.root, call.hook, OWNER, &mut about);
         let about = match about.as_bytes() {
@@ -103,10 +107,10 @@ impl<'a> Runner<'a> {
         })
     }
 
-    /// Kills what is left of a hook that was started by a process which has been killed itself.
+    /// Kills the process group of a hook whose parent was killed.
     ///
-    /// The kernel gives nobody the number of a group that has members. So if the number is another
-    /// process's by now, which its start time tells, none of them is left.
+    /// The kernel does not reuse the process id of a group that has members. So a process with this
+    /// id and another start time means that the group is gone.
     pub(super) fn end_left(&self, pid: u32, started: u64) {
         let now = start_time(self.root, pid);
         if now == UNKNOWN || now == started {
@@ -114,22 +118,22 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Runs a hook, which `ledger` has on its list, until `deadline_ms` at the latest.
+    /// Runs a hook, which is on the list of `ledger`, until `deadline_ms` at the latest.
     pub(super) fn run(
         &mut self,
         call: &Call<'_>,
         ledger: &Ledger,
         deadline_ms: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), HookFailure> {
         self.check(call)?;
         let begun_ms = clock::boottime_ms();
         if begun_ms >= deadline_ms {
             return Err(self.refuse(call, LogPhrase::HookLate, &[]));
         }
         self.log.line(call, LogPhrase::HookBegins, &[]);
-        let mut said = Said::new(call);
+        let mut output = Output::new(call);
         let running = self.start(call, ledger);
-        let ended = running.and_then(|running| self.watch(running, &mut said, deadline_ms));
+        let ended = running.and_then(|running| self.watch(running, &mut output, deadline_ms));
         let (what, number) = match ended {
             Ok(end) => end,
             Err(errno) => return Err(self.fail(call, LogPhrase::CannotRunHook, b"", errno)),
@@ -142,44 +146,44 @@ impl<'a> Runner<'a> {
         if what == LogPhrase::HookDone {
             return Ok(());
         }
-        self.note(call, what, &about[..1], said.last());
-        Err(Failure {
+        self.note(call, what, &about[..1], output.last_lines());
+        Err(HookFailure {
             started: true,
             is_final: matches!(what, LogPhrase::HookNoTime | LogPhrase::HookToldToEnd),
         })
     }
 
-    /// Takes note of an error for which a hook is not started.
+    /// Logs an error that keeps a hook from being started.
     pub(super) fn fail(
         &mut self,
         call: &Call<'_>,
         what: LogPhrase,
         about: &[u8],
         errno: Errno,
-    ) -> Failure {
+    ) -> HookFailure {
         self.refuse(call, what, &[about, b": ", &words(errno)])
     }
 
-    /// Takes note of why a hook is not started.
-    fn refuse(&mut self, call: &Call<'_>, why: LogPhrase, about: &[&[u8]]) -> Failure {
+    /// Logs why a hook is not started.
+    fn refuse(&mut self, call: &Call<'_>, why: LogPhrase, about: &[&[u8]]) -> HookFailure {
         self.log.line(call, why, about);
         self.note(call, why, about, b"");
-        Failure {
+        HookFailure {
             started: false,
             is_final: why == LogPhrase::HookLate,
         }
     }
 
-    /// Keeps what an error says, if this hook is the first that failed.
-    fn note(&mut self, call: &Call<'_>, became: LogPhrase, about: &[&[u8]], last: &[u8]) {
+    /// Stores the words of the first failure.
+    fn note(&mut self, call: &Call<'_>, how: LogPhrase, about: &[&[u8]], last: &[u8]) {
         if self.failure.is_empty() {
-            describe(&mut self.failure, call.hook, became, about, last);
+            describe(&mut self.failure, call.hook, how, about, last);
         }
     }
 
     fn start(&self, call: &Call<'_>, ledger: &Ledger) -> Result<Running, Errno> {
         let signals = Signals::new()?;
-        let (output, writer) = stream::pipe()?;
+        let (pipe, writer) = stream::pipe()?;
         let (executed, failed) = stream::pipe()?;
         let parent = process::own_pid();
         let pid = process::fork(false)?;
@@ -187,7 +191,7 @@ impl<'a> Runner<'a> {
             return Ok(Running {
                 pid,
                 signals,
-                output: Some(output),
+                pipe: Some(pipe),
                 executed,
                 ended: None,
             });
@@ -210,7 +214,7 @@ impl<'a> Runner<'a> {
         process::exit(NOT_EXECUTED)
     }
 
-    /// Becomes the hook. Returns only if that failed, with the reason.
+    /// Executes the hook. Returns only if that failed, with the reason.
     fn execute(&self, call: &Call<'_>) -> Errno {
         // Its path twice, its word, HOME.
         let mut name: &[u8] = b"";
@@ -231,18 +235,18 @@ impl<'a> Runner<'a> {
     /// Waits until a hook has ended, or its time is over.
     ///
     /// # Errors
-    /// Why it could not be executed.
+    /// The errno of a hook that could not be executed.
     fn watch(
         &mut self,
         mut running: Running,
-        said: &mut Said<'_>,
+        output: &mut Output<'_>,
         deadline_ms: u64,
     ) -> Result<End, Errno> {
         let limit_ms = clock::in_ms(u64::from(self.settings.timeout_s) * 1000);
         let until_ms = limit_ms.min(deadline_ms);
         while running.ended.is_none()
             && !self.told_to_end
-            && self.turn(&mut running, said, until_ms)
+            && self.turn(&mut running, output, until_ms)
         {}
         let end = match running.ended {
             Some(Ended::Exited(0)) => (LogPhrase::HookDone, None),
@@ -253,16 +257,16 @@ impl<'a> Runner<'a> {
             None => (LogPhrase::HookTooLong, Some(self.settings.timeout_s.into())),
         };
         if running.ended.is_some() {
-            // What the hook itself has said is in the pipe by now.
+            // The hook's own output is in the pipe by now.
             let drained_ms = clock::in_ms(HOOK_DRAIN_MS);
-            while running.output.is_some() && self.turn(&mut running, said, drained_ms) {}
+            while running.pipe.is_some() && self.turn(&mut running, output, drained_ms) {}
         } else {
             let _ = process::kill_group(running.pid);
-            // One that is stuck in the kernel dies when it comes out of that, and is not waited for.
+            // A hook that hangs in the kernel is left behind.
             let given_up_ms = clock::in_ms(HOOK_KILL_MS);
-            while running.ended.is_none() && self.turn(&mut running, said, given_up_ms) {}
+            while running.ended.is_none() && self.turn(&mut running, output, given_up_ms) {}
         }
-        said.end(&mut self.log);
+        output.end(&mut self.log);
         let mut error = [0];
         match stream::read(&running.executed, &mut error) {
             Ok(Read::Bytes(_)) => Err(Errno::from_raw_os_error(error[0].into())),
@@ -270,40 +274,38 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Waits for news of a hook and takes them. Gives whether there was time for that before
-    /// `until_ms`.
-    fn turn(&mut self, running: &mut Running, said: &mut Said<'_>, until_ms: u64) -> bool {
+    /// Waits for output, a signal or the end of a hook, and handles it. Returns false if `until_ms`
+    /// is over.
+    fn turn(&mut self, running: &mut Running, output: &mut Output<'_>, until_ms: u64) -> bool {
         let left_ms = until_ms.saturating_sub(clock::boottime_ms());
         if left_ms == 0 {
             return false;
         }
-        running
-            .signals
-            .wait_beside(running.output.as_ref(), left_ms);
+        running.signals.wait_beside(running.pipe.as_ref(), left_ms);
         while let Some(signal) = running.signals.read() {
             self.told_to_end |= signal != process::CHLD;
         }
         if running.ended.is_none() {
             running.ended = process::reap_child(running.pid).map(|(ended, _)| ended);
         }
-        // A hook that writes faster than this process reads gets no further time by that.
+        // Bounded, so that endless output does not delay the check of the time.
         for _ in 0..READS {
-            let Some(output) = &running.output else { break };
+            let Some(pipe) = &running.pipe else { break };
             let mut bytes = [0; 4096];
-            match stream::read(output, &mut bytes) {
-                Ok(Read::Bytes(count)) => said.take(&bytes[..count], &mut self.log),
+            match stream::read(pipe, &mut bytes) {
+                Ok(Read::Bytes(count)) => output.take(&bytes[..count], &mut self.log),
                 Ok(Read::NotYet) => break,
-                Ok(Read::End) | Err(_) => running.output = None,
+                Ok(Read::End) | Err(_) => running.pipe = None,
             }
         }
         true
     }
 }
 
-/// The start time of a process that is not there, or where there is no /proc.
+/// The start time of a process that does not exist, or without /proc.
 const UNKNOWN: u64 = 0;
 
-/// When a process was started, as the kernel counts it, or [`UNKNOWN`].
+/// The start time of a process in the kernel's clock ticks, or [`UNKNOWN`].
 fn start_time(root: &Root, pid: u32) -> u64 {
     let mut stat = [0; 1024];
     let pid = Digits::unsigned(pid.into());
@@ -315,30 +317,30 @@ fn start_time(root: &Root, pid: u32) -> u64 {
 struct Running {
     pid: i32,
     signals: Signals,
-    /// What it says, until the end of that.
-    output: Option<OwnedFd>,
-    /// Brings the number of an error if it could not be executed.
+    /// The pipe of its output, until the end of file.
+    pipe: Option<OwnedFd>,
+    /// The pipe with the errno if it could not be executed.
     executed: OwnedFd,
     ended: Option<Ended>,
 }
 
-/// Bytes of a line of the log besides the hook's path and what it said: time, word, separators.
+/// Bytes of a line in the log besides the hook's path and its output: time, argument, separators.
 const LINE_START: usize = 33;
-/// What is logged instead of what would be too much.
+/// Logged in place of output beyond the cap.
 const LEFT_OUT: &[u8] = b"(the rest is left out)";
 
-/// What a hook says: lines of the log, and the end of it for the reply.
-struct Said<'a> {
+/// The output of a hook: lines for the log, and its end for the reply.
+struct Output<'a> {
     call: &'a Call<'a>,
-    /// The line that has not ended yet.
+    /// The last line, until its line feed.
     line: heapless::Vec<u8, HOOK_LINE_BYTES>,
-    /// The last bytes, more of them than are needed if there were more.
+    /// The last bytes, at least [`HOOK_TAIL_BYTES`] if there were so many.
     tail: heapless::Vec<u8, { 2 * HOOK_TAIL_BYTES }>,
-    /// How many bytes of the log the lines took.
+    /// Bytes that its lines take in the log.
     logged: usize,
 }
 
-impl<'a> Said<'a> {
+impl<'a> Output<'a> {
     fn new(call: &'a Call<'a>) -> Self {
         Self {
             call,
@@ -348,7 +350,7 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// Takes bytes, and writes the lines that end among them.
+    /// Adds bytes, and logs each line that they end.
     fn take(&mut self, bytes: &[u8], log: &mut HookLog<'_>) {
         for byte in bytes {
             if self.tail.is_full() {
@@ -367,7 +369,7 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// Writes the last line, should it have no end.
+    /// Logs the last line if it has no line feed.
     fn end(&mut self, log: &mut HookLog<'_>) {
         if !self.line.is_empty() {
             self.end_line(log);
@@ -386,8 +388,9 @@ impl<'a> Said<'a> {
         self.line.clear();
     }
 
-    /// The last lines, without blanks around them: whole ones, if one ends among the last bytes.
-    fn last(&self) -> &[u8] {
+    /// The last bytes without blanks around them. They begin with a line if a line begins among
+    /// them.
+    fn last_lines(&self) -> &[u8] {
         let start = self.tail.len().saturating_sub(HOOK_TAIL_BYTES);
         let mut last = &self.tail[start..];
         let mut whole = last;
@@ -399,10 +402,10 @@ impl<'a> Said<'a> {
     }
 }
 
-/// Puts down what an error says: the hook, what became of it, and its last lines.
-fn describe(text: &mut Text, hook: &[u8], became: LogPhrase, about: &[&[u8]], last: &[u8]) {
+/// Appends the words of a failure: the hook, how it ended, its last lines.
+fn describe(text: &mut Text, hook: &[u8], how: LogPhrase, about: &[&[u8]], last: &[u8]) {
     push_truncated(text, &[hook, b": "]);
-    packed::Text::from(became).put(about, &mut |piece| push_truncated(text, &[piece]));
+    packed::Text::from(how).put(about, &mut |piece| push_truncated(text, &[piece]));
     if !last.is_empty() {
         push_truncated(text, &[b": ", last]);
     }
@@ -417,7 +420,7 @@ mod tests {
     const HOOK: &[u8] = b"/etc/qemu-ga/fsfreeze-hook.d/50-db";
     const FREEZE: Call<'static> = Call::freeze(HOOK);
 
-    /// What was said, in the log of this machine.
+    /// The output in the log of this machine.
     fn lines(machine: &Directory) -> Vec<String> {
         let log = machine.path.join("var/log/qemu-ga/fsfreeze-hook.log");
         let text = fs::read_to_string(log).unwrap();
@@ -425,50 +428,50 @@ mod tests {
         text.lines().map(said).collect()
     }
 
-    fn failure(said: &Said<'_>) -> String {
+    fn failure(output: &Output<'_>) -> String {
         let mut text = Text::new();
         describe(
             &mut text,
-            said.call.hook,
+            output.call.hook,
             LogPhrase::HookExited,
             &[b"3"],
-            said.last(),
+            output.last_lines(),
         );
         String::from_utf8(text.to_vec()).unwrap()
     }
 
     #[test]
-    fn what_a_hook_says_is_logged_line_by_line() {
+    fn logs_output_line_by_line() {
         let tree = Directory::new("said-lines");
         let mut log = HookLog::new(&tree.root, false);
-        let mut said = Said::new(&FREEZE);
+        let mut output = Output::new(&FREEZE);
         let hook = str::from_utf8(HOOK).unwrap();
-        assert_eq!(failure(&said), format!("{hook}: exit status 3"));
+        assert_eq!(failure(&output), format!("{hook}: exit status 3"));
         for piece in ["one\ntw", "o\n\nthree"] {
-            said.take(piece.as_bytes(), &mut log);
+            output.take(piece.as_bytes(), &mut log);
         }
-        said.end(&mut log);
-        said.end(&mut log);
+        output.end(&mut log);
+        output.end(&mut log);
         assert_eq!(lines(&tree), ["one", "two", "", "three"]);
         let expected = format!("{hook}: exit status 3: one\ntwo\n\nthree");
-        assert_eq!(failure(&said), expected);
-        said.take(&[b'x'; 2 * HOOK_LINE_BYTES + 1], &mut log);
-        said.end(&mut log);
+        assert_eq!(failure(&output), expected);
+        output.take(&[b'x'; 2 * HOOK_LINE_BYTES + 1], &mut log);
+        output.end(&mut log);
         let lengths: Vec<_> = lines(&tree)[4..].iter().map(String::len).collect();
         assert_eq!(lengths, [HOOK_LINE_BYTES, HOOK_LINE_BYTES, 1]);
     }
 
     #[test]
-    fn an_error_has_the_last_whole_lines() {
+    fn failure_ends_with_the_last_whole_lines() {
         let tree = Directory::new("said-tail");
         let mut log = HookLog::new(&tree.root, false);
         for size in [1, 7, 4096] {
-            let mut said = Said::new(&FREEZE);
+            let mut output = Output::new(&FREEZE);
             let text: String = (0..500).map(|number| format!("line {number}\n")).collect();
             for piece in text.as_bytes().chunks(size) {
-                said.take(piece, &mut log);
+                output.take(piece, &mut log);
             }
-            let failure = failure(&said);
+            let failure = failure(&output);
             let last = failure.split_once("status 3: ").unwrap().1;
             assert!(
                 last.starts_with("line 4") && last.ends_with("\nline 499"),
@@ -476,25 +479,25 @@ mod tests {
             );
             assert!(last.len() > HOOK_TAIL_BYTES - 10 && text.contains(last));
         }
-        // One line that is longer, and one longer than all of the error.
-        let mut said = Said::new(&FREEZE);
-        said.take(&[b'x'; 5000], &mut log);
-        assert!(failure(&said).ends_with(&"x".repeat(HOOK_TAIL_BYTES)));
+        // A line that is longer than the tail, and a path that fills the whole failure.
+        let mut output = Output::new(&FREEZE);
+        output.take(&[b'x'; 5000], &mut log);
+        assert!(failure(&output).ends_with(&"x".repeat(HOOK_TAIL_BYTES)));
         let call = Call::freeze(&[b'/'; 4000]);
-        let said = Said::new(&call);
-        assert_eq!(failure(&said).len(), HOOK_FAILURE_BYTES);
+        let output = Output::new(&call);
+        assert_eq!(failure(&output).len(), HOOK_FAILURE_BYTES);
     }
 
     #[test]
-    fn a_hook_that_talks_without_end_is_cut_in_the_log() {
+    fn endless_output_is_cut_in_the_log() {
         let tree = Directory::new("said-cut");
         let mut log = HookLog::new(&tree.root, false);
-        let mut said = Said::new(&FREEZE);
+        let mut output = Output::new(&FREEZE);
         for _ in 0..3 * HOOK_OUTPUT_BYTES / 100 {
-            said.take(&[b'x'; 99], &mut log);
-            said.take(b"\n", &mut log);
+            output.take(&[b'x'; 99], &mut log);
+            output.take(b"\n", &mut log);
         }
-        said.end(&mut log);
+        output.end(&mut log);
         assert_eq!(lines(&tree).last().unwrap(), "(the rest is left out)");
         let log = fs::metadata(tree.path.join("var/log/qemu-ga/fsfreeze-hook.log"));
         let bytes = log.unwrap().len() as usize;

@@ -1,6 +1,6 @@
-//! The hooks of one freeze and its thaw.
+//! The hooks of one freeze and its thaw: in order with `freeze`, in reverse order with `thaw`.
 
-use super::call::{Call, Failure, Settings};
+use super::call::{Call, HookFailure, Settings};
 use super::ledger::Ledger;
 use super::run::Runner;
 use crate::base::limits::HOOK_LIST_BYTES;
@@ -13,15 +13,15 @@ use crate::sys::clock::NEVER_MS;
 use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 
-/// The hooks of one freeze and its thaw. Lists of hooks are those of `parse::hooks`.
+/// The hooks of one freeze and its thaw. `parse::hooks` describes lists of hooks.
 pub struct Session<'a> {
     runner: Runner<'a>,
-    /// The hooks that are to be thawed.
+    /// The hooks that need their thaw.
     ledger: Ledger,
 }
 
 impl<'a> Session<'a> {
-    /// A session without hooks yet. `echo` shows the log on standard output too.
+    /// A session without hooks. With `echo` its log is also written to standard output.
     pub fn new(settings: Settings, root: &'a Root, environment: Environment, echo: bool) -> Self {
         Self {
             runner: Runner::new(settings, root, environment, echo),
@@ -29,19 +29,23 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The first hook that failed, what became of it, and the end of what it said.
+    /// The first failure: the hook, how it ended, and the end of its output.
     pub fn failure(&self) -> &[u8] {
         &self.runner.failure
     }
 
-    /// Whether this process is to end: the agent is gone, or a person has pressed Ctrl-C.
+    /// Whether a signal has told this process to end: the agent is gone, or a person has pressed
+    /// Ctrl-C.
     pub fn is_told_to_end(&self) -> bool {
         self.runner.told_to_end
     }
 
-    /// The list of hooks that were found, or the main hook whose directory cannot be read: that is a
-    /// failure. If failures are ignored, the directory has no hooks.
-    pub fn readable(&mut self, found: Result<Buffer, (&[u8], Errno)>) -> Result<Buffer, Failure> {
+    /// Returns the hooks that `probe::hooks` has found. A directory that could not be read is a
+    /// failure, or, if failures are ignored, an empty list.
+    pub fn readable(
+        &mut self,
+        found: Result<Buffer, (&[u8], Errno)>,
+    ) -> Result<Buffer, HookFailure> {
         found.or_else(|(main, errno)| {
             let directory = directory_of(main);
             let failure = self.fail(directory.as_bytes(), LogPhrase::CannotReadHooks, errno);
@@ -50,16 +54,16 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Takes note of what went wrong with `about` before any hook was run.
-    pub fn fail(&mut self, about: &[u8], what: LogPhrase, errno: Errno) -> Failure {
+    /// Logs an error with the file `about` before any hook was run.
+    pub fn fail(&mut self, about: &[u8], what: LogPhrase, errno: Errno) -> HookFailure {
         self.runner.fail(&Call::freeze(about), what, b"", errno)
     }
 
-    /// Takes over the hooks that an earlier freeze has left in the state directory, and ends what is
-    /// left of the one that ran.
+    /// Takes over the list that an earlier freeze has left in the state directory, and kills the
+    /// process group of the hook that was running.
     ///
     /// # Errors
-    /// [`Errno::NOLCK`] if another process works on them, or that of reading the list.
+    /// [`Errno::NOLCK`] if another process has the list locked, or the error of reading it.
     pub fn take_over(&mut self, directory: &[u8]) -> Result<(), Errno> {
         match Root::at(directory) {
             Ok(directory) if Ledger::exists(&directory) => {
@@ -72,15 +76,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Runs a list of hooks with `freeze`, until `deadline_ms` at the latest, if all of them may be
-    /// run. Those that need their thaw are remembered as long as this process lives, and, if there is
-    /// a state directory, in there until their thaw.
+    /// Checks all hooks, then runs them with `freeze`, until `deadline_ms` at the latest. The hooks
+    /// that need their thaw are listed in this process, and in the state directory if one is given.
     pub fn freeze(
         &mut self,
         hooks: &[u8],
         directory: Option<&[u8]>,
         deadline_ms: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), HookFailure> {
         let mut rest = hooks;
         while !rest.is_empty() {
             let checked = self.runner.check(&Call::freeze(cut(&mut rest, 0)));
@@ -89,7 +92,7 @@ impl<'a> Session<'a> {
         if let Some(directory) = directory
             && !hooks.is_empty()
         {
-            // Whoever may write to the list says what is run as root.
+            // The hooks on the list run as root: only root may write to it.
             self.runner.check(&Call::freeze(directory))?;
             let kept = Root::at(directory).and_then(|opened| self.ledger.keep_in(opened));
             kept.map_err(|errno| self.fail(directory, LogPhrase::CannotKeepHookList, errno))?;
@@ -111,16 +114,16 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Runs a list of hooks with `thaw`, the last first, as if all had run with `freeze`.
-    pub fn thaw_all(&mut self, hooks: Buffer) -> Result<(), Failure> {
+    /// Runs hooks with `thaw` in reverse order, as if all had run with `freeze`.
+    pub fn thaw_all(&mut self, hooks: Buffer) -> Result<(), HookFailure> {
         self.ledger = Ledger::of(hooks);
         self.thaw()
     }
 
-    /// Runs all hooks that are remembered with `thaw`, the last first, and forgets them. One that
-    /// fails does not stop the others: the failure is that of the first. If this process is told to
-    /// end, the rest is left for the next run.
-    pub fn thaw(&mut self) -> Result<(), Failure> {
+    /// Runs the listed hooks with `thaw` in reverse order, and removes them from the list. A
+    /// failure does not stop the others; the first one is returned. If this process is told to end,
+    /// the rest stays listed for the next run.
+    pub fn thaw(&mut self) -> Result<(), HookFailure> {
         self.runner.told_to_end = false;
         let mut first = Ok(());
         while let Some(hook) = self.ledger.last() {

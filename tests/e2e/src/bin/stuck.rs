@@ -1,8 +1,10 @@
-//! Processes that hinder a shutdown. Runs in guests only.
+//! Processes that hinder a shutdown or a freeze. Runs in guests only.
 //!
 //! | arguments | effect |
 //! | --- | --- |
 //! | `memory UID DIRECTORY` | as a user, waits with its memory map locked for a FUSE server that never answers |
+//! | `write UID DIRECTORY FILE` | as a user, writes to the file from memory that such a server never fills |
+//! | `image FILE DIRECTORY` | serves a copy of the file as `DIRECTORY/file`, by FUSE |
 //! | `fork DIRECTORY` | as a user, forks for ever; each child writes to the file `forked` |
 //! | `wait UID` | as a user, waits for SIGTERM and then prints its name and user on the console |
 //!
@@ -27,9 +29,13 @@ fn main() {
     let ready = ready.expect("/run/stuck");
     match words[1..] {
         ["memory", user, directory] => memory(ready, user.parse().expect("a number"), directory),
+        ["write", user, directory, file] => {
+            write(ready, user.parse().expect("a number"), directory, file);
+        }
+        ["image", file, directory] => image(ready, file, directory),
         ["fork", directory] => fork(ready, directory),
         ["wait", user] => wait(ready, words[0], user.parse().expect("a number")),
-        _ => panic!("expected memory, fork or wait"),
+        _ => panic!("expected memory, write, image, fork or wait"),
     }
 }
 
@@ -55,6 +61,25 @@ fn become_user(user: u32) {
 // memory
 
 fn memory(ready: File, user: u32, directory: &str) {
+    // The first two reads fail: the readahead before the page fault, and a read that the kernel makes with
+    // the memory map unlocked.
+    let file = mute_server(user, directory, 2);
+    let mapped = map(Some(&file));
+    // This thread reads the page, and waits for the server with the memory map locked for reading.
+    thread::spawn(move || {
+        // SAFETY: `map` has mapped a readable page there, which is never unmapped.
+        unsafe { std::ptr::with_exposed_provenance::<u8>(mapped).read_volatile() }
+    });
+    thread::sleep(Duration::from_millis(300));
+    say_ready(&ready);
+    // A change of the map waits for that lock, and every later reader of the map waits behind it.
+    map(None);
+    panic!("the server answered");
+}
+
+/// Becomes a user in namespaces of its own, and starts a FUSE server there. Returns a file that it serves:
+/// after some reads that fail, it never answers a read.
+fn mute_server(user: u32, directory: &str, failing_reads: u32) -> File {
     // As in distributions.
     let everybody = Permissions::from_mode(0o666);
     std::fs::set_permissions("/dev/fuse", everybody).expect("a kernel with FUSE");
@@ -68,17 +93,32 @@ fn memory(ready: File, user: u32, directory: &str) {
     ] {
         std::fs::write(format!("/proc/self/{file}"), content).expect(file);
     }
+    let fuse = mount_fuse(directory);
+    // SAFETY: fork takes nothing, and there is no other thread yet.
+    let child = unsafe { libc::fork() };
+    check(child);
+    if child == 0 {
+        let server = Server {
+            failing_reads,
+            content: None,
+        };
+        server.serve(fuse);
+    }
+    drop(fuse);
+    File::open(format!("{directory}/file")).expect("the server answers an open")
+}
+
+fn mount_fuse(directory: &str) -> File {
     let fuse = File::options().read(true).write(true).open("/dev/fuse");
-    let fuse = fuse.expect("everybody may open it");
+    let fuse = fuse.expect("a kernel with FUSE");
     let data = format!(
         "fd={},rootmode=40000,user_id=0,group_id=0",
         fuse.as_raw_fd()
     );
     let [source, target, kind, data] =
         ["stuck", directory, "fuse", &data].map(|text| CString::new(text).expect("no NUL"));
-    // SAFETY: mount takes strings that end in a NUL and outlive the call; fork takes nothing, and
-    // there is no other thread yet.
-    let child = unsafe {
+    // SAFETY: mount takes strings that end in a NUL and outlive the call.
+    unsafe {
         check(libc::mount(
             source.as_ptr(),
             target.as_ptr(),
@@ -86,25 +126,36 @@ fn memory(ready: File, user: u32, directory: &str) {
             libc::MS_NOSUID | libc::MS_NODEV,
             data.as_ptr().cast(),
         ));
-        libc::fork()
-    };
-    check(child);
-    if child == 0 {
-        serve(fuse);
     }
-    drop(fuse);
-    let file = File::open(format!("{directory}/file")).expect("the server answers an open");
-    let mapped = map(Some(&file));
-    // This thread reads the page, and waits for the server with the memory map locked for reading.
-    thread::spawn(move || {
-        // SAFETY: `map` has mapped a readable page there, which is never unmapped.
-        unsafe { std::ptr::with_exposed_provenance::<u8>(mapped).read_volatile() }
-    });
-    thread::sleep(Duration::from_millis(300));
+    fuse
+}
+
+// write
+
+fn write(ready: File, user: u32, directory: &str, path: &str) {
+    let memory = mute_server(user, directory, 0);
+    let mapped = map(Some(&memory));
+    let file = File::create(path).expect("a file of the user's");
     say_ready(&ready);
-    // A change of the map waits for that lock, and every later reader of the map waits behind it.
-    map(None);
-    panic!("the server answered");
+    // SAFETY: `map` has mapped a readable page there, which is never unmapped.
+    let written = unsafe {
+        let page = std::ptr::with_exposed_provenance(mapped);
+        libc::write(file.as_raw_fd(), page, 4096)
+    };
+    println!("{written}: {}", Error::last_os_error());
+}
+
+// image
+
+fn image(ready: File, file: &str, directory: &str) {
+    let content = std::fs::read(file).expect("an image");
+    let fuse = mount_fuse(directory);
+    say_ready(&ready);
+    let server = Server {
+        failing_reads: 0,
+        content: Some(content),
+    };
+    server.serve(fuse)
 }
 
 /// Maps a page of a file, or anonymous memory. Returns its address.
@@ -129,46 +180,77 @@ fn map(file: Option<&File>) -> usize {
     mapped.expose_provenance()
 }
 
-/// Serves a file system with one file. Answers the requests that open and map the file. Fails the first
-/// two reads, the readahead before the page fault and a read that the kernel makes with the memory map
-/// unlocked, and never answers another read.
-fn serve(mut fuse: File) -> ! {
-    const LOOKUP: u32 = 1;
-    const GETATTR: u32 = 3;
-    const OPEN: u32 = 14;
-    const READ: u32 = 15;
-    const INIT: u32 = 26;
-    const FORGET: u32 = 2;
-    const IO_ERROR: i32 = -5;
-    let mut request = vec![0; 1 << 20];
-    let mut reads = 0;
-    loop {
-        let Ok(len) = fuse.read(&mut request) else {
-            std::process::exit(0);
-        };
+/// A FUSE server with one file.
+struct Server {
+    /// Reads of the file that still fail.
+    failing_reads: u32,
+    /// The content of the file; without it, other reads are never answered.
+    content: Option<Vec<u8>>,
+}
+
+impl Server {
+    /// Answers the kernel.
+    fn serve(mut self, mut fuse: File) -> ! {
+        let mut request = vec![0; 1 << 20];
+        loop {
+            let Ok(len) = fuse.read(&mut request) else {
+                std::process::exit(0);
+            };
+            assert!(len >= 40, "a whole header");
+            let Some((error, body)) = self.answer(&request[..len]) else {
+                continue;
+            };
+            let mut reply = pack(&[(16 + body.len() as u64, 4)], 4);
+            reply.extend_from_slice(&i32::to_ne_bytes(error));
+            reply.extend_from_slice(&request[8..16]);
+            reply.extend(body);
+            let _ = fuse.write(&reply);
+        }
+    }
+
+    /// Returns the error number and the body of the answer to a request; `None` for no answer.
+    fn answer(&mut self, request: &[u8]) -> Option<(i32, Vec<u8>)> {
+        const LOOKUP: u32 = 1;
+        const GETATTR: u32 = 3;
+        const SETATTR: u32 = 4;
+        const WRITE: u32 = 16;
+        const GETXATTR: u32 = 22;
+        const NO_SUCH_CALL: i32 = -38;
+        const OPEN: u32 = 14;
+        const READ: u32 = 15;
+        const INIT: u32 = 26;
+        const FORGET: u32 = 2;
+        const IO_ERROR: i32 = -5;
         let number = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().expect("four"));
-        assert!(len >= 40, "a whole header");
         let (operation, node) = (number(4), number(16));
-        let mut error = 0;
+        let bytes = self.content.as_ref().map_or(1 << 20, Vec::len) as u64;
+        // Offset and size of a read or write.
+        let range = || {
+            let start = number(48) as usize;
+            let end = start + number(56) as usize;
+            start..end.min(bytes as usize)
+        };
         let body = match operation {
-            READ if reads < 2 => {
-                reads += 1;
-                error = IO_ERROR;
-                Vec::new()
+            READ if self.failing_reads > 0 => {
+                self.failing_reads -= 1;
+                return Some((IO_ERROR, Vec::new()));
             }
-            READ | FORGET => continue,
+            READ => self.content.as_ref()?.get(range())?.to_vec(),
+            WRITE => {
+                let data = &request[80..];
+                self.content.as_mut()?[range()].copy_from_slice(data);
+                pack(&[(data.len() as u64, 4)], 8)
+            }
+            FORGET => return None,
+            GETXATTR => return Some((NO_SUCH_CALL, Vec::new())),
             // Major and minor version, readahead, flags, requests at once, largest write; then zeros.
             INIT => pack(&[(7, 4), (31, 4), (4096, 4), (0, 4), (0, 4), (4096, 4)], 64),
-            LOOKUP => [pack(&[(2, 8)], 40), attributes(2)].concat(),
-            GETATTR => [pack(&[], 16), attributes(node)].concat(),
+            LOOKUP => [pack(&[(2, 8)], 40), attributes(2, bytes)].concat(),
+            GETATTR | SETATTR => [pack(&[], 16), attributes(node, bytes)].concat(),
             OPEN => pack(&[], 16),
             _ => Vec::new(),
         };
-        let mut reply = pack(&[(16 + body.len() as u64, 4)], 4);
-        reply.extend_from_slice(&i32::to_ne_bytes(error));
-        reply.extend_from_slice(&request[8..16]);
-        reply.extend(body);
-        let _ = fuse.write(&reply);
+        Some((0, body))
     }
 }
 
@@ -183,10 +265,10 @@ fn pack(numbers: &[(u64, usize)], len: usize) -> Vec<u8> {
 }
 
 /// Returns the `struct fuse_attr` of the root directory or of the file.
-fn attributes(node: u32) -> Vec<u8> {
+fn attributes(node: u32, bytes: u64) -> Vec<u8> {
     let mode = if node == 1 { 0o040_755 } else { 0o100_644 };
     let times = [(0, 8); 3];
-    let head = [(node.into(), 8), (1 << 20, 8), (2048, 8)];
+    let head = [(node.into(), 8), (bytes, 8), (bytes / 512, 8)];
     let numbers = [
         &head[..],
         &times,
