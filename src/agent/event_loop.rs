@@ -71,6 +71,13 @@ impl Server {
         }
     }
 
+    /// Serves until the agent is told to end. It closes nothing then: the kernel does.
+    pub(super) fn serve(&mut self) -> ! {
+        loop {
+            self.turn(NEVER_MS);
+        }
+    }
+
     /// Waits for events or the next deadline, at most `limit_ms`, and does what they ask for. Ends
     /// the agent if it was told to end.
     pub(super) fn turn(&mut self, limit_ms: u64) {

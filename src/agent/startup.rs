@@ -54,9 +54,7 @@ static MEMORY: Lent<Memory> = Lent::new(Memory {
 pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
     let mut server = set_up(options, environment);
     mem::release_stack();
-    loop {
-        server.turn(NEVER_MS);
-    }
+    server.serve()
 }
 
 /// Makes the server, ready for its first turn.
