@@ -29,6 +29,8 @@ pub(super) struct Channels {
     list: heapless::Vec<Channel, CHANNELS>,
     /// The kernel's device events, while a port waits for its device.
     uevents: Option<Uevents>,
+    /// When the first port is due.
+    deadline_ms: u64,
 }
 
 impl Channels {
@@ -37,12 +39,15 @@ impl Channels {
         Self {
             list: heapless::Vec::new(),
             uevents: None,
+            deadline_ms: NEVER_MS,
         }
     }
 
     /// Adds a port, which [`Channels::open_ports`] opens.
     pub(super) fn add_port(&mut self, path: &'static [u8]) -> Result<(), Errno> {
-        self.add(Channel::Port(Port::new(path)))
+        self.add(Channel::Port(Port::new(path)))?;
+        self.find_deadline();
+        Ok(())
     }
 
     /// Adds a listener.
@@ -81,7 +86,8 @@ impl Channels {
     pub(super) fn client_left(&mut self, id: ChannelId, errno: Errno, context: &mut Context) {
         let Context { poll, state, .. } = context;
         if let Some(Channel::Port(port)) = self.get(id) {
-            return port.lost(errno, clock::boottime_ms(), &mut state.log);
+            port.lost(errno, clock::boottime_ms(), &mut state.log);
+            return self.find_deadline();
         }
         // Its slot is free for a client of any listener.
         for channel in &mut self.list {
@@ -93,8 +99,13 @@ impl Channels {
 
     /// When [`Channels::open_ports`] has something to do next.
     pub(super) fn deadline_ms(&self) -> u64 {
+        self.deadline_ms
+    }
+
+    /// Sets the deadline anew, after a change of a port.
+    fn find_deadline(&mut self) {
         let due = self.ports().map(Port::next_ms);
-        due.fold(NEVER_MS, u64::min)
+        self.deadline_ms = due.fold(NEVER_MS, u64::min);
     }
 
     /// Has ports looked for again whose device was missing.
@@ -108,6 +119,7 @@ impl Channels {
                 port.device_event();
             }
         }
+        self.find_deadline();
     }
 
     /// Opens the ports whose time has come.
@@ -141,6 +153,7 @@ impl Channels {
         if !self.ports().any(Port::waits_for_device) {
             self.uevents = None;
         }
+        self.find_deadline();
     }
 }
 
