@@ -35,21 +35,36 @@
 //! # To add a command
 //! Say `guest-get-uptime`, with an optional argument `precise`, from /proc/uptime:
 //! 1. The format: `parse/uptime.rs`, a function from bytes to a value, tested with vectors and with
-//!    `parse::testing::torture`; its line in `parse/mod.rs`.
-//! 2. The handler: in the file of its subject in `commands/` (here `os`),
-//!    `fn get_uptime(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed>`
-//!    with `const UPTIME: &[Param] = &[may("precise", Type::Bool)];` beside it. It reads below
-//!    `state.guest.root`, so that its test can run on a made-up tree, asks for
-//!    `args.bool(const { index_of(UPTIME, "precise") })`, and writes `reply.object()`. What takes more than
-//!    a few lines to find out goes into `probe/`.
+//!    `parse::testing::torture`; its line in `parse/mod.rs`. `parse/mod.rs` and `base::text` split lines,
+//!    words and numbers; `parse::mountinfo::unescape` undoes octal escapes.
+//! 2. The handler, in the file of its subject in `commands/`, here `os`. A new subject needs its `mod`
+//!    line in `commands/mod.rs` and its name in the `use super::` of `table.rs`.
+//!    - Its parameters: `const UPTIME: &[Param] = &[may("precise", Type::Bool)];`
+//!    - `fn get_uptime(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed>`
+//!      reads `args.bool(const { index_of(UPTIME, "precise") })` and writes `reply.object()` or
+//!      `reply.list()`.
+//!    - Errors: `reply.fail_with`, `common::cannot` for an error number, `reply.error().about` for a
+//!      phrase that names a string of the request.
+//!    - The work is a function of its own that takes `&state.guest.root`: its test calls it with the root
+//!      of a made-up tree (`probe::block::testing::Tree`). `commands/stats.rs` is the pattern, and
+//!      `commands/shutdown.rs` for arguments. What takes more than a few lines to find out goes into
+//!      `probe/`.
 //! 3. The texts: names of members and phrases of errors in `wire/texts.rs`, lines of the log in
-//!    `state/texts.rs`.
+//!    `state/texts.rs`. Numbers in a row share one name, such as `"size-bytes used-bytes"`:
+//!    `Object::numbers` writes them.
 //! 4. The row: `commands/table.rs`, `Row::now(Info, "guest-get-uptime", os::UPTIME, os::get_uptime)`, at
-//!    the place that QEMU's schema gives it. A command that may wait is a `Row::alone` with a `Work` in
-//!    place of the handler: it gets a `&Guest` and a ticket.
+//!    the place that QEMU's schema gives it; a command that QEMU does not have is the last one before the
+//!    agent's own work. Commands of the groups `Protocol` and `Info` stay allowed where the policy is not
+//!    known; a test in `commands/packed.rs` lists them. A command that may wait for a disk, a server or a
+//!    process, or whose list is very long on some machines, is a `Row::alone` with a `Work` in place of
+//!    the handler: it gets a `&Guest` and a ticket.
+//! 5. The documents: the table of commands in README.md, and COMMANDS in `image/package/gaunt.8`, which
+//!    also says what differs from qemu-ga. In `tests/e2e`, `protocol.rs` asks for a test of every command
+//!    and `compare.rs` for the commands of qemu-ga and no others.
 //!
-//! Arguments are checked, guest-info, filters and refusals while frozen work, and the documentation is
-//! asked for by `tests/tidy.rs`, all from the row.
+//! guest-info, filters, argument errors and refusals while frozen then work: they read the row.
+//! `cargo test --no-fail-fast` names everything that is missing outside `tests/e2e`. `make size` prints
+//! what the agent weighs; `tests/e2e/tests/budgets.rs` has the limit.
 //!
 //! # Words
 //! | word | is |

@@ -305,6 +305,8 @@ fn read(name: &str) -> String {
 #[test]
 fn the_readme_lists_every_command_of_the_table() {
     let readme = read("README.md");
+    let count = format!("All {} commands", gaunt::commands::all().count());
+    assert!(readme.contains(&count), "the README does not say {count}");
     for command in gaunt::commands::all() {
         let name = str::from_utf8(command.name()).unwrap();
         assert!(
@@ -332,5 +334,5 @@ fn the_manual_page_has_every_command_of_the_table_and_no_other() {
         .collect();
     described.sort_unstable();
     commands.sort_unstable();
-    assert_eq!(described, commands);
+    assert_eq!(described, commands, "COMMANDS in gaunt.8, and the table");
 }

@@ -111,7 +111,8 @@ macro_rules! texts {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         $vis enum $name {
-            $(#[doc = $text] $variant,)*
+            // As code: a text may hold brackets, which would be links.
+            $(#[doc = concat!("```text\n", $text, "\n```")] $variant,)*
         }
 
         impl From<$name> for $crate::base::packed::Text {

@@ -8,8 +8,7 @@
 //! | `table` | one row a command |
 //! | `packed` | the table as the program has it |
 //!
-//! To add a command: a handler and its parameters in the file of its subject, and a row in `table`, at
-//! its place in the order of QEMU's schema.
+//! The top of `src/lib.rs` says how to add a command.
 #![forbid(unsafe_code)]
 
 mod clock;

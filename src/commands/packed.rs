@@ -194,6 +194,9 @@ mod tests {
             "get-load",
             "network-get-route",
         ];
-        assert_eq!(names, expected);
+        assert_eq!(
+            names, expected,
+            "what stays allowed where the policy is not known: is the group of the new row right?"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The table of commands: one row a command.
 //!
-//! A row says everything about a command that is not its doing: its name, its parameters, what runs,
-//! how it differs from the ordinary, and what it is for. guest-info, filters, argument errors, refusals
+//! A row says everything about a command but what it does: its name, its parameters, its handler, its
+//! flags and its group. guest-info, filters, argument errors, refusals
 //! while frozen and the documentation all read the rows, as `packed` has them.
 
 use static_assertions::const_assert;
@@ -136,7 +136,7 @@ impl Row {
 const NONE: &[Param] = &[];
 
 /// The rows: commands, in the order of QEMU's schema, and the agent's own work.
-pub(super) const ROWS: [Row; COUNT + OWN_COUNT] = [
+pub(super) const ROWS: &[Row] = &[
     Row::now(Protocol, "guest-sync-delimited", sync::ID, sync::sync)
         .while_frozen()
         .without_files()
@@ -307,10 +307,10 @@ pub const FAIL_CLOSED: u64 = {
     set
 };
 
-/// How many of them are commands.
-pub(super) const COUNT: usize = 43;
-/// And how many are work of the agent's own, which has no name and comes last.
+/// How many rows are work of the agent's own, which has no name and comes last.
 const OWN_COUNT: usize = 4;
+/// How many are commands.
+pub(super) const COUNT: usize = ROWS.len() - OWN_COUNT;
 
 /// The number of the work of the agent's own that reads a file for a client.
 pub const FETCH: u8 = COUNT as u8;
