@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Limit of the release build in bytes, with all features. The aim is 131,072.
-const BINARY_BYTES: u64 = 151_552;
+const BINARY_BYTES: u64 = 153_600;
 /// Limit of the plain build in bytes. The aim is 163,840.
-const PLAIN_BYTES: u64 = 172_032;
+const PLAIN_BYTES: u64 = 175_104;
 
 /// Limits of the instructions in user space that a command takes. The aim for a ping is 2,000.
-const INSTRUCTIONS: [(&str, u64); 2] = [("guest-ping", 3_500), ("guest-info", 60_000)];
+const INSTRUCTIONS: [(&str, u64); 2] = [("guest-ping", 3_600), ("guest-info", 60_000)];
 
 const PINGS: usize = 50;
 
