@@ -5,12 +5,12 @@
 //!                     |------> state -> { sys, parse } -> base
 //!                     `------> wire  ------------------> base
 //! ```
-//! Imports point down only, files never import each other in a circle, and inside `commands/` no subject
-//! uses another. `tests/tidy.rs` holds all three, and that unsafe code stays in `sys/`.
+//! Imports point down only, files never import each other in a circle, and inside `commands/` no
+//! subject uses another. `tests/tidy.rs` holds all three, and that unsafe code stays in `sys/`.
 //!
 //! | folder | holds |
 //! | --- | --- |
-//! | `base/` | caps, byte stores, paths, number formatting, base64, errno texts |
+//! | `base/` | caps, byte sinks, paths, number formatting, base64, errno texts |
 //! | `parse/` | one format a file, pure functions over bytes |
 //! | `wire/` | bytes to messages, JSON, replies and their texts, argument checks; no I/O, no command names |
 //! | `sys/` | all system calls and all unsafe code; no policy |
@@ -58,9 +58,9 @@
 //!    known; a test in `commands/packed.rs` lists them. A command that may wait for a disk, a server or a
 //!    process, or whose list is very long on some machines, is a `Row::alone` with a `Work` in place of
 //!    the handler: it gets a `&Guest` and a ticket.
-//! 5. The documents: the table of commands in README.md, and COMMANDS in `image/package/gaunt.8`, which
-//!    also says what differs from qemu-ga. In `tests/e2e`, `protocol.rs` asks for a test of every command
-//!    and `compare.rs` for the commands of qemu-ga and no others.
+//! 5. The documents: the table of commands in README.md, and COMMANDS in `image/package/gaunt.8`,
+//!    which also says what differs from qemu-ga. `tests/e2e/tests/protocol.rs` fails if a command
+//!    has no test, `tests/e2e/src/compare.rs` if the agent has other commands than qemu-ga.
 //!
 //! guest-info, filters, argument errors and refusals while frozen then work: they read the row.
 //! `cargo test --no-fail-fast` names everything that is missing outside `tests/e2e`. `make size` prints
@@ -90,7 +90,7 @@
 //! | marker | the file that says that something is frozen |
 //! | hook | a program that brings an application to rest before a freeze |
 //! | phrase | the words of an error or a line of the log, with places for names |
-//! | store | bytes that are appended to: a buffer, or memory at rest |
+//! | sink | memory that bytes are appended to: a buffer, or memory at rest |
 #![cfg_attr(not(test), no_std)]
 
 pub mod agent;

@@ -5,7 +5,7 @@
 
 use core::panic::PanicInfo;
 
-use gaunt::sys::args::Start;
+use gaunt::sys::argv::Start;
 use gaunt::sys::process;
 
 // memcpy and its like from musl, which no other line of the source requests.

@@ -1,23 +1,23 @@
 //! The agent as the main hook: `fsfreeze-hook freeze`, `fsfreeze-hook thaw`.
 //!
-//! A link of that name starts the agent as the main hook. It runs the hooks of the directory beside the
-//! link once and exits, so that an administrator can try them before the host takes a snapshot. It does
-//! not freeze file systems.
+//! A link of that name starts the agent as the main hook. It runs the hooks of the directory beside
+//! the link once and exits, so that an administrator can try them before the host takes a snapshot.
+//! It does not freeze file systems.
 //!
-//! The log of hooks is also printed to the terminal. If a freeze fails, or Ctrl-C stops it, the hooks that
-//! ran are thawed. A thaw runs all hooks, because no state is kept between the two calls. A hook that runs
-//! its own main hook would run itself without end: that is an error.
+//! The log of hooks is also printed to the terminal. If a freeze fails, or Ctrl-C stops it, the
+//! hooks that ran are thawed. A thaw runs all hooks, because no state is kept between the two
+//! calls. A hook that runs its own main hook would run itself without end: that is an error.
 
 use super::texts::AgentPhrase;
 use crate::base::limits::PATH_BYTES;
 use crate::base::path::Path;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::parse::file_name;
 use crate::probe::hooks::{beside, find};
 use crate::state::environment::Environment;
 use crate::state::hooks::{OWN_PATH, Session, Settings};
 use crate::state::log;
-use crate::sys::args::{Strings, variable};
+use crate::sys::argv::{Strings, variable};
 use crate::sys::clock::NEVER_MS;
 use crate::sys::root::{Root, relative};
 use crate::sys::{self, Errno};
@@ -32,8 +32,8 @@ pub(super) fn is_called(name: &[u8]) -> bool {
     file_name(name) == NAME
 }
 
-/// Runs the hooks; returns the exit status. `name` is the first argument of the process, `words` are the
-/// others.
+/// Runs the hooks; returns the exit status. `name` is the first argument of the process, `words`
+/// are the others.
 // Not inlined: the agent never leaves the function that calls this, and would keep its stack.
 #[inline(never)]
 pub(super) fn run(name: &[u8], mut words: Strings, environment: Strings) -> i32 {

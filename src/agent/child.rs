@@ -109,7 +109,7 @@ impl Child {
     }
 
     /// Kills the child and ignores its reply. It is not reaped yet, so no other process can have
-    /// its number.
+    /// its process id.
     pub(super) fn kill(&mut self) {
         let _ = process::kill(self.pid, process::KILL);
         self.kind = Kind::Killed;

@@ -9,7 +9,7 @@ use super::port_peer::{Left, PortPeer};
 use crate::base::limits::{
     READ_BYTES, REPLY_AT_REST, REPLY_BYTES, REPLY_LOW_WATER, REQUEST_AT_REST, REQUEST_BYTES,
 };
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::state::files::Reading;
 use crate::sys::mem::Buffer;
 use crate::sys::poll::{Interest, Poll};

@@ -1,20 +1,22 @@
 //! Detects the configuration file of qemu-ga, whose settings the agent does not apply.
 //!
 //! The environment variable `QGA_CONF` names the file; the default is /etc/qemu/qemu-ga.conf. If it
-//! exists, the agent logs that it is not read. A file that restricts commands, or might, is a policy
-//! that would be lost: PID 1 then fails closed, and any other agent exits.
+//! exists, the agent logs that it is not read. A file that restricts commands, or might, is a
+//! policy that would be lost: the agent exits. PID 1, and an agent that must thaw what an earlier
+//! run has frozen, fail closed instead.
 //!
 //! As with qemu-ga, an empty `QGA_CONF` or /dev/null means that there is no file, and the name of a
-//! missing file is no error. A relative name counts as a policy, because the directory in which qemu-ga
-//! would look for it is unknown. So does a pipe or a device, from which the agent does not read.
+//! missing file is no error. A relative name counts as a policy, because the directory in which
+//! qemu-ga would look for it is unknown. So does a pipe or a device, from which the agent does not
+//! read.
 
 use super::texts::AgentPhrase;
 use crate::base::limits::CONFIG_BYTES;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::parse::config::may_restrict;
 use crate::state::log::{Level, Log};
 use crate::sys::Errno;
-use crate::sys::args::{Strings, variable};
+use crate::sys::argv::{Strings, variable};
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
 use crate::sys::status::Status;

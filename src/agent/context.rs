@@ -1,4 +1,5 @@
-//! What all clients share: the poll set, the state, and the jobs.
+//! What serving any client needs: the poll set, the state and the jobs. Apart from the server, so
+//! that a client and the context can be borrowed at once.
 
 use super::ids::ClientId;
 use super::jobs::Jobs;

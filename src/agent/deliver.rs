@@ -1,10 +1,11 @@
-//! From a job to the client that waits for its reply.
+//! Appends what a child sends to the outgoing bytes of its client. If the client is gone, it is
+//! dropped.
 
 use super::child::Report;
 use super::client::{Busy, Client};
 use super::file_stream;
 use super::ids::ClientId;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::commands::Outcome;
 use crate::wire::request;
 use crate::wire::texts::{Name, Phrase};

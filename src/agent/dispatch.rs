@@ -4,7 +4,7 @@
 use super::client::{Busy, Client};
 use super::context::Context;
 use super::ids::ClientId;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::commands::{self, Command, DELIMITED, EXCLUSIVE, Run, Task, WITHOUT_FILES};
 use crate::state::State;
 use crate::state::files::Reading;
@@ -117,7 +117,7 @@ pub(super) fn start(
     started.map_err(|errno| reply.fail_with(Phrase::NoChild, &[], number(errno)))
 }
 
-/// The number and the row of the command, if it is known and allowed.
+/// The index and the row of the command, if it is known and allowed.
 fn find(
     request: &Request<'_>,
     state: &State,

@@ -15,7 +15,7 @@ use super::jobs::Jobs;
 use super::texts::AgentPhrase;
 use super::{dispatch, restart, service};
 use crate::base::limits::{CHILDREN, CLIENTS, PROGRAMS, REAP_TURN_US};
-use crate::base::store::Discard;
+use crate::base::sink::Discard;
 use crate::commands::{BY_FORCE, LATE_THAW, REBOOT, Task};
 use crate::state::State;
 use crate::state::freeze::Phase;

@@ -1,7 +1,8 @@
 //! The end after a fault in the agent itself: one line in the log, then exit.
 //!
-//! The supervisor starts the agent again. PID 1 of the machine must not exit, which would be the
-//! end of the guest: it starts itself anew ([`restart::end`]). A child of PID 1 exits as any other.
+//! The supervisor starts the agent again. PID 1 of the machine must not exit, because the kernel
+//! would panic: it executes itself again ([`restart::end`]). After a fault in one of its children,
+//! only that child exits.
 //!
 //! A panic of the small build (`make build`) is an illegal instruction. The line has the address of
 //! the instruction; an unstripped build of the same source says which line that is. The plain build

@@ -2,7 +2,7 @@
 
 use crate::base::base64::{encode_in_place, encoded_len};
 use crate::base::limits::FETCH_BYTES;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::commands::Ticket;
 use crate::sys::handles::{self, Stop};
 use crate::sys::mem::Buffer;

@@ -16,7 +16,7 @@ use super::context::Context;
 use super::fetch::{add_text, take_trailer};
 use super::ids::ClientId;
 use crate::base::limits::{FETCH_BYTES, READ_PIECE_BYTES};
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::commands::{FETCH, Task, Ticket};
 use crate::state::State;
 use crate::state::files::Reading;

@@ -1,15 +1,17 @@
 //! Slow commands: starts a job for each, in a child of the agent, and takes its reply.
 //!
 //! Most tasks run in a worker, a child that stays for the next one. While it works, another worker
-//! is made for the next task; of the idle workers of each kind one is kept. The other tasks
-//! (`worker::is_for_worker`) get a child of their own.
+//! is made for the next task; of the idle workers of each kind one is kept, but none that the fork
+//! gave much memory ([`HEAVY_BYTES`]). The other tasks (`worker::is_for_worker`) get a child of
+//! their own.
 //!
 //! The agent goes on meanwhile. The reply of a child that died is replaced by an error. If the
 //! client has left, the command is carried out all the same and its reply is dropped.
 //!
 //! Each class of tasks has a quota of children: tasks that are stuck, say in a file system that
-//! hangs, keep no task of another class waiting. A task that takes too long is given up: its child
-//! is killed, and counts until it is reaped.
+//! hangs, keep no task of another class waiting. A task on files of a user has [`USER_TASK_MS`]; a
+//! freeze or a thaw has the deadline of `state::freeze`. After that its child is killed, and counts
+//! against the quota until it is reaped. Other tasks have no time limit.
 //!
 //! The child of guest-exec becomes a program. That closes its socket without a reply and ends the
 //! job; from then on the process belongs to `state::programs`.

@@ -31,7 +31,7 @@ mod worker;
 
 use crate::commands::{PREFIX, all, info::VERSION};
 use crate::state::log;
-use crate::sys::args::Start;
+use crate::sys::argv::Start;
 use crate::sys::{process, stdio, stream};
 pub use fault::panicked;
 use options::{Options, Stop, write_help};

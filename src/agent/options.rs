@@ -1,17 +1,18 @@
 //! The options: how each is spelled, what it does, and the settings they make.
 //!
 //! There is one row for each option. [`Options::set`] takes the value of one, whatever its source;
-//! `agent::command_line` walks the command line. The last value of an option wins, but lists of commands
-//! add up.
+//! `agent::command_line` walks the command line. The last value of an option wins, but lists of
+//! commands add up.
 //!
-//! A list that begins with a dash is an error: it is an option whose value was left out. Names in lists
-//! that no command has are otherwise ignored, as with qemu-ga: lists are written for agents of several
-//! versions. An empty list is no list; one without a known name, such as `,`, allows nothing.
+//! A list that begins with a dash is an error: it is an option whose value was left out. Names in
+//! lists that no command has are otherwise ignored, as with qemu-ga: lists are written for agents
+//! of several versions. An empty list is no list; one without a known name, such as `,`, allows
+//! nothing.
 //!
 //! To add an option: a row, a case in [`Options::set`], and a paragraph in the manual page.
 //!
-//! Differences from qemu-ga: `--blacklist`, its name until 9.0, is read as `--block-rpcs`; blanks around
-//! the names of a list do not count; the log lists names that no command has; lists add up.
+//! Differences from qemu-ga: `--blacklist`, its name until 9.0, is read as `--block-rpcs`; blanks
+//! around the names of a list do not count; the log lists names that no command has; lists add up.
 
 use super::port::DEFAULT_PORT;
 use super::texts::AgentPhrase;
@@ -19,7 +20,7 @@ use crate::base::limits::{FREEZE_TIMEOUT_S, LOGGED_OPTION_ERRORS, LOGGED_UNKNOWN
 use crate::base::packed::{Pack, Text, pack};
 use crate::base::text;
 use crate::commands;
-use crate::state::filter::{Filter, List};
+use crate::state::filter::{CommandList, Filter};
 use crate::state::hooks::{Main, Settings};
 use crate::state::log::{Level, Log};
 
@@ -292,8 +293,8 @@ impl Options {
     pub(super) fn set(&mut self, key: Key, value: &'static [u8]) -> Result<(), Stop> {
         let wrong = |what| Err(Stop::wrong(what, value));
         match key {
-            Key::BlockRpcs => self.add_list(List::Blocked, value)?,
-            Key::AllowRpcs => self.add_list(List::Allowed, value)?,
+            Key::BlockRpcs => self.add_list(CommandList::Blocked, value)?,
+            Key::AllowRpcs => self.add_list(CommandList::Allowed, value)?,
             Key::Method => {
                 self.method = match value {
                     b"virtio-serial" => Method::VirtioSerial,
@@ -338,7 +339,7 @@ impl Options {
     }
 
     /// Adds the commands of a comma-separated list to the filter.
-    fn add_list(&mut self, list: List, value: &'static [u8]) -> Result<(), Stop> {
+    fn add_list(&mut self, list: CommandList, value: &'static [u8]) -> Result<(), Stop> {
         match value {
             b"help" | b"?" => return Err(Stop::Commands),
             [b'-', ..] => return Err(Stop::wrong(AgentPhrase::NoValue, value)),

@@ -7,8 +7,9 @@
 //! An open port stays open, whether a host is connected or not: hosts see it close. It is closed
 //! only when the device fails or goes away.
 //!
-//! A missing port is looked for at each of the kernel's device events. After any other failure the
-//! agent tries again after [`RETRY_MS`]. Neither polls.
+//! A missing port is looked for at each of the kernel's device events, without polling. A port that
+//! cannot be opened is tried again after [`RETRY_MS`]; a port that fails while it is open, after
+//! [`REOPEN_MS`].
 //!
 //! Difference from qemu-ga: a missing port is waited for without `--retry-path`.
 

@@ -14,7 +14,7 @@ use crate::base::limits::{CHILDREN, RESTART_MS};
 use crate::state::log;
 use crate::sys::{Errno, clock, exec, process, words};
 
-/// The process numbers of the agent's children; 0 for none.
+/// The process ids of the agent's children; 0 for none.
 static CHILD_PIDS: [AtomicI32; CHILDREN] = [const { AtomicI32::new(0) }; CHILDREN];
 /// The child that takes the guest down, or 0.
 static TAKES_DOWN: AtomicI32 = AtomicI32::new(0);

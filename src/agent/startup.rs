@@ -23,7 +23,7 @@ use crate::state::initramfs::Initramfs;
 use crate::state::log::{Level, Log};
 use crate::state::marker::Marker;
 use crate::state::programs::{self, Programs};
-use crate::sys::args::{Strings, variable};
+use crate::sys::argv::{Strings, variable};
 use crate::sys::clock::NEVER_MS;
 use crate::sys::handles;
 use crate::sys::mem::{self, Lent};
@@ -58,8 +58,8 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
 }
 
 /// Makes the server, ready for its first turn.
-// Not inlined: the caller never returns, and would keep this function's stack, several copies of the
-// state.
+// Not inlined: the caller never returns, and would keep this function's stack, several copies of
+// the state.
 #[inline(never)]
 fn set_up(options: &mut Options, environment: Strings) -> Server {
     let Memory {

@@ -1,8 +1,9 @@
 //! The child's side of slow commands: receives a task, runs it, and sends its reply.
 //!
 //! A worker receives one task after the other over a socket, and sleeps in between. A child of its
-//! own runs a task that changes its process for good, or whose request is too large for the socket,
-//! and ends. Neither returns to the loop.
+//! own runs one task and ends: a task that changes its process for good or leaves a secret in its
+//! memory ([`OWN_CHILD`]), or one whose request is larger than [`TASK_BYTES`]. Neither returns to
+//! the loop.
 //!
 //! A task is sent as a header of numbers and the bytes of its request; a reply as a frame with its
 //! length and its status, and its bytes. The only number that is valid in one process alone is that
@@ -10,7 +11,7 @@
 
 use super::fetch::fetch;
 use crate::base::limits::{REPLY_BYTES, TASK_AT_REST, TASK_BYTES};
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::commands::{FETCH, OWN_CHILD, SILENT, Task, Ticket, WITHOUT_FILES};
 use crate::state::guest::Guest;
 use crate::sys::handles::Seized;

@@ -1,14 +1,15 @@
 //! Base64 as qemu-ga reads and writes it.
 //!
-//! Output has the standard alphabet and padding, without line breaks. Input is read as leniently as in
-//! GLib: only characters of the alphabet, `=` and line feeds are allowed, line feeds are ignored, and an
-//! incomplete last group of four characters is dropped. A `=` counts as zero bits, anywhere in the text;
-//! as third or fourth character of its group it drops the second or third byte.
+//! Output has the standard alphabet and padding, without line breaks. Input is read as leniently as
+//! in GLib: only characters of the alphabet, `=` and line feeds are allowed, line feeds are
+//! ignored, and an incomplete last group of four characters is dropped. A `=` counts as zero bits,
+//! anywhere in the text; as third or fourth character of its group it drops the second or third
+//! byte.
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU16, Ordering};
 
-use super::store::{Full, Store};
+use super::sink::{ByteSink, Full};
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -21,8 +22,8 @@ pub enum DecodeError {
     Full,
 }
 
-/// Replaces a text by the bytes it encodes, which are fewer. Returns how many they are; `None` if the text
-/// contains an invalid character.
+/// Replaces a text by the bytes it encodes, which are fewer. Returns how many they are; `None` if
+/// the text contains an invalid character.
 pub fn decode_in_place(text: &mut [u8]) -> Option<usize> {
     let mut table = [0xFFu8; 256];
     for (sextet, byte) in (0..).zip(ALPHABET) {
@@ -65,9 +66,9 @@ pub fn decode_in_place(text: &mut [u8]) -> Option<usize> {
     Some(to)
 }
 
-/// Appends `bytes` to `out` as base64. A caller that encodes in pieces must split at multiples of three
-/// bytes.
-pub fn encode(bytes: &[u8], out: &mut dyn Store) -> Result<(), Full> {
+/// Appends `bytes` to `out` as base64. A caller that encodes in pieces must split at multiples of
+/// three bytes.
+pub fn encode(bytes: &[u8], out: &mut dyn ByteSink) -> Result<(), Full> {
     let mut room = [0; 256];
     for chunk in bytes.chunks(192) {
         for (to, byte) in room.iter_mut().skip(64).zip(chunk) {
@@ -84,11 +85,11 @@ pub const fn encoded_len(len: usize) -> usize {
     len.div_ceil(3).saturating_mul(4)
 }
 
-/// Encodes `len` bytes of `room`, from offset `from` on, into base64 at its beginning. Returns the length
-/// of the text. The rest of `room` is undefined.
+/// Encodes `len` bytes of `room`, from offset `from` on, into base64 at its beginning. Returns the
+/// length of the text. The rest of `room` is undefined.
 ///
-/// `from` must be at least a quarter of the length of `room`: then the text never overwrites bytes that
-/// are not encoded yet.
+/// `from` must be at least a quarter of the length of `room`: then the text never overwrites bytes
+/// that are not encoded yet.
 pub fn encode_in_place(room: &mut [u8], from: usize, len: usize) -> usize {
     if PAIRS[PAIRS.len() - 1].load(Ordering::Relaxed) == 0 {
         for (pair, bits) in PAIRS.iter().zip(0..) {
@@ -118,7 +119,8 @@ pub fn encode_in_place(room: &mut [u8], from: usize, len: usize) -> usize {
 }
 
 /// Writes the four characters of a group, whose three bytes follow a zero.
-// In line, in spite of the low inlining threshold of the release build: it runs for every three bytes.
+// In line, in spite of the low inlining threshold of the release build: it runs for every three
+// bytes.
 #[inline(always)]
 fn put(text: &[Cell<u8>; 4], group: [u8; 4]) {
     let group = u32::from_be_bytes(group) as usize;
@@ -132,15 +134,15 @@ fn put(text: &[Cell<u8>; 4], group: [u8; 4]) {
     to_d.set(d);
 }
 
-/// The two characters for each value of twelve bits, the first in the low byte. All zero until the first
-/// use. Twice as fast as one character at a time.
+/// The two characters for each value of twelve bits, the first in the low byte. All zero until the
+/// first use. Twice as fast as one character at a time.
 static PAIRS: [AtomicU16; 4096] = [const { AtomicU16::new(0) }; 4096];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn decode(text: &[u8], out: &mut dyn Store) -> Result<(), DecodeError> {
+    fn decode(text: &[u8], out: &mut dyn ByteSink) -> Result<(), DecodeError> {
         let start = out.bytes().len();
         out.append(text).map_err(|_| DecodeError::Full)?;
         let len = decode_in_place(&mut out.bytes_mut()[start..]).ok_or(DecodeError::Invalid)?;

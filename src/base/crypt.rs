@@ -1,23 +1,24 @@
 //! Password hashes: SHA-512 crypt (`$6$`), which every C library's crypt(3) knows.
 //!
-//! The digest is SHA-512 of FIPS 180-4. The scheme is that of "Unix crypt using SHA-256 and SHA-512" by
-//! its author, with its default of 5,000 rounds, which the hash therefore does not name. The tests have
-//! the vectors of both documents.
+//! The digest is SHA-512 of FIPS 180-4. The scheme is that of "Unix crypt using SHA-256 and
+//! SHA-512" by its author, with its default of 5,000 rounds, which the hash therefore does not
+//! name. The tests have the vectors of both documents.
 //!
-//! The code is written for size. The constants of SHA-512, 704 bytes as a table, are computed: they are
-//! digits of the roots of the first primes. The first digest of the scheme, and the beginning of the
-//! second, hash the same inputs as two of its rounds do, so [`Sha512::mix`] serves for all of them.
+//! The code is written for size. The constants of SHA-512, 704 bytes as a table, are computed: they
+//! are digits of the roots of the first primes. The first digest of the scheme, and the beginning
+//! of the second, hash the same inputs as two of its rounds do, so [`Sha512::mix`] serves for all
+//! of them.
 
 use super::limits::PASSWORD_BYTES;
-use super::store::Store;
+use super::sink::ByteSink;
 
 /// Characters of salt: the most that the scheme uses.
 pub const SALT_BYTES: usize = 16;
 
 const ROUNDS: u32 = 5000;
 
-/// An input of the digest: bytes that are repeated up to a length. They may be as many as those of a
-/// password.
+/// An input of the digest: bytes that are repeated up to a length. They may be as many as those of
+/// a password.
 #[derive(Clone, Copy)]
 struct Input {
     bytes: [u8; PASSWORD_BYTES],
@@ -34,11 +35,11 @@ const PASSWORD: usize = 1;
 /// Index of the input that is the salt, later the bytes that the scheme derives from it (S).
 const SALT: usize = 2;
 
-/// Appends the hash of `password` to `out`: `$6$`, salt, `$`, digest. The salt is made of the lower six
-/// bits of each random byte. The password is cut to [`PASSWORD_BYTES`].
+/// Appends the hash of `password` to `out`: `$6$`, salt, `$`, digest. The salt is made of the lower
+/// six bits of each random byte. The password is cut to [`PASSWORD_BYTES`].
 ///
 /// The time grows with the square of the length of the password.
-pub fn sha512_crypt(password: &[u8], random: &[u8; SALT_BYTES], out: &mut dyn Store) {
+pub fn sha512_crypt(password: &[u8], random: &[u8; SALT_BYTES], out: &mut dyn ByteSink) {
     let mut hash = Sha512::ZERO;
     hash.prepare();
     hash.set_input(PASSWORD, password);
@@ -71,8 +72,8 @@ pub fn sha512_crypt(password: &[u8], random: &[u8; SALT_BYTES], out: &mut dyn St
         hash.finish(DIGEST);
     }
 
-    // Each group of three bytes, which are 21 apart in a ring of 63, becomes four characters; the next
-    // group begins 22 further. The last byte becomes two.
+    // Each group of three bytes, which are 21 apart in a ring of 63, becomes four characters; the
+    // next group begins 22 further. The last byte becomes two.
     let mut index = 0;
     let mut bits = 0;
     for count in 0..86 {
@@ -109,8 +110,8 @@ const BLOCK_BYTES: usize = 128;
 
 /// SHA-512 and its inputs.
 struct Sha512 {
-    /// The state, last word first, then the current block. In each round all words move down by one, so
-    /// that every round finds its words at the same indices.
+    /// The state, last word first, then the current block. In each round all words move down by
+    /// one, so that every round finds its words at the same indices.
     words: [u64; 24],
     /// Bytes hashed so far.
     len: usize,
@@ -133,8 +134,8 @@ impl Sha512 {
         len: 0,
     };
 
-    /// Computes the constants: digits of the cube roots of the first 80 primes and of the square roots of
-    /// the first eight.
+    /// Computes the constants: digits of the cube roots of the first 80 primes and of the square
+    /// roots of the first eight.
     fn prepare(&mut self) {
         let mut prime = 1;
         for (index, constant) in self.constants.iter_mut().enumerate() {
@@ -168,9 +169,9 @@ impl Sha512 {
         input.period = input.len;
     }
 
-    /// Hashes the inputs of one round of the scheme. In even rounds the digest comes first and the password
-    /// last, in odd rounds the other way round. Salt and password are between them except in every third
-    /// and every seventh round.
+    /// Hashes the inputs of one round of the scheme. In even rounds the digest comes first and the
+    /// password last, in odd rounds the other way round. Salt and password are between them except
+    /// in every third and every seventh round.
     fn mix(&mut self, round: u32) {
         // DIGEST is 0, PASSWORD is 1.
         let first = (round & 1) as usize;
@@ -196,8 +197,8 @@ impl Sha512 {
         }
     }
 
-    /// Ends the digest and begins a new one. The digest replaces the bytes of an input, which keeps its
-    /// length.
+    /// Ends the digest and begins a new one. The digest replaces the bytes of an input, which keeps
+    /// its length.
     fn finish(&mut self, input: usize) {
         let bits = (self.len as u64) << 3;
         self.push(0x80);
@@ -235,8 +236,8 @@ impl Sha512 {
         let mut before = [0; 8];
         before.copy_from_slice(&words[..8]);
         for constant in &self.constants {
-            // The names a to h are those of FIPS 180-4. W is the first word of the block; the word that
-            // enters at its end follows from words 0, 1, 9 and 14 of the block.
+            // The names a to h are those of FIPS 180-4. W is the first word of the block; the word
+            // that enters at its end follows from words 0, 1, 9 and 14 of the block.
             let [h, g, f, e, _, c, b, a, w, w1, ..] = *words;
             let first = h
                 .wrapping_add(xor_of_rotations(e, 23, 4, 14))
@@ -270,8 +271,8 @@ fn xor_of_rotations(word: u64, a: u32, b: u32, c: u32) -> u64 {
     (two ^ word).rotate_right(c)
 }
 
-/// Returns the first 64 bits of the fraction of the square or cube root of a prime. The root must be less
-/// than 8.
+/// Returns the first 64 bits of the fraction of the square or cube root of a prime. The root must
+/// be less than 8.
 fn root_fraction(prime: u32, degree: u32) -> u64 {
     // The root divided by 8, as a fraction of 128 bits, found bit by bit.
     let mut root = 0u128;
@@ -282,7 +283,8 @@ fn root_fraction(prime: u32, degree: u32) -> u64 {
         for _ in 1..degree {
             power = upper_product(power, candidate);
         }
-        // The lower 64 bits of the prime, scaled likewise, are zero: comparing the upper ones is enough.
+        // The lower 64 bits of the prime, scaled likewise, are zero: comparing the upper ones is
+        // enough.
         if ((power >> 64) as u64) < u64::from(prime) << (64 - 3 * degree) {
             root = candidate;
         }

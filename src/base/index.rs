@@ -1,35 +1,35 @@
 //! Sorted indices: the offsets of records in a text, four bytes each, sorted in place.
 //!
-//! The caller provides the memory, of any alignment. Sorting takes n log n comparisons in the worst case
-//! and no further memory.
+//! The caller provides the memory, of any alignment. Sorting takes n log n comparisons in the worst
+//! case and no further memory.
 
 use core::cmp::Ordering;
 
-use super::store::{Full, Store};
+use super::sink::{ByteSink, Full};
 
 /// Appends the offset of a record to an index; [`Full`] also for an offset of 4 GiB or more.
 // Out of line: one copy of the code is smaller.
 #[inline(never)]
-pub fn push(index: &mut dyn Store, offset: usize) -> Result<(), Full> {
+pub fn push(index: &mut dyn ByteSink, offset: usize) -> Result<(), Full> {
     let offset = u32::try_from(offset).map_err(|_| Full)?;
     index.append(&offset.to_ne_bytes())
 }
 
-/// Appends an index of the records in `store` to it. Returns where the index begins.
+/// Appends an index of the records in `sink` to it. Returns where the index begins.
 ///
-/// `take` removes the first record from a text, and returns whether the index contains it. If the index
-/// does not fit, the store is full: the next [`Store::append`] fails.
+/// `take` removes the first record from a text, and returns whether the index contains it. If the
+/// index does not fit, the sink is full: the next [`ByteSink::append`] fails.
 // Out of line: one copy of the code is smaller.
 #[inline(never)]
-pub fn append(store: &mut dyn Store, take: &mut dyn FnMut(&mut &[u8]) -> bool) -> usize {
-    let end = store.bytes().len();
+pub fn append(sink: &mut dyn ByteSink, take: &mut dyn FnMut(&mut &[u8]) -> bool) -> usize {
+    let end = sink.bytes().len();
     let mut offset = 0;
     while offset < end {
-        let mut rest = store.bytes().get(offset..end).unwrap_or_default();
+        let mut rest = sink.bytes().get(offset..end).unwrap_or_default();
         let is_indexed = take(&mut rest);
         let next = end - rest.len();
         if is_indexed {
-            let _ = push(store, offset);
+            let _ = push(sink, offset);
         }
         offset = next;
     }
@@ -41,7 +41,8 @@ pub const fn bytes_for(records: usize) -> usize {
     records * size_of::<u32>()
 }
 
-/// Sorts an index. `order` compares the records at two offsets. Equal records may come in any order.
+/// Sorts an index. `order` compares the records at two offsets. Equal records may come in any
+/// order.
 // Out of line: one copy of the code is smaller.
 #[inline(never)]
 pub fn sort(index: &mut [u8], order: &mut dyn FnMut(usize, usize) -> Ordering) {
@@ -55,8 +56,8 @@ pub fn offsets(index: &[u8]) -> impl DoubleEndedIterator<Item = usize> {
     offsets.iter().map(|offset| number(*offset))
 }
 
-/// Returns the part of a sorted index whose records are equal to a key. `order` compares the record at an
-/// offset with the key.
+/// Returns the part of a sorted index whose records are equal to a key. `order` compares the record
+/// at an offset with the key.
 // Out of line: one copy of the code is smaller.
 #[inline(never)]
 pub fn equal_range<'i>(index: &'i [u8], order: &mut dyn FnMut(usize) -> Ordering) -> &'i [u8] {
@@ -98,12 +99,12 @@ mod tests {
 
     #[test]
     fn appends_an_index_after_its_records() {
-        let mut store = heapless::Vec::<u8, 64>::new();
-        store.extend_from_slice(b"one|-two|three").unwrap();
-        let start = append(&mut store, &mut |rest| {
+        let mut sink = heapless::Vec::<u8, 64>::new();
+        sink.extend_from_slice(b"one|-two|three").unwrap();
+        let start = append(&mut sink, &mut |rest| {
             !text::cut(rest, b'|').starts_with(b"-")
         });
-        let (records, index) = store.split_at(start);
+        let (records, index) = sink.split_at(start);
         assert_eq!(records, b"one|-two|three");
         assert_eq!(offsets(index).collect::<Vec<_>>(), [0, 9]);
     }

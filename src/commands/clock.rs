@@ -1,13 +1,13 @@
 //! guest-get-time, guest-set-time, guest-get-timezone.
 //!
-//! The clock is set to the nanosecond, and then the hardware clock, which goes by UTC, to the nearest
-//! second. Without a time the hardware clock is read instead; it tells no more than the second, of
-//! which the middle is taken, as the kernel does at its start.
+//! With `time`, sets the system clock to the nanosecond, then the hardware clock (UTC) to the
+//! nearest second. Without it, sets the system clock from the hardware clock. That one has whole
+//! seconds: half a second is added, as the kernel does at boot.
 //!
-//! Differences from qemu-ga: the time has nanoseconds, not microseconds; no program is needed, and no
-//! second waited for. Where there is no hardware clock, or no node of it in /dev, a time that is given
-//! is set all the same. The years that can be set are those of UTC; others are an `Invalid time`, to
-//! which qemu-ga adds the words for an error of an earlier call.
+//! Differences from qemu-ga: the time has nanoseconds, not microseconds; no program is needed, and
+//! no second waited for. Without a hardware clock or its node in /dev, a given time is still set.
+//! The years that can be set are those of UTC; others are an `Invalid time`, to which qemu-ga
+//! appends the text of a stale errno.
 //!
 //! TZ means what it means to the C library (`probe::time_zone`); bare offsets such as `+05:30`,
 //! which GLib takes besides, are no names of a zone and thus UTC.

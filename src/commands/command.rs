@@ -94,7 +94,7 @@ pub const SILENT: u8 = 2;
 pub const DELIMITED: u8 = 4;
 /// It looks at no file of the guest, so the root directory need not be there.
 pub const WITHOUT_FILES: u8 = 8;
-/// It waits until no other such command runs: those that freeze, thaw and shut down.
+/// Waits until no other command with this flag runs. Freeze, thaw, suspend and shutdown have it.
 pub const EXCLUSIVE: u8 = 16;
 /// Its child shares the agent's descriptors: what it opens and closes is opened and closed in the agent.
 pub const SHARES_FILES: u8 = 32;

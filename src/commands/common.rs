@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use crate::base::base64::DecodeError;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::parse::sysfs_disk::Bus;
 use crate::probe::block::Disk;
 use crate::probe::fuse;
@@ -71,7 +71,7 @@ pub(super) fn outcome(
 #[inline(never)]
 pub(super) fn decode(
     text: Str<'_>,
-    out: &mut dyn Store,
+    out: &mut dyn ByteSink,
     what: Phrase,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {

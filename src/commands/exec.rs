@@ -1,21 +1,22 @@
 //! guest-exec, guest-exec-status.
 //!
-//! The child of the agent that is to become the program is a slow command up to that moment: if the
-//! program cannot be run, the child says why and ends; if it can, the child's socket closes by itself
-//! and the agent replies with the number of the process, which from then on is an entry in
-//! `state::programs`. So a program on a file system that hangs holds up nobody but its client.
+//! guest-exec is a slow command whose child calls execve. If that fails, the child replies with the
+//! error and ends. If it succeeds, the child's socket closes without a reply, and the agent replies
+//! with the process id. From then on the process belongs to `state::programs`. A file system that
+//! hangs delays only the client that asked.
 //!
-//! As with qemu-ga: a path with a slash is taken as it is, a name is looked for in the PATH of `env`,
-//! else in the agent's; `env` is the whole environment; a script without `#!` is run by /bin/sh; the
-//! program gets the agent's session, directory and umask, no descriptor above 2, and no signal
-//! blocked or ignored.
+//! As with qemu-ga: a path with a slash is taken as it is, a name is looked for in the PATH of
+//! `env`, else in the agent's; `env` is the whole environment; a script without `#!` is run by
+//! /bin/sh; the program gets the agent's session, directory and umask, no descriptor above 2, and
+//! no signal blocked or ignored.
 //!
 //! Differences from qemu-ga: without `env`, variables that the agent itself has none of are added
-//! (`state::environment`); a program that has ended is reported as such within half a second, with what it
-//! wrote, even if something it left in the background still holds its output (qemu-ga waits for
-//! that), which then counts as truncated and is read no further; the capture modes `stdout` and
-//! `stderr` work every time (Q26); a number nobody knows is named (Q27); of results that nobody asks
-//! for the newest are kept, [`PROGRAMS`](crate::base::limits::PROGRAMS) and
+//! (`state::environment`); a program that has ended is reported as such within half a second, with
+//! what it wrote, even if something it left in the background still holds its output (qemu-ga waits
+//! for that), which then counts as truncated and is read no further; the capture modes `stdout` and
+//! `stderr` work (qemu-ga 10.0 to 10.2 also close their own descriptor 0); the error for an unknown
+//! process id contains the id (qemu-ga 10 says `PID ld`); of results that nobody asks for the
+//! newest are kept, [`PROGRAMS`](crate::base::limits::PROGRAMS) and
 //! [`EXEC_HELD_BYTES`](crate::base::limits::EXEC_HELD_BYTES) at most, and only so many programs run
 //! at once; arguments are never logged.
 
@@ -27,7 +28,7 @@ use crate::state::guest::Guest;
 use crate::state::log::Level;
 use crate::state::programs::{Capture, Stream};
 use crate::state::texts::LogPhrase;
-use crate::sys::exec::Vectors;
+use crate::sys::exec::ExecArgs;
 use crate::sys::process::Ended;
 use crate::sys::{clock, words};
 use crate::wire::args::{Alternate, Args, Other, Param, Type, index_of, may, must};
@@ -120,7 +121,7 @@ fn run(guest: &Guest, _: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Resu
     // Decoded, none is longer than it was written, its NUL counted. HOME comes besides.
     let room = path.text().len() + arg.text().len() + env.text().len() + 2 * PATH_BYTES;
     let mut name: &[u8] = b"";
-    let mut vectors = Vectors::with_arguments(room, |arguments| {
+    let mut vectors = ExecArgs::with_arguments(room, |arguments| {
         name = put(path, arguments);
         put_all(arg, arguments);
     });
@@ -139,7 +140,7 @@ fn run(guest: &Guest, _: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Resu
 
 /// Adds a string of the request.
 #[inline(never)]
-fn put(string: Json<'_>, vectors: &mut Vectors) -> &'static [u8] {
+fn put(string: Json<'_>, vectors: &mut ExecArgs) -> &'static [u8] {
     // What does not fit is found out at the end.
     let _ = string.string().unwrap_or_default().decode(vectors.text());
     vectors.push()
@@ -147,7 +148,7 @@ fn put(string: Json<'_>, vectors: &mut Vectors) -> &'static [u8] {
 
 /// Adds all strings of a list.
 #[inline(never)]
-fn put_all(list: Json<'_>, vectors: &mut Vectors) {
+fn put_all(list: Json<'_>, vectors: &mut ExecArgs) {
     for string in list.items() {
         put(string, vectors);
     }

@@ -1,27 +1,29 @@
 //! guest-file-open, -close, -read, -write, -seek, -flush.
 //!
-//! Opening, closing, writing and seeking are tasks for a worker that shares the agent's descriptors,
-//! because a file system that is frozen, or whose server is gone, can keep them waiting for ever. The
-//! agent reads itself, as long as it need not wait (`agent::file_stream`); a worker reads the rest.
+//! Opening, closing, writing and seeking are tasks for a worker that shares the agent's
+//! descriptors, because a file system that is frozen, or whose server is gone, can keep them
+//! waiting for ever. The agent reads itself, as long as it need not wait (`agent::file_stream`); a
+//! worker reads the rest.
 //!
-//! A handle that a worker works with is busy for all others, but can be closed: then that worker's next
-//! call finds a directory in its place, and fails.
+//! A handle that a worker works with is busy for all others, but can be closed: then that worker's
+//! next call finds a directory in its place, and fails.
 //!
 //! Differences from qemu-ga: data is written at once, so that errors are those of the write itself,
-//! not of a later flush, seek or close (Q35). A read of a pipe or terminal that brought less than it
-//! asked for succeeds (Q17), as does a write to a full one. A handle is gone after a close that failed
-//! (Q16). Handles are microseconds, not a counter in a state file. A read that fails in its middle is
-//! shorter; the error is the next one's. New files have permissions 0666 less the umask: with 0666,
-//! which qemu-ga gives them, any user of the guest can write to a script that the host makes for root.
-//! The memory of a process (/proc/PID/mem) or of the machine (/dev/mem, /dev/kmem, /dev/port) is not
-//! opened. That keeps nobody from running programs: whoever may write files as root can make one that
-//! root runs.
+//! not of a later flush, seek or close. A read of a pipe or terminal that brought less than it
+//! asked for succeeds, as does a write to a full one. A handle is gone after a close that failed;
+//! in qemu-ga it dangles, and its next use crashes. Handles come from the time since boot, not from
+//! a counter in a state file (`state::files`). A read that fails after some bytes returns those;
+//! the next read returns the error. New files have permissions 0666 less the umask: with 0666,
+//! which qemu-ga gives them, any user of the guest can write to a script that the host makes for
+//! root. The memory of a process (/proc/PID/mem) or of the machine (/dev/mem, /dev/kmem, /dev/port)
+//! is not opened. That keeps nobody from running programs: whoever may write files as root can make
+//! one that root runs.
 
 use super::command::{Outcome, Slow, Ticket};
 use super::common::{cannot, decode, outcome};
 use crate::base::limits::{READ_FILE_BYTES, REQUEST_BYTES};
 use crate::base::path::Path;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::state::State;
 use crate::state::files::Reading;
 use crate::state::guest::Guest;
@@ -54,7 +56,7 @@ pub(super) const FILE_SEEK: &[Param] = &[
 /// Opens a file.
 pub(super) const OPEN: Slow = Slow {
     prepare: |state, _, _| {
-        // Without room for a handle there is none, which is found out when it is to be filled.
+        // If the table is full the ticket has no file: `open` then fails with EMFILE.
         let reserved = state.files.reserve(&state.guest.root);
         Ok(reserved.map_or(Ticket::default(), |(handle, file)| Ticket {
             number: handle,
@@ -75,7 +77,7 @@ pub(super) const OPEN: Slow = Slow {
 fn open(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mode = args.string(const { index_of(FILE_OPEN, "mode") });
     let given = args.string(const { index_of(FILE_OPEN, "path") });
-    // All of both, though no mode or path is that long, because errors have them.
+    // Room for any request: error texts quote path and mode in full.
     let mut room = Buffer::growing(REQUEST_BYTES);
     let _ = given.unwrap_or_default().decode(&mut room);
     let path_len = room.len();
@@ -88,7 +90,7 @@ fn open(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Re
         return Err(reply.fail_with(Phrase::InvalidOpenMode, &[text], 0));
     };
     let mut path = Path::of(&[given]);
-    // The agent's, not that of this child.
+    // In /proc/self, self is the agent, not this child.
     if let Some(rest) = given.strip_prefix(b"/proc/self") {
         path = Path::of(&[b"/proc/"]);
         path.push_number(process::parent_pid().into());
@@ -220,8 +222,8 @@ fn file_of(ticket: Ticket) -> Result<Seized, Errno> {
     ticket.file.ok_or(Errno::BADF)
 }
 
-/// The text of a write that needs no memory to be borrowed, in bytes: that of a page, which becomes its
-/// bytes in place.
+/// The text of a write that needs no memory to be borrowed, in bytes: that of a page, which becomes
+/// its bytes in place.
 const SMALL_WRITE_BYTES: usize = 5632;
 
 fn write(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
@@ -229,7 +231,7 @@ fn write(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> R
     let text = text.unwrap_or_default();
     let mut small = heapless::Vec::<u8, SMALL_WRITE_BYTES>::new();
     let mut large = Buffer::growing(REQUEST_BYTES);
-    let data: &mut dyn Store = match text.raw().len() <= SMALL_WRITE_BYTES {
+    let data: &mut dyn ByteSink = match text.raw().len() <= SMALL_WRITE_BYTES {
         true => &mut small,
         false => &mut large,
     };
@@ -250,8 +252,8 @@ pub(super) const FETCH: Slow = Slow {
     ..Slow::alone(|_, _, _, _| Ok(0))
 };
 
-/// Moves a file's position. A child does it, because a file system of the network is asked for where
-/// the end is.
+/// Moves a file's position. A child does it, because a file system of the network is asked for
+/// where the end is.
 pub(super) const SEEK: Slow = Slow {
     prepare: |state, args, reply| seize(state, args, Phrase::CannotSeekFile, reply),
     run: seek,
@@ -320,7 +322,7 @@ fn find<'s>(
     found.map_err(|errno| failed(args, what, errno, reply))
 }
 
-/// How much that is, of what was given for `count`.
+/// Returns `count`, or the default without one; an error if it is negative or larger than `most`.
 fn count(
     count: Option<i64>,
     default: usize,
@@ -334,7 +336,7 @@ fn count(
     count.ok_or_else(|| reply.fail_number(Phrase::InvalidCount, value))
 }
 
-/// What was wrong with a handle, of which `BADF` is that there is none.
+/// Writes the error of a handle. EBADF: no such handle.
 fn failed(args: &Args<'_>, what: Phrase, errno: Errno, reply: &mut Reply<'_>) -> Failed {
     if errno != Errno::BADF {
         return cannot(reply, what, errno);

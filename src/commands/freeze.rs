@@ -15,9 +15,9 @@
 //!
 //! FIFREEZE and FITHAW hang while a write or a disk hangs: a user is enough whose write waits for a
 //! FUSE server. SIGKILL does not end that. So each of these calls has a process of its own
-//! (`sys::process::Step`), one after the other, and the child above them never hangs. It freezes in
-//! reverse order of the mounts, because a loop device must be at rest before the file system that
-//! carries it.
+//! (`sys::process::Helper`), one after the other, and the child above them never hangs. It freezes
+//! in reverse order of the mounts, because a loop device must be at rest before the file system
+//! that carries it.
 //!
 //! If a file system is not at rest at the freeze timeout, the freeze is an error with its name, all
 //! other file systems are thawed at once, and hooks run with `thaw`. The process that hangs is left
@@ -43,17 +43,17 @@ use crate::base::limits::{
     ABORTED_MS, CHOSEN_BYTES, HOOK_MARGIN_MS, LOCK_WAIT_MS, STUCK_THAW_MS, THAW_MS,
 };
 use crate::base::path::Path;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::probe::hooks;
 use crate::probe::mounts::{self, FileSystem, Miss, Mounts, Searches};
 use crate::probe::names::Names;
 use crate::state::State;
-use crate::state::freeze::{Event, earlier};
+use crate::state::freeze::{FreezeEvent, earlier};
 use crate::state::guest::Guest;
 use crate::state::hooks::{HookFailure, Main, Session};
 use crate::state::log::Level;
 use crate::state::texts::LogPhrase;
-use crate::sys::process::{self, Step};
+use crate::sys::process::{self, Helper};
 use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, clock, fsctl, mem, number, power};
 use crate::wire::args::{Args, Param, Type, index_of, may};
@@ -125,7 +125,7 @@ pub(super) fn status(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> 
 }
 
 fn prepare_freeze(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<Ticket, Failed> {
-    state.freeze.note(Event::Freeze, &mut state.log);
+    state.freeze.note(FreezeEvent::Freeze, &mut state.log);
     Ok(Ticket::of(state.freeze.freeze_deadline_ms().cast_signed()))
 }
 
@@ -309,7 +309,7 @@ fn freeze_one(
         return Ok(false);
     };
     let step = &mut || fsctl::freeze(inside.as_fd()).map_or_else(number, |()| 0);
-    let done = match Step::start(step) {
+    let done = match Helper::start(step) {
         Ok(started) => {
             let left_ms = deadline_ms.saturating_sub(clock::boottime_ms());
             let Some(done) = started.wait(left_ms) else {
@@ -330,7 +330,7 @@ fn freeze_one(
 }
 
 /// Gives up a file system that is not at rest at the freeze timeout. Returns the status of that.
-fn give_up(guest: &Guest, freezing: &Step) -> u8 {
+fn give_up(guest: &Guest, freezing: &Helper) -> u8 {
     let mut status = NOTHING;
     if guest.aborts_fuse && abort_fuse(&guest.root) {
         status = ABORTED;
@@ -362,10 +362,10 @@ fn undo(guest: &Guest, count: i64, hangs: bool) -> bool {
 
 fn finish_freeze(state: &mut State, _: Ticket, outcome: Outcome) {
     let event = match outcome {
-        Outcome::Replied(SOMETHING | UNMARKED) => Event::Froze,
-        Outcome::Replied(status) if status & HANGS != 0 => Event::Hangs,
-        Outcome::Replied(_) | Outcome::Refused => Event::FrozeNothing,
-        Outcome::Started(_) | Outcome::Lost => Event::Lost,
+        Outcome::Replied(SOMETHING | UNMARKED) => FreezeEvent::Froze,
+        Outcome::Replied(status) if status & HANGS != 0 => FreezeEvent::Hangs,
+        Outcome::Replied(_) | Outcome::Refused => FreezeEvent::FrozeNothing,
+        Outcome::Started(_) | Outcome::Lost => FreezeEvent::Lost,
     };
     state.freeze.note(event, &mut state.log);
     let what = match outcome {
@@ -377,7 +377,7 @@ fn finish_freeze(state: &mut State, _: Ticket, outcome: Outcome) {
 }
 
 fn prepare_thaw(state: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<Ticket, Failed> {
-    state.freeze.note(Event::Thaw, &mut state.log);
+    state.freeze.note(FreezeEvent::Thaw, &mut state.log);
     Ok(Ticket::of(match state.freeze.is_frozen() {
         false => NOT_FROZEN,
         true if state.freeze.hangs() => HUNG,
@@ -481,10 +481,10 @@ fn thaw_all(root: &Root, limit_ms: u64) -> Result<Thawed, Errno> {
 
 fn finish_thaw(state: &mut State, _: Ticket, outcome: Outcome) {
     let event = match outcome {
-        Outcome::Replied(HANGS) => Event::Hangs,
-        Outcome::Replied(_) => Event::Thawed,
-        Outcome::Refused => Event::NotThawed,
-        Outcome::Started(_) | Outcome::Lost => Event::Lost,
+        Outcome::Replied(HANGS) => FreezeEvent::Hangs,
+        Outcome::Replied(_) => FreezeEvent::Thawed,
+        Outcome::Refused => FreezeEvent::NotThawed,
+        Outcome::Started(_) | Outcome::Lost => FreezeEvent::Lost,
     };
     state.freeze.note(event, &mut state.log);
     let what = match outcome {

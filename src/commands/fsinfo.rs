@@ -3,13 +3,14 @@
 //! Listed are the file systems of `probe::mounts`, in the reverse order of the mount table, as
 //! libvirt expects them. A device that is not in sysfs (in a container) goes by its numbers.
 //!
-//! Differences from qemu-ga: a file system whose mount points all lead elsewhere has no sizes, where
-//! qemu-ga has those of what covers it; what cannot be found out about one device leaves its list of disks
-//! empty or shorter and fails nothing; disks of one file system come in the reverse order of their names;
-//! those of `parse::sysfs_disk`, `probe::block` (arrays with partitions, NVMe multipath) and
-//! `probe::serial` (serial numbers without udev).
+//! Differences from qemu-ga: a file system whose mount points all lead elsewhere has no sizes,
+//! where qemu-ga has those of what covers it; what cannot be found out about one device leaves its
+//! list of disks empty or shorter and fails nothing; disks of one file system come in the reverse
+//! order of their names; arrays with partitions and NVMe multipath are found (`probe::block`);
+//! serial numbers need no udev (`probe::serial`).
 //!
-//! A file system that does not answer keeps the reply waiting, and nothing else: this runs in a child.
+//! A file system that does not answer keeps the reply waiting, and nothing else: this runs in a
+//! child.
 
 use super::command::Ticket;
 use super::common::{no_mount_table, put_address};
@@ -79,8 +80,8 @@ fn describe(
     }
 }
 
-/// used-bytes, total-bytes and total-bytes-privileged: the blocks in use, those and what every user can
-/// use, and all blocks.
+/// used-bytes, total-bytes and total-bytes-privileged: the blocks in use, those and what every user
+/// can use, and all blocks.
 fn sizes(space: &Space) -> [u64; 3] {
     let used = space.blocks.saturating_sub(space.free);
     let total = used.saturating_add(space.available);
@@ -90,7 +91,7 @@ fn sizes(space: &Space) -> [u64; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::store::Store;
+    use crate::base::sink::ByteSink;
     use crate::probe::block::testing::Tree;
     use crate::sys::mem::Buffer;
     use crate::sys::place::Place;

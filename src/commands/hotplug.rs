@@ -5,9 +5,9 @@
 //! done by a child, because the kernel may take minutes to clear a block; blocks are listed by one
 //! because there can be very many.
 //!
-//! Differences from qemu-ga: a block that has no state file, and is to be in use, is `success` without
-//! an error code; what is in the state that is asked for need not be writable; a machine without a
-//! single block has an empty list.
+//! Differences from qemu-ga: a block that has no state file, and is to be in use, is `success`
+//! without an error code; what is in the state that is asked for need not be writable; a machine
+//! without a single block has an empty list.
 
 use super::command::Work;
 use super::common::cannot;
@@ -250,7 +250,7 @@ fn fail(reply: &mut Reply<'_>, kind: &Kind, part: i64, file: &'static str, fault
 mod tests {
     use super::*;
     use crate::base::packed::Text;
-    use crate::base::store::Store;
+    use crate::base::sink::ByteSink;
     use crate::sys::mem::Buffer;
     use std::ffi::CString;
     use std::fs;

@@ -1,7 +1,7 @@
 //! guest-get-osinfo, guest-get-host-name, guest-get-load: what the kernel and the distribution say
 //! about themselves.
 //!
-//! Differences from qemu-ga: os-release is read as the shell would (Q29), and a line that makes no
+//! Differences from qemu-ga: os-release is read as the shell would, and a line that makes no
 //! sense hides nothing (`parse::os_release`). Load averages are exact: the kernel counts them in
 //! 65536ths, whose sixteen decimal places are all written, where qemu-ga stops after seventeen
 //! digits. Asking the kernel for its names cannot fail, so the errors for that do not occur.

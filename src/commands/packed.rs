@@ -1,5 +1,6 @@
-//! The table as the program has it: packed while it is compiled, so that a row takes its name, its
-//! parameters' names and a few bytes.
+//! The table of commands as packed bytes, made from `table::ROWS` at compile time. A packed row is:
+//! flags, name without `guest-`, kind of run and index in the list of that kind (`HANDLERS`,
+//! `OPENINGS`, `WORKS`, `SLOWS`), class, parameters.
 
 use super::command::{Class, Command, Handler, Opening, PREFIX, Run, Slow, Work};
 use super::table::{COUNT, ROWS, Row};
@@ -105,7 +106,7 @@ pub fn all() -> impl Iterator<Item = Command> {
     Command::all(PackedList(TABLE))
 }
 
-/// The command of this name, and its place in the table.
+/// The command of this name, and its index in the table.
 #[inline(never)]
 pub fn find(name: Str<'_>) -> Option<(usize, Command)> {
     let name = name.strip_prefix(PREFIX)?;
@@ -116,7 +117,7 @@ pub fn find(name: Str<'_>) -> Option<(usize, Command)> {
 /// What may run in a child: a slow command of a client's, or work of the agent's own.
 #[derive(Clone, Copy)]
 pub struct Task {
-    /// The place of its row.
+    /// The index of its row.
     pub number: u8,
     row: Command,
 }

@@ -7,10 +7,10 @@
 //! `base::crypt`. Order of checks and their texts are qemu-ga's.
 //!
 //! Differences from qemu-ga:
-//! - A NUL in a password is refused, where qemu-ga takes what comes before it (Q25); so is a colon
+//! - A NUL in a password is refused, where qemu-ga takes what comes before it; so is a colon
 //!   in a hash, which would spoil the line, and a plain password nobody could log in with, for its
 //!   length.
-//! - Who has passwords in both files has the one in passwd changed, which is the one that counts.
+//! - If a user has passwords in both files, the one in passwd is changed: a login reads that one.
 //! - Nothing waits for a lock longer than a few seconds.
 //! - PAM and its modules are not asked: no rules about good passwords, no other data base than the
 //!   files, no other kind of hash.
@@ -27,7 +27,7 @@ use super::common::{UNFINISHED, user_name};
 use crate::base::base64::DecodeError;
 use crate::base::crypt::{SALT_BYTES, sha512_crypt};
 use crate::base::limits::{ACCOUNTS_BYTES, LOCK_POLL_MS, LOCK_WAIT_MS, PASSWORD_BYTES};
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::base::text::{Digits, parse_u32};
 use crate::parse::accounts::{IN_SHADOW, set_password, user};
 use crate::state::guest::Guest;
@@ -115,7 +115,8 @@ static SHADOW: File = File {
     new_fields: 3,
 };
 
-/// Sets the password. `about` is what an error is about, and all that one without a number says.
+/// Sets the password. After an error `about` names the file; for `Err(None)` it is the whole text
+/// of the error.
 fn set(
     root: &Root,
     name: &[u8],
@@ -237,7 +238,8 @@ fn make_lock(etc: &Root, lock: &CStr) -> Result<(), Errno> {
     linked
 }
 
-/// Whether the owner of a lock file has ended. A file without a process number has an owner.
+/// Whether the owner of a lock file has ended. A file without a process id counts as owned by a
+/// living process.
 fn is_stale(etc: &Root, lock: &CStr) -> bool {
     let mut content = [0; 16];
     if let Ok(file) = etc.look(lock, Links::Follow) {

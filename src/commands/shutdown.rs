@@ -1,12 +1,12 @@
 //! guest-shutdown, and what else takes the guest down: Ctrl-Alt-Del where the agent is PID 1, and
 //! an init that was told and does nothing.
 //!
-//! An init with an interface of its own is told (`probe::init`), which is all; a reply is silence.
-//! Without one the agent does it: every process ends, every disk is made read-only and unmounted,
-//! then reboot(2). That is done by children of the agent. The agent itself lives on and does not
-//! heed SIGTERM, because a script that is PID 1 may be waiting for it, and the end of PID 1 would
-//! be the end of the kernel. Ancestors of the agent are spared for the same reason, and storage
-//! daemons of root's because disks need them (`probe::ending`).
+//! If the init has an interface for it (`probe::init`), the agent only sends it a request. Success
+//! has no reply. Without one the agent does it: every process ends, every disk is made read-only
+//! and unmounted, then reboot(2). That is done by children of the agent. The agent itself lives on
+//! and does not heed SIGTERM, because a script that is PID 1 may be waiting for it, and the end of
+//! PID 1 would be the end of the kernel. Ancestors of the agent are spared for the same reason, and
+//! storage daemons of root's because disks need them (`probe::ending`).
 //!
 //! The disks are clean in the end, whatever happens before. A path of the mount table is not
 //! believed: what is made read-only is the mount that has this number, and what lies under another
@@ -33,7 +33,7 @@ use crate::base::limits::{
 use crate::parse::mountinfo::Mount;
 use crate::parse::words;
 use crate::probe::ending::{self, Pids, Process};
-use crate::probe::init::{self, Interface};
+use crate::probe::init::{self, InitInterface};
 use crate::probe::mounts::{self, unescaped};
 use crate::state::State;
 use crate::state::guest::Guest;
@@ -42,7 +42,7 @@ use crate::state::texts::LogPhrase;
 use crate::sys::clock::NEVER_MS;
 use crate::sys::mount;
 use crate::sys::place::{MayAsk, Place};
-use crate::sys::power::{self, Down};
+use crate::sys::power::{self, ShutdownMode};
 use crate::sys::process;
 use crate::sys::root::{Root, relative};
 use crate::sys::{AsFd, Errno, clock, number, stdio};
@@ -77,7 +77,11 @@ pub(super) const BY_FORCE: Slow = Slow {
 const INIT_WAS_TOLD: Ticket = Ticket::of(-1);
 
 /// The modes.
-const DOWNS: [Down; 3] = [Down::PowerOff, Down::Halt, Down::Reboot];
+const DOWNS: [ShutdownMode; 3] = [
+    ShutdownMode::PowerOff,
+    ShutdownMode::Halt,
+    ShutdownMode::Reboot,
+];
 /// What the host calls them.
 const MODES: [&str; 3] = ["powerdown", "halt", "reboot"];
 /// What OpenRC calls them.
@@ -91,7 +95,7 @@ fn prepare_as_told(
     reply: &mut Reply<'_>,
 ) -> Result<Ticket, Failed> {
     let how = match args.string(const { index_of(MODE, "mode") }) {
-        None => Down::PowerOff,
+        None => ShutdownMode::PowerOff,
         Some(mode) => match MODES.iter().position(|name| mode.is(name)) {
             None => return Err(reply.fail(Phrase::InvalidMode)),
             Some(place) => DOWNS[place],
@@ -118,7 +122,7 @@ fn prepare_reboot(
     if state.freeze.is_frozen() && !state.freeze.was_given_up() {
         return Err(reply.error().end());
     }
-    prepare_past_init(state, Down::Reboot, reply)
+    prepare_past_init(state, ShutdownMode::Reboot, reply)
 }
 
 fn prepare_by_force(
@@ -126,7 +130,7 @@ fn prepare_by_force(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<Ticket, Failed> {
-    let how = state.going_down.unwrap_or(Down::PowerOff);
+    let how = state.going_down.unwrap_or(ShutdownMode::PowerOff);
     if state.freeze.is_frozen() && !state.freeze.was_given_up() {
         // Nothing can be written out now; tried again later.
         return Err(reply.fail(Phrase::FrozenNow));
@@ -137,7 +141,7 @@ fn prepare_by_force(
 /// Gets ready to do it all here; refuses while nothing has been done if it could not be finished.
 fn prepare_past_init(
     state: &mut State,
-    how: Down,
+    how: ShutdownMode,
     reply: &mut Reply<'_>,
 ) -> Result<Ticket, Failed> {
     state.down_ms = NEVER_MS;
@@ -184,7 +188,8 @@ fn run(guest: &Guest, ticket: Ticket, _: &Args<'_>, reply: &mut Reply<'_>) -> Re
 }
 
 fn finish(state: &mut State, _: Ticket, _: Outcome) {
-    // It has come to an end without one: it failed. An init that was told may still be at it.
+    // The child ended, so the shutdown failed. With a deadline set, the init was asked instead and
+    // may still succeed.
     if state.down_ms == NEVER_MS {
         state.going_down = None;
     }
@@ -195,12 +200,12 @@ fn refused(errno: Errno, reply: &mut Reply<'_>) -> Failed {
 }
 
 /// Tells PID 1; gives whether it got it.
-fn tell(root: &Root, way: Interface, how: Down) -> bool {
+fn tell(root: &Root, way: InitInterface, how: ShutdownMode) -> bool {
     let requests;
     let (fifos, told): (&[u8], &[u8]) = match way {
-        Interface::Signal(signal) => return process::kill(1, signal).is_ok(),
-        Interface::OpenRc => (b"run/openrc/init.ctl", WORDS[how as usize]),
-        Interface::SysV => {
+        InitInterface::Signal(signal) => return process::kill(1, signal).is_ok(),
+        InitInterface::OpenRc => (b"run/openrc/init.ctl", WORDS[how as usize]),
+        InitInterface::SysV => {
             requests = sysv_request(how);
             (b"run/initctl dev/initctl", &requests)
         }
@@ -218,9 +223,13 @@ const SET_VARIABLE: u32 = 6;
 /// Sets the variable INIT_HALT, then changes the runlevel. A request is: magic, command, runlevel,
 /// seconds from SIGTERM to SIGKILL (0: sysvinit's own), each an `int`, then what the command needs
 /// besides, then nothing.
-fn sysv_request(how: Down) -> [u8; 2 * REQUEST_BYTES] {
+fn sysv_request(how: ShutdownMode) -> [u8; 2 * REQUEST_BYTES] {
     let mut requests = [0; 2 * REQUEST_BYTES];
-    let runlevel = if how == Down::Reboot { b'6' } else { b'0' };
+    let runlevel = if how == ShutdownMode::Reboot {
+        b'6'
+    } else {
+        b'0'
+    };
     const NEXT: usize = REQUEST_BYTES;
     requests[..4].copy_from_slice(&MAGIC.to_ne_bytes());
     requests[4..8].copy_from_slice(&SET_VARIABLE.to_ne_bytes());
@@ -402,9 +411,9 @@ mod tests {
     #[test]
     fn requests_to_sysvinit_are_as_its_header_says() {
         for (how, variable, level) in [
-            (Down::PowerOff, &b"INIT_HALT=POWEROFF\0"[..], b'0'),
-            (Down::Halt, b"INIT_HALT=HALT\0", b'0'),
-            (Down::Reboot, b"INIT_HALT=\0", b'6'),
+            (ShutdownMode::PowerOff, &b"INIT_HALT=POWEROFF\0"[..], b'0'),
+            (ShutdownMode::Halt, b"INIT_HALT=HALT\0", b'0'),
+            (ShutdownMode::Reboot, b"INIT_HALT=\0", b'6'),
         ] {
             let requests = sysv_request(how);
             let (first, second) = requests.split_at(REQUEST_BYTES);

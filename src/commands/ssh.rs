@@ -2,21 +2,21 @@
 //!
 //! Which lines are reported and in which order, and what counts as the same key: as qemu-ga has it.
 //!
-//! Everything in the home directory is done with the user's own rights, by a child that has nothing
-//! of the agent's open but the root directory, /etc and the socket for its reply. A user may thus put
-//! links in the way, of `.ssh` as well as of the file: they lead to nothing that the user cannot
-//! reach. Links of /proc to open files are refused all the same, and so is every file that is not
-//! regular: a FIFO would hang the child.
+//! A child works on the home directory with the user's own rights. Of the agent's descriptors it
+//! has only the root directory and the socket for its reply; it closes /etc before it switches to
+//! the user. A user may thus put links in the way, of `.ssh` as well as of the file: they lead to
+//! nothing that the user cannot reach. Links of /proc to open files are refused all the same, and
+//! so is every file that is not regular: a FIFO would hang the child.
 //!
 //! Differences from qemu-ga:
-//! - The home directory is entered with the user's own rights (Q30). Thus a home that is not the
+//! - The home directory is entered with the user's own rights. Thus a home that is not the
 //!   user's to write needs a `.ssh` directory that is; the error says who owns what is in the way. An
 //!   agent that is that user already need not become it.
 //! - A file that was changed ends in a line feed, and no blank line comes before a new key: qemu-ga
 //!   leaves the last line open, and loses the key that `echo` appends to it. An empty key is not
 //!   added.
-//! - A file that cannot be read is an error also where qemu-ga takes it for empty or for missing, and
-//!   replaces it or leaves it: its keys would be lost, or would stay.
+//! - A file that cannot be read is an error. qemu-ga treats it as empty or missing: add then
+//!   overwrites its keys, and remove leaves them.
 //! - A user without a home directory is an error, where qemu-ga uses `.ssh` below its own directory.
 //! - The second of two changes at the same moment is refused. A change reaches the disk before the
 //!   reply.
@@ -33,7 +33,7 @@ use super::command::Work;
 use super::common::{UNFINISHED, user_name};
 use crate::base::limits::{ACCOUNTS_BYTES, KEYS_BYTES};
 use crate::base::packed::Text;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::base::text::Digits;
 use crate::parse::{accounts, lines};
 use crate::state::guest::Guest;
@@ -181,8 +181,8 @@ fn keys(
     Ok(keys)
 }
 
-/// Switches to the user, then reads or edits the keys. An error without a number is told by its subjects
-/// alone.
+/// Switches to the user, then reads or edits the keys. An error without a number is told by its
+/// subjects alone.
 #[inline(never)]
 fn change(
     root: &Root,

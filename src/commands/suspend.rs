@@ -59,7 +59,7 @@ fn sleep_so(root: &Root, mode: Mode) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::store::Store;
+    use crate::base::sink::ByteSink;
     use std::ffi::CString;
     use std::fs;
 

@@ -1,8 +1,8 @@
 //! The table of commands: one row a command.
 //!
-//! A row says everything about a command but what it does: its name, its parameters, its handler, its
-//! flags and its group. guest-info, filters, argument errors, refusals
-//! while frozen and the documentation all read the rows, as `packed` has them.
+//! A row says everything about a command but what it does: its name, its parameters, its handler,
+//! its flags and its group. guest-info, filters, argument checks and refusals while frozen read the
+//! rows, packed by `packed`. `tests/tidy.rs` compares README.md and the manual page with them.
 
 use static_assertions::const_assert;
 
@@ -290,9 +290,9 @@ pub(super) const ROWS: &[Row] = &[
         .shares_files(),
 ];
 
-/// The commands that stay allowed, one bit a place of the table, where what is allowed is not known:
-/// those that change nothing, and what a host needs to take the guest down. A guest that is frozen can
-/// be thawed besides, as it can under every policy.
+/// The commands that stay allowed, one bit for each index of the table, where what is allowed is
+/// not known: those that change nothing, and what a host needs to take the guest down. A guest that
+/// is frozen can be thawed besides, as it can under every policy.
 pub const FAIL_CLOSED: u64 = {
     let (mut row, mut set) = (0, 0);
     while row < COUNT {

@@ -1,6 +1,6 @@
 //! guest-get-users: everybody who is logged in, once, since the earliest login.
 //!
-//! Differences from qemu-ga: a user name of 32 bytes does not run into the name of the host (Q28);
+//! Differences from qemu-ga: a user name of 32 bytes does not run into the name of the host;
 //! where there is no /var, /run/utmp is read; a utmp larger than [`LOGIN_FILE_BYTES`] is an error.
 //!
 //! The list may be long, so a child makes it.

@@ -1,12 +1,12 @@
 //! Account files: passwd(5), shadow(5) and group(5); and key lists, whose lines are unique.
 //!
 //! A line that does not parse matches no name and no number. [`set_password`] changes one line and
-//! keeps every other byte of the file, among them NIS lines (which begin with `+` or `-`) and whether
-//! the last line ends in a line feed. Functions that append to a [`Store`] ignore errors of single
-//! appends: a full store stays full, and the caller checks it once at the end.
+//! keeps every other byte of the file, among them NIS lines (which begin with `+` or `-`) and
+//! whether the last line ends in a line feed. Functions that append to a [`ByteSink`] ignore errors
+//! of single appends: a full store stays full, and the caller checks it once at the end.
 
 use crate::base::index;
-use crate::base::store::{Full, Store};
+use crate::base::sink::{ByteSink, Full};
 use crate::base::text::{self, parse_u32};
 
 /// The password field of passwd(5) if the hash is in shadow(5).
@@ -28,8 +28,8 @@ pub struct User<'a> {
     pub home: &'a [u8],
 }
 
-/// Splits the text before the first `separator` off the front of `rest`, or all of it if there is no
-/// separator. Returns `None` if `rest` is empty.
+/// Splits the text before the first `separator` off the front of `rest`, or all of it if there is
+/// no separator. Returns `None` if `rest` is empty.
 fn next_field<'a>(rest: &mut &'a [u8], separator: u8) -> Option<&'a [u8]> {
     let is_empty = rest.is_empty();
     let field = text::cut(rest, separator);
@@ -51,8 +51,8 @@ struct Split<'a> {
     after: &'a [u8],
 }
 
-/// Splits `file` around the fields of the first line whose first field is `name`. If there is none, it
-/// splits at the end of the file, as if a new line without fields followed there.
+/// Splits `file` around the fields of the first line whose first field is `name`. If there is none,
+/// it splits at the end of the file, as if a new line without fields followed there.
 fn split_at_line<'a>(file: &'a [u8], name: &[u8]) -> Split<'a> {
     let mut rest = file;
     if !is_account(name) {
@@ -111,9 +111,9 @@ pub fn name_of(mut passwd: &[u8], uid: u32) -> Option<&[u8]> {
     None
 }
 
-/// Appends to `out` the number of each group that lists `name` as a member, as native `u32`, without
-/// [`NO_GROUP`].
-pub fn groups(mut group: &[u8], name: &[u8], out: &mut dyn Store) {
+/// Appends to `out` the number of each group that lists `name` as a member, as native `u32`,
+/// without [`NO_GROUP`].
+pub fn groups(mut group: &[u8], name: &[u8], out: &mut dyn ByteSink) {
     while let Some(mut line) = next_field(&mut group, b'\n') {
         next_field(&mut line, b':');
         let Some((_, gid)) = password_and_number(&mut line).filter(|(_, gid)| *gid != NO_GROUP)
@@ -129,9 +129,9 @@ pub fn groups(mut group: &[u8], name: &[u8], out: &mut dyn Store) {
 }
 
 /// Appends `file` to `out` with the first fields of one account replaced by `new`: the name, the
-/// password, and in shadow(5) the day of the change. The other fields of the line stay. If the account
-/// has no line, one with the fields of shadow(5) is added.
-pub fn set_password(file: &[u8], new: &[&[u8]], out: &mut dyn Store) {
+/// password, and in shadow(5) the day of the change. The other fields of the line stay. If the
+/// account has no line, one with the fields of shadow(5) is added.
+pub fn set_password(file: &[u8], new: &[&[u8]], out: &mut dyn ByteSink) {
     let name = new.first().copied().unwrap_or_default();
     let Split {
         before,
@@ -158,15 +158,15 @@ pub fn set_password(file: &[u8], new: &[&[u8]], out: &mut dyn Store) {
     let _ = out.append(after);
 }
 
-/// Appends to `out` the lines of `file`, and those of `more` that it lacks, each once. Every line gets a
-/// line feed, also the last one of `file`.
+/// Appends to `out` the lines of `file`, and those of `more` that it lacks, each once. Every line
+/// gets a line feed, also the last one of `file`.
 ///
 /// `index` is working memory of four bytes for each line; [`Full`] if it has less.
 pub fn add_lines(
     file: &[u8],
     more: &[u8],
-    index: &mut dyn Store,
-    out: &mut dyn Store,
+    index: &mut dyn ByteSink,
+    out: &mut dyn ByteSink,
 ) -> Result<(), Full> {
     let _ = out.append(file);
     if !matches!(file, [] | [.., b'\n']) {
@@ -181,8 +181,8 @@ pub fn add_lines(
 pub fn remove_lines(
     file: &[u8],
     others: &[u8],
-    index: &mut dyn Store,
-    out: &mut dyn Store,
+    index: &mut dyn ByteSink,
+    out: &mut dyn ByteSink,
 ) -> Result<(), Full> {
     put_new_lines([others, file], Repeats::Keep, index, out)
 }
@@ -196,15 +196,16 @@ enum Repeats {
     Drop,
 }
 
-/// Appends to `out` the lines of the second text that the first lacks, in order, each with a line feed.
+/// Appends to `out` the lines of the second text that the first lacks, in order, each with a line
+/// feed.
 ///
-/// Sorts the lines of both texts, so that equal lines are neighbours: n log n comparisons. Offsets in
-/// the index count through both texts, as if the second one followed the first.
+/// Sorts the lines of both texts, so that equal lines are neighbours: n log n comparisons. Offsets
+/// in the index count through both texts, as if the second one followed the first.
 fn put_new_lines(
     texts: [&[u8]; 2],
     repeats: Repeats,
-    index: &mut dyn Store,
-    out: &mut dyn Store,
+    index: &mut dyn ByteSink,
+    out: &mut dyn ByteSink,
 ) -> Result<(), Full> {
     let [known, _] = texts;
     let mut start = 0usize;

@@ -1,11 +1,11 @@
 //! Route netlink messages about links and addresses, as rtnetlink(7), linux/rtnetlink.h,
 //! linux/if_link.h and linux/if_addr.h define them, in native byte order.
 //!
-//! A message or attribute that is cut short ends the iteration; complete ones before it are returned.
-//! The caller sends and receives, and repeats a dump that was interrupted.
+//! A message or attribute that is cut short ends the iteration; complete ones before it are
+//! returned. The caller sends and receives, and repeats a dump that was interrupted.
 
 use super::{array, take, until_nul};
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 
 /// `NLMSG_ERROR`, linux/netlink.h.
 const NLMSG_ERROR: u16 = 2;
@@ -61,9 +61,9 @@ impl<'a> Message<'a> {
         (len >= HEADER_BYTES).then_some(Self(message))
     }
 
-    /// Appends the message to `out` without the attributes that this file does not read. What is left
-    /// is a valid message, a sixth of the kernel's for an interface.
-    pub fn put(&self, out: &mut dyn Store) {
+    /// Appends the message to `out` without the attributes that this file does not read. What is
+    /// left is a valid message, a sixth of the kernel's for an interface.
+    pub fn put(&self, out: &mut dyn ByteSink) {
         let start = out.bytes().len();
         let (head, mut rest) = self.parts();
         let _ = out.append(head);
@@ -137,11 +137,12 @@ impl<'a> Message<'a> {
         self.attribute(IFLA_ADDRESS).unwrap_or_default()
     }
 
-    /// Reads eight counters of a link, as /proc/net/dev shows them: received bytes, packets, errors and
-    /// dropped packets, then the same for sending. `None` if the kernel does not report all of them.
+    /// Reads eight counters of a link, as /proc/net/dev shows them: received bytes, packets, errors
+    /// and dropped packets, then the same for sending. `None` if the kernel does not report all of
+    /// them.
     pub fn statistics(&self, counters: &mut [u64; 8]) -> Option<()> {
-        /// Indices of the counters in `struct rtnl_link_stats64`, linux/if_link.h. Newer kernels only
-        /// append to it.
+        /// Indices of the counters in `struct rtnl_link_stats64`, linux/if_link.h. Newer kernels
+        /// only append to it.
         const INDICES: &[u8; 8] = &[2, 0, 4, 6, 3, 1, 5, 7];
         let (words, _) = self.attribute(IFLA_STATS64)?.as_chunks::<8>();
         let word = |index: u8| {
@@ -161,8 +162,8 @@ impl<'a> Message<'a> {
         array(self.0, HEADER_BYTES).unwrap_or_default()
     }
 
-    /// Returns the local address of an address message. `IFA_ADDRESS` is the peer's on point-to-point
-    /// links, which have `IFA_LOCAL` as well.
+    /// Returns the local address of an address message. `IFA_ADDRESS` is the peer's on
+    /// point-to-point links, which have `IFA_LOCAL` as well.
     pub fn own_address(&self) -> Option<&'a [u8]> {
         self.attribute(IFA_LOCAL)
             .or_else(|| self.attribute(IFA_ADDRESS))
@@ -180,15 +181,16 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Splits the first attribute off the front of `rest`. Returns its type and its bytes with the header.
+/// Splits the first attribute off the front of `rest`. Returns its type and its bytes with the
+/// header.
 fn take_attribute<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8])> {
     let len = u16_at(rest, 0)?;
     let attribute = take_aligned(rest, len.into())?;
     Some((u16_at(attribute, 2)? & NLA_TYPE_MASK, attribute))
 }
 
-/// Writes a dump request into `words`, which must be zero. `answer` is the type of the messages that
-/// answer it: [`RTM_NEWLINK`] or [`RTM_NEWADDR`]. Returns the length of the request in bytes.
+/// Writes a dump request into `words`, which must be zero. `answer` is the type of the messages
+/// that answer it: [`RTM_NEWLINK`] or [`RTM_NEWADDR`]. Returns the length of the request in bytes.
 ///
 /// The request is for all address families: a kernel without a family refuses requests for it.
 pub fn dump_request(words: &mut [[u8; 4]; 8], sequence: u32, answer: u16) -> usize {
@@ -205,8 +207,8 @@ pub fn dump_request(words: &mut [[u8; 4]; 8], sequence: u32, answer: u16) -> usi
     len
 }
 
-/// Splits `len` bytes and their padding to a multiple of four off the front of `bytes`. At the end the
-/// padding may be missing.
+/// Splits `len` bytes and their padding to a multiple of four off the front of `bytes`. At the end
+/// the padding may be missing.
 fn take_aligned<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     let taken = take(bytes, len)?;
     let padding = len.wrapping_neg() & 3;

@@ -9,7 +9,7 @@
 use super::asking;
 use crate::base::limits::{ANCESTORS, PROCESS_LIST_BYTES};
 use crate::base::path::Path;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::base::text::{Digits, parse_u32, value_of_key};
 use crate::parse::mountinfo::{self, Mount};
 use crate::parse::proc::has_signal;

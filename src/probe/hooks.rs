@@ -11,7 +11,7 @@ use core::slice;
 
 use crate::base::limits::{DIRECTORY_BYTES, HOOK_LIST_BYTES, PATH_BYTES};
 use crate::base::path::Path;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::parse::hooks::{DIRECTORY, directory_of, is_hook};
 use crate::probe::names::Names;
 use crate::sys::Errno;

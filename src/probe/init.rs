@@ -17,12 +17,12 @@
 
 use crate::parse::proc::has_signal;
 use crate::parse::{file_name, until_nul, word_index};
-use crate::sys::power::Down;
+use crate::sys::power::ShutdownMode;
 use crate::sys::root::Root;
 
 /// The interface of an init for shutting down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interface {
+pub enum InitInterface {
     /// This signal to PID 1, in the numbering of the kernel.
     Signal(i32),
     /// A word in OpenRC's FIFO.
@@ -60,7 +60,7 @@ const SIGNALS: [[u8; 3]; 6] = [
 
 /// Returns the interface of this guest's init for `how`; `None` if the agent must shut the guest
 /// down itself.
-pub fn interface(root: &Root, how: Down) -> Option<Interface> {
+pub fn interface(root: &Root, how: ShutdownMode) -> Option<InitInterface> {
     let mut buffer = [0; 256];
     let program = root.link_at(&[b"proc/1/exe"], &mut buffer).ok()?;
     let program = base_name(program);
@@ -74,9 +74,11 @@ pub fn interface(root: &Root, how: Down) -> Option<Interface> {
     }
     match *SIGNALS.get(known)?.get(how as usize)? {
         0 => None,
-        OPEN_RC => Some(Interface::OpenRc),
-        SYS_V => Some(Interface::SysV),
-        signal => (by_call || listens(root, signal)).then_some(Interface::Signal(signal.into())),
+        OPEN_RC => Some(InitInterface::OpenRc),
+        SYS_V => Some(InitInterface::SysV),
+        signal => {
+            (by_call || listens(root, signal)).then_some(InitInterface::Signal(signal.into()))
+        }
     }
 }
 
@@ -106,7 +108,11 @@ mod tests {
     use super::*;
     use std::ffi::CString;
 
-    const ALL: [Down; 3] = [Down::PowerOff, Down::Halt, Down::Reboot];
+    const ALL: [ShutdownMode; 3] = [
+        ShutdownMode::PowerOff,
+        ShutdownMode::Halt,
+        ShutdownMode::Reboot,
+    ];
 
     /// The interfaces of a PID 1 with this program file, command line, blocked and caught signals.
     fn interfaces(
@@ -114,7 +120,7 @@ mod tests {
         command_line: &[u8],
         blocked: u64,
         caught: u64,
-    ) -> [Option<Interface>; 3] {
+    ) -> [Option<InitInterface>; 3] {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("gaunt-init-{}-{number}", std::process::id()));
@@ -132,8 +138,8 @@ mod tests {
         interfaces
     }
 
-    fn signals(numbers: [i32; 3]) -> [Option<Interface>; 3] {
-        numbers.map(|number| (number != 0).then_some(Interface::Signal(number)))
+    fn signals(numbers: [i32; 3]) -> [Option<InitInterface>; 3] {
+        numbers.map(|number| (number != 0).then_some(InitInterface::Signal(number)))
     }
 
     fn set(signals: &[u32]) -> u64 {
@@ -142,7 +148,7 @@ mod tests {
             .fold(0, |set, signal| set | 1 << (signal - 1))
     }
 
-    const NONE: [Option<Interface>; 3] = [None; 3];
+    const NONE: [Option<InitInterface>; 3] = [None; 3];
 
     #[test]
     fn sends_real_time_signals_to_systemd() {
@@ -204,18 +210,18 @@ mod tests {
         assert_eq!(
             interfaces("/sbin/openrc-init", b"/sbin/init\0", 0, 0),
             [
-                Some(Interface::OpenRc),
-                Some(Interface::OpenRc),
-                Some(Interface::OpenRc)
+                Some(InitInterface::OpenRc),
+                Some(InitInterface::OpenRc),
+                Some(InitInterface::OpenRc)
             ]
         );
         for called in [&b"init [2]\0"[..], b"/sbin/init\0"] {
             assert_eq!(
                 interfaces("/usr/sbin/init", called, 0, 0),
                 [
-                    Some(Interface::SysV),
-                    Some(Interface::SysV),
-                    Some(Interface::SysV)
+                    Some(InitInterface::SysV),
+                    Some(InitInterface::SysV),
+                    Some(InitInterface::SysV)
                 ]
             );
         }

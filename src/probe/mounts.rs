@@ -23,7 +23,7 @@ use crate::base::limits::{
     MOUNT_LIST_BYTES, MOUNT_SEARCHES, PATH_TRIES, SAME_PATH_READS, SEARCH_TRIES, THAWED_DEVICES,
 };
 use crate::base::path::Path;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::base::text::{compare_until, cut};
 use crate::parse::mountinfo::{self, Mount, unescape};
 use crate::parse::{lines, words};

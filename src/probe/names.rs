@@ -5,7 +5,7 @@
 
 use crate::base::index;
 use crate::base::path::Path;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::base::text::{compare_until, cut};
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;

@@ -14,7 +14,7 @@
 
 use crate::base::index;
 use crate::base::limits::{DUMP_BYTES, NETWORK_BYTES};
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::parse::netlink::{Message, RTM_NEWADDR, RTM_NEWLINK, dump_request};
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;

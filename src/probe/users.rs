@@ -6,7 +6,7 @@
 
 use crate::base::index;
 use crate::base::limits::LOGIN_FILE_BYTES;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::parse::utmp::{Layout, USER_PROCESS, parse};
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;

@@ -9,11 +9,11 @@
 
 use core::ffi::CStr;
 
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::base::text::cut;
 use crate::parse::accounts;
-use crate::sys::args::{Strings, variable};
-use crate::sys::exec::Vectors;
+use crate::sys::argv::{Strings, variable};
+use crate::sys::exec::ExecArgs;
 use crate::sys::root::{Root, relative};
 use crate::sys::{identity, process};
 
@@ -82,11 +82,11 @@ impl Environment {
     }
 
     /// Adds the variables to the vectors of a program, which must have room for a path.
-    pub fn put(self, root: &Root, vectors: &mut Vectors) {
+    pub fn put(self, root: &Root, vectors: &mut ExecArgs) {
         let is_root = identity::is_root();
         let mut has_home = false;
         if is_root && (self.home_of_kernel || variable(self.own, b"HOME").is_none()) {
-            // `Vectors::run` fails if something does not fit.
+            // `ExecArgs::run` fails if something does not fit.
             let _ = vectors.text().append(b"HOME=");
             has_home = put_home(root, self.home_of_kernel, vectors.text());
             match has_home {
@@ -109,7 +109,7 @@ impl Environment {
 
 /// Appends root's home: from /etc/passwd, otherwise [`HOME`], with `must_exist` only if that
 /// directory exists. Returns whether it appended one.
-fn put_home(root: &Root, must_exist: bool, text: &mut dyn Store) -> bool {
+fn put_home(root: &Root, must_exist: bool, text: &mut dyn ByteSink) -> bool {
     let mut found = false;
     let _ = root.lines_at(&[b"etc/passwd"], &mut |line| {
         let user = accounts::user(line, b"root");

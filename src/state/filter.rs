@@ -21,7 +21,7 @@ pub struct Filter {
 
 /// One of the two lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum List {
+pub enum CommandList {
     /// The block list.
     Blocked,
     /// The allow list.
@@ -31,11 +31,11 @@ pub enum List {
 impl Filter {
     /// Adds a name to a list: the command at this index of the table, or `None` for a name that no
     /// command has. An allow list of such names allows nothing, not everything.
-    pub fn add(&mut self, list: List, index: Option<usize>) {
+    pub fn add(&mut self, list: CommandList, index: Option<usize>) {
         let bit = index.map_or(0, bit);
         match list {
-            List::Blocked => self.blocked |= bit,
-            List::Allowed => *self.allowed.get_or_insert(0) |= bit,
+            CommandList::Blocked => self.blocked |= bit,
+            CommandList::Allowed => *self.allowed.get_or_insert(0) |= bit,
         }
     }
 
@@ -63,12 +63,12 @@ mod tests {
     fn blocks_command_on_both_lists() {
         let mut filter = Filter::default();
         assert!(filter.allows(0) && filter.allows(63));
-        filter.add(List::Blocked, Some(3));
+        filter.add(CommandList::Blocked, Some(3));
         assert!(!filter.allows(3) && filter.allows(4));
-        filter.add(List::Allowed, None);
+        filter.add(CommandList::Allowed, None);
         assert!(!filter.allows(4));
-        filter.add(List::Allowed, Some(4));
-        filter.add(List::Allowed, Some(3));
+        filter.add(CommandList::Allowed, Some(4));
+        filter.add(CommandList::Allowed, Some(3));
         assert!(filter.allows(4) && !filter.allows(3));
     }
 
@@ -82,8 +82,8 @@ mod tests {
             if restrict_first {
                 filter.restrict(0b110);
             }
-            filter.add(List::Allowed, Some(0));
-            filter.add(List::Allowed, Some(1));
+            filter.add(CommandList::Allowed, Some(0));
+            filter.add(CommandList::Allowed, Some(1));
             filter.restrict(0b110);
             assert!(!filter.allows(0) && filter.allows(1) && !filter.allows(2));
         }

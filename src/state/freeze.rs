@@ -31,7 +31,7 @@ pub enum Phase {
     Thawed,
     /// A child is freezing.
     Freezing,
-    /// Something is frozen.
+    /// Something is or may be frozen, or hooks of an earlier run still need their thaw.
     Frozen,
     /// A child is thawing what was frozen.
     Thawing,
@@ -39,7 +39,7 @@ pub enum Phase {
 
 /// A request, or the result of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum FreezeEvent {
     /// A freeze begins.
     Freeze,
     /// The freezing child froze something.
@@ -60,32 +60,32 @@ pub enum Event {
 
 /// The reaction of the agent to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum FreezeAction {
     /// Nothing.
     None,
     /// Hold the log, lock pages, set the deadline.
     Enter,
-    /// Undo [`Action::Enter`].
+    /// Undo [`FreezeAction::Enter`].
     Leave,
     /// Set the deadline to the next attempt to thaw.
     ThawSoon,
 }
 
 /// Returns the phase after `event`, and the reaction.
-pub fn next(phase: Phase, event: Event) -> (Phase, Action) {
+pub fn next(phase: Phase, event: FreezeEvent) -> (Phase, FreezeAction) {
     match (phase, event) {
-        (Phase::Thawed, Event::Freeze) => (Phase::Freezing, Action::Enter),
-        (Phase::Freezing, Event::Froze) => (Phase::Frozen, Action::None),
-        (Phase::Freezing, Event::FrozeNothing) => (Phase::Thawed, Action::Leave),
-        (Phase::Freezing | Phase::Thawing, Event::Hangs | Event::Lost) => {
-            (Phase::Frozen, Action::ThawSoon)
+        (Phase::Thawed, FreezeEvent::Freeze) => (Phase::Freezing, FreezeAction::Enter),
+        (Phase::Freezing, FreezeEvent::Froze) => (Phase::Frozen, FreezeAction::None),
+        (Phase::Freezing, FreezeEvent::FrozeNothing) => (Phase::Thawed, FreezeAction::Leave),
+        (Phase::Freezing | Phase::Thawing, FreezeEvent::Hangs | FreezeEvent::Lost) => {
+            (Phase::Frozen, FreezeAction::ThawSoon)
         }
-        (Phase::Frozen, Event::Thaw) => (Phase::Thawing, Action::None),
-        (Phase::Thawing, Event::Thawed) => (Phase::Thawed, Action::Leave),
-        (Phase::Thawing, Event::NotThawed) => (Phase::Frozen, Action::ThawSoon),
+        (Phase::Frozen, FreezeEvent::Thaw) => (Phase::Thawing, FreezeAction::None),
+        (Phase::Thawing, FreezeEvent::Thawed) => (Phase::Thawed, FreezeAction::Leave),
+        (Phase::Thawing, FreezeEvent::NotThawed) => (Phase::Frozen, FreezeAction::ThawSoon),
         // A thaw without a freeze thaws what other programs froze. Other pairs do not occur,
         // because freeze and thaw run one at a time.
-        (phase, _) => (phase, Action::None),
+        (phase, _) => (phase, FreezeAction::None),
     }
 }
 
@@ -204,33 +204,33 @@ impl Freeze {
     }
 
     /// Changes the phase, and reacts.
-    pub fn note(&mut self, event: Event, log: &mut Log) {
+    pub fn note(&mut self, event: FreezeEvent, log: &mut Log) {
         let before = self.phase;
         let (phase, action) = next(before, event);
         self.phase = phase;
-        let hangs = event == Event::Hangs;
+        let hangs = event == FreezeEvent::Hangs;
         if phase == Phase::Thawed {
             (self.given_up, self.hangs) = (false, false);
-        } else if hangs || event == Event::Lost {
+        } else if hangs || event == FreezeEvent::Lost {
             (self.given_up, self.hangs) = (true, hangs);
         }
         match action {
             // At this deadline the agent kills the child and thaws anew.
-            Action::None if event == Event::Thaw && phase == Phase::Thawing => {
+            FreezeAction::None if event == FreezeEvent::Thaw && phase == Phase::Thawing => {
                 self.start_clock(THAW_S);
             }
             // The time of the hooks is not taken from the host's.
-            Action::None if event == Event::Froze => self.start_clock(0),
-            Action::None => {}
-            Action::Enter => {
+            FreezeAction::None if event == FreezeEvent::Froze => self.start_clock(0),
+            FreezeAction::None => {}
+            FreezeAction::Enter => {
                 self.enter(log);
                 self.deadline_ms = self.deadline_ms.saturating_add(UNDO_MS);
             }
-            Action::Leave => self.leave(log),
-            Action::ThawSoon if before == Phase::Freezing && !hangs => {
+            FreezeAction::Leave => self.leave(log),
+            FreezeAction::ThawSoon if before == Phase::Freezing && !hangs => {
                 self.deadline_ms = clock::boottime_ms();
             }
-            Action::ThawSoon => self.postpone(),
+            FreezeAction::ThawSoon => self.postpone(),
         }
     }
 
@@ -280,15 +280,15 @@ mod tests {
         Phase::Frozen,
         Phase::Thawing,
     ];
-    const EVENTS: [Event; 8] = [
-        Event::Freeze,
-        Event::Froze,
-        Event::FrozeNothing,
-        Event::Thaw,
-        Event::Thawed,
-        Event::NotThawed,
-        Event::Hangs,
-        Event::Lost,
+    const EVENTS: [FreezeEvent; 8] = [
+        FreezeEvent::Freeze,
+        FreezeEvent::Froze,
+        FreezeEvent::FrozeNothing,
+        FreezeEvent::Thaw,
+        FreezeEvent::Thawed,
+        FreezeEvent::NotThawed,
+        FreezeEvent::Hangs,
+        FreezeEvent::Lost,
     ];
 
     #[test]
@@ -298,8 +298,12 @@ mod tests {
                 let (after, action) = next(phase, event);
                 let entered = phase == Phase::Thawed && after != Phase::Thawed;
                 let left = phase != Phase::Thawed && after == Phase::Thawed;
-                assert_eq!(action == Action::Enter, entered, "{phase:?} {event:?}");
-                assert_eq!(action == Action::Leave, left, "{phase:?} {event:?}");
+                assert_eq!(
+                    action == FreezeAction::Enter,
+                    entered,
+                    "{phase:?} {event:?}"
+                );
+                assert_eq!(action == FreezeAction::Leave, left, "{phase:?} {event:?}");
             }
         }
     }
@@ -307,15 +311,24 @@ mod tests {
     #[test]
     fn a_lost_child_never_counts_as_thawed() {
         for phase in [Phase::Freezing, Phase::Thawing] {
-            assert_eq!(next(phase, Event::Lost), (Phase::Frozen, Action::ThawSoon));
+            assert_eq!(
+                next(phase, FreezeEvent::Lost),
+                (Phase::Frozen, FreezeAction::ThawSoon)
+            );
         }
-        assert_eq!(next(Phase::Thawing, Event::NotThawed).0, Phase::Frozen);
+        assert_eq!(
+            next(Phase::Thawing, FreezeEvent::NotThawed).0,
+            Phase::Frozen
+        );
     }
 
     #[test]
     fn a_second_freeze_changes_nothing() {
         for phase in [Phase::Freezing, Phase::Frozen, Phase::Thawing] {
-            assert_eq!(next(phase, Event::Freeze), (phase, Action::None));
+            assert_eq!(
+                next(phase, FreezeEvent::Freeze),
+                (phase, FreezeAction::None)
+            );
         }
     }
 
@@ -328,7 +341,7 @@ mod tests {
         let mut log = Log::new();
         let mut freeze = Freeze::new(Marker::of(name), 60);
         assert!(!freeze.take_over(&mut log));
-        freeze.note(Event::Freeze, &mut log);
+        freeze.note(FreezeEvent::Freeze, &mut log);
         assert!(freeze.marker.make());
         assert!(marker.exists() && freeze.is_frozen() && freeze.deadline_ms() != NEVER_MS);
 
@@ -338,9 +351,9 @@ mod tests {
             (freeze.phase(), freeze.deadline_ms()),
             (Phase::Frozen, NEVER_MS)
         );
-        freeze.note(Event::Thaw, &mut log);
+        freeze.note(FreezeEvent::Thaw, &mut log);
         freeze.marker.remove();
-        freeze.note(Event::Thawed, &mut log);
+        freeze.note(FreezeEvent::Thawed, &mut log);
         assert!(!marker.exists() && !freeze.is_frozen());
         std::fs::remove_dir_all(path).unwrap();
     }
@@ -359,8 +372,8 @@ mod tests {
             let mut log = Log::new();
             let mut freeze = Freeze::new(Marker::of(name), 0);
             let counts = freeze.take_over(&mut log);
-            freeze.note(Event::Thaw, &mut log);
-            freeze.note(Event::Thawed, &mut log);
+            freeze.note(FreezeEvent::Thaw, &mut log);
+            freeze.note(FreezeEvent::Thawed, &mut log);
             counts
         };
         let freeze = Freeze::new(Marker::of(name), 0);
@@ -420,19 +433,19 @@ mod tests {
     fn after_a_child_that_was_lost_or_given_up_a_thaw_is_due_until_one_succeeds() {
         let mut log = Log::new();
         let mut freeze = Freeze::new(Marker::of(b"/nonexistent"), 60);
-        freeze.note(Event::Freeze, &mut log);
-        freeze.note(Event::Lost, &mut log);
+        freeze.note(FreezeEvent::Freeze, &mut log);
+        freeze.note(FreezeEvent::Lost, &mut log);
         let due_ms = freeze.deadline_ms();
         assert!(freeze.phase() == Phase::Frozen && due_ms <= clock::boottime_ms());
-        freeze.note(Event::Thaw, &mut log);
-        freeze.note(Event::Lost, &mut log);
+        freeze.note(FreezeEvent::Thaw, &mut log);
+        freeze.note(FreezeEvent::Lost, &mut log);
         let again_ms = freeze.deadline_ms();
         assert!(
             again_ms != NEVER_MS && again_ms > clock::boottime_ms(),
             "not at once"
         );
-        freeze.note(Event::Thaw, &mut log);
-        freeze.note(Event::Thawed, &mut log);
+        freeze.note(FreezeEvent::Thaw, &mut log);
+        freeze.note(FreezeEvent::Thawed, &mut log);
         assert_eq!(
             (freeze.phase(), freeze.deadline_ms()),
             (Phase::Thawed, NEVER_MS)
@@ -447,7 +460,7 @@ mod tests {
         let path = directory.path.to_str().unwrap().to_owned();
         let mut log = Log::new();
         let mut freeze = Freeze::new(Marker::of(Box::leak(path.into_bytes().into())), 60);
-        freeze.note(Event::Freeze, &mut log);
+        freeze.note(FreezeEvent::Freeze, &mut log);
         assert!(!freeze.waits_for_hooks(7_000), "there are none");
         let mut ledger = Ledger::of(Buffer::growing(1000));
         ledger.keep_in(directory.open()).unwrap();
@@ -463,6 +476,6 @@ mod tests {
         assert!(freeze.marker.make() && freeze.waits_for_hooks(7_000));
         assert!(!freeze.waits_for_hooks(7_000));
         freeze.marker.remove();
-        freeze.note(Event::FrozeNothing, &mut log);
+        freeze.note(FreezeEvent::FrozeNothing, &mut log);
     }
 }

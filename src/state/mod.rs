@@ -1,4 +1,5 @@
-//! State that outlives a request: options, open files, programs, the freeze, the log.
+//! State that outlives a request: the guest with the options that tasks need, the command filter,
+//! open files, programs, the freeze with its marker and hooks, the log.
 #![forbid(unsafe_code)]
 
 pub mod environment;
@@ -14,7 +15,7 @@ mod own_file;
 pub mod programs;
 pub mod texts;
 
-use crate::sys::power::Down;
+use crate::sys::power::ShutdownMode;
 use files::Files;
 use filter::Filter;
 use freeze::Freeze;
@@ -35,7 +36,7 @@ pub struct State {
     /// Open files.
     pub files: Files,
     /// How the guest is going down, if it is.
-    pub going_down: Option<Down>,
+    pub going_down: Option<ShutdownMode>,
     /// When to stop waiting for the init that was told to take the guest down;
     /// [`NEVER_MS`](crate::sys::clock::NEVER_MS) if a child of the agent does it instead.
     pub down_ms: u64,

@@ -1,11 +1,12 @@
-//! Files that the agent alone writes: the log of hooks, and the list of hooks to be thawed.
+//! Files that only the agent writes: the log of hooks, the list of hooks that need their thaw, and
+//! the marker of a freeze while it is locked.
 //!
 //! Such a file is a regular file with one name. It belongs to the user of this process, and no
 //! other user may write to it. A file, link or FIFO that another user has put in its place is
 //! [`Errno::PERM`] or [`Errno::LOOP`], and never waited for.
 //!
-//! For children of the agent only: on a file system that is frozen by somebody else, making or
-//! writing a file waits for the thaw.
+//! The event loop must not make or write such a file: on a file system that another program has
+//! frozen, that waits for the thaw. [`Version::of`] never waits.
 
 use crate::base::limits::{LOCK_POLL_MS, LOCK_WAIT_MS};
 use crate::sys::mem::Buffer;
@@ -132,7 +133,7 @@ impl Version {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::store::Store;
+    use crate::base::sink::ByteSink;
     use crate::sys::testing::Directory;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt, symlink};

@@ -15,7 +15,7 @@
 use static_assertions::const_assert;
 
 use crate::base::limits::{EXEC_HELD_BYTES, EXEC_STREAM_BYTES, PROGRAMS, REQUEST_BYTES};
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::sys::mem::Buffer;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Ended};

@@ -11,12 +11,12 @@ use core::ptr;
 
 use rustix::io::Errno;
 
-use super::args::{Start, Strings, variable};
+use super::argv::{Start, Strings, variable};
 use super::mem::Buffer;
 use super::{process, raw, signal};
 use crate::base::limits::REQUEST_BYTES;
 use crate::base::path::Path;
-use crate::base::store::{Full, Store};
+use crate::base::sink::{ByteSink, Full};
 use crate::base::text::cut;
 
 /// Executes the program of this process again, with the arguments and the environment that it was
@@ -64,8 +64,8 @@ const SHELL: &CStr = c"/bin/sh";
 
 /// The arguments and the environment of a program, as execve(2) takes them. For children of the
 /// agent only: the memory is never freed.
-pub struct Vectors {
-    /// Strings, each with its NUL. A string that [`Vectors::push`] has taken never moves.
+pub struct ExecArgs {
+    /// Strings, each with its NUL. A string that [`ExecArgs::push`] has taken never moves.
     text: ManuallyDrop<Buffer>,
     /// Pointers only: the shell, the arguments, a null, the environment, a null. The shell comes
     /// first in case it has to run a script. Each pointer but the nulls leads to a string that ends
@@ -81,7 +81,7 @@ pub struct Vectors {
 /// An element of the list.
 type Pointer = *const c_char;
 
-impl Vectors {
+impl ExecArgs {
     /// The arguments that `write` adds, and no environment yet. `room` is the number of bytes for
     /// the strings of both, NULs included.
     pub fn with_arguments(room: usize, write: impl FnOnce(&mut Self)) -> Self {
@@ -103,7 +103,7 @@ impl Vectors {
         &mut self.text
     }
 
-    /// Adds the string in [`Vectors::text`], and returns it; an empty one if there was no room for
+    /// Adds the string in [`ExecArgs::text`], and returns it; an empty one if there was no room for
     /// it.
     pub fn push(&mut self) -> &'static [u8] {
         let _ = self.text.append(b"\0");
@@ -224,17 +224,17 @@ mod tests {
     use super::*;
 
     /// The arguments, with the shell before them, and the environment of a program.
-    fn given(vectors: &Vectors) -> [Vec<&'static [u8]>; 2] {
+    fn given(vectors: &ExecArgs) -> [Vec<&'static [u8]>; 2] {
         let list = vectors.list.bytes().as_ptr().cast::<Pointer>();
-        // SAFETY: both end in a null (`Vectors::with_arguments`, `filled`), and nothing is added
+        // SAFETY: both end in a null (`ExecArgs::with_arguments`, `filled`), and nothing is added
         // meanwhile.
         unsafe {
             [list, list.add(vectors.environment)].map(|vector| Strings::new(vector).collect())
         }
     }
 
-    fn filled(strings: usize) -> Vectors {
-        let mut vectors = Vectors::with_arguments(100 + 8 * strings, |arguments| {
+    fn filled(strings: usize) -> ExecArgs {
+        let mut vectors = ExecArgs::with_arguments(100 + 8 * strings, |arguments| {
             for text in [&b"name"[..], b"an argument", b""] {
                 arguments.text().append(text).unwrap();
                 assert_eq!(arguments.push(), text);
@@ -273,12 +273,12 @@ mod tests {
     #[test]
     fn never_executes_with_a_string_without_nul() {
         // Too long, whatever is done about it afterwards; and never written.
-        let cut = Vectors::with_arguments(4, |arguments| {
+        let cut = ExecArgs::with_arguments(4, |arguments| {
             let _ = arguments.text().append(b"long");
             assert_eq!(arguments.push(), b"");
             arguments.text().truncate(0);
         });
-        let moved = Vectors::with_arguments(4, |arguments| {
+        let moved = ExecArgs::with_arguments(4, |arguments| {
             *arguments.text() = Buffer::growing(100);
             let _ = arguments.text().append(b"long");
             assert_eq!(arguments.push(), b"");

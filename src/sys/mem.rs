@@ -19,7 +19,7 @@ use rustix::mm::{
 
 use super::raw;
 use super::stream::{self, Read};
-use crate::base::store::{Full, Store};
+use crate::base::sink::{ByteSink, Full};
 
 /// The length of the first mapping; lengths are multiples of it, and at least double. Under Miri,
 /// which is slow, it is small, so that tests see mappings grow.
@@ -58,7 +58,7 @@ impl Room {
     }
 }
 
-/// A byte store that rests in memory of its own and borrows a mapping to grow.
+/// A byte sink that rests in memory of its own and borrows a mapping to grow.
 ///
 /// The mapping goes back to the kernel when the content is cut to a length that fits into the
 /// memory at rest.
@@ -290,7 +290,7 @@ impl Buffer {
     }
 }
 
-impl Store for Buffer {
+impl ByteSink for Buffer {
     #[inline(never)]
     fn bytes(&self) -> &[u8] {
         // SAFETY: the content is within the room, which is readable, and nothing writes to it while

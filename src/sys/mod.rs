@@ -7,7 +7,7 @@
 //! rustix makes most system calls. [`raw`] makes those that rustix lacks, keeps private, or has
 //! with types that are too narrow here; a comment at the call says why.
 
-pub mod args;
+pub mod argv;
 pub mod clock;
 pub mod exec;
 pub mod fault;

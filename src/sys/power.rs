@@ -8,7 +8,7 @@ use super::root::Root;
 /// How the machine goes down.
 // Tables in `commands::shutdown` and `probe::init` have this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Down {
+pub enum ShutdownMode {
     /// Power off.
     PowerOff,
     /// Stop, and leave the power on.
@@ -24,11 +24,11 @@ pub fn sync() {
 
 /// Takes the machine down at once: writes nothing out, ends no process. Returns only if that
 /// failed.
-pub fn down(how: Down) -> Errno {
+pub fn down(how: ShutdownMode) -> Errno {
     let refused = reboot(match how {
-        Down::PowerOff => RebootCommand::PowerOff,
-        Down::Halt => RebootCommand::Halt,
-        Down::Reboot => RebootCommand::Restart,
+        ShutdownMode::PowerOff => RebootCommand::PowerOff,
+        ShutdownMode::Halt => RebootCommand::Halt,
+        ShutdownMode::Reboot => RebootCommand::Restart,
     });
     refused.err().unwrap_or(Errno::NOSYS)
 }

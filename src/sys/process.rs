@@ -189,8 +189,8 @@ pub fn is_running(pid: i32) -> bool {
 /// Milliseconds between two looks at processes that end.
 const PAUSE_MS: u64 = 20;
 
-/// Waits until something is `done`, at most `limit_ms`. Returns whether it is done. Notices the end of
-/// a child at once. For children of the agent.
+/// Waits until something is `done`, at most `limit_ms`. Returns whether it is done. Notices the end
+/// of a child at once. For children of the agent.
 pub fn wait_until(limit_ms: u64, done: &mut dyn FnMut() -> bool) -> bool {
     let deadline_ms = clock::in_ms(limit_ms);
     loop {
@@ -204,12 +204,12 @@ pub fn wait_until(limit_ms: u64, done: &mut dyn FnMut() -> bool) -> bool {
     }
 }
 
-/// A step that may hang in the kernel, in a child of its own. For children of the agent.
-pub struct Step {
+/// A child that does one step, which may hang in the kernel. For children of the agent.
+pub struct Helper {
     child: i32,
 }
 
-impl Step {
+impl Helper {
     /// Starts `step`, which returns an exit status. The child shares the descriptors of this
     /// process: `step` must close none but those that it opens, and a file that this process closes
     /// is closed for `step` as well.
@@ -223,8 +223,8 @@ impl Step {
         }
     }
 
-    /// Waits for the end of the step, at most `limit_ms`. Returns its exit status, or EINTR if it was
-    /// killed; `None` if it still runs.
+    /// Waits for the end of the step, at most `limit_ms`. Returns its exit status, or EINTR if it
+    /// was killed; `None` if it still runs.
     pub fn wait(&self, limit_ms: u64) -> Option<i32> {
         let mut number = None;
         wait_until(limit_ms, &mut || {
@@ -243,10 +243,10 @@ impl Step {
     }
 }
 
-/// Runs `step` in a child, as [`Step::start`]. Returns its exit status; `None` if it still runs after
-/// `limit_ms`: this process goes on without it.
+/// Runs `step` in a child, as [`Helper::start`]. Returns its exit status; `None` if it still runs
+/// after `limit_ms`: this process goes on without it.
 pub fn within(limit_ms: u64, step: &mut dyn FnMut() -> i32) -> Option<i32> {
-    match Step::start(step) {
+    match Helper::start(step) {
         Ok(started) => started.wait(limit_ms),
         // Without memory for a process, without a limit.
         Err(_) => Some(step()),

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 compile_error!("the system calls and signal actions of this processor are not known here");
 
 /// Defines the entry of the program, `gaunt_start` (see `build.rs`). It calls `$main` with the
-/// address of the stack, where the kernel has laid out arguments and environment (`sys::args`).
+/// address of the stack, where the kernel has laid out arguments and environment (`sys::argv`).
 /// `$main` must not return.
 #[macro_export]
 macro_rules! entry {

@@ -1,8 +1,8 @@
-//! JSON values as qemu-ga prints them, written straight into a [`Store`].
+//! JSON values as qemu-ga prints them, written straight into a [`ByteSink`].
 //!
 //! [`Value`] writes exactly one value. [`Object`] and [`List`] write members and items one by one,
 //! so a list may have any length, and close themselves when they are dropped. Nothing here returns
-//! an error: past the limit of [`Out`], or in a full store, further bytes are dropped, and
+//! an error: past the limit of [`Out`], or in a full sink, further bytes are dropped, and
 //! `wire::reply` checks for both when the reply ends.
 //!
 //! Member names are [`Name`]s: the packed texts of `wire::texts`.
@@ -19,14 +19,14 @@ use super::json::{ESCAPES, ILL_FORMED, Json, utf8};
 use super::texts::Name;
 use crate::base::base64;
 use crate::base::packed::Text;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::base::text::{Digits, cut};
 
-/// The output of a reply: a store, a limit, and whether a comma is due.
+/// The output of a reply: a sink, a limit, and whether a comma is due.
 ///
 /// [`Value`], [`Object`] and [`List`] are one pointer to it, which is passed in a register.
 pub(super) struct Out<'s> {
-    pub(super) store: &'s mut dyn Store,
+    pub(super) sink: &'s mut dyn ByteSink,
     /// Whether the innermost object or list is empty so far: no comma before its first element.
     is_fresh: bool,
     /// Bytes that may still be written; `None` once the limit was exceeded.
@@ -50,9 +50,9 @@ pub struct Object<'o, 's>(&'o mut Out<'s>);
 pub struct List<'o, 's>(&'o mut Out<'s>);
 
 impl<'s> Out<'s> {
-    pub(super) fn new(store: &'s mut dyn Store) -> Self {
+    pub(super) fn new(sink: &'s mut dyn ByteSink) -> Self {
         Self {
-            store,
+            sink,
             is_fresh: false,
             room: Some(usize::MAX),
         }
@@ -61,8 +61,8 @@ impl<'s> Out<'s> {
     #[inline(never)]
     pub(super) fn put(&mut self, text: &[u8]) {
         if self.reserve(text.len()) {
-            // The end of the reply detects a full store.
-            let _ = self.store.append(text);
+            // The end of the reply detects a full sink.
+            let _ = self.sink.append(text);
         }
     }
 
@@ -172,7 +172,7 @@ impl<'o, 's> Value<'o, 's> {
     pub fn base64(self, bytes: &[u8]) {
         self.0.put(b"\"");
         if self.0.reserve(base64::encoded_len(bytes.len())) {
-            let _ = base64::encode(bytes, self.0.store);
+            let _ = base64::encode(bytes, self.0.sink);
         }
         self.0.put(b"\"");
     }
@@ -334,7 +334,7 @@ impl Drop for List<'_, '_> {
 }
 
 // The bodies of the methods above. They take the `Out` itself rather than a reference to an
-// `Object`, so that no caller has to store that pointer in memory.
+// `Object`, so that no caller has to sink that pointer in memory.
 impl Out<'_> {
     #[inline(never)]
     fn text(&mut self, name: Name, text: &[u8]) {

@@ -24,7 +24,7 @@ use super::json::TokenError;
 use super::lex::{Scalar, Step, plain_end, slice};
 use super::texts::Phrase;
 use crate::base::limits::{REQUEST_BYTES, REQUEST_DEPTH, REQUEST_TOKENS};
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use static_assertions::const_assert;
 
 /// The longest token. The bytes behind it are read as another token. One more than a message may
@@ -167,7 +167,7 @@ impl<'m> Framer<'m> {
     /// and calls again with the rest of the input, which may be all of it.
     // Not inlined into its only caller: that takes 250 bytes more.
     #[inline(never)]
-    pub fn feed(&mut self, input: &[u8], store: &mut dyn Store) -> (usize, Event) {
+    pub fn feed(&mut self, input: &[u8], store: &mut dyn ByteSink) -> (usize, Event) {
         let mut input = Input {
             bytes: input,
             at: 0,
@@ -243,7 +243,7 @@ impl<'m> Framer<'m> {
     /// and short plain strings to their end.
     // Inlined into its only caller, the loop over all bytes.
     #[inline(always)]
-    fn begin_token(&mut self, byte: u8, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
+    fn begin_token(&mut self, byte: u8, input: &mut Input<'_>, store: &mut dyn ByteSink) -> Event {
         self.token_start = self.bytes;
         let (objects, arrays) = match byte {
             b'"' | b'\'' => {
@@ -285,7 +285,7 @@ impl<'m> Framer<'m> {
     }
 
     /// Adds the byte to the token and goes on in `state`. A token that gets too long is an error.
-    fn add_byte(&mut self, state: State, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
+    fn add_byte(&mut self, state: State, input: &mut Input<'_>, store: &mut dyn ByteSink) -> Event {
         self.state = state;
         self.bytes = self.bytes.wrapping_add(1);
         if self.token_len() <= TOKEN_BYTES {
@@ -319,7 +319,7 @@ impl<'m> Framer<'m> {
     }
 
     /// Ends a token right before `input.at`. Ends the message as well if no container is open.
-    fn end_token(&mut self, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
+    fn end_token(&mut self, input: &mut Input<'_>, store: &mut dyn ByteSink) -> Event {
         self.state = State::Between;
         self.tokens = self.tokens.wrapping_add(1);
         let open = self.open();
@@ -348,7 +348,7 @@ impl<'m> Framer<'m> {
         &mut self,
         open: i32,
         input: &mut Input<'_>,
-        store: &mut dyn Store,
+        store: &mut dyn ByteSink,
     ) -> Result<(), TokenError> {
         let len = self.token_len();
         let in_input = len <= input.at.wrapping_sub(input.kept);
@@ -379,7 +379,7 @@ impl<'m> Framer<'m> {
     }
 
     /// Reports `byte`, which no token can contain here, and ends the message with it.
-    fn stray(&mut self, byte: u8, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
+    fn stray(&mut self, byte: u8, input: &mut Input<'_>, store: &mut dyn ByteSink) -> Event {
         self.bytes = self.bytes.wrapping_add(1);
         self.keep(input.at, input, store);
         let text = store.bytes();
@@ -396,7 +396,12 @@ impl<'m> Framer<'m> {
 
     /// Reports an error in the token right before `input.at`, unless an error in this message was
     /// reported before.
-    fn report(&mut self, error: TokenError, input: &mut Input<'_>, store: &mut dyn Store) -> Event {
+    fn report(
+        &mut self,
+        error: TokenError,
+        input: &mut Input<'_>,
+        store: &mut dyn ByteSink,
+    ) -> Event {
         // The error shows bytes of the store.
         self.keep(input.at, input, store);
         if self.reported {
@@ -442,7 +447,7 @@ impl<'m> Framer<'m> {
 
     /// Stores the input up to `end`, except bytes that were stored or skipped before. Stores
     /// nothing once an error was reported or the message is too large.
-    fn keep(&mut self, end: usize, input: &mut Input<'_>, store: &mut dyn Store) {
+    fn keep(&mut self, end: usize, input: &mut Input<'_>, store: &mut dyn ByteSink) {
         if input.kept == end {
             return;
         }
@@ -476,7 +481,7 @@ mod tests {
     use super::super::json::{Json, Kind};
     use super::super::receive::words;
     use super::*;
-    use crate::base::store::testing::Heap;
+    use crate::base::sink::testing::Heap;
 
     /// The reply to an event, shortened: the text of an error, or the stored object.
     fn reply_to(event: Event, framer: &Framer<'_>, text: &[u8]) -> String {
@@ -807,7 +812,7 @@ mod tests {
             rest = &rest[taken..];
             if event != Event::NeedMore {
                 events.push((input.len() - rest.len(), phrase_of(event, &framer)));
-                Store::truncate(&mut store, 0);
+                ByteSink::truncate(&mut store, 0);
             }
         }
         assert_eq!(events, [(15, Some(Phrase::TokenSizeLimit)), (20, None)]);
@@ -826,7 +831,7 @@ mod tests {
         );
         let (_, event) = framer.feed(b"X}", &mut store);
         assert_eq!(
-            reply_to(event, &framer, Store::bytes(&store)),
+            reply_to(event, &framer, ByteSink::bytes(&store)),
             "2:3 expecting value"
         );
     }

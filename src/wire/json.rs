@@ -10,7 +10,7 @@
 use super::lex::{plain_end, scalar_end, slice};
 use super::texts::Phrase;
 use crate::base::base64::{DecodeError, decode_in_place};
-use crate::base::store::{Full, Store};
+use crate::base::sink::{ByteSink, Full};
 use crate::base::text::{cut, parse_hex};
 use core::ops::Range;
 use serde_json_core::from_slice;
@@ -391,7 +391,7 @@ impl<'a> Str<'a> {
     }
 
     /// Appends the bytes that the string encodes in base64.
-    pub fn base64(self, out: &mut dyn Store) -> Result<(), DecodeError> {
+    pub fn base64(self, out: &mut dyn ByteSink) -> Result<(), DecodeError> {
         let start = out.bytes().len();
         self.decode(out).map_err(|Full| DecodeError::Full)?;
         let text = out.bytes_mut().get_mut(start..).unwrap_or_default();
@@ -404,7 +404,7 @@ impl<'a> Str<'a> {
     ///
     /// # Errors
     /// [`Full`] if there is not enough room in `out`, which then holds a part of the string.
-    pub fn decode(self, out: &mut dyn Store) -> Result<(), Full> {
+    pub fn decode(self, out: &mut dyn ByteSink) -> Result<(), Full> {
         let mut rest = self.0;
         loop {
             let (run, escaped) = rest.split_at_checked(backslash(rest)).unwrap_or_default();

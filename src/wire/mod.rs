@@ -33,8 +33,8 @@ pub(crate) mod receive {
     use super::json::Json;
     use super::texts::Phrase;
     use crate::base::packed::Text;
-    use crate::base::store::Store;
-    use crate::base::store::testing::Heap;
+    use crate::base::sink::ByteSink;
+    use crate::base::sink::testing::Heap;
 
     /// The position and the text of an error, without `JSON parse error, `.
     pub(crate) fn words(error: &Error, text: &[u8]) -> String {
@@ -53,16 +53,16 @@ pub(crate) mod receive {
     pub(crate) fn receive(text: &[u8]) -> Result<Json<'static>, String> {
         let mut open = Open::new();
         let mut framer = Framer::new(&mut open);
-        let mut store = Heap::default();
-        let mut event = framer.feed(text, &mut store).1;
+        let mut sink = Heap::default();
+        let mut event = framer.feed(text, &mut sink).1;
         if event == Event::NeedMore {
             // A number or keyword ends with the next byte.
-            event = framer.feed(b" ", &mut store).1;
+            event = framer.feed(b" ", &mut sink).1;
         }
         match event {
             Event::NeedMore => Err("too short".into()),
-            Event::Message => Ok(Json::of_message(store.0.leak())),
-            Event::Error => Err(words(framer.error(), store.bytes())),
+            Event::Message => Ok(Json::of_message(sink.0.leak())),
+            Event::Error => Err(words(framer.error(), sink.bytes())),
         }
     }
 }

@@ -19,7 +19,7 @@ use super::texts::Phrase;
 use crate::base::errno;
 use crate::base::limits::REPLY_LIST_BYTES;
 use crate::base::packed::Text;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::base::text::{Digits, cut};
 
 /// The byte that guest-sync-delimited puts before its reply.
@@ -53,7 +53,7 @@ pub struct Reply<'a> {
 
 impl<'a> Reply<'a> {
     /// A reply behind the bytes that `out` holds.
-    pub fn new(out: &'a mut dyn Store) -> Self {
+    pub fn new(out: &'a mut dyn ByteSink) -> Self {
         Self {
             start: out.bytes().len(),
             out: Out::new(out),
@@ -110,7 +110,7 @@ impl<'a> Reply<'a> {
 
     /// Removes everything written of this reply and sets its limit.
     fn rewind(&mut self, most: usize) {
-        self.out.store.truncate(self.start);
+        self.out.sink.truncate(self.start);
         self.out.room = Some(most);
     }
 
@@ -197,14 +197,14 @@ impl<'a> Reply<'a> {
             self.out.put(br#", "id": "#);
             Value::new(&mut self.out).json(id);
         }
-        if self.out.store.append(b"}\n").is_err() {
+        if self.out.sink.append(b"}\n").is_err() {
             self.end_too_long();
         }
     }
 
     /// Removes everything written: the client gets no reply.
     pub fn silence(self) {
-        self.out.store.truncate(self.start);
+        self.out.sink.truncate(self.start);
     }
 
     /// Replaces a reply that outgrew its store by an error, without the `id`, which may be the
@@ -295,7 +295,7 @@ impl Drop for ErrorWriter<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::store::testing::Heap;
+    use crate::base::sink::testing::Heap;
     use crate::wire::receive::receive;
 
     /// The longest reply that the limit allows.

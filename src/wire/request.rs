@@ -8,7 +8,7 @@
 use super::json::{Json, Str};
 use super::reply::{Failed, Reply};
 use super::texts::Phrase;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 
 /// A request whose outer object is valid. Its arguments are not checked yet.
 #[derive(Clone, Copy)]
@@ -57,7 +57,7 @@ pub fn open<'a>(text: &'a [u8], reply: &mut Reply<'a>) -> Result<Request<'a>, Fa
 /// Begins another reply to a request that [`open`] has accepted before: one that echoes its `id`.
 // Called in several places: keeps one copy of the code.
 #[inline(never)]
-pub fn reopen<'a>(message: &'a [u8], out: &'a mut dyn Store) -> Reply<'a> {
+pub fn reopen<'a>(message: &'a [u8], out: &'a mut dyn ByteSink) -> Reply<'a> {
     let mut reply = Reply::new(out);
     // Called for the `id` alone: the request is valid.
     let _ = open(message, &mut reply);

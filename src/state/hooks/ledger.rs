@@ -1,9 +1,9 @@
 //! The list of hooks that were started with `freeze` and not yet with `thaw`.
 //!
-//! The list is a file in the state directory, which is in memory. A run that is killed leaves it to
-//! the next run. A hook is added before it starts, and removed after its thaw: a hook on the list
-//! may need its thaw, any other hook does not. The file is removed with its last hook.
-//! `parse::hooks` describes the format.
+//! The list is a file in the state directory (`--statedir`), which must be on a file system in
+//! memory. A run that is killed leaves it to the next run. A hook is added before it starts, and
+//! removed after its thaw: a hook on the list may need its thaw, any other hook does not. The file
+//! is removed with its last hook. `parse::hooks` describes the format.
 //!
 //! A running hook has its process id at the end of the file, so that the next run can kill its
 //! process group before its thaw.
@@ -12,7 +12,7 @@
 //! agent that has not ended yet.
 
 use crate::base::limits::HOOK_LIST_BYTES;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::base::text::{Digits, push_truncated};
 use crate::parse::hooks::{process, split_last};
 use crate::state::own_file::{OwnFile, Version, is_shared};

@@ -6,9 +6,10 @@
 //! killed meanwhile. `ledger` keeps the list of hooks that still need their thaw. A hook that fails
 //! stops the freeze; with `--hook-failures=ignore` the failure is only logged.
 //!
-//! Hooks run in children of the agent, because the child waits for them. The child ends with the
-//! agent, after killing the running hook and its process group. If the child itself is killed, the
-//! kernel kills the hook, and the next child that runs thaw hooks kills the rest of the group.
+//! A child of the agent runs the hooks and waits for them, so that the loop need not.
+//! `agent::by_hand` has no loop and runs them itself. The child ends with the agent, after killing
+//! the running hook and its process group. If the child itself is killed, the kernel kills the
+//! hook, and the next child that runs thaw hooks kills the rest of the group.
 //!
 //! | file | holds |
 //! | --- | --- |

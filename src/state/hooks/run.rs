@@ -21,12 +21,12 @@ use crate::base::limits::{
 };
 use crate::base::packed;
 use crate::base::path::Path;
-use crate::base::store::Store;
+use crate::base::sink::ByteSink;
 use crate::base::text::{Digits, cut, push_truncated};
 use crate::parse::proc;
 use crate::state::environment::Environment;
 use crate::state::texts::LogPhrase;
-use crate::sys::exec::Vectors;
+use crate::sys::exec::ExecArgs;
 use crate::sys::process::{self, Ended, IN_CHILD};
 use crate::sys::root::Root;
 use crate::sys::signal::Signals;
@@ -34,7 +34,7 @@ use crate::sys::stream::{self, Read};
 use crate::sys::{Errno, OwnedFd, clock, number, stdio, words};
 
 /// The words for a failure.
-pub(super) type Text = heapless::Vec<u8, HOOK_FAILURE_BYTES>;
+pub(super) type FailureText = heapless::Vec<u8, HOOK_FAILURE_BYTES>;
 
 /// How a hook ended: a phrase, and the number in it.
 type End = (LogPhrase, Option<i64>);
@@ -55,7 +55,7 @@ pub(super) struct Runner<'a> {
     environment: Environment,
     log: HookLog<'a>,
     /// The first failure: the hook, how it ended, and the end of its output.
-    pub(super) failure: Text,
+    pub(super) failure: FailureText,
     /// Whether a signal has told this process to end.
     pub(super) told_to_end: bool,
 }
@@ -73,7 +73,7 @@ impl<'a> Runner<'a> {
             root,
             environment,
             log: HookLog::new(root, echo),
-            failure: Text::new(),
+            failure: FailureText::new(),
             told_to_end: false,
         }
     }
@@ -218,7 +218,7 @@ impl<'a> Runner<'a> {
     fn execute(&self, call: &Call<'_>) -> Errno {
         // Its path twice, its word, HOME.
         let mut name: &[u8] = b"";
-        let mut vectors = Vectors::with_arguments(4 * PATH_BYTES, |arguments| {
+        let mut vectors = ExecArgs::with_arguments(4 * PATH_BYTES, |arguments| {
             let _ = arguments.text().append(call.hook);
             name = arguments.push();
             let _ = arguments.text().append(call.word);
@@ -403,7 +403,7 @@ impl<'a> Output<'a> {
 }
 
 /// Appends the words of a failure: the hook, how it ended, its last lines.
-fn describe(text: &mut Text, hook: &[u8], how: LogPhrase, about: &[&[u8]], last: &[u8]) {
+fn describe(text: &mut FailureText, hook: &[u8], how: LogPhrase, about: &[&[u8]], last: &[u8]) {
     push_truncated(text, &[hook, b": "]);
     packed::Text::from(how).put(about, &mut |piece| push_truncated(text, &[piece]));
     if !last.is_empty() {
@@ -429,7 +429,7 @@ mod tests {
     }
 
     fn failure(output: &Output<'_>) -> String {
-        let mut text = Text::new();
+        let mut text = FailureText::new();
         describe(
             &mut text,
             output.call.hook,

@@ -1,10 +1,10 @@
 //! Byte stores: append-only buffers with a cap, wherever their memory comes from.
 //!
-//! Messages are received into a store, and replies are written into one. `sys::mem::Buffer` borrows
-//! memory from the kernel; a vector of fixed size is a store as well.
+//! Messages are received into a sink, and replies are written into one. `sys::mem::Buffer` borrows
+//! memory from the kernel; a vector of fixed size is a sink as well.
 
-/// A byte store that can be appended to and cut back.
-pub trait Store {
+/// A byte sink that can be appended to and cut back.
+pub trait ByteSink {
     /// Returns the content.
     fn bytes(&self) -> &[u8];
 
@@ -15,8 +15,8 @@ pub trait Store {
 
     /// Appends all of `more`, or nothing.
     ///
-    /// After an error every append to `sys::mem::Buffer` fails until it is truncated. So only the end can be
-    /// missing, and a caller may check the last of several appends alone.
+    /// After an error every append to `sys::mem::Buffer` fails until it is truncated. So only the
+    /// end can be missing, and a caller may check the last of several appends alone.
     ///
     /// # Errors
     /// [`Full`] if `more` does not fit below the cap, or if the kernel has no memory.
@@ -26,11 +26,11 @@ pub trait Store {
     fn truncate(&mut self, len: usize);
 }
 
-/// The error of a store without room. Nothing was appended.
+/// The error of a sink without room. Nothing was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-impl<const N: usize> Store for heapless::Vec<u8, N> {
+impl<const N: usize> ByteSink for heapless::Vec<u8, N> {
     fn bytes(&self) -> &[u8] {
         self
     }
@@ -48,10 +48,10 @@ impl<const N: usize> Store for heapless::Vec<u8, N> {
     }
 }
 
-/// A store that discards everything: for a command of the agent itself, whose reply has no client.
+/// A sink that discards everything: for a command of the agent itself, whose reply has no client.
 pub struct Discard;
 
-impl Store for Discard {
+impl ByteSink for Discard {
     fn bytes(&self) -> &[u8] {
         &[]
     }
@@ -67,11 +67,11 @@ impl Store for Discard {
 pub(crate) mod testing {
     use super::*;
 
-    /// A store without a cap.
+    /// A sink without a cap.
     #[derive(Default)]
     pub(crate) struct Heap(pub(crate) Vec<u8>);
 
-    impl Store for Heap {
+    impl ByteSink for Heap {
         fn bytes(&self) -> &[u8] {
             &self.0
         }
