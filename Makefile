@@ -32,7 +32,7 @@ help:
 	@echo 'make uninstall       removes all of that'
 	@echo 'make run             boots a guest that contains only the agent, and talks to it'
 	@echo 'make run ATTACH=1    boots it and keeps it running for your own requests'
-	@echo 'make test            everything below, then the agent in QEMU and under libvirt'
+	@echo 'make test            check, miri, image and plain, then the agent in QEMU and under libvirt'
 	@echo 'make check           format, lints, host tests'
 	@echo 'make miri            host tests under Miri, which finds undefined behaviour'
 	@echo 'make image           the guest images, target/image/'

@@ -10,7 +10,7 @@
 //!
 //! | folder | holds |
 //! | --- | --- |
-//! | `base/` | caps, byte sinks, paths, number formatting, base64, errno texts |
+//! | `base/` | caps, byte sinks, sorted indices, packed texts, paths, numbers, dates, base64, password hashes, errno texts |
 //! | `parse/` | one format a file, pure functions over bytes |
 //! | `wire/` | bytes to messages, JSON, replies and their texts, argument checks; no I/O, no command names |
 //! | `sys/` | all system calls and all unsafe code; no policy |
@@ -25,11 +25,13 @@
 //! 2. `wire::frame` finds the end of the message, or what is wrong with it, byte by byte.
 //! 3. `agent::dispatch` has `wire::request` take the message apart, looks the command up in the table,
 //!    asks whether it is allowed (`commands::is_enabled`), and checks its arguments (`wire::args`).
-//! 4. A command that never waits writes its reply right away (`wire::reply`, `wire::emit`).
-//! 5. For a slow one `prepare` gives a ticket, and `agent::jobs` hands ticket and message to a worker.
+//! 4. A command that never waits writes its reply right away (`wire::reply`, `wire::emit`). The reply of
+//!    guest-file-read is a file, which `agent::file_stream` sends piece by piece.
+//! 5. For a slow command `prepare` gives a ticket, and `agent::jobs` hands ticket and message to a
+//!    worker.
 //! 6. The worker (`agent::worker`) looks at the message again, does `run`, and sends the reply back.
-//! 7. `agent::jobs` calls `finish` with the ticket and the outcome; `agent::deliver` puts the reply into
-//!    the client's outgoing bytes, or an error if the child died.
+//! 7. `agent::child` calls `finish` with the ticket and the outcome; `agent::deliver` puts the
+//!    reply into the client's outgoing bytes, or an error if the child died.
 //! 8. `agent::client` writes what its descriptor takes; the rest leaves when epoll says so.
 //!
 //! # To add a command
@@ -50,8 +52,8 @@
 //!      `commands/shutdown.rs` for arguments. What takes more than a few lines to find out goes into
 //!      `probe/`.
 //! 3. The texts: names of members and phrases of errors in `wire/texts.rs`, lines of the log in
-//!    `state/texts.rs`. Numbers in a row share one name, such as `"size-bytes used-bytes"`:
-//!    `Object::numbers` writes them.
+//!    `state/texts.rs`. Numbers that follow one another share one name, such as `"size-bytes
+//!    used-bytes"`: `Object::numbers` writes them.
 //! 4. The row: `commands/table.rs`, `Row::now(Info, "guest-get-uptime", os::UPTIME, os::get_uptime)`, at
 //!    the place that QEMU's schema gives it; a command that QEMU does not have is the last one before the
 //!    agent's own work. Commands of the groups `Protocol` and `Info` stay allowed where the policy is not

@@ -1,8 +1,8 @@
 //! Tests that read the source: the layers of `src/lib.rs` and the lists of commands in the documentation.
 //!
-//! Imports point down only, files do not import each other in a circle, a command does not use another,
-//! unsafe code and system calls stay in `sys/`, every file has a header, and README and manual page
-//! describe every command.
+//! Imports point down only, files do not import each other in a circle, a subject in `commands/`
+//! does not use another, every folder is a layer and on the map, unsafe code and system calls stay
+//! in `sys/`, every file has a header, and README and manual page describe every command.
 
 use std::fs;
 use std::path::{Path, PathBuf};

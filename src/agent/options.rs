@@ -95,7 +95,7 @@ const OPTIONS: [(Row, &str); 14] = [
     row(Key::FreezeTimeout, "freeze-timeout", None, Value::Required,
         "seconds after which a freeze ends by itself, 0 for never (default: 600)"),
     row(Key::AbortFuse, "abort-fuse", None, Value::None,
-        "abort FUSE connections without an answer if a freeze takes longer"),
+        "abort FUSE connections that owe an answer at the freeze timeout"),
     row(Key::FreezeHook, "fsfreeze-hook", Some(b'F'), Value::Optional,
         "run hooks: this (default: /etc/qemu-ga/fsfreeze-hook) or those in its .d"),
     row(Key::HookTimeout, "hook-timeout", None, Value::Required,

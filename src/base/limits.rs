@@ -57,12 +57,12 @@ pub const PARAMETERS: usize = 5;
 // Children.
 
 /// Children that may be busy at once with slow commands, for each `commands::Class` in its order:
-/// - commands that read the state of the guest: one for each client;
+/// - commands that read the state of the guest or change a setting of it: one for each client;
 /// - commands on open files: likewise;
 /// - commands on files of users, who can block a child for at least [`USER_TASK_MS`];
 /// - commands that start a program: the child soon becomes that program;
-/// - freeze, thaw and shutdown: one that works, two that are stuck in the kernel, and one that the agent
-///   starts itself.
+/// - freeze, thaw, shutdown and suspend: one that works, two that are stuck in the kernel, and one
+///   that the agent starts itself.
 pub const QUOTAS: [usize; 5] = [CLIENTS, CLIENTS, 2, 2, 4];
 
 /// Children at once: all that may be busy, and an idle worker of each of two kinds.
@@ -344,8 +344,8 @@ pub const DEVICE_WAIT_MS: u64 = 10_000;
 /// Errors of the command line that PID 1 logs: it fails closed at the first.
 pub const LOGGED_OPTION_ERRORS: usize = 4;
 
-/// Unknown names in lists of commands that are logged. With the errors of the command line they are as
-/// many lines as the log holds while file systems are frozen.
+/// Unknown names in lists of commands that are logged. With the errors of the command line they are
+/// about as many lines as the log holds while file systems are frozen.
 pub const LOGGED_UNKNOWN_NAMES: usize = 8;
 
 /// A configuration file, in bytes: ten times the size of one that names all commands twice. A larger file

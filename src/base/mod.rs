@@ -1,5 +1,5 @@
-//! The lowest layer: caps, byte stores, paths, numbers as text, base64, dates, password hashes and
-//! error texts. No I/O, no file formats.
+//! The lowest layer: caps, byte stores, sorted indices, packed texts, paths, numbers as text,
+//! base64, dates, password hashes and error texts. No I/O, no file formats.
 #![forbid(unsafe_code)]
 
 pub mod base64;

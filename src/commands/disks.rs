@@ -3,9 +3,9 @@
 //! They come in the reverse order of their names, so partitions before their disk, as with qemu-ga.
 //! Left out, as there, is what has no size (unused loop devices, empty drives) or no device node.
 //!
-//! Differences from qemu-ga: its order is the reverse of the directory's, which is that of a hash;
-//! the rest is those of `parse::sysfs_disk`, `probe::block` and `probe::serial`: NVMe multipath,
-//! real SCSI targets, serial numbers and names of device-mapper without udev.
+//! Differences from qemu-ga: qemu-ga lists disks in the reverse of directory order, which is that
+//! of a hash. NVMe multipath and SCSI targets are found (`probe::block`, `parse::sysfs_disk`), and
+//! serial numbers and device-mapper names need no udev (`probe::serial`).
 //!
 //! A disk that does not answer keeps the reply waiting, and nothing else: this runs in a child.
 

@@ -96,8 +96,9 @@ struct About {
     detail: &'static [u8],
     /// Paths whose owner may be why the user is denied something, the likelier one first.
     denied_by: [&'static [u8]; 2],
-    /// The user, and the file that has the names of others.
+    /// The user id of the keys' owner.
     uid: u32,
+    /// The content of /etc/passwd, to name the owner of a path.
     passwd: &'static [u8],
 }
 

@@ -3,11 +3,11 @@
 //! A process that waits for such an answer cannot be killed while the server has its request. As
 //! Documentation/filesystems/fuse.rst of the kernel says, fusectl has a directory for each
 //! connection, below /sys/fs/fuse/connections, named after the device number of its mount.
-//! `waiting` counts the requests without an answer. A write to `abort` fails them all, and the
-//! mount for good.
+//! `waiting` counts the requests without an answer. A write to `abort` fails them all; the mount is
+//! unusable from then on.
 //!
 //! virtiofs has connections as well. Its server is the host, and the root file system may be one of
-//! its mounts: it is left alone.
+//! its mounts: connections of virtiofs are left alone.
 
 use crate::base::text::parse_u32;
 use crate::parse::mountinfo;

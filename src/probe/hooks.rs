@@ -1,9 +1,10 @@
 //! Finds the freeze hooks: the main hook, or the programs in the directory beside it.
 //!
 //! The main hook is a program that the administrator installs. Without one, or if it is a link to
-//! this program, the agent does the work of qemu-ga's script of that name: it runs the hooks in the
-//! directory whose path is that of the main hook with `.d` behind it, in the byte order of their
-//! names. Hooks are executable files, except backups, samples and hidden files (`parse::hooks`).
+//! this program, the agent does the work of qemu-ga's script fsfreeze-hook: it runs the hooks in
+//! the directory whose path is that of the main hook with `.d` behind it, in the byte order of
+//! their names. Hooks are executable files, except backups, samples and hidden files
+//! (`parse::hooks`).
 //!
 //! This file only finds hooks. `state::hooks` checks whether a hook is safe to run.
 

@@ -14,9 +14,9 @@
 //! rename at that moment, so the table is read again, a bounded number of times. Looking up a path
 //! opens nothing on it and waits for no server.
 //!
-//! Differences from qemu-ga: it takes the path of the first mount, wherever that leads; and it
-//! leaves out btrfs if the source of the mount is no block device here. Kernels without mountinfo
-//! (before 2.6.26) are not supported: there is no fallback to /proc/self/mounts.
+//! Differences from qemu-ga: qemu-ga takes the path of the first mount, wherever that leads, and
+//! leaves out a btrfs whose source is no block device here; gaunt does neither. Kernels without
+//! mountinfo (before 2.6.26) are not supported: there is no fallback to /proc/self/mounts.
 
 use crate::base::index;
 use crate::base::limits::{

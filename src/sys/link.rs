@@ -1,4 +1,4 @@
-//! The state of network interfaces: the ioctls of netdevice(7).
+//! Brings a network interface up: SIOCSIFFLAGS of netdevice(7).
 #![allow(unsafe_code)]
 
 use core::ffi::c_char;

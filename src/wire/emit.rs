@@ -9,8 +9,8 @@
 //!
 //! Text is ASCII only. Other characters become `\uXXXX`, ill-formed UTF-8 becomes U+FFFD.
 //!
-//! There is no formatting of doubles: the float printing of the core library is larger than the
-//! agent. The few fractional numbers of the protocol are exact decimals, see [`Value::decimal`].
+//! There is no formatting of doubles: the float printing of the core library takes too much code.
+//! The few fractional numbers of the protocol are exact decimals, see [`Value::decimal`].
 //!
 //! Handlers call these functions in hundreds of places. `#[inline(never)]` keeps one copy of each,
 //! and `#[inline(always)]` makes a method of [`Object`] or [`List`] a bare call of that copy.
