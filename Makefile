@@ -96,7 +96,7 @@ check: setup-build
 miri: setup-miri
 	export MIRIFLAGS='-Zmiri-disable-isolation -Zmiri-ignore-leaks'; \
 	miri() { cargo +$(NIGHTLY) miri test --lib --target-dir target/miri -- -q "$$@"; }; \
-	miri sys::args sys::mem sys::exec sys::root::tests::absolute_paths parse:: & \
+	miri sys::argv sys::mem sys::exec sys::root::tests::absolute_paths parse:: & \
 	miri base:: wire::args wire::emit wire::json wire::lex && wait $$!
 
 # One guest at a time: under emulation guests slow each other down. --nocapture shows the evidence of every

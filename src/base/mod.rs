@@ -1,4 +1,4 @@
-//! The lowest layer: caps, byte stores, sorted indices, packed texts, paths, numbers as text,
+//! The lowest layer: caps, byte sinks, sorted indices, packed texts, paths, numbers as text,
 //! base64, dates, password hashes and error texts. No I/O, no file formats.
 #![forbid(unsafe_code)]
 

@@ -28,7 +28,8 @@ pub type Strings<'a> = [&'a [u8]; 4];
 pub fn mount(strings: &Strings<'_>, flags: u32) -> Result<(), Errno> {
     let paths = strings.map(|string| Path::of(&[string]));
     let string = |index: usize| paths[index].as_c_str().ok_or(Errno::NAMETOOLONG);
-    let flags = MountFlags::from_bits_retain(flags);
+    // 32 bits here, 64 in rustix's backend for the C library, which Miri takes.
+    let flags = MountFlags::from_bits_retain(flags as _);
     rustix::mount::mount(string(0)?, string(1)?, string(2)?, flags, string(3)?)
 }
 
