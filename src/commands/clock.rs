@@ -9,8 +9,8 @@
 //! The years that can be set are those of UTC; others are an `Invalid time`, to which qemu-ga
 //! appends the text of a stale errno.
 //!
-//! TZ means what it means to the C library (`probe::time_zone`); bare offsets such as `+05:30`,
-//! which GLib takes besides, are no names of a zone and thus UTC.
+//! TZ is read as by the C library (`probe::time_zone`). A bare offset such as `+05:30`, which GLib
+//! also accepts, is no name of a zone and means UTC.
 
 use super::command::{Slow, Ticket};
 use super::common::{cannot, outcome};
@@ -33,14 +33,14 @@ pub(super) fn get_time(_: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Re
     Ok(())
 }
 
-/// Sets the clock, which is done at once, and the hardware clock, which may be slow to take it.
+/// Sets the system clock, which never waits, and the hardware clock, which may.
 pub(super) const SET_TIME: Slow = Slow {
     prepare: set_clock,
     run: keep_in_step,
     finish: |_, _, _| {},
 };
 
-/// The first second that is too late: the beginning of 2070.
+/// The first second that is refused: the beginning of 2070.
 const END_S: i64 = 3_155_760_000;
 
 fn set_clock(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<Ticket, Failed> {
@@ -66,7 +66,7 @@ fn keep_in_step(
     let root = &guest.root;
     let done = if args.int(const { index_of(TIME, "time") }).is_some() {
         match rtc::set(root, clock::realtime_ns()) {
-            // There is none.
+            // No hardware clock.
             Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Ok(()),
             done => done,
         }

@@ -7,23 +7,24 @@ use crate::sys::handles::Seized;
 use crate::wire::args::{Args, PackedItem, PackedList};
 use crate::wire::reply::{Failed, Reply};
 
-/// What a command does: writes the value of its reply (none written is the empty object), or fails.
+/// A handler: writes the value of the reply, or fails. Without a value the reply is the empty
+/// object.
 pub(super) type Handler = fn(&mut State, &Args<'_>, &mut Reply<'_>) -> Result<(), Failed>;
 
 /// How a command runs.
 #[derive(Clone, Copy)]
 pub enum Run {
-    /// Right away: it never waits for anything.
+    /// In the agent: it never waits.
     Now(Handler),
-    /// Right away, but its reply is a file, sent piece by piece.
+    /// In the agent, which sends a file as the reply, piece by piece.
     Stream(Opening),
-    /// In a child of the agent, because it may take long; the agent itself has no part in it.
+    /// In a child of the agent, because it may wait.
     Alone(Work),
-    /// In a child of the agent, before and after which the agent has something to do.
+    /// In a child of the agent, with `prepare` and `finish` in the agent.
     Slow(Slow),
 }
 
-/// What finds the file that is the reply.
+/// Finds the file that is the reply.
 pub(super) type Opening = fn(&mut State, &Args<'_>, &mut Reply<'_>) -> Result<Reading, Failed>;
 
 /// A command that may take long.
@@ -34,7 +35,7 @@ pub struct Slow {
     /// In a child, with the ticket: does the work and writes the reply. On success it gives a number
     /// that tells `finish` what it needs to know.
     pub run: Work,
-    /// In the agent, with the same ticket, whatever became of the child.
+    /// In the agent, with the same ticket and the outcome.
     pub finish: Finish,
 }
 
@@ -55,14 +56,14 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// One with this number, about no file.
+    /// A ticket without a file.
     pub(super) const fn of(number: i64) -> Self {
         Self { number, file: None }
     }
 }
 
 impl Slow {
-    /// A command that the agent itself has no part in.
+    /// A command with neither `prepare` nor `finish`.
     pub(super) const fn alone(run: Work) -> Self {
         Self {
             prepare: |_, _, _| Ok(Ticket::of(0)),
@@ -72,7 +73,7 @@ impl Slow {
     }
 }
 
-/// What became of a task.
+/// The outcome of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It replied with a value and gave this number.
@@ -81,29 +82,30 @@ pub enum Outcome {
     Refused,
     /// Its child has become a program and is this process.
     Started(i32),
-    /// Its child was never made, was killed, or is out of reach: there is no telling how far it came.
+    /// The child was not made, was killed, or is out of reach: how far it came is unknown.
     Lost,
 }
 
-// What is special about a command: bits of its packed tag.
-/// It is allowed while frozen, be it blocked or not. Nothing that could write is.
+// Flags of a command.
+/// Allowed while frozen, blocked or not. No command that could write has it.
 pub(super) const WHILE_FROZEN: u8 = 1;
-/// Its success is silent.
+/// Success has no reply.
 pub const SILENT: u8 = 2;
-/// Its successful reply begins with the delimiter.
+/// A successful reply begins with the delimiter.
 pub const DELIMITED: u8 = 4;
-/// It looks at no file of the guest, so the root directory need not be there.
+/// Uses no file of the guest, so the root directory may be missing.
 pub const WITHOUT_FILES: u8 = 8;
 /// Waits until no other command with this flag runs. Freeze, thaw, suspend and shutdown have it.
 pub const EXCLUSIVE: u8 = 16;
-/// Its child shares the agent's descriptors: what it opens and closes is opened and closed in the agent.
+/// The child shares the agent's descriptors: what it opens and closes, it opens and closes in the
+/// agent.
 pub const SHARES_FILES: u8 = 32;
-/// It changes its process for good, or leaves a secret in its memory: it has a child of its own.
+/// Changes its process for good, or leaves a secret in its memory: needs a child of its own.
 pub const OWN_CHILD: u8 = 64;
-/// It takes the guest down, which is allowed also when a freeze has come to no end.
+/// Takes the guest down: also allowed after a freeze was given up.
 pub(super) const DOWN: u8 = 128;
 
-/// Tasks that share a quota of children: those of one class never use up the children of another.
+/// Each class of tasks has its own quota of children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Class {
@@ -154,7 +156,7 @@ impl Command {
         self.item.name()
     }
 
-    /// Whether this is special about it.
+    /// Whether it has this flag.
     pub fn is(&self, flag: u8) -> bool {
         self.item.tag() & flag != 0
     }
@@ -164,7 +166,7 @@ impl Command {
         PackedList(self.item.body().get(BEFORE_PARAMS..).unwrap_or_default())
     }
 
-    /// How it runs, as the table's packer has it: which of several lists says what, and where.
+    /// How it runs, as packed: the list that has its code, and the index there.
     pub(super) fn packed_run(&self) -> (u8, usize) {
         (self.body(0), self.body(1).into())
     }
@@ -180,8 +182,7 @@ impl Command {
     }
 }
 
-/// Whether a command may run now. While frozen only the table counts: what could thaw the guest must
-/// not be blocked then.
+/// Whether a command may run now. While frozen only the table counts: a thaw must never be blocked.
 pub fn is_enabled(place: usize, command: &Command, state: &State) -> bool {
     if state.freeze.is_frozen() && !(command.is(DOWN) && state.freeze.was_given_up()) {
         command.is(WHILE_FROZEN)

@@ -17,8 +17,8 @@ use crate::wire::json::Str;
 use crate::wire::reply::{Failed, Reply};
 use crate::wire::texts::{Name, Phrase};
 
-/// The name of a file that is to replace another, until it is whole. A command that was interrupted
-/// leaves it; the next one removes it.
+/// The temporary name of a file that will replace another. An interrupted command leaves it; the
+/// next one removes it.
 pub(super) const UNFINISHED: &CStr = c".gaunt";
 
 /// The parameter of commands that are about a user, the first of those that have more.
@@ -29,8 +29,8 @@ pub(super) fn no_mount_table(reply: &mut Reply<'_>) -> Failed {
     reply.fail(Phrase::NoMountTable)
 }
 
-/// Fails the requests of all FUSE connections whose server owes an answer, so that the processes go
-/// on that wait for it. Returns whether there was one.
+/// Aborts all FUSE connections whose server owes an answer, so that the processes that wait for it
+/// go on. Returns whether there was one.
 pub(super) fn abort_fuse(root: &Root) -> bool {
     let mut aborted = false;
     // Where no init has mounted fusectl; EBUSY otherwise.
@@ -44,7 +44,7 @@ pub(super) fn abort_fuse(root: &Root) -> bool {
     aborted
 }
 
-/// Why a mount could not be reached whose path leads to another file system.
+/// The error for a mount whose path leads to another file system.
 pub(super) const ELSEWHERE: &[u8] = b"the path leads to another file system";
 
 /// An error of this phrase and the words for an error number.
@@ -53,7 +53,7 @@ pub(super) fn cannot(reply: &mut Reply<'_>, what: Phrase, errno: Errno) -> Faile
     reply.fail_with(what, &[], number(errno))
 }
 
-/// The reply of a child whose work came to this: nothing, or an error of this phrase.
+/// The reply to work without a value: the empty object, or an error of this phrase.
 #[inline(never)]
 pub(super) fn outcome(
     reply: &mut Reply<'_>,
@@ -66,8 +66,8 @@ pub(super) fn outcome(
     }
 }
 
-/// Appends what a base64 string of the request stands for; an error of these words if there is no
-/// room for it.
+/// Decodes a base64 string of the request and appends the bytes; an error of this phrase if there
+/// is no room.
 #[inline(never)]
 pub(super) fn decode(
     text: Str<'_>,

@@ -38,7 +38,7 @@ pub(super) fn get_disks(
 }
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    // Here are partitions, too; where this is missing, so is the other.
+    // This directory has partitions, too; a kernel without it has no /sys/block either.
     let directory = Path::of(&[b"sys/class/block/"]);
     let mut names = Names::new(DIRECTORY_BYTES);
     if let Err(errno) = names.read(root, &directory) {
@@ -113,7 +113,7 @@ fn describe(
 
 fn put_health(object: &mut Object<'_, '_>, log: &HealthLog) {
     const STATE: Name = Name::SmartState;
-    // Every other word: a counter is two of them.
+    // Every other word: a counter has 128 bits.
     const COUNTERS: Name = Name::SmartCounters;
     let mut smart = object.object(Name::Smart);
     smart.text(Name::Type, b"nvme");

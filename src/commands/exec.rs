@@ -55,7 +55,7 @@ static CAPTURE: Alternate = Alternate {
     other: Other::Bool,
 };
 
-/// What the words mean, in their order.
+/// The capture modes, in the order of their names.
 static CAPTURES: [Capture; 5] = [
     Capture::NONE,
     Capture::STDOUT,
@@ -84,7 +84,7 @@ fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<
         .log
         .say(Level::Detail, LogPhrase::RunsProgram, &[path]);
     let input = args.string(const { index_of(EXEC_PARAMS, "input-data") });
-    // The text is decoded where it is put.
+    // Decoded in place.
     let bytes = input.map_or(0, |input| input.raw().len());
     let Some((number, buffer)) = state.programs.add(bytes) else {
         return Err(reply.fail(Phrase::TooManyPrograms));
@@ -112,13 +112,13 @@ fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<
     }
 }
 
-/// Becomes the program; returns only if that failed.
+/// Executes the program; returns only after an error.
 fn run(guest: &Guest, _: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let given = |place| args.value(place).unwrap_or_default();
     let path = given(const { index_of(EXEC_PARAMS, "path") });
     let arg = given(const { index_of(EXEC_PARAMS, "arg") });
     let env = given(const { index_of(EXEC_PARAMS, "env") });
-    // Decoded, none is longer than it was written, its NUL counted. HOME comes besides.
+    // No string is longer decoded, with its NUL, than in the request. HOME is added.
     let room = path.text().len() + arg.text().len() + env.text().len() + 2 * PATH_BYTES;
     let mut name: &[u8] = b"";
     let mut vectors = ExecArgs::with_arguments(room, |arguments| {
@@ -141,7 +141,7 @@ fn run(guest: &Guest, _: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Resu
 /// Adds a string of the request.
 #[inline(never)]
 fn put(string: Json<'_>, vectors: &mut ExecArgs) -> &'static [u8] {
-    // What does not fit is found out at the end.
+    // Missing room is reported at the end.
     let _ = string.string().unwrap_or_default().decode(vectors.text());
     vectors.push()
 }
@@ -154,7 +154,7 @@ fn put_all(list: Json<'_>, vectors: &mut ExecArgs) {
     }
 }
 
-/// Tells how a program is doing; how it ended is told once.
+/// guest-exec-status. The result of a program is reported once.
 pub(super) fn status(
     state: &mut State,
     args: &Args<'_>,
@@ -165,7 +165,7 @@ pub(super) fn status(
         return Err(reply.fail_number(Phrase::NoSuchPid, pid));
     };
     let ended = program.ended(clock::boottime_ms());
-    // Its streams have their own.
+    // The streams have their own flags.
     reply.lift_limit();
     let mut object = reply.object();
     object.bool(Name::Exited, ended.is_some());
@@ -186,7 +186,7 @@ pub(super) fn status(
     Ok(())
 }
 
-/// Tells what was kept of an output, if anything was.
+/// Writes what was kept of a stream, if anything was.
 #[inline(never)]
 fn put_output(object: &mut Object<'_, '_>, output: &Stream, data: Name, truncated: Name) {
     if !output.bytes().is_empty() {

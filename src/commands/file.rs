@@ -153,7 +153,7 @@ pub(super) const CLOSE: Slow = Slow {
     run: |guest, ticket, _, reply| {
         let closed = file_of(ticket).and_then(|file| match ticket.number {
             0 => file.close(),
-            // Another task works with it, which must not come upon another file of this number.
+            // Another task uses this descriptor: it must not find another file under its number.
             _ => file.fill(&guest.root),
         });
         outcome(reply, Phrase::CannotCloseFile, closed)
@@ -201,7 +201,7 @@ fn give_back(state: &mut State, ticket: Ticket, _: Outcome) {
     }
 }
 
-/// A ticket about a file, or what was wrong with its handle.
+/// A ticket with the file, or the error of the handle.
 fn about_file(
     found: Result<Seized, Errno>,
     args: &Args<'_>,
@@ -222,8 +222,8 @@ fn file_of(ticket: Ticket) -> Result<Seized, Errno> {
     ticket.file.ok_or(Errno::BADF)
 }
 
-/// The text of a write that needs no memory to be borrowed, in bytes: that of a page, which becomes
-/// its bytes in place.
+/// Bytes of base64 that are decoded on the stack: the text of one page. A longer text borrows
+/// memory.
 const SMALL_WRITE_BYTES: usize = 5632;
 
 fn write(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
@@ -246,14 +246,14 @@ fn write(_: &Guest, ticket: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> R
     Ok(0)
 }
 
-/// Reads a file for a client, in a child; what it replies is `agent::file_stream`'s.
+/// Reads a file for a client, in a worker; `agent::file_stream` makes the reply.
 pub(super) const FETCH: Slow = Slow {
     finish: give_back,
     ..Slow::alone(|_, _, _, _| Ok(0))
 };
 
-/// Moves a file's position. A child does it, because a file system of the network is asked for
-/// where the end is.
+/// Moves a file's position, in a worker: for the end of a file a network file system asks its
+/// server.
 pub(super) const SEEK: Slow = Slow {
     prepare: |state, args, reply| seize(state, args, Phrase::CannotSeekFile, reply),
     run: seek,
@@ -297,7 +297,7 @@ pub(super) static WHENCE: Alternate = Alternate {
     other: Other::Int,
 };
 
-/// Does nothing: whatever was written is out.
+/// Does nothing: writes are not buffered.
 pub(super) fn flush(
     state: &mut State,
     args: &Args<'_>,
@@ -311,7 +311,7 @@ fn handle(args: &Args<'_>) -> i64 {
     args.int(const { index_of(HANDLE, "handle") }).unwrap_or(0)
 }
 
-/// The file of the handle that is asked for.
+/// The open file of the request's handle.
 fn find<'s>(
     state: &'s State,
     args: &Args<'_>,

@@ -65,7 +65,7 @@ fn describe(
     object.text(Name::Name, last_component(&device));
     object.text(Name::Mountpoint, fs.mount_point(&mut Path::new()));
     object.text(Name::Type, fs.kind());
-    // A mount point that leads elsewhere must not be taken for this file system: no sizes then.
+    // A covered mount point leads to another file system: then there are no sizes.
     let mut found = None;
     let _ = fs.reach(root, searches, &mut |place| {
         found = Some(space(place)?);

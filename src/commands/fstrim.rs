@@ -30,7 +30,7 @@ pub(super) fn fstrim(
     if mounts.read(&guest.root).is_err() {
         return Err(no_mount_table(reply));
     }
-    // A negative minimum wraps, as it does on its way through qemu-ga.
+    // A negative minimum wraps around, as in qemu-ga.
     let minimum = args
         .int(const { index_of(MINIMUM, "minimum") })
         .unwrap_or(0)
@@ -64,7 +64,7 @@ pub(super) fn fstrim(
     Ok(0)
 }
 
-/// Trims one file system; an error is what failed and why.
+/// Trims one file system; the error is the call that failed, and its errno.
 fn trim(
     root: &Root,
     fs: &FileSystem<'_>,

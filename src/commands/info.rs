@@ -20,7 +20,7 @@ pub(super) fn info(state: &mut State, _: &Args<'_>, reply: &mut Reply<'_>) -> Re
     for command in Command::all(PackedList(state.commands)) {
         let _ = commands.push(command);
     }
-    // The longest of the frequent replies: what is the same in all items is put down in large pieces.
+    // The longest of the frequent replies: what all items share is written in large pieces.
     for (place, command) in commands.iter().enumerate().rev() {
         list.item().verbatim(&[
             br#"{"enabled": "#,

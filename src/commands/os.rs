@@ -18,10 +18,10 @@ use crate::wire::emit::Object;
 use crate::wire::reply::{Failed, Reply};
 use crate::wire::texts::Name;
 
-/// Members that are keys of os-release: in capitals, with `_` for `-`.
+/// Members that come from os-release. Its keys are in capitals, with `_` for `-`.
 const MEMBERS: &[u8] = b"id name pretty-name version version-id variant variant-id";
 
-/// Decimal places of a 65536th, and 10 to their power divided by 65536.
+/// Decimal places of 1/65536, and ten to their power divided by 65536.
 const LOAD_PLACES: usize = 16;
 const LOAD_UNIT: u64 = 5u64.pow(16);
 

@@ -83,7 +83,7 @@ pub(super) fn set_user_password(
     Err(reply.fail(wrong))
 }
 
-/// Whether there is one of these bytes.
+/// Whether `text` has one of these bytes.
 #[inline(never)]
 fn has(bytes: &[u8], any: &[u8]) -> bool {
     bytes.iter().any(|byte| any.contains(byte))
@@ -91,14 +91,14 @@ fn has(bytes: &[u8], any: &[u8]) -> bool {
 
 const ETC: &[u8] = b"etc";
 
-/// One of the files.
+/// A file with passwords.
 struct File {
     path: &'static [u8],
     /// Its name in /etc.
     name: &'static CStr,
     /// The name of its lock.
     lock: &'static CStr,
-    /// How many fields of a line are new.
+    /// The number of fields of a line that change.
     new_fields: usize,
 }
 
@@ -126,7 +126,7 @@ fn set(
 ) -> Result<(), Option<Errno>> {
     room.whole()?;
     let etc = ManuallyDrop::new(root.enter(ETC, Links::Follow)?);
-    // Nobody is kept waiting for a user that does not exist, nor for the hash.
+    // Before the locks: an unknown user is an error at once, and the hash takes long.
     file_of(&etc, name, room, about)?;
     let mut hash = password;
     if !crypted {
@@ -149,7 +149,7 @@ fn set(
     done
 }
 
-/// Sets the password while passwd is locked, so that the file that has it stays the same.
+/// Sets the password while passwd is locked: until then it could move to the other file.
 fn set_locked(
     etc: &Root,
     new: &[&[u8]; 3],
@@ -168,7 +168,7 @@ fn set_locked(
     Ok(rewrite(etc, file, new, room)?)
 }
 
-/// The file that has the password of a user, which errors are then about.
+/// The file with the password of a user; it becomes `about`.
 fn file_of(
     etc: &Root,
     name: &[u8],
@@ -206,9 +206,9 @@ const ALL: &[u8] = b".pwd.lock";
 /// Takes the locks of shadow-utils: the lock on all accounts, as lckpwdf(3) takes it, until this
 /// process ends; and the file `lock`, until that is removed.
 ///
-/// The file is a link to a file that holds the number of the owner's process. If that process has
-/// ended, the file is removed. If the number belongs to another process by now, as it may after a
-/// power cut, the file stays: as with shadow-utils, a person has to remove it.
+/// The file is a link to a file that holds the process id of its owner. If that process has ended,
+/// the file is removed. If another process has the id by now, as it may after a power cut, the file
+/// stays: as with shadow-utils, a person has to remove it.
 ///
 /// # Errors
 /// [`Errno::NOLCK`] after [`LOCK_WAIT_MS`].

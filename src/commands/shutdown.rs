@@ -1,5 +1,5 @@
-//! guest-shutdown, and what else takes the guest down: Ctrl-Alt-Del where the agent is PID 1, and
-//! an init that was told and does nothing.
+//! guest-shutdown; and the shutdown after Ctrl-Alt-Del, where the agent is PID 1, or after an init
+//! that was asked and did nothing.
 //!
 //! If the init has an interface for it (`probe::init`), the agent only sends it a request. Success
 //! has no reply. Without one the agent does it: every process ends, every disk is made read-only
@@ -8,21 +8,21 @@
 //! PID 1 would be the end of the kernel. Ancestors of the agent are spared for the same reason, and
 //! storage daemons of root's because disks need them (`probe::ending`).
 //!
-//! The disks are clean in the end, whatever happens before. A path of the mount table is not
-//! believed: what is made read-only is the mount that has this number, and what lies under another
-//! mount is uncovered. Whether a disk can still be written to is what the table says, not what a
-//! call returned. In the end the kernel makes read-only (SysRq) what is still in use, or mounted
-//! where no table shows it.
+//! The disks are clean in the end, whatever happens before. The agent does not trust a path of the
+//! mount table: it makes read-only the mount with that number, and uncovers what lies under another
+//! mount. Whether a disk can still be written to is read from the table, not from what a call
+//! returned. In the end SysRq makes read-only what is still in use, or mounted where no table shows
+//! it.
 //!
 //! A disk or server that never answers delays the end, but does not prevent it: each step (closing
-//! files, ending processes, closing disks, the last sync) has a time limit of its own, and is done
-//! by a child that is left behind when that is over.
+//! files, ending processes, closing disks, the last sync) runs in a child with a time limit, which
+//! is left behind after that.
 //!
 //! Differences from qemu-ga: no program of the guest is needed; the guest goes down at every stage
-//! of its boot; `halt` halts where qemu-ga's `/sbin/halt` may power off. Whether the agent may take
-//! the machine down is found out before anything is done, so that an error means a guest left as it
-//! is: an agent without `CAP_SYS_BOOT`, or in the PID namespace of a container, may not, and tells
-//! no init either. Swap is not turned off: nothing in it outlives the guest.
+//! of its boot; `halt` halts where qemu-ga's `/sbin/halt` may power off. An agent that may not take
+//! the machine down, for want of `CAP_SYS_BOOT` or in the PID namespace of a container, refuses
+//! before anything changes, and asks no init either. Swap is not turned off: nothing in it outlives
+//! the guest.
 
 use super::command::{Outcome, Slow, Ticket};
 use super::common::abort_fuse;
@@ -52,7 +52,7 @@ use crate::wire::texts::Phrase;
 
 pub(super) const MODE: &[Param] = &[may("mode", Type::Str)];
 
-/// Takes the guest down as the host says.
+/// guest-shutdown.
 pub(super) const SHUTDOWN: Slow = Slow {
     prepare: prepare_as_told,
     run,
@@ -66,14 +66,14 @@ pub(super) const REBOOT: Slow = Slow {
     finish,
 };
 
-/// Takes the guest down past its init, which was told and did nothing.
+/// Takes the guest down because its init was asked and did nothing.
 pub(super) const BY_FORCE: Slow = Slow {
     prepare: prepare_by_force,
     run,
     finish,
 };
 
-/// The ticket of a shutdown that the init does.
+/// The ticket of a shutdown by the init.
 const INIT_WAS_TOLD: Ticket = Ticket::of(-1);
 
 /// The modes.
@@ -82,11 +82,11 @@ const DOWNS: [ShutdownMode; 3] = [
     ShutdownMode::Halt,
     ShutdownMode::Reboot,
 ];
-/// What the host calls them.
+/// Their names in the protocol.
 const MODES: [&str; 3] = ["powerdown", "halt", "reboot"];
-/// What OpenRC calls them.
+/// Their names in OpenRC.
 const WORDS: [&[u8]; 3] = [b"poweroff", b"halt", b"reboot"];
-/// What sysvinit is told of them before it changes the runlevel.
+/// The values of INIT_HALT for sysvinit.
 const VARIABLES: [&[u8]; 3] = [b"INIT_HALT=POWEROFF", b"INIT_HALT=HALT", b"INIT_HALT="];
 
 fn prepare_as_told(
@@ -101,7 +101,7 @@ fn prepare_as_told(
             Some(place) => DOWNS[place],
         },
     };
-    // The init that would be told in a container is the container's.
+    // In a container the init is the container's.
     check_right(reply)?;
     if init::interface(&state.guest.root, how).is_some_and(|way| tell(&state.guest.root, way, how))
     {
@@ -118,7 +118,7 @@ fn prepare_reboot(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<Ticket, Failed> {
-    // Nothing frozen can be closed; the host that froze it knows why.
+    // Frozen file systems cannot be unmounted: the host has to thaw them.
     if state.freeze.is_frozen() && !state.freeze.was_given_up() {
         return Err(reply.error().end());
     }
@@ -132,13 +132,14 @@ fn prepare_by_force(
 ) -> Result<Ticket, Failed> {
     let how = state.going_down.unwrap_or(ShutdownMode::PowerOff);
     if state.freeze.is_frozen() && !state.freeze.was_given_up() {
-        // Nothing can be written out now; tried again later.
+        // While frozen nothing can be written: try again later.
         return Err(reply.fail(Phrase::FrozenNow));
     }
     prepare_past_init(state, how, reply)
 }
 
-/// Gets ready to do it all here; refuses while nothing has been done if it could not be finished.
+/// Prepares a shutdown by the agent itself; refuses, with nothing changed, what could not be
+/// finished.
 fn prepare_past_init(
     state: &mut State,
     how: ShutdownMode,
@@ -154,8 +155,8 @@ fn prepare_past_init(
     Ok(Ticket::of(how as i64))
 }
 
-/// Whether this process may take the machine down: refused without the privilege and in a
-/// container. To ask makes Ctrl-Alt-Del a signal to PID 1, as every init has it anyway.
+/// Checks that this process may take the machine down: not without the privilege, not in a
+/// container. The check makes Ctrl-Alt-Del a signal to PID 1, as every init does anyway.
 fn check_right(reply: &mut Reply<'_>) -> Result<(), Failed> {
     match power::soften_ctrl_alt_del() {
         Ok(()) => Ok(()),
@@ -176,8 +177,7 @@ fn run(guest: &Guest, ticket: Ticket, _: &Args<'_>, reply: &mut Reply<'_>) -> Re
     else {
         return Ok(0);
     };
-    // Disks are not clean with files open on them, which are the agent's own as well as this
-    // child's.
+    // Open files keep a disk from being unmounted: those of the agent and of this child.
     within(KILL_MS, &guest.root, |root| {
         process::let_go_of_files(root.as_fd())
     });
@@ -199,7 +199,7 @@ fn refused(errno: Errno, reply: &mut Reply<'_>) -> Failed {
     reply.fail_with(Phrase::CannotShutDown, &[], number(errno))
 }
 
-/// Tells PID 1; gives whether it got it.
+/// Sends PID 1 the request; returns whether it was delivered.
 fn tell(root: &Root, way: InitInterface, how: ShutdownMode) -> bool {
     let requests;
     let (fifos, told): (&[u8], &[u8]) = match way {
@@ -250,10 +250,10 @@ fn within(limit_ms: u64, root: &Root, step: fn(&Root)) {
     });
 }
 
-/// How long processes have to end where nobody can tell whether they have.
+/// Time for processes to end where /proc is missing and nobody can check.
 const BLIND_MS: u32 = 1_000;
 
-/// Ends all processes: asks them to, then insists.
+/// Ends all processes: SIGTERM, then SIGKILL.
 fn end_all(root: &Root) {
     if root.has_at(&[b"proc/self/status"]) != Ok(true) {
         let _ = root.make_directory(b"proc", 0o555);
@@ -263,8 +263,8 @@ fn end_all(root: &Root) {
     end_processes(root, process::KILL, KILL_MS);
 }
 
-/// Sends `signal` to all processes and waits until they are gone. Those that are started meanwhile,
-/// by PID 1, are not waited for.
+/// Sends `signal` to all processes and waits until they are gone, but not for those that PID 1
+/// starts meanwhile.
 fn end_processes(root: &Root, signal: i32, limit_ms: u64) {
     let is_request = signal == process::TERM;
     let mut spared = Pids::new();
@@ -318,7 +318,7 @@ fn close_all_disks(root: &Root) {
         within(SECOND_LOOK_MS, root, look_again);
     }
     if power::force_read_only(root).is_ok() {
-        // The kernel does not tell when it is through, but the mount table does, for what is in it.
+        // The kernel does not report the end of this; the mount table shows it.
         clock::sleep_ms(FORCE_BEGINS_MS);
         process::wait_until(FORCE_MS, &mut || {
             !ending::any_writable(root, ending::is_on_device)
@@ -332,8 +332,8 @@ fn look_again(root: &Root) {
     close_disks(root, &mut |_| true);
 }
 
-/// How long the kernel may take until it begins to make disks read-only by force: one of its own
-/// threads does that, when it is its turn.
+/// Time until the kernel begins to make disks read-only by force: one of its threads has to be
+/// scheduled.
 const FORCE_BEGINS_MS: u32 = 100;
 
 /// Makes the disks read-only that the mount table leads to, and unmounts them, until that changes
@@ -348,7 +348,7 @@ fn close_disks(root: &Root, may_ask: MayAsk<'_>) {
     }
 }
 
-/// Gives whether the disk was unmounted.
+/// Returns whether the disk was unmounted.
 fn close_disk(root: &Root, mount: &Mount<'_>, may_ask: MayAsk<'_>) -> bool {
     let target = unescaped(mount.mount_point);
     // The path may lead to another mount, which covers this one.

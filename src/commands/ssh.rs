@@ -65,7 +65,7 @@ pub(super) const ADD: Work = |guest, _, args, reply| work(guest, args, reply, Ta
 /// Removes keys.
 pub(super) const REMOVE: Work = |guest, _, args, reply| work(guest, args, reply, Task::Remove);
 
-/// What is done with keys.
+/// What to do with the keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Task {
     Get,
@@ -76,7 +76,7 @@ enum Task {
 /// Length of `/.ssh`.
 const DIRECTORY: usize = 5;
 const NAME: &CStr = c"authorized_keys";
-/// What stands before the path of the file where errors name it a second time.
+/// Precedes the path where an error has it a second time.
 const QUOTE: &[u8] = b"\xE2\x80\x9C";
 /// What is wrong with a file of too many keys; [`Phrase::TooManyKeys`] says the same of a request.
 const TOO_MANY: &[u8] = b": more than 256 KiB of keys";
@@ -84,17 +84,17 @@ const NOT_REGULAR: &[u8] = b": not a regular file";
 
 const_assert!(KEYS_BYTES == 256 << 10);
 
-/// What an error is about.
+/// The parts of an error.
 struct About {
-    /// What it says.
+    /// The phrase.
     phrase: Phrase,
     /// The user or the path.
     subject: &'static [u8],
     /// The path again, in quotes, where the phrase has it twice.
     quoted: &'static [u8],
-    /// What comes behind that.
+    /// The text after that.
     detail: &'static [u8],
-    /// Paths whose owner may be why the user is denied something, the likelier one first.
+    /// Paths whose owner may explain an EACCES, the likelier one first.
     denied_by: [&'static [u8]; 2],
     /// The user id of the keys' owner.
     uid: u32,
@@ -103,7 +103,7 @@ struct About {
 }
 
 impl About {
-    /// What follows is about a path.
+    /// Sets the phrase and the path of the next error.
     #[inline(never)]
     fn turn_to(&mut self, phrase: Phrase, path: &'static [u8], denied_by: [&'static [u8]; 2]) {
         self.phrase = phrase;
@@ -112,7 +112,7 @@ impl About {
     }
 }
 
-/// Where a user's keys are.
+/// The paths of a user's keys.
 struct Paths {
     home: &'static [u8],
     directory: &'static [u8],
@@ -170,7 +170,7 @@ fn keys(
         if key.first() == Some(&b'#') || key.contains(&b'\n') {
             return Err(reply.fail_with(Phrase::InvalidKey, &[key], 0));
         }
-        // Removed, it stands for blank lines; added, it would make one.
+        // An empty key: `remove` takes it for blank lines; `add` would make one.
         if !(key.is_empty() && task == Task::Add) {
             let _ = room.append(b"\n");
         }
@@ -182,8 +182,8 @@ fn keys(
     Ok(keys)
 }
 
-/// Switches to the user, then reads or edits the keys. An error without a number is told by its
-/// subjects alone.
+/// Switches to the user, then reads or edits the keys. An error without an errno is complete in
+/// `about`.
 #[inline(never)]
 fn change(
     root: &Root,
@@ -223,7 +223,7 @@ fn change(
         return Ok(old);
     }
     let mut new = Buffer::lasting(2 * KEYS_BYTES + 1);
-    // Four bytes for each line, of which the shortest have one.
+    // Four bytes for each line; the shortest line has one byte.
     let mut index = Buffer::lasting(4 * 2 * KEYS_BYTES);
     let changed = match task {
         Task::Remove => accounts::remove_lines(old, keys, &mut *index, &mut *new),
@@ -241,7 +241,7 @@ fn change(
     Ok(b"")
 }
 
-/// Becomes the user called as the first subject; gives where the user's keys are.
+/// Switches to the user named in `about`; returns the paths of the keys.
 fn become_user(root: &Root, room: &mut Buffer, about: &mut About) -> Result<Paths, Option<Errno>> {
     let etc = root.enter(b"etc", Links::Follow)?;
     ManuallyDrop::into_inner(etc.read_named(c"passwd", Links::Follow, room)?);
@@ -259,7 +259,7 @@ fn become_user(root: &Root, room: &mut Buffer, about: &mut About) -> Result<Path
     while let [shorter @ .., b'/'] = home {
         home = shorter;
     }
-    // Groups left out are only rights left out.
+    // Groups that do not fit only take rights away.
     let group = etc.read_named(c"group", Links::Follow, room);
     drop(group.map(ManuallyDrop::into_inner));
     drop(etc);
@@ -326,7 +326,7 @@ fn read(file: &OwnedFd, about: &mut About) -> Result<&'static [u8], Option<Errno
     }
 }
 
-/// Adds to what an error is about whose the file or directory is that denied the user something.
+/// Adds the owner of the file or directory that denied access to the error.
 fn name_owner(root: &Root, room: &mut Buffer, about: &mut About) {
     let denied_by = about.denied_by.into_iter().filter(|path| !path.is_empty());
     for path in denied_by {

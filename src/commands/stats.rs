@@ -16,16 +16,16 @@ use crate::wire::texts::{Name, Phrase};
 
 const DONE: Name = Name::Done;
 
-/// What old kernels told of partitions.
+/// The members that old kernels have for partitions.
 const DONE_BY_OLD_PARTITION: Name = Name::DoneByOldPartition;
 
 const TIMES: Name = Name::ProcessorTimes;
 
-/// A file, and what is said if it cannot be opened.
+/// A file, and the error if it cannot be opened.
 const DISKS: (&str, Phrase) = ("proc/diskstats", Phrase::CannotReadDiskStats);
 const PROCESSORS: (&str, Phrase) = ("proc/stat", Phrase::CannotReadProcessorStats);
 
-/// Lists what every disk and partition has done.
+/// Lists the I/O counters of every disk and partition.
 pub(super) fn get_diskstats(
     state: &mut State,
     _: &Args<'_>,
@@ -34,7 +34,7 @@ pub(super) fn get_diskstats(
     list(&state.guest.root, reply, DISKS, false)
 }
 
-/// Lists what every processor has spent its time on.
+/// Lists the times of every processor.
 pub(super) fn get_cpustats(
     state: &mut State,
     _: &Args<'_>,

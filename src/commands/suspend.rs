@@ -1,13 +1,12 @@
 //! guest-suspend-ram, -disk, -hybrid.
 //!
-//! Success is silent. The child that asks the kernel ends when the guest has been woken; the agent
-//! sleeps with the guest and answers again, on the same port, after it. The kernel writes out file
-//! systems first. Freezing and thawing wait until the guest is awake again, and a guest that is
-//! frozen does not sleep.
+//! Success is silent. A child asks the kernel to sleep and ends after the wake-up; the agent sleeps
+//! with the guest and then answers again on the same port. The kernel syncs file systems first.
+//! Freeze and thaw wait until the guest is awake, and a frozen guest does not sleep.
 //!
-//! Differences from qemu-ga: no program is needed, and none is asked, so that units and hooks of an
-//! init for sleep do not run. What could not be woken again is refused before anything is done
-//! (`probe::sleep`). Hybrid sleep needs no program either.
+//! Differences from qemu-ga: no program runs, so units and hooks that an init has for sleep do not
+//! run either, and hybrid sleep needs no program. A sleep from which the guest could not wake is
+//! refused before anything changes (`probe::sleep`).
 
 use super::command::Work;
 use super::common::outcome;
@@ -17,7 +16,7 @@ use crate::sys::root::Root;
 use crate::wire::reply::{Failed, Reply};
 use crate::wire::texts::Phrase;
 
-/// Where is said what happens once the image is on the disk.
+/// The file that sets what the kernel does once the image is on the disk.
 const CHOICES: &[u8] = b"sys/power/disk";
 
 /// Sleeps in memory.
@@ -49,7 +48,7 @@ fn sleep_so(root: &Root, mode: Mode) -> Result<(), Errno> {
     let word: &[u8] = if mode == Mode::Ram { b"mem" } else { b"disk" };
     let slept = root.tell(&[b"sys/power/state"], word);
     if mode == Mode::Hybrid {
-        // What the kernel itself begins with: the firmware's way, if there is one.
+        // The kernel's default: by the firmware, if it can.
         let _ = root.tell(&[CHOICES], b"shutdown");
         let _ = root.tell(&[CHOICES], b"platform");
     }

@@ -8,7 +8,7 @@ use crate::wire::reply::{Failed, Reply};
 
 pub(super) const ID: &[Param] = &[must("id", Type::Int)];
 
-/// Gives the id back. The delimiter of guest-sync-delimited is a matter of its row.
+/// Returns the id. The row of guest-sync-delimited asks for the delimiter.
 pub(super) fn sync(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed> {
     reply
         .value()
@@ -16,7 +16,7 @@ pub(super) fn sync(_: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Res
     Ok(())
 }
 
-/// Says that somebody is there.
+/// guest-ping.
 pub(super) fn ping(_: &mut State, _: &Args<'_>, _: &mut Reply<'_>) -> Result<(), Failed> {
     Ok(())
 }

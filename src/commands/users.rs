@@ -25,7 +25,7 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
         return Err(cannot(reply, Phrase::CannotListUsers, errno));
     }
     let mut list = reply.list();
-    // A file that cannot be read is as good as none, to the C library and so to qemu-ga.
+    // As for the C library, and so for qemu-ga, an unreadable file is empty.
     if read.is_ok() {
         users.each(&mut |user| {
             let mut item = list.object();
