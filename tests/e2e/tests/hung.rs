@@ -228,7 +228,12 @@ fn a_file_system_that_hangs_holds_up_no_other() {
             tried
                 .client
                 .send("{\"execute\":\"guest-fsfreeze-freeze\"}\n");
-            let is_frozen = |tried: &mut Tried| tried.agents() == 1;
+            // Each ioctl waits for the disk for a moment: the one that hangs is there later, too.
+            let is_frozen = |tried: &mut Tried| {
+                let hung = tried.agents();
+                std::thread::sleep(Duration::from_millis(500));
+                hung == 1 && tried.agents() == 1
+            };
             wait::expect("the freeze", wait::ANSWER, || is_frozen(&mut tried));
             tried.restart("");
             wait::expect("the thaw beside it", wait::ANSWER, || {
