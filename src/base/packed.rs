@@ -125,7 +125,12 @@ macro_rules! texts {
 
         #[cfg(test)]
         impl $name {
-            const ALL: &[(Self, &str)] = &[$((Self::$variant, $text)),*];
+            /// Checks that every text is unpacked as it is declared.
+            fn assert_all_unpack() {
+                for (text, words) in [$((Self::$variant, $text)),*] {
+                    assert_eq!($crate::base::packed::Text::from(text).unpack(), words.as_bytes());
+                }
+            }
         }
     };
 }

@@ -43,13 +43,10 @@ texts! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::packed::Text;
 
     #[test]
     #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn every_text_is_unpacked_whole() {
-        for (text, words) in LogPhrase::ALL {
-            assert_eq!(Text::from(*text).unpack(), words.as_bytes());
-        }
+        LogPhrase::assert_all_unpack();
     }
 }

@@ -188,16 +188,11 @@ texts! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::packed::Text;
 
     #[test]
     #[cfg_attr(miri, ignore = "too slow for Miri")]
     fn every_text_is_unpacked_whole() {
-        for (text, words) in Name::ALL {
-            assert_eq!(Text::from(*text).unpack(), words.as_bytes());
-        }
-        for (text, words) in Phrase::ALL {
-            assert_eq!(Text::from(*text).unpack(), words.as_bytes());
-        }
+        Name::assert_all_unpack();
+        Phrase::assert_all_unpack();
     }
 }
