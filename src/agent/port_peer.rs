@@ -13,8 +13,7 @@
 //!   qemu-ga; clients begin with a sync for that reason. Replies older than [`STALE_MS`] are dropped
 //!   when the next host comes.
 //!
-//! A host that leaves and is back before the agent looks again was, for the agent, always
-//! connected.
+//! If a host leaves and comes back before the agent looks again, the agent does not notice.
 
 /// Milliseconds without a host after which the next host counts as another one. The port reports a
 /// new host within milliseconds; under emulation, on a busy machine, within tenths of a second.

@@ -5,8 +5,8 @@
 //! waiting for ever. The agent reads itself, as long as it need not wait (`agent::file_stream`); a
 //! worker reads the rest.
 //!
-//! A handle that a worker works with is busy for all others, but can be closed: then that worker's
-//! next call finds a directory in its place, and fails.
+//! While a worker uses a handle, other requests for it fail, but it can be closed: the worker's next
+//! system call then meets a directory in place of the file, and fails.
 //!
 //! Differences from qemu-ga: data is written at once, so that errors are those of the write itself,
 //! not of a later flush, seek or close. A read of a pipe or terminal that brought less than it

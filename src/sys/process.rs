@@ -107,7 +107,7 @@ fn wait(
     let flags = flags | libc::WEXITED | libc::WNOHANG;
     let info = info.map_or(0, |info| info.as_mut_ptr().expose_provenance());
     // SAFETY: waitid writes at most one siginfo_t, which is borrowed and outlives the call; with a
-    // null it writes none. The fifth argument stands for no `struct rusage`.
+    // null it writes none. The fifth argument is null: no `struct rusage` is written.
     let _ = unsafe {
         let args = [kind as usize, pid as usize, info, flags as usize, 0];
         raw::call(libc::SYS_waitid, args)

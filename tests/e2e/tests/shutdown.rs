@@ -156,7 +156,7 @@ fn processes_of_users_do_not_hinder_a_shutdown() {
     let shell = guest.shell();
     shell.run(INSERT);
     shell.run("mkdir -m 777 /data/d /tmp/fuse /tmp/silent");
-    // Process ids above that of the agent's child which ends processes, as after a wrap-around.
+    // Processes with ids above that of the child that ends processes, as after ids have wrapped.
     guest
         .shell()
         .run("echo 30000 >/proc/sys/kernel/ns_last_pid");
