@@ -455,8 +455,46 @@ impl Guest {
         self.qmp.events.clear();
     }
 
+    /// Starts a write to `/data`, on the first disk, that lasts until [`Guest::end_slow_write`]. The
+    /// kernel completes a freeze of that file system only after it.
+    ///
+    /// A disk with a limit serves its first request at once and delays the next for as long as the first
+    /// should have taken, here 50 s. So the write that is slow is the second one: the first may be one
+    /// request or several, which depends on how the guest's memory is fragmented.
+    pub fn begin_slow_write(&mut self) {
+        self.shell().run(
+            "rm -f /run/first /run/slow; \
+             dd if=/dev/zero of=/data/slow bs=1M count=4 conv=fsync 2>/dev/null",
+        );
+        self.limit_first_disk(20_000);
+        self.shell().run(
+            "write() { dd if=/dev/zero of=/data/slow bs=1M count=1 oflag=direct conv=notrunc; }; \
+             (write; touch /run/first; write; touch /run/slow) >/dev/null 2>&1 &",
+        );
+        wait::expect("the first write", wait::ANSWER, || {
+            self.shell().test("test -e /run/first")
+        });
+        // Time for the second write to reach the kernel.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+
+    /// Returns whether the slow write has ended.
+    pub fn slow_write_ended(&mut self) -> bool {
+        self.shell().test("test -e /run/slow")
+    }
+
+    /// Lets the slow write end. Does not wait for it.
+    pub fn end_slow_write(&mut self) {
+        self.limit_first_disk(0);
+    }
+
+    /// Waits until the slow write has ended.
+    pub fn wait_slow_write(&mut self) {
+        wait::expect("the slow write", wait::ANSWER, || self.slow_write_ended());
+    }
+
     /// Limits the first disk to this speed; 0 removes the limit.
-    pub fn throttle_first_disk(&mut self, bytes_per_s: u64) {
+    fn limit_first_disk(&mut self, bytes_per_s: u64) {
         let limits = json!({
             "device": "disk0", "bps": bytes_per_s, "bps_rd": 0, "bps_wr": 0,
             "iops": 0, "iops_rd": 0, "iops_wr": 0

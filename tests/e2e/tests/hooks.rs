@@ -58,6 +58,8 @@ impl HookGuest {
         check: impl FnOnce(&mut HookGuest) -> String,
     ) {
         checks.run(name, || {
+            // A check that failed may have left it.
+            self.qemu.end_slow_write();
             self.clear();
             if self.options.as_deref() != Some(options) {
                 self.restart(options);
@@ -745,7 +747,7 @@ fn pairing(checks: &mut Checks, guest: &mut HookGuest) {
         "runs thaw hooks after a freeze that times out in the kernel",
         "-F --freeze-timeout=3",
         |guest| {
-            begin_slow_write(guest);
+            guest.qemu.begin_slow_write();
             guest.seen();
             let refusal = guest.freeze().expect_err("the freeze timed out");
             // The other disk, frozen before, is thawed while the kernel still freezes the first.
@@ -756,7 +758,7 @@ fn pairing(checks: &mut Checks, guest: &mut HookGuest) {
                 guest.shell().test("rm /run/other")
             });
             assert!(
-                guest.shell().test("! test -e /run/slow"),
+                !guest.qemu.slow_write_ended(),
                 "the slow write was too fast"
             );
             assert_eq!(guest.client.get("guest-fsfreeze-status"), "frozen");
@@ -768,35 +770,16 @@ fn pairing(checks: &mut Checks, guest: &mut HookGuest) {
                 one.is_some_and(|one| one["enabled"] == true)
             };
             assert!(enabled("guest-shutdown") && !enabled("guest-suspend-ram"));
-            guest.qemu.throttle_first_disk(0);
+            guest.qemu.end_slow_write();
             wait::expect("the thaw", wait::ANSWER, || {
                 guest.client.get("guest-fsfreeze-status") == "thawed"
             });
             assert_eq!(guest.seen(), FREEZE_AND_THAW);
-            wait_slow_write(guest);
+            guest.qemu.wait_slow_write();
             guest.assert_thawed();
             refusal.desc
         },
     );
-}
-
-/// Starts a slow write to the first disk. The kernel completes a freeze only after it.
-fn begin_slow_write(guest: &mut HookGuest) {
-    guest
-        .shell()
-        .run("dd if=/dev/zero of=/data/slow bs=1M count=4 conv=fsync 2>/dev/null");
-    guest.qemu.throttle_first_disk(20_000);
-    guest.shell().run(
-        "(dd if=/dev/zero of=/data/slow bs=2M count=1 oflag=direct conv=notrunc; \
-          touch /run/slow) >/dev/null 2>&1 &",
-    );
-    std::thread::sleep(Duration::from_millis(1500));
-}
-
-fn wait_slow_write(guest: &mut HookGuest) {
-    wait::expect("the slow write", wait::ANSWER, || {
-        guest.shell().test("rm /run/slow")
-    });
 }
 
 /// The runs of hooks in a freeze that the second one stops.
@@ -921,7 +904,7 @@ fn killed_agents(checks: &mut Checks, guest: &mut HookGuest) {
         "nothing stays frozen if killed while the kernel freezes",
         "",
         |guest| {
-            begin_slow_write(guest);
+            guest.qemu.begin_slow_write();
             guest
                 .client
                 .send(request("guest-fsfreeze-freeze", &json!({})));
@@ -929,11 +912,11 @@ fn killed_agents(checks: &mut Checks, guest: &mut HookGuest) {
             guest.restart("");
             // The child of the killed agent still waits for the kernel.
             let refusal = guest.thaw().expect_err("the kernel still freezes");
-            guest.qemu.throttle_first_disk(0);
+            guest.qemu.end_slow_write();
             wait::expect("the thaw", wait::ANSWER, || {
                 guest.client.get("guest-fsfreeze-status") == "thawed"
             });
-            wait_slow_write(guest);
+            guest.qemu.wait_slow_write();
             guest.assert_thawed();
             refusal.desc
         },

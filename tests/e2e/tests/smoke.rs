@@ -456,16 +456,7 @@ fn an_agent_beside_a_shell_idles_freezes_thaws_and_halts() {
         || {
             guest.shell().restart_agent("--freeze-timeout=3");
             client.sync(wait::ANSWER).expect("an answer to guest-sync");
-            // The kernel completes the freeze only after the slow write.
-            guest
-                .shell()
-                .run("dd if=/dev/zero of=/data/slow bs=1M count=4 conv=fsync");
-            guest.throttle_first_disk(20_000);
-            guest.shell().run(
-                "rm -f /run/slow; (dd if=/dev/zero of=/data/slow bs=2M count=1 oflag=direct \
-             conv=notrunc; touch /run/slow) >/dev/null 2>&1 &",
-            );
-            std::thread::sleep(SETTLE);
+            guest.begin_slow_write();
             let refusal = client
                 .try_call("guest-fsfreeze-freeze", json!({}))
                 .expect_err("the freeze timed out");
@@ -475,13 +466,11 @@ fn an_agent_beside_a_shell_idles_freezes_thaws_and_halts() {
                 "{}",
                 refusal.desc
             );
-            guest.throttle_first_disk(0);
+            guest.end_slow_write();
             wait::expect("the thaw", wait::ANSWER, || {
                 client.get("guest-fsfreeze-status") == "thawed"
             });
-            wait::expect("the slow write", wait::ANSWER, || {
-                guest.shell().test("test -e /run/slow")
-            });
+            guest.wait_slow_write();
             begin_write(guest.shell(), "/data", "seven");
             wait::expect("a write", wait::ANSWER, || is_done(guest.shell(), "seven"));
             assert_eq!(client.get("guest-fsfreeze-thaw"), 0);
