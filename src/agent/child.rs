@@ -5,7 +5,7 @@
 
 use super::ids::ClientId;
 use super::worker::{FRAME_BYTES, REFUSED};
-use crate::commands::{Class, Outcome, Task, Ticket};
+use crate::commands::{Outcome, Task, TaskClass, Ticket};
 use crate::state::State;
 use crate::sys::stream::{self, Read};
 use crate::sys::{OwnedFd, process};
@@ -64,7 +64,7 @@ impl Frame {
 
 /// The kinds of children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ChildKind {
     /// Runs one task after the other.
     Worker {
         /// Whether it shares the agent's descriptors.
@@ -79,9 +79,9 @@ pub(super) enum Kind {
 /// A child of the agent.
 pub(super) struct Child {
     pub(super) pid: i32,
-    pub(super) kind: Kind,
+    pub(super) kind: ChildKind,
     /// The class of its job, or of its last one.
-    pub(super) class: Class,
+    pub(super) class: TaskClass,
     pub(super) job: Option<Job>,
     /// Whether it has a copy of much memory that the agent had borrowed at the fork.
     pub(super) is_heavy: bool,
@@ -95,12 +95,12 @@ pub(super) struct Child {
 impl Child {
     /// Whether it is a worker without a task.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.kind, Kind::Worker { .. }) && self.job.is_none() && self.socket.is_some()
+        matches!(self.kind, ChildKind::Worker { .. }) && self.job.is_none() && self.socket.is_some()
     }
 
     /// Whether it counts against the quota of its class: it works, or was killed at work.
     pub(super) fn is_busy(&self) -> bool {
-        self.job.is_some() || self.kind == Kind::Killed
+        self.job.is_some() || self.kind == ChildKind::Killed
     }
 
     /// Whether its job is to become a program, and it has closed its socket without a reply.
@@ -112,7 +112,7 @@ impl Child {
     /// its process id.
     pub(super) fn kill(&mut self) {
         let _ = process::kill(self.pid, process::KILL);
-        self.kind = Kind::Killed;
+        self.kind = ChildKind::Killed;
         self.socket = None;
     }
 
@@ -150,7 +150,7 @@ impl Child {
         let Some(job) = self.job.take() else {
             return;
         };
-        if self.kind == Kind::Once {
+        if self.kind == ChildKind::Once {
             self.socket = None;
         }
         (job.task.slow().finish)(state, job.ticket, outcome);

@@ -18,7 +18,7 @@
 
 use core::iter;
 
-use super::options::{Method, OptionError, Options, ROWS, Row, Stop, Value};
+use super::options::{Method, OptionError, OptionRow, OptionValue, Options, ROWS, Stop};
 use super::texts::AgentPhrase;
 use crate::base::text;
 use crate::commands;
@@ -123,14 +123,14 @@ fn read_long(options: &mut Options, arg: &'static [u8], args: Args<'_>) -> Resul
     let name = text::cut(&mut rest, b'=');
     let attached = (name.len() != long.len()).then_some(rest);
     let row = find_long(name).map_err(|what| Stop::wrong(what, arg))?;
-    if attached.is_some() && row.value == Value::None {
+    if attached.is_some() && row.value == OptionValue::None {
         return Err(Stop::wrong(AgentPhrase::TakesNoValue, arg));
     }
     set(options, row, attached, arg, args)
 }
 
 /// The option that a name, whole or shortened, stands for.
-fn find_long(name: &[u8]) -> Result<&'static Row, AgentPhrase> {
+fn find_long(name: &[u8]) -> Result<&'static OptionRow, AgentPhrase> {
     let mut alike = ROWS
         .iter()
         .filter(|row| row.long.as_bytes().starts_with(name));
@@ -153,7 +153,7 @@ fn read_short(
         let arg = letters;
         letters = rest;
         let mut attached = None;
-        if row.value != Value::None {
+        if row.value != OptionValue::None {
             letters = b"";
             let value = rest.strip_prefix(b"=").unwrap_or(rest);
             attached = (!rest.is_empty()).then_some(value);
@@ -166,16 +166,16 @@ fn read_short(
 /// Sets an option to its attached value, or to the next argument.
 fn set(
     options: &mut Options,
-    row: &Row,
+    row: &OptionRow,
     attached: Option<&'static [u8]>,
     arg: &'static [u8],
     args: Args<'_>,
 ) -> Result<(), Stop> {
     let value = match row.value {
-        Value::Required => attached
+        OptionValue::Required => attached
             .or_else(|| args.next())
             .ok_or(Stop::wrong(AgentPhrase::NoValue, arg))?,
-        Value::Optional | Value::None => attached.unwrap_or_default(),
+        OptionValue::Optional | OptionValue::None => attached.unwrap_or_default(),
     };
     options.set(row.key, value)
 }

@@ -12,7 +12,7 @@ use crate::sys::mem::Buffer;
 use crate::sys::number;
 use crate::wire::args::Args;
 use crate::wire::frame::Event;
-use crate::wire::reply::{Class, Failed, Reply};
+use crate::wire::reply::{ErrorClass, Failed, Reply};
 use crate::wire::request::{self, Request};
 use crate::wire::texts::Phrase;
 
@@ -131,5 +131,7 @@ fn find(
         Some(_) => Phrase::Disabled,
         None => Phrase::NotFound,
     };
-    Err(reply.error_as(Class::CommandNotFound).about(what, name))
+    Err(reply
+        .error_as(ErrorClass::CommandNotFound)
+        .about(what, name))
 }

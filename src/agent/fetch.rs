@@ -4,7 +4,7 @@ use crate::base::base64::{encode_in_place, encoded_len};
 use crate::base::limits::FETCH_BYTES;
 use crate::base::sink::ByteSink;
 use crate::commands::Ticket;
-use crate::sys::handles::{self, Stop};
+use crate::sys::handles::{self, ReadEnd};
 use crate::sys::mem::Buffer;
 use crate::sys::{AsFd, BorrowedFd, Errno, number};
 
@@ -14,7 +14,7 @@ const END_BYTES: usize = 64;
 
 /// A function that reads a file until the buffer is full; returns the number of bytes, and why it
 /// stopped.
-pub(super) type ReadFile = fn(BorrowedFd<'_>, &mut [u8]) -> (usize, Stop);
+pub(super) type ReadFile = fn(BorrowedFd<'_>, &mut [u8]) -> (usize, ReadEnd);
 
 /// Appends the base64 text of the next bytes of a file, `most` at most. Returns the number of
 /// bytes, and why reading stopped.
@@ -23,11 +23,11 @@ pub(super) fn add_text(
     most: usize,
     read: ReadFile,
     out: &mut Buffer,
-) -> (usize, Stop) {
+) -> (usize, ReadEnd) {
     let start = out.len();
     let most_text = encoded_len(most);
     let Ok(room) = out.extend(most_text + END_BYTES) else {
-        return (0, Stop::Failed(Errno::NOMEM));
+        return (0, ReadEnd::Failed(Errno::NOMEM));
     };
     // The bytes are read to the last three quarters of the room, and encoded from its start: the
     // text never overtakes bytes that are not encoded yet.
@@ -35,7 +35,7 @@ pub(super) fn add_text(
     let from = most_text / 4;
     let (len, stop) = match file {
         Ok(file) => read(file, &mut room[from..from + most]),
-        Err(errno) => (0, Stop::Failed(errno)),
+        Err(errno) => (0, ReadEnd::Failed(errno)),
     };
     let text_len = encode_in_place(room, from, len);
     out.truncate(start + text_len);
@@ -57,27 +57,27 @@ pub(super) fn fetch(ticket: Ticket, out: &mut Buffer) {
 }
 
 /// The byte of the trailer: 0 if the buffer is full, 255 at the end of the file, otherwise errno.
-fn code_of(stop: Stop) -> u8 {
+fn code_of(stop: ReadEnd) -> u8 {
     match stop {
-        Stop::Full => 0,
-        Stop::Failed(errno) => number(errno) as u8,
+        ReadEnd::Full => 0,
+        ReadEnd::Failed(errno) => number(errno) as u8,
         // A worker never stops because it must wait.
-        Stop::End | Stop::MustWait => u8::MAX,
+        ReadEnd::End | ReadEnd::MustWait => u8::MAX,
     }
 }
 
 /// Reads the byte that [`code_of`] makes.
-fn stop_of(code: u8) -> Stop {
+fn stop_of(code: u8) -> ReadEnd {
     match code {
-        0 => Stop::Full,
-        u8::MAX => Stop::End,
-        number => Stop::Failed(Errno::from_raw_os_error(number.into())),
+        0 => ReadEnd::Full,
+        u8::MAX => ReadEnd::End,
+        number => ReadEnd::Failed(Errno::from_raw_os_error(number.into())),
     }
 }
 
 /// Takes the trailer off a worker's text; returns the length of the text, the number of bytes read,
 /// and why reading stopped.
-pub(super) fn take_trailer(text: &[u8]) -> Option<(usize, usize, Stop)> {
+pub(super) fn take_trailer(text: &[u8]) -> Option<(usize, usize, ReadEnd)> {
     let (text, trailer) = text.split_last_chunk::<TRAILER_BYTES>()?;
     let [len @ .., code] = trailer;
     let len = u32::from_ne_bytes(*len) as usize;

@@ -20,7 +20,7 @@ use crate::base::sink::ByteSink;
 use crate::commands::{FETCH, Task, Ticket};
 use crate::state::State;
 use crate::state::files::Reading;
-use crate::sys::handles::{self, Stop};
+use crate::sys::handles::{self, ReadEnd};
 use crate::sys::mem::Buffer;
 use crate::sys::{Errno, number};
 use crate::wire::request;
@@ -44,7 +44,7 @@ pub(super) fn go_on(client: &mut Client, context: &mut Context) {
         Some(stop) => stop,
         None => add_piece(reading, out, &context.state),
     };
-    if stop == Stop::MustWait {
+    if stop == ReadEnd::MustWait {
         match have_fetched(reading, id, context) {
             Ok(()) => {
                 let reading = *reading;
@@ -52,23 +52,23 @@ pub(super) fn go_on(client: &mut Client, context: &mut Context) {
                 // Behind the end of what may leave: it leaves together with the worker's text.
                 return begin(&reading, &mut client.out);
             }
-            Err(errno) => stop = Stop::Failed(errno),
+            Err(errno) => stop = ReadEnd::Failed(errno),
         }
     }
-    if stop == Stop::Full && reading.left() != 0 {
+    if stop == ReadEnd::Full && reading.left() != 0 {
         return;
     }
     let done = reading.done;
     client.reading = None;
     let mut reply = request::reopen(client.message.bytes(), out);
     let outcome = match stop {
-        Stop::Failed(errno) if done == 0 => {
+        ReadEnd::Failed(errno) if done == 0 => {
             Err(reply.fail_with(Phrase::CannotReadFile, &[], number(errno)))
         }
         _ => {
             let mut object = reply.resume();
             object.member(Name::Count).uint(done as u64);
-            object.member(Name::Eof).bool(stop == Stop::End);
+            object.member(Name::Eof).bool(stop == ReadEnd::End);
             Ok(())
         }
     };
@@ -80,7 +80,7 @@ pub(super) fn go_on(client: &mut Client, context: &mut Context) {
 }
 
 /// Appends the text of the next piece; before the first piece, the beginning of the reply.
-fn add_piece(reading: &mut Reading, out: &mut Buffer, state: &State) -> Stop {
+fn add_piece(reading: &mut Reading, out: &mut Buffer, state: &State) -> ReadEnd {
     let start = out.len();
     out.keep_mapping(true);
     begin(reading, out);
@@ -92,7 +92,7 @@ fn add_piece(reading: &mut Reading, out: &mut Buffer, state: &State) -> Stop {
         |file, buffer| handles::read_without_waiting(file, buffer, BASE64_UNIT),
         out,
     );
-    if len == 0 && matches!(stop, Stop::MustWait | Stop::Failed(_)) {
+    if len == 0 && matches!(stop, ReadEnd::MustWait | ReadEnd::Failed(_)) {
         out.truncate(start);
     }
     reading.done += len;
@@ -125,9 +125,9 @@ pub(super) fn take_over(client: &mut Client, whole: bool) {
         return;
     };
     let fetched = take_trailer(&out.bytes()[start..]).filter(|_| whole);
-    let (len, bytes, stop) = fetched.unwrap_or((0, 0, Stop::Failed(Errno::IO)));
+    let (len, bytes, stop) = fetched.unwrap_or((0, 0, ReadEnd::Failed(Errno::IO)));
     out.truncate(start + len);
-    if bytes == 0 && matches!(stop, Stop::Failed(_)) {
+    if bytes == 0 && matches!(stop, ReadEnd::Failed(_)) {
         // Drops the beginning of the reply too: an error takes its place.
         out.truncate(start);
     }

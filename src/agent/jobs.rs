@@ -16,12 +16,12 @@
 //! The child of guest-exec becomes a program. That closes its socket without a reply and ends the
 //! job; from then on the process belongs to `state::programs`.
 
-use super::child::{Child, Deliver, Frame, Job, Kind};
+use super::child::{Child, ChildKind, Deliver, Frame, Job};
 use super::ids::{ClientId, Token};
 use super::restart;
 use super::worker;
 use crate::base::limits::{CHILDREN, QUOTAS, USER_TASK_MS};
-use crate::commands::{Class, EXCLUSIVE, Outcome, SHARES_FILES, Task, Ticket};
+use crate::commands::{EXCLUSIVE, Outcome, SHARES_FILES, Task, TaskClass, Ticket};
 use crate::state::State;
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::mem;
@@ -85,14 +85,14 @@ impl Jobs {
         let children = self.children.iter().flatten();
         let busy = children.filter(|child| child.class == task.class() && child.is_busy());
         // The last vital one is left for the agent's own tasks.
-        let reserved = usize::from(task.class() == Class::Vital && client != ClientId::AGENT);
+        let reserved = usize::from(task.class() == TaskClass::Vital && client != ClientId::AGENT);
         if busy.count() + reserved >= QUOTAS[task.class() as usize] {
             return Err(Errno::AGAIN);
         }
         let shares_files = task.is(SHARES_FILES);
         let for_worker = worker::is_for_worker(task, message.len());
         let index = if for_worker {
-            let kind = Kind::Worker { shares_files };
+            let kind = ChildKind::Worker { shares_files };
             match self.hand_over(kind, task, ticket, message) {
                 Some(index) => index,
                 None => {
@@ -102,13 +102,13 @@ impl Jobs {
                 }
             }
         } else {
-            self.make(Kind::Once, task, Some((ticket, message)), poll, state)?
+            self.make(ChildKind::Once, task, Some((ticket, message)), poll, state)?
         };
         let Some(Some(child)) = self.children.get_mut(index) else {
             return Err(Errno::CHILD);
         };
         let deadline_ms = match task.class() {
-            Class::Users => clock::in_ms(USER_TASK_MS),
+            TaskClass::Users => clock::in_ms(USER_TASK_MS),
             _ => NEVER_MS,
         };
         self.deadline_ms = self.deadline_ms.min(deadline_ms);
@@ -134,7 +134,7 @@ impl Jobs {
     /// Hands a task to an idle worker of this kind; returns its index.
     fn hand_over(
         &mut self,
-        kind: Kind,
+        kind: ChildKind,
         task: &Task,
         ticket: Ticket,
         message: &[u8],
@@ -159,7 +159,7 @@ impl Jobs {
     /// Makes a child; returns its index. With `work` it does that and ends, without it is a worker.
     fn make(
         &mut self,
-        kind: Kind,
+        kind: ChildKind,
         task: &Task,
         work: Option<(Ticket, &[u8])>,
         poll: &Poll,
@@ -418,7 +418,7 @@ mod tests {
     #[test]
     fn children_that_have_replied_do_not_count() {
         let mut agent = Agent::new();
-        for _ in 0..2 * QUOTAS[Class::Users as usize] {
+        for _ in 0..2 * QUOTAS[TaskClass::Users as usize] {
             // Without arguments it is refused, in a child of its own.
             agent.start("guest-ssh-get-authorized-keys").unwrap();
             assert_eq!(agent.finish(false).1, Outcome::Refused);
@@ -433,7 +433,7 @@ mod tests {
                 process::kill(pid, process::STOP).unwrap();
             }
         };
-        for count in 1..=QUOTAS[Class::Guest as usize] {
+        for count in 1..=QUOTAS[TaskClass::Guest as usize] {
             agent.start("guest-get-fsinfo").unwrap();
             stop_all(&agent);
             assert_eq!(agent.pids().len(), count);

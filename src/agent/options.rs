@@ -44,7 +44,7 @@ pub(super) enum Key {
 
 /// Whether an option has a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub(super) enum OptionValue {
     None,
     /// Attached, or the next argument.
     Required,
@@ -54,21 +54,21 @@ pub(super) enum Value {
 
 /// One option.
 #[derive(Clone, Copy)]
-pub(super) struct Row {
+pub(super) struct OptionRow {
     pub(super) key: Key,
     pub(super) long: &'static str,
     pub(super) short: Option<u8>,
-    pub(super) value: Value,
+    pub(super) value: OptionValue,
 }
 
 const fn row(
     key: Key,
     long: &'static str,
     short: Option<u8>,
-    value: Value,
+    value: OptionValue,
     help: &'static str,
-) -> (Row, &'static str) {
-    let row = Row {
+) -> (OptionRow, &'static str) {
+    let row = OptionRow {
         key,
         long,
         short,
@@ -79,39 +79,39 @@ const fn row(
 
 /// All options and their help, in the order of the help. It leaves out those without a text.
 #[rustfmt::skip]
-const OPTIONS: [(Row, &str); 14] = [
-    row(Key::Method, "method", Some(b'm'), Value::Required,
+const OPTIONS: [(OptionRow, &str); 14] = [
+    row(Key::Method, "method", Some(b'm'), OptionValue::Required,
         "virtio-serial (default) or unix-listen"),
-    row(Key::Path, "path", Some(b'p'), Value::Required,
+    row(Key::Path, "path", Some(b'p'), OptionValue::Required,
         "device or socket (default: the port org.qemu.guest_agent.0)"),
-    row(Key::StateDirectory, "statedir", Some(b't'), Value::Required,
+    row(Key::StateDirectory, "statedir", Some(b't'), OptionValue::Required,
         "directory in memory for the mark of a freeze (default: /run)"),
-    row(Key::BlockRpcs, "block-rpcs", Some(b'b'), Value::Required,
+    row(Key::BlockRpcs, "block-rpcs", Some(b'b'), OptionValue::Required,
         "commands to refuse, separated by commas; 'help' lists all"),
-    row(Key::BlockRpcs, "blacklist", None, Value::Required,
+    row(Key::BlockRpcs, "blacklist", None, OptionValue::Required,
         ""),
-    row(Key::AllowRpcs, "allow-rpcs", Some(b'a'), Value::Required,
+    row(Key::AllowRpcs, "allow-rpcs", Some(b'a'), OptionValue::Required,
         "commands to allow, separated by commas; all others are refused"),
-    row(Key::FreezeTimeout, "freeze-timeout", None, Value::Required,
+    row(Key::FreezeTimeout, "freeze-timeout", None, OptionValue::Required,
         "seconds after which a freeze ends by itself, 0 for never (default: 600)"),
-    row(Key::AbortFuse, "abort-fuse", None, Value::None,
+    row(Key::AbortFuse, "abort-fuse", None, OptionValue::None,
         "abort FUSE connections that owe an answer at the freeze timeout"),
-    row(Key::FreezeHook, "fsfreeze-hook", Some(b'F'), Value::Optional,
+    row(Key::FreezeHook, "fsfreeze-hook", Some(b'F'), OptionValue::Optional,
         "run hooks: this (default: /etc/qemu-ga/fsfreeze-hook) or those in its .d"),
-    row(Key::HookTimeout, "hook-timeout", None, Value::Required,
+    row(Key::HookTimeout, "hook-timeout", None, OptionValue::Required,
         "seconds that one hook has (default: 60)"),
-    row(Key::HookFailures, "hook-failures", None, Value::Required,
+    row(Key::HookFailures, "hook-failures", None, OptionValue::Required,
         "stop (default) the freeze if a hook fails, or ignore that"),
-    row(Key::Verbose, "verbose", Some(b'v'), Value::None,
+    row(Key::Verbose, "verbose", Some(b'v'), OptionValue::None,
         "log more"),
-    row(Key::Version, "version", Some(b'V'), Value::None,
+    row(Key::Version, "version", Some(b'V'), OptionValue::None,
         "print the version"),
-    row(Key::Help, "help", Some(b'h'), Value::None,
+    row(Key::Help, "help", Some(b'h'), OptionValue::None,
         "print this"),
 ];
 
 /// The options without their help, which is packed.
-pub(super) static ROWS: [Row; OPTIONS.len()] = {
+pub(super) static ROWS: [OptionRow; OPTIONS.len()] = {
     let mut rows = [OPTIONS[0].0; OPTIONS.len()];
     let mut at = 0;
     while at < OPTIONS.len() {
@@ -148,7 +148,7 @@ const _: () = {
 };
 
 /// Whether the letters differ, and the first long name is not the start of the second.
-const fn are_distinct(one: &Row, other: &Row) -> bool {
+const fn are_distinct(one: &OptionRow, other: &OptionRow) -> bool {
     if let (Some(one), Some(other)) = (one.short, other.short)
         && one == other
     {
@@ -179,16 +179,16 @@ pub(super) fn write_help(write: &mut dyn FnMut(&[&[u8]]) -> bool) -> bool {
         })
 }
 
-impl Row {
+impl OptionRow {
     fn write_help(&self, help: &[u8], write: &mut dyn FnMut(&[&[u8]]) -> bool) -> bool {
         let short = match self.short {
             Some(letter) => [b'-', letter, b',', b' '],
             None => [b' '; 4],
         };
         let value: &[u8] = match self.value {
-            Value::None => b"",
-            Value::Required => b"=VALUE",
-            Value::Optional => b"[=VALUE]",
+            OptionValue::None => b"",
+            OptionValue::Required => b"=VALUE",
+            OptionValue::Optional => b"[=VALUE]",
         };
         let long = self.long.as_bytes();
         write(&[

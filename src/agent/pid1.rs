@@ -20,7 +20,7 @@
 use super::texts::AgentPhrase;
 use crate::base::limits::DEVICE_WAIT_MS;
 use crate::base::path::Path;
-use crate::parse::fstab::{self, Entry, Flags};
+use crate::parse::fstab::{self, Flags, FstabEntry};
 use crate::parse::{hostname, modules, words};
 use crate::probe::mounts::unescaped;
 use crate::state::log::{Level, Log};
@@ -29,7 +29,7 @@ use crate::sys::netlink::Uevents;
 use crate::sys::poll::{self, Interest};
 use crate::sys::process::{self, IN_CHILD};
 use crate::sys::root::{Root, relative};
-use crate::sys::system::{self, Names};
+use crate::sys::system::{self, SystemNames};
 use crate::sys::{AsFd, Errno, clock, link, power, stdio};
 
 /// The file systems of every Linux system: type and mount point of each.
@@ -84,7 +84,7 @@ fn name_machine(root: &Root, log: &mut Log) {
 /// Makes the mount point and mounts, unless it is a mount point already; or remounts with other
 /// options.
 #[inline(never)]
-fn mount_at(root: &Root, strings: &mount::Strings<'_>, flags: u32) -> Result<(), Errno> {
+fn mount_at(root: &Root, strings: &mount::MountArgs<'_>, flags: u32) -> Result<(), Errno> {
     let [source, target, ..] = *strings;
     let below = relative(target);
     // A remount ignores the source, which for the root is often no device in /dev.
@@ -167,7 +167,12 @@ fn mount_pass(root: &Root, log: &mut Log, done: &mut Done, last: bool) -> bool {
     all
 }
 
-fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: Flags, data: &[u8]) -> Result<(), Errno> {
+fn mount_entry(
+    root: &Root,
+    entry: &FstabEntry<'_>,
+    wanted: Flags,
+    data: &[u8],
+) -> Result<(), Errno> {
     if entry.kind == b"swap" || wanted.has_any(Flags::NOT_NOW) {
         return Ok(());
     }
@@ -195,7 +200,7 @@ fn mount_entry(root: &Root, entry: &Entry<'_>, wanted: Flags, data: &[u8]) -> Re
 
 fn load_modules(root: &Root, log: &mut Log) {
     // The directory of the running kernel's modules.
-    let directory = root.directory_at(&[b"lib/modules/", Names::now().release()]);
+    let directory = root.directory_at(&[b"lib/modules/", SystemNames::now().release()]);
     let _ = root.lines_at(&[b"etc/modules"], &mut |line| {
         if let Some((name, parameters)) = modules::parse_etc_modules(line) {
             let loaded = match &directory {

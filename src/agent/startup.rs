@@ -35,11 +35,11 @@ use crate::sys::{Errno, exec, process};
 /// Large tables, most of whose pages are never touched.
 struct Memory {
     /// The table of open files.
-    files: handles::Table,
+    files: handles::HandleTable,
     /// The buffers of the slots for clients.
     clients: [client::Memory; CLIENTS],
     /// The table of programs.
-    programs: programs::Table,
+    programs: programs::ProgramTable,
 }
 
 /// One value for all, because taking a [`Lent`] writes to its first page, and a page written to

@@ -56,7 +56,7 @@ pub const PARAMETERS: usize = 5;
 
 // Children.
 
-/// Children that may be busy at once with slow commands, for each `commands::Class` in its order:
+/// Children that may be busy at once with slow commands, for each `commands::TaskClass` in its order:
 /// - commands that read the state of the guest or change a setting of it: one for each client;
 /// - commands on open files: likewise;
 /// - commands on files of users, who can block a child for at least [`USER_TASK_MS`];

@@ -108,7 +108,7 @@ pub(super) const DOWN: u8 = 128;
 /// Each class of tasks has its own quota of children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Class {
+pub enum TaskClass {
     /// Looks at the guest, or changes a setting of it.
     Guest,
     /// Works on the host's open files.
@@ -121,7 +121,7 @@ pub enum Class {
     Vital,
 }
 
-impl Class {
+impl TaskClass {
     fn of(number: u8) -> Self {
         match number {
             0 => Self::Guest,
@@ -172,8 +172,8 @@ impl Command {
     }
 
     /// The class of its task.
-    pub fn class(&self) -> Class {
-        Class::of(self.body(2))
+    pub fn class(&self) -> TaskClass {
+        TaskClass::of(self.body(2))
     }
 
     /// One of the bytes before its parameters.

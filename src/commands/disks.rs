@@ -16,7 +16,7 @@ use crate::base::path::Path;
 use crate::parse::nvme;
 use crate::parse::sysfs_disk::Bus;
 use crate::probe::block::{self, Devices, Disk, virtual_name};
-use crate::probe::names::Names;
+use crate::probe::names::NameList;
 use crate::probe::sysfs::{attribute, to_parent};
 use crate::state::guest::Guest;
 use crate::sys::AsFd;
@@ -40,7 +40,7 @@ pub(super) fn get_disks(
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     // This directory has partitions, too; a kernel without it has no /sys/block either.
     let directory = Path::of(&[b"sys/class/block/"]);
-    let mut names = Names::new(DIRECTORY_BYTES);
+    let mut names = NameList::new(DIRECTORY_BYTES);
     if let Err(errno) = names.read(root, &directory) {
         return Err(cannot(reply, Phrase::CannotListDisks, errno));
     }
@@ -85,7 +85,7 @@ fn describe(
         return;
     }
     let slaves = Path::of(&[path.as_bytes(), b"/slaves/"]);
-    let mut names = Names::new(DIRECTORY_BYTES);
+    let mut names = NameList::new(DIRECTORY_BYTES);
     if names.read(root, &slaves).is_ok() {
         let mut list = object.list(Name::Dependencies);
         block::backward(root, &slaves, &names, &mut |slave| {

@@ -46,7 +46,7 @@ use crate::base::path::Path;
 use crate::base::sink::ByteSink;
 use crate::probe::hooks;
 use crate::probe::mounts::{self, FileSystem, Miss, Mounts, Searches};
-use crate::probe::names::Names;
+use crate::probe::names::NameList;
 use crate::state::State;
 use crate::state::freeze::{FreezeEvent, earlier};
 use crate::state::guest::Guest;
@@ -259,8 +259,8 @@ fn freeze_file_systems(
 }
 
 /// The mount points in a list of the request, or none.
-fn names(list: Json<'_>) -> Result<Names, Errno> {
-    let mut names = Names::new(CHOSEN_BYTES);
+fn names(list: Json<'_>) -> Result<NameList, Errno> {
+    let mut names = NameList::new(CHOSEN_BYTES);
     for name in list.items().filter_map(Json::string) {
         let _ = name.decode(&mut names.bytes);
         let _ = names.bytes.append(b"\0");

@@ -14,11 +14,11 @@ use super::common::cannot;
 use crate::base::limits::CPU_LIST_BYTES;
 use crate::base::path::Path;
 use crate::base::text::{Digits, parse_hex};
-use crate::probe::hotplug::{CPUS, Fault, Kind, MEMORY, REMOVABLE, Step};
+use crate::probe::hotplug::{CPUS, Fault, MEMORY, PartKind, PartStep, REMOVABLE};
 use crate::state::State;
 use crate::sys::root::Root;
 use crate::sys::{Errno, number};
-use crate::wire::args::{Args, Members, Param, Type, index_of, may, must};
+use crate::wire::args::{Args, MemberParams, Param, Type, index_of, may, must};
 use crate::wire::emit::Value;
 use crate::wire::json::Json;
 use crate::wire::reply::{Failed, Reply};
@@ -26,7 +26,7 @@ use crate::wire::texts::{Name, Phrase};
 
 pub(super) const VCPUS: &[Param] = &[must("vcpus", Type::Objects(&VCPU))];
 
-static VCPU: Members = Members(&[
+static VCPU: MemberParams = MemberParams(&[
     must("logical-id", Type::Int),
     must("online", Type::Bool),
     may("can-offline", Type::Bool),
@@ -34,7 +34,7 @@ static VCPU: Members = Members(&[
 
 pub(super) const BLOCKS: &[Param] = &[must("mem-blks", Type::Objects(&MEMORY_BLOCK))];
 
-static MEMORY_BLOCK: Members = Members(&[
+static MEMORY_BLOCK: MemberParams = MemberParams(&[
     must("phys-index", Type::Uint64),
     must("online", Type::Bool),
     may("can-offline", Type::Bool),
@@ -88,10 +88,10 @@ fn set_block(root: &Root, (block, online): (i64, bool), value: Value<'_, '_>) {
         Ok(()) => response.text(b"success"),
         Err(fault) => {
             response.text(match fault.step {
-                Step::Find if root.has_at(&[MEMORY.directory.as_bytes()]) == Ok(true) => {
+                PartStep::Find if root.has_at(&[MEMORY.directory.as_bytes()]) == Ok(true) => {
                     b"not-found"
                 }
-                Step::Find | Step::TakeOut => b"operation-not-supported",
+                PartStep::Find | PartStep::TakeOut => b"operation-not-supported",
                 _ => b"operation-failed",
             });
             item.int(Name::ErrorCode, fault.errno.map_or(0, number).into());
@@ -116,7 +116,7 @@ fn block_size(root: &Root, reply: &mut Reply<'_>) -> Result<(), Failed> {
     let directory = MEMORY.directory.as_bytes();
     let fault = match root.read_at(&[directory, BLOCK_SIZE.as_bytes()], &mut buffer) {
         Ok([]) => Fault {
-            step: Step::Read,
+            step: PartStep::Read,
             errno: None,
         },
         Ok(size) => {
@@ -128,13 +128,13 @@ fn block_size(root: &Root, reply: &mut Reply<'_>) -> Result<(), Failed> {
         Err(errno) if root.has_at(&[directory]) != Ok(true) => {
             return Err(cannot(reply, Phrase::CannotListMemory, errno));
         }
-        Err(Errno::NOENT) => Fault::new(Step::Open, Errno::NOENT),
-        Err(errno) => Fault::new(Step::Read, errno),
+        Err(Errno::NOENT) => Fault::new(PartStep::Open, Errno::NOENT),
+        Err(errno) => Fault::new(PartStep::Read, errno),
     };
     Err(fail(reply, &MEMORY, 0, BLOCK_SIZE, fault))
 }
 
-fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+fn list(root: &Root, kind: &PartKind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut outcome = Ok(());
     let mut part = 0;
     let mut list = reply.list();
@@ -165,7 +165,7 @@ fn list(root: &Root, kind: &Kind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
 }
 
 /// The member that holds the number of a part.
-fn number_name(kind: &Kind) -> Name {
+fn number_name(kind: &PartKind) -> Name {
     match kind.is_memory {
         true => Name::PhysIndex,
         false => Name::LogicalId,
@@ -177,7 +177,7 @@ fn number_name(kind: &Kind) -> Name {
 fn put(
     directory: &Root,
     online: Option<&[u8]>,
-    kind: &Kind,
+    kind: &PartKind,
     part: i64,
     value: Value<'_, '_>,
 ) -> Result<(), (&'static str, Fault)> {
@@ -215,16 +215,22 @@ fn wanted(value: Json<'_>) -> (i64, bool) {
 /// The error of what could not be done with a file of a part. Those of memory are named without
 /// their directory, as qemu-ga does.
 #[inline(never)]
-fn fail(reply: &mut Reply<'_>, kind: &Kind, part: i64, file: &'static str, fault: Fault) -> Failed {
+fn fail(
+    reply: &mut Reply<'_>,
+    kind: &PartKind,
+    part: i64,
+    file: &'static str,
+    fault: Fault,
+) -> Failed {
     let memory = kind.is_memory;
     let call = match fault.step {
-        Step::TakeOut => return reply.fail_number(Phrase::CannotTakeOut, part),
-        Step::Read if memory => Phrase::CannotReadSysfs,
-        Step::Open if memory => Phrase::CannotOpenSysfs,
-        Step::Read => Phrase::CannotReadPart,
-        Step::Write => Phrase::CannotWritePart,
-        Step::Open => Phrase::CannotOpenPart,
-        Step::Find => Phrase::CannotFindPart,
+        PartStep::TakeOut => return reply.fail_number(Phrase::CannotTakeOut, part),
+        PartStep::Read if memory => Phrase::CannotReadSysfs,
+        PartStep::Open if memory => Phrase::CannotOpenSysfs,
+        PartStep::Read => Phrase::CannotReadPart,
+        PartStep::Write => Phrase::CannotWritePart,
+        PartStep::Open => Phrase::CannotOpenPart,
+        PartStep::Find => Phrase::CannotFindPart,
     };
     let directory = Path::of(&[
         kind.directory.as_bytes(),
@@ -255,7 +261,7 @@ mod tests {
     use std::ffi::CString;
     use std::fs;
 
-    fn reply(root: &Root, kind: &Kind) -> String {
+    fn reply(root: &Root, kind: &PartKind) -> String {
         let mut out = Buffer::growing(16 << 20);
         let mut reply = Reply::new(&mut out);
         let outcome = list(root, kind, &mut reply).map(drop);
@@ -326,37 +332,37 @@ mod tests {
             (
                 &CPUS,
                 CPUS.file,
-                fault(Step::TakeOut, 2),
+                fault(PartStep::TakeOut, 2),
                 "logical processor #7 can't be offlined".to_owned(),
             ),
             (
                 &CPUS,
                 CPUS.file,
-                fault(Step::Find, 2),
+                fault(PartStep::Find, 2),
                 format!("Could not open '{cpu}': No such file or directory"),
             ),
             (
                 &CPUS,
                 CPUS.file,
-                fault(Step::Open, 13),
+                fault(PartStep::Open, 13),
                 format!("could not open {cpu}/online: Permission denied"),
             ),
             (
                 &CPUS,
                 CPUS.file,
-                fault(Step::Write, 16),
+                fault(PartStep::Write, 16),
                 format!("pwrite(\"{cpu}/online\"): Device or resource busy"),
             ),
             (
                 &MEMORY,
                 MEMORY.file,
-                fault(Step::Open, 13),
+                fault(PartStep::Open, 13),
                 "open sysfs file \"state\": Permission denied".to_owned(),
             ),
             (
                 &MEMORY,
                 REMOVABLE,
-                fault(Step::Read, 5),
+                fault(PartStep::Read, 5),
                 "pread sysfs file \"removable\": Input/output error".to_owned(),
             ),
         ] {

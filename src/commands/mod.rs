@@ -36,8 +36,8 @@ mod table;
 mod users;
 
 pub use command::{
-    Class, Command, DELIMITED, EXCLUSIVE, OWN_CHILD, Outcome, PREFIX, Run, SHARES_FILES, SILENT,
-    Ticket, WITHOUT_FILES, is_enabled,
+    Command, DELIMITED, EXCLUSIVE, OWN_CHILD, Outcome, PREFIX, Run, SHARES_FILES, SILENT,
+    TaskClass, Ticket, WITHOUT_FILES, is_enabled,
 };
 pub use packed::{TABLE, Task, all, find, run};
 pub use table::{BY_FORCE, FAIL_CLOSED, FETCH, LATE_THAW, REBOOT};

@@ -12,7 +12,7 @@ use crate::parse::os_release;
 use crate::probe::os;
 use crate::state::State;
 use crate::sys::root::Root;
-use crate::sys::system::{self, Names};
+use crate::sys::system::{self, SystemNames};
 use crate::wire::args::Args;
 use crate::wire::emit::Object;
 use crate::wire::reply::{Failed, Reply};
@@ -32,7 +32,7 @@ pub(super) fn get_host_name(
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     let mut object = reply.object();
-    object.text(Name::HostName, Names::now().host());
+    object.text(Name::HostName, SystemNames::now().host());
     Ok(())
 }
 
@@ -43,7 +43,7 @@ pub(super) fn get_osinfo(
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     let mut object = reply.object();
-    let names = Names::now();
+    let names = SystemNames::now();
     object.text(Name::KernelRelease, names.release());
     object.text(Name::KernelVersion, names.version());
     object.text(Name::Machine, names.machine());

@@ -2,7 +2,7 @@
 //! flags, name without `guest-`, kind of run and index in the list of that kind (`HANDLERS`,
 //! `OPENINGS`, `WORKS`, `SLOWS`), class, parameters.
 
-use super::command::{Class, Command, Handler, Opening, PREFIX, Run, Slow, Work};
+use super::command::{Command, Handler, Opening, PREFIX, Run, Slow, TaskClass, Work};
 use super::table::{COUNT, ROWS, Row};
 use super::{file, freeze, fsinfo, sync};
 use crate::wire::args::{PackedList, Packer};
@@ -149,7 +149,7 @@ impl Task {
     }
 
     /// With which others it shares a quota of children.
-    pub fn class(&self) -> Class {
+    pub fn class(&self) -> TaskClass {
         self.row.class()
     }
 

@@ -10,7 +10,7 @@
 
 use super::command::Work;
 use super::common::outcome;
-use crate::probe::sleep::{self, Mode};
+use crate::probe::sleep::{self, SleepMode};
 use crate::sys::Errno;
 use crate::sys::root::Root;
 use crate::wire::reply::{Failed, Reply};
@@ -20,34 +20,38 @@ use crate::wire::texts::Phrase;
 const CHOICES: &[u8] = b"sys/power/disk";
 
 /// Sleeps in memory.
-pub(super) const RAM: Work = |guest, _, _, reply| suspend(&guest.root, Mode::Ram, reply);
+pub(super) const RAM: Work = |guest, _, _, reply| suspend(&guest.root, SleepMode::Ram, reply);
 
 /// Sleeps on disk.
-pub(super) const DISK: Work = |guest, _, _, reply| suspend(&guest.root, Mode::Disk, reply);
+pub(super) const DISK: Work = |guest, _, _, reply| suspend(&guest.root, SleepMode::Disk, reply);
 
 /// Sleeps in memory, with a copy on disk.
-pub(super) const HYBRID: Work = |guest, _, _, reply| suspend(&guest.root, Mode::Hybrid, reply);
+pub(super) const HYBRID: Work = |guest, _, _, reply| suspend(&guest.root, SleepMode::Hybrid, reply);
 
-fn suspend(root: &Root, mode: Mode, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+fn suspend(root: &Root, mode: SleepMode, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     if !sleep::supports(root, mode) {
         return Err(reply.fail(Phrase::CannotSleep));
     }
     outcome(reply, Phrase::SleepRefused, sleep_so(root, mode))
 }
 
-fn sleep_so(root: &Root, mode: Mode) -> Result<(), Errno> {
-    if mode != Mode::Disk {
+fn sleep_so(root: &Root, mode: SleepMode) -> Result<(), Errno> {
+    if mode != SleepMode::Disk {
         match root.tell(&[b"sys/power/mem_sleep"], b"deep") {
             Ok(()) | Err(Errno::NOENT) => {}
             refused => return refused,
         }
     }
-    if mode == Mode::Hybrid {
+    if mode == SleepMode::Hybrid {
         root.tell(&[CHOICES], b"suspend")?;
     }
-    let word: &[u8] = if mode == Mode::Ram { b"mem" } else { b"disk" };
+    let word: &[u8] = if mode == SleepMode::Ram {
+        b"mem"
+    } else {
+        b"disk"
+    };
     let slept = root.tell(&[b"sys/power/state"], word);
-    if mode == Mode::Hybrid {
+    if mode == SleepMode::Hybrid {
         // The kernel's default: by the firmware, if it can.
         let _ = root.tell(&[CHOICES], b"shutdown");
         let _ = root.tell(&[CHOICES], b"platform");
@@ -67,10 +71,10 @@ mod tests {
         let path = std::env::temp_dir().join(format!("gaunt-suspend-{}", std::process::id()));
         let power = path.join("sys/power");
         for (mode, told) in [
-            (Mode::Ram, ["deep", "", "mem"]),
-            (Mode::Disk, ["", "", "disk"]),
+            (SleepMode::Ram, ["deep", "", "mem"]),
+            (SleepMode::Disk, ["", "", "disk"]),
             // The way that the machine goes down is put back when it is awake again.
-            (Mode::Hybrid, ["deep", "platform", "disk"]),
+            (SleepMode::Hybrid, ["deep", "platform", "disk"]),
         ] {
             fs::create_dir_all(&power).unwrap();
             let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();

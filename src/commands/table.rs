@@ -7,7 +7,7 @@
 use static_assertions::const_assert;
 
 use super::command::{
-    Class, DELIMITED, DOWN, EXCLUSIVE, Handler, OWN_CHILD, Run, SHARES_FILES, SILENT, Slow,
+    DELIMITED, DOWN, EXCLUSIVE, Handler, OWN_CHILD, Run, SHARES_FILES, SILENT, Slow, TaskClass,
     WHILE_FROZEN, WITHOUT_FILES, Work,
 };
 use super::common::USER;
@@ -115,13 +115,13 @@ impl Row {
     }
 
     /// The class of its task.
-    pub(super) const fn class(&self) -> Class {
+    pub(super) const fn class(&self) -> TaskClass {
         match self.group {
-            Files => Class::Files,
-            Exec => Class::Programs,
-            Accounts => Class::Users,
-            Freeze | Lifecycle if self.flags & EXCLUSIVE != 0 => Class::Vital,
-            _ => Class::Guest,
+            Files => TaskClass::Files,
+            Exec => TaskClass::Programs,
+            Accounts => TaskClass::Users,
+            Freeze | Lifecycle if self.flags & EXCLUSIVE != 0 => TaskClass::Vital,
+            _ => TaskClass::Guest,
         }
     }
 

@@ -17,7 +17,7 @@ const NO_GROUP: u32 = u32::MAX;
 
 /// A user, as passwd(5) has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct User<'a> {
+pub struct Account<'a> {
     /// The hash of the password, or [`IN_SHADOW`].
     pub password: &'a [u8],
     /// User number.
@@ -86,12 +86,12 @@ fn password_and_number<'a>(fields: &mut &'a [u8]) -> Option<(&'a [u8], u32)> {
 }
 
 /// Returns the user called `name`: the first line of that name counts.
-pub fn user<'a>(passwd: &'a [u8], name: &[u8]) -> Option<User<'a>> {
+pub fn user<'a>(passwd: &'a [u8], name: &[u8]) -> Option<Account<'a>> {
     let mut fields = split_at_line(passwd, name).fields;
     let (password, uid) = password_and_number(&mut fields)?;
     let gid = parse_u32(next_field(&mut fields, b':')?)?;
     let _full_name = next_field(&mut fields, b':');
-    Some(User {
+    Some(Account {
         password,
         uid,
         gid,
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn finds_users_by_name_and_by_number() {
-        let bob = User {
+        let bob = Account {
             password: IN_SHADOW,
             uid: 1000,
             gid: 100,

@@ -11,7 +11,7 @@ use crate::base::path::Path;
 
 /// One line of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry<'a> {
+pub struct FstabEntry<'a> {
     /// A path, a tag such as `UUID=...`, or any word; escaped.
     pub source: &'a [u8],
     /// Mount point, escaped; `none` for swap.
@@ -23,10 +23,10 @@ pub struct Entry<'a> {
 }
 
 /// Parses one line; `None` for a blank line, a comment, and a line of fewer than three fields.
-pub fn parse(line: &[u8]) -> Option<Entry<'_>> {
+pub fn parse(line: &[u8]) -> Option<FstabEntry<'_>> {
     let mut fields = words(line);
     let source = fields.next().filter(|source| !source.starts_with(b"#"))?;
-    Some(Entry {
+    Some(FstabEntry {
         source,
         target: fields.next()?,
         kind: fields.next()?,
@@ -217,7 +217,7 @@ mod tests {
     use crate::parse::mountinfo::unescape;
     use crate::parse::testing::torture;
 
-    fn entries(file: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+    fn entries(file: &[u8]) -> impl Iterator<Item = FstabEntry<'_>> {
         lines(file).filter_map(parse)
     }
 

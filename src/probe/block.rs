@@ -19,7 +19,7 @@ use crate::base::text::cut;
 use crate::parse::sysfs_disk::{Attachment, Bus, Driver};
 use crate::parse::udev::property;
 use crate::parse::{file_name, mountinfo};
-use crate::probe::names::Names;
+use crate::probe::names::NameList;
 use crate::probe::serial::{self, Serial};
 use crate::probe::sysfs::{attribute, follow, last_component, parent_of, to_parent};
 use crate::sys::OwnedFd;
@@ -35,14 +35,14 @@ const UEVENT_BYTES: usize = 512;
 const NUMBERS_BYTES: usize = 16;
 
 /// The name of a device, or the path of its node.
-pub type Name = heapless::Vec<u8, BLOCK_NAME_BYTES>;
+pub type BlockName = heapless::Vec<u8, BLOCK_NAME_BYTES>;
 
 /// A disk, or a partition of one.
 pub struct Disk {
     /// Whether it is a partition.
     pub is_partition: bool,
     /// The path of its device node, `/dev/vda1`; empty without one.
-    pub node: Name,
+    pub node: BlockName,
     /// Its device number as udev writes it, `254:1`.
     device: heapless::Vec<u8, NUMBERS_BYTES>,
     /// The facts in its path.
@@ -65,7 +65,7 @@ pub struct Devices<'r> {
 
 /// Calls `each` with the targets of the symbolic links `names` in `directory`, in the reverse order
 /// of their names.
-pub fn backward(root: &Root, directory: &Path, names: &Names, each: &mut dyn FnMut(&mut Path)) {
+pub fn backward(root: &Root, directory: &Path, names: &NameList, each: &mut dyn FnMut(&mut Path)) {
     let mut path = Path::new();
     for name in names.sorted().rev() {
         if follow_in(root, directory, name, &mut path) {
@@ -141,7 +141,7 @@ impl<'r> Devices<'r> {
         };
         // A partition has no `slaves`; its disk has.
         let slaves = Path::of(&[VIRTUAL, name, b"/slaves/"]);
-        let mut names = Names::new(DIRECTORY_BYTES);
+        let mut names = NameList::new(DIRECTORY_BYTES);
         if names.read(self.root, &slaves).is_ok() {
             backward(self.root, &slaves, &names, &mut |slave| {
                 self.disks_below(slave, layers, each);
@@ -185,7 +185,7 @@ impl<'r> Devices<'r> {
         }
         self.subsystem = Path::of(&[directory]);
         let mut controller = Path::new();
-        let mut names = Names::new(DIRECTORY_BYTES);
+        let mut names = NameList::new(DIRECTORY_BYTES);
         if names.read(self.root, &self.subsystem).is_ok() {
             for name in names.sorted() {
                 if follow_in(self.root, &self.subsystem, name, &mut controller) {
@@ -201,13 +201,13 @@ impl<'r> Devices<'r> {
 }
 
 /// The path of the node of the device at `path`; empty without one.
-pub fn node(root: &Root, path: &mut Path) -> Name {
+pub fn node(root: &Root, path: &mut Path) -> BlockName {
     node_of(attribute(root, path, b"/uevent", &mut [0; UEVENT_BYTES]))
 }
 
-fn node_of(facts: &[u8]) -> Name {
+fn node_of(facts: &[u8]) -> BlockName {
     let name = property(facts, b"DEVNAME");
-    let mut node = Name::new();
+    let mut node = BlockName::new();
     if !name.is_empty() && name.len() < BLOCK_NAME_BYTES - 5 {
         let _ = node.extend_from_slice(b"/dev/");
         let _ = node.extend_from_slice(name);
@@ -220,7 +220,7 @@ impl Disk {
     pub fn unknown() -> Self {
         Self {
             is_partition: false,
-            node: Name::new(),
+            node: BlockName::new(),
             device: heapless::Vec::new(),
             attachment: Attachment::unknown(),
             bus: None,

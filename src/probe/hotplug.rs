@@ -14,7 +14,7 @@ use crate::sys::root::Root;
 
 /// A kind of part: processors or memory blocks.
 #[derive(Debug)]
-pub struct Kind {
+pub struct PartKind {
     /// The directory of all parts of this kind.
     pub directory: &'static str,
     /// The name of a part, without its number.
@@ -28,7 +28,7 @@ pub struct Kind {
 }
 
 /// Processors.
-pub static CPUS: Kind = Kind {
+pub static CPUS: PartKind = PartKind {
     directory: "sys/devices/system/cpu",
     prefix: "cpu",
     file: "/online",
@@ -37,7 +37,7 @@ pub static CPUS: Kind = Kind {
 };
 
 /// Memory blocks.
-pub static MEMORY: Kind = Kind {
+pub static MEMORY: PartKind = PartKind {
     directory: "sys/devices/system/memory",
     prefix: "memory",
     file: "/state",
@@ -51,7 +51,7 @@ pub const REMOVABLE: &str = "/removable";
 
 /// The step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PartStep {
     /// Finding the part: its directory is missing.
     Find,
     /// Taking out of use a part that can never be out of use.
@@ -68,16 +68,16 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The step that failed.
-    pub step: Step,
+    pub step: PartStep,
     /// The error; `None` if the file is empty.
     pub errno: Option<Errno>,
 }
 
 impl Fault {
     /// An error of a step. EACCES is reported as an error of opening the file.
-    pub fn new(step: Step, errno: Errno) -> Self {
+    pub fn new(step: PartStep, errno: Errno) -> Self {
         let step = if errno == Errno::ACCESS {
-            Step::Open
+            PartStep::Open
         } else {
             step
         };
@@ -86,7 +86,7 @@ impl Fault {
     }
 }
 
-impl Kind {
+impl PartKind {
     /// Reads the kernel's list of running processors; `None` for memory blocks, without such a
     /// list, or if it does not fit into `buffer`.
     ///
@@ -153,16 +153,16 @@ impl Kind {
     /// Puts a part into use, or takes it out of use. May take minutes.
     pub fn set(&self, root: &Root, part: i64, online: bool) -> Result<(), Fault> {
         let directory = self.open(root);
-        let directory = directory.map_err(|errno| Fault::new(Step::Find, errno))?;
+        let directory = directory.map_err(|errno| Fault::new(PartStep::Find, errno))?;
         match self.is_online(&directory, None, part)? {
-            None if !online => return Err(Fault::new(Step::TakeOut, Errno::NOENT)),
+            None if !online => return Err(Fault::new(PartStep::TakeOut, Errno::NOENT)),
             Some(is_online) if is_online != online => {}
             _ => return Ok(()),
         }
         let word = self.words[usize::from(online)];
         let number = Digits::signed(part);
         let written = directory.tell(&self.path_of(&number, self.file), word);
-        written.map_err(|errno| Fault::new(Step::Write, errno))
+        written.map_err(|errno| Fault::new(PartStep::Write, errno))
     }
 
     /// Whether a file of a part begins with `word`; `None` if the part has no such file.
@@ -178,7 +178,7 @@ impl Kind {
         let path = self.path_of(&number, file);
         match directory.attribute(&path, &mut buffer) {
             Ok([]) => Err(Fault {
-                step: Step::Read,
+                step: PartStep::Read,
                 errno: None,
             }),
             Ok(text) => Ok(Some(text.starts_with(word))),
@@ -186,9 +186,9 @@ impl Kind {
                 if directory.has_at(&path[..2]) == Ok(true) {
                     return Ok(None);
                 }
-                Err(Fault::new(Step::Find, Errno::NOENT))
+                Err(Fault::new(PartStep::Find, Errno::NOENT))
             }
-            Err(errno) => Err(Fault::new(Step::Read, errno)),
+            Err(errno) => Err(Fault::new(PartStep::Read, errno)),
         }
     }
 
@@ -205,7 +205,7 @@ mod tests {
     use std::ffi::CString;
     use std::fs;
 
-    fn machine(name: &str, kind: &Kind) -> (std::path::PathBuf, std::path::PathBuf, Root) {
+    fn machine(name: &str, kind: &PartKind) -> (std::path::PathBuf, std::path::PathBuf, Root) {
         let path = std::env::temp_dir().join(format!("gaunt-parts-{}-{name}", std::process::id()));
         let parts = path.join(kind.directory);
         fs::create_dir_all(&parts).unwrap();
@@ -213,7 +213,7 @@ mod tests {
         (path, parts, root)
     }
 
-    fn fault<T>(step: Step, errno: i32) -> Result<T, Fault> {
+    fn fault<T>(step: PartStep, errno: i32) -> Result<T, Fault> {
         let errno = (errno != 0).then(|| Errno::from_raw_os_error(errno));
         Err(Fault { step, errno })
     }
@@ -265,14 +265,14 @@ mod tests {
             .map(|cpu| CPUS.is_online(&directory, None, cpu))
             .collect();
         let expected = [
-            fault(Step::Find, 2),
+            fault(PartStep::Find, 2),
             Ok(None),
             Ok(Some(true)),
             Ok(Some(false)),
-            fault(Step::Read, 0),
-            fault(Step::Read, 21),
+            fault(PartStep::Read, 0),
+            fault(PartStep::Read, 21),
             Ok(Some(true)),
-            fault(Step::Find, 2),
+            fault(PartStep::Find, 2),
         ];
         assert_eq!(states, expected);
         fs::remove_dir_all(path).unwrap();
@@ -292,15 +292,15 @@ mod tests {
             let list = CPUS.online_list(&directory, &mut buffer);
             CPUS.is_online(&directory, list, cpu)
         };
-        assert_eq!(state(1), fault(Step::Read, 21));
+        assert_eq!(state(1), fault(PartStep::Read, 21));
         fs::write(cpus.join("online"), "0-1\n").unwrap();
         assert_eq!(state(0), Ok(None));
         assert_eq!(state(1), Ok(Some(true)));
         assert_eq!(state(2), Ok(Some(false)));
-        assert_eq!(state(3), fault(Step::Find, 2));
+        assert_eq!(state(3), fault(PartStep::Find, 2));
         // A list that does not fit into the buffer is ignored.
         fs::write(cpus.join("online"), "0-1,".repeat(CPU_LIST_BYTES)).unwrap();
-        assert_eq!(state(1), fault(Step::Read, 21));
+        assert_eq!(state(1), fault(PartStep::Read, 21));
         fs::remove_dir_all(path).unwrap();
     }
 
@@ -310,7 +310,7 @@ mod tests {
         fs::create_dir(blocks.join("memory7")).unwrap();
         let state = blocks.join("memory7/state");
         assert_eq!(MEMORY.set(&root, 7, true), Ok(()));
-        assert_eq!(MEMORY.set(&root, 7, false), fault(Step::TakeOut, 2));
+        assert_eq!(MEMORY.set(&root, 7, false), fault(PartStep::TakeOut, 2));
         for (before, online, after) in [
             ("online\n", true, "online\n"),
             ("online\n", false, "offline"),
@@ -325,7 +325,7 @@ mod tests {
         }
         fs::remove_file(&state).unwrap();
         std::os::unix::fs::symlink("/dev/full", &state).unwrap();
-        assert_eq!(MEMORY.set(&root, 7, true), fault(Step::Write, 28));
+        assert_eq!(MEMORY.set(&root, 7, true), fault(PartStep::Write, 28));
         fs::remove_dir_all(path).unwrap();
     }
 }

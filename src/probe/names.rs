@@ -9,17 +9,17 @@ use crate::base::sink::ByteSink;
 use crate::base::text::{compare_until, cut};
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
-use crate::sys::root::{Entry, Root};
+use crate::sys::root::{EntryType, Root};
 
 /// A list of names, which contain no NUL.
-pub struct Names {
-    /// The names, each ended by a NUL. [`Names::sort`] appends the index.
+pub struct NameList {
+    /// The names, each ended by a NUL. [`NameList::sort`] appends the index.
     pub bytes: Buffer,
     /// The offset of the index.
     index: usize,
 }
 
-impl Names {
+impl NameList {
     /// An empty list of at most `cap` bytes, the index included.
     pub fn new(cap: usize) -> Self {
         Self {
@@ -35,7 +35,7 @@ impl Names {
     pub fn read(&mut self, root: &Root, directory: &Path) -> Result<(), Errno> {
         let bytes = &mut self.bytes;
         root.list_at(&[directory.as_bytes()], &mut |name, kind| {
-            if kind != Entry::Directory {
+            if kind != EntryType::Directory {
                 let _ = bytes.append(name);
                 let _ = bytes.append(b"\0");
             }
@@ -89,7 +89,7 @@ mod tests {
     use crate::base::limits::DIRECTORY_BYTES;
     use crate::probe::block::testing::Tree;
 
-    fn sorted(names: &Names) -> Vec<String> {
+    fn sorted(names: &NameList) -> Vec<String> {
         let text = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
         names.sorted().map(text).collect()
     }
@@ -107,7 +107,7 @@ mod tests {
         ];
         let tree = Tree::new("names", &files);
         let read = |name: &[u8]| {
-            let mut names = Names::new(DIRECTORY_BYTES);
+            let mut names = NameList::new(DIRECTORY_BYTES);
             names.read(&tree.root, &Path::of(&[name])).map(|()| names)
         };
         let names = read(b"d").unwrap();
@@ -122,7 +122,7 @@ mod tests {
         let files: Vec<String> = (0..3000).map(|number| format!("d/{number}")).collect();
         let files: Vec<_> = files.iter().map(|name| (&name[..], "")).collect();
         let tree = Tree::new("names-many", &files);
-        let mut names = Names::new(DIRECTORY_BYTES);
+        let mut names = NameList::new(DIRECTORY_BYTES);
         names.read(&tree.root, &Path::of(&[b"d"])).unwrap();
         let mut expected: Vec<String> = (0..3000).map(|number| number.to_string()).collect();
         expected.sort();
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn finds_names() {
-        let mut names = Names::new(1 << 16);
+        let mut names = NameList::new(1 << 16);
         for name in ["/b", "", "/a/b", "/a", "/b"] {
             names.bytes.append(name.as_bytes()).unwrap();
             names.bytes.append(b"\0").unwrap();
@@ -148,14 +148,14 @@ mod tests {
         ] {
             assert_eq!(names.has(name.as_bytes()), is_there, "{name}");
         }
-        let mut none = Names::new(1);
+        let mut none = NameList::new(1);
         none.sort().unwrap();
         assert!(!none.has(b"") && none.sorted().next().is_none());
     }
 
     #[test]
     fn fails_without_room_for_the_index() {
-        let mut names = Names::new(4);
+        let mut names = NameList::new(4);
         names.bytes.append(b"a\0").unwrap();
         assert_eq!(names.sort(), Err(Errno::FBIG));
     }

@@ -11,7 +11,7 @@ use crate::sys::root::Root;
 /// A sleep mode. Its number is its letter in [`NEEDS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Mode {
+pub enum SleepMode {
     /// State in memory (S3).
     Ram = b'R',
     /// State on disk, machine off (S4).
@@ -35,7 +35,7 @@ const NEEDS: &[u8] = b"RH sys/power/state mem \0,\
 const FILE_BYTES: usize = 512;
 
 /// Whether this machine supports a sleep mode.
-pub fn supports(root: &Root, mode: Mode) -> bool {
+pub fn supports(root: &Root, mode: SleepMode) -> bool {
     let mut needs = NEEDS;
     while !needs.is_empty() {
         let mut need = cut(&mut needs, b',');
@@ -77,7 +77,9 @@ mod tests {
         fs::create_dir_all(path.join("sys/power")).unwrap();
         fs::create_dir_all(path.join("proc")).unwrap();
         let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        let supported = || [Mode::Ram, Mode::Disk, Mode::Hybrid].map(|mode| supports(&root, mode));
+        let supported = || {
+            [SleepMode::Ram, SleepMode::Disk, SleepMode::Hybrid].map(|mode| supports(&root, mode))
+        };
         let steps = [
             ("sys/power/state", "freeze standby\n", [false, false, false]),
             ("sys/power/state", "freeze mem\n", [true, false, false]),

@@ -5,7 +5,7 @@
 //! first handle of qemu-ga, plus the microseconds since the guest started, or one more than the
 //! last.
 
-use crate::sys::handles::{Handles, Seized, Stop, Table};
+use crate::sys::handles::{HandleTable, Handles, ReadEnd, Seized};
 use crate::sys::{AsFd, Errno, clock};
 
 /// The first handle of qemu-ga.
@@ -22,7 +22,7 @@ pub struct Files {
 
 impl Files {
     /// No files; `table` keeps those that are opened.
-    pub fn new(table: &'static mut Table) -> Self {
+    pub fn new(table: &'static mut HandleTable) -> Self {
         Self {
             handles: Handles::new(table),
             last: 0,
@@ -48,7 +48,7 @@ pub struct Reading {
     /// The number of bytes read.
     pub done: usize,
     /// Why the last piece ended, if a worker read it.
-    pub stop: Option<Stop>,
+    pub stop: Option<ReadEnd>,
 }
 
 impl Reading {

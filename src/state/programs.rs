@@ -26,10 +26,10 @@ use crate::sys::{Errno, OwnedFd, clock, stdio};
 pub const TOKENS: u64 = 1 << 32;
 
 /// Programs in the order of their start.
-pub type Table = heapless::Vec<Program, PROGRAMS>;
+pub type ProgramTable = heapless::Vec<Program, PROGRAMS>;
 
 /// An empty table.
-pub const EMPTY: Table = heapless::Vec::new();
+pub const EMPTY: ProgramTable = heapless::Vec::new();
 
 /// Milliseconds after the end of a program before its output counts as complete although other
 /// processes keep it open. The program's own output has arrived by then.
@@ -90,7 +90,7 @@ pub struct Program {
 
 /// All programs whose result no client has read.
 pub struct Programs {
-    table: &'static mut Table,
+    table: &'static mut ProgramTable,
     serial: u64,
     /// Descriptors 0 to 2 of the program, from its entry to the fork. `None` is the same as the one
     /// before.
@@ -180,7 +180,7 @@ impl Program {
 
 impl Programs {
     /// No programs.
-    pub fn new(table: &'static mut Table) -> Self {
+    pub fn new(table: &'static mut ProgramTable) -> Self {
         Self {
             table,
             serial: 0,

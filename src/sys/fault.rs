@@ -17,14 +17,14 @@ use super::{raw, signal};
 /// has another layout.
 #[repr(C)]
 struct Action {
-    handler: Handler,
+    handler: FaultHandler,
     flags: usize,
-    restorer: Handler,
+    restorer: FaultHandler,
     mask: u64,
 }
 
 /// The function that the kernel calls: signal number, siginfo_t, and the interrupted context.
-pub type Handler = extern "C" fn(c_int, &Info, *const c_void) -> !;
+pub type FaultHandler = extern "C" fn(c_int, &Info, *const c_void) -> !;
 
 /// The beginning of siginfo_t for a fault, asm-generic/siginfo.h.
 #[repr(C)]
@@ -65,7 +65,7 @@ const STACK_BYTES: usize = 32 << 10;
 /// Has the kernel call `handler` when this process faults.
 ///
 /// A second fault, in the handler, is not caught: its default action ends the process.
-pub fn catch(handler: Handler) {
+pub fn catch(handler: FaultHandler) {
     // Address space only: the kernel gives pages of it when the handler first runs.
     let mut stack = Buffer::lasting(STACK_BYTES);
     if let Ok(room) = stack.extend(STACK_BYTES) {

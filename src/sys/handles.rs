@@ -35,10 +35,10 @@ use crate::base::limits::OPEN_FILES;
 const BUSY: i64 = 1 << 62;
 
 /// Memory for the open files: an entry for each lasting descriptor.
-pub struct Table([i64; OPEN_FILES]);
+pub struct HandleTable([i64; OPEN_FILES]);
 
 /// An empty table.
-pub const EMPTY: Table = Table([0; OPEN_FILES]);
+pub const EMPTY: HandleTable = HandleTable([0; OPEN_FILES]);
 
 /// The open files. A drop does not close them; the kernel does at the end of the process.
 pub struct Handles {
@@ -50,7 +50,7 @@ impl Handles {
     pub const MOST: i64 = BUSY - 1;
 
     /// No files. The table is [`EMPTY`]: only [`Handles`] can write to one.
-    pub fn new(Table(table): &'static mut Table) -> Self {
+    pub fn new(HandleTable(table): &'static mut HandleTable) -> Self {
         Self { table }
     }
 
@@ -276,7 +276,7 @@ fn takes_addresses(file: &OwnedFd) -> bool {
 
 /// Why a read has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum ReadEnd {
     /// The buffer is full.
     Full,
     /// The file has no more bytes now.
@@ -289,7 +289,7 @@ pub enum Stop {
 
 /// Reads until `buffer` is full, the file ends, or an error; waits for the file. Returns the number
 /// of bytes, and why there are no more.
-pub fn read(file: BorrowedFd<'_>, buffer: &mut [u8]) -> (usize, Stop) {
+pub fn read(file: BorrowedFd<'_>, buffer: &mut [u8]) -> (usize, ReadEnd) {
     read_with(buffer, |room| rustix::io::read(file, room))
 }
 
@@ -297,20 +297,24 @@ pub fn read(file: BorrowedFd<'_>, buffer: &mut [u8]) -> (usize, Stop) {
 /// those on disks of this machine may belong to a server that is gone.
 ///
 /// Where it stops for that reason the number of bytes is a multiple of `unit`.
-pub fn read_without_waiting(file: BorrowedFd<'_>, buffer: &mut [u8], unit: usize) -> (usize, Stop) {
+pub fn read_without_waiting(
+    file: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    unit: usize,
+) -> (usize, ReadEnd) {
     if rustix::fs::fcntl_getfl(file).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK)) {
         // On tmpfs or ramfs, see `open`.
         return read(file, buffer);
     }
     if !is_cached(file, buffer.len()) {
-        return (0, Stop::MustWait);
+        return (0, ReadEnd::MustWait);
     }
     let (len, stop) = read_with(buffer, |room| {
         // An offset of -1 is the file's own position.
         let room = &mut [IoSliceMut::new(room)];
         rustix::io::preadv2(file, room, u64::MAX, ReadWriteFlags::NOWAIT)
     });
-    let Stop::Failed(errno @ (Errno::OPNOTSUPP | Errno::NOSYS | Errno::AGAIN)) = stop else {
+    let ReadEnd::Failed(errno @ (Errno::OPNOTSUPP | Errno::NOSYS | Errno::AGAIN)) = stop else {
         return (len, stop);
     };
     let odd = len % unit;
@@ -319,23 +323,23 @@ pub fn read_without_waiting(file: BorrowedFd<'_>, buffer: &mut [u8], unit: usize
     if errno == Errno::AGAIN && sought.is_err() {
         return (len, stop);
     }
-    (len - odd, Stop::MustWait)
+    (len - odd, ReadEnd::MustWait)
 }
 
 fn read_with(
     buffer: &mut [u8],
     mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
-) -> (usize, Stop) {
+) -> (usize, ReadEnd) {
     let mut len = 0;
     while let Some(room) = buffer.get_mut(len..).filter(|room| !room.is_empty()) {
         match read(room) {
-            Ok(0) => return (len, Stop::End),
+            Ok(0) => return (len, ReadEnd::End),
             Ok(count) => len += count,
             Err(Errno::INTR) => {}
-            Err(errno) => return (len, Stop::Failed(errno)),
+            Err(errno) => return (len, ReadEnd::Failed(errno)),
         }
     }
-    (len, Stop::Full)
+    (len, ReadEnd::Full)
 }
 
 /// Whether all of the next `len` bytes of a file are in memory. For missing ones even RWF_NOWAIT
@@ -450,7 +454,7 @@ mod tests {
             assert_eq!(others.take_away(other), Err(Errno::BADF));
         }
         let file = handles.get(handle).unwrap();
-        assert_eq!(read(file, &mut [0; 5]), (5, Stop::Full));
+        assert_eq!(read(file, &mut [0; 5]), (5, ReadEnd::Full));
     }
 
     #[test]

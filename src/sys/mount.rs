@@ -20,12 +20,12 @@ pub const REMOUNT: u32 = 1 << 5;
 pub const BIND: u32 = 1 << 12;
 
 /// Source, mount point, type, and options for the file system itself.
-pub type Strings<'a> = [&'a [u8]; 4];
+pub type MountArgs<'a> = [&'a [u8]; 4];
 
 /// Mounts a file system, or changes a mount, as the flags of mount(2) say.
 // Not inlined, to keep one copy of the code.
 #[inline(never)]
-pub fn mount(strings: &Strings<'_>, flags: u32) -> Result<(), Errno> {
+pub fn mount(strings: &MountArgs<'_>, flags: u32) -> Result<(), Errno> {
     let paths = strings.map(|string| Path::of(&[string]));
     let string = |index: usize| paths[index].as_c_str().ok_or(Errno::NAMETOOLONG);
     // 32 bits here, 64 in rustix's backend for the C library, which Miri takes.

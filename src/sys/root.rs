@@ -24,7 +24,7 @@ pub struct Root(OwnedFd);
 
 /// The type of an entry of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum EntryType {
     /// A directory.
     Directory,
     /// A symbolic link.
@@ -276,23 +276,23 @@ impl Root {
     pub fn list_at(
         &self,
         name: &[&[u8]],
-        each: &mut dyn FnMut(&[u8], Entry) -> bool,
+        each: &mut dyn FnMut(&[u8], EntryType) -> bool,
     ) -> Result<(), Errno> {
         self.directory_at(name)?.list(each)
     }
 
     /// As [`Root::list_at`], for this directory, which [`Root::directory_at`] has opened.
     #[inline(never)]
-    pub fn list(&self, each: &mut dyn FnMut(&[u8], Entry) -> bool) -> Result<(), Errno> {
+    pub fn list(&self, each: &mut dyn FnMut(&[u8], EntryType) -> bool) -> Result<(), Errno> {
         let mut buffer = [MaybeUninit::uninit(); 2048];
         let mut entries = RawDir::new(&self.0, &mut buffer);
         while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             let kind = match entry.file_type() {
-                FileType::Directory => Entry::Directory,
-                FileType::Symlink => Entry::Link,
-                _ => Entry::Other,
+                FileType::Directory => EntryType::Directory,
+                FileType::Symlink => EntryType::Link,
+                _ => EntryType::Other,
             };
             if name != b"." && name != b".." && !each(name, kind) {
                 break;

@@ -12,9 +12,9 @@ use rustix::rand::GetRandomFlags;
 use rustix::system::{Uname, sysinfo, uname};
 
 /// The names of the running kernel and of the host.
-pub struct Names(Uname);
+pub struct SystemNames(Uname);
 
-impl Names {
+impl SystemNames {
     /// The names at this moment.
     pub fn now() -> Self {
         Self(uname())
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn reads_names_and_loads() {
-        let names = Names::now();
+        let names = SystemNames::now();
         let release = std::fs::read("/proc/sys/kernel/osrelease").unwrap();
         assert_eq!(names.release(), release.trim_ascii_end());
         let host = std::fs::read("/proc/sys/kernel/hostname").unwrap();

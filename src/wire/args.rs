@@ -9,7 +9,7 @@
 //! A command declares its parameters as a list of [`Param`]. The compiler packs all lists into
 //! bytes ([`Packer`]); the agent reads only those ([`PackedList`]).
 
-use super::json::{Json, Kind, Str};
+use super::json::{Json, JsonType, Str};
 use super::lex::slice;
 use super::reply::{ErrorWriter, Failed, Reply};
 use super::texts::Phrase;
@@ -31,16 +31,16 @@ pub enum Type {
     /// An array of strings.
     Strings,
     /// An object.
-    Object(&'static Members),
+    Object(&'static MemberParams),
     /// An array of objects.
-    Objects(&'static Members),
+    Objects(&'static MemberParams),
     /// An enumeration, or a value of one other type.
     Either(&'static Alternate),
 }
 
 /// The members of an object.
 #[derive(Debug)]
-pub struct Members(pub &'static [Param]);
+pub struct MemberParams(pub &'static [Param]);
 
 /// A QAPI alternate: a word of an enumeration, or a value of one other type.
 #[derive(Debug)]
@@ -127,12 +127,12 @@ pub const fn may(name: &'static str, kind: Type) -> Param {
     }
 }
 
-// The tag of a packed parameter: a [`Kind`] in the low bits, and two flags.
+// The tag of a packed parameter: a [`JsonType`] in the low bits, and two flags.
 const KIND: u8 = 7;
 const MANDATORY: u8 = 8;
 const EITHER: u8 = 16;
 
-/// The names of the kinds in error texts, in the order of [`Kind`].
+/// The names of the types in error texts, in the order of [`JsonType`].
 const KINDS: &[u8] = b"object array string integer uint64 - boolean";
 
 /// A packed list of parameters. The table of commands has the same format.
@@ -267,18 +267,18 @@ impl<const N: usize> Packer<N> {
             } = &params[at];
             let must = if *mandatory { MANDATORY } else { 0 };
             let name = name.as_bytes();
-            let (kind, members): (Kind, &[Param]) = match kind {
-                Type::Int => (Kind::Integer, &[]),
-                Type::Uint64 => (Kind::Unsigned, &[]),
-                Type::Bool => (Kind::Bool, &[]),
-                Type::Str => (Kind::String, &[]),
-                Type::Strings => (Kind::Array, &[]),
-                Type::Object(members) => (Kind::Object, members.0),
-                Type::Objects(members) => (Kind::Array, members.0),
+            let (kind, members): (JsonType, &[Param]) = match kind {
+                Type::Int => (JsonType::Integer, &[]),
+                Type::Uint64 => (JsonType::Unsigned, &[]),
+                Type::Bool => (JsonType::Bool, &[]),
+                Type::Str => (JsonType::String, &[]),
+                Type::Strings => (JsonType::Array, &[]),
+                Type::Object(members) => (JsonType::Object, members.0),
+                Type::Objects(members) => (JsonType::Array, members.0),
                 Type::Either(alternate) => {
                     let other = match alternate.other {
-                        Other::Int => Kind::Integer,
-                        Other::Bool => Kind::Bool,
+                        Other::Int => JsonType::Integer,
+                        Other::Bool => JsonType::Bool,
                     };
                     let begun = self.begin(other as u8 | must | EITHER, name);
                     self.text(alternate.name.as_bytes());
@@ -471,12 +471,12 @@ fn check_value(
                 }
                 return Err(path.fail(reply, Phrase::UnknownWord, word));
             }
-            let is_number = found == Kind::Unsigned as u8 || found == Kind::Double as u8;
-            if !is_number || wanted != Kind::Integer as u8 {
+            let is_number = found == JsonType::Unsigned as u8 || found == JsonType::Double as u8;
+            if !is_number || wanted != JsonType::Integer as u8 {
                 expected = (body, 0);
             }
-        } else if wanted == Kind::Unsigned as u8 {
-            if found == Kind::Integer as u8 {
+        } else if wanted == JsonType::Unsigned as u8 {
+            if found == JsonType::Integer as u8 {
                 return Ok(());
             }
             return Err(path.fail(reply, Phrase::ExpectsUint64, Str::default()));
@@ -484,14 +484,14 @@ fn check_value(
         let expected = Str::ascii(word_at(expected.0, expected.1));
         return Err(path.fail(reply, Phrase::WrongType, expected));
     }
-    if found == Kind::Object as u8 {
+    if found == JsonType::Object as u8 {
         let mut values = Values::default();
         return check_members(value, PackedList(body), Some(path), &mut values, reply);
     }
     // An array: of strings if its items have no members.
     let kind = match body {
-        [] => Kind::String,
-        _ => Kind::Object,
+        [] => JsonType::String,
+        _ => JsonType::Object,
     };
     for (index, value) in (0..).zip(value.items()) {
         check_value(
@@ -519,7 +519,7 @@ mod tests {
     use super::super::receive::receive;
     use super::*;
 
-    static BLOCK: Members = Members(&[
+    static BLOCK: MemberParams = MemberParams(&[
         must("phys-index", Type::Uint64),
         must("online", Type::Bool),
         may("can-offline", Type::Bool),

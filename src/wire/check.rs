@@ -268,7 +268,7 @@ fn low_bits(depth: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::json::{Json, Kind};
+    use super::super::json::{Json, JsonType};
     use super::super::receive::receive;
     use super::*;
 
@@ -410,7 +410,7 @@ mod tests {
             r#"{"a":{"b":1},"b":{"a":1},"c":{}}"#,
             r#"{"a":{"b":{}},"c":[{}],"b":1}"#,
         ] {
-            assert_eq!(value(text).kind(), Kind::Object, "{text}");
+            assert_eq!(value(text).kind(), JsonType::Object, "{text}");
         }
         // An error within the value comes before the duplicate key, an error behind it does not.
         assert_eq!(error(b"{'a':1,'a':[}"), "1:13 expecting value");
@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn accepts_nesting_up_to_the_limit() {
         let nested = |depth: usize| format!("{}{{}}{}", "{'a':".repeat(depth), "}".repeat(depth));
-        assert_eq!(value(&nested(REQUEST_DEPTH - 1)).kind(), Kind::Object);
+        assert_eq!(value(&nested(REQUEST_DEPTH - 1)).kind(), JsonType::Object);
         let over = nested(REQUEST_DEPTH);
         assert_eq!(error(over.as_bytes()), "JSON nesting depth limit exceeded");
         let mixed = format!(

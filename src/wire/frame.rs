@@ -21,7 +21,7 @@
 
 use super::check::{Checker, Open, stray};
 use super::json::TokenError;
-use super::lex::{Scalar, Step, plain_end, slice};
+use super::lex::{Scalar, ScalarStep, plain_end, slice};
 use super::texts::Phrase;
 use crate::base::limits::{REQUEST_BYTES, REQUEST_DEPTH, REQUEST_TOKENS};
 use crate::base::sink::ByteSink;
@@ -221,14 +221,16 @@ impl<'m> Framer<'m> {
                 }
                 State::Escape(quote) => self.add_byte(State::String(quote), &mut input, store),
                 State::Scalar(scalar) => match scalar.step(byte) {
-                    Step::Take(scalar) => self.add_byte(State::Scalar(scalar), &mut input, store),
-                    Step::End => {
+                    ScalarStep::Take(scalar) => {
+                        self.add_byte(State::Scalar(scalar), &mut input, store)
+                    }
+                    ScalarStep::End => {
                         input.at = from;
                         let event = self.end_token(&mut input, store);
                         self.read_again = self.input_start.wrapping_add(from);
                         event
                     }
-                    Step::Stray => self.stray(byte, &mut input, store),
+                    ScalarStep::Stray => self.stray(byte, &mut input, store),
                 },
             };
             if event != Event::NeedMore {
@@ -478,7 +480,7 @@ impl Input<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::json::{Json, Kind};
+    use super::super::json::{Json, JsonType};
     use super::super::receive::words;
     use super::*;
     use crate::base::sink::testing::Heap;
@@ -487,7 +489,7 @@ mod tests {
     fn reply_to(event: Event, framer: &Framer<'_>, text: &[u8]) -> String {
         match event {
             Event::NeedMore => unreachable!(),
-            Event::Message if Json::of_message(text).kind() == Kind::Object => {
+            Event::Message if Json::of_message(text).kind() == JsonType::Object => {
                 String::from_utf8_lossy(text).into()
             }
             Event::Message => "no object".into(),

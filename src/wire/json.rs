@@ -21,7 +21,7 @@ pub struct Json<'a>(pub(super) &'a [u8]);
 
 /// The type of a value. For a number, the smallest type that holds it without loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum JsonType {
     /// `{}`
     Object,
     /// `[]`
@@ -47,18 +47,18 @@ impl<'a> Json<'a> {
     }
 
     /// The type of the value.
-    pub fn kind(self) -> Kind {
+    pub fn kind(self) -> JsonType {
         match self.0.first() {
-            Some(b'{') => Kind::Object,
-            Some(b'[') => Kind::Array,
-            Some(b'"' | b'\'') => Kind::String,
-            Some(b't' | b'f') => Kind::Bool,
+            Some(b'{') => JsonType::Object,
+            Some(b'[') => JsonType::Array,
+            Some(b'"' | b'\'') => JsonType::String,
+            Some(b't' | b'f') => JsonType::Bool,
             Some(b'-' | b'0'..=b'9') => match self.integer() {
-                Some(_) if self.int().is_some() => Kind::Integer,
-                Some((false, _)) => Kind::Unsigned,
-                _ => Kind::Double,
+                Some(_) if self.int().is_some() => JsonType::Integer,
+                Some((false, _)) => JsonType::Unsigned,
+                _ => JsonType::Double,
             },
-            _ => Kind::Null,
+            _ => JsonType::Null,
         }
     }
 
@@ -584,27 +584,27 @@ mod tests {
     #[test]
     fn knows_the_type_of_each_value() {
         for (text, kind) in [
-            ("{}", Kind::Object),
-            (" [ ] ", Kind::Array),
-            ("''", Kind::String),
-            ("\"'\"", Kind::String),
-            ("true", Kind::Bool),
-            ("false", Kind::Bool),
-            ("null", Kind::Null),
-            ("0", Kind::Integer),
-            ("-0", Kind::Integer),
-            ("9223372036854775807", Kind::Integer),
-            ("9223372036854775808", Kind::Unsigned),
-            ("18446744073709551615", Kind::Unsigned),
-            ("18446744073709551616", Kind::Double),
-            ("-9223372036854775808", Kind::Integer),
-            ("-9223372036854775809", Kind::Double),
-            ("100000000000000000000", Kind::Double),
-            ("1.0", Kind::Double),
-            ("0.5e1", Kind::Double),
-            ("1E+2", Kind::Double),
-            ("1e3", Kind::Double),
-            ("-0.0", Kind::Double),
+            ("{}", JsonType::Object),
+            (" [ ] ", JsonType::Array),
+            ("''", JsonType::String),
+            ("\"'\"", JsonType::String),
+            ("true", JsonType::Bool),
+            ("false", JsonType::Bool),
+            ("null", JsonType::Null),
+            ("0", JsonType::Integer),
+            ("-0", JsonType::Integer),
+            ("9223372036854775807", JsonType::Integer),
+            ("9223372036854775808", JsonType::Unsigned),
+            ("18446744073709551615", JsonType::Unsigned),
+            ("18446744073709551616", JsonType::Double),
+            ("-9223372036854775808", JsonType::Integer),
+            ("-9223372036854775809", JsonType::Double),
+            ("100000000000000000000", JsonType::Double),
+            ("1.0", JsonType::Double),
+            ("0.5e1", JsonType::Double),
+            ("1E+2", JsonType::Double),
+            ("1e3", JsonType::Double),
+            ("-0.0", JsonType::Double),
         ] {
             assert_eq!(value(text).kind(), kind, "{text}");
             assert_eq!(value(text).text(), text.replace(' ', "").as_bytes());

@@ -18,7 +18,7 @@ pub(super) enum Scalar {
 }
 
 /// The effect of the next byte on a number or keyword.
-pub(super) enum Step {
+pub(super) enum ScalarStep {
     /// The byte belongs to it.
     Take(Scalar),
     /// The number or keyword was complete before the byte.
@@ -40,10 +40,10 @@ impl Scalar {
     }
 
     /// Reads one byte.
-    pub(super) fn step(self, byte: u8) -> Step {
-        Step::Take(match (self, byte) {
+    pub(super) fn step(self, byte: u8) -> ScalarStep {
+        ScalarStep::Take(match (self, byte) {
             (Self::Keyword, b'a'..=b'z') => Self::Keyword,
-            (Self::Zero, b'0'..=b'9') => return Step::Stray,
+            (Self::Zero, b'0'..=b'9') => return ScalarStep::Stray,
             (Self::Sign, b'0') => Self::Zero,
             (Self::Sign | Self::Digits, b'0'..=b'9') => Self::Digits,
             (Self::Zero | Self::Digits, b'.') => Self::Point,
@@ -53,8 +53,8 @@ impl Scalar {
             (Self::Exponent | Self::ExponentSign | Self::ExponentDigits, b'0'..=b'9') => {
                 Self::ExponentDigits
             }
-            _ if self.may_end() => return Step::End,
-            _ => return Step::Stray,
+            _ if self.may_end() => return ScalarStep::End,
+            _ => return ScalarStep::Stray,
         })
     }
 
@@ -73,7 +73,7 @@ pub(super) fn scalar_end(text: &[u8], from: usize) -> usize {
     let mut at = from.wrapping_add(1);
     let mut state = text.get(from).copied().and_then(Scalar::begin);
     while let (Some(scalar), Some(byte)) = (state, text.get(at)) {
-        let Step::Take(next) = scalar.step(*byte) else {
+        let ScalarStep::Take(next) = scalar.step(*byte) else {
             break;
         };
         state = Some(next);

@@ -27,7 +27,7 @@ const DELIMITER: &[u8] = b"\xFF";
 
 /// The error classes of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum ErrorClass {
     /// Any failure of a command.
     Generic,
     /// The command is unknown or not allowed. Clients treat it as unsupported and go on.
@@ -125,17 +125,17 @@ impl<'a> Reply<'a> {
 
     /// Begins an error in place of everything written so far.
     pub fn error(&mut self) -> ErrorWriter<'_, 'a> {
-        self.error_as(Class::Generic)
+        self.error_as(ErrorClass::Generic)
     }
 
     /// As [`Reply::error`], of a given class.
-    pub fn error_as(&mut self, class: Class) -> ErrorWriter<'_, 'a> {
+    pub fn error_as(&mut self, class: ErrorClass) -> ErrorWriter<'_, 'a> {
         self.rewind(usize::MAX);
         // A handler that drops the `Failed` and returns `Ok` still replies with this error.
         self.begun = true;
         let class: &[u8] = match class {
-            Class::Generic => b"GenericError",
-            Class::CommandNotFound => b"CommandNotFound",
+            ErrorClass::Generic => b"GenericError",
+            ErrorClass::CommandNotFound => b"CommandNotFound",
         };
         self.out.put(br#"{"error": {"class": ""#);
         self.out.put(class);
