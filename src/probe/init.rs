@@ -16,8 +16,9 @@
 //! and all inits that are not recognised. The same goes for a mode for which an init has no signal.
 
 use crate::parse::proc::has_signal;
-use crate::parse::{file_name, until_nul, word_index};
+use crate::parse::{file_name, until_nul};
 use crate::sys::power::ShutdownMode;
+use crate::sys::process;
 use crate::sys::root::Root;
 
 /// The interface of an init for shutting down.
@@ -31,31 +32,62 @@ pub enum InitInterface {
     SysV,
 }
 
+/// An init that is recognised.
+struct Init {
+    /// The name of its program file.
+    program: &'static [u8],
+    /// Whether PID 1 must be called by a name that begins with `init`, and may do as it likes with
+    /// signals.
+    by_call: bool,
+    /// Its interfaces to power off, halt and reboot, in the order of [`ShutdownMode`].
+    interfaces: [Option<InitInterface>; 3],
+}
+
 /// SIGRTMIN of glibc, on which systemd's signals are based.
-const RTMIN: u8 = 34;
-const USR1: u8 = 10;
-const USR2: u8 = 12;
-const TERM: u8 = 15;
+const RTMIN: i32 = 34;
 
-// In place of a signal in `SIGNALS`: the init reads a FIFO.
-const OPEN_RC: u8 = 255;
-const SYS_V: u8 = 254;
+const USR1: Option<InitInterface> = signal(10);
+const USR2: Option<InitInterface> = signal(12);
+const TERM: Option<InitInterface> = signal(process::TERM);
 
-/// The names of the program files of inits. Program files before [`BY_CALL`] must also be called by
-/// a name that begins with `init`. `init` is sysvinit, which appends its runlevel to that name.
-const PROGRAMS: &[u8] = b"busybox init systemd procd finit openrc-init";
-const BY_CALL: usize = 2;
+const fn signal(number: i32) -> Option<InitInterface> {
+    Some(InitInterface::Signal(number))
+}
 
-/// The signals of each of [`PROGRAMS`] to power off, halt and reboot; 0 without such a signal.
-const SIGNALS: [[u8; 3]; 6] = [
-    [USR2, USR1, TERM],
-    [SYS_V; 3],
-    [RTMIN + 4, RTMIN + 3, RTMIN + 5],
-    // procd: SIGUSR1 powers off as well.
-    [USR2, 0, TERM],
-    // finit: SIGUSR1 halts only before version 4.1.
-    [USR2, 0, TERM],
-    [OPEN_RC; 3],
+static INITS: [Init; 6] = [
+    Init {
+        program: b"busybox",
+        by_call: true,
+        interfaces: [USR2, USR1, TERM],
+    },
+    // sysvinit, which appends its runlevel to the name it is called by.
+    Init {
+        program: b"init",
+        by_call: true,
+        interfaces: [Some(InitInterface::SysV); 3],
+    },
+    Init {
+        program: b"systemd",
+        by_call: false,
+        interfaces: [signal(RTMIN + 4), signal(RTMIN + 3), signal(RTMIN + 5)],
+    },
+    // SIGUSR1 powers off as well.
+    Init {
+        program: b"procd",
+        by_call: false,
+        interfaces: [USR2, None, TERM],
+    },
+    // SIGUSR1 halts only before version 4.1.
+    Init {
+        program: b"finit",
+        by_call: false,
+        interfaces: [USR2, None, TERM],
+    },
+    Init {
+        program: b"openrc-init",
+        by_call: false,
+        interfaces: [Some(InitInterface::OpenRc); 3],
+    },
 ];
 
 /// Returns the interface of this guest's init for `how`; `None` if the agent must shut the guest
@@ -64,30 +96,26 @@ pub fn interface(root: &Root, how: ShutdownMode) -> Option<InitInterface> {
     let mut buffer = [0; 256];
     let program = root.link_at(&[b"proc/1/exe"], &mut buffer).ok()?;
     let program = base_name(program);
-    let known = word_index(PROGRAMS, program)?;
-    let by_call = known < BY_CALL;
-    if by_call {
+    let init = INITS.iter().find(|init| init.program == program)?;
+    if init.by_call {
         let called = root.read_at(&[b"proc/1/cmdline"], &mut buffer).ok()?;
         if !base_name(until_nul(called)).starts_with(b"init") {
             return None;
         }
     }
-    match *SIGNALS.get(known)?.get(how as usize)? {
-        0 => None,
-        OPEN_RC => Some(InitInterface::OpenRc),
-        SYS_V => Some(InitInterface::SysV),
-        signal => {
-            (by_call || listens(root, signal)).then_some(InitInterface::Signal(signal.into()))
-        }
-    }
+    let interface = *init.interfaces.get(how as usize)?;
+    interface.filter(|interface| match *interface {
+        InitInterface::Signal(signal) => init.by_call || listens(root, signal),
+        InitInterface::OpenRc | InitInterface::SysV => true,
+    })
 }
 
 /// Whether PID 1 catches the signal, or blocks it to read it from a signalfd.
-fn listens(root: &Root, signal: u8) -> bool {
+fn listens(root: &Root, signal: i32) -> bool {
     let mut buffer = [0; 2048];
     let status = root.read_at(&[b"proc/1/status"], &mut buffer);
     status.is_ok_and(|status| {
-        let is_in = |set: &[u8]| has_signal(status, set, signal.into()) == Some(true);
+        let is_in = |set: &[u8]| has_signal(status, set, signal.unsigned_abs()) == Some(true);
         is_in(b"SigCgt") || is_in(b"SigBlk")
     })
 }

@@ -5,56 +5,48 @@
 //! not count. Sleep on disk counts only if the next start finds the image: with a device to resume
 //! from, and a swap area that is not zram.
 
-use crate::base::text::cut;
 use crate::sys::root::Root;
 
-/// A sleep mode. Its number is its letter in [`NEEDS`].
+/// A sleep mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum SleepMode {
     /// State in memory (S3).
-    Ram = b'R',
+    Ram,
     /// State on disk, machine off (S4).
-    Disk = b'D',
+    Disk,
     /// State on disk and in memory: the image on disk is read only after a loss of power.
-    Hybrid = b'H',
+    Hybrid,
 }
-
-/// The needs of the modes, each ended by a comma: the letters of its modes, a file, a text, and a
-/// text that cancels one occurrence of the first. The file must contain more of the first text than
-/// of the second. No file contains `\0`.
-const NEEDS: &[u8] = b"RH sys/power/state mem \0,\
-    RH sys/power/mem_sleep deep \0,\
-    DH sys/power/state disk \0,\
-    DH sys/power/disk shutdown \0,\
-    DH sys/power/resume : \n0:0\n,\
-    DH proc/swaps \n/ \n/dev/zram,\
-    H sys/power/disk suspend \0";
 
 /// Bytes read of a file: twice the longest list of choices, or several swap areas.
 const FILE_BYTES: usize = 512;
 
 /// Whether this machine supports a sleep mode.
 pub fn supports(root: &Root, mode: SleepMode) -> bool {
-    let mut needs = NEEDS;
-    while !needs.is_empty() {
-        let mut need = cut(&mut needs, b',');
-        let mut next = || cut(&mut need, b' ');
-        if next().contains(&(mode as u8)) && !outnumbers(root, next(), next(), next()) {
-            return false;
-        }
+    let has = |file: &[u8], word: &[u8]| outnumbers(root, file, word, None);
+    let in_memory = || has(b"sys/power/state", b"mem") && has(b"sys/power/mem_sleep", b"deep");
+    let on_disk = || {
+        has(b"sys/power/state", b"disk")
+            && has(b"sys/power/disk", b"shutdown")
+            && outnumbers(root, b"sys/power/resume", b":", Some(b"\n0:0\n"))
+            && outnumbers(root, b"proc/swaps", b"\n/", Some(b"\n/dev/zram"))
+    };
+    match mode {
+        SleepMode::Ram => in_memory(),
+        SleepMode::Disk => on_disk(),
+        SleepMode::Hybrid => in_memory() && on_disk() && has(b"sys/power/disk", b"suspend"),
     }
-    true
 }
 
-/// Whether a file contains `good` more often than `bad`, as if it began with a line feed.
-fn outnumbers(root: &Root, file: &[u8], good: &[u8], bad: &[u8]) -> bool {
+/// Whether a file contains `word` more often than `cancel`, as if it began with a line feed. Each
+/// `cancel` contains `word` once.
+fn outnumbers(root: &Root, file: &[u8], word: &[u8], cancel: Option<&[u8]>) -> bool {
     let mut buffer = [b'\n'; FILE_BYTES];
     let read = root.read_at(&[file], &mut buffer[1..]).map(<[u8]>::len);
     let text = match read {
         Ok(len) => &buffer[..=len],
-        // Kernels before 4.10 have no file `mem_sleep`, and always sleep deeply. The other needs do
-        // not look for this text, so without their file they are not met.
+        // Kernels before 4.10 have no file `mem_sleep`, and always sleep deeply. No other file is
+        // asked for this word, so a missing one has none of its words.
         Err(_) => b"deep",
     };
     let count = |word: &[u8]| {
@@ -62,7 +54,7 @@ fn outnumbers(root: &Root, file: &[u8], good: &[u8], bad: &[u8]) -> bool {
             .filter(|part| *part == word)
             .count()
     };
-    count(good) > count(bad)
+    count(word) > cancel.map_or(0, count)
 }
 
 #[cfg(test)]
