@@ -48,7 +48,7 @@
 //!    - Errors: `reply.fail_with`, `common::cannot` for an error number, `reply.error().about` for a
 //!      phrase that names a string of the request.
 //!    - The work is a function of its own that takes `&state.guest.root`: its test calls it with the root
-//!      of a made-up tree (`probe::block::testing::Tree`). `commands/stats.rs` is the pattern, and
+//!      of a made-up tree (`sys::testing::Tree`). `commands/stats.rs` is the pattern, and
 //!      `commands/shutdown.rs` for arguments. What takes more than a few lines to find out goes into
 //!      `probe/`.
 //! 3. The texts: names of members and phrases of errors in `wire/texts.rs`, lines of the log in

@@ -169,25 +169,25 @@ mod tests {
     use super::*;
     use crate::agent::testing::{Agent, Host};
     use crate::base::limits::CLIENTS;
-    use crate::sys::testing::Directory;
+    use crate::sys::testing::Tree;
     use std::os::unix::net::UnixStream;
 
     const PING: &str = r#"{"execute": "guest-ping"}"#;
     const PONG: &str = r#"{"return": {}}"#;
     const PORT: ChannelId = ChannelId(0);
 
-    /// A host that connects to the socket of this name in a directory.
-    fn connect(directory: &Directory, name: &str) -> Host {
-        Host::new(UnixStream::connect(directory.path.join(name)).unwrap())
+    /// A host that connects to the socket of this name in a tree.
+    fn connect(tree: &Tree, name: &str) -> Host {
+        Host::new(UnixStream::connect(tree.path.join(name)).unwrap())
     }
 
     /// An agent with a port at `/port`, and two listeners, `first` and `second`, all in a
-    /// directory.
-    fn agent(directory: &Directory) -> Agent {
-        Agent::with(directory.open(), |channels, poll| {
+    /// tree.
+    fn agent(tree: &Tree) -> Agent {
+        Agent::with(tree.open(), |channels, poll| {
             channels.add_port(b"/port").unwrap();
             for name in ["first", "second"] {
-                let path = directory.path.join(name);
+                let path = tree.path.join(name);
                 let path = path.to_str().unwrap().as_bytes();
                 channels.add_listener(path, poll).unwrap();
             }
@@ -202,12 +202,12 @@ mod tests {
 
     #[test]
     fn port_and_two_listeners_are_served_side_by_side() {
-        let directory = Directory::new("channels");
-        let mut agent = agent(&directory);
+        let tree = Tree::new();
+        let mut agent = agent(&tree);
         let mut hosts = [
             agent.connect_to(PORT, Transport::Port),
-            connect(&directory, "first"),
-            connect(&directory, "second"),
+            connect(&tree, "first"),
+            connect(&tree, "second"),
         ];
         for _ in 0..2 {
             for host in &mut hosts {
@@ -225,17 +225,17 @@ mod tests {
         drop(port);
         assert_eq!(agent.ask(&mut second, PING), PONG);
         assert_eq!(channels_of_clients(&agent), [0, 2]);
-        let mut next = connect(&directory, "first");
+        let mut next = connect(&tree, "first");
         assert_eq!(agent.ask(&mut next, PING), PONG);
         assert_eq!(channels_of_clients(&agent), [0, 1, 2]);
     }
 
     #[test]
     fn connections_wait_for_a_slot_and_leave_one_to_the_port() {
-        let directory = Directory::new("slots");
-        let mut agent = agent(&directory);
+        let tree = Tree::new();
+        let mut agent = agent(&tree);
         let mut hosts: Vec<_> = (0..CLIENTS)
-            .map(|number| connect(&directory, ["first", "second"][number % 2]))
+            .map(|number| connect(&tree, ["first", "second"][number % 2]))
             .collect();
         for host in &mut hosts {
             host.send(PING.as_bytes());
@@ -247,7 +247,7 @@ mod tests {
         });
         agent.settle();
         assert_eq!(hosts.iter_mut().filter_map(Host::line).count(), 0);
-        directory.make_fifo(c"port");
+        tree.fifo(c"port");
         agent.server.channels.device_event();
         agent.settle();
         assert!(channels_of_clients(&agent).contains(&0), "the port is open");
@@ -263,12 +263,12 @@ mod tests {
 
     #[test]
     fn missing_port_is_opened_when_its_device_is_added() {
-        let directory = Directory::new("port");
-        let mut agent = agent(&directory);
+        let tree = Tree::new();
+        let mut agent = agent(&tree);
         agent.settle();
         let channels = &agent.server.channels;
         assert!(channels.uevents.is_some() && channels.deadline_ms() == NEVER_MS);
-        directory.make_fifo(c"port");
+        tree.fifo(c"port");
         agent.settle();
         assert!(channels_of_clients(&agent).is_empty(), "nothing is polled");
         agent.server.channels.device_event();
@@ -280,9 +280,9 @@ mod tests {
 
     #[test]
     fn port_that_cannot_be_opened_or_polled_is_tried_again_at_its_time() {
-        let directory = Directory::new("retry");
-        let path = directory.path.join("port");
-        let mut agent = agent(&directory);
+        let tree = Tree::new();
+        let path = tree.path.join("port");
+        let mut agent = agent(&tree);
         // A directory cannot be opened.
         std::fs::create_dir(&path).unwrap();
         agent.settle();
@@ -297,7 +297,7 @@ mod tests {
         due_ms += 10_000;
         assert_eq!(agent.server.channels.deadline_ms(), due_ms);
         std::fs::remove_file(&path).unwrap();
-        directory.make_fifo(c"port");
+        tree.fifo(c"port");
         agent.server.run_timers(due_ms - 1);
         assert!(channels_of_clients(&agent).is_empty());
         agent.server.run_timers(due_ms);

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::agent::port::DEFAULT_PORT;
     use crate::state::hooks::Main;
-    use std::ffi::CString;
+    use crate::sys::testing::Tree;
 
     fn words(args: &[&'static str]) -> impl Iterator<Item = &'static [u8]> + Clone {
         let args: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
@@ -384,9 +384,8 @@ mod tests {
 
     #[test]
     fn pid_1_finds_out_that_the_kernel_dropped_options() {
-        let path = std::env::temp_dir().join(format!("gaunt-words-{}", std::process::id()));
-        std::fs::create_dir_all(path.join("proc")).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        let tree = Tree::new();
+        tree.directory("proc");
         let kept = ["HOME=/", "x=y", "--block-rpcs=b", "-p=/a b"];
         for (line, is_whole) in [
             ("quiet x=y --block-rpcs=b -v -p=\"/a b\"\n", true),
@@ -394,12 +393,11 @@ mod tests {
             ("--block-rpcs=a --block-rpcs=b", false),
             ("-p=\"/a  b\"", false),
         ] {
-            std::fs::write(path.join("proc/cmdline"), line).unwrap();
+            tree.file("proc/cmdline", line);
             let mut read = of_init(&[], &kept);
-            check_kernel_words(&mut read, &root, words(&kept));
+            check_kernel_words(&mut read, &tree.root, words(&kept));
             assert_eq!(is_closed(&read), !is_whole, "{line}");
         }
-        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]

@@ -73,26 +73,23 @@ fn read(root: &Root, path: &[u8]) -> Result<bool, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
+    use crate::sys::testing::Tree;
 
     #[test]
     fn a_file_that_restricts_commands_or_cannot_be_read_is_a_policy() {
-        let path = std::env::temp_dir().join(format!("gaunt-config-{}", std::process::id()));
-        let file = path.join("etc/qemu/qemu-ga.conf");
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        let found = || look(&root, Strings::none(), &mut Log::new());
+        let tree = Tree::new();
+        let file = "etc/qemu/qemu-ga.conf";
+        let found = || look(&tree.root, Strings::none(), &mut Log::new());
         assert_eq!(found(), Found::NoPolicy);
-        std::fs::write(&file, "# nothing\n[general]\nverbose=1\n").unwrap();
+        tree.file(file, "# nothing\n[general]\nverbose=1\n");
         assert_eq!(found(), Found::NoPolicy);
-        std::fs::write(&file, "[general]\nblock-rpcs=guest-exec\n").unwrap();
+        tree.file(file, "[general]\nblock-rpcs=guest-exec\n");
         assert_eq!(found(), Found::Policy);
-        std::fs::write(&file, vec![b'\n'; CONFIG_BYTES + 1]).unwrap();
+        tree.file(file, vec![b'\n'; CONFIG_BYTES + 1]);
         assert_eq!(found(), Found::Policy);
-        std::fs::remove_file(&file).unwrap();
-        std::fs::create_dir(&file).unwrap();
+        std::fs::remove_file(tree.path.join(file)).unwrap();
+        tree.directory(file);
         assert_eq!(found(), Found::Policy);
-        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]

@@ -139,7 +139,7 @@ pub(super) fn take_over(client: &mut Client, whole: bool) {
 mod tests {
     use crate::agent::testing::{Agent, Host};
     use crate::base::base64::decode_in_place;
-    use crate::sys::testing::Directory;
+    use crate::sys::testing::Tree;
 
     /// Opens a file over the loop; returns its handle.
     fn open(agent: &mut Agent, host: &mut Host, path: &str) -> String {
@@ -172,10 +172,9 @@ mod tests {
 
     #[test]
     fn file_is_streamed_while_the_host_reads_and_other_clients_are_served() {
-        let directory = Directory::new("stream");
-        let path = directory.path.join("file");
+        let tree = Tree::new();
         let content: Vec<u8> = (0..3 << 20).map(|at: u32| ((at * 31) >> 7) as u8).collect();
-        std::fs::write(&path, &content).unwrap();
+        let path = tree.file("file", &content);
         let mut agent = Agent::new();
         let (mut host, mut other) = (agent.connect(), agent.connect());
         let handle = open(&mut agent, &mut host, path.to_str().unwrap());

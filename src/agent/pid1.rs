@@ -252,45 +252,32 @@ fn load_file(directory: &Root, path: &[u8], parameters: &[u8]) -> Result<(), Err
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
-
-    fn tree(name: &str) -> (std::path::PathBuf, Root) {
-        let path = std::env::temp_dir().join(format!("gaunt-pid1-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(path.join("proc/self")).unwrap();
-        std::fs::create_dir_all(path.join("etc")).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        (path, root)
-    }
+    use crate::sys::testing::Tree;
 
     #[test]
     fn module_is_in_a_file_or_built_in_or_missing() {
-        let (path, root) = tree("modules");
-        let directory = path.join("lib/modules/1");
-        std::fs::create_dir_all(&directory).unwrap();
-        let inside = root.directory_at(&[b"lib/modules/1"]).unwrap();
+        let tree = Tree::new();
+        tree.directory("lib/modules/1");
+        let inside = tree.root.directory_at(&[b"lib/modules/1"]).unwrap();
         let load = |name| load(&inside, name, b"");
         assert_eq!(load(b"x"), Err(Errno::NOENT));
-        std::fs::write(directory.join("modules.dep"), "kernel/nowhere.ko:\n").unwrap();
-        std::fs::write(
-            directory.join("modules.builtin"),
-            "kernel/fs/ext4/ext4.ko\n",
-        )
-        .unwrap();
+        tree.file("lib/modules/1/modules.dep", "kernel/nowhere.ko:\n");
+        let built_in = "kernel/fs/ext4/ext4.ko\n";
+        tree.file("lib/modules/1/modules.builtin", built_in);
         assert_eq!(load(b"ext4"), Ok(()));
         assert_eq!(load(b"xfs"), Err(Errno::NOENT));
         assert_eq!(load(b"nowhere"), Err(Errno::NOENT));
-        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn entries_that_are_never_mounted_are_done_at_once() {
-        let (path, root) = tree("fstab");
+        let tree = Tree::new();
+        tree.directory("proc/self");
         let table = "# nothing\n/dev/none none swap sw\n/dev/none /n ext4 noauto\n\
                      server:/x /far nfs _netdev\n";
-        std::fs::write(path.join("etc/fstab"), table).unwrap();
+        tree.file("etc/fstab", table);
         let mut done = 0;
-        assert!(mount_pass(&root, &mut Log::new(), &mut done, false));
+        assert!(mount_pass(&tree.root, &mut Log::new(), &mut done, false));
         assert_eq!(done, 0b111);
-        std::fs::remove_dir_all(path).unwrap();
     }
 }

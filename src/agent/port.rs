@@ -220,7 +220,7 @@ fn attribute<'b>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::testing::Directory;
+    use crate::sys::testing::Tree;
 
     /// A port, and whether each attempt is logged.
     fn attempt(port: &mut Port, opened: Result<(), Errno>, has_events: bool, now_ms: u64) -> bool {
@@ -281,26 +281,23 @@ mod tests {
 
     #[test]
     fn port_is_found_by_its_path_or_by_its_name_in_sysfs() {
-        let directory = Directory::new("find-port");
-        let find = |path: &[u8]| open(&directory.root, path).map(drop);
+        let tree = Tree::new();
+        let find = |path: &[u8]| open(&tree.root, path).map(drop);
         let by_path = b"/dev/virtio-ports/agent";
         assert_eq!(find(by_path), Err(Errno::NOENT));
-        let ports = directory.path.join("sys/class/virtio-ports");
         for (device, name) in [("vport1p1", "console\n"), ("vport1p2", "agent\n")] {
-            std::fs::create_dir_all(ports.join(device)).unwrap();
-            std::fs::write(ports.join(device).join("name"), name).unwrap();
+            tree.file(format!("sys/class/virtio-ports/{device}/name"), name);
         }
-        std::fs::create_dir_all(directory.path.join("dev/virtio-ports")).unwrap();
+        tree.directory("dev/virtio-ports");
         assert_eq!(find(by_path), Err(Errno::NOENT));
-        directory.make_fifo(c"dev/vport1p2");
+        tree.fifo(c"dev/vport1p2");
         assert_eq!(find(by_path), Ok(()));
         assert_eq!(find(b"/dev/virtio-ports/other"), Err(Errno::NOENT));
         assert_eq!(find(b"/dev/vport1p2"), Ok(()));
         // The link of udev comes first, whatever it leads to.
-        directory.make_fifo(c"link");
-        std::fs::remove_file(directory.path.join("dev/vport1p2")).unwrap();
-        std::os::unix::fs::symlink("../../link", directory.path.join("dev/virtio-ports/agent"))
-            .unwrap();
+        tree.fifo(c"link");
+        std::fs::remove_file(tree.path.join("dev/vport1p2")).unwrap();
+        tree.link("dev/virtio-ports/agent", "../../link");
         assert_eq!(find(by_path), Ok(()));
     }
 }

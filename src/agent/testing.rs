@@ -6,7 +6,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::channel::Channels;
@@ -19,7 +18,7 @@ use crate::state::testing::state;
 use crate::sys::poll::Poll;
 use crate::sys::root::Root;
 use crate::sys::signal::Signals;
-use crate::sys::testing::{self, Directory};
+use crate::sys::testing::{self, Tree};
 use crate::sys::{clock, process};
 
 /// How long anything may take before a test fails.
@@ -31,21 +30,19 @@ const TURN_MS: u64 = 5;
 pub(super) struct Agent {
     pub(super) server: Server,
     /// Where its socket is.
-    _directory: Option<Directory>,
+    _tree: Option<Tree>,
 }
 
 impl Agent {
     /// An agent with one channel, a listener, to which [`Agent::connect`] connects hosts.
     pub(super) fn new() -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = Directory::new(&format!("agent-{number}"));
-        let path = directory.path.join("socket");
+        let tree = Tree::new();
+        let path = tree.path.join("socket");
         let path = path.to_str().unwrap().as_bytes();
         let mut agent = Self::with(Root::open(c"/").unwrap(), |channels, poll| {
             channels.add_listener(path, poll).unwrap();
         });
-        agent._directory = Some(directory);
+        agent._tree = Some(tree);
         agent
     }
 
@@ -59,7 +56,7 @@ impl Agent {
         let memory = Box::leak(Box::new([client::Memory::EMPTY; CLIENTS]));
         Self {
             server: Server::new(channels, state, poll, Signals::new().unwrap(), memory),
-            _directory: None,
+            _tree: None,
         }
     }
 

@@ -102,16 +102,15 @@ fn put_zone(reply: &mut Reply<'_>, root: &Root, told: Option<&[u8]>, unix_second
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
+    use crate::sys::testing::Tree;
 
     #[test]
     fn a_zone_has_a_name_and_an_offset() {
-        let path = CString::new(std::env::temp_dir().to_str().unwrap()).unwrap();
-        let root = Root::open(&path).unwrap();
+        let tree = Tree::new();
         let replied = |told: &[u8]| {
             let mut out = heapless::Vec::<u8, 256>::new();
             let mut reply = Reply::new(&mut out);
-            put_zone(&mut reply, &root, Some(told), 1_721_000_000);
+            put_zone(&mut reply, &tree.root, Some(told), 1_721_000_000);
             reply.finish(Ok(()));
             String::from_utf8(out.to_vec()).unwrap()
         };

@@ -126,8 +126,8 @@ fn put_health(object: &mut Object<'_, '_>, log: &HealthLog) {
 mod tests {
     use super::*;
     use crate::base::sink::ByteSink;
-    use crate::probe::block::testing::Tree;
     use crate::sys::mem::Buffer;
+    use crate::sys::testing::Tree;
 
     fn reply(root: &Root) -> String {
         let mut out = Buffer::growing(1 << 20);
@@ -154,9 +154,9 @@ mod tests {
         ]
     }
 
-    fn tree(name: &str, files: &[(String, String)]) -> Tree {
+    fn tree(files: &[(String, String)]) -> Tree {
         let files: Vec<_> = files.iter().map(|(a, b)| (&a[..], &b[..])).collect();
-        Tree::new(&format!("disks-{name}"), &files)
+        Tree::of(&files)
     }
 
     fn file(path: &str, content: &str) -> (String, String) {
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn without_the_directory_it_fails() {
         assert_eq!(
-            reply(&tree("none", &[]).root),
+            reply(&tree(&[]).root),
             "{\"error\": {\"class\": \"GenericError\", \"desc\": \
              \"Can't open directory \\\"/sys/block\\\": No such file or directory\"}}\n"
         );
@@ -226,7 +226,7 @@ mod tests {
             r#"{"name": "/dev/dm-0", "partition": false, "dependencies": ["/dev/vda1", "/dev/vda"], "alias": "luks-x"}"#,
         ];
         assert_eq!(
-            reply(&tree("all", &files).root),
+            reply(&tree(&files).root),
             format!("{{\"return\": [{}]}}\n", expected.join(", "))
         );
     }
@@ -272,7 +272,7 @@ mod tests {
             "DEVTYPE=disk\n",
         ));
         assert_eq!(
-            reply(&tree("multipath", &files).root),
+            reply(&tree(&files).root),
             concat!(
                 r#"{"return": [{"name": "/dev/nvme0n1p2", "partition": true, "#,
                 r#""dependencies": ["/dev/nvme0n1"]}, "#,
@@ -292,7 +292,7 @@ mod tests {
             let path = format!("pci0000:00/0000:00:05.0/virtio2/block/vd{disk}");
             files.extend(device(&path, (252, disk), "disk", "8\n"));
         }
-        let tree = tree("many", &files);
+        let tree = tree(&files);
         let reply = reply(&tree.root);
         assert_eq!(reply.matches("\"partition\": false").count(), 1000);
         for disk in 0..1000 {

@@ -92,9 +92,9 @@ fn sizes(space: &Space) -> [u64; 3] {
 mod tests {
     use super::*;
     use crate::base::sink::ByteSink;
-    use crate::probe::block::testing::Tree;
     use crate::sys::mem::Buffer;
     use crate::sys::place::Place;
+    use crate::sys::testing::Tree;
 
     fn reply(root: &Root) -> String {
         let mut out = Buffer::growing(1 << 22);
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn without_a_mount_table_it_fails() {
-        let tree = Tree::new("fsinfo-none", &[]);
+        let tree = Tree::new();
         assert_eq!(
             reply(&tree.root),
             "{\"error\": {\"class\": \"GenericError\", \"desc\": \
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn nothing_mounted_is_an_empty_list() {
         let table = "22 1 0:5 / /proc rw - proc proc rw\n";
-        let tree = Tree::new("fsinfo-empty", &[("proc/self/mountinfo", table)]);
+        let tree = Tree::of(&[("proc/self/mountinfo", table)]);
         assert_eq!(reply(&tree.root), "{\"return\": []}\n");
     }
 
@@ -157,16 +157,16 @@ mod tests {
         let expected = r#"{"name": "254:1", "mountpoint": "/a/b", "type": "ext4", "disk": []}"#;
         let table = one_mount("254:1", "ext4");
         let table = ("proc/self/mountinfo", &table[..]);
-        let tree = Tree::new("fsinfo-nowhere", &[table]);
+        let tree = Tree::of(&[table]);
         assert_eq!(elements(&tree.root), expected);
         let dangling = (
             "sys/dev/block/254:1",
             "-> ../../devices/pci0000:00/block/vda",
         );
-        let tree = Tree::new("fsinfo-dangling", &[table, dangling]);
+        let tree = Tree::of(&[table, dangling]);
         assert_eq!(elements(&tree.root), expected);
         let no_link = ("sys/dev/block/254:1", "a file");
-        let tree = Tree::new("fsinfo-no-link", &[table, no_link]);
+        let tree = Tree::of(&[table, no_link]);
         assert_eq!(elements(&tree.root), expected);
     }
 
@@ -181,7 +181,7 @@ mod tests {
             )
         };
         let table: String = (0..2000).map(line).collect();
-        let tree = Tree::new("fsinfo-many", &[("proc/self/mountinfo", &table)]);
+        let tree = Tree::of(&[("proc/self/mountinfo", &table)]);
         let reply = elements(&tree.root);
         let places = reply.lines().map(|element| {
             let (_, rest) = element.split_once("\"mountpoint\": \"/mnt/").unwrap();
@@ -193,10 +193,7 @@ mod tests {
 
     #[test]
     fn sizes_are_told_together_where_the_file_system_can_be_reached() {
-        let tree = Tree::new(
-            "fsinfo-sizes",
-            &[("proc/self/mountinfo", ""), ("a/b/x", "")],
-        );
+        let tree = Tree::of(&[("proc/self/mountinfo", ""), ("a/b/x", "")]);
         let here = Place::find(&tree.root, b"a/b", &mut |_| true).unwrap();
         let (major, minor) = here.device;
         if major == 0 {
@@ -204,7 +201,7 @@ mod tests {
             return;
         }
         let set = |device: &str| {
-            tree.write("proc/self/mountinfo", &one_mount(device, "ext4"));
+            tree.file("proc/self/mountinfo", one_mount(device, "ext4"));
             elements(&tree.root)
         };
         let reply = set(&format!("{major}:{minor}"));
@@ -226,20 +223,17 @@ mod tests {
     #[test]
     fn what_is_not_understood_keeps_its_node() {
         let table = one_mount("254:1", "ext4");
-        let tree = Tree::new(
-            "fsinfo-unknown",
-            &[
-                ("proc/self/mountinfo", &table),
-                (
-                    "sys/dev/block/254:1",
-                    "-> ../../devices/vbd-51712/block/xvda",
-                ),
-                (
-                    "sys/devices/vbd-51712/block/xvda/uevent",
-                    "MAJOR=254\nMINOR=1\nDEVNAME=xvda\nDEVTYPE=disk\n",
-                ),
-            ],
-        );
+        let tree = Tree::of(&[
+            ("proc/self/mountinfo", &table),
+            (
+                "sys/dev/block/254:1",
+                "-> ../../devices/vbd-51712/block/xvda",
+            ),
+            (
+                "sys/devices/vbd-51712/block/xvda/uevent",
+                "MAJOR=254\nMINOR=1\nDEVNAME=xvda\nDEVTYPE=disk\n",
+            ),
+        ]);
         let disk = format!(
             r#"{{{NO_PCI}, "bus-type": "unknown", "bus": 0, "target": 0, "unit": 0, "dev": "/dev/xvda"}}"#
         );
@@ -251,21 +245,18 @@ mod tests {
     fn a_channel_device_has_its_address() {
         let table = one_mount("94:1", "xfs");
         let disk = "sys/devices/css0/0.0.0001/0.0.0a02/virtio1/block/vda";
-        let tree = Tree::new(
-            "fsinfo-ccw",
-            &[
-                ("proc/self/mountinfo", &table),
-                (
-                    "sys/dev/block/94:1",
-                    "-> ../../devices/css0/0.0.0001/0.0.0a02/virtio1/block/vda/vda1",
-                ),
-                (&format!("{disk}/serial"), "S390"),
-                (
-                    &format!("{disk}/vda1/uevent"),
-                    "MAJOR=94\nMINOR=1\nDEVNAME=vda1\nDEVTYPE=partition\n",
-                ),
-            ],
-        );
+        let tree = Tree::of(&[
+            ("proc/self/mountinfo", &table),
+            (
+                "sys/dev/block/94:1",
+                "-> ../../devices/css0/0.0.0001/0.0.0a02/virtio1/block/vda/vda1",
+            ),
+            (&format!("{disk}/serial"), "S390"),
+            (
+                &format!("{disk}/vda1/uevent"),
+                "MAJOR=94\nMINOR=1\nDEVNAME=vda1\nDEVTYPE=partition\n",
+            ),
+        ]);
         let disk = format!(
             r#"{{{NO_PCI}, "bus-type": "virtio", "bus": 0, "target": 0, "unit": 0, "serial": "S390", "dev": "/dev/vda1", "ccw-address": {{"cssid": 0, "ssid": 0, "subchno": 1, "devno": 2562}}}}"#
         );

@@ -258,8 +258,9 @@ mod tests {
     use crate::base::packed::Text;
     use crate::base::sink::ByteSink;
     use crate::sys::mem::Buffer;
-    use std::ffi::CString;
+    use crate::sys::testing::Tree;
     use std::fs;
+    use std::path::Path;
 
     fn reply(root: &Root, kind: &PartKind) -> String {
         let mut out = Buffer::growing(16 << 20);
@@ -276,12 +277,10 @@ mod tests {
 
     #[test]
     fn processors_are_listed_or_the_reason_is() {
-        let path = std::env::temp_dir().join(format!("gaunt-vcpus-{}", std::process::id()));
-        let cpus = path.join("sys/devices/system/cpu");
-        fs::create_dir_all(&path).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        let tree = Tree::new();
+        let cpus = Path::new("sys/devices/system/cpu");
         let none = "failed to list entries: /sys/devices/system/cpu: No such file or directory";
-        assert_eq!(reply(&root, &CPUS), error(none));
+        assert_eq!(reply(&tree.root, &CPUS), error(none));
         for (cpu, online, replied) in [
             ("cpufreq", None, ""),
             ("cpu0", None, "\"online\": true, \"can-offline\": false"),
@@ -296,9 +295,9 @@ mod tests {
                 "\"online\": false, \"can-offline\": true",
             ),
         ] {
-            fs::create_dir_all(cpus.join(cpu)).unwrap();
+            tree.directory(cpus.join(cpu));
             if let Some(online) = online {
-                fs::write(cpus.join(cpu).join("online"), online).unwrap();
+                tree.file(cpus.join(cpu).join("online"), online);
             }
             let id = cpu
                 .strip_prefix("cpu")
@@ -308,17 +307,16 @@ mod tests {
                 None => String::new(),
             };
             assert_eq!(
-                reply(&root, &CPUS),
+                reply(&tree.root, &CPUS),
                 format!("{{\"return\": [{replied}]}}\n")
             );
             if cpu != "cpu10" {
-                fs::remove_dir_all(cpus.join(cpu)).unwrap();
+                fs::remove_dir_all(tree.path.join(cpus.join(cpu))).unwrap();
             }
         }
-        fs::write(cpus.join("cpu10/online"), "").unwrap();
+        tree.file(cpus.join("cpu10/online"), "");
         let empty = "pread(\"/sys/devices/system/cpu/cpu10//online\"): unexpected EOF";
-        assert_eq!(reply(&root, &CPUS), error(empty));
-        fs::remove_dir_all(path).unwrap();
+        assert_eq!(reply(&tree.root, &CPUS), error(empty));
     }
 
     #[test]
@@ -376,53 +374,41 @@ mod tests {
 
     #[test]
     fn the_size_of_a_block_or_why_there_is_none() {
-        let path = std::env::temp_dir().join(format!("gaunt-size-{}", std::process::id()));
-        let blocks = path.join("sys/devices/system/memory");
-        fs::create_dir_all(&path).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        let tree = Tree::new();
+        let blocks = Path::new("sys/devices/system/memory");
         let says = || {
             let mut out = heapless::Vec::<u8, 256>::new();
             let mut reply = Reply::new(&mut out);
-            let outcome = block_size(&root, &mut reply);
+            let outcome = block_size(&tree.root, &mut reply);
             reply.finish(outcome);
             String::from_utf8(out.to_vec()).unwrap()
         };
         let missing = "open(\"/sys/devices/system/memory/\"): No such file or directory";
         assert_eq!(says(), error(missing));
-        fs::create_dir_all(&blocks).unwrap();
+        tree.directory(blocks);
         let missing = "open sysfs file \"block_size_bytes\": No such file or directory";
         assert_eq!(says(), error(missing));
-        let file = blocks.join("block_size_bytes");
-        fs::write(&file, "").unwrap();
+        let file = &blocks.join("block_size_bytes");
+        tree.file(file, "");
         let empty = "pread sysfs file \"block_size_bytes\": unexpected EOF";
         assert_eq!(says(), error(empty));
-        fs::write(&file, "8000000\n").unwrap();
+        tree.file(file, "8000000\n");
         assert_eq!(says(), "{\"return\": {\"size\": 134217728}}\n");
-        fs::remove_file(&file).unwrap();
-        fs::create_dir(&file).unwrap();
+        fs::remove_file(tree.path.join(file)).unwrap();
+        tree.directory(file);
         let unreadable = "pread sysfs file \"block_size_bytes\": Is a directory";
         assert_eq!(says(), error(unreadable));
-        fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn a_large_machine_s_parts_are_all_listed() {
-        // In memory if possible: on a disk as many directories take half a minute.
-        let memory = std::path::PathBuf::from("/dev/shm");
-        let place = match memory.is_dir() {
-            true => memory,
-            false => std::env::temp_dir(),
-        };
-        let path = place.join(format!("gaunt-parts-{}", std::process::id()));
+        // On a disk as many directories take half a minute.
+        let tree = Tree::in_memory();
         for (kind, count) in [(&CPUS, 1024), (&MEMORY, 100_000)] {
-            let directory = path.join(kind.directory);
-            fs::create_dir_all(&directory).unwrap();
             for part in 0..count {
-                let part = format!("{}{part}", kind.prefix);
-                fs::create_dir(directory.join(part)).unwrap();
+                tree.directory(format!("{}/{}{part}", kind.directory, kind.prefix));
             }
-            let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-            let reply = reply(&root, kind);
+            let reply = reply(&tree.root, kind);
             let name = Text::from(number_name(kind)).unpack();
             let number = format!("\"{}\": ", str::from_utf8(&name).unwrap());
             let mut numbers: Vec<u32> = reply
@@ -433,49 +419,46 @@ mod tests {
             numbers.sort_unstable();
             assert!(numbers.into_iter().eq(0..count));
         }
-        fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn memory_blocks_are_listed_or_the_reason_is() {
-        let path = std::env::temp_dir().join(format!("gaunt-blocks-{}", std::process::id()));
-        let blocks = path.join("sys/devices/system/memory");
-        fs::create_dir_all(&path).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        assert_eq!(reply(&root, &MEMORY), "{\"return\": []}\n");
-        fs::create_dir_all(blocks.join("power")).unwrap();
-        assert_eq!(reply(&root, &MEMORY), "{\"return\": []}\n");
-        let block = blocks.join("memory32");
-        fs::create_dir(&block).unwrap();
+        let tree = Tree::new();
+        let blocks = Path::new("sys/devices/system/memory");
+        assert_eq!(reply(&tree.root, &MEMORY), "{\"return\": []}\n");
+        tree.directory(blocks.join("power"));
+        assert_eq!(reply(&tree.root, &MEMORY), "{\"return\": []}\n");
+        let block = &blocks.join("memory32");
+        tree.directory(block);
         let is = |online: bool, removable: bool| {
             let members = format!("\"online\": {online}, \"can-offline\": {removable}");
             assert_eq!(
-                reply(&root, &MEMORY),
+                reply(&tree.root, &MEMORY),
                 format!("{{\"return\": [{{\"phys-index\": 32, {members}}}]}}\n")
             );
         };
         is(true, false);
-        fs::write(block.join("state"), "offline\n").unwrap();
+        tree.file(block.join("state"), "offline\n");
         is(false, false);
-        fs::write(block.join("removable"), "0\n").unwrap();
+        tree.file(block.join("removable"), "0\n");
         is(false, false);
-        fs::write(block.join("removable"), "1\n").unwrap();
-        fs::write(block.join("state"), "online\n").unwrap();
+        tree.file(block.join("removable"), "1\n");
+        tree.file(block.join("state"), "online\n");
         is(true, true);
-        fs::write(block.join("removable"), "").unwrap();
+        tree.file(block.join("removable"), "");
         let empty = "pread sysfs file \"removable\": unexpected EOF";
-        assert_eq!(reply(&root, &MEMORY), error(empty));
-        fs::write(block.join("state"), "").unwrap();
+        assert_eq!(reply(&tree.root, &MEMORY), error(empty));
+        tree.file(block.join("state"), "");
         let empty = "pread sysfs file \"state\": unexpected EOF";
-        assert_eq!(reply(&root, &MEMORY), error(empty));
-        fs::remove_file(block.join("state")).unwrap();
-        fs::create_dir(block.join("state")).unwrap();
+        assert_eq!(reply(&tree.root, &MEMORY), error(empty));
+        fs::remove_file(tree.path.join(block.join("state"))).unwrap();
+        tree.directory(block.join("state"));
         let unreadable = "pread sysfs file \"state\": Is a directory";
-        assert_eq!(reply(&root, &MEMORY), error(unreadable));
+        assert_eq!(reply(&tree.root, &MEMORY), error(unreadable));
         let set = |index: i64, online: bool| {
             let mut out = heapless::Vec::<u8, 256>::new();
             let mut reply = Reply::new(&mut out);
-            set_block(&root, (index, online), reply.value());
+            set_block(&tree.root, (index, online), reply.value());
             reply.finish(Ok(()));
             String::from_utf8(out.to_vec()).unwrap()
         };
@@ -485,11 +468,11 @@ mod tests {
         assert_eq!(set(-1, true), not_found);
         let failed = said("32, \"response\": \"operation-failed\", \"error-code\": 21");
         assert_eq!(set(32, true), failed);
-        fs::remove_dir(block.join("state")).unwrap();
+        fs::remove_dir(tree.path.join(block.join("state"))).unwrap();
         assert_eq!(set(32, true), said("32, \"response\": \"success\""));
         let fixed = "32, \"response\": \"operation-not-supported\", \"error-code\": 2";
         assert_eq!(set(32, false), said(fixed));
-        fs::remove_dir_all(&path).unwrap();
+        fs::remove_dir_all(&tree.path).unwrap();
         assert_eq!(set(32, true), said(fixed));
     }
 }

@@ -82,12 +82,8 @@ fn put_address(value: Value<'_, '_>, own: &[u8], prefix: u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
+    use crate::sys::testing::Tree;
     use std::fs;
-
-    fn root(path: &std::path::Path) -> Root {
-        Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap()
-    }
 
     fn names(root: &Root) -> Vec<String> {
         let mut out = heapless::Vec::<u8, 262_144>::new();
@@ -111,10 +107,8 @@ mod tests {
 
     #[test]
     fn every_interface_of_this_machine_is_there_once_and_devices_are_first() {
-        let path = std::env::temp_dir().join(format!("gaunt-network-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        let root = root(&path);
-        let plain = names(&root);
+        let tree = Tree::new();
+        let plain = names(&tree.root);
         let mut sorted = plain.clone();
         sorted.sort();
         let table = fs::read_to_string("/proc/net/dev").unwrap();
@@ -126,14 +120,13 @@ mod tests {
         assert_eq!(sorted, expected);
         let software: Vec<_> = plain.iter().filter(|name| *name != "lo").collect();
         if let Some(last) = software.last() {
-            fs::create_dir_all(path.join(format!("sys/class/net/{last}/device"))).unwrap();
-            fs::create_dir_all(path.join("sys/class/net/lo/device")).unwrap();
-            let names = names(&root);
+            tree.directory(format!("sys/class/net/{last}/device"));
+            tree.directory("sys/class/net/lo/device");
+            let names = names(&tree.root);
             assert_eq!(names.first(), Some(*last));
             assert_eq!(names.last(), plain.last());
             assert_eq!(names.len(), plain.len());
         }
-        fs::remove_dir_all(path).unwrap();
     }
 
     fn address_text(own: &[u8], prefix: u8) -> String {

@@ -90,8 +90,7 @@ fn put_loads(reply: &mut Reply<'_>, loads: &[u64; 3]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
-    use std::fs;
+    use crate::sys::testing::Tree;
 
     fn reply(write: impl FnOnce(&mut Reply<'_>)) -> String {
         let mut out = heapless::Vec::<u8, 4096>::new();
@@ -117,22 +116,20 @@ mod tests {
 
     #[test]
     fn the_distribution_says_what_it_says_and_no_more() {
-        let path = std::env::temp_dir().join(format!("gaunt-osinfo-{}", std::process::id()));
-        fs::create_dir_all(path.join("etc")).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        let tree = Tree::new();
+        tree.directory("etc");
         let replied = |told: Option<&[u8]>| {
             reply(|reply| {
                 let mut object = reply.object();
-                put_release(&mut object, &root, told);
+                put_release(&mut object, &tree.root, told);
             })
         };
         assert_eq!(replied(None), "{\"return\": {}}\n");
-        fs::write(
-            path.join("etc/os-release"),
+        tree.file(
+            "etc/os-release",
             "NAME='Made \\ Up'\nID=made\nVERSION_ID=\"4.2\"\nVARIANT=\nVERSION=\"\"\n\
              PRETTY_NAME=\"Made \\\"Up\\\" Ü\"\nVARIANT_ID=none\nHOME_URL=x\n",
-        )
-        .unwrap();
+        );
         assert_eq!(
             replied(None),
             "{\"return\": {\"id\": \"made\", \"name\": \"Made \\\\ Up\", \
@@ -140,7 +137,6 @@ mod tests {
              \"version-id\": \"4.2\", \"variant\": \"\", \"variant-id\": \"none\"}}\n"
         );
         assert_eq!(replied(Some(b"/etc/nothing")), "{\"return\": {}}\n");
-        fs::remove_dir_all(path).unwrap();
     }
 
     #[test]

@@ -256,40 +256,40 @@ fn is_stale(etc: &Root, lock: &CStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::testing::Directory;
+    use crate::sys::testing::Tree;
     use std::fs;
 
     #[test]
     fn takes_lock_files_and_those_of_processes_that_have_ended() {
-        let directory = Directory::new("password-locks");
-        let (path, root) = (&directory.path, &directory.root);
-        let lock = path.join("x.lock");
+        let tree = Tree::new();
+        let root = &tree.root;
+        let content = || fs::read_to_string(tree.path.join("x.lock")).unwrap();
         let names = || {
-            let entries = fs::read_dir(path).unwrap();
+            let entries = fs::read_dir(&tree.path).unwrap();
             let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
             let mut names: Vec<_> = names.collect();
             names.sort();
             names
         };
         lock_accounts(root, c"x.lock").unwrap();
-        let content = std::process::id().to_string();
-        assert_eq!(fs::read_to_string(&lock).unwrap(), content);
+        let own = std::process::id().to_string();
+        assert_eq!(content(), own);
         assert_eq!(names(), [".pwd.lock", "x.lock"]);
         root.remove_named(c"x.lock");
         // Of a process that has ended.
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
         for left in [format!("{}\0", child.id()), child.id().to_string()] {
-            fs::write(&lock, left).unwrap();
+            tree.file("x.lock", left);
             lock_accounts(root, c"x.lock").unwrap();
-            assert_eq!(fs::read_to_string(&lock).unwrap(), content);
+            assert_eq!(content(), own);
         }
         // Of one that lives, or nobody's; neither goes by itself.
         for held in ["1\0", "1", "", "x\0"] {
-            fs::write(&lock, held).unwrap();
+            tree.file("x.lock", held);
             let refused = lock_accounts(root, c"x.lock").err();
             assert_eq!(refused, Some(Errno::NOLCK), "{held:?}");
-            assert_eq!(fs::read_to_string(&lock).unwrap(), held);
+            assert_eq!(content(), held);
         }
         assert_eq!(names(), [".pwd.lock", "x.lock"]);
     }

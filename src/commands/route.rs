@@ -86,7 +86,7 @@ fn put_route(mut line: &[u8], mut columns: &[u8], version: u64, value: Value<'_,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
+    use crate::sys::testing::Tree;
     use std::fs;
 
     fn replied(root: &Root) -> String {
@@ -99,34 +99,33 @@ mod tests {
 
     #[test]
     fn what_there_is_is_listed_and_what_there_is_not_is_no_error() {
-        let path = std::env::temp_dir().join(format!("gaunt-routes-{}", std::process::id()));
-        let net = path.join("proc/net");
-        fs::create_dir_all(&net).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        assert_eq!(replied(&root), "{\"return\": []}\n");
+        let tree = Tree::new();
+        assert_eq!(replied(&tree.root), "{\"return\": []}\n");
         let v6 = "fe800000000000000000000000000000 40 00000000000000000000000000000000 00 \
                   00000000000000000000000000000000 00000100 00000001 00000000 00000001 eth0\n";
-        fs::write(net.join("ipv6_route"), v6).unwrap();
+        tree.file("proc/net/ipv6_route", v6);
         let v6 = "{\"destination\": \"fe80::\", \"desprefixlen\": \"64\", \"source\": \"::\", \
                   \"srcprefixlen\": \"0\", \"nexthop\": \"::\", \"metric\": 256, \"refcnt\": 1, \
                   \"use\": 0, \"flags\": 1, \"iface\": \"eth0\", \"version\": 6}";
-        assert_eq!(replied(&root), format!("{{\"return\": [{v6}]}}\n"));
+        assert_eq!(replied(&tree.root), format!("{{\"return\": [{v6}]}}\n"));
         let head =
             "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n";
         let route = "*\t00000000\t00000000\t0201\t0\t0\t5\t00000000\t0\t0\t0   \n";
-        fs::write(net.join("route"), format!("{head}{route}")).unwrap();
+        tree.file("proc/net/route", format!("{head}{route}"));
         let v4 = "{\"iface\": \"*\", \"destination\": \"0.0.0.0\", \"gateway\": \"0.0.0.0\", \
                   \"flags\": 513, \"refcnt\": 0, \"use\": 0, \"metric\": 5, \"mask\": \"0.0.0.0\", \
                   \"mtu\": 0, \"window\": 0, \"irtt\": 0, \"version\": 4}";
-        assert_eq!(replied(&root), format!("{{\"return\": [{v4}, {v6}]}}\n"));
-        fs::remove_file(net.join("ipv6_route")).unwrap();
-        assert_eq!(replied(&root), format!("{{\"return\": [{v4}]}}\n"));
-        fs::create_dir(net.join("ipv6_route")).unwrap();
         assert_eq!(
-            replied(&root),
+            replied(&tree.root),
+            format!("{{\"return\": [{v4}, {v6}]}}\n")
+        );
+        fs::remove_file(tree.path.join("proc/net/ipv6_route")).unwrap();
+        assert_eq!(replied(&tree.root), format!("{{\"return\": [{v4}]}}\n"));
+        tree.directory("proc/net/ipv6_route");
+        assert_eq!(
+            replied(&tree.root),
             "{\"error\": {\"class\": \"GenericError\", \"desc\": \
              \"open(\\\"/proc/net/route\\\"): Is a directory\"}}\n"
         );
-        fs::remove_dir_all(path).unwrap();
     }
 }

@@ -81,7 +81,7 @@ fn list(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::block::testing::Tree;
+    use crate::sys::testing::Tree;
 
     fn reply(root: &Root, files: (&str, Phrase), processors: bool) -> String {
         let mut out = heapless::Vec::<u8, 8192>::new();
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn without_their_files_they_fail() {
-        let tree = Tree::new("stats-none", &[]);
+        let tree = Tree::new();
         for (files, processors) in [(DISKS, false), (PROCESSORS, true)] {
             let file = files.0;
             assert_eq!(
@@ -115,7 +115,7 @@ mod tests {
             \x20  8      16 sdb 1 2 3 4 5 6 7 8 9 10 18446744073709551615\n\
             \x20  8      17 sdb1 5 6 7 8\n\
             \x20  8      18 sdb2 5 6 7 8 9\n";
-        let tree = Tree::new("stats-disks", &[("proc/diskstats", table)]);
+        let tree = Tree::of(&[("proc/diskstats", table)]);
         let old = "\"read-ios\": 1, \"read-merges\": 2, \"read-sectors\": 3, \"read-ticks\": 4, \
             \"write-ios\": 5, \"write-merges\": 6, \"write-sectors\": 7, \"write-ticks\": 8, \
             \"ios-pgr\": 9, \"total-ticks\": 10, \"weight-ticks\": ";
@@ -153,7 +153,7 @@ mod tests {
             "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 3 4 5 6 7 8 9 10\ncpu11 1 2 3 4 5 6 7\nintr {}\nctxt 5\n",
             "0 ".repeat(20_000)
         );
-        let tree = Tree::new("stats-cpus", &[("proc/stat", &table)]);
+        let tree = Tree::of(&[("proc/stat", &table)]);
         let common = "\"user\": 10, \"nice\": 20, \"system\": 30, \
             \"idle\": 40, \"iowait\": 50, \"irq\": 60, \"softirq\": 70";
         let virtual_too = "\"steal\": 80, \"guest\": 90, \"guestnice\": 100";

@@ -63,41 +63,35 @@ fn sleep_so(root: &Root, mode: SleepMode) -> Result<(), Errno> {
 mod tests {
     use super::*;
     use crate::base::sink::ByteSink;
-    use std::ffi::CString;
+    use crate::sys::testing::Tree;
     use std::fs;
 
     #[test]
     fn the_kernel_is_told_how_to_sleep_and_its_refusal_is_told_on() {
-        let path = std::env::temp_dir().join(format!("gaunt-suspend-{}", std::process::id()));
-        let power = path.join("sys/power");
         for (mode, told) in [
             (SleepMode::Ram, ["deep", "", "mem"]),
             (SleepMode::Disk, ["", "", "disk"]),
             // The way that the machine goes down is put back when it is awake again.
             (SleepMode::Hybrid, ["deep", "platform", "disk"]),
         ] {
-            fs::create_dir_all(&power).unwrap();
-            let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-            let files = ["mem_sleep", "disk", "state"].map(|name| power.join(name));
-            for file in &files {
-                fs::write(file, "").unwrap();
-            }
-            assert_eq!(sleep_so(&root, mode), Ok(()));
+            let tree = Tree::new();
+            let files = ["mem_sleep", "disk", "state"];
+            let files = files.map(|name| tree.file(format!("sys/power/{name}"), ""));
+            assert_eq!(sleep_so(&tree.root, mode), Ok(()));
             assert_eq!(
                 files.clone().map(|file| fs::read_to_string(file).unwrap()),
                 told
             );
             let [.., state] = &files;
             fs::remove_file(state).unwrap();
-            std::os::unix::fs::symlink("/dev/full", state).unwrap();
+            tree.link("sys/power/state", "/dev/full");
             let mut out = heapless::Vec::<u8, 256>::new();
             let mut reply = Reply::new(&mut out);
-            let refused = outcome(&mut reply, Phrase::SleepRefused, sleep_so(&root, mode));
+            let refused = outcome(&mut reply, Phrase::SleepRefused, sleep_so(&tree.root, mode));
             reply.finish(refused.map(drop));
             let text = String::from_utf8(out.bytes().to_vec()).unwrap();
             let said = "suspend: cannot write to '/sys/power/state': No space left on device";
             assert!(text.contains(said), "{text}");
-            fs::remove_dir_all(&path).unwrap();
         }
     }
 }

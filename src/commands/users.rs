@@ -42,7 +42,7 @@ mod tests {
     use super::*;
     use crate::base::limits::LOGIN_FILE_BYTES;
     use crate::parse::utmp::{Layout, USER_PROCESS};
-    use std::ffi::CString;
+    use crate::sys::testing::Tree;
     use std::fs;
 
     fn reply(root: &Root) -> String {
@@ -69,30 +69,28 @@ mod tests {
 
     #[test]
     fn users_are_listed_with_exact_times() {
-        let path = std::env::temp_dir().join(format!("gaunt-get-users-{}", std::process::id()));
-        fs::create_dir_all(path.join("var/run")).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        assert_eq!(reply(&root), "{\"return\": []}\n");
+        let tree = Tree::new();
+        tree.directory("var/run");
+        assert_eq!(reply(&tree.root), "{\"return\": []}\n");
         let records = [
             login(b"root", 1_700_000_050, 250_000),
             login(b"anna", 1_700_000_200, 1),
             login(b"root", 1_700_000_060, 0),
             login(b"", 1_700_000_300, 0),
         ];
-        fs::write(path.join("var/run/utmp"), records.concat()).unwrap();
+        tree.file("var/run/utmp", records.concat());
         assert_eq!(
-            reply(&root),
+            reply(&tree.root),
             "{\"return\": [{\"user\": \"root\", \"login-time\": 1700000050.25}, \
              {\"user\": \"anna\", \"login-time\": 1700000200.000001}, \
              {\"user\": \"\", \"login-time\": 1700000300}]}\n"
         );
-        let file = fs::File::create(path.join("var/run/utmp")).unwrap();
+        let file = fs::File::create(tree.path.join("var/run/utmp")).unwrap();
         file.set_len(LOGIN_FILE_BYTES as u64 + 1).unwrap();
         assert_eq!(
-            reply(&root),
+            reply(&tree.root),
             "{\"error\": {\"class\": \"GenericError\", \"desc\": \
              \"failed to read utmp (at most 64 MiB): File too large\"}}\n"
         );
-        fs::remove_dir_all(path).unwrap();
     }
 }

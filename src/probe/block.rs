@@ -297,103 +297,10 @@ impl Disk {
 }
 
 #[cfg(test)]
-pub(crate) mod testing {
-    //! Trees of files that stand for machines.
-
-    use super::*;
-    use std::ffi::{CString, OsStr};
-    use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::fs::symlink;
-    use std::path::PathBuf;
-
-    /// A made-up tree of files, removed when dropped.
-    pub(crate) struct Tree {
-        path: PathBuf,
-        pub(crate) root: Root,
-    }
-
-    impl Tree {
-        /// Files with their content; content that begins with `-> ` makes a symbolic link.
-        pub(crate) fn new(name: &str, files: &[(&str, &str)]) -> Self {
-            Self::of(
-                name,
-                files
-                    .iter()
-                    .map(|(path, content)| (*path, content.as_bytes().to_vec())),
-            )
-        }
-
-        /// A machine from tests/fixtures, whose file `tree` lists its files.
-        ///
-        /// The fixtures are not kept as a tree of files, because circular links, as sysfs has them,
-        /// and names with colons give other programs trouble.
-        pub(crate) fn captured(machine: &str) -> Self {
-            let top = env!("CARGO_MANIFEST_DIR");
-            let list = format!("{top}/tests/fixtures/{machine}/tree");
-            let list = std::fs::read_to_string(list).unwrap();
-            let entries = list.lines().filter(|line| !line.starts_with('#'));
-            let files = entries.map(|line| {
-                let (path, content) = line.split_once('\t').unwrap();
-                (path, unescaped(content))
-            });
-            Self::of(machine, files)
-        }
-
-        fn of<'f>(name: &str, files: impl Iterator<Item = (&'f str, Vec<u8>)>) -> Self {
-            let path = std::env::temp_dir().join(format!("gaunt-{}-{name}", std::process::id()));
-            std::fs::create_dir_all(&path).unwrap();
-            for (file, content) in files {
-                let file = path.join(file);
-                std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-                match content.strip_prefix(b"-> ") {
-                    Some(target) => symlink(OsStr::from_bytes(target), file).unwrap(),
-                    None => std::fs::write(file, content).unwrap(),
-                }
-            }
-            let root = CString::new(path.to_str().unwrap()).unwrap();
-            let root = Root::open(&root).unwrap();
-            Self { path, root }
-        }
-
-        /// Replaces a file.
-        pub(crate) fn write(&self, file: &str, content: &str) {
-            std::fs::write(self.path.join(file), content).unwrap();
-        }
-    }
-
-    /// Undoes `\n`, `\t`, `\xNN` and `\\`.
-    fn unescaped(text: &str) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut rest = text.bytes();
-        while let Some(byte) = rest.next() {
-            bytes.push(match byte {
-                b'\\' => match rest.next().unwrap() {
-                    b'n' => b'\n',
-                    b't' => b'\t',
-                    b'x' => {
-                        let digits = [rest.next().unwrap(), rest.next().unwrap()];
-                        u8::from_str_radix(str::from_utf8(&digits).unwrap(), 16).unwrap()
-                    }
-                    other => other,
-                },
-                byte => byte,
-            });
-        }
-        bytes
-    }
-
-    impl Drop for Tree {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
-    }
-}
-
-#[cfg(test)]
 mod tests {
-    use super::testing::Tree;
     use super::*;
     use crate::sys::root::relative;
+    use crate::sys::testing::Tree;
 
     #[test]
     fn opens_no_node_of_another_device() {
@@ -403,7 +310,7 @@ mod tests {
             (&link.0, &link.1),
             ("dev/nvme0n1", "a file"),
         ];
-        let tree = Tree::new("node", &files);
+        let tree = Tree::of(&files);
         let mut disk = Disk::unknown();
         let mut path = Path::new();
         assert!(numbered(&tree.root, 259, 0, &mut path));
@@ -461,10 +368,10 @@ mod tests {
         )
     }
 
-    fn tree(name: &str, files: impl IntoIterator<Item = (String, String)>) -> Tree {
+    fn tree(files: impl IntoIterator<Item = (String, String)>) -> Tree {
         let files: Vec<_> = files.into_iter().collect();
         let files: Vec<_> = files.iter().map(|(a, b)| (&a[..], &b[..])).collect();
-        Tree::new(&format!("block-{name}"), &files)
+        Tree::of(&files)
     }
 
     const VDA: &str = "pci0000:00/0000:00:04.0/virtio1/block/vda";
@@ -489,7 +396,7 @@ mod tests {
 
     #[test]
     fn finds_disks_behind_bridges() {
-        let tree = tree("plain", two_disks());
+        let tree = tree(two_disks());
         assert_eq!(disks(&tree.root, 254, 1), ["/dev/vda1 virtio 4 0:0:0"]);
         assert_eq!(disks(&tree.root, 254, 16), ["/dev/vdb virtio 5 0:0:0"]);
         let mut path = Path::new();
@@ -512,7 +419,7 @@ mod tests {
         files.push(made_of("md127", &format!("{VDA}/vda1")));
         files.push(made_of("md127", "pci0000:00/0000:00:09.0/block/gone"));
         files.push(file("sys/devices/virtual/block/md127/slaves/odd", ""));
-        let tree = tree("layers", files);
+        let tree = tree(files);
         let both = ["/dev/vdb virtio 5 0:0:0", "/dev/vda1 virtio 4 0:0:0"];
         assert_eq!(disks(&tree.root, 253, 0), both);
         assert_eq!(disks(&tree.root, 9, 127), both);
@@ -525,7 +432,7 @@ mod tests {
         files.extend(device("7:0", "virtual/block/loop0", "disk"));
         files.push(file("sys/devices/virtual/block/dm-1/slaves/.keep", ""));
         files.extend(device("253:1", "virtual/block/dm-1", "disk"));
-        let tree = tree("nothing", files);
+        let tree = tree(files);
         assert!(disks(&tree.root, 7, 0).is_empty());
         assert!(disks(&tree.root, 253, 1).is_empty());
     }
@@ -550,7 +457,7 @@ mod tests {
         files.extend(device("253:100", "virtual/block/dm-100", "disk"));
         files.push(made_of("dm-100", "virtual/block/dm-100"));
         files.push(made_of("dm-100", VDB));
-        let tree = tree("deep", files);
+        let tree = tree(files);
         let minor = |layer: usize| u32::try_from(layer).unwrap();
         let disk = "/dev/vdb virtio 5 0:0:0";
         assert_eq!(disks(&tree.root, 253, minor(last - 1)), [disk]);
@@ -573,7 +480,7 @@ mod tests {
         files.extend(device("8:16", disk, "disk"));
         files.push(driver_of("0000:00:01.1", "ata_piix"));
         files.push(file("sys/devices/pci0000:00/0000:00:01.1/ata1/.keep", ""));
-        let tree = tree("ranks", files);
+        let tree = tree(files);
         assert_eq!(disks(&tree.root, 8, 0), ["/dev/sda sata 31 0:0:3"]);
         assert_eq!(disks(&tree.root, 8, 16), ["/dev/sdb ide 1 1:0:1"]);
     }
@@ -597,7 +504,7 @@ mod tests {
             format!("sys/devices/{subsystem}/subsystem"),
             "-> ../../../../class/nvme-subsystem".to_owned(),
         ));
-        let tree = tree("nvme", files);
+        let tree = tree(files);
         assert_eq!(disks(&tree.root, 259, 1), ["/dev/nvme0n1 nvme 6 0:0:0"]);
         assert_eq!(disks(&tree.root, 259, 2), ["/dev/nvme0n1p1 nvme 6 0:0:0"]);
     }
@@ -625,7 +532,7 @@ mod tests {
             "sys/devices/virtual/nvme-subsystem/nvme-subsys1/nvme0".to_owned(),
             "-> ../../../pci0000:00/0000:00:09.0/nvme/nvme0".to_owned(),
         ));
-        let tree = tree("nvme-two", files);
+        let tree = tree(files);
         let mut devices = Devices::new(&tree.root);
         for (minor, expected) in [
             (1, "/dev/nvme0n1 nvme 0 0:0:0"),
@@ -650,7 +557,7 @@ mod tests {
         files.extend(device("8:16", usb, "disk"));
         files.extend(device("94:0", dasd, "disk"));
         files.push(driver_of("0000:00:03.0", "xhci_hcd"));
-        let tree = tree("buses", files);
+        let tree = tree(files);
         assert_eq!(disks(&tree.root, 254, 0), ["/dev/vda virtio -1 0:0:0"]);
         assert_eq!(disks(&tree.root, 8, 0), ["/dev/sda scsi -1 1:2:3"]);
         assert_eq!(disks(&tree.root, 8, 16), ["/dev/sdb usb 3 0:0:0"]);
@@ -669,7 +576,7 @@ mod tests {
         let odd = "pci0000:00/0000:00:05.0/ata1/block/sda";
         files.extend(device("8:0", odd, "disk"));
         files.push(driver_of("0000:00:05.0", "ahci"));
-        let tree = tree("missing", files);
+        let tree = tree(files);
         assert!(disks(&tree.root, 254, 0).is_empty());
         assert_eq!(disks(&tree.root, 8, 0), ["/dev/sda unknown 5 0:0:0"]);
     }
@@ -677,7 +584,7 @@ mod tests {
     #[test]
     fn resolves_links_within_the_root() {
         let link = ("a/b/link", "-> ../../../../../etc/x");
-        let tree = Tree::new("block-follow", &[link]);
+        let tree = Tree::of(&[link]);
         let mut path = Path::of(&[b"a/b/link"]);
         follow(&tree.root, &mut path).unwrap();
         assert_eq!(relative(path.as_bytes()), b"etc/x");

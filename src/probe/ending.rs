@@ -191,70 +191,59 @@ pub fn any_writable(root: &Root, chosen: fn(&Mount<'_>) -> bool) -> bool {
 mod tests {
     use super::*;
     use crate::probe::mounts;
-    use std::ffi::CString;
-    use std::path::PathBuf;
-
-    fn machine(name: &str) -> (PathBuf, Root) {
-        let path = std::env::temp_dir().join(format!("gaunt-ending-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(path.join("proc/self")).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        (path, root)
-    }
+    use crate::sys::testing::Tree;
 
     const ALIVE: &str = "VmSize:\t    4096 kB\nSigIgn:\t0000000000000000\n";
     const ROOT: &str = "Uid:\t0\t0\t0\t0\n";
 
-    fn add(path: &std::path::Path, pid: u32, parent: u32, command_line: &str, more: &str) {
-        let process = path.join(format!("proc/{pid}"));
-        std::fs::create_dir_all(&process).unwrap();
-        std::fs::write(process.join("cmdline"), command_line).unwrap();
+    fn add(tree: &Tree, pid: u32, parent: u32, command_line: &str, more: &str) {
+        tree.file(format!("proc/{pid}/cmdline"), command_line);
         let status = format!("Name:\tx y\nPid:\t{pid}\nPPid:\t{parent}\n{more}");
-        std::fs::write(process.join("status"), status).unwrap();
+        tree.file(format!("proc/{pid}/status"), status);
     }
 
     #[test]
     fn spares_ancestors_and_storage_daemons_of_root() {
-        let (path, root) = machine("processes");
+        let tree = Tree::new();
         let own = std::process::id();
         let of_root = format!("{ROOT}{ALIVE}");
         let of_user = format!("Uid:\t1000\t1000\t1000\t1000\n{ALIVE}");
         let set_uid = format!("Uid:\t1000\t0\t0\t0\n{ALIVE}");
-        add(&path, 1, 0, "init\0", &of_root);
-        add(&path, 2, 0, "", ROOT);
+        add(&tree, 1, 0, "init\0", &of_root);
+        add(&tree, 2, 0, "", ROOT);
         // The ancestors of this process: 300001, 300000, 1.
-        add(&path, 300_000, 1, "supervisor\0", &of_root);
-        add(&path, 300_001, 300_000, "sh\0", &of_root);
-        add(&path, own, 300_001, "gaunt\0", &of_root);
-        add(&path, 300_002, 300_001, "sibling\0", &of_root);
-        add(&path, 300_003, 1, "@nbd-client\0", &of_root);
-        add(&path, 300_004, 1, "@user\0", &of_user);
-        add(&path, 300_005, 1, "@set-uid\0", &set_uid);
-        add(&path, 300_006, 1, "@zombie\0", ROOT);
+        add(&tree, 300_000, 1, "supervisor\0", &of_root);
+        add(&tree, 300_001, 300_000, "sh\0", &of_root);
+        add(&tree, own, 300_001, "gaunt\0", &of_root);
+        add(&tree, 300_002, 300_001, "sibling\0", &of_root);
+        add(&tree, 300_003, 1, "@nbd-client\0", &of_root);
+        add(&tree, 300_004, 1, "@user\0", &of_user);
+        add(&tree, 300_005, 1, "@set-uid\0", &set_uid);
+        add(&tree, 300_006, 1, "@zombie\0", ROOT);
         let mut spared = Pids::new();
-        find_spared(&root, &mut spared).unwrap();
+        find_spared(&tree.root, &mut spared).unwrap();
         let numbers: Vec<_> = spared.iter().collect();
         assert_eq!(numbers, [300_001, 300_000, 300_003]);
         let mut others = Vec::new();
-        each_other(&root, &spared, &mut |pid| others.push(pid)).unwrap();
+        each_other(&tree.root, &spared, &mut |pid| others.push(pid)).unwrap();
         others.sort_unstable();
         assert_eq!(others, [2, 300_002, 300_004, 300_005, 300_006]);
-        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn reads_the_status_of_a_process() {
-        let (path, root) = machine("status");
+        let tree = Tree::new();
         let groups = format!("Groups:\t{}\n", "1000 ".repeat(10_000));
         let ignores = "SigIgn:\t0000000000384004\n";
         add(
-            &path,
+            &tree,
             5,
             1,
             "sh\0",
             &format!("{ROOT}{groups}VmSize:\t1 kB\n{ignores}"),
         );
-        add(&path, 6, 1, "", "State:\tZ (zombie)\n");
-        let found = |pid| Process::find(&root, pid);
+        add(&tree, 6, 1, "", "State:\tZ (zombie)\n");
+        let found = |pid| Process::find(&tree.root, pid);
         let shell = found(5).unwrap();
         assert!(shell.alive && shell.ignores_term && shell.is_root);
         let zombie = Process {
@@ -262,20 +251,17 @@ mod tests {
             ..Process::default()
         };
         assert_eq!((found(6), found(7)), (Some(zombie), None));
-        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn fails_without_proc() {
-        let (path, root) = machine("nothing");
-        std::fs::remove_dir_all(path.join("proc")).unwrap();
-        assert!(find_spared(&root, &mut Pids::new()).is_err());
-        std::fs::remove_dir_all(path).unwrap();
+        let tree = Tree::new();
+        assert!(find_spared(&tree.root, &mut Pids::new()).is_err());
     }
 
     #[test]
     fn chooses_mounts_on_disks_and_mounts_that_may_cover_them() {
-        let (path, root) = machine("mounts");
+        let tree = Tree::new();
         let table = "21 1 0:2 / / rw - rootfs none rw\n\
                      22 21 0:5 / /proc rw - proc proc rw\n\
                      23 21 254:1 / /data rw - ext4 /dev/vda1 ro\n\
@@ -287,10 +273,10 @@ mod tests {
                      28 21 0:42 / /over rw - overlay none rw\n\
                      29 26 0:43 / /far/a\\040b rw - tmpfs none rw\n\
                      30 21 0:44 / /home rw - fuse.sshfs none rw\n";
-        std::fs::write(path.join("proc/self/mountinfo"), table).unwrap();
+        tree.file("proc/self/mountinfo", table);
         let numbers = |chosen: fn(&Mount<'_>) -> bool| {
             let mut numbers = Vec::new();
-            mounts::backward(&root, &mut |mount| {
+            mounts::backward(&tree.root, &mut |mount| {
                 if chosen(mount) {
                     numbers.push(mount.number);
                 }
@@ -300,12 +286,10 @@ mod tests {
         };
         assert_eq!(numbers(is_on_disk), [28, 27, 26, 24, 23]);
         assert_eq!(numbers(may_cover), [30, 29]);
-        let writable = || [is_on_disk, is_on_device].map(|chosen| any_writable(&root, chosen));
+        let writable = || [is_on_disk, is_on_device].map(|chosen| any_writable(&tree.root, chosen));
         assert_eq!(writable(), [true, false]);
-        std::fs::create_dir(path.join("proc/1")).unwrap();
         let of_init = "9 1 8:1 / / ro - ext4 /dev/sda1 rw\n";
-        std::fs::write(path.join("proc/1/mountinfo"), of_init).unwrap();
+        tree.file("proc/1/mountinfo", of_init);
         assert_eq!(writable(), [true, true]);
-        std::fs::remove_dir_all(path).unwrap();
     }
 }

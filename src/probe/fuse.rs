@@ -50,24 +50,21 @@ fn is_virtiofs(root: &Root, name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::block::testing::Tree;
+    use crate::sys::testing::Tree;
 
     #[test]
     fn finds_connections_whose_server_owes_an_answer() {
         let table = "21 1 0:31 / / rw - virtiofs root rw\n\
                      22 21 0:40 / /home rw - fuse.sshfs host: rw\n\
                      23 21 8:33 / /ntfs rw - fuseblk /dev/sdc1 rw\n";
-        let tree = Tree::new(
-            "fuse",
-            &[
-                ("proc/self/mountinfo", table),
-                ("sys/fs/fuse/connections/31/waiting", "3\n"),
-                ("sys/fs/fuse/connections/40/waiting", "1\n"),
-                ("sys/fs/fuse/connections/41/waiting", "0\n"),
-                ("sys/fs/fuse/connections/42/other", ""),
-                ("sys/fs/fuse/connections/8388641/waiting", "12\n"),
-            ],
-        );
+        let tree = Tree::of(&[
+            ("proc/self/mountinfo", table),
+            ("sys/fs/fuse/connections/31/waiting", "3\n"),
+            ("sys/fs/fuse/connections/40/waiting", "1\n"),
+            ("sys/fs/fuse/connections/41/waiting", "0\n"),
+            ("sys/fs/fuse/connections/42/other", ""),
+            ("sys/fs/fuse/connections/8388641/waiting", "12\n"),
+        ]);
         let mut found = Vec::new();
         let each = &mut |connections: &Root, name: &[u8]| {
             assert_eq!(connections.has_at(&[name, b"/waiting"]), Ok(true));
@@ -76,7 +73,7 @@ mod tests {
         each_waiting(&tree.root, each).unwrap();
         found.sort();
         assert_eq!(found, ["40", "8388641"]);
-        let without_fuse = Tree::new("no-fuse", &[]);
+        let without_fuse = Tree::new();
         let none = each_waiting(&without_fuse.root, &mut |_, _| panic!("no connection"));
         assert_eq!(none, Err(Errno::NOENT));
     }

@@ -120,37 +120,20 @@ fn is_this_program(root: &Root, path: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::testing::Directory;
+    use crate::sys::testing::Tree;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    struct Tree(Directory);
+    /// Makes a file with this mode.
+    fn file(tree: &Tree, name: &str, mode: u32) {
+        let path = tree.file(name, "");
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
 
-    impl Tree {
-        fn new(name: &str) -> Self {
-            let directory = Directory::new(&format!("hooks-{name}"));
-            fs::create_dir_all(directory.path.join("proc/self")).unwrap();
-            Self(directory)
-        }
-
-        fn file(&self, name: &str, mode: u32) {
-            let path = self.0.path.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, "").unwrap();
-            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-        }
-
-        fn link(&self, name: &str, to: &str) {
-            let path = self.0.path.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            symlink(to, path).unwrap();
-        }
-
-        fn hooks(&self, main: Option<&str>) -> Vec<String> {
-            let list = find(&self.0.root, main.map(str::as_bytes)).ok().unwrap();
-            let list = String::from_utf8(list.bytes().to_vec()).unwrap();
-            list.split_terminator('\0').map(str::to_owned).collect()
-        }
+    fn hooks(tree: &Tree, main: Option<&str>) -> Vec<String> {
+        let list = find(&tree.root, main.map(str::as_bytes)).ok().unwrap();
+        let list = String::from_utf8(list.bytes().to_vec()).unwrap();
+        list.split_terminator('\0').map(str::to_owned).collect()
     }
 
     const MAIN: &str = "/etc/qemu-ga/fsfreeze-hook";
@@ -158,67 +141,64 @@ mod tests {
 
     #[test]
     fn lists_executables_of_the_directory_in_the_order_of_their_names() {
-        let tree = Tree::new("order");
+        let tree = Tree::new();
         for name in ["9-late", "10-early", "Z", "a", "\u{e4}", "_"] {
-            tree.file(&format!("etc/qemu-ga/fsfreeze-hook.d/{name}"), 0o755);
+            file(&tree, &format!("etc/qemu-ga/fsfreeze-hook.d/{name}"), 0o755);
         }
         let in_directory = |name: &str| format!("etc/qemu-ga/fsfreeze-hook.d/{name}");
-        tree.file(&in_directory("notes"), 0o644);
-        tree.file(&in_directory("b.sample"), 0o755);
-        tree.file(&in_directory(".hidden"), 0o755);
-        tree.file(&in_directory("directory/inside"), 0o755);
-        tree.link(&in_directory("nowhere"), "none");
-        tree.link(&in_directory("to-directory"), "directory");
-        tree.link(&in_directory("to-hook"), "directory/inside");
+        file(&tree, &in_directory("notes"), 0o644);
+        file(&tree, &in_directory("b.sample"), 0o755);
+        file(&tree, &in_directory(".hidden"), 0o755);
+        file(&tree, &in_directory("directory/inside"), 0o755);
+        tree.link(in_directory("nowhere"), "none");
+        tree.link(in_directory("to-directory"), "directory");
+        tree.link(in_directory("to-hook"), "directory/inside");
         let expected = ["10-early", "9-late", "Z", "_", "a", "to-hook", "\u{e4}"];
         let expected = expected.map(|name| format!("{MAIN}.d/{name}"));
-        assert_eq!(tree.hooks(None), expected);
-        assert_eq!(tree.hooks(Some(MAIN)), expected);
+        assert_eq!(hooks(&tree, None), expected);
+        assert_eq!(hooks(&tree, Some(MAIN)), expected);
     }
 
     #[test]
     fn prefers_the_first_layout_that_exists() {
-        let tree = Tree::new("layout");
-        assert!(tree.hooks(None).is_empty());
-        tree.file("etc/qemu/fsfreeze-hook.d/debian", 0o755);
-        assert_eq!(tree.hooks(None), [format!("{DEBIAN}.d/debian")]);
-        tree.file("etc/qemu/fsfreeze-hook", 0o755);
-        assert_eq!(tree.hooks(None), [DEBIAN]);
-        fs::create_dir_all(tree.0.path.join("etc/qemu-ga/fsfreeze-hook.d")).unwrap();
-        assert!(tree.hooks(None).is_empty());
-        tree.file("etc/qemu-ga/fsfreeze-hook", 0o644);
-        assert_eq!(tree.hooks(None), [MAIN]);
+        let tree = Tree::new();
+        assert!(hooks(&tree, None).is_empty());
+        file(&tree, "etc/qemu/fsfreeze-hook.d/debian", 0o755);
+        assert_eq!(hooks(&tree, None), [format!("{DEBIAN}.d/debian")]);
+        file(&tree, "etc/qemu/fsfreeze-hook", 0o755);
+        assert_eq!(hooks(&tree, None), [DEBIAN]);
+        tree.directory("etc/qemu-ga/fsfreeze-hook.d");
+        assert!(hooks(&tree, None).is_empty());
+        file(&tree, "etc/qemu-ga/fsfreeze-hook", 0o644);
+        assert_eq!(hooks(&tree, None), [MAIN]);
     }
 
     #[test]
     fn lists_a_given_path_even_if_it_does_not_exist() {
-        let tree = Tree::new("given");
+        let tree = Tree::new();
         // Running it reports the error.
-        assert_eq!(tree.hooks(Some("/opt/hook")), ["/opt/hook"]);
+        assert_eq!(hooks(&tree, Some("/opt/hook")), ["/opt/hook"]);
         tree.link("opt/hook", "/none");
-        assert_eq!(tree.hooks(Some("/opt/hook")), ["/opt/hook"]);
-        fs::remove_file(tree.0.path.join("opt/hook")).unwrap();
-        fs::create_dir_all(tree.0.path.join("opt/hook.d")).unwrap();
-        assert!(tree.hooks(Some("/opt/hook")).is_empty());
-        tree.file("opt/hook.d/one", 0o755);
-        assert_eq!(tree.hooks(Some("/opt/hook")), ["/opt/hook.d/one"]);
+        assert_eq!(hooks(&tree, Some("/opt/hook")), ["/opt/hook"]);
+        fs::remove_file(tree.path.join("opt/hook")).unwrap();
+        tree.directory("opt/hook.d");
+        assert!(hooks(&tree, Some("/opt/hook")).is_empty());
+        file(&tree, "opt/hook.d/one", 0o755);
+        assert_eq!(hooks(&tree, Some("/opt/hook")), ["/opt/hook.d/one"]);
     }
 
     #[test]
     fn fails_if_the_directory_is_a_dangling_link() {
-        let machine = Directory::new("hooks-dangling");
-        fs::create_dir_all(machine.path.join("etc/qemu-ga")).unwrap();
-        let link = machine.path.join("etc/qemu-ga/fsfreeze-hook.d");
-        symlink("/nowhere", link).unwrap();
-        let found = find(&machine.root, None).map(|_| ());
+        let tree = Tree::of(&[("etc/qemu-ga/fsfreeze-hook.d", "-> /nowhere")]);
+        let found = find(&tree.root, None).map(|_| ());
         assert_eq!(found, Err((DEFAULTS[0], Errno::NOENT)));
     }
 
     #[test]
     fn fails_if_the_directory_cannot_be_read() {
-        let tree = Tree::new("error");
-        tree.file("opt/hook.d", 0o755);
-        let (main, errno) = find(&tree.0.root, Some(b"/opt/hook")).err().unwrap();
+        let tree = Tree::new();
+        file(&tree, "opt/hook.d", 0o755);
+        let (main, errno) = find(&tree.root, Some(b"/opt/hook")).err().unwrap();
         let directory = directory_of(main);
         assert_eq!(
             (directory.as_bytes(), errno),
@@ -228,24 +208,24 @@ mod tests {
 
     #[test]
     fn replaces_a_main_hook_that_is_this_program() {
-        let tree = Tree::new("own");
-        tree.file("usr/bin/gaunt", 0o755);
-        tree.file("etc/qemu-ga/fsfreeze-hook.d/one", 0o755);
+        let tree = Tree::new();
+        file(&tree, "usr/bin/gaunt", 0o755);
+        file(&tree, "etc/qemu-ga/fsfreeze-hook.d/one", 0o755);
         tree.link("etc/qemu-ga/fsfreeze-hook", "../../usr/bin/gaunt");
         tree.link("proc/self/exe", "../../usr/bin/gaunt");
         let inside = [format!("{MAIN}.d/one")];
-        assert_eq!(tree.hooks(None), inside);
-        tree.file("usr/bin/other", 0o755);
-        fs::remove_file(tree.0.path.join("proc/self/exe")).unwrap();
+        assert_eq!(hooks(&tree, None), inside);
+        file(&tree, "usr/bin/other", 0o755);
+        fs::remove_file(tree.path.join("proc/self/exe")).unwrap();
         tree.link("proc/self/exe", "../../usr/bin/other");
-        assert_eq!(tree.hooks(None), [MAIN]);
+        assert_eq!(hooks(&tree, None), [MAIN]);
         // The file of the program was replaced while it ran: the link leads to the new file.
-        let link = tree.0.path.join("etc/qemu-ga/fsfreeze-hook");
+        let link = tree.path.join("etc/qemu-ga/fsfreeze-hook");
         fs::remove_file(&link).unwrap();
         symlink("/usr/bin/gaunt", link).unwrap();
-        fs::remove_file(tree.0.path.join("proc/self/exe")).unwrap();
+        fs::remove_file(tree.path.join("proc/self/exe")).unwrap();
         tree.link("proc/self/exe", "/usr/bin/gaunt (deleted)");
-        assert_eq!(tree.hooks(None), inside);
-        assert_eq!(tree.hooks(Some(MAIN)), inside);
+        assert_eq!(hooks(&tree, None), inside);
+        assert_eq!(hooks(&tree, Some(MAIN)), inside);
     }
 }

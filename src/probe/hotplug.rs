@@ -202,16 +202,9 @@ impl PartKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
+    use crate::sys::testing::Tree;
     use std::fs;
-
-    fn machine(name: &str, kind: &PartKind) -> (std::path::PathBuf, std::path::PathBuf, Root) {
-        let path = std::env::temp_dir().join(format!("gaunt-parts-{}-{name}", std::process::id()));
-        let parts = path.join(kind.directory);
-        fs::create_dir_all(&parts).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        (path, parts, root)
-    }
+    use std::path::Path;
 
     fn fault<T>(step: PartStep, errno: i32) -> Result<T, Fault> {
         let errno = (errno != 0).then(|| Errno::from_raw_os_error(errno));
@@ -231,36 +224,34 @@ mod tests {
 
     #[test]
     fn lists_every_processor() {
-        let (path, cpus, root) = machine("many", &CPUS);
+        let (tree, cpus) = (Tree::new(), Path::new(CPUS.directory));
         for name in ["cpufreq", "cpuidle", "cpu", "cpu1x", "cpux", "online"] {
-            fs::create_dir(cpus.join(name)).unwrap();
+            tree.directory(cpus.join(name));
         }
-        assert_eq!(numbers(&root), []);
+        assert_eq!(numbers(&tree.root), []);
         let all: Vec<i64> = (0..1030).chain([5000, 1 << 40]).collect();
         for number in &all {
-            fs::create_dir(cpus.join(format!("cpu{number}"))).unwrap();
+            tree.directory(cpus.join(format!("cpu{number}")));
         }
-        assert_eq!(numbers(&root), all);
+        assert_eq!(numbers(&tree.root), all);
         let mut seen = 0;
-        CPUS.each_number(&CPUS.open(&root).unwrap(), &mut |_| {
+        CPUS.each_number(&CPUS.open(&tree.root).unwrap(), &mut |_| {
             seen += 1;
             seen < 3
         })
         .unwrap();
         assert_eq!(seen, 3);
-        fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn reads_whether_a_part_is_in_use() {
-        let (path, cpus, root) = machine("online", &CPUS);
+        let (tree, cpus) = (Tree::new(), Path::new(CPUS.directory));
         for (number, online) in [(1, "1\n"), (2, "0\n"), (3, ""), (5, "x")] {
-            fs::create_dir(cpus.join(format!("cpu{number}"))).unwrap();
-            fs::write(cpus.join(format!("cpu{number}/online")), online).unwrap();
+            tree.file(cpus.join(format!("cpu{number}/online")), online);
         }
-        fs::create_dir(cpus.join("cpu0")).unwrap();
-        fs::create_dir_all(cpus.join("cpu4/online")).unwrap();
-        let directory = CPUS.open(&root).unwrap();
+        tree.directory(cpus.join("cpu0"));
+        tree.directory(cpus.join("cpu4/online"));
+        let directory = CPUS.open(&tree.root).unwrap();
         let states: Vec<_> = (-1..7)
             .map(|cpu| CPUS.is_online(&directory, None, cpu))
             .collect();
@@ -275,42 +266,43 @@ mod tests {
             fault(PartStep::Find, 2),
         ];
         assert_eq!(states, expected);
-        fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn reads_the_list_of_running_processors_instead_of_their_files() {
-        let (path, cpus, root) = machine("list", &CPUS);
+        let (tree, cpus) = (Tree::new(), Path::new(CPUS.directory));
         // Reading one of these files fails, because they are directories.
         for number in [1, 2] {
-            fs::create_dir_all(cpus.join(format!("cpu{number}/online"))).unwrap();
+            tree.directory(cpus.join(format!("cpu{number}/online")));
         }
-        fs::create_dir(cpus.join("cpu0")).unwrap();
-        let directory = CPUS.open(&root).unwrap();
+        tree.directory(cpus.join("cpu0"));
+        let directory = CPUS.open(&tree.root).unwrap();
         let state = |cpu| {
             let mut buffer = [0; CPU_LIST_BYTES];
             let list = CPUS.online_list(&directory, &mut buffer);
             CPUS.is_online(&directory, list, cpu)
         };
         assert_eq!(state(1), fault(PartStep::Read, 21));
-        fs::write(cpus.join("online"), "0-1\n").unwrap();
+        tree.file(cpus.join("online"), "0-1\n");
         assert_eq!(state(0), Ok(None));
         assert_eq!(state(1), Ok(Some(true)));
         assert_eq!(state(2), Ok(Some(false)));
         assert_eq!(state(3), fault(PartStep::Find, 2));
         // A list that does not fit into the buffer is ignored.
-        fs::write(cpus.join("online"), "0-1,".repeat(CPU_LIST_BYTES)).unwrap();
+        tree.file(cpus.join("online"), "0-1,".repeat(CPU_LIST_BYTES));
         assert_eq!(state(1), fault(PartStep::Read, 21));
-        fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn changes_a_part_only_if_its_state_differs() {
-        let (path, blocks, root) = machine("set", &MEMORY);
-        fs::create_dir(blocks.join("memory7")).unwrap();
-        let state = blocks.join("memory7/state");
-        assert_eq!(MEMORY.set(&root, 7, true), Ok(()));
-        assert_eq!(MEMORY.set(&root, 7, false), fault(PartStep::TakeOut, 2));
+        let (tree, blocks) = (Tree::new(), Path::new(MEMORY.directory));
+        tree.directory(blocks.join("memory7"));
+        let state = &blocks.join("memory7/state");
+        assert_eq!(MEMORY.set(&tree.root, 7, true), Ok(()));
+        assert_eq!(
+            MEMORY.set(&tree.root, 7, false),
+            fault(PartStep::TakeOut, 2)
+        );
         for (before, online, after) in [
             ("online\n", true, "online\n"),
             ("online\n", false, "offline"),
@@ -318,14 +310,13 @@ mod tests {
             ("offline\n", true, "onlinee\n"),
             ("going-offline\n", true, "onlineoffline\n"),
         ] {
-            fs::write(&state, before).unwrap();
-            assert_eq!(MEMORY.set(&root, 7, online), Ok(()));
+            tree.file(state, before);
+            assert_eq!(MEMORY.set(&tree.root, 7, online), Ok(()));
             // In this plain file the rest of the former content remains; in sysfs there is none.
-            assert_eq!(fs::read_to_string(&state).unwrap(), after);
+            assert_eq!(fs::read_to_string(tree.path.join(state)).unwrap(), after);
         }
-        fs::remove_file(&state).unwrap();
-        std::os::unix::fs::symlink("/dev/full", &state).unwrap();
-        assert_eq!(MEMORY.set(&root, 7, true), fault(PartStep::Write, 28));
-        fs::remove_dir_all(path).unwrap();
+        fs::remove_file(tree.path.join(state)).unwrap();
+        tree.link(state, "/dev/full");
+        assert_eq!(MEMORY.set(&tree.root, 7, true), fault(PartStep::Write, 28));
     }
 }

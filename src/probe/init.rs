@@ -134,7 +134,7 @@ fn base_name(path: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
+    use crate::sys::testing::Tree;
 
     const ALL: [ShutdownMode; 3] = [
         ShutdownMode::PowerOff,
@@ -149,21 +149,15 @@ mod tests {
         blocked: u64,
         caught: u64,
     ) -> [Option<InitInterface>; 3] {
-        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("gaunt-init-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(path.join("proc/1")).unwrap();
-        std::os::unix::fs::symlink(program, path.join("proc/1/exe")).unwrap();
-        std::fs::write(path.join("proc/1/cmdline"), command_line).unwrap();
+        let tree = Tree::new();
+        tree.link("proc/1/exe", program);
+        tree.file("proc/1/cmdline", command_line);
         let status = format!(
             "Name:\tinit\nState:\tS (sleeping)\nPid:\t1\nPPid:\t0\nSigBlk:\t{blocked:016x}\n\
              SigIgn:\t0000000000001000\nSigCgt:\t{caught:016x}\n"
         );
-        std::fs::write(path.join("proc/1/status"), status).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        let interfaces = ALL.map(|how| interface(&root, how));
-        std::fs::remove_dir_all(path).unwrap();
-        interfaces
+        tree.file("proc/1/status", status);
+        ALL.map(|how| interface(&tree.root, how))
     }
 
     fn signals(numbers: [i32; 3]) -> [Option<InitInterface>; 3] {

@@ -401,12 +401,12 @@ pub fn unescaped(field: &[u8]) -> Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::block::testing::Tree;
     use crate::sys::place::inode;
+    use crate::sys::testing::Tree;
 
-    fn tree(name: &str, table: &str, files: &[(&str, &str)]) -> Tree {
+    fn tree(table: &str, files: &[(&str, &str)]) -> Tree {
         let table = [("proc/self/mountinfo", table)];
-        Tree::new(&format!("mounts-{name}"), &[&table, files].concat())
+        Tree::of(&[&table, files].concat())
     }
 
     /// Replaces the mount table of a tree. `@D` stands for the device of the tree, `@N` for the
@@ -416,7 +416,7 @@ mod tests {
         let (major, minor) = here.device;
         let table = table.replace("@D", &format!("{major}:{minor}"));
         let table = table.replace("@N", &here.mount.unwrap().to_string());
-        tree.write("proc/self/mountinfo", &table);
+        tree.file("proc/self/mountinfo", &table);
     }
 
     /// Whether the tree is on a block device. In some containers it is not.
@@ -460,7 +460,6 @@ mod tests {
     #[test]
     fn lists_a_file_system_by_its_first_mount() {
         let tree = tree(
-            "first",
             "21 1 254:1 / / rw - ext4 /dev/vda1 rw\n\
              22 21 0:5 / /proc rw - proc proc rw\n\
              nonsense\n\
@@ -486,7 +485,7 @@ mod tests {
             "21 1 254:1 / / rw - ext4 /dev/vda1 rw\n\
              22 1 254:2 / {long} rw - ext4 /dev/vda2 rw\n"
         );
-        let tree = tree("long", &table, &[]);
+        let tree = tree(&table, &[]);
         let mounts = read(&tree.root);
         assert_eq!(mount_points(&mounts), [&long, "/"]);
         let miss = Err(Miss::Errno(Errno::NAMETOOLONG));
@@ -502,7 +501,7 @@ mod tests {
     #[test]
     fn reaches_a_file_system_by_the_first_mount_that_leads_to_it() {
         let files = [("a/file", ""), ("b/file", "")];
-        let tree = tree("choice", "", &files);
+        let tree = tree("", &files);
         if !is_on_disk(&tree) {
             return;
         }
@@ -556,7 +555,7 @@ mod tests {
 
     #[test]
     fn tries_another_mount_if_one_cannot_be_entered() {
-        let tree = tree("enter", "", &[("a/x", ""), ("b/x", "")]);
+        let tree = tree("", &[("a/x", ""), ("b/x", "")]);
         if !is_on_disk(&tree) {
             return;
         }
@@ -588,7 +587,7 @@ mod tests {
 
     #[test]
     fn reach_all_enters_each_file_system_and_counts_the_missed_ones() {
-        let tree = tree("all", "", &[("a/x", ""), ("b/x", "")]);
+        let tree = tree("", &[("a/x", ""), ("b/x", "")]);
         if !is_on_disk(&tree) {
             return;
         }
@@ -621,7 +620,7 @@ mod tests {
             )
         };
         let table: String = (0..3000).map(line).collect();
-        let tree = tree("many", &table, &[]);
+        let tree = tree(&table, &[]);
         let points = mount_points(&read(&tree.root));
         let expected = (0..3000).rev().map(|n| format!("/mnt/{n}"));
         assert!(points.into_iter().eq(expected));
@@ -631,7 +630,7 @@ mod tests {
     fn lists_file_systems_with_thousands_of_bind_mounts_once() {
         let line = |n: u32| format!("{n} 1 8:{} /{n} /mnt/{n} rw - ext4 /dev/x rw\n", n % 500);
         let table: String = (0..5000).map(line).collect();
-        let tree = tree("binds", &table, &[]);
+        let tree = tree(&table, &[]);
         let points = mount_points(&read(&tree.root));
         assert!(
             points
@@ -658,7 +657,7 @@ mod tests {
                 )
             };
             let table: String = (0..count).map(line).collect();
-            let tree = tree(&format!("cost-{count}"), &table, &[]);
+            let tree = tree(&table, &[]);
             let once = || {
                 let start = run_ns();
                 let mounts = read(&tree.root);

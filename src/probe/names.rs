@@ -87,7 +87,7 @@ fn name_at(names: &[u8], offset: usize) -> &[u8] {
 mod tests {
     use super::*;
     use crate::base::limits::DIRECTORY_BYTES;
-    use crate::probe::block::testing::Tree;
+    use crate::sys::testing::Tree;
 
     fn sorted(names: &NameList) -> Vec<String> {
         let text = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
@@ -105,7 +105,7 @@ mod tests {
             (&format!("d/{long}"), ""),
             ("empty/directory/file", ""),
         ];
-        let tree = Tree::new("names", &files);
+        let tree = Tree::of(&files);
         let read = |name: &[u8]| {
             let mut names = NameList::new(DIRECTORY_BYTES);
             names.read(&tree.root, &Path::of(&[name])).map(|()| names)
@@ -121,7 +121,7 @@ mod tests {
     fn lists_thousands_of_names() {
         let files: Vec<String> = (0..3000).map(|number| format!("d/{number}")).collect();
         let files: Vec<_> = files.iter().map(|name| (&name[..], "")).collect();
-        let tree = Tree::new("names-many", &files);
+        let tree = Tree::of(&files);
         let mut names = NameList::new(DIRECTORY_BYTES);
         names.read(&tree.root, &Path::of(&[b"d"])).unwrap();
         let mut expected: Vec<String> = (0..3000).map(|number| number.to_string()).collect();

@@ -28,24 +28,21 @@ pub fn release<'b>(root: &Root, configured: Option<&[u8]>, buffer: &'b mut [u8])
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
-    use std::fs;
+    use crate::sys::testing::Tree;
 
     #[test]
     fn reads_the_configured_file_or_the_first_that_exists() {
-        let path = std::env::temp_dir().join(format!("gaunt-os-{}", std::process::id()));
-        fs::create_dir_all(path.join("etc")).unwrap();
-        fs::create_dir_all(path.join("usr/lib")).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        let tree = Tree::new();
+        tree.directory("etc");
+        tree.directory("usr/lib");
         let mut buffer = [0; 16];
-        assert_eq!(release(&root, None, &mut buffer), b"");
-        fs::write(path.join("usr/lib/os-release"), "ID=lib\n").unwrap();
-        assert_eq!(release(&root, None, &mut buffer), b"ID=lib\n");
-        fs::write(path.join("etc/os-release"), "ID=etc\n").unwrap();
-        assert_eq!(release(&root, None, &mut buffer), b"ID=etc\n");
-        fs::write(path.join("told"), "ID=told\nNAME=too long\n").unwrap();
-        assert_eq!(release(&root, Some(b"/told"), &mut buffer), b"ID=told");
-        assert_eq!(release(&root, Some(b"/other"), &mut buffer), b"");
-        fs::remove_dir_all(path).unwrap();
+        assert_eq!(release(&tree.root, None, &mut buffer), b"");
+        tree.file("usr/lib/os-release", "ID=lib\n");
+        assert_eq!(release(&tree.root, None, &mut buffer), b"ID=lib\n");
+        tree.file("etc/os-release", "ID=etc\n");
+        assert_eq!(release(&tree.root, None, &mut buffer), b"ID=etc\n");
+        tree.file("told", "ID=told\nNAME=too long\n");
+        assert_eq!(release(&tree.root, Some(b"/told"), &mut buffer), b"ID=told");
+        assert_eq!(release(&tree.root, Some(b"/other"), &mut buffer), b"");
     }
 }

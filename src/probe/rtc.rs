@@ -73,33 +73,26 @@ fn time_of(unix_ns: i64) -> Time {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
-    use std::fs;
+    use crate::sys::testing::Tree;
 
     #[test]
     fn reads_and_sets_the_clock_of_the_system() {
-        let path = std::env::temp_dir().join(format!("gaunt-rtc-{}", std::process::id()));
-        let class = path.join("sys/class/rtc/rtc0");
-        fs::create_dir_all(&class).unwrap();
-        fs::create_dir(path.join("dev")).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        assert_eq!(read_ns(&root), Err(Errno::NOENT));
-        assert_eq!(set(&root, 0), Err(Errno::NOENT));
-        fs::write(class.join("since_epoch"), "1700000000\n").unwrap();
-        assert_eq!(read_ns(&root), Ok(1_700_000_000_500_000_000));
-        fs::write(class.join("since_epoch"), "").unwrap();
-        assert_eq!(read_ns(&root), Err(Errno::INVAL));
-        fs::write(path.join("dev/rtc0"), "").unwrap();
-        assert_eq!(set(&root, 0), Err(Errno::NOTTY));
+        let tree = Tree::new();
+        tree.directory("dev");
+        assert_eq!(read_ns(&tree.root), Err(Errno::NOENT));
+        assert_eq!(set(&tree.root, 0), Err(Errno::NOENT));
+        tree.file("sys/class/rtc/rtc0/since_epoch", "1700000000\n");
+        assert_eq!(read_ns(&tree.root), Ok(1_700_000_000_500_000_000));
+        tree.file("sys/class/rtc/rtc0/since_epoch", "");
+        assert_eq!(read_ns(&tree.root), Err(Errno::INVAL));
+        tree.file("dev/rtc0", "");
+        assert_eq!(set(&tree.root, 0), Err(Errno::NOTTY));
         // The second clock is the system's once its `hctosys` says so.
-        let second = path.join("sys/class/rtc/rtc1");
-        fs::create_dir_all(&second).unwrap();
-        fs::write(class.join("since_epoch"), "1700000000\n").unwrap();
-        fs::write(second.join("since_epoch"), "1800000000\n").unwrap();
-        assert_eq!(read_ns(&root), Ok(1_700_000_000_500_000_000));
-        fs::write(second.join("hctosys"), "1\n").unwrap();
-        assert_eq!(read_ns(&root), Ok(1_800_000_000_500_000_000));
-        fs::remove_dir_all(path).unwrap();
+        tree.file("sys/class/rtc/rtc0/since_epoch", "1700000000\n");
+        tree.file("sys/class/rtc/rtc1/since_epoch", "1800000000\n");
+        assert_eq!(read_ns(&tree.root), Ok(1_700_000_000_500_000_000));
+        tree.file("sys/class/rtc/rtc1/hctosys", "1\n");
+        assert_eq!(read_ns(&tree.root), Ok(1_800_000_000_500_000_000));
     }
 
     #[test]

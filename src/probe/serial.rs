@@ -179,18 +179,15 @@ fn best_designator(page: &[u8], is_ata: bool) -> Option<(u8, bool, &[u8])> {
 mod tests {
     use super::*;
     use crate::parse::testing::torture;
-    use crate::probe::block::{self, testing::Tree};
+    use crate::probe::block;
+    use crate::sys::testing::Tree;
 
     /// The serial number of a disk that has these files.
     fn serial(disk: &str, files: &[(&str, &str)]) -> Option<String> {
-        let name = format!(
-            "serial-{}",
-            std::thread::current().name()?.replace(':', "-")
-        );
         let mut files = files.to_vec();
         let facts = format!("{disk}/uevent");
         files.push((&facts, "MAJOR=8\nMINOR=0\n"));
-        let tree = Tree::new(&name, &files);
+        let tree = Tree::of(&files);
         let (mut found, mut path) = (block::Disk::unknown(), Path::of(&[disk.as_bytes()]));
         found.identify(&tree.root, &mut path);
         block::Devices::new(&tree.root).complete(&mut found, &mut path);

@@ -60,17 +60,16 @@ fn outnumbers(root: &Root, file: &[u8], word: &[u8], cancel: Option<&[u8]>) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
-    use std::fs;
+    use crate::sys::testing::Tree;
 
     #[test]
     fn supports_only_modes_that_the_host_can_end() {
-        let path = std::env::temp_dir().join(format!("gaunt-sleep-{}", std::process::id()));
-        fs::create_dir_all(path.join("sys/power")).unwrap();
-        fs::create_dir_all(path.join("proc")).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
+        let tree = Tree::new();
+        tree.directory("sys/power");
+        tree.directory("proc");
         let supported = || {
-            [SleepMode::Ram, SleepMode::Disk, SleepMode::Hybrid].map(|mode| supports(&root, mode))
+            [SleepMode::Ram, SleepMode::Disk, SleepMode::Hybrid]
+                .map(|mode| supports(&tree.root, mode))
         };
         let steps = [
             ("sys/power/state", "freeze standby\n", [false, false, false]),
@@ -115,9 +114,8 @@ mod tests {
         ];
         assert_eq!(supported(), [false; 3]);
         for (file, text, expected) in steps {
-            fs::write(path.join(file), text).unwrap();
+            tree.file(file, text);
             assert_eq!(supported(), expected, "{file}: {text}");
         }
-        fs::remove_dir_all(path).unwrap();
     }
 }

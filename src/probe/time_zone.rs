@@ -73,25 +73,21 @@ fn read_etc_tz<'b>(root: &Root, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
+    use crate::sys::testing::Tree;
     use std::fs;
-    use std::os::unix::fs::symlink;
 
     const KATHMANDU: &[u8] = include_bytes!("../../tests/fixtures/tz/Kathmandu");
     const NEW_YORK: &[u8] = include_bytes!("../../tests/fixtures/tz/New_York");
     /// 15 July 2024.
     const SUMMER: i64 = 1_721_000_000;
 
-    fn machine(name: &str) -> (std::path::PathBuf, Root) {
-        let path = std::env::temp_dir().join(format!("gaunt-zone-{}-{name}", std::process::id()));
-        let zones = path.join("usr/share/zoneinfo/Made");
-        fs::create_dir_all(&zones).unwrap();
-        fs::create_dir_all(path.join("etc")).unwrap();
-        fs::write(zones.join("Up"), KATHMANDU).unwrap();
-        fs::write(zones.join("York"), NEW_YORK).unwrap();
-        fs::write(zones.join("Broken"), &KATHMANDU[..60]).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        (path, root)
+    fn machine() -> Tree {
+        let tree = Tree::new();
+        tree.file("usr/share/zoneinfo/Made/Up", KATHMANDU);
+        tree.file("usr/share/zoneinfo/Made/York", NEW_YORK);
+        tree.file("usr/share/zoneinfo/Made/Broken", &KATHMANDU[..60]);
+        tree.directory("etc");
+        tree
     }
 
     fn zone(root: &Root, tz: Option<&str>) -> (i64, String) {
@@ -102,34 +98,32 @@ mod tests {
 
     #[test]
     fn reads_localtime_as_a_file_or_a_link() {
-        let (path, root) = machine("localtime");
-        let localtime = path.join("etc/localtime");
-        assert_eq!(zone(&root, None), (0, "UTC".into()));
+        let tree = machine();
+        let localtime = tree.path.join("etc/localtime");
+        assert_eq!(zone(&tree.root, None), (0, "UTC".into()));
         for target in [
             "/usr/share/zoneinfo/Made/Up",
             "../usr/share/zoneinfo/Made/Up",
         ] {
-            symlink(target, &localtime).unwrap();
-            assert_eq!(zone(&root, None), (20_700, "+0545".into()), "{target}");
+            tree.link("etc/localtime", target);
+            assert_eq!(zone(&tree.root, None), (20_700, "+0545".into()), "{target}");
             fs::remove_file(&localtime).unwrap();
         }
-        symlink("/nowhere", &localtime).unwrap();
-        assert_eq!(zone(&root, None), (0, "UTC".into()));
+        tree.link("etc/localtime", "/nowhere");
+        assert_eq!(zone(&tree.root, None), (0, "UTC".into()));
         fs::remove_file(&localtime).unwrap();
-        fs::write(&localtime, NEW_YORK).unwrap();
-        assert_eq!(zone(&root, None), (-14_400, "EDT".into()));
-        fs::write(&localtime, "nonsense").unwrap();
-        assert_eq!(zone(&root, None), (0, "UTC".into()));
+        tree.file("etc/localtime", NEW_YORK);
+        assert_eq!(zone(&tree.root, None), (-14_400, "EDT".into()));
+        tree.file("etc/localtime", "nonsense");
+        assert_eq!(zone(&tree.root, None), (0, "UTC".into()));
         let large = [NEW_YORK, &[b' '; 4096]].concat();
-        fs::write(&localtime, large).unwrap();
-        assert_eq!(zone(&root, None), (0, "UTC".into()));
-        fs::remove_dir_all(path).unwrap();
+        tree.file("etc/localtime", large);
+        assert_eq!(zone(&tree.root, None), (0, "UTC".into()));
     }
 
     #[test]
     fn reads_etc_tz_without_localtime() {
-        let (path, root) = machine("etc-tz");
-        let file = path.join("etc/TZ");
+        let tree = machine();
         for (text, offset, name) in [
             ("<-03>3\n", -10_800, "-03"),
             (" EST5EDT,M3.2.0,M11.1.0 \n\n", -14_400, "EDT"),
@@ -137,27 +131,26 @@ mod tests {
             ("nonsense\n", 0, "UTC"),
             ("\n", 0, "UTC"),
         ] {
-            fs::write(&file, text).unwrap();
-            assert_eq!(zone(&root, None), (offset, name.into()), "{text}");
+            tree.file("etc/TZ", text);
+            assert_eq!(zone(&tree.root, None), (offset, name.into()), "{text}");
         }
-        fs::write(&file, [b"XXX3\n", &[b' '; RULE_BYTES][..]].concat()).unwrap();
-        assert_eq!(zone(&root, None), (0, "UTC".into()));
-        fs::write(&file, "XXX3\n").unwrap();
+        tree.file("etc/TZ", [b"XXX3\n", &[b' '; RULE_BYTES][..]].concat());
+        assert_eq!(zone(&tree.root, None), (0, "UTC".into()));
+        tree.file("etc/TZ", "XXX3\n");
         // In OpenWrt the link exists even if its target does not.
         for target in ["/tmp/no-localtime", "../tmp/no-localtime"] {
-            symlink(target, path.join("etc/localtime")).unwrap();
-            assert_eq!(zone(&root, None), (-10_800, "XXX".into()), "{target}");
-            assert_eq!(zone(&root, Some("UTC0")), (0, "UTC".into()));
-            fs::remove_file(path.join("etc/localtime")).unwrap();
+            tree.link("etc/localtime", target);
+            assert_eq!(zone(&tree.root, None), (-10_800, "XXX".into()), "{target}");
+            assert_eq!(zone(&tree.root, Some("UTC0")), (0, "UTC".into()));
+            fs::remove_file(tree.path.join("etc/localtime")).unwrap();
         }
-        fs::write(path.join("etc/localtime"), NEW_YORK).unwrap();
-        assert_eq!(zone(&root, None), (-14_400, "EDT".into()));
-        fs::remove_dir_all(path).unwrap();
+        tree.file("etc/localtime", NEW_YORK);
+        assert_eq!(zone(&tree.root, None), (-14_400, "EDT".into()));
     }
 
     #[test]
     fn accepts_a_file_name_or_a_rule_in_tz() {
-        let (path, root) = machine("tz");
+        let tree = machine();
         for (tz, offset, name) in [
             ("", 0, "UTC"),
             (":", 0, "UTC"),
@@ -171,8 +164,7 @@ mod tests {
             ("Made/Broken", 0, "UTC"),
             ("Made/Nowhere", 0, "UTC"),
         ] {
-            assert_eq!(zone(&root, Some(tz)), (offset, name.into()), "{tz}");
+            assert_eq!(zone(&tree.root, Some(tz)), (offset, name.into()), "{tz}");
         }
-        fs::remove_dir_all(path).unwrap();
     }
 }

@@ -119,7 +119,7 @@ fn name_at(records: &[u8], offset: usize) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
+    use crate::sys::testing::Tree;
     use std::fs;
 
     fn record(kind: i16, user: &[u8], seconds: u32, microseconds: u32) -> Vec<u8> {
@@ -139,11 +139,10 @@ mod tests {
         bytes
     }
 
-    fn machine(name: &str) -> (std::path::PathBuf, Root) {
-        let path = std::env::temp_dir().join(format!("gaunt-users-{}-{name}", std::process::id()));
-        fs::create_dir_all(path.join("run")).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        (path, root)
+    fn machine() -> Tree {
+        let tree = Tree::new();
+        tree.directory("run");
+        tree
     }
 
     fn users(root: &Root) -> Vec<(String, i64, u32)> {
@@ -159,8 +158,8 @@ mod tests {
 
     #[test]
     fn lists_every_user_once_with_the_earliest_login() {
-        let (path, root) = machine("once");
-        assert_eq!(users(&root), []);
+        let tree = machine();
+        assert_eq!(users(&tree.root), []);
         let file = [
             record(2, b"reboot", 1, 0),
             record(USER_PROCESS, b"root", 1_700_000_200, 1),
@@ -173,7 +172,7 @@ mod tests {
             vec![0; 100],
         ]
         .concat();
-        fs::write(path.join("run/utmp"), file).unwrap();
+        tree.file("run/utmp", file);
         let expected = [
             ("root", 1_700_000_050, 250_000),
             ("", 5, 0),
@@ -181,27 +180,25 @@ mod tests {
             ("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", 7, 0),
         ];
         let expected = expected.map(|(name, seconds, rest)| (name.to_owned(), seconds, rest));
-        assert_eq!(users(&root), expected);
-        fs::create_dir_all(path.join("var/run")).unwrap();
-        fs::write(path.join("var/run/utmp"), "").unwrap();
-        assert_eq!(users(&root), []);
-        fs::remove_dir_all(path).unwrap();
+        assert_eq!(users(&tree.root), expected);
+        tree.directory("var/run");
+        tree.file("var/run/utmp", "");
+        assert_eq!(users(&tree.root), []);
     }
 
     #[test]
     fn rejects_a_file_larger_than_the_limit() {
-        let (path, root) = machine("large");
-        let file = fs::File::create(path.join("run/utmp")).unwrap();
+        let tree = machine();
+        let file = fs::File::create(tree.path.join("run/utmp")).unwrap();
         file.set_len(LOGIN_FILE_BYTES as u64 + 1).unwrap();
-        assert_eq!(Users::default().read(&root), Err(Errno::FBIG));
+        assert_eq!(Users::default().read(&tree.root), Err(Errno::FBIG));
         file.set_len(LOGIN_FILE_BYTES as u64).unwrap();
-        assert_eq!(users(&root), []);
-        fs::remove_dir_all(path).unwrap();
+        assert_eq!(users(&tree.root), []);
     }
 
     #[test]
     fn lists_thousands_of_logins() {
-        let (path, root) = machine("many");
+        let tree = machine();
         let one = |n: u32| {
             record(
                 USER_PROCESS,
@@ -211,11 +208,10 @@ mod tests {
             )
         };
         let file: Vec<u8> = (0..30_000).flat_map(one).collect();
-        fs::write(path.join("run/utmp"), file).unwrap();
-        let users = users(&root);
+        tree.file("run/utmp", file);
+        let users = users(&tree.root);
         assert_eq!(users.len(), 20_000);
         assert_eq!(users[19_999], ("u19999".to_owned(), 30_001, 0));
         assert_eq!(users[0], ("u0".to_owned(), 30_000, 0));
-        fs::remove_dir_all(path).unwrap();
     }
 }

@@ -125,26 +125,27 @@ fn put_home(root: &Root, must_exist: bool, text: &mut dyn ByteSink) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::testing::Directory;
+    use crate::sys::testing::Tree;
 
     #[test]
     fn takes_home_of_root_from_its_account() {
-        let directory = Directory::new("home");
-        let (path, root) = (&directory.path, &directory.root);
-        std::fs::create_dir_all(path.join("etc")).unwrap();
+        let tree = Tree::new();
+        let root = &tree.root;
         let home = |must_exist| {
             let mut home = heapless::Vec::<u8, 64>::new();
             let found = put_home(root, must_exist, &mut home);
             found.then(|| String::from_utf8(home.to_vec()).unwrap())
         };
-        let passwd = path.join("etc/passwd");
         assert_eq!(home(false).as_deref(), Some("/root"));
         assert_eq!(home(true), None);
-        std::fs::create_dir(path.join("root")).unwrap();
+        tree.directory("root");
         assert_eq!(home(true).as_deref(), Some("/root"));
-        std::fs::write(&passwd, "a:x:1:1::/a:\nroot:x:0:0::/var/home:/bin/sh\n").unwrap();
+        tree.file(
+            "etc/passwd",
+            "a:x:1:1::/a:\nroot:x:0:0::/var/home:/bin/sh\n",
+        );
         assert_eq!(home(true).as_deref(), Some("/var/home"));
-        std::fs::write(&passwd, "root:x:0:0:::\n").unwrap();
+        tree.file("etc/passwd", "root:x:0:0:::\n");
         assert_eq!(home(true).as_deref(), Some("/root"));
     }
 }

@@ -273,6 +273,7 @@ impl Default for Freeze {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::Tree;
 
     const PHASES: [Phase; 4] = [
         Phase::Thawed,
@@ -334,10 +335,10 @@ mod tests {
 
     #[test]
     fn the_marker_outlives_the_agent() {
-        let path = std::env::temp_dir().join(format!("gaunt-freeze-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        let name: &'static [u8] = Box::leak(path.to_str().unwrap().to_owned().into_bytes().into());
-        let marker = path.join("qga.state.isfrozen");
+        let tree = Tree::new();
+        let name: &'static [u8] =
+            Box::leak(tree.path.to_str().unwrap().to_owned().into_bytes().into());
+        let marker = tree.path.join("qga.state.isfrozen");
         let mut log = Log::new();
         let mut freeze = Freeze::new(Marker::of(name), 60);
         assert!(!freeze.take_over(&mut log));
@@ -355,16 +356,15 @@ mod tests {
         freeze.marker.remove();
         freeze.note(FreezeEvent::Thawed, &mut log);
         assert!(!marker.exists() && !freeze.is_frozen());
-        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn only_a_marker_of_our_own_counts_where_others_may_make_files() {
         use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-        let path = std::env::temp_dir().join(format!("gaunt-marker-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        let name: &'static [u8] = Box::leak(path.to_str().unwrap().to_owned().into_bytes().into());
-        let marker = path.join("qga.state.isfrozen");
+        let tree = Tree::new();
+        let name: &'static [u8] =
+            Box::leak(tree.path.to_str().unwrap().to_owned().into_bytes().into());
+        let marker = tree.path.join("qga.state.isfrozen");
         let mode = |path: &std::path::Path, mode| {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         };
@@ -399,16 +399,16 @@ mod tests {
             }),
             ("one with another name", false, &|| {
                 own();
-                std::fs::hard_link(&marker, path.join("other")).unwrap();
+                std::fs::hard_link(&marker, tree.path.join("other")).unwrap();
             }),
             ("our own", true, &own),
         ];
         for (what, is_own, make) in strangers {
             make();
             // Where nobody else can have made it, the name is enough, as with qemu-ga.
-            mode(&path, 0o755);
+            mode(&tree.path, 0o755);
             assert!(counts(), "{what}");
-            mode(&path, 0o1777);
+            mode(&tree.path, 0o1777);
             assert_eq!(counts(), is_own, "{what}");
             // It gives way to our own.
             assert!(freeze.marker.make(), "{what}");
@@ -417,7 +417,7 @@ mod tests {
             assert!(!counts() && !marker.exists(), "{what}");
         }
         // Only root can give files away.
-        if std::fs::metadata(&path).unwrap().uid() == 0 {
+        if std::fs::metadata(&tree.path).unwrap().uid() == 0 {
             own();
             chown(&marker, Some(65_534), None).unwrap();
             assert!(!counts());
@@ -426,7 +426,6 @@ mod tests {
         // One that cannot be removed is not taken for a marker either.
         std::fs::create_dir(&marker).unwrap();
         assert!(!counts() && !freeze.marker.make());
-        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
@@ -456,14 +455,14 @@ mod tests {
     fn a_deadline_is_put_off_only_while_hooks_go_on() {
         use crate::state::hooks::Ledger;
         use crate::sys::mem::Buffer;
-        let directory = crate::sys::testing::Directory::new("freeze-hooks");
-        let path = directory.path.to_str().unwrap().to_owned();
+        let tree = Tree::new();
+        let path = tree.path.to_str().unwrap().to_owned();
         let mut log = Log::new();
         let mut freeze = Freeze::new(Marker::of(Box::leak(path.into_bytes().into())), 60);
         freeze.note(FreezeEvent::Freeze, &mut log);
         assert!(!freeze.waits_for_hooks(7_000), "there are none");
         let mut ledger = Ledger::of(Buffer::growing(1000));
-        ledger.keep_in(directory.open()).unwrap();
+        ledger.keep_in(tree.open()).unwrap();
         ledger.add(b"/a").unwrap();
         let before_ms = clock::boottime_ms();
         assert!(freeze.waits_for_hooks(7_000));

@@ -134,16 +134,16 @@ impl Version {
 mod tests {
     use super::*;
     use crate::base::sink::ByteSink;
-    use crate::sys::testing::Directory;
+    use crate::sys::testing::Tree;
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::PermissionsExt;
 
     const NAME: &[u8] = b"list";
 
     #[test]
     fn appends_and_cuts() {
-        let directory = Directory::new("own-list");
-        let (path, root) = (&directory.path, &directory.root);
+        let tree = Tree::new();
+        let root = &tree.root;
         assert!(OwnFile::find(root, NAME).unwrap().is_none());
         let made = OwnFile::make(root, NAME).unwrap();
         assert_eq!(OwnFile::make(root, NAME).err(), Some(Errno::EXIST));
@@ -157,63 +157,67 @@ mod tests {
         found.read(&mut room).unwrap();
         assert_eq!(room.bytes(), b"onet");
         found.append(b"hree").unwrap();
-        assert_eq!(fs::read(path.join("list")).unwrap(), b"onethree");
+        assert_eq!(fs::read(tree.path.join("list")).unwrap(), b"onethree");
         root.remove_at(&[NAME]).unwrap();
         assert!(OwnFile::find(root, NAME).unwrap().is_none());
     }
 
     #[test]
     fn the_version_changes_with_each_write() {
-        let directory = Directory::new("own-version");
-        let version = || Version::of(&directory.root, NAME);
+        let tree = Tree::new();
+        let version = || Version::of(&tree.root, NAME);
         assert_eq!(version(), None);
-        let made = OwnFile::make(&directory.root, NAME).unwrap();
+        let made = OwnFile::make(&tree.root, NAME).unwrap();
         let empty = version();
         assert!(empty.is_some() && empty == version());
         made.append(b"one").unwrap();
         assert_ne!(version(), empty);
-        // The same length as before, but later.
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        made.cut(0).unwrap();
-        assert!(version().is_some() && version() != empty);
+        // The same length as before, but later, once the clock of the file system has gone on.
+        let is_later = (0..10_000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            made.append(b"one").unwrap();
+            made.cut(0).unwrap();
+            version().is_some() && version() != empty
+        });
+        assert!(is_later);
     }
 
     #[test]
     fn refuses_files_that_others_may_have_made() {
-        let directory = Directory::new("own-refused");
-        let (path, root) = (&directory.path, &directory.root);
-        let file = path.join("list");
+        let tree = Tree::new();
+        let root = &tree.root;
+        let file = tree.path.join("list");
         let is_refused = || {
             let found = OwnFile::find(root, NAME).err();
             let appended = OwnFile::to_append(root, NAME).err();
             assert!(found.is_some() && appended.is_some());
             fs::remove_file(&file).unwrap();
         };
-        symlink("/etc/passwd", &file).unwrap();
+        tree.link("list", "/etc/passwd");
         is_refused();
-        fs::write(path.join("other"), "").unwrap();
-        fs::hard_link(path.join("other"), &file).unwrap();
+        let other = tree.file("other", "");
+        fs::hard_link(&other, &file).unwrap();
         is_refused();
-        fs::write(&file, "").unwrap();
+        tree.file("list", "");
         fs::set_permissions(&file, Permissions::from_mode(0o620)).unwrap();
         is_refused();
-        directory.make_fifo(c"list");
+        tree.fifo(c"list");
         is_refused();
         if identity::is_root() {
-            fs::write(&file, "").unwrap();
+            tree.file("list", "");
             std::os::unix::fs::chown(&file, Some(1), None).unwrap();
             is_refused();
         }
         let made = OwnFile::to_append(root, NAME).unwrap();
         made.append(b"x").unwrap();
         root.rename(&[b"list"], &[b"other"]).unwrap();
-        assert_eq!(fs::read(path.join("other")).unwrap(), b"x");
+        assert_eq!(fs::read(other).unwrap(), b"x");
     }
 
     #[test]
     fn waits_for_a_locked_file() {
-        let directory = Directory::new("own-locked");
-        let root = directory.open();
+        let tree = Tree::new();
+        let root = tree.open();
         let made = OwnFile::make(&root, NAME).unwrap();
         let waiter = std::thread::spawn(move || {
             let found = OwnFile::find(&root, NAME);
@@ -228,7 +232,7 @@ mod tests {
         let made = OwnFile::find(&root, NAME).unwrap().unwrap();
         let waiter = std::thread::spawn(move || OwnFile::find(&root, NAME).unwrap().is_none());
         std::thread::sleep(std::time::Duration::from_millis(200));
-        fs::remove_file(directory.path.join("list")).unwrap();
+        fs::remove_file(tree.path.join("list")).unwrap();
         drop(made);
         assert!(waiter.join().unwrap());
     }

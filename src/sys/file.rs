@@ -191,16 +191,16 @@ fn keep(file: &OwnedFd, old: &OwnedFd) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::Tree;
     use std::ffi::CString;
     use std::fs;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-    fn directory(name: &str) -> (std::path::PathBuf, Root) {
-        let path = std::env::temp_dir().join(format!("gaunt-file-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        let entered = root.enter(b"/", Links::Follow).unwrap();
-        (path, entered)
+    /// A tree, and its root directory opened for what follows.
+    fn directory() -> (Tree, Root) {
+        let tree = Tree::new();
+        let entered = tree.root.enter(b"/", Links::Follow).unwrap();
+        (tree, entered)
     }
 
     fn names(path: &std::path::Path) -> Vec<String> {
@@ -212,23 +212,23 @@ mod tests {
 
     #[test]
     fn replace_keeps_owner_mode_and_label() {
-        let (path, root) = directory("replace");
-        fs::write(path.join("x"), "old").unwrap();
+        let (tree, root) = directory();
+        tree.file("x", "old");
         // An interrupted run has left this.
-        fs::write(path.join(".new"), "half").unwrap();
-        fs::set_permissions(path.join("x"), fs::Permissions::from_mode(0o640)).unwrap();
-        let before = fs::metadata(path.join("x")).unwrap();
+        tree.file(".new", "half");
+        fs::set_permissions(tree.path.join("x"), fs::Permissions::from_mode(0o640)).unwrap();
+        let before = fs::metadata(tree.path.join("x")).unwrap();
         let old = root.look(c"x", Links::Refuse).unwrap();
         let label = b"system_u:object_r:shadow_t:s0\0";
         let may = XattrFlags::empty();
         let labelled = rustix::fs::fsetxattr(&*old, c"security.selinux", label, may);
         root.replace(c"x", c".new", b"new", Some(&old)).unwrap();
-        let after = fs::metadata(path.join("x")).unwrap();
-        assert_eq!(fs::read(path.join("x")).unwrap(), b"new");
+        let after = fs::metadata(tree.path.join("x")).unwrap();
+        assert_eq!(fs::read(tree.path.join("x")).unwrap(), b"new");
         assert_ne!(before.ino(), after.ino());
         let facts = |data: &fs::Metadata| (data.mode(), data.uid(), data.gid());
         assert_eq!(facts(&before), facts(&after));
-        assert_eq!(names(&path), ["x"]);
+        assert_eq!(names(&tree.path), ["x"]);
         // Only root may set labels, and only some file systems have them.
         match labelled {
             Err(errno) => eprintln!("label untested: {errno}"),
@@ -239,14 +239,13 @@ mod tests {
                 assert_eq!(&kept[..len.unwrap()], label);
             }
         }
-        fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn refuses_links_as_told() {
-        let (path, root) = directory("links");
-        fs::write(path.join("x"), "x").unwrap();
-        symlink("x", path.join("y")).unwrap();
+        let (tree, root) = directory();
+        tree.file("x", "x");
+        tree.link("y", "x");
         assert_eq!(root.look(c"y", Links::Refuse).err(), Some(Errno::LOOP));
         assert!(root.look(c"y", Links::Follow).is_ok());
         assert!(root.look(c"y", Links::NotMagic).is_ok());
@@ -256,26 +255,24 @@ mod tests {
             ("thread", "/proc/thread-self/status"),
             ("above", "/proc/self/cwd/Cargo.toml"),
         ] {
-            symlink(target, path.join(name)).unwrap();
+            tree.link(name, target);
             let name = CString::new(name).unwrap();
             assert!(root.look(&name, Links::Follow).is_ok(), "{target}");
             let refused = root.look(&name, Links::NotMagic).err();
             assert_eq!(refused, Some(Errno::LOOP), "{target}");
         }
-        symlink("/proc/self/root", path.join("d")).unwrap();
+        tree.link("d", "/proc/self/root");
         assert!(root.enter(b"d", Links::Follow).is_ok());
         assert_eq!(root.enter(b"d", Links::NotMagic).err(), Some(Errno::LOOP));
-        fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn a_directory_is_locked_once() {
-        let (path, root) = directory("flock");
+        let (_tree, root) = directory();
         let again = root.enter(b".", Links::Follow).unwrap();
         lock(&root).unwrap();
         assert_eq!(lock(&again), Err(Errno::AGAIN));
         drop(root);
         assert_eq!(lock(&again), Ok(()));
-        fs::remove_dir_all(path).unwrap();
     }
 }

@@ -395,6 +395,7 @@ pub fn seek(file: BorrowedFd<'_>, to: SeekFrom) -> Result<u64, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::Tree;
 
     impl Default for Handles {
         fn default() -> Self {
@@ -405,10 +406,8 @@ mod tests {
     #[test]
     fn refuses_to_open_memory() {
         let pid = std::process::id();
-        let directory = std::env::temp_dir().join(format!("gaunt-memory-{pid}"));
-        std::fs::create_dir_all(&directory).unwrap();
-        let link = directory.join("link");
-        std::os::unix::fs::symlink("/proc/self/mem", &link).unwrap();
+        let tree = Tree::new();
+        let link = tree.link("link", "/proc/self/mem");
         let open = |path: &str, options| open(&std::ffi::CString::new(path).unwrap(), options);
         let (read, read_write) = (OpenOptions::READ, OpenOptions::READ_WRITE);
         let write = OpenOptions::WRITE.create().truncate();
@@ -438,7 +437,6 @@ mod tests {
             let opened = open(path, options);
             assert!(opened.is_ok(), "{path}: {:?}", opened.err());
         }
-        std::fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]

@@ -428,6 +428,7 @@ pub fn unlock_pages() -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::Tree;
 
     fn buffer_of(at_rest: usize, cap: usize) -> Buffer {
         Buffer::new(vec![0; at_rest].leak(), cap)
@@ -522,8 +523,8 @@ mod tests {
         assert_eq!(buffer.append(b"8"), Err(Full));
         assert_eq!(buffer.take(), b"");
         assert_eq!(buffer.whole(), Err(Errno::FBIG));
-        let path = std::env::temp_dir().join(format!("gaunt-run-{}", std::process::id()));
-        std::fs::write(&path, [b'x'; 9]).unwrap();
+        let tree = Tree::new();
+        let path = tree.file("run", [b'x'; 9]);
         let read = |room| {
             let flags = rustix::fs::OFlags::RDONLY;
             let path = path.to_str().unwrap();
@@ -533,15 +534,14 @@ mod tests {
         };
         assert_eq!(read(10), Ok(&[b'x'; 9][..]));
         assert_eq!(read(9), Err(Errno::FBIG));
-        std::fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn reads_a_file_into_a_growing_buffer() {
-        let path = std::env::temp_dir().join(format!("gaunt-grow-{}", std::process::id()));
         let len = if cfg!(miri) { 20_000 } else { 200_000 };
         let content: Vec<u8> = (0..len).map(|number| number as u8).collect();
-        std::fs::write(&path, &content).unwrap();
+        let tree = Tree::new();
+        let path = tree.file("long", &content);
         let read = |cap| {
             let flags = rustix::fs::OFlags::RDONLY;
             let file =
@@ -557,7 +557,6 @@ mod tests {
         assert_eq!(read(1 << 20), (Ok(()), true));
         assert_eq!(read(len + 7), (Ok(()), true));
         assert_eq!(read(len + 5).0, Err(Errno::FBIG));
-        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

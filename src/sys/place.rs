@@ -221,105 +221,101 @@ pub(crate) fn inode(opened: &OwnedFd) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::Tree;
     use std::ffi::CString;
-    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::os::unix::fs::MetadataExt;
 
-    fn tree(name: &str) -> (std::path::PathBuf, Root) {
-        let path = std::env::temp_dir().join(format!("gaunt-place-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(path.join("d/e")).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        (path, root)
+    fn tree() -> Tree {
+        let tree = Tree::new();
+        tree.directory("d/e");
+        tree
     }
 
     #[test]
     fn reports_device_and_type_before_opening() {
-        let (path, root) = tree("known");
-        std::fs::write(path.join("d/file"), "").unwrap();
-        rustix::fs::mknodat(root.as_fd(), c"d/fifo", FileType::Fifo, Mode::RUSR, 0).unwrap();
-        let device = std::fs::metadata(&path).unwrap().dev();
+        let tree = tree();
+        tree.file("d/file", "");
+        tree.fifo(c"d/fifo");
+        let device = std::fs::metadata(&tree.path).unwrap().dev();
         for (name, is_directory) in [
             ("d", true),
             (".", true),
             ("d/file", false),
             ("d/fifo", false),
         ] {
-            let place = Place::find(&root, name.as_bytes(), &mut |_| false).unwrap();
+            let place = Place::find(&tree.root, name.as_bytes(), &mut |_| false).unwrap();
             assert_eq!(place.device, numbers(device), "{name}");
             assert_eq!(place.is_directory(), is_directory, "{name}");
         }
         let machine = Root::open(c"/").unwrap();
         let inside = |name: &[u8]| {
-            Place::find(&root, name, &mut |_| false)
+            Place::find(&tree.root, name, &mut |_| false)
                 .unwrap()
                 .open(&machine)
         };
         assert!(inside(b"d").is_ok() && inside(b"d/file").is_ok());
         assert_eq!(inside(b"d/fifo").err(), Some(Errno::NOTDIR));
-        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn walk_by_names_finds_the_same_place() {
-        let (path, root) = tree("walk");
-        symlink("d", path.join("link")).unwrap();
+        let tree = tree();
+        tree.link("link", "d");
         let inode_at = |found: Place| inode(&found.descriptor);
         for (name, same) in [("d/e", "d/e"), ("d//e/", "d/e"), ("", "."), ("d", "d")] {
-            let expected = std::fs::metadata(path.join(same)).unwrap().ino();
-            let found = walk(&root, name.as_bytes(), &mut |_| false).map(inode_at);
+            let expected = std::fs::metadata(tree.path.join(same)).unwrap().ino();
+            let found = walk(&tree.root, name.as_bytes(), &mut |_| false).map(inode_at);
             assert_eq!(found, Ok(expected), "{name}");
         }
         assert_eq!(
-            walk(&root, b"d/none", &mut |_| false).err(),
+            walk(&tree.root, b"d/none", &mut |_| false).err(),
             Some(Errno::NOENT)
         );
-        assert!(walk(&root, b"link/e", &mut |_| false).is_err());
+        assert!(walk(&tree.root, b"link/e", &mut |_| false).is_err());
         // A new name is not in the cache, but the mount of the root may be asked for it.
         let name = CString::new(format!("new-{}", std::process::id())).unwrap();
-        let cached = look_up_cached(root.as_fd(), &name).err();
+        let cached = look_up_cached(tree.root.as_fd(), &name).err();
         assert!(
             matches!(cached, Some(Errno::AGAIN | Errno::INVAL | Errno::NOSYS)),
             "{cached:?}"
         );
         assert_eq!(
-            Place::find(&root, name.to_bytes(), &mut |_| false).err(),
+            Place::find(&tree.root, name.to_bytes(), &mut |_| false).err(),
             Some(Errno::NOENT)
         );
-        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn follows_no_symbolic_links() {
-        let (path, root) = tree("links");
-        symlink("d", path.join("link")).unwrap();
+        let tree = tree();
+        tree.link("link", "d");
         assert_eq!(
-            Place::find(&root, b"link/e", &mut |_| false).err(),
+            Place::find(&tree.root, b"link/e", &mut |_| false).err(),
             Some(Errno::LOOP)
         );
         // A link at the end is found itself, and cannot be opened.
-        let link = Place::find(&root, b"link", &mut |_| false).unwrap();
-        assert_eq!(link.open(&root).err(), Some(Errno::NOTDIR));
+        let link = Place::find(&tree.root, b"link", &mut |_| false).unwrap();
+        assert_eq!(link.open(&tree.root).err(), Some(Errno::NOTDIR));
         assert_eq!(
-            Place::find(&root, b"none", &mut |_| false).err(),
+            Place::find(&tree.root, b"none", &mut |_| false).err(),
             Some(Errno::NOENT)
         );
         let long = [b'x'; crate::base::limits::PATH_BYTES];
         assert_eq!(
-            Place::find(&root, &long, &mut |_| false).err(),
+            Place::find(&tree.root, &long, &mut |_| false).err(),
             Some(Errno::NAMETOOLONG)
         );
-        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn opens_the_found_directory_after_a_rename() {
-        let (path, root) = tree("renamed");
-        let place = Place::find(&root, b"d/e", &mut |_| false).unwrap();
-        std::fs::rename(path.join("d"), path.join("f")).unwrap();
-        std::fs::create_dir_all(path.join("d/e")).unwrap();
-        let inside = place.open(&root).unwrap();
-        let expected = std::fs::metadata(path.join("f/e")).unwrap().ino();
+        let tree = tree();
+        let place = Place::find(&tree.root, b"d/e", &mut |_| false).unwrap();
+        std::fs::rename(tree.path.join("d"), tree.path.join("f")).unwrap();
+        tree.directory("d/e");
+        let inside = place.open(&tree.root).unwrap();
+        let expected = std::fs::metadata(tree.path.join("f/e")).unwrap().ino();
         assert_eq!(inode(&inside), expected);
-        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]

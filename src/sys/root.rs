@@ -397,36 +397,29 @@ impl AsFd for Root {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
-
-    fn tree(name: &str) -> (std::path::PathBuf, Root) {
-        let path = std::env::temp_dir().join(format!("gaunt-root-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        let root = Root::open(&CString::new(path.to_str().unwrap()).unwrap()).unwrap();
-        (path, root)
-    }
+    use crate::sys::testing::Tree;
 
     #[test]
     fn yields_whole_lines_and_skips_one_that_is_too_long() {
-        let (path, root) = tree("lines");
+        let tree = Tree::new();
         let mut text = b"first\n\n".to_vec();
         text.extend([b'x'; 3 * LINE_BYTES]);
         text.extend(b"\nafter\n");
         text.extend([b'y'; LINE_BYTES - 1]);
         text.extend(b"\nlast");
-        std::fs::write(path.join("f"), &text).unwrap();
+        tree.file("f", &text);
         let mut seen = Vec::new();
         let each = &mut |line: &[u8]| {
             seen.push(line.to_vec());
             true
         };
-        root.lines_at(&[b"f"], each).unwrap();
+        tree.root.lines_at(&[b"f"], each).unwrap();
         let mut cut = Vec::new();
         let each = &mut |line: &[u8], is_whole: bool| {
             cut.extend((!is_whole).then(|| line.to_vec()));
             true
         };
-        root.beginnings_at(&[b"f"], each).unwrap();
+        tree.root.beginnings_at(&[b"f"], each).unwrap();
         assert_eq!(cut, [[b'x'; LINE_BYTES]]);
         assert_eq!(
             seen.len(),
@@ -440,7 +433,6 @@ mod tests {
         );
         assert_eq!(seen[3].len(), LINE_BYTES - 1);
         assert_eq!(seen[4], b"last");
-        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
@@ -452,9 +444,8 @@ mod tests {
 
     #[test]
     fn reports_a_missing_file() {
-        let (path, root) = tree("missing");
-        assert_eq!(root.has_at(&[b"nothing"]), Ok(false));
-        assert_eq!(root.file_at(&[b"nothing"]).err(), Some(Errno::NOENT));
-        std::fs::remove_dir_all(path).unwrap();
+        let tree = Tree::new();
+        assert_eq!(tree.root.has_at(&[b"nothing"]), Ok(false));
+        assert_eq!(tree.root.file_at(&[b"nothing"]).err(), Some(Errno::NOENT));
     }
 }

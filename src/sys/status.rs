@@ -86,9 +86,7 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::testing::Directory;
-    use std::fs;
-    use std::os::unix::fs::symlink;
+    use crate::sys::testing::Tree;
 
     #[test]
     fn only_an_executable_file_is_a_program() {
@@ -112,16 +110,12 @@ mod tests {
 
     #[test]
     fn a_file_is_the_same_under_every_name() {
-        let directory = Directory::new("status-same");
-        for name in ["file", "other"] {
-            fs::write(directory.path.join(name), "").unwrap();
-        }
-        symlink("file", directory.path.join("link")).unwrap();
-        let at = |name: &[u8]| Status::at(&directory.root, &[name]).unwrap();
+        let tree = Tree::of(&[("file", ""), ("other", ""), ("link", "-> file")]);
+        let at = |name: &[u8]| Status::at(&tree.root, &[name]).unwrap();
         assert!(at(b"link").is_same_file(&at(b"file")));
         assert!(!at(b"other").is_same_file(&at(b"file")));
-        assert_eq!(Status::at(&directory.root, &[b"none"]), Err(Errno::NOENT));
-        let link = Status::of_name(&directory.root, &[b"link"]).unwrap();
+        assert_eq!(Status::at(&tree.root, &[b"none"]), Err(Errno::NOENT));
+        let link = Status::of_name(&tree.root, &[b"link"]).unwrap();
         assert_eq!((link.kind, link.bytes), (FileType::Symlink, 4));
     }
 }

@@ -144,7 +144,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::testing::Directory;
+    use crate::sys::testing::Tree;
 
     fn last(ledger: &Ledger) -> Option<String> {
         let last = ledger.last()?;
@@ -153,20 +153,20 @@ mod tests {
 
     #[test]
     fn list_survives_its_process_and_is_emptied_in_reverse() {
-        let directory = Directory::new("ledger");
-        let file = directory.path.join("gaunt.hooks");
+        let tree = Tree::new();
+        let file = tree.path.join("gaunt.hooks");
         let open = || {
             let mut ledger = Ledger::new();
-            ledger.find(directory.open()).unwrap();
+            ledger.find(tree.open()).unwrap();
             ledger
         };
-        assert!(!Ledger::exists(&directory.root) && last(&open()).is_none());
+        assert!(!Ledger::exists(&tree.root) && last(&open()).is_none());
         let mut ledger = Ledger::new();
-        ledger.keep_in(directory.open()).unwrap();
+        ledger.keep_in(tree.open()).unwrap();
         ledger.add(b"/a").unwrap();
         ledger.add(b"/b c").unwrap();
         ledger.close();
-        assert!(Ledger::exists(&directory.root));
+        assert!(Ledger::exists(&tree.root));
 
         // The run was killed while it added a third hook.
         use std::io::Write;
@@ -190,10 +190,10 @@ mod tests {
 
     #[test]
     fn file_has_the_process_id_of_a_running_hook() {
-        let directory = Directory::new("ledger-process");
-        let file = directory.path.join("gaunt.hooks");
+        let tree = Tree::new();
+        let file = tree.path.join("gaunt.hooks");
         let mut ledger = Ledger::new();
-        ledger.keep_in(directory.open()).unwrap();
+        ledger.keep_in(tree.open()).unwrap();
         ledger.add(b"/a").unwrap();
         ledger.put_process(u32::MAX, u64::MAX).unwrap();
         ledger.remove_process();
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(last(&ledger).as_deref(), Some("/b"));
         drop(ledger);
         let mut ledger = Ledger::new();
-        let found = ledger.find(directory.open()).unwrap();
+        let found = ledger.find(tree.open()).unwrap();
         assert_eq!(found, Some((77, 987_654)));
         assert_eq!(last(&ledger).as_deref(), Some("/b"));
         ledger.remove_last();

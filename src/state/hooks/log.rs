@@ -126,20 +126,20 @@ fn put_escaped(line: &mut heapless::VecView<u8>, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::testing::Directory;
+    use crate::sys::testing::Tree;
     use std::fs;
 
     const HOOK: &[u8] = b"/etc/qemu-ga/fsfreeze-hook.d/50-db";
 
     #[test]
     fn line_has_time_argument_and_hook_in_the_file_of_the_layout() {
-        let directory = Directory::new("log-lines");
-        let (path, root) = (&directory.path, &directory.root);
+        let tree = Tree::new();
+        let root = &tree.root;
         let mut log = HookLog::new(root, false);
         log.line(&Call::freeze(HOOK), LogPhrase::HookSays, &[b"a\x1b[1m\nb"]);
         log.line(&Call::thaw(HOOK), LogPhrase::HookBegins, &[]);
         log.line(&Call::thaw(HOOK), LogPhrase::HookSays, &[&[b'x'; 3 * LINE]]);
-        let text = fs::read_to_string(path.join("var/log/qemu-ga/fsfreeze-hook.log")).unwrap();
+        let text = fs::read_to_string(tree.path.join("var/log/qemu-ga/fsfreeze-hook.log")).unwrap();
         let lines: Vec<_> = text.lines().collect();
         let (time, rest) = lines[0].split_at(20);
         assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
@@ -154,18 +154,17 @@ mod tests {
             LogPhrase::HookBegins,
             &[],
         );
-        let text = fs::read_to_string(path.join("var/log/qga-fsfreeze-hook.log")).unwrap();
+        let text = fs::read_to_string(tree.path.join("var/log/qga-fsfreeze-hook.log")).unwrap();
         assert_eq!(text.lines().count(), 1);
     }
 
     #[test]
     fn long_log_is_renamed() {
-        let directory = Directory::new("log-long");
-        let (path, root) = (&directory.path, &directory.root);
-        let file = path.join("var/log/qemu-ga/fsfreeze-hook.log");
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(&file, vec![b'\n'; HOOK_LOG_BYTES as usize]).unwrap();
-        fs::write(file.with_extension("log.1"), "older").unwrap();
+        let tree = Tree::new();
+        let root = &tree.root;
+        let name = "var/log/qemu-ga/fsfreeze-hook.log";
+        let file = tree.file(name, vec![b'\n'; HOOK_LOG_BYTES as usize]);
+        tree.file(format!("{name}.1"), "older");
         let mut log = HookLog::new(root, false);
         log.line(&Call::freeze(HOOK), LogPhrase::HookBegins, &[]);
         log.line(&Call::freeze(HOOK), LogPhrase::HookDone, &[]);

@@ -414,15 +414,15 @@ fn describe(text: &mut FailureText, hook: &[u8], how: LogPhrase, about: &[&[u8]]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::testing::Directory;
+    use crate::sys::testing::Tree;
     use std::fs;
 
     const HOOK: &[u8] = b"/etc/qemu-ga/fsfreeze-hook.d/50-db";
     const FREEZE: Call<'static> = Call::freeze(HOOK);
 
     /// The output in the log of this machine.
-    fn lines(machine: &Directory) -> Vec<String> {
-        let log = machine.path.join("var/log/qemu-ga/fsfreeze-hook.log");
+    fn lines(tree: &Tree) -> Vec<String> {
+        let log = tree.path.join("var/log/qemu-ga/fsfreeze-hook.log");
         let text = fs::read_to_string(log).unwrap();
         let said = |line: &str| line.split_once("| ").unwrap().1.to_owned();
         text.lines().map(said).collect()
@@ -442,7 +442,7 @@ mod tests {
 
     #[test]
     fn logs_output_line_by_line() {
-        let tree = Directory::new("said-lines");
+        let tree = Tree::new();
         let mut log = HookLog::new(&tree.root, false);
         let mut output = Output::new(&FREEZE);
         let hook = str::from_utf8(HOOK).unwrap();
@@ -463,7 +463,7 @@ mod tests {
 
     #[test]
     fn failure_ends_with_the_last_whole_lines() {
-        let tree = Directory::new("said-tail");
+        let tree = Tree::new();
         let mut log = HookLog::new(&tree.root, false);
         for size in [1, 7, 4096] {
             let mut output = Output::new(&FREEZE);
@@ -490,7 +490,7 @@ mod tests {
 
     #[test]
     fn endless_output_is_cut_in_the_log() {
-        let tree = Directory::new("said-cut");
+        let tree = Tree::new();
         let mut log = HookLog::new(&tree.root, false);
         let mut output = Output::new(&FREEZE);
         for _ in 0..3 * HOOK_OUTPUT_BYTES / 100 {

@@ -150,9 +150,9 @@ fn locate(directory: &Root, name: &[u8]) -> Result<(Root, Status), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::testing::Directory;
+    use crate::sys::testing::Tree;
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::PermissionsExt;
 
     const ROOT: u32 = 0;
 
@@ -179,38 +179,31 @@ mod tests {
         }
     }
 
-    struct Tree {
-        directory: Directory,
+    struct Guest {
+        tree: Tree,
         owner: u32,
     }
 
-    impl Tree {
-        fn new(name: &str) -> Self {
-            let directory = Directory::new(&format!("trust-{name}"));
-            let path = &directory.path;
-            fs::create_dir_all(path.join("etc/d")).unwrap();
-            fs::write(path.join("etc/d/hook"), "").unwrap();
-            for name in ["", "etc", "etc/d", "etc/d/hook"] {
-                fs::set_permissions(path.join(name), Permissions::from_mode(0o755)).unwrap();
-            }
+    impl Guest {
+        /// A guest with a hook that its owner may trust.
+        fn new() -> Self {
+            let tree = Tree::of(&[("etc/d/hook", "")]);
             let owner = crate::sys::identity::effective_user();
-            Self { directory, owner }
+            let guest = Self { tree, owner };
+            for name in ["", "etc", "etc/d", "etc/d/hook"] {
+                guest.mode(name, 0o755);
+            }
+            guest
         }
 
         fn mode(&self, name: &str, mode: u32) {
-            fs::set_permissions(self.directory.path.join(name), Permissions::from_mode(mode))
-                .unwrap();
+            fs::set_permissions(self.tree.path.join(name), Permissions::from_mode(mode)).unwrap();
         }
 
         /// What became of the walk, and the path it is about.
         fn find(&self, path: &str) -> (Result<Status, Why>, String) {
             let mut resolved = Path::new();
-            let found = find(
-                &self.directory.root,
-                path.as_bytes(),
-                self.owner,
-                &mut resolved,
-            );
+            let found = find(&self.tree.root, path.as_bytes(), self.owner, &mut resolved);
             let resolved = String::from_utf8(resolved.as_bytes().to_vec()).unwrap();
             (found, resolved)
         }
@@ -229,81 +222,72 @@ mod tests {
 
     #[test]
     fn checks_every_directory_on_the_way() {
-        let tree = Tree::new("judged");
-        tree.leads_to("/etc/d/hook", "/etc/d/hook");
-        tree.leads_to("//etc/./d/../d//hook", "/etc/d/hook");
+        let guest = Guest::new();
+        guest.leads_to("/etc/d/hook", "/etc/d/hook");
+        guest.leads_to("//etc/./d/../d//hook", "/etc/d/hook");
         for (name, about) in [("etc/d", "/etc/d"), ("etc", "/etc"), ("", "")] {
             for mode in [0o775, 0o757] {
-                tree.mode(name, mode);
-                tree.fails("/etc/d/hook", Why::Writable, about);
+                guest.mode(name, mode);
+                guest.fails("/etc/d/hook", Why::Writable, about);
             }
-            tree.mode(name, 0o755);
+            guest.mode(name, 0o755);
         }
-        let others = Tree {
-            owner: tree.owner + 1,
-            ..tree
+        let others = Guest {
+            owner: guest.owner + 1,
+            ..guest
         };
         others.fails("/etc/d/hook", Why::Owner, "");
     }
 
     #[test]
     fn a_directory_in_a_sticky_one_cannot_be_replaced_by_others() {
-        let tree = Tree::new("sticky");
-        tree.mode("", 0o1777);
-        tree.mode("etc", 0o1775);
-        tree.leads_to("/etc/d/hook", "/etc/d/hook");
-        tree.mode("etc/d", 0o1777);
-        tree.fails("/etc/d/hook", Why::Writable, "/etc/d");
-        tree.leads_to("/etc/d", "/etc/d");
+        let guest = Guest::new();
+        guest.mode("", 0o1777);
+        guest.mode("etc", 0o1775);
+        guest.leads_to("/etc/d/hook", "/etc/d/hook");
+        guest.mode("etc/d", 0o1777);
+        guest.fails("/etc/d/hook", Why::Writable, "/etc/d");
+        guest.leads_to("/etc/d", "/etc/d");
         assert_eq!(
-            judge(&tree.find("/etc/d").0.unwrap(), tree.owner),
+            judge(&guest.find("/etc/d").0.unwrap(), guest.owner),
             Err(Why::Writable)
         );
-        tree.mode("etc/d", 0o755);
-        symlink("d", tree.directory.path.join("etc/link")).unwrap();
-        tree.fails("/etc/link/hook", Why::Writable, "/etc");
-        tree.leads_to("/etc/d/../d/hook", "/etc/d/hook");
+        guest.mode("etc/d", 0o755);
+        guest.tree.link("etc/link", "d");
+        guest.fails("/etc/link/hook", Why::Writable, "/etc");
+        guest.leads_to("/etc/d/../d/hook", "/etc/d/hook");
     }
 
     #[test]
     fn checks_the_directories_that_a_link_leads_through() {
-        let tree = Tree::new("links");
-        fs::create_dir_all(tree.directory.path.join("opt/open/deep")).unwrap();
-        fs::write(tree.directory.path.join("opt/open/deep/hook"), "").unwrap();
-        symlink(
-            "/opt/open/deep/hook",
-            tree.directory.path.join("etc/d/absolute"),
-        )
-        .unwrap();
-        symlink(
-            "../../opt/open/deep",
-            tree.directory.path.join("etc/d/relative"),
-        )
-        .unwrap();
-        symlink("hook", tree.directory.path.join("etc/d/beside")).unwrap();
+        let guest = Guest::new();
+        guest.tree.file("opt/open/deep/hook", "");
+        guest.tree.link("etc/d/absolute", "/opt/open/deep/hook");
+        guest.tree.link("etc/d/relative", "../../opt/open/deep");
+        guest.tree.link("etc/d/beside", "hook");
         for name in ["opt", "opt/open", "opt/open/deep"] {
-            tree.mode(name, 0o755);
+            guest.mode(name, 0o755);
         }
-        tree.leads_to("/etc/d/absolute", "/opt/open/deep/hook");
-        tree.leads_to("/etc/d/relative/hook", "/opt/open/deep/hook");
-        tree.leads_to("/etc/d/beside", "/etc/d/hook");
-        tree.leads_to("/etc/d/relative/../..", "/opt");
-        tree.mode("opt/open", 0o777);
-        tree.fails("/etc/d/absolute", Why::Writable, "/opt/open");
-        tree.fails("/etc/d/relative/hook", Why::Writable, "/opt/open");
-        tree.leads_to("/etc/d/beside", "/etc/d/hook");
+        guest.leads_to("/etc/d/absolute", "/opt/open/deep/hook");
+        guest.leads_to("/etc/d/relative/hook", "/opt/open/deep/hook");
+        guest.leads_to("/etc/d/beside", "/etc/d/hook");
+        guest.leads_to("/etc/d/relative/../..", "/opt");
+        guest.mode("opt/open", 0o777);
+        guest.fails("/etc/d/absolute", Why::Writable, "/opt/open");
+        guest.fails("/etc/d/relative/hook", Why::Writable, "/opt/open");
+        guest.leads_to("/etc/d/beside", "/etc/d/hook");
     }
 
     #[test]
     fn reports_a_path_that_leads_nowhere() {
-        let tree = Tree::new("nowhere");
-        symlink("loop", tree.directory.path.join("etc/loop")).unwrap();
-        symlink("/none", tree.directory.path.join("etc/dangling")).unwrap();
-        tree.fails("/etc/loop", Errno::LOOP.into(), "/etc/loop");
-        tree.fails("/etc/dangling", Errno::NOENT.into(), "/none");
-        tree.fails("/etc/d/hook/x", Errno::NOTDIR.into(), "/etc/d/hook");
-        tree.fails("/none/x", Errno::NOENT.into(), "/none");
+        let guest = Guest::new();
+        guest.tree.link("etc/loop", "loop");
+        guest.tree.link("etc/dangling", "/none");
+        guest.fails("/etc/loop", Errno::LOOP.into(), "/etc/loop");
+        guest.fails("/etc/dangling", Errno::NOENT.into(), "/none");
+        guest.fails("/etc/d/hook/x", Errno::NOTDIR.into(), "/etc/d/hook");
+        guest.fails("/none/x", Errno::NOENT.into(), "/none");
         let long = "x".repeat(PATH_BYTES);
-        assert!(matches!(tree.find(&long).0, Err(Why::Errno(_))));
+        assert!(matches!(guest.find(&long).0, Err(Why::Errno(_))));
     }
 }
