@@ -1,10 +1,21 @@
 //! Runs many checks on one guest.
 //!
 //! A boot costs more than a check, so one guest serves many checks. Each check prints one line with
-//! its evidence. A failed check does not stop the others; the test fails at the end.
+//! its evidence. A failed check does not stop the others; the test fails at the end. So each check sets
+//! up what it needs, whatever the one before it has left.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
+
+thread_local! {
+    static FAILURES: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Returns the number of checks that have failed in this thread.
+pub(crate) fn failures() -> usize {
+    FAILURES.get()
+}
 
 /// A group of checks.
 pub struct Checks {
@@ -39,6 +50,7 @@ impl Checks {
         );
         if !passed {
             self.failed.push(name);
+            FAILURES.set(failures() + 1);
         }
         passed
     }

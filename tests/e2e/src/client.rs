@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::checks;
 use crate::connection::Connection;
 use crate::wait;
 
@@ -17,6 +18,8 @@ pub struct Client {
     connection: Connection,
     /// Time limit of one reply.
     pub limit: Duration,
+    /// Number of failed checks when it last synchronized.
+    failures: usize,
 }
 
 /// An error reply.
@@ -34,6 +37,7 @@ impl Client {
         Client {
             connection: Connection::open(path),
             limit: wait::ANSWER,
+            failures: checks::failures(),
         }
     }
 
@@ -42,8 +46,14 @@ impl Client {
         &mut self.connection.stream
     }
 
-    /// Sends bytes.
+    /// Sends bytes. Synchronizes first if a check has failed since: it may have left half a request, or
+    /// replies that nobody has read.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        if self.failures != checks::failures() {
+            // 0xFF ends half a request.
+            let _ = self.try_send([0xFF]);
+            self.sync(self.limit);
+        }
         self.try_send(bytes).expect("the agent takes our bytes");
     }
 
@@ -101,6 +111,7 @@ impl Client {
 
     /// Synchronises with the agent. Returns the number of lines skipped before its reply.
     pub fn sync(&mut self, limit: Duration) -> Option<usize> {
+        self.failures = checks::failures();
         let id = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .expect("a clock after 1970")

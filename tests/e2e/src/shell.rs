@@ -108,6 +108,17 @@ impl GuestShell {
         self.try_run(command, wait::ANSWER).status == 0
     }
 
+    /// Starts a write to a file in `directory`, in the background.
+    pub fn begin_write(&mut self, directory: &str) -> BackgroundWrite {
+        // No other write, not even one of a failed check, reports its end there.
+        let done = format!("/run/written.{}", self.count);
+        self.run(&format!(
+            "(echo x >{directory}/written && sync {directory}/written && touch {done}) \
+             >/dev/null 2>&1 &"
+        ));
+        BackgroundWrite { done }
+    }
+
     /// Kills the image's agent and starts it again with these arguments. The port can be opened only
     /// once, so the new agent starts after the old one is gone.
     pub fn restart_agent(&mut self, arguments: &str) {
@@ -127,5 +138,29 @@ impl GuestShell {
     fn receive_to(&mut self, marker: &str, limit: Duration) -> Option<String> {
         let before = self.connection.take_to(marker.as_bytes(), limit)?;
         Some(String::from_utf8_lossy(&before).into_owned())
+    }
+}
+
+/// A write in the guest that may be blocked.
+pub struct BackgroundWrite {
+    /// The file that exists once the write has completed.
+    done: String,
+}
+
+impl BackgroundWrite {
+    /// Returns whether the write has completed.
+    pub fn is_done(&self, shell: &mut GuestShell) -> bool {
+        shell.test(&format!("test -e {}", self.done))
+    }
+
+    /// Waits until the write has completed.
+    pub fn wait(&self, shell: &mut GuestShell) {
+        wait::expect("a write", wait::ANSWER, || self.is_done(shell));
+    }
+
+    /// Asserts that the write is blocked.
+    pub fn assert_blocked(&self, shell: &mut GuestShell) {
+        std::thread::sleep(wait::SETTLE);
+        assert!(!self.is_done(shell), "a write completed that must not");
     }
 }

@@ -15,6 +15,10 @@ pub const STALLED: &str = "rcu_preempt kthread timer wakeup didn't happen";
 /// Time limit for one answer, under software emulation on a busy machine.
 pub const ANSWER: Duration = Duration::from_secs(30);
 
+/// Time in which something that is blocked would happen if it were not. Too short, it lets a test
+/// pass that ought to fail; it never makes one fail.
+pub const SETTLE: Duration = Duration::from_millis(1500);
+
 /// Calls `ask` until it returns a value. `None` when the limit has passed.
 pub fn until<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;

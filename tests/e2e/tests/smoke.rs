@@ -13,9 +13,8 @@ use gaunt_e2e::client::Client;
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Guest, Image, Machine};
 use gaunt_e2e::scratch::Scratch;
-use gaunt_e2e::shell::GuestShell;
 use gaunt_e2e::{agent_binary, image_file, process, wait};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The disk images of one test: ext4, and the path for an XFS image.
 struct Disks {
@@ -46,6 +45,18 @@ fn mountpoints(client: &mut Client) -> Vec<String> {
     list.iter()
         .map(|fs| fs["mountpoint"].as_str().expect("a path").to_owned())
         .collect()
+}
+
+/// Thaws whatever an earlier check has left frozen.
+fn thaw(client: &mut Client) {
+    client.get("guest-fsfreeze-thaw");
+    assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
+}
+
+/// Freezes the only disk of the bare guest, whatever an earlier check has left.
+fn freeze(client: &mut Client) {
+    thaw(client);
+    assert_eq!(client.get("guest-fsfreeze-freeze"), 1);
 }
 
 #[test]
@@ -102,14 +113,14 @@ fn a_bare_guest_boots_freezes_trims_and_powers_off() {
         mounted.join(" ")
     });
     checks.run("freezes: the disk image on the host is consistent", || {
-        assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
-        assert_eq!(client.get("guest-fsfreeze-freeze"), 1);
+        freeze(&mut client);
         assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
         assert!(disk::ext4_is_clean(&disks.ext4()));
         client.get("guest-ping");
         "frozen".into()
     });
     checks.run("refuses commands that may write while frozen", || {
+        freeze(&mut client);
         let refusal = client
             .try_call("guest-fstrim", json!({}))
             .expect_err("a refusal");
@@ -117,12 +128,14 @@ fn a_bare_guest_boots_freezes_trims_and_powers_off() {
         refusal.desc
     });
     checks.run("thaws", || {
+        freeze(&mut client);
         assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
         assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
         assert!(!disk::ext4_is_clean(&disks.ext4()));
         "thawed".into()
     });
     checks.run("trims", || {
+        thaw(&mut client);
         let paths = client.get("guest-fstrim")["paths"].clone();
         assert_eq!(paths[0]["path"], "/data");
         assert!(
@@ -141,63 +154,11 @@ fn a_bare_guest_boots_freezes_trims_and_powers_off() {
         assert_eq!(eth0["hardware-address"], "52:54:00:12:34:56");
         "eth0".into()
     });
-    checks.run("survives a client that disconnects", || {
-        client.send("{\"execute\":\"guest-inf");
-        drop(std::mem::replace(
-            &mut client,
-            Client::connect(&guest.agent_socket()),
-        ));
-        // The agent drops the first client's half request. The stray NUL costs at most one error.
-        client.send("\u{0}\n");
-        client.sync(wait::ANSWER).expect("an answer to guest-sync");
-        "synchronized".into()
-    });
-    // The first bytes of a client sometimes arrive before the event that reports its connection.
-    checks.run("answers clients that send one request each", || {
-        for round in 0..60 {
-            drop(std::mem::replace(
-                &mut client,
-                Client::connect(&guest.agent_socket()),
-            ));
-            let answer = client.ask("{\"execute\":\"guest-ping\"}\n");
-            assert_eq!(answer, json!({ "return": {} }), "round {round}");
-            std::thread::sleep(Duration::from_millis([0, 5, 50][round % 3]));
-        }
-        "60 of 60".into()
-    });
-    checks.run("drops half a request when its client leaves", || {
-        let pauses = [50, 100, 300, 900, 1500];
-        for pause in pauses {
-            // Moves this client to line 2, so that the last error shows that each client counts from line 1.
-            client.sync(wait::ANSWER).expect("an answer to guest-sync");
-            client.send("{\"execute\":\"guest-pi");
-            // The agent must read this before the client leaves: a busy guest may otherwise miss the
-            // disconnection and see one client instead of two.
-            std::thread::sleep(Duration::from_millis(50));
-            let gone = client.stream().shutdown(Shutdown::Both);
-            gone.expect("a connection");
-            std::thread::sleep(Duration::from_millis(pause));
-            client = Client::connect(&guest.agent_socket());
-            let answer = client.ask("{\"execute\":\"guest-ping\"}\n");
-            assert_eq!(answer, json!({ "return": {} }), "{pause} ms");
-            let answer = client.ask(" ]");
-            let desc = &answer["error"]["desc"];
-            assert_eq!(desc, "2:2: JSON parse error, expecting value", "{pause} ms");
-        }
-        format!("after {pauses:?} ms")
-    });
-    checks.run(
-        "continues after its port was unplugged and plugged in",
-        || {
-            guest.unplug_port();
-            std::thread::sleep(Duration::from_millis(500));
-            guest.plug_port();
-            client.sync(wait::ANSWER).expect("an answer to guest-sync");
-            assert_eq!(mountpoints(&mut client), ["/data"]);
-            "synchronized".into()
-        },
-    );
+    drop(client);
+    clients_come_and_go(&mut checks, &mut guest);
     checks.run("powers off and leaves the disk clean", || {
+        let mut client = guest.client();
+        thaw(&mut client);
         let start = Instant::now();
         client.send("{\"execute\":\"guest-shutdown\"}\n");
         let reason = guest.shutdown_reason();
@@ -211,6 +172,74 @@ fn a_bare_guest_boots_freezes_trims_and_powers_off() {
         format!("{:.1} s", start.elapsed().as_secs_f32())
     });
     checks.finish();
+}
+
+/// Replaces a client by a new one, with no pause between them.
+fn reconnect(client: &mut Client, guest: &Guest) {
+    let next = Client::connect(&guest.agent_socket());
+    drop(std::mem::replace(client, next));
+}
+
+/// Clients that leave at an awkward moment, and a port that is unplugged. Each check has clients of its
+/// own.
+fn clients_come_and_go(checks: &mut Checks, guest: &mut Guest) {
+    checks.run("survives a client that disconnects", || {
+        let mut client = guest.client();
+        client.send("{\"execute\":\"guest-inf");
+        reconnect(&mut client, guest);
+        // The agent drops the first client's half request. The stray NUL costs at most one error.
+        client.send("\u{0}\n");
+        client.sync(wait::ANSWER).expect("an answer to guest-sync");
+        "synchronized".into()
+    });
+    // The first bytes of a client sometimes arrive before the event that reports its connection.
+    checks.run("answers clients that send one request each", || {
+        let mut client = guest.client();
+        for round in 0..60 {
+            reconnect(&mut client, guest);
+            let answer = client.ask("{\"execute\":\"guest-ping\"}\n");
+            assert_eq!(answer, json!({ "return": {} }), "round {round}");
+            std::thread::sleep(Duration::from_millis([0, 5, 50][round % 3]));
+        }
+        "60 of 60".into()
+    });
+    checks.run("drops half a request when its client leaves", || {
+        let mut client = guest.client();
+        let pauses = [50, 100, 300, 900, 1500];
+        for pause in pauses {
+            // Moves this client to line 2, so that the last error shows that each client counts from line 1.
+            let start = Instant::now();
+            client.sync(wait::ANSWER).expect("an answer to guest-sync");
+            // The agent must read the half request before the client leaves, and notice that it leaves
+            // before the next one comes: a busy guest may otherwise see one client instead of two. So
+            // both take ten times as long as an answer takes right now.
+            let least = 10 * start.elapsed();
+            client.send("{\"execute\":\"guest-pi");
+            std::thread::sleep(Duration::from_millis(50).max(least));
+            let gone = client.stream().shutdown(Shutdown::Both);
+            gone.expect("a connection");
+            std::thread::sleep(Duration::from_millis(pause).max(least));
+            client = Client::connect(&guest.agent_socket());
+            let answer = client.ask("{\"execute\":\"guest-ping\"}\n");
+            assert_eq!(answer, json!({ "return": {} }), "{pause} ms");
+            let answer = client.ask(" ]");
+            let desc = &answer["error"]["desc"];
+            assert_eq!(desc, "2:2: JSON parse error, expecting value", "{pause} ms");
+        }
+        format!("after {pauses:?} ms")
+    });
+    checks.run(
+        "continues after its port was unplugged and plugged in",
+        || {
+            let mut client = guest.client();
+            guest.unplug_port();
+            std::thread::sleep(Duration::from_millis(500));
+            guest.plug_port();
+            client.sync(wait::ANSWER).expect("an answer to guest-sync");
+            assert_eq!(mountpoints(&mut client), ["/data"]);
+            "synchronized".into()
+        },
+    );
 }
 
 #[test]
@@ -287,29 +316,72 @@ fn a_bare_guest_waits_for_its_port_survives_bad_options_and_reboots() {
     checks.finish();
 }
 
-/// Starts a write in the background: [`is_done`] tells whether it has completed.
-fn begin_write(shell: &mut GuestShell, directory: &str, name: &str) {
-    shell.run(&format!(
-        "rm -f /run/done.{name}; (echo x >{directory}/{name} && sync {directory}/{name} && \
-         touch /run/done.{name}) >/dev/null 2>&1 &"
-    ));
+/// The busybox guest with an ext4 and an XFS disk, and a client of its agent.
+struct ShellGuest {
+    qemu: Guest,
+    client: Client,
 }
 
-fn is_done(shell: &mut GuestShell, name: &str) -> bool {
-    shell.test(&format!("test -e /run/done.{name}"))
-}
+impl ShellGuest {
+    /// Starts an agent with these options in a guest where nothing is frozen, no disk is slow and no
+    /// agent remembers a freeze, whatever an earlier check has left.
+    fn start_agent(&mut self, options: &str) {
+        self.qemu.end_slow_write();
+        let shell = self.qemu.shell();
+        // The new agent learns from the marker that it has to thaw.
+        shell.run("touch /run/qga.state.isfrozen");
+        shell.restart_agent("");
+        self.sync();
+        self.client.get("guest-fsfreeze-thaw");
+        wait::expect("the thaw", wait::ANSWER, || self.status() == "thawed");
+        self.qemu.shell().run("rm -f /data/qga.state*");
+        if !options.is_empty() {
+            self.restart(options);
+        }
+    }
 
-/// Time in which a write completes unless it is blocked.
-const SETTLE: Duration = Duration::from_millis(1500);
+    /// Kills the agent, and starts it with these options.
+    fn restart(&mut self, options: &str) {
+        self.qemu.shell().restart_agent(options);
+        self.sync();
+    }
+
+    fn sync(&mut self) {
+        let synchronized = self.client.sync(wait::ANSWER);
+        synchronized.expect("an answer to guest-sync");
+    }
+
+    fn status(&mut self) -> Value {
+        self.client.get("guest-fsfreeze-status")
+    }
+
+    /// Freezes both file systems.
+    fn freeze(&mut self) {
+        assert_eq!(self.client.get("guest-fsfreeze-freeze"), 2);
+    }
+
+    /// Thaws both file systems.
+    fn thaw(&mut self) {
+        assert_eq!(self.client.get("guest-fsfreeze-thaw"), 2);
+    }
+}
 
 /// Asserts that the agent does not wake up for 3 seconds.
 fn assert_idle(guest: &mut Guest) -> String {
+    let mut count = || {
+        let count = "grep -h ctxt_switches /proc/$(cat /run/agent.pid)/status";
+        guest.shell().run(count)
+    };
     // Lets the agent finish its work on recent events.
-    std::thread::sleep(Duration::from_millis(500));
-    let count = "grep -h ctxt_switches /proc/$(cat /run/agent.pid)/status";
-    let before = guest.shell().run(count);
+    let is_settled = || {
+        let before = count();
+        std::thread::sleep(Duration::from_millis(500));
+        (count() == before).then_some(before)
+    };
+    let before = wait::until(Duration::from_secs(5), is_settled);
+    let before = before.expect("the agent comes to rest");
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(guest.shell().run(count), before);
+    assert_eq!(count(), before);
     "no wake-up in 3 s".into()
 }
 
@@ -318,27 +390,54 @@ fn an_agent_beside_a_shell_idles_freezes_thaws_and_halts() {
     let mut checks = Checks::new("busybox");
     let disks = Disks::new();
     disk::raw(&disks.xfs(), Fs::Xfs);
-    let mut guest = Machine::new(Image::Busybox)
+    let mut qemu = Machine::new(Image::Busybox)
         .disk(&disks.ext4())
         .disk(&disks.xfs())
         .boot();
-    guest.wait_shell();
+    qemu.wait_shell();
+    idleness(&mut checks, &mut qemu);
+    let client = qemu.client();
+    let mut guest = ShellGuest { qemu, client };
+    facts(&mut checks, &mut guest);
+    freezes(&mut checks, &mut guest);
+    agents_that_end_while_frozen(&mut checks, &mut guest);
+    freeze_timeouts(&mut checks, &mut guest);
+    ports_and_replies(&mut checks, &mut guest);
+    checks.run("halts", || {
+        guest.start_agent("");
+        // This program writes to the disk until the shutdown kills it.
+        let write = "(while :; do date >/data/last; done) >/dev/null 2>&1 &";
+        guest.qemu.shell().run(write);
+        let halt = "{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"halt\"}}\n";
+        guest.client.send(halt);
+        // QEMU keeps running a halted machine.
+        wait::expect("the disk to be unmounted", wait::ANSWER, || {
+            disk::ext4_is_clean(&disks.ext4())
+        });
+        "disk unmounted".into()
+    });
+    checks.finish();
+}
+
+fn idleness(checks: &mut Checks, guest: &mut Guest) {
     checks.run("does not wake up before a client has connected", || {
-        assert_idle(&mut guest)
+        assert_idle(guest)
     });
-    let client = guest.client();
     checks.run("does not wake up while a client is silent", || {
-        assert_idle(&mut guest)
+        let _client = guest.client();
+        assert_idle(guest)
     });
-    drop(client);
     checks.run("does not wake up after the client has left", || {
-        assert_idle(&mut guest)
+        drop(guest.client());
+        assert_idle(guest)
     });
-    let mut client = guest.client();
+}
+
+fn facts(checks: &mut Checks, guest: &mut ShellGuest) {
     checks.run(
         "is the only program in the guest that can shut it down",
         || {
-            let shell = guest.shell();
+            let shell = guest.qemu.shell();
             for name in ["shutdown", "poweroff", "reboot", "halt", "hwclock"] {
                 assert!(
                     shell.run(&format!("find / -xdev -name {name}")).is_empty(),
@@ -351,46 +450,45 @@ fn an_agent_beside_a_shell_idles_freezes_thaws_and_halts() {
         },
     );
     checks.run("reports the guest's kernel, host name and mounts", || {
-        let release = guest.shell().run("uname -r");
+        let client = &mut guest.client;
+        let release = guest.qemu.shell().run("uname -r");
         assert_eq!(client.get("guest-get-osinfo")["kernel-release"], release);
         assert_eq!(
             client.get("guest-get-host-name")["host-name"],
-            guest.shell().run("hostname")
+            guest.qemu.shell().run("hostname")
         );
-        assert_eq!(mountpoints(&mut client), ["/data2", "/data"]);
+        assert_eq!(mountpoints(client), ["/data2", "/data"]);
         release
     });
+}
+
+fn freezes(checks: &mut Checks, guest: &mut ShellGuest) {
     checks.run(
         "a freeze of one file system blocks writes there only",
         || {
+            guest.start_agent("");
             let only = json!({ "mountpoints": ["/data"] });
-            assert_eq!(client.call("guest-fsfreeze-freeze-list", only), 1);
-            begin_write(guest.shell(), "/data", "one");
-            begin_write(guest.shell(), "/data2", "two");
-            std::thread::sleep(SETTLE);
-            assert!(
-                !is_done(guest.shell(), "one"),
-                "a write to the frozen file system completed"
-            );
-            assert!(
-                is_done(guest.shell(), "two"),
-                "a write to the other file system did not complete"
-            );
-            assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
-            wait::expect("the write", wait::ANSWER, || is_done(guest.shell(), "one"));
+            assert_eq!(guest.client.call("guest-fsfreeze-freeze-list", only), 1);
+            let shell = guest.qemu.shell();
+            let frozen = shell.begin_write("/data");
+            shell.begin_write("/data2").wait(shell);
+            frozen.assert_blocked(shell);
+            assert_eq!(guest.client.get("guest-fsfreeze-thaw"), 1);
+            frozen.wait(guest.qemu.shell());
             "/data frozen, /data2 not".into()
         },
     );
     checks.run(
         "a freeze of all blocks all writes, and the agent answers",
         || {
-            assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
-            begin_write(guest.shell(), "/data", "three");
-            begin_write(guest.shell(), "/data2", "four");
-            std::thread::sleep(SETTLE);
-            for name in ["three", "four"] {
-                assert!(!is_done(guest.shell(), name), "{name}");
+            guest.start_agent("");
+            guest.freeze();
+            let shell = guest.qemu.shell();
+            let writes = ["/data", "/data2"].map(|directory| shell.begin_write(directory));
+            for write in &writes {
+                write.assert_blocked(shell);
             }
+            let client = &mut guest.client;
             for command in ["guest-ping", "guest-info", "guest-fsfreeze-status"] {
                 client.get(command);
             }
@@ -398,150 +496,135 @@ fn an_agent_beside_a_shell_idles_freezes_thaws_and_halts() {
                 .try_call("guest-fsfreeze-freeze", json!({}))
                 .expect_err("a second freeze is refused");
             assert_eq!(refusal.class, "CommandNotFound");
-            assert_eq!(client.get("guest-fsfreeze-thaw"), 2);
-            for name in ["three", "four"] {
-                wait::expect(name, wait::ANSWER, || is_done(guest.shell(), name));
+            guest.thaw();
+            for write in &writes {
+                write.wait(guest.qemu.shell());
             }
             "2 frozen, 2 thawed".into()
         },
     );
+}
+
+fn agents_that_end_while_frozen(checks: &mut Checks, guest: &mut ShellGuest) {
     checks.run("SIGTERM while frozen ends the agent after the thaw", || {
-        assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
-        guest.shell().run("kill -TERM $(cat /run/agent.pid)");
-        client.get("guest-ping");
-        assert_eq!(client.get("guest-fsfreeze-thaw"), 2);
+        guest.start_agent("");
+        guest.freeze();
+        guest.qemu.shell().run("kill -TERM $(cat /run/agent.pid)");
+        guest.client.get("guest-ping");
+        guest.thaw();
         wait::expect("the agent to end after the thaw", wait::ANSWER, || {
-            guest.shell().test("! kill -0 $(cat /run/agent.pid)")
+            guest.qemu.shell().test("! kill -0 $(cat /run/agent.pid)")
         });
-        guest.shell().restart_agent("");
-        client.sync(wait::ANSWER).expect("an answer to guest-sync");
+        guest.restart("");
         "answers, thaws, and ends".into()
     });
     checks.run(
         "an agent started after one killed while frozen thaws",
         || {
-            assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
-            guest.shell().restart_agent("");
-            client.sync(wait::ANSWER).expect("an answer to guest-sync");
-            assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
-            let refusal = client
-                .try_call("guest-get-osinfo", json!({}))
-                .expect_err("frozen");
-            assert_eq!(refusal.class, "CommandNotFound");
-            begin_write(guest.shell(), "/data", "five");
-            std::thread::sleep(SETTLE);
-            assert!(!is_done(guest.shell(), "five"));
-            assert_eq!(client.get("guest-fsfreeze-thaw"), 2);
-            wait::expect("the write", wait::ANSWER, || is_done(guest.shell(), "five"));
-            assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
+            guest.start_agent("");
+            guest.freeze();
+            guest.restart("");
+            assert_eq!(guest.status(), "frozen");
+            let refusal = guest.client.try_call("guest-get-osinfo", json!({}));
+            assert_eq!(refusal.expect_err("frozen").class, "CommandNotFound");
+            let shell = guest.qemu.shell();
+            let write = shell.begin_write("/data");
+            write.assert_blocked(shell);
+            guest.thaw();
+            write.wait(guest.qemu.shell());
+            assert_eq!(guest.status(), "thawed");
             "frozen, then thawed 2".into()
-        },
-    );
-    checks.run("a freeze without a thaw ends at the freeze timeout", || {
-        guest.shell().restart_agent("--freeze-timeout=4");
-        client.sync(wait::ANSWER).expect("an answer to guest-sync");
-        assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
-        let start = Instant::now();
-        begin_write(guest.shell(), "/data", "six");
-        wait::expect("the write", wait::ANSWER, || is_done(guest.shell(), "six"));
-        let seconds = start.elapsed().as_secs_f32();
-        assert!(seconds > 2.0, "after {seconds} s");
-        assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
-        // The late thaw answers 0, so the host learns that its snapshot is not consistent.
-        assert_eq!(client.get("guest-fsfreeze-thaw"), 0);
-        format!("{seconds:.1} s")
-    });
-    checks.run(
-        "a freeze that completes after its timeout is undone",
-        || {
-            guest.shell().restart_agent("--freeze-timeout=3");
-            client.sync(wait::ANSWER).expect("an answer to guest-sync");
-            guest.begin_slow_write();
-            let refusal = client
-                .try_call("guest-fsfreeze-freeze", json!({}))
-                .expect_err("the freeze timed out");
-            assert_eq!(
-                client.get("guest-fsfreeze-status"),
-                "frozen",
-                "{}",
-                refusal.desc
-            );
-            guest.end_slow_write();
-            wait::expect("the thaw", wait::ANSWER, || {
-                client.get("guest-fsfreeze-status") == "thawed"
-            });
-            guest.wait_slow_write();
-            begin_write(guest.shell(), "/data", "seven");
-            wait::expect("a write", wait::ANSWER, || is_done(guest.shell(), "seven"));
-            assert_eq!(client.get("guest-fsfreeze-thaw"), 0);
-            refusal.desc
         },
     );
     checks.run(
         "starts while its state directory is on a frozen disk",
         || {
-            guest.shell().restart_agent("-t /data");
-            client.sync(wait::ANSWER).expect("an answer to guest-sync");
-            assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
-            guest.shell().restart_agent("-t /data");
-            client.sync(wait::ANSWER).expect("an answer to guest-sync");
-            assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
-            assert_eq!(client.get("guest-fsfreeze-thaw"), 2);
-            assert!(!guest.shell().test("test -e /data/qga.state.isfrozen"));
+            guest.start_agent("-t /data");
+            guest.freeze();
+            guest.restart("-t /data");
+            assert_eq!(guest.status(), "frozen");
+            guest.thaw();
+            let marker = "test -e /data/qga.state.isfrozen";
+            assert!(!guest.qemu.shell().test(marker));
             "frozen, then thawed 2".into()
         },
     );
-    checks.run("the port may be unplugged and plugged in", || {
-        guest.unplug_port();
-        std::thread::sleep(Duration::from_millis(500));
-        guest.plug_port();
-        client.sync(wait::ANSWER).expect("an answer to guest-sync");
-        "synchronized".into()
-    });
     checks.run(
         "thaws on request after its port was replugged while frozen",
         || {
-            guest.shell().restart_agent("");
-            client.sync(wait::ANSWER).expect("an answer to guest-sync");
-            assert_eq!(client.get("guest-fsfreeze-freeze"), 2);
-            guest.unplug_port();
-            guest.plug_port();
-            client.sync(wait::ANSWER).expect("an answer to guest-sync");
-            assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
-            assert_eq!(client.get("guest-fsfreeze-thaw"), 2);
+            guest.start_agent("");
+            guest.freeze();
+            guest.qemu.unplug_port();
+            guest.qemu.plug_port();
+            guest.sync();
+            assert_eq!(guest.status(), "frozen");
+            guest.thaw();
             "thawed 2".into()
         },
     );
+}
+
+fn freeze_timeouts(checks: &mut Checks, guest: &mut ShellGuest) {
+    checks.run("a freeze without a thaw ends at the freeze timeout", || {
+        // Long enough for a freeze on a busy machine, which must complete before its timeout.
+        guest.start_agent("--freeze-timeout=10");
+        let start = Instant::now();
+        guest.freeze();
+        let shell = guest.qemu.shell();
+        shell.begin_write("/data").wait(shell);
+        let seconds = start.elapsed().as_secs_f32();
+        // The timeout begins after the request was sent. The two clocks may differ a little.
+        assert!(seconds > 9.0, "after {seconds} s");
+        assert_eq!(guest.status(), "thawed");
+        // The late thaw answers 0, so the host learns that its snapshot is not consistent.
+        assert_eq!(guest.client.get("guest-fsfreeze-thaw"), 0);
+        format!("{seconds:.1} s")
+    });
+    checks.run(
+        "a freeze that completes after its timeout is undone",
+        || {
+            guest.start_agent("--freeze-timeout=3");
+            guest.qemu.begin_slow_write();
+            let refusal = guest
+                .client
+                .try_call("guest-fsfreeze-freeze", json!({}))
+                .expect_err("the freeze timed out");
+            assert_eq!(guest.status(), "frozen", "{}", refusal.desc);
+            guest.qemu.end_slow_write();
+            wait::expect("the thaw", wait::ANSWER, || guest.status() == "thawed");
+            guest.qemu.wait_slow_write();
+            let shell = guest.qemu.shell();
+            shell.begin_write("/data").wait(shell);
+            assert_eq!(guest.client.get("guest-fsfreeze-thaw"), 0);
+            refusal.desc
+        },
+    );
+}
+
+fn ports_and_replies(checks: &mut Checks, guest: &mut ShellGuest) {
+    checks.run("the port may be unplugged and plugged in", || {
+        guest.start_agent("");
+        guest.qemu.unplug_port();
+        std::thread::sleep(Duration::from_millis(500));
+        guest.qemu.plug_port();
+        guest.sync();
+        "synchronized".into()
+    });
     checks.run(
         "answers a thousand requests whose replies are read late",
         || {
+            guest.start_agent("");
+            let client = &mut guest.client;
             for id in 0..1000 {
                 client.send(format!("{{\"execute\":\"guest-ping\",\"id\":{id}}}\n"));
             }
             for id in 0..1000 {
                 assert_eq!(client.reply()["id"], id);
             }
-            let resident = guest
-                .shell()
-                .run("grep VmRSS /proc/$(cat /run/agent.pid)/status");
-            resident
-                .split_whitespace()
-                .skip(1)
-                .collect::<Vec<_>>()
-                .join(" ")
+            let resident = "grep VmRSS /proc/$(cat /run/agent.pid)/status";
+            let resident = guest.qemu.shell().run(resident);
+            let words: Vec<_> = resident.split_whitespace().skip(1).collect();
+            words.join(" ")
         },
     );
-    checks.run("halts", || {
-        // This program writes to the disk until the shutdown kills it.
-        guest
-            .shell()
-            .run("(while :; do date >/data/last; done) >/dev/null 2>&1 &");
-        client.send("{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"halt\"}}\n");
-        // QEMU keeps running a halted machine.
-        wait::expect("the disk to be unmounted", wait::ANSWER, || {
-            disk::ext4_is_clean(&disks.ext4())
-        });
-        "disk unmounted".into()
-    });
-    checks.finish();
 }
