@@ -115,8 +115,8 @@ pub(super) fn put_address(value: Value<'_, '_>, disk: &Disk) {
     if let Some(serial) = disk.serial.text() {
         address.text(Name::Serial, serial);
     }
-    if !disk.node.is_empty() {
-        address.text(Name::Dev, &disk.node);
+    if !disk.device.node.is_empty() {
+        address.text(Name::Dev, &disk.device.node);
     }
     if let Some(numbers) = disk.attachment.ccw() {
         let mut ccw = address.object(Name::CcwAddress);

@@ -15,7 +15,7 @@ use crate::base::limits::{DIRECTORY_BYTES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
 use crate::parse::nvme;
 use crate::parse::sysfs_disk::Bus;
-use crate::probe::block::{self, Devices, Disk, virtual_name};
+use crate::probe::block::{self, BlockDevice, Devices, virtual_name};
 use crate::probe::names::NameList;
 use crate::probe::sysfs::{attribute, to_parent};
 use crate::state::guest::Guest;
@@ -52,33 +52,32 @@ fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
         if size.is_empty() || size == b"0\n" {
             return;
         }
-        let mut disk = Disk::unknown();
-        disk.identify(root, path);
-        if !disk.node.is_empty() {
+        let device = BlockDevice::at(root, path);
+        if !device.node.is_empty() {
             let mut object = list.object();
-            describe(root, &mut devices, path, &mut disk, &mut object);
+            describe(root, &mut devices, path, device, &mut object);
         }
     });
     Ok(0)
 }
 
-/// Writes about the disk or partition identified at `path`.
+/// Writes about the disk or partition `device`, which is at `path`.
 fn describe(
     root: &Root,
     devices: &mut Devices<'_>,
     path: &mut Path,
-    disk: &mut Disk,
+    device: BlockDevice,
     object: &mut Object<'_, '_>,
 ) {
-    object.text(Name::Name, &disk.node);
-    object.bool(Name::Partition, disk.is_partition);
+    object.text(Name::Name, &device.node);
+    object.bool(Name::Partition, device.is_partition);
     let put_node = |list: &mut List<'_, '_>, path: &mut Path| {
         let node = block::node(root, path);
         if !node.is_empty() {
             list.item().text(&node);
         }
     };
-    if disk.is_partition {
+    if device.is_partition {
         to_parent(path);
         let mut list = object.list(Name::Dependencies);
         put_node(&mut list, path);
@@ -94,17 +93,17 @@ fn describe(
     }
     if virtual_name(path).is_some() {
         let mut buffer = [0; UDEV_ENTRY_BYTES];
-        let alias = disk.alias(root, path, &mut buffer);
+        let alias = device.alias(root, path, &mut buffer);
         if !alias.is_empty() {
             object.text(Name::Alias, alias);
         }
         return;
     }
-    devices.complete(disk, path);
-    put_address(object.member(Name::Address), disk);
+    let disk = devices.disk(device, path);
+    put_address(object.member(Name::Address), &disk);
     let mut log = [0; HEALTH_LOG_LEN];
     if disk.bus == Some(Bus::Nvme)
-        && let Some(file) = disk.open(root)
+        && let Some(file) = disk.device.open(root)
         && health_log(file.as_fd(), &mut log)
     {
         put_health(object, &log);

@@ -60,8 +60,7 @@ fn describe(
     object: &mut Object<'_, '_>,
 ) {
     let (major, minor) = fs.device(root);
-    let mut device = Path::new();
-    let is_known = numbered(root, major, minor, &mut device);
+    let (device, is_known) = numbered(root, major, minor);
     object.text(Name::Name, last_component(&device));
     object.text(Name::Mountpoint, fs.mount_point(&mut Path::new()));
     object.text(Name::Type, fs.kind());
@@ -76,7 +75,7 @@ fn describe(
     }
     let mut list = object.list(Name::Disk);
     if is_known {
-        devices.disks(&mut device, &mut |disk| put_address(list.item(), disk));
+        devices.disks(&device, &mut |disk| put_address(list.item(), disk));
     }
 }
 

@@ -61,8 +61,7 @@ fn put_interface(value: Value<'_, '_>, interface: &Message<'_>, network: &Networ
         put_address(list.item(), own, prefix);
     }
     drop(list);
-    let mut counters = [0; 8];
-    if interface.statistics(&mut counters).is_some() {
+    if let Some(counters) = interface.statistics() {
         let mut statistics = object.object(Name::Statistics);
         statistics.numbers(Name::Counters, &counters);
     }

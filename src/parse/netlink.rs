@@ -137,24 +137,36 @@ impl<'a> Message<'a> {
         self.attribute(IFLA_ADDRESS).unwrap_or_default()
     }
 
-    /// Reads eight counters of a link, as /proc/net/dev shows them: received bytes, packets, errors
+    /// Returns eight counters of a link, as /proc/net/dev shows them: received bytes, packets, errors
     /// and dropped packets, then the same for sending. `None` if the kernel does not report all of
     /// them.
-    pub fn statistics(&self, counters: &mut [u64; 8]) -> Option<()> {
-        /// Indices of the counters in `struct rtnl_link_stats64`, linux/if_link.h. Newer kernels
-        /// only append to it.
-        const INDICES: &[u8; 8] = &[2, 0, 4, 6, 3, 1, 5, 7];
+    pub fn statistics(&self) -> Option<[u64; 8]> {
+        // `struct rtnl_link_stats64`, linux/if_link.h. Newer kernels only append to it.
         let (words, _) = self.attribute(IFLA_STATS64)?.as_chunks::<8>();
-        let word = |index: u8| {
-            let word = words.get(usize::from(index));
-            word.map(|bytes| u64::from_ne_bytes(*bytes))
-        };
-        for (slot, index) in counters.iter_mut().zip(INDICES) {
-            *slot = word(*index)?;
-        }
-        // The `drop` column is the sum of rx_dropped and rx_missed_errors.
-        counters[3] = counters[3].wrapping_add(word(15)?);
-        Some(())
+        let [
+            packets_in,
+            packets_out,
+            bytes_in,
+            bytes_out,
+            errors_in,
+            errors_out,
+            dropped_in,
+            dropped_out,
+            ..,
+            missed_in,
+        ] = words.first_chunk::<16>()?.map(u64::from_ne_bytes);
+        // The `drop` column of received packets counts both.
+        let lost_in = dropped_in.wrapping_add(missed_in);
+        Some([
+            bytes_in,
+            packets_in,
+            errors_in,
+            lost_in,
+            bytes_out,
+            packets_out,
+            errors_out,
+            dropped_out,
+        ])
     }
 
     /// Returns family (`AF_INET` is 2, `AF_INET6` is 10) and prefix length of an address.
@@ -302,9 +314,10 @@ mod tests {
         assert_eq!((link.interface_index(), link.link_flags()), (2, 0x1_1043));
         assert_eq!(link.name(), b"eth0");
         assert_eq!(link.hardware_address(), [0x52, 0x54, 0, 1, 2, 3]);
-        let mut counters = [0; 8];
-        assert_eq!(link.statistics(&mut counters), Some(()));
-        assert_eq!(counters, [102, 100, 104, 106 + 115, 103, 101, 105, 107]);
+        assert_eq!(
+            link.statistics(),
+            Some([102, 100, 104, 106 + 115, 103, 101, 105, 107])
+        );
     }
 
     #[test]
@@ -333,8 +346,6 @@ mod tests {
             assert!(kept.len() <= 1 + bytes.len());
             let again = Message::take(&mut &kept[1..]).unwrap();
             let facts = |message: &Message<'_>| {
-                let mut counters = [0; 8];
-                let counted = message.statistics(&mut counters);
                 let own = message.own_address().map(<[u8]>::to_vec);
                 let names = [message.name(), message.hardware_address()].map(<[u8]>::to_vec);
                 (
@@ -342,8 +353,7 @@ mod tests {
                     message.interface_index(),
                     own,
                     names,
-                    counted,
-                    counters,
+                    message.statistics(),
                 )
             };
             assert_eq!(facts(&again), facts(&message));
@@ -417,7 +427,7 @@ mod tests {
             for message in messages(bytes) {
                 message.put(&mut heapless::Vec::<u8, 256>::new());
                 _ = (message.name(), message.hardware_address());
-                _ = message.statistics(&mut [0; 8]);
+                _ = message.statistics();
                 _ = (message.own_address(), message.family_and_prefix());
                 _ = (
                     message.interface_index(),

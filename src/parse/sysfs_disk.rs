@@ -159,16 +159,16 @@ impl Attachment {
         }
     }
 
-    /// Reads a path. `driver` is called with the directory of each PCI function in it, bridges first,
-    /// until it returns a known driver.
-    pub fn read(&mut self, path: &[u8], driver: &mut dyn FnMut(&[u8]) -> Driver) {
-        *self = Self::unknown();
+    /// Returns what a path says. `driver` is called with the directory of each PCI function in it,
+    /// bridges first, until it returns a known driver.
+    pub fn of(path: &[u8], driver: &mut dyn FnMut(&[u8]) -> Driver) -> Self {
+        let mut attachment = Self::unknown();
         let mut start = 0usize;
         let mut rest = path;
         while !rest.is_empty() {
             let component = cut(&mut rest, b'/');
             let end = start.wrapping_add(component.len());
-            for (index, (slot, pattern)) in self.found.iter_mut().zip(PATTERNS).enumerate() {
+            for (index, (slot, pattern)) in attachment.found.iter_mut().zip(PATTERNS).enumerate() {
                 if is_found(slot) {
                     continue;
                 }
@@ -177,8 +177,8 @@ impl Attachment {
                     && matches
                     && let Some(function) = path.get(..end)
                 {
-                    self.driver = driver(function);
-                    matches = self.driver != Driver::Unknown;
+                    attachment.driver = driver(function);
+                    matches = attachment.driver != Driver::Unknown;
                 }
                 if matches {
                     if index >= ATA {
@@ -191,7 +191,8 @@ impl Attachment {
             start = end.wrapping_add(1);
         }
         // A subchannel without a channel device stays without a device number.
-        self.found[SUBCHANNEL][3] = self.found[CHANNEL_DEVICE][2];
+        attachment.found[SUBCHANNEL][3] = attachment.found[CHANNEL_DEVICE][2];
+        attachment
     }
 
     /// Returns domain, bus, slot and function of the PCI controller; all bits set if there is none.
@@ -231,34 +232,25 @@ impl Attachment {
         }
     }
 
-    /// Returns the kind of the disk's bus, and writes bus (channel), target and unit into `numbers`, which
-    /// must be zero, as libvirt writes them into a drive address. `rank` is that of the adapter.
+    /// Returns the kind of the disk's bus, and bus (channel), target and unit, as libvirt writes them
+    /// into a drive address. `rank` is that of the adapter.
     ///
     /// `None` if the controller is not known, or if the path lacks a component that its disks have.
-    pub fn drive_address(&self, rank: Option<u64>, numbers: &mut [u64; 3]) -> Option<Bus> {
+    pub fn drive_address(&self, rank: Option<u64>) -> Option<(Bus, [u64; 3])> {
         let [_, channel, target, unit] = self.found[SCSI];
-        match self.driver {
-            Driver::Nvme => return Some(Bus::Nvme),
-            Driver::Usb => return Some(Bus::Usb),
+        let has_target = is_found(&self.found[SCSI]);
+        Some(match self.driver {
+            Driver::Nvme => (Bus::Nvme, [0; 3]),
+            Driver::Usb => (Bus::Usb, [0; 3]),
             Driver::Unknown if !is_found(&self.found[VIRTIO]) => return None,
-            _ if is_found(&self.found[SCSI]) => {}
-            Driver::VirtioPci | Driver::Unknown => return Some(Bus::Virtio),
-            _ => return None,
-        }
-        match self.driver {
-            Driver::AtaPiix => {
-                *numbers = [rank?, 0, target];
-                return Some(Bus::Ide);
-            }
-            Driver::Ahci => {
-                numbers[2] = rank?;
-                return Some(Bus::Sata);
-            }
-            Driver::Sym53c8xx => numbers[2] = target,
-            Driver::VirtioPci => *numbers = [0, target, unit],
-            _ => *numbers = [channel, target, unit],
-        }
-        Some(Bus::Scsi)
+            Driver::VirtioPci | Driver::Unknown if !has_target => (Bus::Virtio, [0; 3]),
+            _ if !has_target => return None,
+            Driver::AtaPiix => (Bus::Ide, [rank?, 0, target]),
+            Driver::Ahci => (Bus::Sata, [0, 0, rank?]),
+            Driver::Sym53c8xx => (Bus::Scsi, [0, 0, target]),
+            Driver::VirtioPci => (Bus::Scsi, [0, target, unit]),
+            _ => (Bus::Scsi, [channel, target, unit]),
+        })
     }
 }
 
@@ -291,9 +283,7 @@ block/vda";
         b"/sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:06.0/10000:e1:00.0/nvme/nvme0";
 
     fn read(path: &[u8], driver: &mut dyn FnMut(&[u8]) -> Driver) -> Attachment {
-        let mut attachment = Attachment::unknown();
-        attachment.read(path, driver);
-        attachment
+        Attachment::of(path, driver)
     }
 
     /// Reads a path in which only the last PCI function has a known driver.
@@ -382,12 +372,7 @@ block/vda";
 
     #[test]
     fn each_driver_has_its_kind_of_drive_address() {
-        let address = |driver: &[u8], path, rank| {
-            let mut numbers = [0; 3];
-            let bus = attachment(path, driver).drive_address(rank, &mut numbers);
-            assert!(bus.is_some() || numbers == [0; 3]);
-            bus.map(|bus| (bus, numbers))
-        };
+        let address = |driver: &[u8], path, rank| attachment(path, driver).drive_address(rank);
         for (driver, path, rank, expected) in [
             (&b"ata_piix"[..], IDE, Some(1), Some((Bus::Ide, [1, 0, 1]))),
             (b"ata_piix", IDE, None, None),
@@ -444,7 +429,7 @@ block/vda";
                 }
                 attachment.ccw();
                 attachment.is_lower_adapter(bytes);
-                attachment.drive_address(Some(1), &mut [0; 3]);
+                attachment.drive_address(Some(1));
             });
         }
     }

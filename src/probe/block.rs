@@ -37,14 +37,20 @@ const NUMBERS_BYTES: usize = 16;
 /// The name of a device, or the path of its node.
 pub type BlockName = heapless::Vec<u8, BLOCK_NAME_BYTES>;
 
-/// A disk, or a partition of one.
-pub struct Disk {
+/// A disk or a partition, or a device made of those, as its `uevent` file describes it.
+pub struct BlockDevice {
     /// Whether it is a partition.
     pub is_partition: bool,
     /// The path of its device node, `/dev/vda1`; empty without one.
     pub node: BlockName,
     /// Its device number as udev writes it, `254:1`.
-    device: heapless::Vec<u8, NUMBERS_BYTES>,
+    number: heapless::Vec<u8, NUMBERS_BYTES>,
+}
+
+/// A disk, or a partition with the facts about its disk.
+pub struct Disk {
+    /// The disk or partition itself.
+    pub device: BlockDevice,
     /// The facts in its path.
     pub attachment: Attachment,
     /// The kind of bus it is on, if that is known.
@@ -82,24 +88,17 @@ fn follow_in(root: &Root, directory: &Path, name: &[u8], path: &mut Path) -> boo
     follow(root, path).is_ok()
 }
 
-/// Sets `path` to the directory of the device `major:minor` in sysfs, without links. Returns false
-/// if there is none; then the last component of `path` is `major:minor`.
-pub fn numbered(root: &Root, major: u32, minor: u32, path: &mut Path) -> bool {
-    put_numbers(major, minor, path);
-    // In a container a link may be there and its target not.
-    let is_there = follow(root, path).is_ok() && root.has_at(&[path.as_bytes()]) == Ok(true);
-    if !is_there {
-        put_numbers(major, minor, path);
-    }
-    is_there
-}
-
-fn put_numbers(major: u32, minor: u32, path: &mut Path) {
-    path.truncate(0);
-    path.push(b"sys/dev/block/");
+/// The directory of the device `major:minor` in sysfs, without links, and true; or the path of the
+/// link that should lead to it, whose last component is `major:minor`, and false.
+pub fn numbered(root: &Root, major: u32, minor: u32) -> (Path, bool) {
+    let mut path = Path::of(&[b"sys/dev/block/"]);
     path.push_number(u64::from(major));
     path.push(b":");
     path.push_number(u64::from(minor));
+    // In a container the link may be there and its target not.
+    let is_there =
+        root.has_at(&[path.as_bytes(), b"/."]) == Ok(true) && follow(root, &mut path).is_ok();
+    (path, is_there)
 }
 
 /// The name of the virtual device at `path`, or of the one of which that is a partition; `None` for
@@ -121,16 +120,14 @@ impl<'r> Devices<'r> {
 
     /// Calls `each` with the disks below the device at `path`: the device itself if it is a disk or
     /// a partition of one. Leaves out disks of which nothing is known.
-    pub fn disks(&mut self, path: &mut Path, each: &mut dyn FnMut(&Disk)) {
+    pub fn disks(&mut self, path: &Path, each: &mut dyn FnMut(&Disk)) {
         self.disks_below(path, STACKED_DEVICES, each);
     }
 
-    fn disks_below(&mut self, path: &mut Path, layers: usize, each: &mut dyn FnMut(&Disk)) {
+    fn disks_below(&mut self, path: &Path, layers: usize, each: &mut dyn FnMut(&Disk)) {
         let Some(name) = virtual_name(path) else {
-            let mut disk = Disk::unknown();
-            disk.identify(self.root, path);
-            self.complete(&mut disk, path);
-            if disk.bus.is_some() || !disk.node.is_empty() || disk.serial.text().is_some() {
+            let disk = self.disk(BlockDevice::at(self.root, path), path);
+            if disk.bus.is_some() || !disk.device.node.is_empty() || disk.serial.text().is_some() {
                 each(&disk);
             }
             return;
@@ -149,24 +146,30 @@ impl<'r> Devices<'r> {
         }
     }
 
-    /// Completes `disk`, which was identified at `path`, with its attachment and its serial number.
-    /// Changes the `path` of a partition to that of its disk.
-    ///
-    /// Changes `disk` in place, because returning one would copy it.
-    pub fn complete(&mut self, disk: &mut Disk, path: &mut Path) {
-        if disk.is_partition {
-            to_parent(path);
+    /// The disk or partition `device` at `path`, with the attachment and the serial number of the
+    /// disk.
+    pub fn disk(&mut self, device: BlockDevice, path: &Path) -> Disk {
+        let mut path = Path::of(&[path.as_bytes()]);
+        if device.is_partition {
+            to_parent(&mut path);
         }
-        disk.locate(self.root, path);
+        let mut disk = Disk {
+            device,
+            attachment: Attachment::unknown(),
+            bus: None,
+            numbers: [0; 3],
+            serial: Serial::empty(),
+        };
+        disk.locate(self.root, &path);
         if disk.bus.is_none() {
-            self.locate_by_controller(disk, path);
+            self.locate_by_controller(&mut disk, &path);
         }
         let mut buffer = [0; UDEV_ENTRY_BYTES];
-        let known = disk.udev_entry(self.root, &mut buffer);
-        disk.serial.append_known(property(known, b"E:ID_SERIAL"));
-        if known.is_empty() {
-            serial::read(self.root, path, &mut disk.serial);
+        match disk.device.udev_entry(self.root, &mut buffer) {
+            [] => serial::read(self.root, &path, &mut disk.serial),
+            known => disk.serial.append_known(property(known, b"E:ID_SERIAL")),
         }
+        disk
     }
 
     /// Gives the head of an NVMe multipath the attachment of the first controller on a known bus.
@@ -201,7 +204,7 @@ impl<'r> Devices<'r> {
 }
 
 /// The path of the node of the device at `path`; empty without one.
-pub fn node(root: &Root, path: &mut Path) -> BlockName {
+pub fn node(root: &Root, path: &Path) -> BlockName {
     node_of(attribute(root, path, b"/uevent", &mut [0; UEVENT_BYTES]))
 }
 
@@ -215,29 +218,19 @@ fn node_of(facts: &[u8]) -> BlockName {
     node
 }
 
-impl Disk {
-    /// A disk of which nothing is known yet.
-    pub fn unknown() -> Self {
-        Self {
-            is_partition: false,
-            node: BlockName::new(),
-            device: heapless::Vec::new(),
-            attachment: Attachment::unknown(),
-            bus: None,
-            numbers: [0; 3],
-            serial: Serial::empty(),
-        }
-    }
-
-    /// Reads node, type and number of the device at `path` from its `uevent` file.
-    pub fn identify(&mut self, root: &Root, path: &mut Path) {
+impl BlockDevice {
+    /// The device at `path`: its node, type and number.
+    pub fn at(root: &Root, path: &Path) -> Self {
         let mut buffer = [0; UEVENT_BYTES];
         let facts = attribute(root, path, b"/uevent", &mut buffer);
-        self.node = node_of(facts);
-        self.is_partition = property(facts, b"DEVTYPE") == b"partition";
-        self.device.clear();
+        let mut number = heapless::Vec::new();
         for piece in [property(facts, b"MAJOR"), b":", property(facts, b"MINOR")] {
-            let _ = self.device.extend_from_slice(piece);
+            let _ = number.extend_from_slice(piece);
+        }
+        Self {
+            is_partition: property(facts, b"DEVTYPE") == b"partition",
+            node: node_of(facts),
+            number,
         }
     }
 
@@ -246,15 +239,14 @@ impl Disk {
     pub fn open(&self, root: &Root) -> Option<OwnedFd> {
         let opened = root.file_at(&[relative(&self.node)]).ok()?;
         let device = block_device(&opened)?;
-        (mountinfo::device(&self.device) == Some(device)).then_some(opened)
+        (mountinfo::device(&self.number) == Some(device)).then_some(opened)
     }
 
-    /// The name that device-mapper has for the device identified at `path`; empty for other
-    /// devices.
+    /// The name that device-mapper has for the device, which is at `path`; empty for other devices.
     pub fn alias<'b>(
         &self,
         root: &Root,
-        path: &mut Path,
+        path: &Path,
         buffer: &'b mut [u8; UDEV_ENTRY_BYTES],
     ) -> &'b [u8] {
         if !last_component(path).starts_with(b"dm-") {
@@ -268,14 +260,16 @@ impl Disk {
 
     /// The entry of the device in the database of udevd; empty without one.
     fn udev_entry<'b>(&self, root: &Root, buffer: &'b mut [u8]) -> &'b [u8] {
-        let entry = root.read_at(&[b"run/udev/data/b", &self.device], buffer);
+        let entry = root.read_at(&[b"run/udev/data/b", &self.number], buffer);
         entry.unwrap_or_default()
     }
+}
 
+impl Disk {
     /// Reads the attachment of the disk at `path`: its controller, bus, target and unit.
     fn locate(&mut self, root: &Root, path: &Path) {
         let path = path.as_bytes();
-        self.attachment.read(path, &mut |function| {
+        self.attachment = Attachment::of(path, &mut |function| {
             let mut target = [0; 256];
             let link = root.link_at(&[function, b"/driver"], &mut target);
             Driver::named(link.map_or(b"", file_name))
@@ -289,9 +283,8 @@ impl Disk {
             });
             counted.ok().map(|()| rank)
         });
-        let bus = attachment.drive_address(rank, &mut self.numbers);
-        if bus.is_some() {
-            self.bus = bus;
+        if let Some((bus, numbers)) = attachment.drive_address(rank) {
+            (self.bus, self.numbers) = (Some(bus), numbers);
         }
     }
 }
@@ -311,12 +304,11 @@ mod tests {
             ("dev/nvme0n1", "a file"),
         ];
         let tree = Tree::of(&files);
-        let mut disk = Disk::unknown();
-        let mut path = Path::new();
-        assert!(numbered(&tree.root, 259, 0, &mut path));
-        disk.identify(&tree.root, &mut path);
-        assert_eq!(&disk.node[..], b"/dev/nvme0n1");
-        assert!(disk.open(&tree.root).is_none());
+        let (path, is_there) = numbered(&tree.root, 259, 0);
+        assert!(is_there);
+        let device = BlockDevice::at(&tree.root, &path);
+        assert_eq!(&device.node[..], b"/dev/nvme0n1");
+        assert!(device.open(&tree.root).is_none());
     }
 
     /// The node and address of each disk below a device.
@@ -326,10 +318,10 @@ mod tests {
 
     fn disks_of(devices: &mut Devices<'_>, major: u32, minor: u32) -> Vec<String> {
         let mut found = Vec::new();
-        let mut path = Path::new();
-        assert!(numbered(devices.root, major, minor, &mut path));
-        devices.disks(&mut path, &mut |disk| {
-            let node = String::from_utf8_lossy(&disk.node).into_owned();
+        let (path, is_there) = numbered(devices.root, major, minor);
+        assert!(is_there);
+        devices.disks(&path, &mut |disk| {
+            let node = String::from_utf8_lossy(&disk.device.node).into_owned();
             let slot = disk.attachment.pci()[2].cast_signed();
             let name = disk
                 .bus
@@ -399,11 +391,10 @@ mod tests {
         let tree = tree(two_disks());
         assert_eq!(disks(&tree.root, 254, 1), ["/dev/vda1 virtio 4 0:0:0"]);
         assert_eq!(disks(&tree.root, 254, 16), ["/dev/vdb virtio 5 0:0:0"]);
-        let mut path = Path::new();
-        assert!(numbered(&tree.root, 254, 1, &mut path));
-        assert_eq!(last_component(&path), b"vda1");
-        assert!(!numbered(&tree.root, 254, 2, &mut path));
-        assert_eq!(last_component(&path), b"254:2");
+        for (minor, expected) in [(1, (&b"vda1"[..], true)), (2, (b"254:2", false))] {
+            let (path, is_there) = numbered(&tree.root, 254, minor);
+            assert_eq!((last_component(&path), is_there), expected);
+        }
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Serial {
     }
 }
 
-/// Composes the serial number of the disk at `path` from sysfs.
+/// Composes the serial number of the disk at `path` from sysfs. `serial` must be empty.
 pub(super) fn read(root: &Root, path: &Path, serial: &mut Serial) {
     let name = last_component(path);
     let known = if name.starts_with(b"vd") {
@@ -188,9 +188,9 @@ mod tests {
         let facts = format!("{disk}/uevent");
         files.push((&facts, "MAJOR=8\nMINOR=0\n"));
         let tree = Tree::of(&files);
-        let (mut found, mut path) = (block::Disk::unknown(), Path::of(&[disk.as_bytes()]));
-        found.identify(&tree.root, &mut path);
-        block::Devices::new(&tree.root).complete(&mut found, &mut path);
+        let path = Path::of(&[disk.as_bytes()]);
+        let device = block::BlockDevice::at(&tree.root, &path);
+        let found = block::Devices::new(&tree.root).disk(device, &path);
         let serial = found.serial.text();
         serial.map(|text| String::from_utf8(text.to_vec()).unwrap())
     }
