@@ -13,6 +13,7 @@ use super::port::DEFAULT_PORT;
 use super::restart::{self, essential};
 use super::texts::AgentPhrase;
 use crate::base::limits::CLIENTS;
+use crate::base::recent::RecentAnswers;
 use crate::commands::{self, TABLE};
 use crate::state::State;
 use crate::state::environment::Environment;
@@ -75,6 +76,7 @@ fn set_up(options: &mut Options, environment: Strings) -> Server {
             environment: Environment::of(environment),
             hooks: options.hooks,
             aborts_fuse: options.aborts_fuse,
+            virtio_serials: RecentAnswers::new(),
             marker,
         },
         commands: TABLE,

@@ -10,14 +10,16 @@
 //! of an open file: the child of such a task shares the agent's descriptors.
 
 use super::fetch::fetch;
-use crate::base::limits::{REPLY_BYTES, TASK_AT_REST, TASK_BYTES};
+use crate::base::limits::{REPLY_BYTES, TASK_AT_REST, TASK_BYTES, WORKER_REST_MS};
 use crate::base::sink::ByteSink;
 use crate::commands::{FETCH, OWN_CHILD, SILENT, Task, Ticket, WITHOUT_FILES};
 use crate::state::guest::Guest;
+use crate::sys::clock::NEVER_MS;
 use crate::sys::handles::Seized;
-use crate::sys::mem::{Buffer, release_stack};
+use crate::sys::mem::{self, Buffer};
+use crate::sys::poll::{self, Interest};
 use crate::sys::stream::{self, Read};
-use crate::sys::{OwnedFd, process};
+use crate::sys::{AsFd, OwnedFd, process};
 use crate::wire::args::Args;
 use crate::wire::reply::{Failed, Reply};
 use crate::wire::request;
@@ -58,37 +60,50 @@ pub(super) const FRAME_BYTES: usize = 5;
 pub(super) const REFUSED: u8 = u8::MAX;
 
 /// Runs tasks until the agent closes the socket.
+///
+/// Memory that a task has used stays for the next one, which saves it page faults. A worker without
+/// a task for [`WORKER_REST_MS`] gives all of it back, and then sleeps until the next task.
 pub(super) fn serve(socket: &OwnedFd, guest: &mut Guest) -> ! {
     let mut input = Buffer::growing(HEADER_BYTES + TASK_BYTES);
     let mut out = Buffer::growing(REPLY_BYTES);
-    release_stack();
-    while let Some((task, ticket)) = receive(socket, &mut input) {
+    mem::keep_spare();
+    // If this fails the worker keeps its memory.
+    let _ = stream::limit_wait(socket, WORKER_REST_MS);
+    loop {
+        let (task, ticket) = match receive(socket, &mut input) {
+            Received::Task(task, ticket) => (task, ticket),
+            Received::Nothing => {
+                rest(socket, [&mut input, &mut out]);
+                continue;
+            }
+            Received::End => process::exit(0),
+        };
         if !task.is(WITHOUT_FILES) {
             guest.find_root();
         }
-        run(
-            &task,
-            ticket,
-            &input.bytes()[HEADER_BYTES..],
-            guest,
-            &mut out,
-        );
+        let message = &input.bytes()[HEADER_BYTES..];
+        run(&task, ticket, message, guest, &mut out);
         if stream::write_all(socket, out.bytes()).is_err() {
             // The agent is gone.
-            break;
+            process::exit(0);
         }
-        // Borrowed memory stays for the next task, unless this task has filled more of it than most
-        // do.
         for buffer in [&mut input, &mut out] {
             buffer.keep_mapping(buffer.len() <= TASK_AT_REST);
             buffer.truncate(0);
         }
-        // A task without files of the guest makes no deep calls: its stack is small.
-        if !task.is(WITHOUT_FILES) {
-            release_stack();
-        }
     }
-    process::exit(0)
+}
+
+/// Gives memory back, and sleeps until something can be received.
+#[inline(never)]
+fn rest(socket: &OwnedFd, buffers: [&mut Buffer; 2]) {
+    for buffer in buffers {
+        buffer.keep_mapping(false);
+        buffer.truncate(0);
+    }
+    mem::release_spare();
+    mem::release_stack();
+    poll::is_ready(socket.as_fd(), Interest::Read, NEVER_MS);
 }
 
 /// Runs one task and exits.
@@ -105,8 +120,18 @@ pub(super) fn run_once(
     process::exit(0)
 }
 
-/// Waits for the next task; `None` if the agent has closed the socket.
-fn receive(socket: &OwnedFd, input: &mut Buffer) -> Option<(Task, Ticket)> {
+/// What a worker has received.
+enum Received {
+    /// A task.
+    Task(Task, Ticket),
+    /// Nothing for a while.
+    Nothing,
+    /// The agent has closed the socket.
+    End,
+}
+
+/// Waits for the next task, or until nothing has come for a while.
+fn receive(socket: &OwnedFd, input: &mut Buffer) -> Received {
     loop {
         let header = read_header(input.bytes());
         let whole = header.map_or(0, |(.., len)| HEADER_BYTES + len);
@@ -114,16 +139,23 @@ fn receive(socket: &OwnedFd, input: &mut Buffer) -> Option<(Task, Ticket)> {
         if let Some((number, ticket, _)) = header
             && have >= whole
         {
-            return Some((Task::of(number)?, ticket));
+            return Task::of(number).map_or(Received::End, |task| Received::Task(task, ticket));
         }
         // One read is enough for most tasks.
-        let room = input
-            .extend(whole.max(TASK_AT_REST).checked_sub(have)?)
-            .ok()?;
-        let Ok(Read::Bytes(count)) = stream::read(socket, room) else {
-            return None;
+        let more = whole.max(TASK_AT_REST).saturating_sub(have);
+        let Ok(room) = input.extend(more) else {
+            return Received::End;
+        };
+        let read = stream::read(socket, room);
+        let count = match read {
+            Ok(Read::Bytes(count)) => count,
+            Ok(Read::NotYet) => 0,
+            Ok(Read::End) | Err(_) => return Received::End,
         };
         input.truncate(have + count);
+        if have + count == 0 {
+            return Received::Nothing;
+        }
     }
 }
 
@@ -237,15 +269,10 @@ mod tests {
             guest(Root::open(c"/nonexistent-or-not/..").unwrap_or(Root::open(c"/tmp").unwrap()));
         let mut input = Buffer::growing(HEADER_BYTES + TASK_BYTES);
         let mut count = 0;
-        while let Some((task, ticket)) = receive(&theirs, &mut input) {
+        while let Received::Task(task, ticket) = receive(&theirs, &mut input) {
             let mut out = Buffer::growing(REPLY_BYTES);
-            run(
-                &task,
-                ticket,
-                &input.bytes()[HEADER_BYTES..],
-                &guest,
-                &mut out,
-            );
+            let message = &input.bytes()[HEADER_BYTES..];
+            run(&task, ticket, message, &guest, &mut out);
             stream::write_all(&theirs, out.bytes()).unwrap();
             input.truncate(0);
             count += 1;

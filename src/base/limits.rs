@@ -75,7 +75,11 @@ pub const USER_TASK_MS: u64 = 10_000;
 /// child of its own, which inherits it.
 pub const TASK_BYTES: usize = 64 << 10;
 
-/// Bytes of a request or reply for which a worker keeps memory: a write of 4 KiB fits.
+/// Milliseconds without a task after which a worker gives its memory back. Clients that ask for many
+/// things in a row are faster than that.
+pub const WORKER_REST_MS: u64 = 100;
+
+/// Bytes of a request or reply for which a worker keeps memory meanwhile: a write of 4 KiB fits.
 pub const TASK_AT_REST: usize = 8192;
 
 /// Microseconds that one turn of the event loop spends on reaping children: some thousand children, or

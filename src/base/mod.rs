@@ -10,5 +10,6 @@ pub mod index;
 pub mod limits;
 pub mod packed;
 pub mod path;
+pub mod recent;
 pub mod sink;
 pub mod text;

@@ -11,8 +11,9 @@
 
 use super::command::Ticket;
 use super::common::{cannot, put_address};
-use crate::base::limits::{DIRECTORY_BYTES, UDEV_ENTRY_BYTES};
+use crate::base::limits::DIRECTORY_BYTES;
 use crate::base::path::Path;
+use crate::base::recent::RecentAnswers;
 use crate::parse::nvme;
 use crate::parse::sysfs_disk::Bus;
 use crate::probe::block::{self, BlockDevice, Devices, virtual_name};
@@ -34,17 +35,17 @@ pub(super) fn get_disks(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<u8, Failed> {
-    list(&guest.root, reply)
+    list(&guest.root, &guest.virtio_serials, reply)
 }
 
-fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+fn list(root: &Root, virtio_serials: &RecentAnswers, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     // This directory has partitions, too; a kernel without it has no /sys/block either.
     let directory = Path::of(&[b"sys/class/block/"]);
     let mut names = NameList::new(DIRECTORY_BYTES);
     if let Err(errno) = names.read(root, &directory) {
         return Err(cannot(reply, Phrase::CannotListDisks, errno));
     }
-    let mut devices = Devices::new(root);
+    let mut devices = Devices::new(root, virtio_serials);
     let mut list = reply.list();
     block::backward(root, &directory, &names, &mut |path| {
         let mut size = [0; 8];
@@ -92,10 +93,9 @@ fn describe(
         });
     }
     if virtual_name(path).is_some() {
-        let mut buffer = [0; UDEV_ENTRY_BYTES];
-        let alias = device.alias(root, path, &mut buffer);
+        let alias = device.alias(root, path);
         if !alias.is_empty() {
-            object.text(Name::Alias, alias);
+            object.text(Name::Alias, &alias);
         }
         return;
     }
@@ -131,7 +131,7 @@ mod tests {
     fn reply(root: &Root) -> String {
         let mut out = Buffer::growing(1 << 20);
         let mut reply = Reply::new(&mut out);
-        let outcome = list(root, &mut reply).map(|_| ());
+        let outcome = list(root, &RecentAnswers::new(), &mut reply).map(|_| ());
         reply.finish(outcome);
         String::from_utf8(out.bytes().to_vec()).unwrap()
     }

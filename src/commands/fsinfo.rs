@@ -15,6 +15,7 @@
 use super::command::Ticket;
 use super::common::{no_mount_table, put_address};
 use crate::base::path::Path;
+use crate::base::recent::RecentAnswers;
 use crate::probe::block::{Devices, numbered};
 use crate::probe::mounts::{FileSystem, Mounts, Searches};
 use crate::probe::sysfs::last_component;
@@ -33,15 +34,15 @@ pub(super) fn get_fsinfo(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<u8, Failed> {
-    list(&guest.root, reply)
+    list(&guest.root, &guest.virtio_serials, reply)
 }
 
-fn list(root: &Root, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+fn list(root: &Root, virtio_serials: &RecentAnswers, reply: &mut Reply<'_>) -> Result<u8, Failed> {
     let mut mounts = Mounts::default();
     if mounts.read(root).is_err() {
         return Err(no_mount_table(reply));
     }
-    let mut devices = Devices::new(root);
+    let mut devices = Devices::new(root, virtio_serials);
     let mut searches = Searches::new();
     let mut list = reply.list();
     for fs in mounts.backward() {
@@ -98,7 +99,7 @@ mod tests {
     fn reply(root: &Root) -> String {
         let mut out = Buffer::growing(1 << 22);
         let mut reply = Reply::new(&mut out);
-        let outcome = list(root, &mut reply).map(|_| ());
+        let outcome = list(root, &RecentAnswers::new(), &mut reply).map(|_| ());
         reply.finish(outcome);
         String::from_utf8(out.bytes().to_vec()).unwrap()
     }

@@ -15,7 +15,9 @@
 
 use crate::base::limits::{BLOCK_NAME_BYTES, DIRECTORY_BYTES, STACKED_DEVICES, UDEV_ENTRY_BYTES};
 use crate::base::path::Path;
-use crate::base::text::cut;
+use crate::base::recent::RecentAnswers;
+use crate::base::sink::ByteSink;
+use crate::base::text::{cut, parse_u64};
 use crate::parse::sysfs_disk::{Attachment, Bus, Driver};
 use crate::parse::udev::property;
 use crate::parse::{file_name, mountinfo};
@@ -23,6 +25,7 @@ use crate::probe::names::NameList;
 use crate::probe::serial::{self, Serial};
 use crate::probe::sysfs::{attribute, follow, last_component, parent_of, to_parent};
 use crate::sys::OwnedFd;
+use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, block_device, relative};
 
 /// The directory of devices without hardware of their own, relative to the root.
@@ -37,6 +40,9 @@ const NUMBERS_BYTES: usize = 16;
 /// The name of a device, or the path of its node.
 pub type BlockName = heapless::Vec<u8, BLOCK_NAME_BYTES>;
 
+/// A name of device-mapper: at most 127 bytes.
+pub type MapperName = heapless::Vec<u8, 127>;
+
 /// A disk or a partition, or a device made of those, as its `uevent` file describes it.
 pub struct BlockDevice {
     /// Whether it is a partition.
@@ -45,6 +51,8 @@ pub struct BlockDevice {
     pub node: BlockName,
     /// Its device number as udev writes it, `254:1`.
     number: heapless::Vec<u8, NUMBERS_BYTES>,
+    /// The number that the kernel gave the disk when it was attached; 0 before Linux 5.15.
+    attached: u64,
 }
 
 /// A disk, or a partition with the facts about its disk.
@@ -64,6 +72,7 @@ pub struct Disk {
 /// The block devices of a machine.
 pub struct Devices<'r> {
     root: &'r Root,
+    virtio_serials: &'r RecentAnswers,
     /// A cache: the latest NVMe subsystem, and its first controller on a known bus.
     subsystem: Path,
     controller: Path,
@@ -110,9 +119,10 @@ pub fn virtual_name(path: &Path) -> Option<&[u8]> {
 
 impl<'r> Devices<'r> {
     /// The block devices of the machine at `root`.
-    pub fn new(root: &'r Root) -> Self {
+    pub fn new(root: &'r Root, virtio_serials: &'r RecentAnswers) -> Self {
         Self {
             root,
+            virtio_serials,
             subsystem: Path::new(),
             controller: Path::new(),
         }
@@ -164,10 +174,19 @@ impl<'r> Devices<'r> {
         if disk.bus.is_none() {
             self.locate_by_controller(&mut disk, &path);
         }
-        let mut buffer = [0; UDEV_ENTRY_BYTES];
-        match disk.device.udev_entry(self.root, &mut buffer) {
-            [] => serial::read(self.root, &path, &mut disk.serial),
-            known => disk.serial.append_known(property(known, b"E:ID_SERIAL")),
+        let known = disk.device.udev_entry(self.root);
+        if known.is_empty() {
+            let attached = disk.device.attached;
+            serial::read(
+                self.root,
+                &path,
+                attached,
+                self.virtio_serials,
+                &mut disk.serial,
+            );
+        } else {
+            let serial = property(known.bytes(), b"E:ID_SERIAL");
+            disk.serial.append_known(serial);
         }
         disk
     }
@@ -231,6 +250,7 @@ impl BlockDevice {
             is_partition: property(facts, b"DEVTYPE") == b"partition",
             node: node_of(facts),
             number,
+            attached: parse_u64(property(facts, b"DISKSEQ")).unwrap_or(0),
         }
     }
 
@@ -243,25 +263,26 @@ impl BlockDevice {
     }
 
     /// The name that device-mapper has for the device, which is at `path`; empty for other devices.
-    pub fn alias<'b>(
-        &self,
-        root: &Root,
-        path: &Path,
-        buffer: &'b mut [u8; UDEV_ENTRY_BYTES],
-    ) -> &'b [u8] {
-        if !last_component(path).starts_with(b"dm-") {
-            return b"";
+    pub fn alias(&self, root: &Root, path: &Path) -> MapperName {
+        let mut name = MapperName::new();
+        if last_component(path).starts_with(b"dm-") {
+            let (known, mut buffer) = (self.udev_entry(root), [0; 128]);
+            let _ = name.extend_from_slice(match known.is_empty() {
+                true => attribute(root, path, b"/dm/name", &mut buffer).trim_ascii_end(),
+                false => property(known.bytes(), b"E:DM_NAME"),
+            });
         }
-        match self.udev_entry(root, buffer).len() {
-            0 => attribute(root, path, b"/dm/name", buffer).trim_ascii_end(),
-            known => property(&buffer[..known], b"E:DM_NAME"),
-        }
+        name
     }
 
     /// The entry of the device in the database of udevd; empty without one.
-    fn udev_entry<'b>(&self, root: &Root, buffer: &'b mut [u8]) -> &'b [u8] {
-        let entry = root.read_at(&[b"run/udev/data/b", &self.number], buffer);
-        entry.unwrap_or_default()
+    fn udev_entry(&self, root: &Root) -> Buffer {
+        let mut entry = Buffer::growing(UDEV_ENTRY_BYTES);
+        if let Ok(file) = root.file_at(&[b"run/udev/data/b", &self.number]) {
+            // What does not fit is ignored.
+            let _ = entry.read(&file);
+        }
+        entry
     }
 }
 
@@ -313,7 +334,7 @@ mod tests {
 
     /// The node and address of each disk below a device.
     fn disks(root: &Root, major: u32, minor: u32) -> Vec<String> {
-        disks_of(&mut Devices::new(root), major, minor)
+        disks_of(&mut Devices::new(root, &RecentAnswers::new()), major, minor)
     }
 
     fn disks_of(devices: &mut Devices<'_>, major: u32, minor: u32) -> Vec<String> {
@@ -524,7 +545,8 @@ mod tests {
             "-> ../../../pci0000:00/0000:00:09.0/nvme/nvme0".to_owned(),
         ));
         let tree = tree(files);
-        let mut devices = Devices::new(&tree.root);
+        let serials = RecentAnswers::new();
+        let mut devices = Devices::new(&tree.root, &serials);
         for (minor, expected) in [
             (1, "/dev/nvme0n1 nvme 0 0:0:0"),
             (2, "/dev/nvme0n2 nvme 0 0:0:0"),

@@ -13,6 +13,9 @@
 //! Blanks, and bytes that udev does not accept, become `_`. A partition has the serial number of
 //! its disk.
 //!
+//! Reading `serial` of a virtio disk is a request to the host, which takes longer than all the rest. It
+//! is kept under the number of the disk, which no other disk gets while the guest runs.
+//!
 //! Difference from qemu-ga: without udev it has no serial numbers. USB disks, CD drives, and SCSI
 //! disks without `vpd_pg83`, which udev asks by a command to the device, have none here either
 //! without udev. Difference from udev: of several designators of the best type the first one
@@ -21,6 +24,7 @@
 use super::sysfs::{attribute, last_component};
 use crate::base::limits::SERIAL_BYTES;
 use crate::base::path::Path;
+use crate::base::recent::RecentAnswers;
 use crate::base::text::{cut, hex_digit};
 use crate::sys::root::Root;
 
@@ -87,12 +91,18 @@ impl Serial {
     }
 }
 
-/// Composes the serial number of the disk at `path` from sysfs. `serial` must be empty.
-pub(super) fn read(root: &Root, path: &Path, serial: &mut Serial) {
+/// Composes the serial number of the disk at `path` from sysfs. `serial` must be empty. `attached` is
+/// the number that the kernel gave the disk when it was attached, or 0.
+pub(super) fn read(
+    root: &Root,
+    path: &Path,
+    attached: u64,
+    virtio_serials: &RecentAnswers,
+    serial: &mut Serial,
+) {
     let name = last_component(path);
     let known = if name.starts_with(b"vd") {
-        serial.harmless = HARMLESS_IN_ATTRIBUTES;
-        attributes(root, path, b"/serial", serial)
+        virtio(root, path, attached, virtio_serials, serial)
     } else if name.starts_with(b"nvme") {
         // The `device` of a multipath head is its subsystem, which has the same attributes.
         const NAMES: &[u8] = b"/device/model /device/serial /nsid";
@@ -105,6 +115,26 @@ pub(super) fn read(root: &Root, path: &Path, serial: &mut Serial) {
     if known.is_none() {
         serial.text.clear();
     }
+}
+
+/// Appends the serial number of a virtio disk: the one that is kept, or the host's.
+fn virtio(
+    root: &Root,
+    disk: &Path,
+    attached: u64,
+    kept: &RecentAnswers,
+    serial: &mut Serial,
+) -> Option<()> {
+    serial.harmless = HARMLESS_IN_ATTRIBUTES;
+    if let Some(known) = kept.find(attached) {
+        let mut known = &known[..];
+        return serial.append(cut(&mut known, 0));
+    }
+    let mut buffer = [0; 64];
+    let answer = attribute(root, disk, b"/serial", &mut buffer).trim_ascii_end();
+    answer.first()?;
+    kept.keep(attached, answer);
+    serial.append(answer)
 }
 
 /// Appends the attributes in `names`, which have a blank between two. All must exist.
@@ -190,7 +220,7 @@ mod tests {
         let tree = Tree::of(&files);
         let path = Path::of(&[disk.as_bytes()]);
         let device = block::BlockDevice::at(&tree.root, &path);
-        let found = block::Devices::new(&tree.root).disk(device, &path);
+        let found = block::Devices::new(&tree.root, &RecentAnswers::new()).disk(device, &path);
         let serial = found.serial.text();
         serial.map(|text| String::from_utf8(text.to_vec()).unwrap())
     }
@@ -216,6 +246,31 @@ mod tests {
                 ("sda/device/vpd_pg83", page_83),
             ],
         )
+    }
+
+    #[test]
+    fn serial_of_a_virtio_disk_is_kept_as_long_as_its_number() {
+        let disk = "sys/devices/pci0/virtio1/block/vda";
+        let tree = Tree::new();
+        let kept = RecentAnswers::new();
+        let read = |number: &str, serial: &str| {
+            let facts = format!("MAJOR=254\nMINOR=0\nDEVNAME=vda\nDEVTYPE=disk\n{number}");
+            tree.file(format!("{disk}/uevent"), &facts);
+            tree.file(format!("{disk}/serial"), serial);
+            let path = Path::of(&[disk.as_bytes()]);
+            let device = block::BlockDevice::at(&tree.root, &path);
+            let found = block::Devices::new(&tree.root, &kept).disk(device, &path);
+            String::from_utf8(found.serial.text().unwrap_or_default().to_vec()).unwrap()
+        };
+        assert_eq!(read("DISKSEQ=3\n", "first"), "first");
+        assert_eq!(read("DISKSEQ=3\n", "changed"), "first");
+        assert_eq!(read("DISKSEQ=4\n", "another"), "another");
+        // A serial number that is missing is asked for again.
+        assert_eq!(read("DISKSEQ=5\n", ""), "");
+        assert_eq!(read("DISKSEQ=5\n", "late"), "late");
+        // An old kernel gives disks no numbers.
+        assert_eq!(read("", "one"), "one");
+        assert_eq!(read("", "two"), "two");
     }
 
     #[test]

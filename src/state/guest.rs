@@ -1,5 +1,6 @@
 //! The guest as tasks see it, in the agent, in a worker, or in a child.
 
+use crate::base::recent::RecentAnswers;
 use crate::state::environment::Environment;
 use crate::state::hooks::Settings;
 use crate::state::initramfs::Initramfs;
@@ -18,6 +19,8 @@ pub struct Guest {
     pub hooks: Settings,
     /// Whether a freeze that takes longer than the freeze timeout aborts FUSE connections.
     pub aborts_fuse: bool,
+    /// Serial numbers of virtio disks, by the number that the kernel gave the disk (`probe::serial`).
+    pub virtio_serials: RecentAnswers,
     /// The marker of a freeze.
     pub marker: Marker,
 }

@@ -81,6 +81,7 @@ pub(crate) mod testing {
             environment: environment::Environment::none(),
             hooks: hooks::Settings::none(),
             aborts_fuse: false,
+            virtio_serials: crate::base::recent::RecentAnswers::new(),
             marker: marker::Marker::of(b"/nonexistent"),
         }
     }

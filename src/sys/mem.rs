@@ -8,7 +8,7 @@
 use core::cell::UnsafeCell;
 use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -33,6 +33,26 @@ pub fn borrowed() -> usize {
     BORROWED.load(Ordering::Relaxed)
 }
 
+/// Whether a mapping that a buffer gives back may become the spare one.
+static KEEPS_SPARE: AtomicBool = AtomicBool::new(false);
+
+/// The spare mapping, of [`MAPPING_BYTES`]: no buffer uses it. Null without one.
+static SPARE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+
+/// From here on a mapping that a buffer gives back stays for the next buffer that borrows one. That
+/// saves most tasks two system calls and some page faults.
+pub fn keep_spare() {
+    KEEPS_SPARE.store(true, Ordering::Relaxed);
+}
+
+/// Gives the spare mapping back to the kernel.
+pub fn release_spare() {
+    if let Some(spare) = Room::take_spare() {
+        // SAFETY: it was given up, and only this has taken it.
+        unsafe { spare.unmap() };
+    }
+}
+
 /// A range of memory: the memory at rest of a buffer, or a mapping.
 #[derive(Clone, Copy)]
 struct Room {
@@ -41,8 +61,20 @@ struct Room {
 }
 
 impl Room {
-    /// A new mapping of zeros; `None` if the kernel has no memory.
+    /// The spare mapping, which is no longer spare then.
+    fn take_spare() -> Option<Self> {
+        let start = NonNull::new(SPARE.swap(ptr::null_mut(), Ordering::Acquire))?;
+        let len = MAPPING_BYTES;
+        Some(Self { start, len })
+    }
+
+    /// A mapping that nothing else uses; `None` if the kernel has no memory.
     fn map(len: usize) -> Option<Self> {
+        if len == MAPPING_BYTES
+            && let Some(spare) = Self::take_spare()
+        {
+            return Some(spare);
+        }
         // SAFETY: the kernel chooses the address, so the mapping overlaps no memory that is in use.
         let start = unsafe {
             mmap_anonymous(
@@ -55,6 +87,34 @@ impl Room {
         let start = NonNull::new(start.ok()?.cast())?;
         BORROWED.fetch_add(len, Ordering::Relaxed);
         Some(Self { start, len })
+    }
+
+    /// Gives a mapping up: it becomes the spare one, or goes back to the kernel.
+    ///
+    /// # Safety
+    /// It came from [`Room::map`] or mremap(2), and nothing uses it from here on.
+    unsafe fn give_up(self) {
+        let (none, start) = (ptr::null_mut(), self.start.as_ptr());
+        let becomes_spare = self.len == MAPPING_BYTES
+            && KEEPS_SPARE.load(Ordering::Relaxed)
+            && SPARE
+                .compare_exchange(none, start, Ordering::Release, Ordering::Relaxed)
+                .is_ok();
+        if !becomes_spare {
+            // SAFETY: as the caller says.
+            unsafe { self.unmap() };
+        }
+    }
+
+    /// Gives a mapping back to the kernel.
+    ///
+    /// # Safety
+    /// As [`Room::give_up`].
+    unsafe fn unmap(self) {
+        // SAFETY: as the caller says. The call fails only for a range that is no mapping, so the result
+        // is ignored.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+        BORROWED.fetch_sub(self.len, Ordering::Relaxed);
     }
 }
 
@@ -279,14 +339,12 @@ impl Buffer {
         Some(room)
     }
 
-    /// Gives the mapping back. The content must be in the memory at rest.
+    /// Gives the mapping up. The content must be in the memory at rest.
     fn unmap(&mut self) {
-        let Room { start, len } = self.room;
+        let mapping = self.room;
         self.room = self.at_rest;
-        // SAFETY: only this buffer used the mapping, and does so no more. The call fails only for a
-        // range that is no mapping, so the result is ignored.
-        let _ = unsafe { munmap(start.as_ptr().cast(), len) };
-        BORROWED.fetch_sub(len, Ordering::Relaxed);
+        // SAFETY: only this buffer used the mapping, and does so no more.
+        unsafe { mapping.give_up() };
     }
 }
 

@@ -2,11 +2,12 @@
 #![allow(unsafe_code)]
 
 use core::ptr;
+use core::time::Duration;
 
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fcntl_setfl};
 use rustix::io::{Errno, IoSlice};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use rustix::pipe::PipeFlags;
 
 use super::raw;
@@ -104,6 +105,12 @@ pub fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     )?;
     fcntl_setfl(&ours, OFlags::NONBLOCK)?;
     Ok((ours, theirs))
+}
+
+/// Limits how long a read of a socket that waits may take: then it returns [`Read::NotYet`].
+pub fn limit_wait(socket: &OwnedFd, limit_ms: u64) -> Result<(), Errno> {
+    let limit = Some(Duration::from_millis(limit_ms));
+    sockopt::set_socket_timeout(socket, sockopt::Timeout::Recv, limit)
 }
 
 /// Opens /dev/null: reads are at the end at once, writes are discarded.
