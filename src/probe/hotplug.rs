@@ -133,8 +133,11 @@ impl PartKind {
         let listed = list.and_then(|list| cpu_list::contains(list, part.cast_unsigned()));
         if listed.is_some() {
             let number = Digits::signed(part);
-            if directory.has_at(&self.path_of(&number, self.file)) == Ok(true) {
-                return Ok(listed);
+            match directory.has_at(&self.path_of(&number, self.file)) {
+                Ok(true) => return Ok(listed),
+                // It runs and has no such file: it always runs.
+                Ok(false) if listed == Some(true) => return Ok(None),
+                _ => {}
             }
         }
         // A processor is in use unless its file says `0`. A memory block is in use only if its file
