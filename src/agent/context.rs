@@ -3,7 +3,7 @@
 
 use super::ids::ClientId;
 use super::jobs::Jobs;
-use crate::commands::{Outcome, Task, Ticket};
+use crate::commands::{Task, Ticket};
 use crate::state::State;
 use crate::sys::Errno;
 use crate::sys::poll::Poll;
@@ -26,10 +26,6 @@ impl Context {
         message: &[u8],
     ) -> Result<(), Errno> {
         let Self { poll, state, jobs } = self;
-        let started = jobs.start(task, ticket, id, message, poll, state);
-        if started.is_err() {
-            (task.slow().finish)(state, ticket, Outcome::Lost);
-        }
-        started
+        jobs.start(task, ticket, id, message, poll, state)
     }
 }

@@ -19,14 +19,14 @@
 use super::child::{Child, ChildKind, Deliver, Frame, Job};
 use super::ids::{ClientId, Token};
 use super::restart;
-use super::worker;
+use super::worker::{self, Header};
 use crate::base::limits::{CHILDREN, QUOTAS, USER_TASK_MS};
 use crate::commands::{EXCLUSIVE, Outcome, SHARES_FILES, Task, TaskClass, Ticket};
 use crate::state::State;
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::mem;
 use crate::sys::poll::{Interest, Poll};
-use crate::sys::process::{self, IN_CHILD};
+use crate::sys::process::{self, Forked};
 use crate::sys::stream;
 use crate::sys::{AsFd, Errno};
 
@@ -82,30 +82,17 @@ impl Jobs {
         poll: &Poll,
         state: &mut State,
     ) -> Result<(), Errno> {
-        let children = self.children.iter().flatten();
-        let busy = children.filter(|child| child.class == task.class() && child.is_busy());
-        // The last vital one is left for the agent's own tasks.
-        let reserved = usize::from(task.class() == TaskClass::Vital && client != ClientId::AGENT);
-        if busy.count() + reserved >= QUOTAS[task.class() as usize] {
-            return Err(Errno::AGAIN);
-        }
-        let shares_files = task.is(SHARES_FILES);
-        let for_worker = worker::is_for_worker(task, message.len());
-        let index = if for_worker {
-            let kind = ChildKind::Worker { shares_files };
-            match self.hand_over(kind, task, ticket, message) {
-                Some(index) => index,
-                None => {
-                    self.make(kind, task, None, poll, state)?;
-                    let handed = self.hand_over(kind, task, ticket, message);
-                    handed.ok_or(Errno::PIPE)?
-                }
+        let given = self.give(task, &ticket, client, message, poll, state);
+        let found = given.and_then(|index| {
+            let child = self.children.get_mut(index).and_then(Option::as_mut);
+            Ok((index, child.ok_or(Errno::CHILD)?))
+        });
+        let (index, child) = match found {
+            Ok(found) => found,
+            Err(errno) => {
+                (task.slow().finish)(state, ticket, Outcome::Lost);
+                return Err(errno);
             }
-        } else {
-            self.make(ChildKind::Once, task, Some((ticket, message)), poll, state)?
-        };
-        let Some(Some(child)) = self.children.get_mut(index) else {
-            return Err(Errno::CHILD);
         };
         let deadline_ms = match task.class() {
             TaskClass::Users => clock::in_ms(USER_TASK_MS),
@@ -119,7 +106,7 @@ impl Jobs {
             client,
             frame: Frame::default(),
             deadline_ms,
-            becomes_program: !for_worker && state.programs.forked(child.pid),
+            becomes_program: child.kind == ChildKind::Once && state.programs.forked(child.pid),
         });
         let down_by_hand = state.going_down.is_some() && state.down_ms == NEVER_MS;
         let takes_guest_down = task.is(EXCLUSIVE) && down_by_hand;
@@ -131,15 +118,39 @@ impl Jobs {
         Ok(())
     }
 
-    /// Hands a task to an idle worker of this kind; returns its index.
-    fn hand_over(
+    /// Gives a task to a child: an idle worker, or a new child; returns its index.
+    fn give(
         &mut self,
-        kind: ChildKind,
         task: &Task,
-        ticket: Ticket,
+        ticket: &Ticket,
+        client: ClientId,
         message: &[u8],
-    ) -> Option<usize> {
+        poll: &Poll,
+        state: &mut State,
+    ) -> Result<usize, Errno> {
+        let children = self.children.iter().flatten();
+        let busy = children.filter(|child| child.class == task.class() && child.is_busy());
+        // The last vital one is left for the agent's own tasks.
+        let reserved = usize::from(task.class() == TaskClass::Vital && client != ClientId::AGENT);
+        if busy.count() + reserved >= QUOTAS[task.class() as usize] {
+            return Err(Errno::AGAIN);
+        }
         let header = worker::header(task, ticket, message.len());
+        if !worker::is_for_worker(task, message.len()) {
+            return self.make(ChildKind::Once, task, Some((&header, message)), poll, state);
+        }
+        let kind = ChildKind::Worker {
+            shares_files: task.is(SHARES_FILES),
+        };
+        if let Some(index) = self.hand_over(kind, &header, message) {
+            return Ok(index);
+        }
+        self.make(kind, task, None, poll, state)?;
+        self.hand_over(kind, &header, message).ok_or(Errno::PIPE)
+    }
+
+    /// Hands a task to an idle worker of this kind; returns its index.
+    fn hand_over(&mut self, kind: ChildKind, header: &Header, message: &[u8]) -> Option<usize> {
         let mut children = self.children.iter_mut().enumerate();
         children.find_map(|(index, child)| {
             let child = child.as_mut()?;
@@ -147,7 +158,7 @@ impl Jobs {
                 return None;
             }
             // There is room for all of it: the socket of an idle worker is empty.
-            let sent = stream::write_both(child.socket.as_ref()?, &header, message);
+            let sent = stream::write_both(child.socket.as_ref()?, header, message);
             if sent.is_err() {
                 // The worker has died and is not reaped yet.
                 child.kill();
@@ -161,7 +172,7 @@ impl Jobs {
         &mut self,
         kind: ChildKind,
         task: &Task,
-        work: Option<(Ticket, &[u8])>,
+        work: Option<(&Header, &[u8])>,
         poll: &Poll,
         state: &mut State,
     ) -> Result<usize, Errno> {
@@ -174,22 +185,26 @@ impl Jobs {
         }
         let agent = process::own_pid();
         let shares_files = task.is(SHARES_FILES);
-        let pid = process::fork(shares_files)?;
-        if pid == IN_CHILD {
-            if !shares_files {
-                state.programs.in_child();
-                process::close_all_but(state.guest.root.as_fd(), theirs.as_fd());
-            } else if !task.is(EXCLUSIVE) && !process::tie_to(agent, process::KILL) {
-                // The agent is gone: its descriptors, the port among them, must not stay open here.
-                process::exit(0);
-            }
-            match work {
-                Some((ticket, message)) => {
-                    worker::run_once(&theirs, task, ticket, message, &state.guest)
+        let pid = match process::fork(shares_files)? {
+            Forked::Parent(pid) => pid,
+            Forked::Child(child) => {
+                if !shares_files {
+                    state.programs.in_child();
+                    child.close_all_but(state.guest.root.as_fd(), theirs.as_fd());
+                } else if !task.is(EXCLUSIVE) && !process::tie_to(agent, process::KILL) {
+                    // The agent is gone: its descriptors, the port among them, must not stay open
+                    // here.
+                    process::exit(0);
                 }
-                None => worker::serve(&theirs, &mut state.guest),
+                let guest = &mut state.guest;
+                match work {
+                    Some((header, message)) => {
+                        worker::run_once(&child, &theirs, header, message, guest)
+                    }
+                    None => worker::serve(&child, &theirs, guest),
+                }
             }
-        }
+        };
         self.children[index] = Some(Child {
             pid,
             kind,

@@ -27,7 +27,7 @@ use crate::state::log::{Level, Log};
 use crate::sys::mount;
 use crate::sys::netlink::Uevents;
 use crate::sys::poll::{self, Interest};
-use crate::sys::process::{self, IN_CHILD};
+use crate::sys::process::{self, Forked};
 use crate::sys::root::{Root, relative};
 use crate::sys::system::{self, SystemNames};
 use crate::sys::{AsFd, Errno, clock, link, power, stdio};
@@ -117,7 +117,7 @@ fn mount_all(root: &Root, log: &mut Log) {
     if mount_pass(root, log, &mut done, false) {
         return;
     }
-    if process::fork(false) == Ok(IN_CHILD) {
+    if let Ok(Forked::Child(_)) = process::fork(false) {
         wait_and_mount(root, log, done)
     }
 }

@@ -19,7 +19,10 @@ use crate::sys::handles::Seized;
 use crate::sys::mem::{self, Buffer};
 use crate::sys::poll::{self, Interest};
 use crate::sys::stream::{self, Read};
-use crate::sys::{AsFd, OwnedFd, process};
+use crate::sys::{
+    AsFd, OwnedFd,
+    process::{self, InChild},
+};
 use crate::wire::args::Args;
 use crate::wire::reply::{Failed, Reply};
 use crate::wire::request;
@@ -28,9 +31,12 @@ use crate::wire::request;
 /// (4, or -1), the length of the request (4), the number of the task (1).
 const HEADER_BYTES: usize = 17;
 
+/// See [`HEADER_BYTES`].
+pub(super) type Header = [u8; HEADER_BYTES];
+
 /// The header of a task whose request has this length.
-pub(super) fn header(task: &Task, ticket: Ticket, message_len: usize) -> [u8; HEADER_BYTES] {
-    let file = ticket.file.map_or(-1, Seized::number);
+pub(super) fn header(task: &Task, ticket: &Ticket, message_len: usize) -> Header {
+    let file = ticket.file.as_ref().map_or(-1, Seized::number);
     let mut header = [task.number; HEADER_BYTES];
     let (number, rest) = header.split_at_mut(8);
     number.copy_from_slice(&ticket.number.to_ne_bytes());
@@ -42,13 +48,13 @@ pub(super) fn header(task: &Task, ticket: Ticket, message_len: usize) -> [u8; HE
 
 /// Reads a header: the task's number, the ticket, and the length of the request. `None`: not all of
 /// it has come.
-fn read_header(bytes: &[u8]) -> Option<(u8, Ticket, usize)> {
+fn read_header(child: &InChild, bytes: &[u8]) -> Option<(u8, Ticket, usize)> {
     let (number, bytes) = bytes.split_first_chunk()?;
     let (file, bytes) = bytes.split_first_chunk()?;
     let (len, bytes) = bytes.split_first_chunk()?;
     let ticket = Ticket {
         number: i64::from_ne_bytes(*number),
-        file: Seized::handed_over(i32::from_ne_bytes(*file)),
+        file: Seized::handed_over(child, i32::from_ne_bytes(*file)),
     };
     Some((*bytes.first()?, ticket, u32::from_ne_bytes(*len) as usize))
 }
@@ -63,14 +69,14 @@ pub(super) const REFUSED: u8 = u8::MAX;
 ///
 /// Memory that a task has used stays for the next one, which saves it page faults. A worker without
 /// a task for [`WORKER_REST_MS`] gives all of it back, and then sleeps until the next task.
-pub(super) fn serve(socket: &OwnedFd, guest: &mut Guest) -> ! {
+pub(super) fn serve(child: &InChild, socket: &OwnedFd, guest: &mut Guest) -> ! {
     let mut input = Buffer::growing(HEADER_BYTES + TASK_BYTES);
     let mut out = Buffer::growing(REPLY_BYTES);
     mem::keep_spare();
     // If this fails the worker keeps its memory.
     let _ = stream::limit_wait(socket, WORKER_REST_MS);
     loop {
-        let (task, ticket) = match receive(socket, &mut input) {
+        let (task, ticket) = match receive(child, socket, &mut input) {
             Received::Task(task, ticket) => (task, ticket),
             Received::Nothing => {
                 rest(socket, [&mut input, &mut out]);
@@ -108,15 +114,19 @@ fn rest(socket: &OwnedFd, buffers: [&mut Buffer; 2]) {
 
 /// Runs one task and exits.
 pub(super) fn run_once(
+    child: &InChild,
     socket: &OwnedFd,
-    task: &Task,
-    ticket: Ticket,
+    header: &Header,
     message: &[u8],
     guest: &Guest,
 ) -> ! {
-    let mut out = Buffer::growing(REPLY_BYTES);
-    run(task, ticket, message, guest, &mut out);
-    let _ = stream::write_all(socket, out.bytes());
+    if let Some((number, ticket, _)) = read_header(child, header)
+        && let Some(task) = Task::of(number)
+    {
+        let mut out = Buffer::growing(REPLY_BYTES);
+        run(&task, ticket, message, guest, &mut out);
+        let _ = stream::write_all(socket, out.bytes());
+    }
     process::exit(0)
 }
 
@@ -131,10 +141,10 @@ enum Received {
 }
 
 /// Waits for the next task, or until nothing has come for a while.
-fn receive(socket: &OwnedFd, input: &mut Buffer) -> Received {
+fn receive(child: &InChild, socket: &OwnedFd, input: &mut Buffer) -> Received {
     loop {
-        let header = read_header(input.bytes());
-        let whole = header.map_or(0, |(.., len)| HEADER_BYTES + len);
+        let header = read_header(child, input.bytes());
+        let whole = header.as_ref().map_or(0, |(.., len)| HEADER_BYTES + len);
         let have = input.len();
         if let Some((number, ticket, _)) = header
             && have >= whole
@@ -225,15 +235,16 @@ mod tests {
     #[test]
     fn a_task_is_read_as_it_was_written() {
         let task = Task::of(FETCH).unwrap();
+        let child = InChild::in_test(true);
         for (number, file) in [(0, -1), (-1, 64), (i64::MAX, 1000)] {
             let ticket = Ticket {
                 number,
-                file: Seized::handed_over(file),
+                file: Seized::handed_over(&child, file),
             };
-            let bytes = header(&task, ticket, 70_000);
-            assert_eq!(read_header(&bytes), Some((FETCH, ticket, 70_000)));
+            let bytes = header(&task, &ticket, 70_000);
+            assert_eq!(read_header(&child, &bytes), Some((FETCH, ticket, 70_000)));
             for len in 0..HEADER_BYTES {
-                assert_eq!(read_header(&bytes[..len]), None);
+                assert_eq!(read_header(&child, &bytes[..len]), None);
             }
         }
     }
@@ -249,7 +260,7 @@ mod tests {
             let mut replies = Vec::new();
             for _ in 0..3 {
                 let text = text.text();
-                let header = header(&task, Ticket::default(), text.len());
+                let header = header(&task, &Ticket::default(), text.len());
                 // In pieces, however the kernel may cut them.
                 for piece in [&header[..5], &header[5..], &text[..9], &text[9..]] {
                     stream::write_all(&ours, piece).unwrap();
@@ -269,7 +280,9 @@ mod tests {
             guest(Root::open(c"/nonexistent-or-not/..").unwrap_or(Root::open(c"/tmp").unwrap()));
         let mut input = Buffer::growing(HEADER_BYTES + TASK_BYTES);
         let mut count = 0;
-        while let Received::Task(task, ticket) = receive(&theirs, &mut input) {
+        while let Received::Task(task, ticket) =
+            receive(&InChild::in_test(true), &theirs, &mut input)
+        {
             let mut out = Buffer::growing(REPLY_BYTES);
             let message = &input.bytes()[HEADER_BYTES..];
             run(&task, ticket, message, &guest, &mut out);

@@ -47,7 +47,7 @@ pub(super) type Work = fn(&Guest, Ticket, &Args<'_>, &mut Reply<'_>) -> Result<u
 pub(super) type Finish = fn(&mut State, Ticket, Outcome);
 
 /// All that `prepare` tells `run` and `finish`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Ticket {
     /// A number, whose meaning is the command's.
     pub number: i64,

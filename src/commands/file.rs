@@ -151,7 +151,8 @@ pub(super) const CLOSE: Slow = Slow {
         })
     },
     run: |guest, ticket, _, reply| {
-        let closed = file_of(ticket).and_then(|file| match ticket.number {
+        let number = ticket.number;
+        let closed = file_of(ticket).and_then(|file| match number {
             0 => file.close(),
             // Another task uses this descriptor: it must not find another file under its number.
             _ => file.fill(&guest.root),

@@ -6,7 +6,7 @@
 
 use crate::base::limits::{ANSWER_MS, UNANSWERED};
 use crate::sys::poll::{self, Interest};
-use crate::sys::process::{self, IN_CHILD};
+use crate::sys::process::{self, Forked};
 use crate::sys::stream::{self, Read};
 use crate::sys::{AsFd, Errno};
 
@@ -46,15 +46,17 @@ fn ask_from(
     let (reader, writer) = stream::pipe()?;
     // The child gets a copy of the descriptor table: if it was left behind and goes on later, its
     // descriptors may mean other files in this process.
-    let child = process::fork(false)?;
-    if child == IN_CHILD {
-        for number in first..count {
-            if stream::write_all(&writer, &[question(number).into()]).is_err() {
-                break;
+    let child = match process::fork(false)? {
+        Forked::Parent(child) => child,
+        Forked::Child(_) => {
+            for number in first..count {
+                if stream::write_all(&writer, &[question(number).into()]).is_err() {
+                    break;
+                }
             }
+            process::exit(0)
         }
-        process::exit(0)
-    }
+    };
     drop(writer);
     let mut next = first;
     let mut answers = [0; 64];

@@ -26,7 +26,7 @@ pub use rustix::fs::SeekFrom;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, IoSliceMut, ReadWriteFlags};
 
-use super::process::{FIRST_LASTING, make_lasting};
+use super::process::{FIRST_LASTING, InChild, make_lasting};
 use super::raw;
 use super::root::OpenOptions;
 use crate::base::limits::OPEN_FILES;
@@ -155,24 +155,28 @@ impl Handles {
 
 /// The file that a task works with: a descriptor of the table. The agent and a child that shares
 /// its descriptors call it by the same number. Nothing else uses it until the task is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// In the agent only the table makes one, and takes it back when the task is over. In a child there
+/// is the one whose number the agent has sent.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the handle stays busy until the table takes it back"]
 pub struct Seized(i32);
 
 impl Seized {
     /// The number of the descriptor, for the child.
-    pub fn number(self) -> i32 {
+    pub fn number(&self) -> i32 {
         self.0
     }
 
     /// The file whose number the agent has sent to this child; `None` for a number that no file can
-    /// have.
-    pub fn handed_over(number: i32) -> Option<Self> {
+    /// have, and in a child with descriptors of its own.
+    pub fn handed_over(child: &InChild, number: i32) -> Option<Self> {
         let all = FIRST_LASTING..FIRST_LASTING + OPEN_FILES as i32;
-        all.contains(&number).then_some(Self(number))
+        (child.shares_files() && all.contains(&number)).then_some(Self(number))
     }
 
     /// Replaces the file by a copy of another one.
-    pub fn fill(self, file: impl AsFd) -> Result<(), Errno> {
+    pub fn fill(&self, file: impl AsFd) -> Result<(), Errno> {
         // Not rustix's function: no value owns the number. SAFETY: dup3 takes any numbers. It
         // closes the stand-in of a new handle, or a file whose handle was taken away: no entry of
         // the table leads to it, so nothing borrows it.
@@ -464,31 +468,38 @@ mod tests {
         let unused = handles.reserve(second, &file).unwrap();
         assert!(handles.get(first).is_err(), "valid before publish");
         seized.fill(&file).unwrap();
-        assert_eq!(Seized::handed_over(seized.number()), Some(seized));
+        let child = InChild::in_test(true);
+        let number = seized.number();
+        assert_eq!(Seized::handed_over(&child, number).as_ref(), Some(&seized));
         handles.publish(seized);
         assert!(handles.get(first).is_ok());
-        assert_eq!(handles.seize(first), Ok(seized));
+        let seized = handles.seize(first).unwrap();
+        assert_eq!(seized.number(), number);
         assert_eq!(handles.get(first).unwrap_err(), Errno::BUSY);
         assert_eq!(handles.seize(first), Err(Errno::BUSY));
         handles.give_back(seized);
         assert!(handles.get(first).is_ok());
-        handles.seize(first).unwrap();
+        let seized = handles.seize(first).unwrap();
         // Closed while a task works with it: the number is free only after both tasks.
-        assert_eq!(handles.take_away(first), Ok((seized, true)));
+        let (closing, is_busy) = handles.take_away(first).unwrap();
+        assert_eq!((closing.number(), is_busy), (number, true));
         assert_eq!(handles.get(first).unwrap_err(), Errno::BADF);
         assert_eq!(handles.take_away(first), Err(Errno::BADF));
-        seized
+        closing
             .fill(crate::sys::root::Root::open(c"/").unwrap())
             .unwrap();
+        handles.give_back(closing);
+        // SAFETY: only the number is asked about.
+        let is_open = || rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(number) }).is_ok();
+        assert!(is_open() && handles.get(first).is_err());
         handles.give_back(seized);
-        let is_open = |seized: Seized| rustix::fs::fstat(seized).is_ok();
-        assert!(is_open(seized) && handles.get(first).is_err());
-        handles.give_back(seized);
-        assert!(!is_open(seized));
+        assert!(!is_open());
         // Closed while no task works with it.
         let seized = handles.reserve(third, &file).unwrap();
+        let number = seized.number();
         handles.publish(seized);
-        assert_eq!(handles.take_away(third), Ok((seized, false)));
+        let (seized, is_busy) = handles.take_away(third).unwrap();
+        assert_eq!((seized.number(), is_busy), (number, false));
         assert_eq!(handles.take_away(third), Err(Errno::BADF));
         assert_eq!(seized.close(), Ok(()));
         handles.discard(unused);
@@ -498,8 +509,10 @@ mod tests {
         for never in [0, -1, Handles::MOST + 1, i64::MIN, i64::MAX] {
             assert_eq!(handles.reserve(never, &file), Err(Errno::INVAL));
         }
+        let other_table = InChild::in_test(false);
+        assert_eq!(Seized::handed_over(&other_table, number), None);
         for never in [-1, 0, FIRST_LASTING - 1, i32::MAX] {
-            assert_eq!(Seized::handed_over(never), None);
+            assert_eq!(Seized::handed_over(&child, never), None);
         }
     }
 }

@@ -16,11 +16,20 @@ use static_assertions::const_assert_eq;
 use super::{clock, power, raw, signal};
 use crate::base::limits::{OPEN_FILES, PROGRAMS};
 
-/// The result of [`fork`] in the child.
-pub const IN_CHILD: i32 = 0;
+/// The two results of [`fork`].
+pub enum Forked {
+    /// In this process: the process number of the child.
+    Parent(i32),
+    /// In the child.
+    Child(InChild),
+}
 
-/// Makes a child that is a copy of this process. Returns its process number, and in the child
-/// [`IN_CHILD`].
+/// Proof that this process is a child of the agent. Only [`fork`] makes it.
+pub struct InChild {
+    shares_files: bool,
+}
+
+/// Makes a child that is a copy of this process.
 ///
 /// The agent has one thread, no heap and no atfork handlers, so the child may run any code.
 ///
@@ -29,15 +38,18 @@ pub const IN_CHILD: i32 = 0;
 /// child must end without dropping values that it has from before the fork.
 // Not inlined, to keep one copy of the code.
 #[inline(never)]
-pub fn fork(shares_files: bool) -> Result<i32, Errno> {
+pub fn fork(shares_files: bool) -> Result<Forked, Errno> {
     let flags = libc::SIGCHLD | if shares_files { libc::CLONE_FILES } else { 0 };
     // SAFETY: clone with these flags is fork: the child gets a copy of all memory and continues
     // here. It may share descriptors, as threads do. No other thread can hold a lock at this
     // moment: there is only one thread. The order of the arguments differs between processors, but
     // all after the first are 0.
     let pid = unsafe { raw::call(libc::SYS_clone, [flags as usize, 0, 0, 0, 0]) }?;
-    // Process numbers are below 2^22.
-    Ok(pid as i32)
+    Ok(match pid {
+        0 => Forked::Child(InChild { shares_files }),
+        // Process numbers are below 2^22.
+        pid => Forked::Parent(pid as i32),
+    })
 }
 
 /// Ends this process at once; drops nothing.
@@ -218,8 +230,8 @@ impl Helper {
     /// No child: [`Errno::NOMEM`] or [`Errno::AGAIN`].
     pub fn start(step: &mut dyn FnMut() -> i32) -> Result<Self, Errno> {
         match fork(true)? {
-            IN_CHILD => exit(step()),
-            child => Ok(Self { child }),
+            Forked::Child(_) => exit(step()),
+            Forked::Parent(child) => Ok(Self { child }),
         }
     }
 
@@ -297,20 +309,38 @@ pub fn set_umask(mask: u32) {
     rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask));
 }
 
-/// Closes every descriptor above 2 but these two. For a child with descriptors of its own.
-///
-/// A child that hangs must not keep a client, a port or a file open. A child that acts as a user
-/// must not give the user a way to them.
-pub fn close_all_but(one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
-    let (one, other) = (one.as_raw_fd(), other.as_raw_fd());
-    let (low, high) = (one.min(other), one.max(other));
-    // SAFETY: values of the loop own the closed descriptors. The work of the child gets the guest
-    // and the socket only, whose descriptors are the two that stay. The child never returns to the
-    // loop: it ends by `exit` or executes another program, which drops nothing.
-    unsafe {
-        close_range(3, low - 1);
-        close_range(low + 1, high - 1);
-        close_range(high + 1, i32::MAX);
+impl InChild {
+    /// Whether this child has one table of descriptors with the agent.
+    pub fn shares_files(&self) -> bool {
+        self.shares_files
+    }
+
+    /// Closes every descriptor above 2 but these two; in a child that shares the agent's
+    /// descriptors, none.
+    ///
+    /// A child that hangs must not keep a client, a port or a file open. A child that acts as a user
+    /// must not give the user a way to them.
+    pub fn close_all_but(&self, one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
+        if self.shares_files {
+            return;
+        }
+        let (one, other) = (one.as_raw_fd(), other.as_raw_fd());
+        let (low, high) = (one.min(other), one.max(other));
+        // SAFETY: this is a child with a table of its own, so the agent's descriptors stay open.
+        // Here, values of the loop own the closed descriptors. The work of the child gets the guest
+        // and the socket only, whose descriptors are the two that stay. The child never returns to
+        // the loop: it ends by `exit` or executes another program, which drops nothing.
+        unsafe {
+            close_range(3, low - 1);
+            close_range(low + 1, high - 1);
+            close_range(high + 1, i32::MAX);
+        }
+    }
+
+    /// For tests of what a child does.
+    #[cfg(test)]
+    pub(crate) fn in_test(shares_files: bool) -> Self {
+        Self { shares_files }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::parse::proc;
 use crate::state::environment::Environment;
 use crate::state::texts::LogPhrase;
 use crate::sys::exec::ExecArgs;
-use crate::sys::process::{self, Ended, IN_CHILD};
+use crate::sys::process::{self, Ended, Forked};
 use crate::sys::root::Root;
 use crate::sys::signal::Signals;
 use crate::sys::stream::{self, Read};
@@ -186,8 +186,7 @@ impl<'a> Runner<'a> {
         let (pipe, writer) = stream::pipe()?;
         let (executed, failed) = stream::pipe()?;
         let parent = process::own_pid();
-        let pid = process::fork(false)?;
-        if pid != IN_CHILD {
+        if let Forked::Parent(pid) = process::fork(false)? {
             return Ok(Running {
                 pid,
                 signals,
