@@ -1,7 +1,8 @@
 //! JSON values as qemu-ga prints them, written straight into a [`ByteSink`].
 //!
-//! [`Value`] writes exactly one value. [`Object`] and [`List`] write members and items one by one,
-//! so a list may have any length, and close themselves when they are dropped. Nothing here returns
+//! [`Value`] writes exactly one value: `null` if it is dropped without one. [`Object`] and [`List`]
+//! write members and items one by one, so a list may have any length, and close themselves when they
+//! are dropped. Nothing here returns
 //! an error: past the limit of [`Out`], or in a full sink, further bytes are dropped, and
 //! `wire::reply` checks for both when the reply ends.
 //!
@@ -22,18 +23,22 @@ use crate::base::packed::Text;
 use crate::base::sink::ByteSink;
 use crate::base::text::{Digits, cut};
 
-/// The output of a reply: a sink, a limit, and whether a comma is due.
+/// The output of a reply: a sink, a limit, and whether a comma or a value is due.
 ///
 /// [`Value`], [`Object`] and [`List`] are one pointer to it, which is passed in a register.
 pub(super) struct Out<'s> {
     pub(super) sink: &'s mut dyn ByteSink,
     /// Whether the innermost object or list is empty so far: no comma before its first element.
     is_fresh: bool,
+    /// Whether a value was begun and nothing of it is written yet.
+    owes_value: bool,
     /// Bytes that may still be written; `None` once the limit was exceeded.
     pub(super) room: Option<usize>,
 }
 
 /// Writes one value.
+///
+/// After a drop without one, whatever comes next writes `null` first: the reply stays well formed.
 #[must_use = "a value must be written"]
 pub struct Value<'o, 's>(&'o mut Out<'s>);
 
@@ -54,12 +59,28 @@ impl<'s> Out<'s> {
         Self {
             sink,
             is_fresh: false,
+            owes_value: false,
             room: Some(usize::MAX),
+        }
+    }
+
+    /// Begins a value. What is put next is its beginning.
+    pub(super) fn value(&mut self) -> Value<'_, 's> {
+        self.owes_value = true;
+        Value(self)
+    }
+
+    /// Ends the value that was begun last, if that was dropped without being written.
+    #[inline(never)]
+    pub(super) fn end_value(&mut self) {
+        if self.owes_value {
+            self.put(b"null");
         }
     }
 
     #[inline(never)]
     pub(super) fn put(&mut self, text: &[u8]) {
+        self.owes_value = false;
         if self.reserve(text.len()) {
             // The end of the reply detects a full sink.
             let _ = self.sink.append(text);
@@ -80,6 +101,7 @@ impl<'s> Out<'s> {
 
     #[inline(never)]
     fn end(&mut self, bracket: &[u8]) {
+        self.end_value();
         self.put(bracket);
         self.is_fresh = false;
     }
@@ -87,14 +109,17 @@ impl<'s> Out<'s> {
     /// Writes the comma before an item, except the first.
     #[inline(never)]
     fn separate(&mut self) {
+        self.end_value();
         if !core::mem::take(&mut self.is_fresh) {
             self.put(b", ");
         }
+        self.owes_value = true;
     }
 
     /// Writes the name of a member, with the comma before it and the colon behind it.
     #[inline(never)]
     fn put_name(&mut self, name: &[u8], suffix: &[u8]) {
+        self.end_value();
         let lead: &[u8] = match core::mem::take(&mut self.is_fresh) {
             true => b"\"",
             false => b", \"",
@@ -102,14 +127,11 @@ impl<'s> Out<'s> {
         for piece in [lead, name, suffix, b"\": "] {
             self.put(piece);
         }
+        self.owes_value = true;
     }
 }
 
 impl<'o, 's> Value<'o, 's> {
-    pub(super) fn new(out: &'o mut Out<'s>) -> Self {
-        Self(out)
-    }
-
     /// Writes a signed integer.
     #[inline(never)]
     pub fn int(self, value: i64) {
@@ -508,7 +530,7 @@ mod tests {
 
     fn written(write: impl FnOnce(Value<'_, '_>)) -> String {
         let mut out = heapless::Vec::<u8, 4096>::new();
-        write(Value::new(&mut Out::new(&mut out)));
+        write(Out::new(&mut out).value());
         String::from_utf8(out.to_vec()).unwrap()
     }
 
@@ -538,6 +560,25 @@ mod tests {
         assert_eq!(
             text,
             r#"{"disk": [{"type": "x"}, {}], "stats": {"size": 1}}"#
+        );
+    }
+
+    #[test]
+    fn writes_null_for_a_value_that_is_dropped() {
+        let text = written(|value| {
+            let mut object = value.object();
+            drop(object.member(Name::Size));
+            drop(object.member_named(b"other"));
+            let mut list = object.list(Name::Disk);
+            drop(list.item());
+            list.item().uint(1);
+            drop(list.item());
+            drop(list);
+            drop(object.member(Name::Type));
+        });
+        assert_eq!(
+            text,
+            r#"{"size": null, "other": null, "disk": [null, 1, null], "type": null}"#
         );
     }
 

@@ -83,7 +83,7 @@ impl<'a> Reply<'a> {
     #[inline(never)]
     pub fn value(&mut self) -> Value<'_, 'a> {
         self.begin(br#"{"return": "#);
-        Value::new(&mut self.out)
+        self.out.value()
     }
 
     /// Begins a successful reply whose value is an object.
@@ -189,13 +189,14 @@ impl<'a> Reply<'a> {
         if outcome.is_ok() && !self.begun {
             self.begin(br#"{"return": {}"#);
         }
+        self.out.end_value();
         if self.out.room.is_none() {
             self.fail(Phrase::ListTooLong);
         }
         self.out.room = Some(usize::MAX);
         if let Some(id) = self.id {
             self.out.put(br#", "id": "#);
-            Value::new(&mut self.out).json(id);
+            self.out.value().json(id);
         }
         if self.out.sink.append(b"}\n").is_err() {
             self.end_too_long();
@@ -341,6 +342,25 @@ mod tests {
         assert_eq!(out.0, [b"before", TOO_LONG, b", \"id\": [7]}\n"].concat());
         let whole = longest(Some(id));
         assert!(whole.ends_with(b"xx\", \"id\": [7]}\n"));
+    }
+
+    #[test]
+    fn value_that_is_dropped_is_null() {
+        let id = receive(b"7").unwrap();
+        let mut out = Heap(Vec::new());
+        let mut reply = Reply::new(&mut out);
+        reply.echo(Some(id));
+        drop(reply.value());
+        reply.finish(Ok(()));
+        assert_eq!(out.0, b"{\"return\": null, \"id\": 7}\n");
+        // An error leaves no trace of it.
+        let mut out = Heap(Vec::new());
+        let mut reply = Reply::new(&mut out);
+        drop(reply.value());
+        let failed = reply.error().text("x").end();
+        reply.finish(Err(failed));
+        let error = r#"{"error": {"class": "GenericError", "desc": "x"}}"#;
+        assert_eq!(out.0, [error.as_bytes(), b"\n"].concat());
     }
 
     #[test]
