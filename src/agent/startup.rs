@@ -76,6 +76,8 @@ fn set_up(options: &mut Options, environment: Strings) -> Server {
             environment: Environment::of(environment),
             hooks: options.hooks,
             aborts_fuse: options.aborts_fuse,
+            os_release: variable(environment, b"QGA_OS_RELEASE"),
+            time_zone: variable(environment, b"TZ"),
             virtio_serials: RecentAnswers::new(),
             marker,
         },
@@ -86,8 +88,6 @@ fn set_up(options: &mut Options, environment: Strings) -> Server {
         going_down: None,
         down_ms: NEVER_MS,
         programs: Programs::new(programs),
-        os_release: variable(environment, b"QGA_OS_RELEASE"),
-        time_zone: variable(environment, b"TZ"),
         log: Log::new(),
     };
     prepare(&mut state, options, environment);

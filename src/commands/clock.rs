@@ -76,19 +76,16 @@ fn keep_in_step(
     outcome(reply, Phrase::CannotSetRtc, done)
 }
 
-/// The time zone as it is now.
+/// The time zone as it is now. Reads files that may be on a disk that does not answer.
 pub(super) fn get_timezone(
-    state: &mut State,
+    guest: &Guest,
+    _: Ticket,
     _: &Args<'_>,
     reply: &mut Reply<'_>,
-) -> Result<(), Failed> {
-    put_zone(
-        reply,
-        &state.guest.root,
-        state.time_zone,
-        clock::realtime_s(),
-    );
-    Ok(())
+) -> Result<u8, Failed> {
+    let unix_seconds = clock::realtime_s();
+    put_zone(reply, &guest.root, guest.time_zone, unix_seconds);
+    Ok(0)
 }
 
 fn put_zone(reply: &mut Reply<'_>, root: &Root, told: Option<&[u8]>, unix_seconds: i64) {

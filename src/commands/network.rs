@@ -7,13 +7,17 @@
 //! after all others (`probe::network`); an address with a label of its own, such as `eth0:1`, is
 //! listed with its interface rather than as an interface that does not exist, so none hides another;
 //! a link that changes its name or goes away meanwhile does not fail the command.
+//!
+//! The kernel makes readers wait while it changes a link, and a driver may take long over that: so a
+//! worker asks.
 
+use super::command::Ticket;
 use super::common::cannot;
 use crate::base::limits::DUMP_ATTEMPTS;
 use crate::parse::inet::{self, AddressText, put_hardware_address};
 use crate::parse::netlink::Message;
 use crate::probe::network::Network;
-use crate::state::State;
+use crate::state::guest::Guest;
 use crate::sys::Errno;
 use crate::sys::root::Root;
 use crate::wire::args::Args;
@@ -23,12 +27,15 @@ use crate::wire::texts::{Name, Phrase};
 
 /// Lists interfaces with their addresses and counters.
 pub(super) fn get_interfaces(
-    state: &mut State,
+    guest: &Guest,
+    _: Ticket,
     _: &Args<'_>,
     reply: &mut Reply<'_>,
-) -> Result<(), Failed> {
-    list(&state.guest.root, reply)
-        .map_err(|errno| cannot(reply, Phrase::CannotListInterfaces, errno))
+) -> Result<u8, Failed> {
+    match list(&guest.root, reply) {
+        Ok(()) => Ok(0),
+        Err(errno) => Err(cannot(reply, Phrase::CannotListInterfaces, errno)),
+    }
 }
 
 fn list(root: &Root, reply: &mut Reply<'_>) -> Result<(), Errno> {

@@ -6,11 +6,13 @@
 //! 65536ths, whose sixteen decimal places are all written, where qemu-ga stops after seventeen
 //! digits. Asking the kernel for its names cannot fail, so the errors for that do not occur.
 
+use super::command::Ticket;
 use crate::base::limits::OS_RELEASE_BYTES;
 use crate::base::text::cut;
 use crate::parse::os_release;
 use crate::probe::os;
 use crate::state::State;
+use crate::state::guest::Guest;
 use crate::sys::root::Root;
 use crate::sys::system::{self, SystemNames};
 use crate::wire::args::Args;
@@ -36,19 +38,20 @@ pub(super) fn get_host_name(
     Ok(())
 }
 
-/// The kernel and the distribution.
+/// The kernel and the distribution, whose file may be on a disk that does not answer.
 pub(super) fn get_osinfo(
-    state: &mut State,
+    guest: &Guest,
+    _: Ticket,
     _: &Args<'_>,
     reply: &mut Reply<'_>,
-) -> Result<(), Failed> {
+) -> Result<u8, Failed> {
     let mut object = reply.object();
     let names = SystemNames::now();
     object.text(Name::KernelRelease, names.release());
     object.text(Name::KernelVersion, names.version());
     object.text(Name::Machine, names.machine());
-    put_release(&mut object, &state.guest.root, state.os_release);
-    Ok(())
+    put_release(&mut object, &guest.root, guest.os_release);
+    Ok(0)
 }
 
 fn put_release(object: &mut Object<'_, '_>, root: &Root, told: Option<&[u8]>) {

@@ -210,7 +210,7 @@ pub(super) const ROWS: &[Row] = &[
         .silent()
         .exclusive()
         .own_child(),
-    Row::now(
+    Row::alone(
         Info,
         "guest-network-get-interfaces",
         NONE,
@@ -254,8 +254,8 @@ pub(super) const ROWS: &[Row] = &[
     Row::slow(Exec, "guest-exec", exec::EXEC_PARAMS, exec::EXEC).own_child(),
     Row::now(Info, "guest-get-host-name", NONE, os::get_host_name),
     Row::alone(Info, "guest-get-users", NONE, users::GET_USERS),
-    Row::now(Info, "guest-get-timezone", NONE, clock::get_timezone),
-    Row::now(Info, "guest-get-osinfo", NONE, os::get_osinfo),
+    Row::alone(Info, "guest-get-timezone", NONE, clock::get_timezone),
+    Row::alone(Info, "guest-get-osinfo", NONE, os::get_osinfo),
     Row::alone(Accounts, "guest-ssh-get-authorized-keys", USER, ssh::GET).own_child(),
     Row::alone(
         Accounts,

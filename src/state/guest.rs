@@ -19,6 +19,10 @@ pub struct Guest {
     pub hooks: Settings,
     /// Whether a freeze that takes longer than the freeze timeout aborts FUSE connections.
     pub aborts_fuse: bool,
+    /// The path of the os-release file in the guest, if the environment gives one.
+    pub os_release: Option<&'static [u8]>,
+    /// The time zone, if the environment gives one.
+    pub time_zone: Option<&'static [u8]>,
     /// Serial numbers of virtio disks, by the number that the kernel gave the disk (`probe::serial`).
     pub virtio_serials: RecentAnswers,
     /// The marker of a freeze.

@@ -42,10 +42,6 @@ pub struct State {
     pub down_ms: u64,
     /// Programs that run, and results that no client has read.
     pub programs: Programs,
-    /// The path of the os-release file in the guest, if the environment gives one.
-    pub os_release: Option<&'static [u8]>,
-    /// The time zone, if the environment gives one.
-    pub time_zone: Option<&'static [u8]>,
     /// The log.
     pub log: Log,
 }
@@ -67,8 +63,6 @@ pub(crate) mod testing {
             going_down: None,
             down_ms: NEVER_MS,
             programs: Programs::default(),
-            os_release: None,
-            time_zone: None,
             log: Log::new(),
         }
     }
@@ -81,6 +75,8 @@ pub(crate) mod testing {
             environment: environment::Environment::none(),
             hooks: hooks::Settings::none(),
             aborts_fuse: false,
+            os_release: None,
+            time_zone: None,
             virtio_serials: crate::base::recent::RecentAnswers::new(),
             marker: marker::Marker::of(b"/nonexistent"),
         }
