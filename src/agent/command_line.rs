@@ -18,7 +18,7 @@
 
 use core::iter;
 
-use super::options::{Method, OptionError, OptionRow, OptionValue, Options, ROWS, Stop};
+use super::options::{OptionError, OptionRow, OptionValue, Options, ROWS, Stop};
 use super::texts::AgentPhrase;
 use crate::base::text;
 use crate::commands;
@@ -31,7 +31,8 @@ type Args<'a> = &'a mut dyn Iterator<Item = &'static [u8]>;
 /// Reads the command line of a program that ends if it makes no sense.
 pub(super) fn read(options: &mut Options, args: Args<'_>) -> Result<(), Stop> {
     read_on(options, args)?;
-    match options.lacks_path() {
+    let mut channels = options.channels.list().iter();
+    match channels.any(|channel| channel.path().is_none()) {
         true => Err(Stop::wrong(AgentPhrase::NoPath, b"")),
         false => Ok(()),
     }
@@ -49,8 +50,7 @@ pub(super) fn read_as_init(
     }
     // The kernel has removed its own `--`: what stands behind another is an option as well.
     read_all(options, &mut args.filter(|arg| *arg != b"--"));
-    if options.lacks_path() {
-        options.method = Method::VirtioSerial;
+    if options.channels.replace_without_path() {
         options.fail_closed(OptionError {
             what: AgentPhrase::NoPath,
             about: b"",
@@ -183,6 +183,7 @@ fn set(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::channel_options::Method;
     use crate::agent::port::DEFAULT_PORT;
     use crate::state::hooks::Main;
     use crate::sys::testing::Tree;
@@ -206,6 +207,14 @@ mod tests {
         let mut options = Options::new();
         read_as_init(&mut options, words(args), words(environment));
         options
+    }
+
+    fn method(options: &Options) -> Method {
+        options.channels.list()[0].method
+    }
+
+    fn path(options: &Options) -> &'static [u8] {
+        options.channels.list()[0].path().unwrap()
     }
 
     fn allows(options: &Options, name: &str) -> bool {
@@ -232,13 +241,13 @@ mod tests {
             "--freeze-timeout",
             "0",
         ]);
-        assert_eq!(read.method, Method::UnixListen);
-        assert_eq!(read.path(), b"/x");
+        assert_eq!(method(&read), Method::UnixListen);
+        assert_eq!(path(&read), b"/x");
         assert!(read.verbose);
         assert_eq!(read.freeze_timeout_s, 0);
-        assert_eq!(options(&["-p/y", "--", "-q"]).path(), b"/y");
-        assert_eq!(options(&["-vp=/z"]).path(), b"/z");
-        assert_eq!(options(&[]).path(), DEFAULT_PORT);
+        assert_eq!(path(&options(&["-p/y", "--", "-q"])), b"/y");
+        assert_eq!(path(&options(&["-vp=/z"])), b"/z");
+        assert_eq!(path(&options(&[])), DEFAULT_PORT);
     }
 
     #[test]
@@ -327,8 +336,8 @@ mod tests {
             &[],
         );
         assert!(read.verbose);
-        assert_eq!(read.method, Method::VirtioSerial);
-        assert_eq!(read.path(), DEFAULT_PORT);
+        assert_eq!(method(&read), Method::VirtioSerial);
+        assert_eq!(path(&read), DEFAULT_PORT);
         let errors: Vec<_> = read.errors().iter().map(|error| error.what).collect();
         use AgentPhrase::{NoPath, NotSeconds, UnknownOption};
         assert_eq!(errors, [UnknownOption, NotSeconds, NoPath]);
@@ -375,7 +384,7 @@ mod tests {
             &["HOME=/", "--block-rpcs=guest-exec", "-p=/a", "b=guest-ping"],
         );
         assert!(!allows(&read, "exec") && !allows(&read, "get-load") && allows(&read, "ping"));
-        assert_eq!(read.path(), b"/b");
+        assert_eq!(path(&read), b"/b");
         assert!(read.errors().is_empty());
         assert!(is_closed(&of_init(&[], &["--blocked=guest-exec"])));
         // An entry never takes another for its value.

@@ -3,6 +3,7 @@
 
 mod by_hand;
 mod channel;
+mod channel_options;
 mod child;
 mod client;
 mod command_line;

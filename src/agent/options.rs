@@ -14,7 +14,7 @@
 //! Differences from qemu-ga: `--blacklist`, its name until 9.0, is read as `--block-rpcs`; blanks
 //! around the names of a list do not count; the log lists names that no command has; lists add up.
 
-use super::port::DEFAULT_PORT;
+use super::channel_options::{ChannelOptions, Method};
 use super::texts::AgentPhrase;
 use crate::base::limits::{FREEZE_TIMEOUT_S, LOGGED_OPTION_ERRORS, LOGGED_UNKNOWN_NAMES};
 use crate::base::packed::{Pack, Text, pack};
@@ -204,15 +204,6 @@ impl OptionRow {
     }
 }
 
-/// Where clients come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
-    /// A virtio port.
-    VirtioSerial,
-    /// Connections to a unix socket.
-    UnixListen,
-}
-
 /// Something that was not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OptionError {
@@ -243,9 +234,7 @@ impl Stop {
 /// The settings.
 #[derive(Debug)]
 pub(super) struct Options {
-    pub(super) method: Method,
-    /// The port or socket; `None` unless set.
-    path: Option<&'static [u8]>,
+    pub(super) channels: ChannelOptions,
     pub(super) state_directory: &'static [u8],
     pub(super) verbose: bool,
     pub(super) freeze_timeout_s: u32,
@@ -265,8 +254,7 @@ impl Options {
     /// The defaults.
     pub(super) fn new() -> Self {
         Self {
-            method: Method::VirtioSerial,
-            path: None,
+            channels: ChannelOptions::new(),
             state_directory: b"/run",
             verbose: false,
             freeze_timeout_s: FREEZE_TIMEOUT_S,
@@ -279,30 +267,18 @@ impl Options {
         }
     }
 
-    /// The port or socket.
-    pub(super) fn path(&self) -> &'static [u8] {
-        self.path.unwrap_or(DEFAULT_PORT)
-    }
-
-    /// Whether the method needs a path that was not set.
-    pub(super) fn lacks_path(&self) -> bool {
-        self.method == Method::UnixListen && self.path.is_none()
-    }
-
     /// Gives an option its value; one that has none, or was given none, takes an empty one.
     pub(super) fn set(&mut self, key: Key, value: &'static [u8]) -> Result<(), Stop> {
         let wrong = |what| Err(Stop::wrong(what, value));
         match key {
             Key::BlockRpcs => self.add_list(CommandList::Blocked, value)?,
             Key::AllowRpcs => self.add_list(CommandList::Allowed, value)?,
-            Key::Method => {
-                self.method = match value {
-                    b"virtio-serial" => Method::VirtioSerial,
-                    b"unix-listen" => Method::UnixListen,
-                    _ => return wrong(AgentPhrase::NotMethod),
-                }
-            }
-            Key::Path => self.path = Some(value),
+            Key::Method => match Method::of(value) {
+                Some(method) if self.channels.set_method(method) => {}
+                Some(_) => return wrong(AgentPhrase::TooManyChannels),
+                None => return wrong(AgentPhrase::NotMethod),
+            },
+            Key::Path => self.channels.set_path(value),
             Key::StateDirectory => self.state_directory = value,
             Key::FreezeTimeout => match text::parse_u32(value) {
                 Some(limit_s) => self.freeze_timeout_s = limit_s,
@@ -391,6 +367,7 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::port::DEFAULT_PORT;
 
     #[test]
     fn the_help_has_every_option_but_the_old_name() {
@@ -451,11 +428,12 @@ mod tests {
     #[test]
     fn the_last_value_counts() {
         let mut options = Options::new();
-        assert_eq!(options.path(), DEFAULT_PORT);
+        let path = |options: &Options| options.channels.list()[0].path();
+        assert_eq!(path(&options), Some(DEFAULT_PORT));
         for value in [&b"/a"[..], b"/b"] {
             options.set(Key::Path, value).unwrap();
         }
-        assert_eq!(options.path(), b"/b");
+        assert_eq!(path(&options), Some(&b"/b"[..]));
     }
 
     #[test]

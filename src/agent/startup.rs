@@ -2,12 +2,13 @@
 //! if the agent is its init, settles which commands are allowed, and opens the channels.
 
 use super::channel::Channels;
+use super::channel_options::Method;
 use super::client;
 use super::command_line;
 use super::config::{self, Found};
 use super::event_loop::Server;
 use super::ids::Token;
-use super::options::{Method, Options};
+use super::options::Options;
 use super::pid1;
 use super::port::DEFAULT_PORT;
 use super::restart::{self, essential};
@@ -133,22 +134,22 @@ fn prepare(state: &mut State, options: &mut Options, environment: Strings) {
 /// which must not end, takes the default port instead.
 fn open_channels(options: &Options, poll: &Poll, log: &mut Log) -> Channels {
     let mut channels = Channels::new();
-    let mut port = options.path();
-    if options.method == Method::UnixListen {
-        match channels.add_listener(options.path(), poll) {
-            Ok(()) => return channels,
-            Err(Errno::NOTSOCK) => log.say(Level::Error, AgentPhrase::NotSocket, &[options.path()]),
-            Err(errno) => {
-                let what = AgentPhrase::CannotOpenChannel;
-                log.failure(Level::Error, what, options.path(), errno);
-            }
-        }
-        if !process::is_init() {
-            restart::end(1);
-        }
-        port = DEFAULT_PORT;
+    for channel in options.channels.list() {
+        let path = channel.path().unwrap_or_default();
+        // There is room for as many as there are options.
+        let _ = match channel.method {
+            Method::VirtioSerial => channels.add_port(path),
+            Method::UnixListen => channels.add_listener(path, poll).or_else(|errno| {
+                match errno {
+                    Errno::NOTSOCK => log.say(Level::Error, AgentPhrase::NotSocket, &[path]),
+                    _ => log.failure(Level::Error, AgentPhrase::CannotOpenChannel, path, errno),
+                }
+                if !process::is_init() {
+                    restart::end(1);
+                }
+                channels.add_port(DEFAULT_PORT)
+            }),
+        };
     }
-    // The first channel: there is room.
-    let _ = channels.add_port(port);
     channels
 }

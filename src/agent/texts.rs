@@ -11,6 +11,7 @@ texts! {
         NoValue = "option needs a value: ";
         TakesNoValue = "option takes no value: ";
         NotMethod = "unsupported channel method/type: ";
+        TooManyChannels = "too many channels: ";
         NotSeconds = "not a number of seconds: ";
         NoTimeLimit = "a hook needs a time limit: ";
         NeitherStopNorIgnore = "neither stop nor ignore: ";
