@@ -75,7 +75,7 @@ fn run(
     context: &mut Context,
     reply: &mut Reply<'_>,
 ) -> Result<Next, Failed> {
-    let (number, row) = find(request, &context.state, reply)?;
+    let (index, row) = find(request, &context.state, reply)?;
     if row.is(EXCLUSIVE) && context.jobs.exclusive_runs() {
         return Ok(Next::Wait(Busy::Turn));
     }
@@ -95,7 +95,7 @@ fn run(
         }
         Run::Stream(opening) => Ok(Next::Stream(opening(state, &args, reply)?)),
         Run::Alone(_) | Run::Slow(_) => {
-            let task = Task::new(number, row);
+            let task = Task::new(index, row);
             start(&task, &args, message, id, context, reply)?;
             Ok(Next::Wait(Busy::Job))
         }

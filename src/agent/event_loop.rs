@@ -119,7 +119,7 @@ impl Server {
                     .accept(id, &mut self.clients, &mut self.context);
             }
             Token::Program(number) => self.context.state.programs.pump(number),
-            Token::Job(index) => {
+            Token::Child(index) => {
                 let Context { jobs, state, .. } = &mut self.context;
                 let clients = &mut self.clients;
                 jobs.receive(index, state, &mut |id, report| deliver(id, report, clients));
@@ -272,9 +272,9 @@ impl Server {
 
     /// Starts a task of the agent's own, whose reply is dropped, unless a task runs that excludes
     /// it.
-    fn start_own(&mut self, number: u8) {
+    fn start_own(&mut self, index: u8) {
         let context = &mut self.context;
-        let Some(task) = Task::of(number).filter(|_| !context.jobs.exclusive_runs()) else {
+        let Some(task) = Task::of(index).filter(|_| !context.jobs.exclusive_runs()) else {
             return;
         };
         context.state.guest.find_root();

@@ -1,4 +1,4 @@
-//! The names by which channels, clients, jobs and descriptors refer to each other.
+//! The names by which channels, clients, children and descriptors refer to each other.
 
 use crate::base::limits::{CHANNELS, CHILDREN, CLIENTS};
 use crate::state::programs::TOKENS;
@@ -36,7 +36,7 @@ pub(super) enum Token {
     /// The client with this index.
     Client(usize),
     /// The socket of the child with this index.
-    Job(usize),
+    Child(usize),
     /// A pipe of a program; `state::programs` gives out the numbers.
     Program(u64),
 }
@@ -46,11 +46,11 @@ const CHANNEL: u64 = 0x10;
 /// The number of the first client; the others follow.
 const CLIENT: u64 = 0x100;
 /// The number of the first child; the others follow.
-const JOB: u64 = 0x200;
+const CHILD: u64 = 0x200;
 
 const_assert!(CHANNEL + CHANNELS as u64 <= CLIENT);
-const_assert!(CLIENT + CLIENTS as u64 <= JOB);
-const_assert!(JOB + CHILDREN as u64 <= TOKENS);
+const_assert!(CLIENT + CLIENTS as u64 <= CHILD);
+const_assert!(CHILD + CHILDREN as u64 <= TOKENS);
 
 impl Token {
     /// The number that stands for this token in the poll set.
@@ -60,7 +60,7 @@ impl Token {
             Self::Uevents => 1,
             Self::Channel(ChannelId(index)) => CHANNEL + index as u64,
             Self::Client(index) => CLIENT + index as u64,
-            Self::Job(index) => JOB + index as u64,
+            Self::Child(index) => CHILD + index as u64,
             Self::Program(number) => number,
         }
     }
@@ -71,7 +71,7 @@ impl Token {
             0 => Self::Signals,
             1 => Self::Uevents,
             TOKENS.. => Self::Program(number),
-            JOB.. => Self::Job((number - JOB) as usize),
+            CHILD.. => Self::Child((number - CHILD) as usize),
             CLIENT.. => Self::Client((number - CLIENT) as usize),
             _ => Self::Channel(ChannelId(number.saturating_sub(CHANNEL) as usize)),
         }
@@ -91,8 +91,8 @@ mod tests {
             Token::Channel(ChannelId(CHANNELS - 1)),
             Token::Client(0),
             Token::Client(CLIENTS - 1),
-            Token::Job(0),
-            Token::Job(CHILDREN - 1),
+            Token::Child(0),
+            Token::Child(CHILDREN - 1),
             Token::Program(TOKENS),
             Token::Program(TOKENS + 77),
         ] {

@@ -179,7 +179,7 @@ impl Jobs {
         let index = self.children.iter().position(Option::is_none);
         let index = index.ok_or(Errno::AGAIN)?;
         let (ours, theirs) = stream::socket_pair()?;
-        poll.add(&ours, Token::Job(index).number(), Interest::Read)?;
+        poll.add(&ours, Token::Child(index).number(), Interest::Read)?;
         if work.is_some() {
             state.programs.watch(poll)?;
         }

@@ -19,9 +19,9 @@ static CHILD_PIDS: [AtomicI32; CHILDREN] = [const { AtomicI32::new(0) }; CHILDRE
 /// The child that takes the guest down, or 0.
 static TAKES_DOWN: AtomicI32 = AtomicI32::new(0);
 
-/// Records that the child `pid` works for the agent; `place` is its index among the children.
-pub(super) fn child_began(place: usize, pid: i32, takes_guest_down: bool) {
-    if let Some(child) = CHILD_PIDS.get(place) {
+/// Records that the child `pid` works for the agent, at this index.
+pub(super) fn child_began(index: usize, pid: i32, takes_guest_down: bool) {
+    if let Some(child) = CHILD_PIDS.get(index) {
         child.store(pid, Ordering::Relaxed);
     }
     if takes_guest_down {
@@ -30,8 +30,8 @@ pub(super) fn child_began(place: usize, pid: i32, takes_guest_down: bool) {
 }
 
 /// Records that the child `pid` does not work for the agent any more.
-pub(super) fn child_ended(place: usize, pid: i32) {
-    if let Some(child) = CHILD_PIDS.get(place) {
+pub(super) fn child_ended(index: usize, pid: i32) {
+    if let Some(child) = CHILD_PIDS.get(index) {
         child.store(0, Ordering::Relaxed);
     }
     if TAKES_DOWN.load(Ordering::Relaxed) == pid {

@@ -28,7 +28,7 @@ use crate::wire::reply::{Failed, Reply};
 use crate::wire::request;
 
 /// The header of a task, in the machine's byte order: the number of its ticket (8 bytes), its file
-/// (4, or -1), the length of the request (4), the number of the task (1).
+/// (4, or -1), the length of the request (4), the index of the row (1).
 const HEADER_BYTES: usize = 17;
 
 /// See [`HEADER_BYTES`].
@@ -37,7 +37,7 @@ pub(super) type Header = [u8; HEADER_BYTES];
 /// The header of a task whose request has this length.
 pub(super) fn header(task: &Task, ticket: &Ticket, message_len: usize) -> Header {
     let file = ticket.file.as_ref().map_or(-1, Seized::number);
-    let mut header = [task.number; HEADER_BYTES];
+    let mut header = [task.index; HEADER_BYTES];
     let (number, rest) = header.split_at_mut(8);
     number.copy_from_slice(&ticket.number.to_ne_bytes());
     let (first, rest) = rest.split_at_mut(4);
@@ -46,7 +46,7 @@ pub(super) fn header(task: &Task, ticket: &Ticket, message_len: usize) -> Header
     header
 }
 
-/// Reads a header: the task's number, the ticket, and the length of the request. `None`: not all of
+/// Reads a header: the index of the task's row, the ticket, and the length of the request. `None`: not all of
 /// it has come.
 fn read_header(child: &InChild, bytes: &[u8]) -> Option<(u8, Ticket, usize)> {
     let (number, bytes) = bytes.split_first_chunk()?;
@@ -120,8 +120,8 @@ pub(super) fn run_once(
     message: &[u8],
     guest: &Guest,
 ) -> ! {
-    if let Some((number, ticket, _)) = read_header(child, header)
-        && let Some(task) = Task::of(number)
+    if let Some((index, ticket, _)) = read_header(child, header)
+        && let Some(task) = Task::of(index)
     {
         let mut out = Buffer::growing(REPLY_BYTES);
         run(&task, ticket, message, guest, &mut out);
@@ -146,10 +146,10 @@ fn receive(child: &InChild, socket: &OwnedFd, input: &mut Buffer) -> Received {
         let header = read_header(child, input.bytes());
         let whole = header.as_ref().map_or(0, |(.., len)| HEADER_BYTES + len);
         let have = input.len();
-        if let Some((number, ticket, _)) = header
+        if let Some((index, ticket, _)) = header
             && have >= whole
         {
-            return Task::of(number).map_or(Received::End, |task| Received::Task(task, ticket));
+            return Task::of(index).map_or(Received::End, |task| Received::Task(task, ticket));
         }
         // One read is enough for most tasks.
         let more = whole.max(TASK_AT_REST).saturating_sub(have);
@@ -182,7 +182,7 @@ fn run(task: &Task, ticket: Ticket, message: &[u8], guest: &Guest, out: &mut Buf
 
 /// Writes the reply to a task; returns its status.
 fn reply(task: &Task, ticket: Ticket, message: &[u8], guest: &Guest, out: &mut Buffer) -> u8 {
-    if task.number == FETCH {
+    if task.index == FETCH {
         fetch(ticket, out);
         return 0;
     }
@@ -255,8 +255,8 @@ mod tests {
         let agent = std::thread::spawn(move || {
             let text = br#"{"execute": "guest-get-users", "id": [7]}"#;
             let text = message(text).unwrap();
-            let (place, _) = find(text.members().next().unwrap().1.string().unwrap()).unwrap();
-            let task = Task::of(place as u8).unwrap();
+            let (index, _) = find(text.members().next().unwrap().1.string().unwrap()).unwrap();
+            let task = Task::of(index as u8).unwrap();
             let mut replies = Vec::new();
             for _ in 0..3 {
                 let text = text.text();

@@ -177,16 +177,16 @@ impl Command {
     }
 
     /// One of the bytes before its parameters.
-    fn body(&self, place: usize) -> u8 {
-        self.item.body().get(place).copied().unwrap_or_default()
+    fn body(&self, index: usize) -> u8 {
+        self.item.body().get(index).copied().unwrap_or_default()
     }
 }
 
 /// Whether a command may run now. While frozen only the table counts: a thaw must never be blocked.
-pub fn is_enabled(place: usize, command: &Command, state: &State) -> bool {
+pub fn is_enabled(index: usize, command: &Command, state: &State) -> bool {
     if state.freeze.is_frozen() && !(command.is(DOWN) && state.freeze.was_given_up()) {
         command.is(WHILE_FROZEN)
     } else {
-        state.filter.allows(place)
+        state.filter.allows(index)
     }
 }

@@ -93,12 +93,12 @@ fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<
         Some(input) => decode(input, buffer, Phrase::NoChild, reply),
         None => Ok(()),
     };
-    let place = match args.string(const { index_of(EXEC_PARAMS, "capture-output") }) {
+    let index = match args.string(const { index_of(EXEC_PARAMS, "capture-output") }) {
         Some(word) => CAPTURE.index(word),
         None if args.bool(const { index_of(EXEC_PARAMS, "capture-output") }) == Some(true) => 3,
         None => 0,
     };
-    let capture = CAPTURES.get(place).map_or(Capture::NONE, |known| *known);
+    let capture = CAPTURES.get(index).map_or(Capture::NONE, |known| *known);
     let prepared = decoded.and_then(|()| {
         let prepared = state.programs.prepare(input.is_some(), capture);
         prepared.map_err(|errno| cannot(reply, Phrase::NoChild, errno))
@@ -114,7 +114,7 @@ fn prepare(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<
 
 /// Executes the program; returns only after an error.
 fn run(guest: &Guest, _: Ticket, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let given = |place| args.value(place).unwrap_or_default();
+    let given = |index| args.value(index).unwrap_or_default();
     let path = given(const { index_of(EXEC_PARAMS, "path") });
     let arg = given(const { index_of(EXEC_PARAMS, "arg") });
     let env = given(const { index_of(EXEC_PARAMS, "env") });
@@ -161,7 +161,7 @@ pub(super) fn status(
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
     let pid = args.int(const { index_of(PID, "pid") }).unwrap_or_default();
-    let Some((place, program)) = state.programs.find(pid) else {
+    let Some((index, program)) = state.programs.find(pid) else {
         return Err(reply.fail_number(Phrase::NoSuchPid, pid));
     };
     let ended = program.ended(clock::boottime_ms());
@@ -181,7 +181,7 @@ pub(super) fn status(
         }
     }
     if ended.is_some() {
-        state.programs.forget(place);
+        state.programs.forget(index);
     }
     Ok(())
 }

@@ -8,14 +8,14 @@ use super::{file, freeze, fsinfo, sync};
 use crate::wire::args::{PackedList, Packer};
 use crate::wire::json::Str;
 
-// How a command runs: the first byte of a packed row; the second is its place in that list.
+// How a command runs: the first byte of a packed row; the second is its index in that list.
 const NOW: u8 = 0;
 const STREAM: u8 = 1;
 const ALONE: u8 = 2;
 const SLOW: u8 = 3;
 
-const fn kind(row: usize) -> u8 {
-    match ROWS[row].run {
+const fn kind(index: usize) -> u8 {
+    match ROWS[index].run {
         Run::Now(_) => NOW,
         Run::Stream(_) => STREAM,
         Run::Alone(_) => ALONE,
@@ -25,10 +25,10 @@ const fn kind(row: usize) -> u8 {
 
 /// How many of the rows before `end` run like this.
 const fn count(how: u8, end: usize) -> usize {
-    let (mut row, mut count) = (0, 0);
-    while row < end {
-        count += (kind(row) == how) as usize;
-        row += 1;
+    let (mut index, mut count) = (0, 0);
+    while index < end {
+        count += (kind(index) == how) as usize;
+        index += 1;
     }
     count
 }
@@ -38,12 +38,12 @@ macro_rules! list {
     ($name:ident: [$type:ty; $kind:ident], $variant:ident, $first:expr) => {
         static $name: [$type; count($kind, ROWS.len())] = {
             let mut list: [$type; count($kind, ROWS.len())] = [$first; count($kind, ROWS.len())];
-            let mut row = 0;
-            while row < ROWS.len() {
-                if let Run::$variant(one) = ROWS[row].run {
-                    list[count($kind, row)] = one;
+            let mut index = 0;
+            while index < ROWS.len() {
+                if let Run::$variant(one) = ROWS[index].run {
+                    list[count($kind, index)] = one;
                 }
-                row += 1;
+                index += 1;
             }
             list
         };
@@ -55,27 +55,27 @@ list!(OPENINGS: [Opening; STREAM], Stream, file::read);
 list!(WORKS: [Work; ALONE], Alone, fsinfo::get_fsinfo);
 list!(SLOWS: [Slow; SLOW], Slow, freeze::THAW);
 
-/// Names, flags, places, classes and parameters: an item a row. And how many bytes the commands take.
+/// Names, flags, indices, classes and parameters: an item a row. And how many bytes the commands take.
 const PACKER: (Packer<4096>, usize) = {
     let mut packer = Packer::new();
-    let (mut row, mut commands_len) = (0, 0);
-    while row < ROWS.len() {
+    let (mut index, mut commands_len) = (0, 0);
+    while index < ROWS.len() {
         let Row {
             name,
             params,
             flags,
             ..
-        } = ROWS[row];
+        } = ROWS[index];
         let (prefix, name) = name.as_bytes().split_at(PREFIX.len());
         assert!(matches!(prefix, PREFIX));
         let begun = packer.begin(flags, name);
-        packer.push(kind(row));
-        packer.push(count(kind(row), row) as u8);
-        packer.push(ROWS[row].class() as u8);
+        packer.push(kind(index));
+        packer.push(count(kind(index), index) as u8);
+        packer.push(ROWS[index].class() as u8);
         packer.params(params);
         packer.end(begun);
-        row += 1;
-        if row == COUNT {
+        index += 1;
+        if index == COUNT {
             commands_len = packer.len;
         }
     }
@@ -92,12 +92,12 @@ pub const TABLE: &[u8] = PACKED.split_at(PACKER.1).0;
 
 /// How a command runs.
 pub fn run(command: &Command) -> Run {
-    let (kind, place) = command.packed_run();
+    let (kind, index) = command.packed_run();
     match kind {
-        NOW => Run::Now(HANDLERS[place]),
-        STREAM => Run::Stream(OPENINGS[place]),
-        ALONE => Run::Alone(WORKS[place]),
-        _ => Run::Slow(SLOWS[place]),
+        NOW => Run::Now(HANDLERS[index]),
+        STREAM => Run::Stream(OPENINGS[index]),
+        ALONE => Run::Alone(WORKS[index]),
+        _ => Run::Slow(SLOWS[index]),
     }
 }
 
@@ -118,20 +118,20 @@ pub fn find(name: Str<'_>) -> Option<(usize, Command)> {
 #[derive(Clone, Copy)]
 pub struct Task {
     /// The index of its row.
-    pub number: u8,
+    pub index: u8,
     row: Command,
 }
 
 impl Task {
-    /// The task of a slow command, whose row is at this place.
-    pub fn new(number: u8, row: Command) -> Self {
-        Self { number, row }
+    /// The task of a slow command, whose row is at this index.
+    pub fn new(index: u8, row: Command) -> Self {
+        Self { index, row }
     }
 
-    /// The task of this number, if there is one.
-    pub fn of(number: u8) -> Option<Self> {
-        let row = Command::all(PackedList(&PACKED)).nth(number.into())?;
-        Some(Self { number, row })
+    /// The task whose row is at this index, if there is one.
+    pub fn of(index: u8) -> Option<Self> {
+        let row = Command::all(PackedList(&PACKED)).nth(index.into())?;
+        Some(Self { index, row })
     }
 
     /// What it does.
@@ -168,7 +168,7 @@ mod tests {
     fn what_stays_allowed_changes_nothing_and_shows_nothing_of_users() {
         let names = all()
             .enumerate()
-            .filter(|(place, _)| FAIL_CLOSED & 1 << place != 0);
+            .filter(|(index, _)| FAIL_CLOSED & 1 << index != 0);
         let names: Vec<_> = names
             .map(|(_, row)| str::from_utf8(row.name()).unwrap())
             .collect();

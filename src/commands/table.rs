@@ -294,15 +294,15 @@ pub(super) const ROWS: &[Row] = &[
 /// not known: those that change nothing, and what a host needs to take the guest down. A guest that
 /// is frozen can be thawed besides, as it can under every policy.
 pub const FAIL_CLOSED: u64 = {
-    let (mut row, mut set) = (0, 0);
-    while row < COUNT {
-        let stays = match ROWS[row].group {
+    let (mut index, mut set) = (0, 0);
+    while index < COUNT {
+        let stays = match ROWS[index].group {
             Protocol | Info => true,
-            Lifecycle => same(ROWS[row].name, "guest-shutdown"),
+            Lifecycle => same(ROWS[index].name, "guest-shutdown"),
             Freeze | Hardware | Files | Exec | Accounts => false,
         };
-        set |= (stays as u64) << row;
-        row += 1;
+        set |= (stays as u64) << index;
+        index += 1;
     }
     set
 };
@@ -312,7 +312,7 @@ const OWN_COUNT: usize = 4;
 /// How many are commands.
 pub(super) const COUNT: usize = ROWS.len() - OWN_COUNT;
 
-/// The number of the work of the agent's own that reads a file for a client.
+/// The index of the row of the agent's own work that reads a file for a client.
 pub const FETCH: u8 = COUNT as u8;
 /// The agent's own thaw, when nobody came in time.
 pub const LATE_THAW: u8 = FETCH + 1;
@@ -327,34 +327,34 @@ const PREFIX: &str = "guest-";
 /// Whether two rows have the same name.
 const fn same(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
-    let mut place = 0;
-    while place < a.len() && place < b.len() && a[place] == b[place] {
-        place += 1;
+    let mut index = 0;
+    while index < a.len() && index < b.len() && a[index] == b[index] {
+        index += 1;
     }
-    place == a.len() && place == b.len()
+    index == a.len() && index == b.len()
 }
 
 /// How many rows have this flag.
 const fn having(flag: u8) -> usize {
-    let (mut row, mut count) = (0, 0);
-    while row < COUNT {
-        count += (ROWS[row].flags & flag != 0) as usize;
-        row += 1;
+    let (mut index, mut count) = (0, 0);
+    while index < COUNT {
+        count += (ROWS[index].flags & flag != 0) as usize;
+        index += 1;
     }
     count
 }
 
 // What the rest of the agent takes for granted of the table.
 const _: () = {
-    let mut row = 0;
-    while row < COUNT {
-        assert!(ROWS[row].params.len() <= PARAMETERS);
-        let mut other = row + 1;
+    let mut index = 0;
+    while index < COUNT {
+        assert!(ROWS[index].params.len() <= PARAMETERS);
+        let mut other = index + 1;
         while other < COUNT {
-            assert!(!same(ROWS[row].name, ROWS[other].name));
+            assert!(!same(ROWS[index].name, ROWS[other].name));
             other += 1;
         }
-        row += 1;
+        index += 1;
     }
 };
 const_assert!(COUNT <= crate::state::filter::MOST_COMMANDS);

@@ -211,16 +211,16 @@ impl Programs {
     /// Drops the oldest result that `may_go`. Returns false if there is none.
     fn drop_result(&mut self, may_go: &dyn Fn(&Program) -> bool) -> bool {
         let (mut oldest, mut oldest_ms) = (None, u64::MAX);
-        for (place, program) in self.table.iter().enumerate() {
+        for (index, program) in self.table.iter().enumerate() {
             if let Some((_, ended_ms)) = program.ended
                 && ended_ms < oldest_ms
                 && program.started
                 && may_go(program)
             {
-                (oldest, oldest_ms) = (Some(place), ended_ms);
+                (oldest, oldest_ms) = (Some(index), ended_ms);
             }
         }
-        oldest.map(|place| self.forget(place)).is_some()
+        oldest.map(|index| self.forget(index)).is_some()
     }
 
     /// Makes an entry for the program that is forked next. Returns its serial number for
@@ -325,7 +325,7 @@ impl Programs {
         let mut all = self.table.iter_mut().enumerate();
         match all.find(|(_, one)| one.serial.cast_signed() == number) {
             Some((_, program)) if started.is_some() => program.started = true,
-            Some((place, _)) => self.forget(place),
+            Some((index, _)) => self.forget(index),
             None => {}
         }
     }
@@ -391,9 +391,9 @@ impl Programs {
 
     /// Forgets the program at this index.
     #[inline(never)]
-    pub fn forget(&mut self, place: usize) {
-        if place < self.table.len() {
-            self.table.remove(place);
+    pub fn forget(&mut self, index: usize) {
+        if index < self.table.len() {
+            self.table.remove(index);
         }
     }
 }
@@ -433,9 +433,9 @@ mod tests {
         for status in 1..4 {
             started(&mut programs, b"", Capture::NONE);
             programs.note(PID, Ended::Exited(status));
-            let (place, program) = programs.find(PID.into()).expect("a program");
+            let (index, program) = programs.find(PID.into()).expect("a program");
             let ended = program.ended(clock::boottime_ms());
-            assert_eq!((place, ended), (0, Some(Ended::Exited(status))));
+            assert_eq!((index, ended), (0, Some(Ended::Exited(status))));
         }
         programs.forget(0);
         assert!(programs.find(PID.into()).is_none());
