@@ -4,6 +4,7 @@
 //! the reply with that number.
 
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -107,6 +108,15 @@ impl Client {
     /// Runs a command without arguments that must succeed.
     pub fn get(&mut self, command: &str) -> Value {
         self.call(command, json!({}))
+    }
+
+    /// Returns the commands that guest-info lists as disabled.
+    pub fn disabled(&mut self) -> BTreeSet<String> {
+        let info = self.get("guest-info");
+        let rows = info["supported_commands"].as_array().expect("a list");
+        let disabled = rows.iter().filter(|row| row["enabled"] == false);
+        let names = disabled.map(|row| row["name"].as_str().expect("a name").to_owned());
+        names.collect()
     }
 
     /// Synchronises with the agent. Returns the number of lines skipped before its reply.

@@ -124,6 +124,16 @@ pub fn partitioned(path: &Path) {
     );
 }
 
+/// Copies a qcow2 image, to which nothing writes, to a raw image.
+pub fn raw_copy(image: &Path, to: &Path) {
+    run(
+        Command::new(program("qemu-img", "qemu-utils"))
+            .args(["convert", "-U", "-f", "qcow2", "-O", "raw"])
+            .args([image, to]),
+        ANSWER,
+    );
+}
+
 /// Returns the bytes that a disk image occupies: holes do not count.
 pub fn allocated(path: &Path) -> u64 {
     std::fs::metadata(path)

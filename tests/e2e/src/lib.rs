@@ -21,6 +21,9 @@
 //!
 //! Rules:
 //! - Every wait has a limit.
+//! - What must happen is waited for, not expected after a pause. What must not happen is looked for after
+//!   a pause, which lets a test pass if it is too short, and never makes one fail.
+//! - Each check sets up what it needs, so a check that fails is the only one that fails.
 //! - A program that is not installed fails the test, and the message names its Debian package.
 //! - Nothing runs with more privileges than it needs: an agent with root's privileges on this machine
 //!   would freeze it, as if it were its guest.

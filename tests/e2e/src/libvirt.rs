@@ -180,6 +180,13 @@ impl Libvirt {
         process::output(&mut command, Duration::from_secs(120))
     }
 
+    /// Runs `virsh`, which must fail. Returns what it printed.
+    pub fn refusal(&self, arguments: &[&str]) -> String {
+        let output = self.virsh(arguments);
+        assert!(!output.status.success(), "virsh {}", arguments.join(" "));
+        process::text(&output)
+    }
+
     /// Runs `virsh`, which must succeed. Returns its output.
     pub fn ok(&self, arguments: &[&str]) -> String {
         let output = self.virsh(arguments);

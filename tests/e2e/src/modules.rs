@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cpio::Cpio;
+use crate::shell::GuestShell;
 use crate::top;
 
 /// Kernel modules that the image lacks. Each comes after the modules it depends on.
@@ -50,6 +51,12 @@ impl Modules {
             self.add(&other.replace('-', "_"));
         }
         self.modules.push((name.to_owned(), module));
+    }
+
+    /// Inserts the modules that a guest has from [`Modules::put`]. The kernel may have some of them
+    /// already.
+    pub fn insert(shell: &mut GuestShell) {
+        shell.run("for m in /root/modules/*.ko; do insmod $m 2>/dev/null; done; true");
     }
 
     /// Adds the modules to an archive as `/root/modules/NN-NAME.ko`, numbered in load order.

@@ -119,6 +119,23 @@ impl GuestShell {
         BackgroundWrite { done }
     }
 
+    /// Returns the number of the agent's processes that hang in the kernel.
+    pub fn hanging_agents(&mut self) -> usize {
+        let agents = "grep -l '^gaunt$' /proc/[0-9]*/comm | sed s/comm/status/";
+        let hanging = self.run(&format!("grep -l '^State:.D' $({agents}) || true"));
+        hanging.lines().count()
+    }
+
+    /// Waits until a freeze hangs in the kernel, in one process of the agent.
+    pub fn wait_hanging_freeze(&mut self) {
+        // Each ioctl waits for the disk for a moment: the one that hangs is there later, too.
+        wait::expect("a freeze that hangs", wait::ANSWER, || {
+            let hanging = self.hanging_agents();
+            std::thread::sleep(Duration::from_millis(500));
+            hanging == 1 && self.hanging_agents() == 1
+        });
+    }
+
     /// Kills the image's agent and starts it again with these arguments. The port can be opened only
     /// once, so the new agent starts after the old one is gone.
     pub fn restart_agent(&mut self, arguments: &str) {

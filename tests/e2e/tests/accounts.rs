@@ -4,6 +4,7 @@
 //! Needs QEMU, the images, qemu-ga, strace and openssl. No request to an agent on this machine can set
 //! a password: the user does not exist, or the agent lacks the privilege.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -177,7 +178,7 @@ fn a_child_that_acts_as_a_user_inherits_no_open_file() {
     client.call("guest-exec", sleeper);
     // The worker that opened the files, and the program.
     let others = agent.children();
-    let _tracer = delay_openat2(&agent, "2000000");
+    let _tracer = delay_openat2(&agent, "6000000");
     let child = || {
         agent
             .children()
@@ -189,9 +190,10 @@ fn a_child_that_acts_as_a_user_inherits_no_open_file() {
     let open = || {
         let list = std::fs::read_dir(format!("/proc/{child}/fd")).expect("descriptors");
         let mut open: Vec<String> = list
-            .map(|entry| {
-                let target = std::fs::read_link(entry.expect("an entry").path());
-                let target = target.expect("a link").display().to_string();
+            // A descriptor may be closed meanwhile.
+            .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+            .map(|target| {
+                let target = target.display().to_string();
                 target.split(':').next().expect("a word").to_owned()
             })
             .collect();
@@ -200,7 +202,8 @@ fn a_child_that_acts_as_a_user_inherits_no_open_file() {
     };
     let expected = ["/", "anon_inode", "anon_inode", "anon_inode", "socket"];
     let mut seen = Vec::new();
-    let found = wait::until(Duration::from_millis(1500), || {
+    // Less than the delay.
+    let found = wait::until(Duration::from_secs(5), || {
         seen = open();
         (seen == expected).then_some(())
     });
@@ -303,11 +306,41 @@ fn etc(shell: &mut GuestShell) -> String {
     shell.run("cd /etc; ls -A | grep -E '^(passwd|shadow|\\.pwd)' | tr '\\n' ' '")
 }
 
+/// Restores the files of accounts, whatever an earlier check has left.
 fn reset(shell: &mut GuestShell) {
+    shell.run(
+        "killall -q strace sleep; umount -l /etc 2>/dev/null; \
+         if [ -e /dev/away ]; then mv -f /dev/away /dev/urandom; fi; true",
+    );
     shell.run(
         "rm -f /etc/shadow* /etc/passwd* /etc/.pwd.lock; cp /root/passwd /etc/passwd; \
          cp /root/shadow /etc/shadow; chmod 644 /etc/passwd; chmod 640 /etc/shadow; \
          chown 0:42 /etc/shadow",
+    );
+}
+
+/// Returns the content of a file in /etc.
+fn read(shell: &mut GuestShell, name: &str) -> String {
+    // The shell drops the last line feed.
+    let content = shell.run(&format!("cat /etc/{name}; echo ."));
+    let without = content.strip_suffix("\n.").or(content.strip_suffix('.'));
+    without.unwrap_or(&content).to_owned()
+}
+
+/// Attaches strace, with these options, to the agent in the guest.
+fn attach(shell: &mut GuestShell, strace: &Path, options: &str) {
+    shell.run(&format!(
+        "{} -f {options} -p $(cat /run/agent.pid) >/dev/null 2>&1 & echo $! >/run/strace.pid; \
+         until grep -q '^TracerPid:.[1-9]' /proc/$(cat /run/agent.pid)/status; do sleep 0.1; done",
+        strace.display()
+    ));
+}
+
+/// Ends the strace of [`attach`].
+fn detach(shell: &mut GuestShell) {
+    shell.run(
+        "kill $(cat /run/strace.pid); \
+         until grep -q '^TracerPid:.0' /proc/$(cat /run/agent.pid)/status; do sleep 0.1; done",
     );
 }
 
@@ -328,15 +361,16 @@ fn passwords_are_set_in_a_guest() {
     let mut client = guest.client();
     let shell = guest.shell();
     shell.run("mkdir -p /home /srv");
-    let mut old = String::new();
-    let mut read = |shell: &mut GuestShell, name: &str| {
-        old = shell.run(&format!("cat /etc/{name}; echo ."));
-        old.strip_suffix("\n.")
-            .or(old.strip_suffix('.'))
-            .unwrap_or(&old)
-            .to_owned()
-    };
+    hashes(&mut checks, shell, &mut client);
+    passwd_and_shadow(&mut checks, shell, &mut client);
+    unknown_users_and_locks(&mut checks, shell, &mut client);
+    failing_system_calls(&mut checks, shell, &mut client, &strace);
+    file_systems_that_refuse(&mut checks, shell, &mut client);
+    killed_children(&mut checks, shell, &mut client, &strace);
+    checks.finish();
+}
 
+fn hashes(checks: &mut Checks, shell: &mut GuestShell, client: &mut Client) {
     checks.run("hashes a plain password and changes one line", || {
         reset(shell);
         let inode = shell.run("stat -c %i /etc/shadow");
@@ -354,6 +388,7 @@ fn passwords_are_set_in_a_guest() {
         hash
     });
     checks.run("uses a new salt each time", || {
+        reset(shell);
         client.call(PASSWORD, plain("alice", "x"));
         let one = field(&read(shell, "shadow"), "alice", 1);
         client.call(PASSWORD, plain("alice", "x"));
@@ -369,12 +404,16 @@ fn passwords_are_set_in_a_guest() {
         "two salts; the empty password is hashed".into()
     });
     checks.run("stores a hash unchanged", || {
+        reset(shell);
         client.call(PASSWORD, hashed("root", "$y$anything"));
         assert_eq!(field(&read(shell, "shadow"), "root", 1), "$y$anything");
         client.call(PASSWORD, hashed("root", ""));
         assert_eq!(field(&read(shell, "shadow"), "root", 1), "");
         "and the empty hash".into()
     });
+}
+
+fn passwd_and_shadow(checks: &mut Checks, shell: &mut GuestShell, client: &mut Client) {
     checks.run(
         "adds a missing line to shadow and completes a short one",
         || {
@@ -420,14 +459,17 @@ fn passwords_are_set_in_a_guest() {
         assert_eq!(etc(shell), ".pwd.lock passwd ");
         "no shadow created".into()
     });
+}
+
+fn unknown_users_and_locks(checks: &mut Checks, shell: &mut GuestShell, client: &mut Client) {
     checks.run("refuses unknown users", || {
         reset(shell);
         for user in ["nobody-here", "", "+", "malformed", "odd"] {
-            assert_eq!(failure(&mut client, plain(user, "x")), "no such user");
+            assert_eq!(failure(client, plain(user, "x")), "no such user");
         }
         assert_eq!(read(shell, "shadow").trim_end(), SHADOW.trim_end());
         shell.run("rm /etc/passwd");
-        let said = failure(&mut client, hashed("alice", "x"));
+        let said = failure(client, hashed("alice", "x"));
         assert_eq!(said, "/etc/passwd: No such file or directory");
         said
     });
@@ -437,7 +479,7 @@ fn passwords_are_set_in_a_guest() {
             reset(shell);
             shell.run("sleep 1000 >/dev/null 2>&1 & printf '%d\\0' $! >/etc/shadow.lock");
             let start = Instant::now();
-            let said = failure(&mut client, hashed("alice", "x"));
+            let said = failure(client, hashed("alice", "x"));
             assert_eq!(said, "/etc/shadow: No locks available");
             assert!(start.elapsed() < Duration::from_secs(15));
             assert_eq!(read(shell, "shadow").trim_end(), SHADOW.trim_end());
@@ -469,18 +511,22 @@ fn passwords_are_set_in_a_guest() {
             "passwd".into()
         },
     );
+}
+
+fn failing_system_calls(
+    checks: &mut Checks,
+    shell: &mut GuestShell,
+    client: &mut Client,
+    strace: &Path,
+) {
     checks.run(
         "works without getrandom and other newer system calls",
         || {
             reset(shell);
             shell.run("mkdir -p /home/alice; chown 1000:1000 /home/alice");
             let calls = "getrandom,openat2,preadv2,renameat2,statx";
-            let tracer = format!(
-                "{} -f -o /dev/null -e trace={calls} -e inject={calls}:error=ENOSYS \
-             -p $(cat /run/agent.pid) >/dev/null 2>&1 & echo $! >/run/strace.pid; sleep 1",
-                strace.display()
-            );
-            shell.run(&tracer);
+            let options = format!("-o /dev/null -e trace={calls} -e inject={calls}:error=ENOSYS");
+            attach(shell, strace, &options);
             client.call(PASSWORD, plain("alice", "x"));
             let hash = field(&read(shell, "shadow"), "alice", 1);
             assert_hash(&hash, "x");
@@ -488,35 +534,35 @@ fn passwords_are_set_in_a_guest() {
             let keys = client.call(GET, json!({ "username": "alice" }));
             assert_eq!(keys, json!({ "keys": ["k"] }));
             shell.run("mv /dev/urandom /dev/away");
-            let said = failure(&mut client, plain("alice", "y"));
+            let said = failure(client, plain("alice", "y"));
             assert_eq!(said, "/dev/urandom: No such file or directory");
             shell.run("echo no random bytes >/dev/urandom");
-            let wrong = failure(&mut client, plain("alice", "y"));
+            let wrong = failure(client, plain("alice", "y"));
             assert_eq!(wrong, "/dev/urandom: No such device");
-            shell.run("mv -f /dev/away /dev/urandom; kill $(cat /run/strace.pid); sleep 1");
+            shell.run("mv -f /dev/away /dev/urandom");
+            detach(shell);
             assert_eq!(field(&read(shell, "shadow"), "alice", 1), hash);
             said
         },
     );
     checks.run("reports a failure to switch to the user", || {
         reset(shell);
-        let tracer = format!(
-            "{} -f -o /dev/null -e trace=setresuid -e inject=setresuid:error=EPERM \
-             -p $(cat /run/agent.pid) >/dev/null 2>&1 & echo $! >/run/strace.pid; sleep 1",
-            strace.display()
-        );
-        shell.run(&tracer);
+        let options = "-o /dev/null -e trace=setresuid -e inject=setresuid:error=EPERM";
+        attach(shell, strace, options);
         let refused = client.try_call(GET, json!({ "username": "alice" }));
-        shell.run("kill $(cat /run/strace.pid); sleep 1");
+        detach(shell);
         let said = refused.expect_err("setresuid fails").desc;
         let expected = "failed to set effective user ID for user 'alice': Operation not permitted";
         assert_eq!(said, expected);
         said
     });
+}
+
+fn file_systems_that_refuse(checks: &mut Checks, shell: &mut GuestShell, client: &mut Client) {
     checks.run("refuses a symbolic link as shadow", || {
         reset(shell);
         shell.run("mv /etc/shadow /root/there; ln -s /root/there /etc/shadow");
-        let said = failure(&mut client, hashed("alice", "x"));
+        let said = failure(client, hashed("alice", "x"));
         assert_eq!(said, "/etc/shadow: Too many levels of symbolic links");
         assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
         said
@@ -525,7 +571,7 @@ fn passwords_are_set_in_a_guest() {
         reset(shell);
         shell.run("mkdir -p /run/etc; cp -a /etc/. /run/etc; mount --bind /run/etc /etc");
         shell.run("mount -o remount,ro,bind /etc");
-        let said = failure(&mut client, hashed("alice", "x"));
+        let said = failure(client, hashed("alice", "x"));
         assert_eq!(said, "/etc/shadow: Read-only file system");
         shell.run("umount /etc");
         said
@@ -535,48 +581,72 @@ fn passwords_are_set_in_a_guest() {
         shell.run("mkdir -p /run/full; mount -t tmpfs -o size=16k full /run/full");
         shell.run("cp -a /etc/passwd /etc/shadow /run/full; mount --bind /run/full /etc");
         shell.run("touch /etc/.pwd.lock; dd if=/dev/zero of=/etc/fill 2>/dev/null; true");
-        let said = failure(&mut client, hashed("alice", "x"));
+        let said = failure(client, hashed("alice", "x"));
         assert_eq!(said, "/etc/shadow: No space left on device");
         assert_eq!(read(shell, "shadow").trim_end(), SHADOW.trim_end());
         assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
         shell.run("umount /etc");
         said
     });
-    checks.run("leaves the old or the new file when killed at any system call", || {
-        let mut seen = Vec::new();
-        for call in [
-            // Calls that only the child makes meanwhile, not the agent.
-            "linkat:when=1", "linkat:when=2", "unlinkat:when=1", "unlinkat:when=3",
-            "unlinkat:when=5", "unlinkat:when=6", "unlinkat:when=7", "unlinkat:when=8",
-            "fchown:when=1", "fchmod:when=1", "fgetxattr:when=1", "fsync:when=1",
-            "renameat:when=1", "fsync:when=2",
-        ] {
-            reset(shell);
-            let (name, when) = call.split_once(':').expect("a call and a count");
-            shell.run(&format!(
-                "rm -f /run/strace; {} -f -o /run/strace -e trace={name} -e inject={name}:signal=KILL:{when} \
-                 -p $(cat /run/agent.pid) >/dev/null 2>&1 & echo $! >/run/strace.pid; sleep 1",
-                strace.display()
-            ));
-            let outcome = client.try_call(PASSWORD, hashed("alice", "NEW"));
-            shell.run("kill $(cat /run/strace.pid); sleep 1");
-            let shadow = read(shell, "shadow");
-            let now = field(&shadow, "alice", 1);
-            assert!(now == "NEW" || shadow.trim_end() == SHADOW.trim_end(), "{call}: {shadow}");
-            let died = outcome.is_err_and(|refusal| refusal.desc.contains("abnormally"));
-            seen.push(format!("{call} {}{now}", if died { "killed, " } else { "" }));
-            // Files that the killed child left behind do not hinder the next one.
-            client.call(PASSWORD, hashed("alice", "AGAIN"));
-            assert_eq!(field(&read(shell, "shadow"), "alice", 1), "AGAIN");
-            assert_eq!(etc(shell), ".pwd.lock passwd shadow ", "{call}");
-        }
-        // Each of these calls was made, and before the new file was synced the old one was in place.
-        assert!(seen.iter().all(|one| one.contains("killed")), "{seen:?}");
-        let synced = seen.iter().find(|one| one.starts_with("fsync:when=1"));
-        assert!(synced.is_some_and(|one| !one.ends_with("NEW")), "{seen:?}");
-        seen.join("; ")
-    });
-    checks.finish();
+}
+
+fn killed_children(
+    checks: &mut Checks,
+    shell: &mut GuestShell,
+    client: &mut Client,
+    strace: &Path,
+) {
+    checks.run(
+        "leaves the old or the new file when killed at any system call",
+        || {
+            let mut seen = Vec::new();
+            for call in [
+                // Calls that only the child makes meanwhile, not the agent.
+                "linkat:when=1",
+                "linkat:when=2",
+                "unlinkat:when=1",
+                "unlinkat:when=3",
+                "unlinkat:when=5",
+                "unlinkat:when=6",
+                "unlinkat:when=7",
+                "unlinkat:when=8",
+                "fchown:when=1",
+                "fchmod:when=1",
+                "fgetxattr:when=1",
+                "fsync:when=1",
+                "renameat:when=1",
+                "fsync:when=2",
+            ] {
+                reset(shell);
+                let (name, when) = call.split_once(':').expect("a call and a count");
+                let options =
+                    format!("-o /dev/null -e trace={name} -e inject={name}:signal=KILL:{when}");
+                attach(shell, strace, &options);
+                let outcome = client.try_call(PASSWORD, hashed("alice", "NEW"));
+                detach(shell);
+                let shadow = read(shell, "shadow");
+                let now = field(&shadow, "alice", 1);
+                assert!(
+                    now == "NEW" || shadow.trim_end() == SHADOW.trim_end(),
+                    "{call}: {shadow}"
+                );
+                let died = outcome.is_err_and(|refusal| refusal.desc.contains("abnormally"));
+                seen.push(format!(
+                    "{call} {}{now}",
+                    if died { "killed, " } else { "" }
+                ));
+                // Files that the killed child left behind do not hinder the next one.
+                client.call(PASSWORD, hashed("alice", "AGAIN"));
+                assert_eq!(field(&read(shell, "shadow"), "alice", 1), "AGAIN");
+                assert_eq!(etc(shell), ".pwd.lock passwd shadow ", "{call}");
+            }
+            // Each of these calls was made, and before the new file was synced the old one was in place.
+            assert!(seen.iter().all(|one| one.contains("killed")), "{seen:?}");
+            let synced = seen.iter().find(|one| one.starts_with("fsync:when=1"));
+            assert!(synced.is_some_and(|one| !one.ends_with("NEW")), "{seen:?}");
+            seen.join("; ")
+        },
+    );
 }
 
 /// A command, and its arguments without the user.

@@ -254,9 +254,9 @@ fn the_agents_memory_cannot_be_opened() {
 }
 
 #[test]
-fn errors_about_handles_and_arguments_equal_those_of_qemu_ga() {
+fn errors_about_handles_and_counts_equal_those_of_qemu_ga() {
     compare(
-        "arguments",
+        "handles",
         |session| {
             let handle = session.open("file", "w+").unwrap();
             for unknown in [0, 1, -1, 42, i64::MIN, i64::MAX, 1 << 62] {
@@ -269,6 +269,17 @@ fn errors_about_handles_and_arguments_equal_those_of_qemu_ga() {
             for count in [-1, 0, 1, 50_331_648, 50_331_649, i64::MAX, i64::MIN] {
                 session.on("read", handle, json!({ "count": count }));
             }
+        },
+        &[],
+    );
+}
+
+#[test]
+fn writes_of_bad_base64_equal_those_of_qemu_ga() {
+    compare(
+        "base64",
+        |session| {
+            let handle = session.open("file", "w+").unwrap();
             let texts = [
                 "",
                 "aGVsbG8=",
@@ -301,6 +312,17 @@ fn errors_about_handles_and_arguments_equal_those_of_qemu_ga() {
                 .client
                 .ask(escaped.replace('H', &handle.to_string()));
             session.record.push(reply.to_string());
+        },
+        &[],
+    );
+}
+
+#[test]
+fn errors_about_positions_and_arguments_equal_those_of_qemu_ga() {
+    compare(
+        "arguments",
+        |session| {
+            let handle = session.open("file", "w+").unwrap();
             for whence in [
                 json!(0),
                 json!(1),
@@ -391,6 +413,16 @@ fn ends_of_file_and_positions_equal_those_of_qemu_ga() {
             session.on("seek", handle, json!({ "offset": 0, "whence": 1 }));
             session.on("close", handle, json!({}));
             session.look("mixed");
+        },
+        &[NEW_FILE],
+    );
+}
+
+#[test]
+fn devices_and_pipes_equal_those_of_qemu_ga() {
+    compare(
+        "devices",
+        |session| {
             for path in [
                 "/dev/zero",
                 "/dev/null",
@@ -405,7 +437,8 @@ fn ends_of_file_and_positions_equal_those_of_qemu_ga() {
                         continue;
                     };
                     session.on("read", handle, json!({ "count": 10 }));
-                    session.on("read", handle, json!({ "count": 100_000 }));
+                    // No count that contains the number of a handle: the records mask those.
+                    session.on("read", handle, json!({ "count": 70_000 }));
                     session.on("close", handle, json!({}));
                 }
             }
@@ -425,7 +458,7 @@ fn ends_of_file_and_positions_equal_those_of_qemu_ga() {
             session.on("close", writer, json!({}));
             session.on("read", reader, json!({}));
         },
-        &[NEW_FILE],
+        &[],
     );
 }
 
@@ -433,9 +466,6 @@ fn ends_of_file_and_positions_equal_those_of_qemu_ga() {
 fn a_failed_write_is_reported_by_the_write_itself() {
     let agent = Agent::gaunt(&[]);
     let mut client = agent.client();
-    let open = |client: &mut Client, path: &str, mode: &str| {
-        client.call("guest-file-open", json!({ "path": path, "mode": mode }))
-    };
     let full = open(&mut client, "/dev/full", "w");
     let refused = client.try_call(
         "guest-file-write",
@@ -449,7 +479,13 @@ fn a_failed_write_is_reported_by_the_write_itself() {
         client.call("guest-file-close", json!({ "handle": full })),
         json!({})
     );
-    // A read takes what the pipe holds, and a write fills its room. qemu-ga loses bytes here.
+}
+
+/// A read takes what the pipe holds, and a write fills its room. qemu-ga loses bytes here.
+#[test]
+fn pipes_are_read_and_written_as_far_as_possible() {
+    let agent = Agent::gaunt(&[]);
+    let mut client = agent.client();
     let scratch = Scratch::new();
     scratch.give_away();
     let fifo = scratch.join("fifo");
@@ -493,7 +529,13 @@ fn a_failed_write_is_reported_by_the_write_itself() {
         "failed to write to file: Broken pipe"
     );
     assert!(client.get("guest-ping").is_object());
-    // /proc/self is the agent, also if a child opened the file.
+}
+
+/// /proc/self is the agent, also if a child opened the file.
+#[test]
+fn proc_self_is_the_agent() {
+    let agent = Agent::gaunt(&[]);
+    let mut client = agent.client();
     let status = open(&mut client, "/proc/self/status", "r");
     let read = client.call(
         "guest-file-read",
@@ -583,7 +625,7 @@ fn the_largest_read_is_complete_and_takes_little_memory() {
     for _ in 0..50 {
         other.get("guest-ping");
     }
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < wait::ANSWER);
     assert!(agent.peak_kb() <= 1024, "{} kB", agent.peak_kb());
     // Closing the file ends the read early, with the true count.
     other.call("guest-file-close", json!({ "handle": handle }));
@@ -702,7 +744,8 @@ fn files_in_a_guest_are_read_and_written_and_never_block_the_agent() {
         .boot();
     guest.wait_shell();
     let shell = guest.shell();
-    shell.run("for m in /root/modules/*; do insmod $m 2>/dev/null; done; mkdir -p /mnt");
+    Modules::insert(shell);
+    shell.run("mkdir -p /mnt");
     let mut client = guest.client();
 
     checks.run("refuses memory under any name", || {
@@ -735,6 +778,7 @@ fn files_in_a_guest_are_read_and_written_and_never_block_the_agent() {
     checks.run(
         "open files do not keep the disk from a clean unmount",
         || {
+            guest.shell().run("fsfreeze --unfreeze /data; true");
             let write = json!({ "handle": handle, "buf-b64": "bG8K" });
             assert_eq!(client.call("guest-file-write", write)["count"], 3);
             client.send(request("guest-shutdown", &json!({})));
@@ -806,6 +850,10 @@ fn begin_silent_read(
 ) -> Value {
     let node = "/dev/mapper/silent";
     let shell = guest.shell();
+    // An earlier check that failed may have left it.
+    shell.run(&format!(
+        "{dm} resume silent; umount -l /mnt; {dm} remove --retry silent; true"
+    ));
     shell.run(&format!(
         "echo 0 32768 linear /dev/vdb 0 | {dm} create silent"
     ));

@@ -23,8 +23,10 @@ const FREEZE_S: u64 = 3;
 /// The time of the thaw that hangs, before which the agent does not answer it.
 const THAW_S: u64 = 10;
 
-/// What a request may take that hangs behind nothing.
-const SOON: Duration = Duration::from_secs(3);
+/// What a request may take that hangs behind nothing, on a busy machine: less than [`THAW_S`].
+const SOON: Duration = Duration::from_secs(8);
+/// Time in which the agent tries to thaw by itself.
+const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// The file systems of the guest, in the order of their mounts: freezes begin with the last.
 const MOUNT_POINTS: [&str; 3] = ["/data", "/hung", "/beside"];
@@ -60,9 +62,9 @@ impl Tried {
             .boot();
         guest.wait_shell();
         let dmsetup = format!("DM_DISABLE_UDEV=1 {}", dmsetup.display());
+        Modules::insert(guest.shell());
         guest.shell().run(&format!(
-            "for m in /root/modules/*.ko; do if [ -e $m ]; then insmod $m; fi; done; \
-             n=$(cat /sys/block/vdb/size); echo 0 $n linear /dev/vdb 0 | {dmsetup} create hung; \
+            "n=$(cat /sys/block/vdb/size); echo 0 $n linear /dev/vdb 0 | {dmsetup} create hung; \
              mkdir -p /data /hung /beside /tmp/fuse; mount -t ext4 /dev/vda /data; \
              mount -t ext4 /dev/mapper/hung /hung; mount -t xfs /dev/vdc /beside; \
              mkdir -m 777 /data/user"
@@ -79,11 +81,29 @@ impl Tried {
         self.guest.shell().run(command)
     }
 
-    /// Starts the agent anew.
+    /// Kills the agent, and starts it with these options.
     fn restart(&mut self, words: &str) {
         let words = format!("--freeze-timeout={FREEZE_S} {words}");
         self.guest.shell().restart_agent(&words);
-        wait::until(wait::ANSWER, || self.client.sync(SOON)).expect("in step");
+        wait::until(wait::ANSWER, || self.client.sync(ATTEMPT)).expect("in step");
+    }
+
+    /// Starts an agent with these options in a guest where nothing hangs and nothing is frozen, whatever
+    /// an earlier check has left.
+    fn begin(&mut self, words: &str) {
+        self.resume();
+        self.run(
+            "killall -q -CONT stuck; killall -q -KILL stuck; umount /looped; losetup -d /dev/loop0; \
+             umount -l /tmp/loop /tmp/idle; true",
+        );
+        self.restart("");
+        wait::expect("the thaw", wait::ANSWER, || {
+            let _ = self.call("guest-fsfreeze-thaw");
+            self.status() == "thawed"
+        });
+        if !words.is_empty() {
+            self.restart(words);
+        }
     }
 
     fn call(&mut self, command: &str) -> Result<Value, Refusal> {
@@ -107,7 +127,13 @@ impl Tried {
         if wait::until(wait::ANSWER, is_ready).is_none() {
             panic!("no write: {}", self.run("cat /run/stuck.log"));
         }
-        std::thread::sleep(Duration::from_millis(500));
+        // The first word is the number of the system call that a process waits in.
+        let write = libc::SYS_write;
+        let waits =
+            format!("grep -qs '^{write} ' $(pidof stuck | sed 's_[0-9]*_/proc/&/syscall_g')");
+        wait::expect("the write to wait", wait::ANSWER, || {
+            self.guest.shell().test(&waits)
+        });
     }
 
     fn has_written(&mut self) -> bool {
@@ -161,7 +187,7 @@ impl Tried {
         for place in others {
             assert!(self.takes_write(place), "{place}");
         }
-        let before = self.agents();
+        let before = self.guest.shell().hanging_agents();
         for _ in 0..3 {
             self.client.get("guest-ping");
             assert_eq!(self.status(), "frozen");
@@ -172,22 +198,15 @@ impl Tried {
             assert_eq!(refusal.desc, HANGS);
             assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
             // The agent's own attempts to thaw.
-            std::thread::sleep(SOON);
+            std::thread::sleep(ATTEMPT);
         }
-        assert_eq!(self.agents(), before, "no attempt leaves a process behind");
-        let info = self.client.get("guest-info");
-        let commands = info["supported_commands"].as_array().expect("a list");
-        let enabled = |name: &str| {
-            let one = commands.iter().find(|one| one["name"] == name);
-            one.is_some_and(|one| one["enabled"] == true)
-        };
-        assert!(enabled("guest-shutdown") && !enabled("guest-suspend-ram"));
-    }
-
-    /// The processes of the agent that hang in the kernel.
-    fn agents(&mut self) -> usize {
-        let hanging = self.run("grep -l '^State:.D' $(grep -l '^gaunt$' /proc/[0-9]*/comm | sed s/comm/status/) || true");
-        hanging.lines().count()
+        wait::expect(
+            "that no attempt leaves a process behind",
+            wait::ANSWER,
+            || self.guest.shell().hanging_agents() <= before,
+        );
+        let disabled = self.client.disabled();
+        assert!(!disabled.contains("guest-shutdown") && disabled.contains("guest-suspend-ram"));
     }
 
     /// Waits until nothing is frozen any more; then freezes and thaws everything.
@@ -196,7 +215,10 @@ impl Tried {
         for place in MOUNT_POINTS {
             assert!(self.takes_write(place), "{place}");
         }
-        assert_eq!(self.agents(), 0);
+        // Each ioctl waits for the disk for a moment.
+        wait::expect("no process that hangs", wait::ANSWER, || {
+            self.guest.shell().hanging_agents() == 0
+        });
         assert_eq!(self.call("guest-fsfreeze-freeze"), Ok(json!(3)));
         assert_eq!(self.call("guest-fsfreeze-thaw"), Ok(json!(3)));
     }
@@ -211,8 +233,25 @@ fn a_file_system_that_hangs_holds_up_no_other() {
     let mut checks = Checks::new("hung");
     let scratch = Scratch::new();
     let mut tried = Tried::boot(&scratch);
+    writes_that_wait(&mut checks, &mut tried);
+    suspended_devices(&mut checks, &mut tried);
+    fuse_servers(&mut checks, &mut tried);
+    checks.run("shut down while it hangs, the guest powers off", || {
+        tried.begin("");
+        tried.start_write();
+        tried.freeze_is_late("/data");
+        let start = Instant::now();
+        tried.client.send("{\"execute\":\"guest-shutdown\"}\n");
+        assert!(tried.guest.wait_end(wait::ANSWER).success());
+        assert!(disk::ext4_is_clean(&scratch.join("data.raw")));
+        format!("{:.1} s", start.elapsed().as_secs_f32())
+    });
+    checks.finish();
+}
+
+fn writes_that_wait(checks: &mut Checks, tried: &mut Tried) {
     checks.run("a write that waits for FUSE ends a freeze late", || {
-        tried.restart("");
+        tried.begin("");
         tried.start_write();
         let took = tried.freeze_is_late("/data");
         tried.goes_on(&["/beside", "/hung"]);
@@ -224,17 +263,12 @@ fn a_file_system_that_hangs_holds_up_no_other() {
     checks.run(
         "killed meanwhile, the next run thaws what is beside it",
         || {
+            tried.begin("");
             tried.start_write();
             tried
                 .client
                 .send("{\"execute\":\"guest-fsfreeze-freeze\"}\n");
-            // Each ioctl waits for the disk for a moment: the one that hangs is there later, too.
-            let is_frozen = |tried: &mut Tried| {
-                let hung = tried.agents();
-                std::thread::sleep(Duration::from_millis(500));
-                hung == 1 && tried.agents() == 1
-            };
-            wait::expect("the freeze", wait::ANSWER, || is_frozen(&mut tried));
+            tried.guest.shell().wait_hanging_freeze();
             tried.restart("");
             wait::expect("the thaw beside it", wait::ANSWER, || {
                 tried.takes_write("/beside")
@@ -245,8 +279,11 @@ fn a_file_system_that_hangs_holds_up_no_other() {
             "frozen, then thawed".into()
         },
     );
+}
+
+fn suspended_devices(checks: &mut Checks, tried: &mut Tried) {
     checks.run("a suspended device ends a freeze late", || {
-        tried.restart("");
+        tried.begin("");
         // So that there is something to write out.
         tried.run("dd if=/dev/urandom of=/hung/dirty bs=64k count=4 2>/dev/null");
         tried.suspend();
@@ -257,7 +294,7 @@ fn a_file_system_that_hangs_holds_up_no_other() {
         took
     });
     checks.run("suspended while frozen, it ends a thaw late", || {
-        tried.restart("--freeze-timeout=600");
+        tried.begin("--freeze-timeout=600");
         assert_eq!(tried.call("guest-fsfreeze-freeze"), Ok(json!(3)));
         tried.suspend();
         let start = Instant::now();
@@ -270,10 +307,13 @@ fn a_file_system_that_hangs_holds_up_no_other() {
         tried.recovers();
         format!("{:.1} s", took.as_secs_f32())
     });
+}
+
+fn fuse_servers(checks: &mut Checks, tried: &mut Tried) {
     checks.run(
         "a loop device hangs with the FUSE server of its file",
         || {
-            tried.restart("");
+            tried.begin("");
             tried.run(
                 "dd if=/dev/zero of=/run/image bs=1M count=16 2>/dev/null && mke2fs -F /run/image && \
              rm -f /run/stuck && mkdir -p /tmp/loop /looped && \
@@ -301,7 +341,7 @@ fn a_file_system_that_hangs_holds_up_no_other() {
         },
     );
     checks.run("with the option, FUSE is aborted and nothing hangs", || {
-        tried.restart("--abort-fuse");
+        tried.begin("--abort-fuse");
         tried.run(
             "mkdir -p /tmp/idle; rm -f /run/stuck; /root/stuck image /etc/passwd /tmp/idle \
              </dev/null >/dev/null 2>&1 &",
@@ -328,15 +368,4 @@ fn a_file_system_that_hangs_holds_up_no_other() {
         tried.recovers();
         took
     });
-    checks.run("shut down while it hangs, the guest powers off", || {
-        tried.restart("");
-        tried.start_write();
-        tried.freeze_is_late("/data");
-        let start = Instant::now();
-        tried.client.send("{\"execute\":\"guest-shutdown\"}\n");
-        assert!(tried.guest.wait_end(wait::ANSWER).success());
-        assert!(disk::ext4_is_clean(&scratch.join("data.raw")));
-        format!("{:.1} s", start.elapsed().as_secs_f32())
-    });
-    checks.finish();
 }

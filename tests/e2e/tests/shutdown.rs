@@ -17,8 +17,17 @@ use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::wait;
 use serde_json::json;
 
+/// Kills every agent but the image's own, and the inits of containers, so that the second port is free.
+fn free_second_port(guest: &mut Guest) {
+    guest.shell().run(
+        "for p in $(pidof gaunt init); do \
+         if [ $p != 1 ] && [ $p != $(cat /run/agent.pid) ]; then kill -KILL $p; fi; done; true",
+    );
+}
+
 /// Starts an agent on the second port through `launcher`, and connects to it.
 fn start_second(guest: &mut Guest, launcher: &str) -> Client {
+    free_second_port(guest);
     let port = guest.second_port();
     guest.shell().run(&format!(
         "{launcher} /usr/bin/gaunt -p {port} </dev/null >/run/second.log 2>&1 & echo $! >/run/second.pid"
@@ -79,9 +88,10 @@ fn an_agent_in_a_container_does_not_shut_the_machine_down() {
     });
     drop(client);
     checks.run("does not signal the init of its container", || {
+        free_second_port(&mut guest);
         let port = guest.second_port();
         let prepare = format!(
-            "ln -s /bin/busybox /run/init; echo ::once:/usr/bin/gaunt -p {port} >/etc/inittab"
+            "ln -sf /bin/busybox /run/init; echo ::once:/usr/bin/gaunt -p {port} >/etc/inittab"
         );
         guest.shell().run(&prepare);
         let container = "unshare -p -f --mount-proc /run/init >/dev/null 2>&1 &";
@@ -118,9 +128,6 @@ fn an_agent_in_a_container_does_not_shut_the_machine_down() {
 const STUCK: &str = env!("CARGO_BIN_EXE_stuck");
 const HOSTILE: &str = env!("CARGO_BIN_EXE_hostile");
 
-/// Inserts the modules that a test has added. There are none if the kernel has them built in.
-const INSERT: &str = "for m in /root/modules/*.ko; do if [ -e $m ]; then insmod $m; fi; done";
-
 /// Starts `stuck` under the name `name`, and waits until it is ready.
 fn start_stuck(guest: &mut Guest, name: &str, words: &str) {
     let shell = guest.shell();
@@ -154,7 +161,7 @@ fn processes_of_users_do_not_hinder_a_shutdown() {
     guest.wait_shell();
     let mut client = guest.client();
     let shell = guest.shell();
-    shell.run(INSERT);
+    Modules::insert(shell);
     shell.run("mkdir -m 777 /data/d /tmp/fuse /tmp/silent");
     // Processes with ids above that of the child that ends processes, as after ids have wrapped.
     guest
@@ -174,9 +181,11 @@ fn processes_of_users_do_not_hinder_a_shutdown() {
         let pid = shell.run("cat /run/stuck");
         let read = format!("cat /proc/{pid}/cmdline >/run/read 2>&1");
         shell.run(&format!("({read}; touch /run/was-read) >/dev/null 2>&1 &"));
-        std::thread::sleep(Duration::from_secs(1));
+        wait::expect("a fork", wait::ANSWER, || {
+            shell.test("test -s /data/d/forked")
+        });
+        std::thread::sleep(wait::SETTLE);
         assert!(!shell.test("test -e /run/was-read"));
-        assert!(shell.test("test -s /data/d/forked"));
         let status = shell.run(&format!("grep -E '^(Uid|VmSize):' /proc/{pid}/status"));
         assert!(status.contains("1000") && status.contains("kB"), "{status}");
         "the read never ends".into()
@@ -231,7 +240,8 @@ const HIDDEN: &[Hidden] = &[
     ),
     (
         "under a FUSE file system that never answers",
-        "mount $1 $2; /root/hostile mute $2 >/dev/null 2>&1 & sleep 1",
+        "mount $1 $2; /root/hostile mute $2 >/dev/null 2>&1 &
+         until grep -q \" $2 fuse\" /proc/mounts; do sleep 0.1; done",
     ),
 ];
 
@@ -244,8 +254,9 @@ const OUT_OF_REACH: &[Hidden] = &[
     ),
     (
         "under a tmpfs in use",
-        "mount $1 $2; mount -t tmpfs none $2; cd $2; ln -s /root/stuck /bin/@inside
-         @inside wait 0 </dev/null >/dev/null 2>&1 & sleep 1",
+        "mount $1 $2; mount -t tmpfs none $2; cd $2; ln -s /root/stuck /bin/@inside; rm -f /run/stuck
+         @inside wait 0 </dev/null >/dev/null 2>&1 &
+         until [ -s /run/stuck ]; do sleep 0.1; done",
     ),
     (
         "in a mount namespace without processes",
@@ -271,7 +282,7 @@ fn check_hidden(checks: &mut Checks, hidden: &[Hidden], prepare: impl FnOnce(&mu
     let mut guest = machine.boot();
     guest.wait_shell();
     let mut client = guest.client();
-    guest.shell().run(INSERT);
+    Modules::insert(guest.shell());
     // The first disk is mounted on /data.
     for (number, (how, script)) in (1..).zip(hidden) {
         let shell = guest.shell();
