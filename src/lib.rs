@@ -38,7 +38,7 @@
 //! Say `guest-get-uptime`, with an optional argument `precise`, from /proc/uptime:
 //! 1. The format: `parse/uptime.rs`, a function from bytes to a value, tested with vectors and with
 //!    `parse::testing::torture`; its line in `parse/mod.rs`. `parse/mod.rs` and `base::text` split lines,
-//!    words and numbers; `parse::mountinfo::unescape` undoes octal escapes.
+//!    words and numbers; `parse::unescape` undoes octal escapes.
 //! 2. The handler, in the file of its subject in `commands/`, here `os`. A new subject needs its `mod`
 //!    line in `commands/mod.rs` and its name in the `use super::` of `table.rs`.
 //!    - Its parameters: `const UPTIME: &[Param] = &[may("precise", Type::Bool)];`

@@ -31,10 +31,10 @@ use crate::base::limits::{
     WRITE_OUT_MS,
 };
 use crate::parse::mountinfo::Mount;
-use crate::parse::words;
+use crate::parse::{unescaped, words};
 use crate::probe::ending::{self, Pids, Process};
 use crate::probe::init::{self, InitInterface};
-use crate::probe::mounts::{self, unescaped};
+use crate::probe::mounts;
 use crate::state::State;
 use crate::state::guest::Guest;
 use crate::state::log::{Level, Log};

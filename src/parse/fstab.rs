@@ -1,6 +1,6 @@
 //! Lines of /etc/fstab, as fstab(5) and mount(8) describe them, and their mount options.
 //!
-//! Fields are borrowed and still octal-escaped: [`unescape`](super::mountinfo::unescape) decodes them.
+//! Fields are borrowed and still octal-escaped: [`unescape`](super::unescape) decodes them.
 //! An option list is split into flags, which mean the same for every file system, and data, which
 //! mount(2) passes to the file system unchanged. Of options that contradict each other the last one
 //! counts. Propagation (`shared`, `private` ...) needs a second call of mount(2), which takes no other
@@ -214,8 +214,8 @@ fn change_by(option: &[u8]) -> Option<Change> {
 mod tests {
     use super::*;
     use crate::parse::lines;
-    use crate::parse::mountinfo::unescape;
     use crate::parse::testing::torture;
+    use crate::parse::unescape;
 
     fn entries(file: &[u8]) -> impl Iterator<Item = FstabEntry<'_>> {
         lines(file).filter_map(parse)

@@ -36,6 +36,7 @@ pub mod tzfile;
 pub mod udev;
 pub mod utmp;
 
+use crate::base::path::Path;
 use crate::base::text::parse_u64;
 
 /// Iterates over the lines of a file, without line feeds. After a final line feed comes one empty line.
@@ -106,6 +107,48 @@ fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
 /// Returns the bytes before the first NUL, or all bytes if there is none.
 pub fn until_nul(bytes: &[u8]) -> &[u8] {
     span(bytes, |byte| byte != 0).0
+}
+
+/// Iterates over the bytes of a field with `\ooo` (first digit 0 to 3) and `\\` decoded. Any other
+/// backslash stands for itself.
+pub fn unescape(field: &[u8]) -> Unescape<'_> {
+    Unescape { rest: field }
+}
+
+/// The iterator of [`unescape`].
+#[derive(Clone, Debug)]
+pub struct Unescape<'a> {
+    rest: &'a [u8],
+}
+
+impl Iterator for Unescape<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        let (byte, rest) = match self.rest {
+            [
+                b'\\',
+                a @ b'0'..=b'3',
+                b @ b'0'..=b'7',
+                c @ b'0'..=b'7',
+                rest @ ..,
+            ] => ((a & 3) << 6 | (b & 7) << 3 | (c & 7), rest),
+            [b'\\', b'\\', rest @ ..] => (b'\\', rest),
+            [byte, rest @ ..] => (*byte, rest),
+            [] => return None,
+        };
+        self.rest = rest;
+        Some(byte)
+    }
+}
+
+/// Returns the path in a field of the mount table or of /etc/fstab, with its escapes undone.
+pub fn unescaped(field: &[u8]) -> Path {
+    let mut path = Path::new();
+    for byte in unescape(field) {
+        path.push(&[byte]);
+    }
+    path
 }
 
 #[cfg(test)]
@@ -189,5 +232,12 @@ mod tests {
         assert_eq!(array::<2>(b"abc", 2), None);
         assert_eq!(array::<2>(b"abc", usize::MAX), None);
         assert!(words(b" a\t b ").eq([b"a", b"b"]));
+    }
+
+    #[test]
+    fn every_escaped_byte_is_decoded() {
+        let all: Vec<u8> = (0..=255).collect();
+        let escaped: String = all.iter().map(|byte| format!("\\{byte:03o}")).collect();
+        assert_eq!(unescape(escaped.as_bytes()).collect::<Vec<_>>(), all);
     }
 }

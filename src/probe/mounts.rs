@@ -25,8 +25,8 @@ use crate::base::limits::{
 use crate::base::path::Path;
 use crate::base::sink::ByteSink;
 use crate::base::text::{compare_until, cut};
-use crate::parse::mountinfo::{self, Mount, unescape};
-use crate::parse::{lines, words};
+use crate::parse::mountinfo::{self, Mount};
+use crate::parse::{lines, unescaped, words};
 use crate::sys::mem::Buffer;
 use crate::sys::place::Place;
 use crate::sys::root::{Root, relative};
@@ -387,15 +387,6 @@ fn is_local(root: &Root, number: u64) -> bool {
         mount.is_none()
     });
     is_local
-}
-
-/// The path in a field of the mount table or of /etc/fstab, with its escapes undone.
-pub fn unescaped(field: &[u8]) -> Path {
-    let mut path = Path::new();
-    for byte in unescape(field) {
-        path.push(&[byte]);
-    }
-    path
 }
 
 #[cfg(test)]
