@@ -27,9 +27,6 @@ const HOSTILE: &str = "/root/hostile";
 /// Number of freezes while directories are renamed.
 const ROUNDS: usize = 10;
 
-/// Time in which a write completes unless it is blocked.
-const SETTLE: Duration = Duration::from_millis(1500);
-
 /// A program in the guest that writes a counter to a file in its working directory. So it stays on its
 /// file system whatever happens to the path, and the counter can be read through /proc.
 struct Writer {
@@ -54,7 +51,7 @@ impl Writer {
     /// Returns whether no write completes for a while.
     fn is_blocked(&self, shell: &mut GuestShell) -> bool {
         let before = self.count(shell);
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(wait::SETTLE);
         self.count(shell) == before
     }
 
@@ -189,10 +186,10 @@ fn freezes_reach_file_systems_whose_path_leads_elsewhere() {
         .disk(&image("plain.raw", Fs::Ext4))
         .boot();
     guest.wait_shell();
-    guest.shell().run(
-        "for m in /root/modules/*; do insmod $m; done; \
-         mount -t ext4 /dev/vde /data; mkdir /a /t /hidden /whole /h /f /deep",
-    );
+    Modules::insert(guest.shell());
+    guest
+        .shell()
+        .run("mount -t ext4 /dev/vde /data; mkdir /a /t /hidden /whole /h /f /deep");
     let mut client = guest.client();
     let mut run = |name, check: &dyn Fn(&mut Guest, &mut Client) -> String| {
         checks.run(name, || {
@@ -328,7 +325,7 @@ fn only_a_file(guest: &mut Guest, client: &mut Client) -> String {
     assert!(has_size_of(shell, &fs, "/f/file"), "{fs}");
     assert_eq!(freeze(client, &["/f/file"]), 1);
     shell.run("rm -f /run/done; (echo y >/f/file; touch /run/done) >/dev/null 2>&1 &");
-    std::thread::sleep(SETTLE);
+    std::thread::sleep(wait::SETTLE);
     assert!(!shell.test("test -e /run/done"));
     assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
     wait::expect("the write", wait::ANSWER, || {
