@@ -316,9 +316,12 @@ fn disks_of_every_kind_in_a_guest_equal_those_of_qemu_ga() {
     checks.run("a freeze that fails half-way thaws what it froze", || {
         // The order is the reverse of mounting: first /mnt/d, then /cover/sub, which a later mount
         // hides.
+        for client in [&mut ours, &mut theirs] {
+            client.get("guest-fsfreeze-thaw");
+        }
         let shell = guest.shell();
         shell.run(
-            "umount /mnt/d /mnt/c; mkdir -p /cover/sub; mount -t ext4 /dev/loop3 /cover/sub; \
+            "umount /mnt/e 2>/dev/null; umount /mnt/d /mnt/c; mkdir -p /cover/sub; mount -t ext4 /dev/loop3 /cover/sub; \
              mount -t ext4 /dev/nvme0n1 /mnt/d; mount -t tmpfs none /cover",
         );
         let which = json!({ "mountpoints": ["/mnt/d", "/cover/sub"] });

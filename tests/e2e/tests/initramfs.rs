@@ -151,6 +151,8 @@ fn an_agent_started_in_the_initramfs_follows_each_change_of_root() {
         "/ on /dev/vda, frozen and thawed".into()
     });
     checks.run("opens files on the disk", || {
+        // The check before may have left it frozen.
+        client.get("guest-fsfreeze-thaw");
         let handle = client.call("guest-file-open", json!({ "path": "/etc/inittab" }));
         let read = client.call("guest-file-read", json!({ "handle": handle }));
         assert_eq!(read["count"], INITTAB.len());
@@ -166,6 +168,7 @@ fn an_agent_started_in_the_initramfs_follows_each_change_of_root() {
         },
     );
     checks.run("shuts down through the init", || {
+        client.get("guest-fsfreeze-thaw");
         wait::expect("the init", wait::ANSWER, || {
             let words = ["test", "-e", "/run/booted"];
             busybox(&mut client, &words).is_ok_and(|status| status == 0)

@@ -112,38 +112,7 @@ fn a_bare_guest_boots_freezes_trims_and_powers_off() {
         assert!(!disk::ext4_is_clean(&disks.ext4()));
         mounted.join(" ")
     });
-    checks.run("freezes: the disk image on the host is consistent", || {
-        freeze(&mut client);
-        assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
-        assert!(disk::ext4_is_clean(&disks.ext4()));
-        client.get("guest-ping");
-        "frozen".into()
-    });
-    checks.run("refuses commands that may write while frozen", || {
-        freeze(&mut client);
-        let refusal = client
-            .try_call("guest-fstrim", json!({}))
-            .expect_err("a refusal");
-        assert_eq!(refusal.class, "CommandNotFound");
-        refusal.desc
-    });
-    checks.run("thaws", || {
-        freeze(&mut client);
-        assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
-        assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
-        assert!(!disk::ext4_is_clean(&disks.ext4()));
-        "thawed".into()
-    });
-    checks.run("trims", || {
-        thaw(&mut client);
-        let paths = client.get("guest-fstrim")["paths"].clone();
-        assert_eq!(paths[0]["path"], "/data");
-        assert!(
-            paths[0]["trimmed"].as_u64().is_some_and(|bytes| bytes > 0),
-            "{paths}"
-        );
-        paths.to_string()
-    });
+    freezes_of_the_only_disk(&mut checks, &mut client, &disks);
     checks.run("reports its network card", || {
         let interfaces = client.get("guest-network-get-interfaces");
         let names: Vec<_> = interfaces.as_array().expect("a list").iter().collect();
@@ -172,6 +141,41 @@ fn a_bare_guest_boots_freezes_trims_and_powers_off() {
         format!("{:.1} s", start.elapsed().as_secs_f32())
     });
     checks.finish();
+}
+
+fn freezes_of_the_only_disk(checks: &mut Checks, client: &mut Client, disks: &Disks) {
+    checks.run("freezes: the disk image on the host is consistent", || {
+        freeze(client);
+        assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
+        assert!(disk::ext4_is_clean(&disks.ext4()));
+        client.get("guest-ping");
+        "frozen".into()
+    });
+    checks.run("refuses commands that may write while frozen", || {
+        freeze(client);
+        let refusal = client
+            .try_call("guest-fstrim", json!({}))
+            .expect_err("a refusal");
+        assert_eq!(refusal.class, "CommandNotFound");
+        refusal.desc
+    });
+    checks.run("thaws", || {
+        freeze(client);
+        assert_eq!(client.get("guest-fsfreeze-thaw"), 1);
+        assert_eq!(client.get("guest-fsfreeze-status"), "thawed");
+        assert!(!disk::ext4_is_clean(&disks.ext4()));
+        "thawed".into()
+    });
+    checks.run("trims", || {
+        thaw(client);
+        let paths = client.get("guest-fstrim")["paths"].clone();
+        assert_eq!(paths[0]["path"], "/data");
+        assert!(
+            paths[0]["trimmed"].as_u64().is_some_and(|bytes| bytes > 0),
+            "{paths}"
+        );
+        paths.to_string()
+    });
 }
 
 /// Replaces a client by a new one, with no pause between them.
@@ -242,6 +246,37 @@ fn clients_come_and_go(checks: &mut Checks, guest: &mut Guest) {
     );
 }
 
+/// Asserts that the agent allows only commands that change nothing, and logs why.
+fn assert_restricted(guest: &mut Guest) {
+    let mut client = guest.client();
+    for command in [
+        "guest-get-osinfo",
+        "guest-get-users",
+        "guest-fsfreeze-status",
+    ] {
+        client.get(command);
+    }
+    let shell = json!({ "path": "/init" });
+    let key = json!({ "username": "root" });
+    for (command, arguments) in [
+        ("guest-exec", shell.clone()),
+        ("guest-file-open", shell),
+        ("guest-ssh-get-authorized-keys", key),
+        ("guest-fsfreeze-freeze", json!({})),
+        ("guest-get-cpustats", json!({})),
+    ] {
+        let refusal = client.try_call(command, arguments).expect_err(command);
+        assert_eq!(refusal.class, "CommandNotFound", "{command}");
+    }
+    let serial = guest.serial();
+    for why in [
+        "gaunt: unknown option: --nonsense; only commands that change nothing",
+        "gaunt: the kernel kept only the last of several options of one name; only",
+    ] {
+        assert_eq!(serial.matches(why).count(), 1, "{serial}");
+    }
+}
+
 #[test]
 fn a_bare_guest_waits_for_its_port_survives_bad_options_and_reboots() {
     let mut checks = Checks::new("bare, restarting");
@@ -257,8 +292,10 @@ fn a_bare_guest_waits_for_its_port_survives_bad_options_and_reboots() {
         .agent("--help")
         .boot();
     checks.run("waits for a port", || {
-        // By then the agent runs; the host cannot observe that.
-        std::thread::sleep(Duration::from_secs(4));
+        wait::expect("the agent's log", wait::BOOT, || {
+            guest.serial().contains("unknown option: --nonsense")
+        });
+        std::thread::sleep(wait::SETTLE);
         guest.plug_port();
         let mut client = guest.client();
         assert!(mountpoints(&mut client).is_empty());
@@ -275,33 +312,7 @@ fn a_bare_guest_waits_for_its_port_survives_bad_options_and_reboots() {
     checks.run(
         "allows only commands that change nothing, and logs why",
         || {
-            let mut client = guest.client();
-            for command in [
-                "guest-get-osinfo",
-                "guest-get-users",
-                "guest-fsfreeze-status",
-            ] {
-                client.get(command);
-            }
-            let shell = json!({ "path": "/init" });
-            let key = json!({ "username": "root" });
-            for (command, arguments) in [
-                ("guest-exec", shell.clone()),
-                ("guest-file-open", shell),
-                ("guest-ssh-get-authorized-keys", key),
-                ("guest-fsfreeze-freeze", json!({})),
-                ("guest-get-cpustats", json!({})),
-            ] {
-                let refusal = client.try_call(command, arguments).expect_err(command);
-                assert_eq!(refusal.class, "CommandNotFound", "{command}");
-            }
-            let serial = guest.serial();
-            for why in [
-                "gaunt: unknown option: --nonsense; only commands that change nothing",
-                "gaunt: the kernel kept only the last of several options of one name; only",
-            ] {
-                assert_eq!(serial.matches(why).count(), 1, "{serial}");
-            }
+            assert_restricted(&mut guest);
             "two lines in the log".into()
         },
     );
