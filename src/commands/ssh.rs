@@ -196,12 +196,13 @@ fn change(
     let paths = become_user(root, room, about)?;
     let directory = match open_directory(root, task, &paths, about) {
         Err(Errno::NOENT | Errno::NOTDIR) if task == Task::Remove => return Ok(b""),
-        directory => ManuallyDrop::new(directory?),
+        directory => directory?,
     };
     let denied_by = [paths.file, paths.directory];
     about.turn_to(Phrase::CannotOpenKeys, paths.file, denied_by);
     if task != Task::Get {
-        file::lock(&*directory)?;
+        // Until this function returns, which is before the reply leaves.
+        file::lock(&directory)?;
     }
     let mut old: &'static [u8] = b"";
     if !reset {

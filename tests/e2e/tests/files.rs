@@ -699,8 +699,9 @@ fn assert_waits_in_a_child(guest: &mut Guest) {
         state.contains("S (sleeping)"),
         "the agent itself waits: {state}"
     );
-    // A worker without a task waits for its socket.
-    let waits = children.lines().any(|wchan| !wchan.contains("unix_stream"));
+    // A worker without a task waits for its socket, first in read(2), later in poll(2).
+    let is_idle = |wchan: &str| wchan.contains("unix_stream") || wchan.contains("poll");
+    let waits = children.lines().any(|wchan| !is_idle(wchan));
     assert!(waits, "no child waits for the file: {children}");
 }
 
@@ -770,6 +771,9 @@ fn files_in_a_guest_are_read_and_written_and_never_block_the_agent() {
     });
     checks.run("a child waits for a silent disk with FAT", || {
         waits_for_a_silent_fat(&mut guest, &mut client, &dm)
+    });
+    checks.run("a child waits for os-release on a silent disk", || {
+        waits_for_a_silent_os_release(&mut guest, &mut client, &dm)
     });
     let handle = open(&mut client, "/data/stuck", "w");
     checks.run("a child waits for a file system that others froze", || {
@@ -895,6 +899,27 @@ fn waits_for_a_silent_ext4(guest: &mut Guest, client: &mut Client, dm: &str) -> 
     guest.shell().run(&format!("{dm} resume silent"));
     let read = client.reply()["return"].clone();
     end_silent_read(guest, client, dm, &handle, &read)
+}
+
+/// Commands without a handle read files as well.
+fn waits_for_a_silent_os_release(guest: &mut Guest, client: &mut Client, dm: &str) -> String {
+    let node = "/dev/mapper/silent";
+    guest.shell().run(&format!(
+        "echo 0 32768 linear /dev/vdb 0 | {dm} create silent; mke2fs {node} >/dev/null; \
+         mount -t ext4 {node} /mnt; echo ID=silent >/mnt/os-release; umount /mnt; \
+         mount -t ext4 -o ro {node} /mnt; mkdir -p /etc; ln -sf /mnt/os-release /etc/os-release; \
+         {dm} suspend --nolockfs --noflush silent"
+    ));
+    client.send(request("guest-get-osinfo", &json!({})));
+    assert!(client.line(Duration::from_secs(2)).is_none());
+    assert_waits_in_a_child(guest);
+    guest.shell().run(&format!("{dm} resume silent"));
+    let reply = client.reply()["return"].clone();
+    guest.shell().run(&format!(
+        "rm /etc/os-release; umount /mnt; {dm} remove silent"
+    ));
+    assert_eq!(reply["id"], "silent");
+    "ID=silent".into()
 }
 
 /// FAT does not support RWF_NOWAIT: a child does every read.
