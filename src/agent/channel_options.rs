@@ -1,7 +1,8 @@
 //! The channels that the options ask for: pairs of a method and a path.
 //!
 //! `-m` after a complete pair begins the next one; anything else replaces what the current pair has.
-//! So `-m x -p a -p b` is one channel, as with qemu-ga, and `-m x -p a -m y -p b` are two.
+//! So `-m x -p a -p b` is one channel, as with qemu-ga, and `-m x -p a -m y -p b` are two. The first
+//! value of a source of settings is for the first channel of earlier sources, and drops their others.
 //!
 //! Difference from qemu-ga: it serves the last pair only.
 
@@ -75,6 +76,11 @@ impl ChannelOptions {
             has_method: false,
             has_path: false,
         }
+    }
+
+    /// Begins a source of settings, whose channels replace those of earlier ones.
+    pub(super) fn begin_source(&mut self) {
+        (self.has_method, self.has_path) = (false, false);
     }
 
     /// The channels.
@@ -179,5 +185,24 @@ mod tests {
             options.set_path(b"a");
         }
         assert_eq!(options.list().len(), CHANNELS);
+    }
+
+    #[test]
+    fn later_source_replaces_channels_but_keeps_what_it_does_not_set() {
+        let mut options = ChannelOptions::new();
+        for path in [&b"a"[..], b"b"] {
+            options.set_method(UnixListen);
+            options.set_path(path);
+        }
+        options.begin_source();
+        assert_eq!(options.list().len(), 2);
+        options.set_path(b"c");
+        let [channel] = options.list() else {
+            panic!("{options:?}");
+        };
+        assert_eq!(
+            (channel.method, channel.path()),
+            (UnixListen, Some(&b"c"[..]))
+        );
     }
 }

@@ -6,19 +6,23 @@
 //! a list that a blank tore apart. Options of qemu-ga that are not here are errors.
 //!
 //! As with qemu-ga, a path belongs to `-F` only if it is attached: in `-F x` the option takes its
-//! default, and `x` is an operand.
+//! default, and `x` is an operand. A list that begins with a dash is an error: it is an option whose
+//! value was left out.
 //!
-//! PID 1 has nobody to print an error for, and must not end. It serves whatever it is told: it reads on
-//! after an error and then fails closed ([`commands::FAIL_CLOSED`]). It reads the kernel's own words
-//! too: a word such as `--block-rpcs=guest-exec`, unless it stands behind `--`, becomes an entry of the
-//! environment of init. Of entries that share a name the kernel keeps the last alone;
-//! [`check_kernel_words`] finds those that were lost.
+//! Reading goes on after an error: an agent that must not end serves whatever it is told, and then
+//! fails closed ([`commands::FAIL_CLOSED`]). That is PID 1, or an agent that must thaw what an earlier
+//! run has frozen.
+//!
+//! PID 1 reads the kernel's own words too: a word such as `--block-rpcs=guest-exec`, unless it stands
+//! behind `--`, becomes an entry of the environment of init. Of entries that share a name the kernel
+//! keeps the last alone; [`check_kernel_words`] finds those that were lost. For PID 1 an empty list is
+//! one that was lost.
 //!
 //! Difference from qemu-ga: a short option takes `-b=x` as `-b x`.
 
 use core::iter;
 
-use super::options::{OptionError, OptionRow, OptionValue, Options, ROWS, Stop};
+use super::options::{Key, OptionError, OptionRow, OptionValue, Options, ROWS, Stop};
 use super::texts::AgentPhrase;
 use crate::base::text;
 use crate::commands;
@@ -28,17 +32,20 @@ use crate::sys::root::Root;
 /// The arguments not yet read.
 type Args<'a> = &'a mut dyn Iterator<Item = &'static [u8]>;
 
-/// Reads the command line of a program that ends if it makes no sense.
+/// Reads the command line. Returns the first request to print something that no error precedes.
 pub(super) fn read(options: &mut Options, args: Args<'_>) -> Result<(), Stop> {
-    read_on(options, args)?;
-    let mut channels = options.channels.list().iter();
-    match channels.any(|channel| channel.path().is_none()) {
-        true => Err(Stop::wrong(AgentPhrase::NoPath, b"")),
-        false => Ok(()),
+    let mut asked = Ok(());
+    while let Err(stop) = read_on(options, args) {
+        match stop {
+            Stop::Wrong(OptionError { what, about }) => options.fail_closed(what, about),
+            _ if asked.is_ok() && !options.has_errors() => asked = Err(stop),
+            _ => {}
+        }
     }
+    asked
 }
 
-/// Reads the command line and the environment of PID 1.
+/// Reads the environment and the command line of PID 1, which prints nothing.
 pub(super) fn read_as_init(
     options: &mut Options,
     args: impl Iterator<Item = &'static [u8]>,
@@ -46,22 +53,10 @@ pub(super) fn read_as_init(
 ) {
     // Each entry is an option with its value: the next entry is no part of it.
     for entry in environment.filter(|entry| entry.starts_with(b"-")) {
-        read_all(options, &mut iter::once(entry));
+        let _ = read(options, &mut iter::once(entry));
     }
     // The kernel has removed its own `--`: what stands behind another is an option as well.
-    read_all(options, &mut args.filter(|arg| *arg != b"--"));
-    if options.channels.replace_without_path() {
-        options.fail_closed(OptionError {
-            what: AgentPhrase::NoPath,
-            about: b"",
-        });
-    }
-    if options.has_empty_list {
-        options.fail_closed(OptionError {
-            what: AgentPhrase::NoValue,
-            about: b"--block-rpcs or --allow-rpcs",
-        });
-    }
+    let _ = read(options, &mut args.filter(|arg| *arg != b"--"));
 }
 
 /// Checks that every option among the kernel's own words reached this process. The kernel keeps one
@@ -82,20 +77,7 @@ pub(super) fn check_kernel_words(
         !lost
     });
     if lost {
-        options.fail_closed(OptionError {
-            what: AgentPhrase::OptionDropped,
-            about: b"",
-        });
-    }
-}
-
-/// Reads all arguments, past errors.
-fn read_all(options: &mut Options, args: Args<'_>) {
-    while let Err(stop) = read_on(options, args) {
-        // Nobody reads what PID 1 would print.
-        if let Stop::Wrong(error) = stop {
-            options.fail_closed(error);
-        }
+        options.fail_closed(AgentPhrase::OptionDropped, b"");
     }
 }
 
@@ -177,6 +159,14 @@ fn set(
             .ok_or(Stop::wrong(AgentPhrase::NoValue, arg))?,
         OptionValue::Optional | OptionValue::None => attached.unwrap_or_default(),
     };
+    if matches!(row.key, Key::BlockRpcs | Key::AllowRpcs) {
+        match value {
+            b"help" | b"?" => return Err(Stop::Commands),
+            [b'-', ..] => return Err(Stop::wrong(AgentPhrase::NoValue, value)),
+            [] => options.has_empty_list = true,
+            _ => {}
+        }
+    }
     options.set(row.key, value)
 }
 
@@ -193,19 +183,29 @@ mod tests {
         args.into_iter()
     }
 
+    /// What a command line asks for, or its first error.
     fn stop(args: &[&'static str]) -> Stop {
-        read(&mut Options::new(), &mut words(args)).unwrap_err()
+        let mut options = Options::new();
+        let asked = read(&mut options, &mut words(args));
+        options.settle(false);
+        match options.errors().first() {
+            Some(error) if asked.is_ok() => Stop::Wrong(*error),
+            _ => asked.unwrap_err(),
+        }
     }
 
     fn options(args: &[&'static str]) -> Options {
         let mut options = Options::new();
         read(&mut options, &mut words(args)).unwrap();
+        options.settle(false);
+        assert!(options.errors().is_empty(), "{args:?}");
         options
     }
 
     fn of_init(args: &[&'static str], environment: &[&'static str]) -> Options {
         let mut options = Options::new();
         read_as_init(&mut options, words(args), words(environment));
+        options.settle(true);
         options
     }
 
@@ -284,7 +284,7 @@ mod tests {
         for (args, what, about) in [
             (&["-q"][..], UnknownOption, "q"),
             (&["--frob"], UnknownOption, "--frob"),
-            (&["--config=x"], UnknownOption, "--config=x"),
+            (&["--config"], NoValue, "--config"),
             (&["--ver"], AmbiguousOption, "--ver"),
             (&["--path"], NoValue, "--path"),
             (&["-b"], NoValue, "b"),
@@ -353,7 +353,7 @@ mod tests {
             &["-a"],
             &["--block-rpcs"],
             &["--blocked=guest-exec"],
-            &["-c", "/etc/qemu/qemu-ga.conf"],
+            &["-d"],
             &["-v=1"],
             &["--verbose=1"],
             &["-m", "isa-serial"],

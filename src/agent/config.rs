@@ -1,114 +1,229 @@
-//! Detects the configuration file of qemu-ga, whose settings the agent does not apply.
+//! The configuration file of qemu-ga: `--config`, else the environment variable `QGA_CONF`, else
+//! /etc/qemu/qemu-ga.conf. `parse::config` has its format.
 //!
-//! The environment variable `QGA_CONF` names the file; the default is /etc/qemu/qemu-ga.conf. If it
-//! exists, the agent logs that it is not read. A file that restricts commands, or might, is a
-//! policy that would be lost: the agent exits. PID 1, and an agent that must thaw what an earlier
-//! run has frozen, fail closed instead.
+//! The keys are the long names of the options. A truth value stands for
+//! an option without a value. Keys that are no option are ignored, as with qemu-ga. A file with an
+//! error sets nothing at all. Only a file that `--config` names must exist.
 //!
-//! As with qemu-ga, an empty `QGA_CONF` or /dev/null means that there is no file, and the name of a
-//! missing file is no error. A relative name counts as a policy, because the directory in which
-//! qemu-ga would look for it is unknown. So does a pipe or a device, from which the agent does not
-//! read.
+//! The agent never waits for a pipe or a device, because it reads regular files only.
+//!
+//! Differences from qemu-ga: all options of the agent are keys; `blacklist` is a key.
 
+use core::mem::ManuallyDrop;
+
+use super::options::{FALSE, OptionError, OptionValue, Options, ROWS, Stop};
 use super::texts::AgentPhrase;
-use crate::base::limits::CONFIG_BYTES;
+use crate::base::limits::{CONFIG_BYTES, PATH_BYTES};
 use crate::base::sink::ByteSink;
-use crate::parse::config::may_restrict;
-use crate::state::log::{Level, Log};
-use crate::sys::Errno;
-use crate::sys::argv::{Strings, variable};
+use crate::parse::config;
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
 use crate::sys::status::Status;
+use crate::sys::{Errno, words};
 
 /// The default path of the file.
 const PATH: &[u8] = b"/etc/qemu/qemu-ga.conf";
 
-/// The outcome of the search.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// No file, or a file without restrictions.
-    NoPolicy,
-    /// A file that restricts commands or cannot be understood.
-    Policy,
-}
+/// Memory that is never freed.
+type Lasting = ManuallyDrop<Buffer>;
 
-/// Looks for the configuration file, and logs that it is not read.
-pub(super) fn look(root: &Root, environment: Strings, log: &mut Log) -> Found {
-    look_at(
-        root,
-        variable(environment, b"QGA_CONF").unwrap_or(PATH),
-        log,
-    )
-}
-
-fn look_at(root: &Root, path: &[u8], log: &mut Log) -> Found {
-    if path.is_empty() || path == b"/dev/null" {
-        return Found::NoPolicy;
-    }
-    let (found, what) = match read(root, path) {
-        Err(Errno::NOENT | Errno::NOTDIR) if path == PATH => return Found::NoPolicy,
-        Err(Errno::NOENT) => (Found::NoPolicy, AgentPhrase::NoConfig),
-        Ok(false) => (Found::NoPolicy, AgentPhrase::ConfigNotRead),
-        Ok(true) | Err(_) => (Found::Policy, AgentPhrase::ConfigMayRestrict),
+/// Sets `options`, which are the defaults, from the file that the options name, the one that the
+/// environment names, or the default one.
+pub(super) fn read(
+    options: &mut Options,
+    root: &Root,
+    in_options: Option<&'static [u8]>,
+    in_environment: Option<&'static [u8]>,
+) {
+    let path = in_options.or(in_environment).unwrap_or(PATH);
+    let done = match read_file(root, path) {
+        Err(Errno::NOENT) if in_options.is_none() => return,
+        Err(Errno::NOTDIR) if path == PATH => return,
+        Err(errno) => Err(cannot_load(path, errno)),
+        Ok((text, mut room)) => set_all(options, text, &mut room),
     };
-    log.say(Level::Error, what, &[path]);
-    found
+    if let Err(OptionError { what, about }) = done {
+        *options = Options::new();
+        options.fail_closed(what, about);
+    }
 }
 
-/// Returns whether the file may restrict commands.
-fn read(root: &Root, path: &[u8]) -> Result<bool, Errno> {
-    if !path.starts_with(b"/") {
+/// Returns the text of the file, and a buffer with room for as much.
+fn read_file(root: &Root, path: &[u8]) -> Result<(&'static [u8], Lasting), Errno> {
+    let file = match path {
+        [] => return Err(Errno::NOENT),
+        [b'/', ..] => root.file_at(&[relative(path)]),
+        // Relative to the working directory.
+        _ => Root::open(c".")?.file_at(&[path]),
+    }?;
+    let status = Status::of(&file)?;
+    if status.is_special() {
         return Err(Errno::INVAL);
     }
-    let opened = root.file_at(&[relative(path)])?;
-    if Status::of(&opened)?.is_special() {
-        return Err(Errno::INVAL);
+    let len = usize::try_from(status.bytes).unwrap_or(usize::MAX);
+    if len > CONFIG_BYTES {
+        return Err(Errno::FBIG);
     }
-    let mut text = Buffer::growing(CONFIG_BYTES);
-    text.read(&opened)?;
-    Ok(may_restrict(text.bytes()))
+    // One byte more, to see the end of the file.
+    let mut room = Buffer::lasting(2 * len + 1);
+    room.read(&file)?;
+    Ok((room.take(), room))
+}
+
+fn cannot_load(path: &[u8], errno: Errno) -> OptionError {
+    let pieces: [&[u8]; 3] = [path, b": ", &words(errno)];
+    let mut about = Buffer::lasting(PATH_BYTES);
+    // What does not fit is an end that a line of the log has no room for either.
+    let _ = pieces.iter().try_for_each(|piece| about.append(piece));
+    OptionError {
+        what: AgentPhrase::CannotLoadConfig,
+        about: about.take(),
+    }
+}
+
+/// Sets all options that the text has a value for, up to the first error. Texts of values are put
+/// into `room`.
+fn set_all(
+    options: &mut Options,
+    text: &'static [u8],
+    room: &mut Buffer,
+) -> Result<(), OptionError> {
+    let error = |what, about| OptionError { what, about };
+    for row in ROWS.iter().filter(|row| row.key.is_setting()) {
+        let name = row.long.as_bytes();
+        let found = config::value(text, name);
+        let Some(found) = found.map_err(|line| error(AgentPhrase::NotConfigLine, line))? else {
+            continue;
+        };
+        let value = match row.value {
+            OptionValue::None => config::truth(found).map(|truth| if truth { b"" } else { FALSE }),
+            _ => config::unescape(found, room).then(|| room.take()),
+        };
+        let value = value.ok_or(error(AgentPhrase::NotConfigValue, name))?;
+        if let Err(Stop::Wrong(wrong)) = options.set(row.key, value) {
+            return Err(wrong);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::channel_options::Method;
+    use crate::state::hooks::Main;
     use crate::sys::testing::Tree;
 
-    #[test]
-    fn a_file_that_restricts_commands_or_cannot_be_read_is_a_policy() {
+    const FILE: &str = "etc/qemu/qemu-ga.conf";
+
+    /// Reads the default file of a tree.
+    fn read_default(tree: &Tree) -> Options {
+        let mut options = Options::new();
+        read(&mut options, &tree.root, None, None);
+        options
+    }
+
+    fn read_text(text: impl AsRef<[u8]>) -> Options {
         let tree = Tree::new();
-        let file = "etc/qemu/qemu-ga.conf";
-        let found = || look(&tree.root, Strings::none(), &mut Log::new());
-        assert_eq!(found(), Found::NoPolicy);
-        tree.file(file, "# nothing\n[general]\nverbose=1\n");
-        assert_eq!(found(), Found::NoPolicy);
-        tree.file(file, "[general]\nblock-rpcs=guest-exec\n");
-        assert_eq!(found(), Found::Policy);
-        tree.file(file, vec![b'\n'; CONFIG_BYTES + 1]);
-        assert_eq!(found(), Found::Policy);
-        std::fs::remove_file(tree.path.join(file)).unwrap();
-        tree.directory(file);
-        assert_eq!(found(), Found::Policy);
+        tree.file(FILE, text);
+        read_default(&tree)
     }
 
     #[test]
-    fn a_name_of_no_regular_file_is_a_policy_unless_nothing_has_it() {
-        let root = Root::open(c"/").unwrap();
-        for (name, found) in [
-            ("", Found::NoPolicy),
-            ("/etc/none/qemu-ga.conf", Found::NoPolicy),
-            ("etc/passwd", Found::Policy),
-            ("etc/none", Found::Policy),
-            ("/etc/passwd/qemu-ga.conf", Found::Policy),
-            ("/dev/null", Found::NoPolicy),
-            ("/dev/zero", Found::Policy),
+    fn keys_are_the_options() {
+        let options = read_text(
+            "[general]\nmethod=unix-listen\npath=/run\\s/x\nstatedir=/s\nverbose=true\nunknown=\\q\n\
+             fsfreeze-hook=/h\nblock-rpcs=guest-exec;guest-ping\nfreeze-timeout=5\nversion=1\nhelp=x\n\
+             [other]\npath=/y\n",
+        );
+        assert!(options.errors().is_empty());
+        let [channel] = options.channels.list() else {
+            panic!("{options:?}");
+        };
+        assert_eq!(channel.method, Method::UnixListen);
+        assert_eq!(channel.path(), Some(&b"/run /x"[..]));
+        assert_eq!(options.state_directory, b"/s");
+        assert!(options.verbose);
+        assert_eq!(options.hooks.main, Main::At(b"/h"));
+        assert_eq!(options.freeze_timeout_s, 5);
+        let blocked = |name: &str| {
+            let mut commands = crate::commands::all();
+            let index = commands.position(|command| command.name() == name.as_bytes());
+            !options.filter.allows(index.unwrap())
+        };
+        assert!(blocked("exec") && blocked("ping") && !blocked("info"));
+        assert!(!read_text("[general]\nverbose=1\nverbose=0\n").verbose);
+        assert!(!read_text("[general]\nallow-rpcs=\n").has_empty_list);
+    }
+
+    #[test]
+    fn a_file_with_an_error_sets_nothing_and_fails_closed() {
+        use AgentPhrase::*;
+        for (text, what, about) in [
+            ("path=/x\n[general]\n", NotConfigLine, "path=/x"),
+            (
+                "[general]\npath=/x\nblock-rpcs",
+                NotConfigLine,
+                "block-rpcs",
+            ),
+            (
+                "[general]\npath=/x\nverbose=yes\n",
+                NotConfigValue,
+                "verbose",
+            ),
+            (
+                "[general]\npath=/x\nstatedir=\\q\n",
+                NotConfigValue,
+                "statedir",
+            ),
         ] {
+            let options = read_text(text);
+            let [error] = options.errors() else {
+                panic!("{text}");
+            };
             assert_eq!(
-                look_at(&root, name.as_bytes(), &mut Log::new()),
-                found,
-                "{name}"
+                (error.what, error.about),
+                (what, about.as_bytes()),
+                "{text}"
             );
+            assert_ne!(options.channels.list()[0].path(), Some(&b"/x"[..]));
+            assert!(!options.filter.allows(7), "{text}");
+        }
+        let [error] = read_text("[general]\nmethod=pigeon\n").errors()[..] else {
+            panic!("the method is unknown");
+        };
+        assert_eq!(error.what, NotMethod);
+    }
+
+    #[test]
+    fn only_a_regular_file_of_some_size_is_read() {
+        let errors = |options: Options| options.errors().len();
+        let tree = Tree::new();
+        assert_eq!(errors(read_default(&tree)), 0);
+        tree.file(FILE, vec![b'\n'; CONFIG_BYTES]);
+        assert_eq!(errors(read_default(&tree)), 0);
+        tree.file(FILE, vec![b'\n'; CONFIG_BYTES + 1]);
+        assert_eq!(errors(read_default(&tree)), 1);
+        std::fs::remove_file(tree.path.join(FILE)).unwrap();
+        tree.directory(FILE);
+        assert_eq!(errors(read_default(&tree)), 1);
+        let root = Root::open(c"/").unwrap();
+        for (name, in_options, in_environment) in [
+            ("", 1, 0),
+            ("/etc/none/qemu-ga.conf", 1, 0),
+            ("none", 1, 0),
+            ("/etc/passwd", 1, 1),
+            ("/dev/zero", 1, 1),
+            ("/dev/null", 1, 1),
+        ] {
+            let name = Some(name.as_bytes());
+            for (expected, given, variable) in
+                [(in_options, name, None), (in_environment, None, name)]
+            {
+                let mut options = Options::new();
+                read(&mut options, &root, given, variable);
+                assert_eq!(errors(options), expected, "{name:?}");
+            }
         }
     }
 }

@@ -24,6 +24,7 @@ mod port;
 mod port_peer;
 mod restart;
 mod service;
+mod settings;
 mod startup;
 #[cfg(test)]
 mod testing;
@@ -31,15 +32,17 @@ mod texts;
 mod worker;
 
 use crate::commands::{PREFIX, all, info::VERSION};
-use crate::state::log;
+use crate::state::log::Log;
 use crate::sys::argv::Start;
+use crate::sys::root::Root;
 use crate::sys::{process, stdio, stream};
 pub use fault::panicked;
 use options::{Options, Stop, write_help};
+use restart::essential;
 use texts::AgentPhrase;
 
-/// Runs the agent; returns its exit status. That is 1 after an error on the command line, as with
-/// qemu-ga. PID 1 serves whatever its command line is.
+/// Runs the agent; returns its exit status. That is 1 after an error in a setting, as with qemu-ga.
+/// PID 1 serves whatever its settings are.
 pub fn main(start: Start) -> i32 {
     fault::catch();
     let mut words = start.words;
@@ -47,17 +50,14 @@ pub fn main(start: Start) -> i32 {
     if by_hand::is_called(name) && !process::is_init() {
         return by_hand::run(name, words, start.environment);
     }
+    let root = essential(AgentPhrase::CannotOpenRoot, Root::open(c"/"));
+    let mut log = Log::new();
+    startup::set_up_machine(&root, &mut log);
     let mut options = Options::new();
-    if process::is_init() {
-        command_line::read_as_init(&mut options, words, start.environment);
-    } else if let Err(stop) = command_line::read(&mut options, &mut words) {
-        if let Stop::Wrong(error) = stop {
-            log::error(error.what, &[error.about]);
-            log::error(AgentPhrase::SeeHelp, &[]);
-        }
-        return print(stop);
+    match settings::read(&mut options, &root, start) {
+        Err(stop) if !process::is_init() => print(stop),
+        _ => startup::run(&options, root, log, start.environment),
     }
-    startup::run(&mut options, start.environment)
 }
 
 /// Prints a text instead of serving; returns the exit status.

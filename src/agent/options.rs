@@ -1,18 +1,18 @@
 //! The options: how each is spelled, what it does, and the settings they make.
 //!
 //! There is one row for each option. [`Options::set`] takes the value of one, whatever its source;
-//! `agent::command_line` walks the command line. The last value of an option wins, but lists of
-//! commands add up.
+//! `agent::settings` has the sources. The last value of an option wins, but lists of commands add up.
 //!
-//! A list that begins with a dash is an error: it is an option whose value was left out. Names in
-//! lists that no command has are otherwise ignored, as with qemu-ga: lists are written for agents
-//! of several versions. An empty list is no list; one without a known name, such as `,`, allows
-//! nothing.
+//! Commas or semicolons separate the names of a list. Names that no command has are ignored, as with
+//! qemu-ga: lists are written for agents of several versions. An empty list is no list; one without a
+//! known name, such as `,`, allows nothing.
 //!
-//! To add an option: a row, a case in [`Options::set`], and a paragraph in the manual page.
+//! To add an option: a row, a case in [`Options::set`], and a paragraph in the manual page. The long
+//! name is its key in the configuration file as well.
 //!
-//! Differences from qemu-ga: `--blacklist`, its name until 9.0, is read as `--block-rpcs`; blanks
-//! around the names of a list do not count; the log lists names that no command has; lists add up.
+//! Differences from qemu-ga: `blacklist`, its name until 9.0, is read as `block-rpcs`; semicolons
+//! separate names, which in qemu-ga are part of them; blanks around the names of a list do not count;
+//! the log lists names that no command has.
 
 use super::channel_options::{ChannelOptions, Method};
 use super::texts::AgentPhrase;
@@ -27,6 +27,7 @@ use crate::state::log::{Level, Log};
 /// What an option sets, or asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
+    Config,
     Method,
     Path,
     StateDirectory,
@@ -38,8 +39,17 @@ pub(super) enum Key {
     HookTimeout,
     HookFailures,
     Verbose,
+    PidFile,
+    RetryPath,
     Version,
     Help,
+}
+
+impl Key {
+    /// Whether the option is a setting, not a request to print something.
+    pub(super) fn is_setting(self) -> bool {
+        !matches!(self, Self::Version | Self::Help)
+    }
 }
 
 /// Whether an option has a value.
@@ -79,7 +89,9 @@ const fn row(
 
 /// All options and their help, in the order of the help. It leaves out those without a text.
 #[rustfmt::skip]
-const OPTIONS: [(OptionRow, &str); 14] = [
+const OPTIONS: [(OptionRow, &str); 17] = [
+    row(Key::Config, "config", Some(b'c'), OptionValue::Required,
+        "configuration file (default: /etc/qemu/qemu-ga.conf, if it exists)"),
     row(Key::Method, "method", Some(b'm'), OptionValue::Required,
         "virtio-serial (default) or unix-listen"),
     row(Key::Path, "path", Some(b'p'), OptionValue::Required,
@@ -104,6 +116,10 @@ const OPTIONS: [(OptionRow, &str); 14] = [
         "stop (default) the freeze if a hook fails, or ignore that"),
     row(Key::Verbose, "verbose", Some(b'v'), OptionValue::None,
         "log more"),
+    row(Key::PidFile, "pidfile", Some(b'f'), OptionValue::Required,
+        "ignored: the agent stays in the foreground"),
+    row(Key::RetryPath, "retry-path", Some(b'r'), OptionValue::None,
+        "ignored: the agent always waits for its port"),
     row(Key::Version, "version", Some(b'V'), OptionValue::None,
         "print the version"),
     row(Key::Help, "help", Some(b'h'), OptionValue::None,
@@ -164,6 +180,9 @@ const fn are_distinct(one: &OptionRow, other: &OptionRow) -> bool {
     }
     false
 }
+
+/// What takes back an option without a value.
+pub(super) const FALSE: &[u8] = b"false";
 
 const USAGE: &[u8] = b"\
 Usage: gaunt [OPTION]...
@@ -242,9 +261,11 @@ pub(super) struct Options {
     pub(super) aborts_fuse: bool,
     pub(super) hooks: Settings,
     pub(super) filter: Filter,
-    /// Whether a list was empty, which PID 1 takes for one that was lost.
+    /// Whether a list of the command line was empty, which PID 1 takes for one that was lost.
     pub(super) has_empty_list: bool,
-    /// What PID 1 did not understand: it serves all the same.
+    /// The configuration file; `None` unless set.
+    pub(super) config: Option<&'static [u8]>,
+    /// What was not understood, for an agent that must serve all the same.
     errors: heapless::Vec<OptionError, LOGGED_OPTION_ERRORS>,
     /// Names in lists that no command has.
     unknown_names: heapless::Vec<&'static [u8], LOGGED_UNKNOWN_NAMES>,
@@ -252,6 +273,8 @@ pub(super) struct Options {
 
 impl Options {
     /// The defaults.
+    // Not inlined, to keep one copy of the code.
+    #[inline(never)]
     pub(super) fn new() -> Self {
         Self {
             channels: ChannelOptions::new(),
@@ -262,17 +285,19 @@ impl Options {
             hooks: Settings::none(),
             filter: Filter::default(),
             has_empty_list: false,
+            config: None,
             errors: heapless::Vec::new(),
             unknown_names: heapless::Vec::new(),
         }
     }
 
-    /// Gives an option its value; one that has none, or was given none, takes an empty one.
+    /// Gives an option its value; one that was given none takes an empty one. `false` takes back what
+    /// an option without a value says.
     pub(super) fn set(&mut self, key: Key, value: &'static [u8]) -> Result<(), Stop> {
         let wrong = |what| Err(Stop::wrong(what, value));
         match key {
-            Key::BlockRpcs => self.add_list(CommandList::Blocked, value)?,
-            Key::AllowRpcs => self.add_list(CommandList::Allowed, value)?,
+            Key::BlockRpcs => self.add_list(CommandList::Blocked, value),
+            Key::AllowRpcs => self.add_list(CommandList::Allowed, value),
             Key::Method => match Method::of(value) {
                 Some(method) if self.channels.set_method(method) => {}
                 Some(_) => return wrong(AgentPhrase::TooManyChannels),
@@ -284,7 +309,7 @@ impl Options {
                 Some(limit_s) => self.freeze_timeout_s = limit_s,
                 None => return wrong(AgentPhrase::NotSeconds),
             },
-            Key::AbortFuse => self.aborts_fuse = true,
+            Key::AbortFuse => self.aborts_fuse = value != FALSE,
             Key::FreezeHook => {
                 // An empty value is the default, as distributions' settings have it, and /dev/null
                 // is none, as Red Hat's have it.
@@ -307,25 +332,24 @@ impl Options {
                     _ => return wrong(AgentPhrase::NeitherStopNorIgnore),
                 }
             }
-            Key::Verbose => self.verbose = true,
+            Key::Verbose => self.verbose = value != FALSE,
+            Key::Config => self.config = Some(value),
+            Key::PidFile | Key::RetryPath => {}
             Key::Help => return Err(Stop::Help),
             Key::Version => return Err(Stop::Version),
         }
         Ok(())
     }
 
-    /// Adds the commands of a comma-separated list to the filter.
-    fn add_list(&mut self, list: CommandList, value: &'static [u8]) -> Result<(), Stop> {
-        match value {
-            b"help" | b"?" => return Err(Stop::Commands),
-            [b'-', ..] => return Err(Stop::wrong(AgentPhrase::NoValue, value)),
-            // An empty list is none. One without a name, such as `,`, allows nothing.
-            [] => self.has_empty_list = true,
-            _ => self.filter.add(list, None),
+    /// Adds the commands of a list to the filter.
+    fn add_list(&mut self, list: CommandList, value: &'static [u8]) {
+        if value.is_empty() {
+            return;
         }
-        let mut names = value;
-        while !names.is_empty() {
-            let name = text::cut(&mut names, b',').trim_ascii();
+        // Without a known name a list allows nothing.
+        self.filter.add(list, None);
+        for name in value.split(|byte| matches!(byte, b',' | b';')) {
+            let name = name.trim_ascii();
             let known = |name| commands::all().position(|command| command.name() == name);
             let place = name.strip_prefix(commands::PREFIX).and_then(known);
             self.filter.add(list, place);
@@ -334,24 +358,39 @@ impl Options {
                 let _ = self.unknown_names.push(name);
             }
         }
-        Ok(())
+    }
+
+    /// Checks what only all sources together show.
+    pub(super) fn settle(&mut self, is_init: bool) {
+        if self.channels.replace_without_path() {
+            self.fail_closed(AgentPhrase::NoPath, b"");
+        }
+        if is_init && self.has_empty_list {
+            self.fail_closed(AgentPhrase::NoValue, b"--block-rpcs or --allow-rpcs");
+        }
     }
 
     /// Notes what was not understood: from now on only commands that change nothing are allowed.
-    pub(super) fn fail_closed(&mut self, error: OptionError) {
+    pub(super) fn fail_closed(&mut self, what: AgentPhrase, about: &'static [u8]) {
         self.filter.restrict(commands::FAIL_CLOSED);
         // The first few are enough to find the others.
-        let _ = self.errors.push(error);
+        let _ = self.errors.push(OptionError { what, about });
     }
 
-    /// Logs what was not understood.
-    pub(super) fn report(&self, log: &mut Log) {
-        for error in &self.errors {
-            log.say(
-                Level::Error,
-                AgentPhrase::FailsClosed,
-                &[&Text::from(error.what).unpack(), error.about],
-            );
+    /// Whether something was not understood.
+    pub(super) fn has_errors(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    /// Logs what was not understood; `stays` is whether the agent serves all the same.
+    pub(super) fn report(&self, stays: bool, log: &mut Log) {
+        for OptionError { what, about } in &self.errors {
+            let text = Text::from(*what).unpack();
+            let (phrase, pieces): (AgentPhrase, &[&[u8]]) = match stays {
+                true => (AgentPhrase::FailsClosed, &[&text, about]),
+                false => (*what, &[about]),
+            };
+            log.say(Level::Error, phrase, pieces);
         }
         for name in &self.unknown_names {
             log.say(Level::Error, AgentPhrase::NoSuchCommand, &[name]);

@@ -4,8 +4,6 @@
 use super::channel::Channels;
 use super::channel_options::Method;
 use super::client;
-use super::command_line;
-use super::config::{self, Found};
 use super::event_loop::Server;
 use super::ids::Token;
 use super::options::Options;
@@ -15,14 +13,14 @@ use super::restart::{self, essential};
 use super::texts::AgentPhrase;
 use crate::base::limits::CLIENTS;
 use crate::base::recent::RecentAnswers;
-use crate::commands::{self, TABLE};
+use crate::commands::TABLE;
 use crate::state::State;
 use crate::state::environment::Environment;
 use crate::state::files::Files;
 use crate::state::freeze::Freeze;
 use crate::state::guest::Guest;
 use crate::state::initramfs::Initramfs;
-use crate::state::log::{Level, Log};
+use crate::state::log::{self, Level, Log};
 use crate::state::marker::Marker;
 use crate::state::programs::{self, Programs};
 use crate::sys::argv::{Strings, variable};
@@ -53,8 +51,8 @@ static MEMORY: Lent<Memory> = Lent::new(Memory {
 });
 
 /// Serves until the agent is told to end.
-pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
-    let mut server = set_up(options, environment);
+pub(super) fn run(options: &Options, root: Root, log: Log, environment: Strings) -> ! {
+    let mut server = set_up(options, root, log, environment);
     mem::release_stack();
     server.serve()
 }
@@ -63,7 +61,7 @@ pub(super) fn run(options: &mut Options, environment: Strings) -> ! {
 // Not inlined: the caller never returns, and would keep this function's stack, several copies of
 // the state.
 #[inline(never)]
-fn set_up(options: &mut Options, environment: Strings) -> Server {
+fn set_up(options: &Options, root: Root, log: Log, environment: Strings) -> Server {
     let Memory {
         files,
         clients,
@@ -72,7 +70,7 @@ fn set_up(options: &mut Options, environment: Strings) -> Server {
     let marker = Marker::of(options.state_directory);
     let mut state = State {
         guest: Guest {
-            root: essential(AgentPhrase::CannotOpenRoot, Root::open(c"/")),
+            root,
             initramfs: Initramfs::watch(),
             environment: Environment::of(environment),
             hooks: options.hooks,
@@ -89,9 +87,9 @@ fn set_up(options: &mut Options, environment: Strings) -> Server {
         going_down: None,
         down_ms: NEVER_MS,
         programs: Programs::new(programs),
-        log: Log::new(),
+        log,
     };
-    prepare(&mut state, options, environment);
+    take_over(&mut state, options);
     let signals = essential(AgentPhrase::CannotReadSignals, Signals::new());
     let poll = essential(AgentPhrase::CannotPoll, Poll::new());
     let added = poll.add(&signals, Token::Signals.number(), Interest::Read);
@@ -100,34 +98,31 @@ fn set_up(options: &mut Options, environment: Strings) -> Server {
     Server::new(channels, state, poll, signals, clients)
 }
 
-/// Sets up the machine, if this is its init, thaws what an earlier run has frozen, and settles
-/// which commands are allowed.
-fn prepare(state: &mut State, options: &mut Options, environment: Strings) {
-    let State { guest, log, .. } = state;
-    let root = &guest.root;
-    if options.verbose {
-        log.be_verbose();
-    }
-    let is_init = process::is_init();
-    if is_init {
+/// Sets up the machine, if this is its init.
+pub(super) fn set_up_machine(root: &Root, log: &mut Log) {
+    if process::is_init() {
         if Signals::were_taken() {
             exec::restore_name();
         } else {
             pid1::set_up(root, log);
         }
-        command_line::check_kernel_words(options, root, environment);
     }
-    // From here on the log may be held until a thaw.
-    let frozen = state.freeze.take_over(log);
-    options.report(log);
-    if config::look(root, environment, log) == Found::Policy {
-        // An agent with frozen file systems must stay to thaw them.
-        if !(is_init || frozen) {
-            restart::end(1);
-        }
-        options.filter.restrict(commands::FAIL_CLOSED);
+}
+
+/// Takes over what an earlier run has frozen. Ends the agent if a setting was not understood, unless
+/// the agent must stay.
+fn take_over(state: &mut State, options: &Options) {
+    let log = &mut state.log;
+    if options.verbose {
+        log.be_verbose();
     }
-    state.filter = options.filter;
+    // From here on the log may be held until a thaw, for which the agent must stay.
+    let stays = state.freeze.take_over(log) || process::is_init();
+    options.report(stays, log);
+    if options.has_errors() && !stays {
+        log::error(AgentPhrase::SeeHelp, &[]);
+        restart::end(1);
+    }
 }
 
 /// The channels of the command line. A listener that cannot be opened ends the agent; an init,

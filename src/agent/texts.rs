@@ -38,9 +38,9 @@ texts! {
         StrangerRefused = "a connection of uid @ was refused";
         NoSuchCommand = "no command has this name: @";
         FailsClosed = "@@; only commands that change nothing, and guest-shutdown, are allowed";
-        NoConfig = "configuration file @ does not exist";
-        ConfigNotRead = "configuration file @ is not read: options are given on the command line";
-        ConfigMayRestrict = "configuration file @ is not read, and may restrict commands: use --block-rpcs and --allow-rpcs";
+        CannotLoadConfig = "error loading configuration from path: ";
+        NotConfigLine = "the configuration file has a line that is not a group, a key with a value or a comment: ";
+        NotConfigValue = "the configuration file has a value that cannot be interpreted, of key ";
         CannotMount = "cannot mount @";
         CannotLoad = "cannot load module @";
         CannotUseName = "cannot use the name in @";

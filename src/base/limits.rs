@@ -345,7 +345,7 @@ pub const ANCESTORS: usize = 16;
 /// appear within one second of their driver; an emulated machine needs a few.
 pub const DEVICE_WAIT_MS: u64 = 10_000;
 
-/// Errors of the command line that PID 1 logs: it fails closed at the first.
+/// Errors of settings that are logged: the first fails closed.
 pub const LOGGED_OPTION_ERRORS: usize = 4;
 
 /// Unknown names in lists of commands that are logged. With the errors of the command line they are
@@ -353,7 +353,7 @@ pub const LOGGED_OPTION_ERRORS: usize = 4;
 pub const LOGGED_UNKNOWN_NAMES: usize = 8;
 
 /// A configuration file, in bytes: ten times the size of one that names all commands twice. A larger file
-/// counts as one that restricts commands.
+/// is an error.
 pub const CONFIG_BYTES: usize = 32 << 10;
 
 /// Milliseconds before PID 1 restarts after a fault, so that a permanent fault neither fills the console

@@ -1,65 +1,203 @@
-//! qemu-ga's configuration file: does it restrict the commands?
+//! The configuration file: a key file as GLib reads it, of which the group `general` counts.
 //!
-//! A GLib key file: groups in brackets, `key = value`, comments after `#`. It may restrict the commands
-//! if a list of commands is not empty in any group (also in groups that qemu-ga ignores), or if a line
-//! is not valid in a key file: that line may have been meant as a restriction. The lists themselves are
-//! not read.
+//! Groups stand in brackets, keys before `=`, comments behind `#` at the beginning of a line. Blanks
+//! before a line, around a key and before a value do not count; those behind a value do. Of several
+//! values of a key the last counts, in all groups of one name together. `key[de]`, a translation, is
+//! another key. A line that is none of these is an error, whatever its group, and so is a key before
+//! the first group.
+//!
+//! Differences from GLib: a byte 0 is an error, where GLib drops the rest of the line; values may be
+//! other than UTF-8, as paths may; `Encoding` is a key like any other.
 
-use super::{lines, word_index};
+use super::{lines, split_once};
+use crate::base::sink::{ByteSink, Full};
 use crate::base::text::cut;
 
-/// Keys of lists of commands, including those of older versions of qemu-ga.
-const LISTS: &[u8] = b"block-rpcs allow-rpcs blacklist black-list";
+/// The group that counts.
+const GROUP: &[u8] = b"general";
 
-/// Whether the file restricts the commands, or has a line that is not valid in a key file.
-pub fn may_restrict(file: &[u8]) -> bool {
-    lines(file).any(|line| match line.trim_ascii() {
-        [] | [b'#', ..] | [b'[', .., b']'] => false,
-        line => {
-            let mut value = line;
-            let key = cut(&mut value, b'=').trim_ascii();
-            let is_list = word_index(LISTS, key).is_some();
-            is_list && !value.trim_ascii().is_empty()
-                || !line.contains(&b'=')
-                || !key.iter().all(|byte| is_key_byte(*byte))
+/// Returns the value of `key`, as it is in the file; `None` if it has none.
+///
+/// # Errors
+/// The first line that is not valid.
+pub fn value<'a>(file: &'a [u8], key: &[u8]) -> Result<Option<&'a [u8]>, &'a [u8]> {
+    let (mut group, mut value) = (None, None);
+    for line in lines(file) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let text = line.trim_ascii_start();
+        if matches!(text, [] | [b'#', ..]) {
+            continue;
         }
-    })
+        if let Some(name) = group_name(text) {
+            group = Some(name);
+        } else if let (Some(group), Some(entry)) = (group, entry(text)) {
+            if (group, entry.0) == (GROUP, key) {
+                value = Some(entry.1);
+            }
+        } else {
+            return Err(line);
+        }
+    }
+    Ok(value)
 }
 
-/// Whether a key may have this byte. Brackets enclose a language: `path[de]`.
-fn is_key_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-_.@[]".contains(&byte)
+/// The name in a line that begins a group.
+fn group_name(line: &[u8]) -> Option<&[u8]> {
+    let (name, rest) = split_once(line.strip_prefix(b"[")?, b']')?;
+    let is_name = |byte: &u8| !byte.is_ascii_control() && *byte != b'[';
+    let is_valid = !name.is_empty() && name.iter().all(is_name) && rest.trim_ascii().is_empty();
+    is_valid.then_some(name)
+}
+
+/// The key and the value of a line.
+fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (key, value) = split_once(line, b'=')?;
+    let key = key.trim_ascii_end();
+    let mut locale = key;
+    let name = cut(&mut locale, b'[');
+    let is_in_locale =
+        |byte: &u8| byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"-_.@".contains(byte);
+    let is_valid = !line.contains(&0)
+        && !matches!(name, [] | [.., b' ' | b'\t'])
+        && !name.contains(&b']')
+        && (name.len() == key.len() || locale.strip_suffix(b"]")?.iter().all(is_in_locale));
+    is_valid.then_some((key, value.trim_ascii_start()))
+}
+
+/// Returns a value that is a truth value: `true`, `1`, `false` or `0`.
+pub fn truth(value: &[u8]) -> Option<bool> {
+    match value.trim_ascii_end() {
+        b"true" | b"1" => Some(true),
+        b"false" | b"0" => Some(false),
+        _ => None,
+    }
+}
+
+/// Appends the text of a value, whose escapes are `\s`, `\n`, `\t`, `\r` and `\\`. Returns whether it
+/// is valid and there was room.
+pub fn unescape(value: &[u8], text: &mut dyn ByteSink) -> bool {
+    let mut bytes = value.iter();
+    while let Some(byte) = bytes.next() {
+        let byte = match byte {
+            b'\\' => match bytes.next() {
+                Some(b's') => b' ',
+                Some(b'n') => b'\n',
+                Some(b't') => b'\t',
+                Some(b'r') => b'\r',
+                Some(b'\\') => b'\\',
+                _ => return false,
+            },
+            byte => *byte,
+        };
+        if text.append(&[byte]) == Err(Full) {
+            return false;
+        }
+    }
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::sink::testing::Heap;
     use crate::parse::testing::torture;
 
-    const SAMPLE: &[u8] = b"# qemu-ga\n\n [general]\r\ndaemon = 0\nblock-rpcs=\nmethod=isa-serial";
+    const SAMPLE: &[u8] =
+        b"# qemu-ga\n\n [general] \r\ndaemon = 0\npath[de]=x\n[other]\npath=\\s/y\n\
+                            [general]\n\tpath =  /x=1 \n;z=\nblock-rpcs=guest-exec";
 
     #[test]
-    fn lists_and_invalid_lines_may_restrict() {
-        for file in [&b""[..], b"\n\n# block-rpcs=guest-exec\n", SAMPLE] {
-            assert!(!may_restrict(file), "{}", file.escape_ascii());
-        }
-        for line in [
-            "block-rpcs=guest-exec",
-            "\tallow-rpcs = guest-ping,guest-info\r",
-            "blacklist=guest-exec",
-            "block-rpcs guest-exec",
-            "; block-rpcs",
-            "[general] # comment",
-            "block-rpcs\0=guest-exec",
-            "block rpcs=guest-exec",
+    fn the_last_value_in_all_groups_of_the_name_counts() {
+        for (key, expected) in [
+            (&b"daemon"[..], Some(&b"0"[..])),
+            (b"path", Some(b"/x=1 ")),
+            (b"path[de]", Some(b"x")),
+            (b"block-rpcs", Some(b"guest-exec")),
+            (b";z", Some(b"")),
+            (b"Path", None),
+            (b"# qemu-ga", None),
         ] {
-            let file = [SAMPLE, b"\n", line.as_bytes()].concat();
-            assert!(may_restrict(&file), "{line}");
+            assert_eq!(value(SAMPLE, key), Ok(expected), "{}", key.escape_ascii());
+        }
+        let file = b"[general]\npath=a\r\npath=b\r\n[general2]\npath=c";
+        assert_eq!(value(file, b"path"), Ok(Some(&b"b"[..])));
+        assert_eq!(value(b"", b"path"), Ok(None));
+    }
+
+    #[test]
+    fn a_line_that_is_not_valid_is_an_error_in_any_group() {
+        for line in [
+            "path",
+            "=x",
+            "  =x",
+            "; comment",
+            "[other",
+            "[]",
+            "[a]b]",
+            "[a[b]",
+            "[a\tb]",
+            "[general] # comment",
+            "[path]=x",
+            "path[de=x",
+            "path]de[=x",
+            "path[d e]=x",
+            "path [de]=x",
+            "path[de]x=x",
+            "path=a\0b",
+            "pa\0th=a",
+        ] {
+            for before in [SAMPLE, b"[other]"] {
+                let file = [before, b"\n", line.as_bytes(), b"\npath=x"].concat();
+                assert_eq!(value(&file, b"path"), Err(line.as_bytes()), "{line}");
+            }
+        }
+        assert_eq!(value(b"path=x\n[general]", b"path"), Err(&b"path=x"[..]));
+        for line in [
+            "path[]=x", "a b=x", "aä=x", "[ a b ]", "[ä]", "p!=\\q", "\t # x",
+        ] {
+            let file = ["[general]\n", line].concat();
+            assert_eq!(value(file.as_bytes(), b"path"), Ok(None), "{line}");
         }
     }
 
     #[test]
+    fn truth_values_have_four_words() {
+        for (word, expected) in [
+            ("true", Some(true)),
+            ("1 \t", Some(true)),
+            ("false", Some(false)),
+            ("0", Some(false)),
+            ("", None),
+            ("TRUE", None),
+            ("yes", None),
+            ("01", None),
+            ("1 # x", None),
+            ("1\x0b", None),
+        ] {
+            assert_eq!(truth(word.as_bytes()), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn escapes_are_those_of_key_files() {
+        let text = |value: &[u8]| {
+            let mut text = Heap::default();
+            unescape(value, &mut text).then_some(text.0)
+        };
+        assert_eq!(text(b"\\s\\n\\t\\r\\\\s "), Some(b" \n\t\r\\s ".to_vec()));
+        for value in ["\\", "a\\", "\\;", "\\q", "\\S"] {
+            assert_eq!(text(value.as_bytes()), None, "{value}");
+        }
+        assert!(!unescape(b"ab", &mut heapless::Vec::<u8, 1>::new()));
+    }
+
+    #[test]
     fn no_input_panics() {
-        torture(SAMPLE, |bytes| _ = may_restrict(bytes));
+        torture(SAMPLE, |bytes| {
+            if let Ok(Some(value)) = value(bytes, b"path") {
+                unescape(value, &mut Heap::default());
+                truth(value);
+            }
+        });
     }
 }

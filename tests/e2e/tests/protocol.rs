@@ -659,7 +659,27 @@ fn the_command_line_answers_as_qemu_ga_does() {
 }
 
 #[test]
-fn a_configuration_file_with_a_policy_ends_the_agent() {
+fn a_configuration_file_restricts_commands_before_the_command_line_does() {
+    let scratch = Scratch::new();
+    let config = scratch.join("qemu-ga.conf");
+    // The command line of `Agent::gaunt` has another method.
+    let text = "[general]\nblock-rpcs=guest-get-time;guest-get-load\nmethod=virtio-serial\n";
+    std::fs::write(&config, text).expect("a file");
+    scratch.give_away();
+    let config = config.display().to_string();
+    let agent = Agent::gaunt(&["-c", &config, "-b", "guest-get-users"]);
+    let mut client = agent.client();
+    client.get("guest-ping");
+    for name in ["guest-get-time", "guest-get-load", "guest-get-users"] {
+        let refusal = client
+            .try_call(name, json!({}))
+            .expect_err("the command is blocked");
+        assert_eq!(refusal.class, "CommandNotFound", "{name}");
+    }
+}
+
+#[test]
+fn a_configuration_file_with_an_error_ends_the_agent() {
     let scratch = Scratch::new();
     let config = scratch.join("qemu-ga.conf");
     let run = |text: &str| {
@@ -671,18 +691,27 @@ fn a_configuration_file_with_a_policy_ends_the_agent() {
         assert_eq!(output.status.code(), Some(1));
         process::text(&output)
     };
-    // Without a policy the agent goes on to open its channel.
     let served = "error opening channel";
     let said = run("[general]\nverbose=true\n# block-rpcs=guest-exec\n");
-    assert!(
-        said.contains(" is not read: ") && said.contains(served),
-        "{said}"
-    );
-    for policy in ["[general]\nblock-rpcs = guest-exec\n", "allow-rpcs"] {
-        let said = run(policy);
-        assert!(said.contains("may restrict commands"), "{said}");
+    assert!(said.contains(served), "{said}");
+    for (text, expected) in [
+        ("[general]\nblock-rpcs\n", "comment: block-rpcs"),
+        ("allow-rpcs=guest-ping", "comment: allow-rpcs=guest-ping"),
+        ("[general]\nverbose=yes\n", "of key verbose"),
+    ] {
+        let said = run(text);
+        assert!(said.contains(expected), "{said}");
+        assert!(said.contains("try 'gaunt --help'"), "{said}");
         assert!(!said.contains(served), "{said}");
     }
+    // Nothing waits for a pipe.
+    std::fs::remove_file(&config).expect("the file");
+    let made = std::process::Command::new("mkfifo").arg(&config).status();
+    assert!(made.expect("mkfifo").success());
+    let mut command = std::process::Command::new(gaunt_e2e::agent_binary());
+    let output = process::output(command.arg("-c").arg(&config), wait::ANSWER);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(process::text(&output).contains("error loading configuration"));
 }
 
 #[test]
