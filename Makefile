@@ -12,6 +12,10 @@ DAEMON_FLAGS := --release --target $(TARGET) --features daemon
 AGENT := target/$(TARGET)/release/gaunt
 E2E := --manifest-path tests/e2e/Cargo.toml
 
+# The commands that the build has; the others are disabled, and their code is left out.
+COMMANDS ?= @all
+export GAUNT_COMMANDS = $(COMMANDS)
+
 DESTDIR ?=
 PREFIX ?= /usr
 
@@ -22,11 +26,12 @@ OLDEST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
 NIGHTLY := nightly-2026-05-20
 export NIGHTLY
 
-.PHONY: help build plain install uninstall image run tour test check miri size clean \
+.PHONY: help build plain limited install uninstall image run tour test check miri size clean \
     setup-build setup-plain setup-run setup-test setup-miri
 
 help:
 	@echo 'make build           the agent, $(AGENT)'
+	@echo 'make build COMMANDS=@lifecycle   without files, programs, accounts and hot-plugging; @info also without power and freeze'
 	@echo 'make plain           the agent with stable Rust alone, as distributions build it'
 	@echo 'make install         installs agent, unit, udev rule, settings, hooks, manual (DESTDIR=, PREFIX=)'
 	@echo 'make uninstall       removes all of that'
@@ -45,6 +50,12 @@ help:
 build: setup-build
 	$(DAEMON) build $(DAEMON_FLAGS)
 	@stat -c 'build: %s bytes, %n' $(AGENT)
+
+# The builds with fewer commands, for the tests.
+limited: setup-build
+	@for set in lifecycle info; do \
+	    GAUNT_COMMANDS=@$$set $(DAEMON) build -q $(DAEMON_FLAGS) --target-dir target/$$set || exit; \
+	    stat -c 'limited: %s bytes, %n' target/$$set/$(TARGET)/release/gaunt; done
 
 # Installs an existing build, so that root compiles nothing.
 install uninstall:
@@ -101,7 +112,7 @@ miri: setup-miri
 
 # One guest at a time: under emulation guests slow each other down. --nocapture shows the evidence of every
 # check.
-test: setup-test check miri image plain
+test: setup-test check miri image plain limited
 	cargo test $(E2E) -- --nocapture --test-threads=1
 
 size: build

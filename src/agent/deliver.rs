@@ -6,7 +6,7 @@ use super::client::{Busy, Client};
 use super::file_stream;
 use super::ids::ClientId;
 use crate::base::sink::ByteSink;
-use crate::commands::Outcome;
+use crate::commands::{HAS_FILES, Outcome};
 use crate::wire::request;
 use crate::wire::texts::{Name, Phrase};
 
@@ -34,7 +34,7 @@ fn finish(client: &mut Client, outcome: Outcome) {
     client.has_events = true;
     // A full buffer has dropped bytes.
     let whole = outcome != Outcome::Lost && client.out.whole().is_ok();
-    if client.busy == Busy::Fetch && client.reading.is_some() {
+    if HAS_FILES && client.busy == Busy::Fetch && client.reading.is_some() {
         return file_stream::take_over(client, whole);
     }
     let start = client.sendable();

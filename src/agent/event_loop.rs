@@ -16,7 +16,7 @@ use super::texts::AgentPhrase;
 use super::{dispatch, restart, service};
 use crate::base::limits::{CHILDREN, CLIENTS, PROGRAMS, REAP_TURN_US};
 use crate::base::sink::Discard;
-use crate::commands::{BY_FORCE, LATE_THAW, REBOOT, Task};
+use crate::commands::{BY_FORCE, HAS_PROGRAMS, LATE_THAW, REBOOT, Task};
 use crate::state::State;
 use crate::state::freeze::Phase;
 use crate::sys::clock::{self, NEVER_MS};
@@ -118,7 +118,11 @@ impl Server {
                 self.channels
                     .accept(id, &mut self.clients, &mut self.context);
             }
-            Token::Program(number) => self.context.state.programs.pump(number),
+            Token::Program(number) => {
+                if HAS_PROGRAMS {
+                    self.context.state.programs.pump(number);
+                }
+            }
             Token::Child(index) => {
                 let Context { jobs, state, .. } = &mut self.context;
                 let clients = &mut self.clients;
@@ -231,7 +235,9 @@ impl Server {
         jobs.child_ended(pid, executed, state, &mut |id, report| {
             deliver(id, report, clients);
         });
-        state.programs.note(pid, ended);
+        if HAS_PROGRAMS {
+            state.programs.note(pid, ended);
+        }
     }
 
     // Deadlines.

@@ -21,7 +21,7 @@ use super::ids::{ClientId, Token};
 use super::restart;
 use super::worker::{self, Header};
 use crate::base::limits::{CHILDREN, QUOTAS, USER_TASK_MS};
-use crate::commands::{EXCLUSIVE, Outcome, SHARES_FILES, Task, TaskClass, Ticket};
+use crate::commands::{EXCLUSIVE, HAS_PROGRAMS, Outcome, SHARES_FILES, Task, TaskClass, Ticket};
 use crate::state::State;
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::mem;
@@ -180,7 +180,7 @@ impl Jobs {
         let index = index.ok_or(Errno::AGAIN)?;
         let (ours, theirs) = stream::socket_pair()?;
         poll.add(&ours, Token::Child(index).number(), Interest::Read)?;
-        if work.is_some() {
+        if HAS_PROGRAMS && work.is_some() {
             state.programs.watch(poll)?;
         }
         let agent = process::own_pid();

@@ -31,7 +31,7 @@ mod testing;
 mod texts;
 mod worker;
 
-use crate::commands::{PREFIX, all, info::VERSION};
+use crate::commands::{HAS_FREEZE, PREFIX, all, info::VERSION};
 use crate::state::log::Log;
 use crate::sys::argv::Start;
 use crate::sys::root::Root;
@@ -47,7 +47,7 @@ pub fn main(start: Start) -> i32 {
     fault::catch();
     let mut words = start.words;
     let name = words.next().unwrap_or_default();
-    if by_hand::is_called(name) && !process::is_init() {
+    if HAS_FREEZE && by_hand::is_called(name) && !process::is_init() {
         return by_hand::run(name, words, start.environment);
     }
     let root = essential(AgentPhrase::CannotOpenRoot, Root::open(c"/"));

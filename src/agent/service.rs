@@ -3,6 +3,7 @@
 use super::client::{Client, Filled};
 use super::context::Context;
 use super::{dispatch, file_stream};
+use crate::commands::HAS_FILES;
 use crate::sys::Errno;
 use crate::wire::frame::Event;
 
@@ -23,7 +24,7 @@ pub(super) fn serve(client: &mut Client, context: &mut Context) -> Result<(), Er
                 event => dispatch::handle(event, client, context),
             }
         }
-        if client.reads_file() {
+        if HAS_FILES && client.reads_file() {
             file_stream::go_on(client, context);
             reads += 1;
         }

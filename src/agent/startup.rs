@@ -13,7 +13,7 @@ use super::restart::{self, essential};
 use super::texts::AgentPhrase;
 use crate::base::limits::CLIENTS;
 use crate::base::recent::RecentAnswers;
-use crate::commands::TABLE;
+use crate::commands::{HAS_FREEZE, TABLE};
 use crate::state::State;
 use crate::state::environment::Environment;
 use crate::state::files::Files;
@@ -116,8 +116,10 @@ fn take_over(state: &mut State, options: &Options) {
     if options.verbose {
         log.be_verbose();
     }
-    // From here on the log may be held until a thaw, for which the agent must stay.
-    let stays = state.freeze.take_over(log) || process::is_init();
+    // From here on the log may be held until a thaw, for which the agent must stay. A build without a
+    // thaw takes nothing over.
+    let is_frozen = HAS_FREEZE && state.freeze.take_over(log);
+    let stays = is_frozen || process::is_init();
     options.report(stays, log);
     if options.has_errors() && !stays {
         log::error(AgentPhrase::SeeHelp, &[]);

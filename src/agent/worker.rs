@@ -12,7 +12,7 @@
 use super::fetch::fetch;
 use crate::base::limits::{REPLY_BYTES, TASK_AT_REST, TASK_BYTES, WORKER_REST_MS};
 use crate::base::sink::ByteSink;
-use crate::commands::{FETCH, OWN_CHILD, SILENT, Task, Ticket, WITHOUT_FILES};
+use crate::commands::{FETCH, HAS_FILES, OWN_CHILD, SILENT, Task, Ticket, WITHOUT_FILES};
 use crate::state::guest::Guest;
 use crate::sys::clock::NEVER_MS;
 use crate::sys::handles::Seized;
@@ -182,7 +182,7 @@ fn run(task: &Task, ticket: Ticket, message: &[u8], guest: &Guest, out: &mut Buf
 
 /// Writes the reply to a task; returns its status.
 fn reply(task: &Task, ticket: Ticket, message: &[u8], guest: &Guest, out: &mut Buffer) -> u8 {
-    if task.index == FETCH {
+    if HAS_FILES && task.index == FETCH {
         fetch(ticket, out);
         return 0;
     }

@@ -133,6 +133,9 @@ impl TaskClass {
     }
 }
 
+/// The kind of run of a command whose code is not in this build.
+pub(super) const LEFT_OUT: u8 = 4;
+
 /// What all names begin with.
 pub const PREFIX: &[u8] = b"guest-";
 
@@ -171,6 +174,11 @@ impl Command {
         (self.body(0), self.body(1).into())
     }
 
+    /// Whether this build has its code.
+    pub fn is_built(&self) -> bool {
+        self.packed_run().0 != LEFT_OUT
+    }
+
     /// The class of its task.
     pub fn class(&self) -> TaskClass {
         TaskClass::of(self.body(2))
@@ -187,6 +195,6 @@ pub fn is_enabled(index: usize, command: &Command, state: &State) -> bool {
     if state.freeze.is_frozen() && !(command.is(DOWN) && state.freeze.was_given_up()) {
         command.is(WHILE_FROZEN)
     } else {
-        state.filter.allows(index)
+        command.is_built() && state.filter.allows(index)
     }
 }

@@ -40,4 +40,6 @@ pub use command::{
     TaskClass, Ticket, WITHOUT_FILES, is_enabled,
 };
 pub use packed::{TABLE, Task, all, find, run};
-pub use table::{BY_FORCE, FAIL_CLOSED, FETCH, LATE_THAW, REBOOT};
+pub use table::{
+    BY_FORCE, FAIL_CLOSED, FETCH, HAS_FILES, HAS_FREEZE, HAS_PROGRAMS, LATE_THAW, REBOOT,
+};

@@ -2,7 +2,7 @@
 //! flags, name without `guest-`, kind of run and index in the list of that kind (`HANDLERS`,
 //! `OPENINGS`, `WORKS`, `SLOWS`), class, parameters.
 
-use super::command::{Command, Handler, Opening, PREFIX, Run, Slow, TaskClass, Work};
+use super::command::{Command, Handler, LEFT_OUT, Opening, PREFIX, Run, Slow, TaskClass, Work};
 use super::table::{COUNT, ROWS, Row};
 use super::{file, freeze, fsinfo, sync};
 use crate::wire::args::{PackedList, Packer};
@@ -16,6 +16,7 @@ const SLOW: u8 = 3;
 
 const fn kind(index: usize) -> u8 {
     match ROWS[index].run {
+        _ if !ROWS[index].is_built() => LEFT_OUT,
         Run::Now(_) => NOW,
         Run::Stream(_) => STREAM,
         Run::Alone(_) => ALONE,
@@ -40,7 +41,9 @@ macro_rules! list {
             let mut list: [$type; count($kind, ROWS.len())] = [$first; count($kind, ROWS.len())];
             let mut index = 0;
             while index < ROWS.len() {
-                if let Run::$variant(one) = ROWS[index].run {
+                if let Run::$variant(one) = ROWS[index].run
+                    && kind(index) == $kind
+                {
                     list[count($kind, index)] = one;
                 }
                 index += 1;
@@ -97,7 +100,9 @@ pub fn run(command: &Command) -> Run {
         NOW => Run::Now(HANDLERS[index]),
         STREAM => Run::Stream(OPENINGS[index]),
         ALONE => Run::Alone(WORKS[index]),
-        _ => Run::Slow(SLOWS[index]),
+        SLOW => Run::Slow(SLOWS[index]),
+        // Such a command is disabled.
+        _ => Run::Now(sync::ping),
     }
 }
 

@@ -18,11 +18,11 @@ use super::{
 use crate::base::limits::PARAMETERS;
 use crate::wire::args::Param;
 
-use Group::{Accounts, Exec, Files, Freeze, Hardware, Info, Lifecycle, Protocol};
+use Group::{Accounts, Clock, Exec, Files, Freeze, Hardware, Info, Lifecycle, Protocol};
 
 /// What a command is for, so that policies need not name them one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Group {
+pub(super) enum Group {
     /// Keeps host and agent in step.
     Protocol,
     /// Tells something about the guest, nothing of its files and programs, and changes nothing.
@@ -31,7 +31,9 @@ enum Group {
     Lifecycle,
     /// Freezes, thaws and trims file systems.
     Freeze,
-    /// Sets the clock and adds or takes away processors and memory.
+    /// Sets the clock.
+    Clock,
+    /// Adds or takes away processors and memory.
     Hardware,
     /// Reads and writes files.
     Files,
@@ -39,6 +41,55 @@ enum Group {
     Exec,
     /// Passwords and keys of users.
     Accounts,
+}
+
+/// A set of commands that a build may be limited to. Each contains the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CommandSet {
+    /// Tells about the guest.
+    Info,
+    /// Also takes the guest down or has it sleep, freezes, trims, and sets the clock.
+    Lifecycle,
+    /// All commands.
+    All,
+}
+
+/// The commands that this build has, from the variable of `make build COMMANDS=`. The others are in the
+/// table, and disabled; their code is not there.
+pub(super) const BUILT: CommandSet = match option_env!("GAUNT_COMMANDS") {
+    None => CommandSet::All,
+    Some(name) => match CommandSet::named(name) {
+        Some(set) => set,
+        None => panic!("COMMANDS is @info, @lifecycle or @all"),
+    },
+};
+
+/// Whether this build opens files for hosts.
+pub const HAS_FILES: bool = BUILT.has_group(Files);
+/// Whether this build runs programs for hosts.
+pub const HAS_PROGRAMS: bool = BUILT.has_group(Exec);
+/// Whether this build freezes, and so runs hooks.
+pub const HAS_FREEZE: bool = BUILT.has_group(Freeze);
+
+impl CommandSet {
+    /// The set of this name.
+    const fn named(name: &str) -> Option<Self> {
+        match name.as_bytes() {
+            b"@info" => Some(Self::Info),
+            b"@lifecycle" => Some(Self::Lifecycle),
+            b"@all" | b"" => Some(Self::All),
+            _ => None,
+        }
+    }
+
+    /// Whether the set contains the commands of a group.
+    pub(super) const fn has_group(self, group: Group) -> bool {
+        match (self, group) {
+            (Self::All, _) | (_, Protocol | Info) => true,
+            (Self::Lifecycle, Lifecycle | Freeze | Clock) => true,
+            (_, Lifecycle | Freeze | Clock | Hardware | Files | Exec | Accounts) => false,
+        }
+    }
 }
 
 /// A command as it is written down.
@@ -125,6 +176,11 @@ impl Row {
         }
     }
 
+    /// Whether this build has the command.
+    pub(super) const fn is_built(&self) -> bool {
+        BUILT.has_group(self.group)
+    }
+
     const fn with(self, flag: u8) -> Self {
         Self {
             flags: self.flags | flag,
@@ -148,7 +204,7 @@ pub(super) const ROWS: &[Row] = &[
         .while_frozen()
         .without_files(),
     Row::now(Info, "guest-get-time", NONE, clock::get_time).without_files(),
-    Row::slow(Hardware, "guest-set-time", clock::TIME, clock::SET_TIME),
+    Row::slow(Clock, "guest-set-time", clock::TIME, clock::SET_TIME),
     Row::now(Protocol, "guest-info", NONE, info::info)
         .while_frozen()
         .without_files(),
@@ -299,7 +355,7 @@ pub const FAIL_CLOSED: u64 = {
         let stays = match ROWS[index].group {
             Protocol | Info => true,
             Lifecycle => same(ROWS[index].name, "guest-shutdown"),
-            Freeze | Hardware | Files | Exec | Accounts => false,
+            Freeze | Clock | Hardware | Files | Exec | Accounts => false,
         };
         set |= (stays as u64) << index;
         index += 1;

@@ -14,7 +14,7 @@ use crate::reference::reference;
 use crate::scratch::{NOBODY, Scratch, is_root};
 use crate::tree::Tree;
 use crate::wait;
-use crate::{agent_binary, plain_binary};
+use crate::{agent_binary, limited_binary, plain_binary};
 
 /// A running agent.
 pub struct Agent {
@@ -31,6 +31,11 @@ impl Agent {
     /// Starts the plain build of gaunt.
     pub fn plain() -> Agent {
         Agent::start(&[], &plain_binary(), &[])
+    }
+
+    /// Starts the build of gaunt that has only the commands of this set, `lifecycle` or `info`.
+    pub fn limited(set: &str) -> Agent {
+        Agent::start(&[], &limited_binary(set), &[])
     }
 
     /// Starts the reference with further arguments.

@@ -78,6 +78,15 @@ pub fn plain_binary() -> PathBuf {
     path
 }
 
+/// Returns the build of the agent that has only the commands of this set, `lifecycle` or `info`.
+pub fn limited_binary(set: &str) -> PathBuf {
+    let path = top().join(format!(
+        "target/{set}/x86_64-unknown-linux-musl/release/gaunt"
+    ));
+    assert!(path.exists(), "no {}: run `make limited`", path.display());
+    path
+}
+
 /// Returns a file of `target/image/`.
 pub fn image_file(name: &str) -> PathBuf {
     let path = top().join("target/image").join(name);

@@ -5,7 +5,7 @@
 
 use gaunt_e2e::agent::Agent;
 use gaunt_e2e::client::{Client, request};
-use gaunt_e2e::{agent_binary, plain_binary, wait};
+use gaunt_e2e::{agent_binary, limited_binary, plain_binary, wait};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -66,6 +66,103 @@ fn the_plain_build_is_small_and_static_and_answers_as_the_release_build() {
     assert_eq!(plain.get("guest-info"), release.get("guest-info"));
     // This command runs in a child.
     assert_eq!(plain.get("guest-get-vcpus"), release.get("guest-get-vcpus"));
+}
+
+/// The builds with fewer commands: the set, its limit in bytes, and what only code has that it lacks:
+/// texts, numbers of ioctls, and loading the number of a system call (`push`, `pop`).
+const LIMITED: [(&str, u64, &[&[u8]]); 2] = [
+    (
+        "lifecycle",
+        140_000,
+        &[
+            b"authorized_keys",
+            b"passwd.lock",
+            // The alphabet of base64, for files and for the output of programs.
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+            // setgroups(2) and setresuid(2), to become a user.
+            &[0x6A, 116, 0x58],
+            &[0x6A, 117, 0x58],
+        ],
+    ),
+    (
+        "info",
+        104_000,
+        &[
+            b"FSFREEZE_HOOK",
+            b"sysrq-trigger",
+            // FIFREEZE, FITHAW, FITRIM.
+            &0xC004_5877_u32.to_le_bytes(),
+            &0xC004_5878_u32.to_le_bytes(),
+            &0xC018_5879_u32.to_le_bytes(),
+        ],
+    ),
+];
+
+/// Commands of @lifecycle that @info lacks, and commands that both lack.
+const LIFECYCLE: [&str; 9] = [
+    "guest-fsfreeze-freeze",
+    "guest-fsfreeze-freeze-list",
+    "guest-fsfreeze-thaw",
+    "guest-fstrim",
+    "guest-set-time",
+    "guest-shutdown",
+    "guest-suspend-disk",
+    "guest-suspend-hybrid",
+    "guest-suspend-ram",
+];
+const BEYOND_LIFECYCLE: [&str; 14] = [
+    "guest-exec",
+    "guest-exec-status",
+    "guest-file-close",
+    "guest-file-flush",
+    "guest-file-open",
+    "guest-file-read",
+    "guest-file-seek",
+    "guest-file-write",
+    "guest-set-memory-blocks",
+    "guest-set-user-password",
+    "guest-set-vcpus",
+    "guest-ssh-add-authorized-keys",
+    "guest-ssh-get-authorized-keys",
+    "guest-ssh-remove-authorized-keys",
+];
+
+#[test]
+fn builds_with_fewer_commands_lack_their_code_and_refuse_them() {
+    let whole = std::fs::read(agent_binary()).expect("the agent");
+    let has = |program: &[u8], code: &[u8]| program.windows(code.len()).any(|part| part == code);
+    let mut missing: Vec<&str> = BEYOND_LIFECYCLE.to_vec();
+    for (set, limit, codes) in LIMITED {
+        if set == "info" {
+            missing.extend(LIFECYCLE);
+        }
+        check_binary(&limited_binary(set), limit);
+        let program = std::fs::read(limited_binary(set)).expect("the agent");
+        for code in codes {
+            assert!(has(&whole, code), "no build has {code:x?}");
+            assert!(!has(&program, code), "@{set} has {code:x?}");
+        }
+        let agent = Agent::limited(set);
+        let mut client = agent.client();
+        let info = client.get("guest-info");
+        let commands = info["supported_commands"].as_array().expect("a list");
+        assert_eq!(commands.len(), 43);
+        for command in commands {
+            let name = command["name"].as_str().expect("a name");
+            let is_missing = missing.contains(&name);
+            assert_eq!(command["enabled"], !is_missing, "@{set}: {name}");
+            if is_missing {
+                let refusal = client.try_call(name, json!({})).expect_err(name);
+                assert_eq!(refusal.class, "CommandNotFound");
+                assert_eq!(
+                    refusal.desc,
+                    format!("Command {name} has been disabled: the command is not allowed")
+                );
+            }
+        }
+        // One that a worker runs.
+        client.get("guest-get-osinfo");
+    }
 }
 
 #[test]
