@@ -1,7 +1,7 @@
 //! The configuration file of qemu-ga: `--config`, else the environment variable `QGA_CONF`, else
 //! /etc/qemu/qemu-ga.conf. `parse::config` has its format.
 //!
-//! The keys are the long names of the options. A truth value stands for
+//! The keys are the long names of the options, but `daemon` for `--daemonize`. A truth value stands for
 //! an option without a value. Keys that are no option are ignored, as with qemu-ga. A file with an
 //! error sets nothing at all. Only a file that `--config` names must exist.
 //!
@@ -90,7 +90,7 @@ fn set_all(
 ) -> Result<(), OptionError> {
     let error = |what, about| OptionError { what, about };
     for row in ROWS.iter().filter(|row| row.key.is_setting()) {
-        let name = row.long.as_bytes();
+        let name = row.key_in_file();
         let found = config::value(text, name);
         let Some(found) = found.map_err(|line| error(AgentPhrase::NotConfigLine, line))? else {
             continue;

@@ -11,6 +11,7 @@ mod config;
 mod context;
 mod deliver;
 mod dispatch;
+mod dump;
 mod event_loop;
 mod fault;
 mod fetch;
@@ -31,9 +32,12 @@ mod testing;
 mod texts;
 mod worker;
 
+use crate::base::limits::REPLY_BYTES;
+use crate::base::sink::ByteSink;
 use crate::commands::{HAS_FREEZE, PREFIX, all, info::VERSION};
 use crate::state::log::Log;
 use crate::sys::argv::Start;
+use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 use crate::sys::{process, stdio, stream};
 pub use fault::panicked;
@@ -55,20 +59,31 @@ pub fn main(start: Start) -> i32 {
     startup::set_up_machine(&root, &mut log);
     let mut options = Options::new();
     match settings::read(&mut options, &root, start) {
-        Err(stop) if !process::is_init() => print(stop),
+        Err(stop) if !process::is_init() => print(stop, &options),
         _ => startup::run(&options, root, log, start.environment),
     }
 }
 
 /// Prints a text instead of serving; returns the exit status.
-fn print(what: Stop) -> i32 {
+fn print(what: Stop, options: &Options) -> i32 {
     let said = match what {
         Stop::Help => write_help(&mut write),
         Stop::Version => write(&[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"]),
         Stop::Commands => all().all(|row| write(&[PREFIX, row.name(), b"\n"])),
+        Stop::Settings => print_settings(options),
         Stop::Wrong(_) => false,
     };
     (!said).into()
+}
+
+/// Prints the settings, or what is wrong with them; returns whether it printed settings.
+fn print_settings(options: &Options) -> bool {
+    if options.has_errors() {
+        options.report(false, &mut Log::new());
+        return false;
+    }
+    let mut file = Buffer::growing(REPLY_BYTES);
+    dump::dump(options, &mut file).is_ok() && write(&[file.bytes()])
 }
 
 /// Prints these pieces; returns whether all were written.

@@ -16,7 +16,7 @@
 
 use super::channel_options::{ChannelOptions, Method};
 use super::texts::AgentPhrase;
-use crate::base::limits::{FREEZE_TIMEOUT_S, LOGGED_OPTION_ERRORS, LOGGED_UNKNOWN_NAMES};
+use crate::base::limits::{FREEZE_TIMEOUT_S, LISTS, LOGGED_OPTION_ERRORS, LOGGED_UNKNOWN_NAMES};
 use crate::base::packed::{Pack, Text, pack};
 use crate::base::text;
 use crate::commands;
@@ -41,6 +41,9 @@ pub(super) enum Key {
     Verbose,
     PidFile,
     RetryPath,
+    Daemonize,
+    LogFile,
+    DumpConf,
     Version,
     Help,
 }
@@ -48,7 +51,7 @@ pub(super) enum Key {
 impl Key {
     /// Whether the option is a setting, not a request to print something.
     pub(super) fn is_setting(self) -> bool {
-        !matches!(self, Self::Version | Self::Help)
+        !matches!(self, Self::DumpConf | Self::Version | Self::Help)
     }
 }
 
@@ -89,7 +92,7 @@ const fn row(
 
 /// All options and their help, in the order of the help. It leaves out those without a text.
 #[rustfmt::skip]
-const OPTIONS: [(OptionRow, &str); 17] = [
+const OPTIONS: [(OptionRow, &str); 20] = [
     row(Key::Config, "config", Some(b'c'), OptionValue::Required,
         "configuration file (default: /etc/qemu/qemu-ga.conf, if it exists)"),
     row(Key::Method, "method", Some(b'm'), OptionValue::Required,
@@ -100,7 +103,7 @@ const OPTIONS: [(OptionRow, &str); 17] = [
         "directory in memory for the mark of a freeze (default: /run)"),
     row(Key::BlockRpcs, "block-rpcs", Some(b'b'), OptionValue::Required,
         "commands to refuse, separated by commas; 'help' lists all"),
-    row(Key::BlockRpcs, "blacklist", None, OptionValue::Required,
+    row(Key::BlockRpcs, OLD_NAME, None, OptionValue::Required,
         ""),
     row(Key::AllowRpcs, "allow-rpcs", Some(b'a'), OptionValue::Required,
         "commands to allow, separated by commas; all others are refused"),
@@ -120,6 +123,12 @@ const OPTIONS: [(OptionRow, &str); 17] = [
         "ignored: the agent stays in the foreground"),
     row(Key::RetryPath, "retry-path", Some(b'r'), OptionValue::None,
         "ignored: the agent always waits for its port"),
+    row(Key::Daemonize, "daemonize", Some(b'd'), OptionValue::None,
+        ""),
+    row(Key::LogFile, "logfile", Some(b'l'), OptionValue::Required,
+        ""),
+    row(Key::DumpConf, "dump-conf", Some(b'D'), OptionValue::None,
+        "print the settings as a configuration file"),
     row(Key::Version, "version", Some(b'V'), OptionValue::None,
         "print the version"),
     row(Key::Help, "help", Some(b'h'), OptionValue::None,
@@ -181,6 +190,9 @@ const fn are_distinct(one: &OptionRow, other: &OptionRow) -> bool {
     false
 }
 
+/// The name of `block-rpcs` until QEMU 9.0.
+pub(super) const OLD_NAME: &str = "blacklist";
+
 /// What takes back an option without a value.
 pub(super) const FALSE: &[u8] = b"false";
 
@@ -199,6 +211,14 @@ pub(super) fn write_help(write: &mut dyn FnMut(&[&[u8]]) -> bool) -> bool {
 }
 
 impl OptionRow {
+    /// Its key in the configuration file.
+    pub(super) fn key_in_file(&self) -> &'static [u8] {
+        match self.key {
+            Key::Daemonize => b"daemon",
+            _ => self.long.as_bytes(),
+        }
+    }
+
     fn write_help(&self, help: &[u8], write: &mut dyn FnMut(&[&[u8]]) -> bool) -> bool {
         let short = match self.short {
             Some(letter) => [b'-', letter, b',', b' '],
@@ -240,6 +260,8 @@ pub(super) enum Stop {
     Help,
     /// Print the version.
     Version,
+    /// Print the settings.
+    Settings,
     /// Print the names of all commands.
     Commands,
 }
@@ -265,6 +287,12 @@ pub(super) struct Options {
     pub(super) has_empty_list: bool,
     /// The configuration file; `None` unless set.
     pub(super) config: Option<&'static [u8]>,
+    /// Whether to print the settings.
+    pub(super) dumps: bool,
+    /// The last value of each option, by its key.
+    texts: [Option<&'static [u8]>; ROWS.len()],
+    /// All lists that are not empty.
+    lists: heapless::Vec<(CommandList, &'static [u8]), LISTS>,
     /// What was not understood, for an agent that must serve all the same.
     errors: heapless::Vec<OptionError, LOGGED_OPTION_ERRORS>,
     /// Names in lists that no command has.
@@ -286,6 +314,9 @@ impl Options {
             filter: Filter::default(),
             has_empty_list: false,
             config: None,
+            dumps: false,
+            texts: [None; ROWS.len()],
+            lists: heapless::Vec::new(),
             errors: heapless::Vec::new(),
             unknown_names: heapless::Vec::new(),
         }
@@ -295,9 +326,10 @@ impl Options {
     /// an option without a value says.
     pub(super) fn set(&mut self, key: Key, value: &'static [u8]) -> Result<(), Stop> {
         let wrong = |what| Err(Stop::wrong(what, value));
+        self.texts[key as usize] = Some(value);
         match key {
-            Key::BlockRpcs => self.add_list(CommandList::Blocked, value),
-            Key::AllowRpcs => self.add_list(CommandList::Allowed, value),
+            Key::BlockRpcs => self.add_list(CommandList::Blocked, value)?,
+            Key::AllowRpcs => self.add_list(CommandList::Allowed, value)?,
             Key::Method => match Method::of(value) {
                 Some(method) if self.channels.set_method(method) => {}
                 Some(_) => return wrong(AgentPhrase::TooManyChannels),
@@ -334,7 +366,8 @@ impl Options {
             }
             Key::Verbose => self.verbose = value != FALSE,
             Key::Config => self.config = Some(value),
-            Key::PidFile | Key::RetryPath => {}
+            Key::PidFile | Key::RetryPath | Key::Daemonize | Key::LogFile => {}
+            Key::DumpConf => self.dumps = true,
             Key::Help => return Err(Stop::Help),
             Key::Version => return Err(Stop::Version),
         }
@@ -342,10 +375,12 @@ impl Options {
     }
 
     /// Adds the commands of a list to the filter.
-    fn add_list(&mut self, list: CommandList, value: &'static [u8]) {
+    fn add_list(&mut self, list: CommandList, value: &'static [u8]) -> Result<(), Stop> {
         if value.is_empty() {
-            return;
+            return Ok(());
         }
+        let kept = self.lists.push((list, value));
+        kept.map_err(|_| Stop::wrong(AgentPhrase::TooManyLists, value))?;
         // Without a known name a list allows nothing.
         self.filter.add(list, None);
         for name in value.split(|byte| matches!(byte, b',' | b';')) {
@@ -358,12 +393,29 @@ impl Options {
                 let _ = self.unknown_names.push(name);
             }
         }
+        Ok(())
+    }
+
+    /// The last value of an option.
+    pub(super) fn text(&self, key: Key) -> Option<&'static [u8]> {
+        self.texts[key as usize]
+    }
+
+    /// All lists that are not empty.
+    pub(super) fn lists(&self) -> &[(CommandList, &'static [u8])] {
+        &self.lists
     }
 
     /// Checks what only all sources together show.
     pub(super) fn settle(&mut self, is_init: bool) {
         if self.channels.replace_without_path() {
             self.fail_closed(AgentPhrase::NoPath, b"");
+        }
+        for (key, name) in [(Key::Daemonize, "--daemonize"), (Key::LogFile, "--logfile")] {
+            let is_set = self.text(key).is_some_and(|value| value != FALSE);
+            if is_set && !self.dumps {
+                self.fail_closed(AgentPhrase::NotSupported, name.as_bytes());
+            }
         }
         if is_init && self.has_empty_list {
             self.fail_closed(AgentPhrase::NoValue, b"--block-rpcs or --allow-rpcs");
@@ -432,7 +484,7 @@ mod tests {
         let shown = ROWS
             .iter()
             .filter(|row| help.contains(&format!("--{}", row.long)));
-        assert_eq!(shown.count(), ROWS.len() - 1);
+        assert_eq!(shown.count(), ROWS.len() - 3);
         assert!(help.lines().all(|line| line.len() <= 80), "{help}");
     }
 

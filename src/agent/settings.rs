@@ -28,7 +28,10 @@ pub(super) fn read(options: &mut Options, root: &Root, start: Start) -> Result<(
         command_line::check_kernel_words(options, root, start.environment);
     }
     options.settle(process::is_init());
-    asked
+    match options.dumps {
+        true => asked.and(Err(Stop::Settings)),
+        false => asked,
+    }
 }
 
 /// Reads all sources but the file.

@@ -15,6 +15,8 @@ texts! {
         NotSeconds = "not a number of seconds: ";
         NoTimeLimit = "a hook needs a time limit: ";
         NeitherStopNorIgnore = "neither stop nor ignore: ";
+        TooManyLists = "more than 32 lists of commands: ";
+        NotSupported = "not supported: ";
         NotAbsolute = "not an absolute path: ";
         NoPath = "must specify a path for this channel";
         OptionDropped = "the kernel kept only the last of several options of one name";

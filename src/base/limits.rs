@@ -348,6 +348,9 @@ pub const DEVICE_WAIT_MS: u64 = 10_000;
 /// Errors of settings that are logged: the first fails closed.
 pub const LOGGED_OPTION_ERRORS: usize = 4;
 
+/// Lists of commands in all settings together: one has room for all names, so this is far more than anybody writes.
+pub const LISTS: usize = 32;
+
 /// Unknown names in lists of commands that are logged. With the errors of the command line they are
 /// about as many lines as the log holds while file systems are frozen.
 pub const LOGGED_UNKNOWN_NAMES: usize = 8;
