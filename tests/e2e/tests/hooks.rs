@@ -81,9 +81,10 @@ impl HookGuest {
              rm -rf /etc/qemu /etc/qemu-ga /var/log /run/late /run/go /root/main /home/user/db; \
              mkdir /var/log; chmod 755 /etc; cp -a /root/hooks /etc/qemu-ga; true",
         );
-        // An agent that is killed while frozen leaves the thaw to the next one.
+        // An agent that is killed while frozen leaves the thaw to the next one. A hook that is due may be
+        // gone, which is an error of the thaw.
         self.restart("");
-        self.thaw().expect("a thaw");
+        let _ = self.thaw();
         wait::expect("the thaw", wait::ANSWER, || {
             self.client.get("guest-fsfreeze-status") == "thawed"
         });
@@ -889,7 +890,7 @@ fn hooks_that_attack_the_agent(checks: &mut Checks, guest: &mut HookGuest) {
     guest.check(
         checks,
         "ends a freeze whose hook stops the child that runs it",
-        "-F --freeze-timeout=10 --hook-timeout=5",
+        "-F --freeze-timeout=5 --hook-timeout=5",
         |guest| {
             guest.on("50-db", "freeze", "kill -STOP $PPID\nsleep 66");
             let start = Instant::now();
