@@ -1146,7 +1146,7 @@ fn run_by_hand(checks: &mut Checks, guest: &mut HookGuest) {
         "runs hooks by hand as the package's main hook",
         "-F",
         |guest| {
-            guest.shell().run(&format!("ln -s /usr/bin/gaunt {MAIN}"));
+            guest.shell().run(&format!("ln -sf /usr/bin/gaunt {MAIN}"));
             // The agent ignores a main hook that is a link to itself.
             assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
             guest.logged();
@@ -1186,6 +1186,7 @@ fn run_by_hand_and_stopped(checks: &mut Checks, guest: &mut HookGuest) {
         "run by hand and stopped by a signal, runs thaw hooks",
         "-F",
         |guest| {
+            guest.shell().run(&format!("ln -sf /usr/bin/gaunt {MAIN}"));
             guest.on("50-db", "freeze", "sleep 67");
             // Ctrl-C, a closed terminal, Ctrl-\\, kill.
             for signal in ["INT", "HUP", "QUIT", "TERM"] {
@@ -1212,6 +1213,7 @@ fn run_by_hand_and_stopped(checks: &mut Checks, guest: &mut HookGuest) {
         },
     );
     guest.check(checks, "refuses a hook that runs the main hook", "-F", |guest| {
+        guest.shell().run(&format!("ln -sf /usr/bin/gaunt {MAIN}"));
         guest.on("50-db", "freeze", &format!("{MAIN} freeze || exit 7"));
         let said = guest.refused_freeze();
         assert_eq!(
