@@ -1,12 +1,14 @@
 //! `--dump-conf`: the settings as a configuration file that this agent and qemu-ga read back.
 //!
 //! Keys that qemu-ga knows are always there, if they have a value; those of this agent alone if they
-//! were set. Lists are printed as they were given. Of several channels the last is printed, the one
+//! were set. Lists are printed as they were given, but for sets of commands, which qemu-ga does not
+//! know: their names are those of their commands. Of several channels the last is printed, the one
 //! that qemu-ga would serve.
 
-use super::options::{FALSE, Key, OLD_NAME, OptionValue, Options, ROWS};
+use super::options::{FALSE, Key, OLD_NAME, OptionValue, Options, ROWS, names};
 use crate::base::sink::{ByteSink, Full};
-use crate::state::filter::CommandList;
+use crate::commands::{PREFIX, all, set_named};
+use crate::state::filter::{CommandList, bit};
 
 /// Appends the file.
 pub(super) fn dump(options: &Options, file: &mut dyn ByteSink) -> Result<(), Full> {
@@ -57,8 +59,29 @@ fn put_list(options: &Options, list: CommandList, file: &mut dyn ByteSink) -> Re
     let mut comma: &[u8] = b"";
     for (_, piece) in options.lists().iter().filter(|(of, _)| *of == list) {
         file.append(comma)?;
-        escape(piece, file)?;
         comma = b",";
+        if !names(piece).any(|name| set_named(name).is_some()) {
+            escape(piece, file)?;
+            continue;
+        }
+        let mut comma: &[u8] = b"";
+        for name in names(piece) {
+            let set = set_named(name).unwrap_or(0);
+            let commands = all()
+                .enumerate()
+                .filter(|(index, _)| bit(*index) & set != 0);
+            for (_, command) in commands {
+                file.append(comma)?;
+                file.append(PREFIX)?;
+                file.append(command.name())?;
+                comma = b",";
+            }
+            if set == 0 {
+                file.append(comma)?;
+                escape(name, file)?;
+                comma = b",";
+            }
+        }
     }
     Ok(())
 }
@@ -164,6 +187,17 @@ mod tests {
         options.set(Key::AllowRpcs, b"d").unwrap();
         let file = dumped(&options);
         assert!(file.contains("\nblock-rpcs=a;b,c\n") && file.contains("\nallow-rpcs=d\n"));
+        options.set(Key::AllowRpcs, b"x;@lifecycle, y").unwrap();
+        let file = dumped(&options);
+        let (_, list) = file
+            .split_once("allow-rpcs=d,x,guest-sync-delimited,")
+            .unwrap();
+        let (list, _) = list.split_once('\n').unwrap();
+        assert!(
+            list.contains(",guest-shutdown,") && list.ends_with(",y"),
+            "{list}"
+        );
+        assert!(!list.contains("guest-exec"), "{list}");
         assert!(dump(&options, &mut heapless::Vec::<u8, 40>::new()).is_err());
     }
 }

@@ -3,7 +3,8 @@
 //! There is one row for each option. [`Options::set`] takes the value of one, whatever its source;
 //! `agent::settings` has the sources. The last value of an option wins, but lists of commands add up.
 //!
-//! Commas or semicolons separate the names of a list. Names that no command has are ignored, as with
+//! Commas or semicolons separate the names of a list, which are of commands or of sets of them, such as
+//! `@info`. Names that no command has are ignored, as with
 //! qemu-ga: lists are written for agents of several versions. An empty list is no list; one without a
 //! known name, such as `,`, allows nothing.
 //!
@@ -20,7 +21,7 @@ use crate::base::limits::{FREEZE_TIMEOUT_S, LISTS, LOGGED_OPTION_ERRORS, LOGGED_
 use crate::base::packed::{Pack, Text, pack};
 use crate::base::text;
 use crate::commands;
-use crate::state::filter::{CommandList, Filter};
+use crate::state::filter::{CommandList, Filter, bit};
 use crate::state::hooks::{Main, Settings};
 use crate::state::log::{Level, Log};
 
@@ -266,6 +267,12 @@ pub(super) enum Stop {
     Commands,
 }
 
+/// The names in a list, some of which may be empty.
+pub(super) fn names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let names = list.split(|byte| matches!(byte, b',' | b';'));
+    names.map(|name| name.trim_ascii())
+}
+
 impl Stop {
     pub(super) fn wrong(what: AgentPhrase, about: &'static [u8]) -> Self {
         Self::Wrong(OptionError { what, about })
@@ -381,14 +388,13 @@ impl Options {
         }
         let kept = self.lists.push((list, value));
         kept.map_err(|_| Stop::wrong(AgentPhrase::TooManyLists, value))?;
-        // Without a known name a list allows nothing.
-        self.filter.add(list, None);
-        for name in value.split(|byte| matches!(byte, b',' | b';')) {
-            let name = name.trim_ascii();
-            let known = |name| commands::all().position(|command| command.name() == name);
-            let place = name.strip_prefix(commands::PREFIX).and_then(known);
-            self.filter.add(list, place);
-            if place.is_none() && !name.is_empty() && !self.unknown_names.contains(&name) {
+        for name in names(value) {
+            let named = |name| commands::all().position(|command| command.name() == name);
+            let index = name.strip_prefix(commands::PREFIX).and_then(named);
+            let set = commands::set_named(name).or(index.map(bit));
+            // Without a known name a list allows nothing.
+            self.filter.add(list, set.unwrap_or(0));
+            if set.is_none() && !name.is_empty() && !self.unknown_names.contains(&name) {
                 // Past the first few a list is for another program.
                 let _ = self.unknown_names.push(name);
             }

@@ -41,5 +41,5 @@ pub use command::{
 };
 pub use packed::{TABLE, Task, all, find, run};
 pub use table::{
-    BY_FORCE, FAIL_CLOSED, FETCH, HAS_FILES, HAS_FREEZE, HAS_PROGRAMS, LATE_THAW, REBOOT,
+    BY_FORCE, FAIL_CLOSED, FETCH, HAS_FILES, HAS_FREEZE, HAS_PROGRAMS, LATE_THAW, REBOOT, set_named,
 };

@@ -167,7 +167,57 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::FAIL_CLOSED;
+    use crate::commands::{FAIL_CLOSED, set_named};
+
+    #[test]
+    fn sets_of_lists_have_these_commands() {
+        let without = |set: u64, other: u64| {
+            let names = all()
+                .enumerate()
+                .filter(|(index, _)| set & !other & 1 << index != 0);
+            let names = names.map(|(_, row)| String::from_utf8(row.name().to_vec()).unwrap());
+            names.collect::<Vec<_>>()
+        };
+        let [info, lifecycle, every] =
+            [&b"@info"[..], b"@lifecycle", b"@all"].map(|name| set_named(name).unwrap());
+        // The next test names the commands that tell only.
+        assert_eq!(without(FAIL_CLOSED, info), ["shutdown"]);
+        assert_eq!(without(info, FAIL_CLOSED), [""; 0]);
+        let expected = [
+            "set-time",
+            "shutdown",
+            "fsfreeze-freeze",
+            "fsfreeze-freeze-list",
+            "fsfreeze-thaw",
+            "fstrim",
+            "suspend-disk",
+            "suspend-ram",
+            "suspend-hybrid",
+        ];
+        assert_eq!(without(lifecycle, info), expected);
+        assert_eq!(without(info, lifecycle), [""; 0]);
+        let expected = [
+            "file-open",
+            "file-close",
+            "file-read",
+            "file-write",
+            "file-seek",
+            "file-flush",
+            "set-vcpus",
+            "set-user-password",
+            "set-memory-blocks",
+            "exec-status",
+            "exec",
+            "ssh-get-authorized-keys",
+            "ssh-add-authorized-keys",
+            "ssh-remove-authorized-keys",
+        ];
+        assert_eq!(without(every, lifecycle), expected);
+        assert_eq!(every, (1 << COUNT) - 1);
+        for name in ["", "info", "@", "@Info", "@info "] {
+            assert_eq!(set_named(name.as_bytes()), None, "{name}");
+        }
+    }
 
     #[test]
     fn what_stays_allowed_changes_nothing_and_shows_nothing_of_users() {

@@ -43,7 +43,7 @@ pub(super) enum Group {
     Accounts,
 }
 
-/// A set of commands that a build may be limited to. Each contains the one before it.
+/// A set of commands that a list of commands may name, and a build may be limited to. Each contains the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CommandSet {
     /// Tells about the guest.
@@ -58,7 +58,7 @@ pub(super) enum CommandSet {
 /// table, and disabled; their code is not there.
 pub(super) const BUILT: CommandSet = match option_env!("GAUNT_COMMANDS") {
     None => CommandSet::All,
-    Some(name) => match CommandSet::named(name) {
+    Some(name) => match CommandSet::named(name.as_bytes()) {
         Some(set) => set,
         None => panic!("COMMANDS is @info, @lifecycle or @all"),
     },
@@ -73,13 +73,23 @@ pub const HAS_FREEZE: bool = BUILT.has_group(Freeze);
 
 impl CommandSet {
     /// The set of this name.
-    const fn named(name: &str) -> Option<Self> {
-        match name.as_bytes() {
+    const fn named(name: &[u8]) -> Option<Self> {
+        match name {
             b"@info" => Some(Self::Info),
             b"@lifecycle" => Some(Self::Lifecycle),
             b"@all" | b"" => Some(Self::All),
             _ => None,
         }
+    }
+
+    /// The commands of the set, one bit for each index of the table.
+    const fn bits(self) -> u64 {
+        let (mut index, mut bits) = (0, 0);
+        while index < COUNT {
+            bits |= (self.has_group(ROWS[index].group) as u64) << index;
+            index += 1;
+        }
+        bits
     }
 
     /// Whether the set contains the commands of a group.
@@ -90,6 +100,17 @@ impl CommandSet {
             (_, Lifecycle | Freeze | Clock | Hardware | Files | Exec | Accounts) => false,
         }
     }
+}
+
+/// The commands of the set that a list calls by this name, such as `@info`: one bit for each index of
+/// the table.
+pub fn set_named(name: &[u8]) -> Option<u64> {
+    let set = CommandSet::named(name).filter(|_| !name.is_empty());
+    set.map(|set| match set {
+        CommandSet::Info => const { CommandSet::Info.bits() },
+        CommandSet::Lifecycle => const { CommandSet::Lifecycle.bits() },
+        CommandSet::All => const { CommandSet::All.bits() },
+    })
 }
 
 /// A command as it is written down.

@@ -29,13 +29,11 @@ pub enum CommandList {
 }
 
 impl Filter {
-    /// Adds a name to a list: the command at this index of the table, or `None` for a name that no
-    /// command has. An allow list of such names allows nothing, not everything.
-    pub fn add(&mut self, list: CommandList, index: Option<usize>) {
-        let bit = index.map_or(0, bit);
+    /// Adds a set of commands to a list. An allow list of empty sets allows nothing, not everything.
+    pub fn add(&mut self, list: CommandList, set: u64) {
         match list {
-            CommandList::Blocked => self.blocked |= bit,
-            CommandList::Allowed => *self.allowed.get_or_insert(0) |= bit,
+            CommandList::Blocked => self.blocked |= set,
+            CommandList::Allowed => *self.allowed.get_or_insert(0) |= set,
         }
     }
 
@@ -51,7 +49,8 @@ impl Filter {
     }
 }
 
-fn bit(index: usize) -> u64 {
+/// The set of the command at this index of the table.
+pub fn bit(index: usize) -> u64 {
     1u64.unbounded_shl(index as u32)
 }
 
@@ -63,12 +62,12 @@ mod tests {
     fn blocks_command_on_both_lists() {
         let mut filter = Filter::default();
         assert!(filter.allows(0) && filter.allows(63));
-        filter.add(CommandList::Blocked, Some(3));
+        filter.add(CommandList::Blocked, bit(3));
         assert!(!filter.allows(3) && filter.allows(4));
-        filter.add(CommandList::Allowed, None);
+        filter.add(CommandList::Allowed, 0);
         assert!(!filter.allows(4));
-        filter.add(CommandList::Allowed, Some(4));
-        filter.add(CommandList::Allowed, Some(3));
+        filter.add(CommandList::Allowed, bit(4));
+        filter.add(CommandList::Allowed, bit(3));
         assert!(filter.allows(4) && !filter.allows(3));
     }
 
@@ -82,8 +81,8 @@ mod tests {
             if restrict_first {
                 filter.restrict(0b110);
             }
-            filter.add(CommandList::Allowed, Some(0));
-            filter.add(CommandList::Allowed, Some(1));
+            filter.add(CommandList::Allowed, bit(0));
+            filter.add(CommandList::Allowed, bit(1));
             filter.restrict(0b110);
             assert!(!filter.allows(0) && filter.allows(1) && !filter.allows(2));
         }

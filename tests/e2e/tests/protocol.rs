@@ -741,6 +741,18 @@ fn block_and_allow_lists_refuse_commands_and_show_in_guest_info() {
     client.get("guest-ping");
     assert!(client.try_call("guest-info", json!({})).is_err());
 
+    let agent = Agent::gaunt(&["-a", "@info", "-b", "guest-get-load"]);
+    let mut client = agent.client();
+    client.get("guest-get-osinfo");
+    for name in [
+        "guest-get-load",
+        "guest-shutdown",
+        "guest-exec-status",
+        "guest-fstrim",
+    ] {
+        assert!(client.try_call(name, json!({})).is_err(), "{name}");
+    }
+
     // An allow list without a name allows nothing, as in qemu-ga.
     for agent in [Agent::gaunt(&["-a", ","]), Agent::reference(&["-a", ","])] {
         assert!(agent.client().try_call("guest-ping", json!({})).is_err());
