@@ -13,7 +13,11 @@
 //! fails closed ([`commands::FAIL_CLOSED`]). That is PID 1, or an agent that must thaw what an earlier
 //! run has frozen.
 //!
-//! PID 1 reads the kernel's own words too: a word such as `--block-rpcs=guest-exec`, unless it stands
+//! Words of the kernel's command line such as `gaunt.block-rpcs=guest-exec` are options for any agent,
+//! by their long names. They stand for it that the value is not empty, but for an option that needs
+//! none.
+//!
+//! PID 1 reads other words of the kernel too: a word such as `--block-rpcs=guest-exec`, unless it stands
 //! behind `--`, becomes an entry of the environment of init. Of entries that share a name the kernel
 //! keeps the last alone; [`check_kernel_words`] finds those that were lost. For PID 1 an empty list is
 //! one that was lost.
@@ -22,12 +26,17 @@
 
 use core::iter;
 
-use super::options::{Key, OptionError, OptionRow, OptionValue, Options, ROWS, Stop};
+use super::options::{FALSE, Key, OptionError, OptionRow, OptionValue, Options, ROWS, Stop};
 use super::texts::AgentPhrase;
+use crate::base::sink::ByteSink;
 use crate::base::text;
 use crate::commands;
-use crate::parse::cmdline;
+use crate::parse::{cmdline, config};
+use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
+
+/// How a word of the kernel's command line begins that is for the agent.
+const PREFIX: &[u8] = b"gaunt.";
 
 /// The arguments not yet read.
 type Args<'a> = &'a mut dyn Iterator<Item = &'static [u8]>;
@@ -45,18 +54,59 @@ pub(super) fn read(options: &mut Options, args: Args<'_>) -> Result<(), Stop> {
     asked
 }
 
-/// Reads the environment and the command line of PID 1, which prints nothing.
-pub(super) fn read_as_init(
+/// Reads the environment of PID 1.
+pub(super) fn read_environment(
     options: &mut Options,
-    args: impl Iterator<Item = &'static [u8]>,
     environment: impl Iterator<Item = &'static [u8]>,
 ) {
     // Each entry is an option with its value: the next entry is no part of it.
     for entry in environment.filter(|entry| entry.starts_with(b"-")) {
         let _ = read(options, &mut iter::once(entry));
     }
+}
+
+/// Reads the command line of PID 1, which prints nothing.
+pub(super) fn read_as_init(options: &mut Options, args: impl Iterator<Item = &'static [u8]>) {
     // The kernel has removed its own `--`: what stands behind another is an option as well.
     let _ = read(options, &mut args.filter(|arg| *arg != b"--"));
+}
+
+/// Reads the words of the kernel's command line that are for the agent.
+pub(super) fn read_kernel_line(options: &mut Options, root: &Root) {
+    // Without /proc there is no such line.
+    let _ = root.lines_at(&[b"proc/cmdline"], &mut |line| {
+        for word in cmdline::words(line) {
+            if cmdline::unquoted(word).take(PREFIX.len()).eq(PREFIX) {
+                let mut text = Buffer::lasting(word.len());
+                // There is room for the whole word.
+                let _ = cmdline::unquoted(word).try_for_each(|byte| text.append(&[*byte]));
+                if let Err(Stop::Wrong(error)) = read_kernel_word(options, text.take()) {
+                    options.fail_closed(error.what, error.about);
+                }
+            }
+        }
+        true
+    });
+}
+
+/// Reads one word, without quotes.
+fn read_kernel_word(options: &mut Options, word: &'static [u8]) -> Result<(), Stop> {
+    let wrong = |what| Stop::wrong(what, word);
+    let option = word.get(PREFIX.len()..).unwrap_or_default();
+    let mut value = option;
+    let name = text::cut(&mut value, b'=');
+    let row = find_long(name).map_err(wrong)?;
+    if !row.key.is_setting() {
+        return Err(wrong(AgentPhrase::UnknownOption));
+    }
+    if row.value == OptionValue::None && name.len() != option.len() {
+        let is_true = config::truth(value).ok_or(wrong(AgentPhrase::NotConfigValue))?;
+        value = if is_true { b"" } else { FALSE };
+    }
+    if row.value == OptionValue::Required && value.is_empty() {
+        return Err(wrong(AgentPhrase::NoValue));
+    }
+    options.set(row.key, value)
 }
 
 /// Checks that every option among the kernel's own words reached this process. The kernel keeps one
@@ -204,7 +254,8 @@ mod tests {
 
     fn of_init(args: &[&'static str], environment: &[&'static str]) -> Options {
         let mut options = Options::new();
-        read_as_init(&mut options, words(args), words(environment));
+        read_environment(&mut options, words(environment));
+        read_as_init(&mut options, words(args));
         options.settle(true);
         options
     }
@@ -407,6 +458,52 @@ mod tests {
             check_kernel_words(&mut read, &tree.root, words(&kept));
             assert_eq!(is_closed(&read), !is_whole, "{line}");
         }
+    }
+
+    #[test]
+    fn kernel_line_sets_options_by_their_long_names() {
+        let tree = Tree::new();
+        tree.directory("proc");
+        let read = |line: &str| {
+            tree.file("proc/cmdline", line);
+            let mut options = Options::new();
+            read_kernel_line(&mut options, &tree.root);
+            options.settle(false);
+            options
+        };
+        let options = read(
+            "quiet gaunt.block-rpcs=guest-exec,guest-ping gaunt.block-rpcs=\"guest-sync ; guest-info\" \
+             \"gaunt.path=/a b\" gaunt.verbose --gaunt.path=/c xgaunt.path=/c gauntpath=/c \
+             gaunt.abort-fuse=0 gaunt.fsfreeze-hook -- gaunt.freeze-timeout=5\n",
+        );
+        assert!(options.errors().is_empty(), "{:?}", options.errors());
+        for name in ["exec", "ping", "sync", "info"] {
+            assert!(!allows(&options, name), "{name}");
+        }
+        assert!(allows(&options, "get-time"));
+        assert_eq!(path(&options), b"/a b");
+        assert!(options.verbose && !options.aborts_fuse);
+        assert_eq!(options.freeze_timeout_s, 5);
+        assert_eq!(options.hooks.main, Main::Default);
+        assert!(!read("gaunt.verbose=1 gaunt.verbose=false").verbose);
+        for word in [
+            "gaunt.",
+            "gaunt.frob=1",
+            "gaunt.block_rpcs=guest-exec",
+            "gaunt.block-rpcs",
+            "gaunt.allow-rpcs=",
+            "gaunt.verbose=yes",
+            "gaunt.verbose=",
+            "gaunt.help",
+            "gaunt.dump-conf",
+            "gaunt.version=1",
+            "gaunt.method=pigeon",
+            "gaunt.method=unix-listen",
+            "gaunt.freeze-timeout=soon",
+        ] {
+            assert!(is_closed(&read(word)), "{word}");
+        }
+        assert!(!is_closed(&read("quiet ro")));
     }
 
     #[test]

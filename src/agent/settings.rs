@@ -1,12 +1,12 @@
 //! Where settings come from. Later ones win: the configuration file, as PID 1 the environment that the
-//! kernel makes of its command line, the command line of the process.
+//! kernel makes of its command line, the kernel's command line, the command line of the process.
 //!
 //! The name of the file is an option as well, so the other sources are read before the file for this
 //! one option. Nothing that was not understood is lost: see `agent::command_line`.
 
 use super::options::{Options, Stop};
 use super::{command_line, config};
-use crate::sys::argv::{Start, Strings, variable};
+use crate::sys::argv::{Start, variable};
 use crate::sys::process;
 use crate::sys::root::Root;
 
@@ -14,16 +14,13 @@ use crate::sys::root::Root;
 // Not inlined: the caller keeps its stack for as long as the agent runs.
 #[inline(never)]
 pub(super) fn read(options: &mut Options, root: &Root, start: Start) -> Result<(), Stop> {
-    let mut words = start.words;
-    // The name of the program.
-    words.next();
     let mut first = Options::new();
     // The second reading says what this one says.
-    let _ = read_words(&mut first, words, start.environment);
+    let _ = read_words(&mut first, root, start);
     let in_environment = variable(start.environment, b"QGA_CONF");
     config::read(options, root, first.config, in_environment);
     options.channels.begin_source();
-    let asked = read_words(options, words, start.environment);
+    let asked = read_words(options, root, start);
     if process::is_init() {
         command_line::check_kernel_words(options, root, start.environment);
     }
@@ -35,10 +32,21 @@ pub(super) fn read(options: &mut Options, root: &Root, start: Start) -> Result<(
 }
 
 /// Reads all sources but the file.
-fn read_words(options: &mut Options, mut words: Strings, environment: Strings) -> Result<(), Stop> {
-    if !process::is_init() {
-        return command_line::read(options, &mut words);
+// Not inlined, to keep one copy of the code.
+#[inline(never)]
+fn read_words(options: &mut Options, root: &Root, start: Start) -> Result<(), Stop> {
+    let mut words = start.words;
+    // The name of the program.
+    words.next();
+    if process::is_init() {
+        command_line::read_environment(options, start.environment);
     }
-    command_line::read_as_init(options, words, environment);
-    Ok(())
+    options.channels.begin_source();
+    command_line::read_kernel_line(options, root);
+    options.channels.begin_source();
+    if process::is_init() {
+        command_line::read_as_init(options, words);
+        return Ok(());
+    }
+    command_line::read(options, &mut words)
 }
