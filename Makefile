@@ -18,6 +18,8 @@ export GAUNT_COMMANDS = $(COMMANDS)
 
 DESTDIR ?=
 PREFIX ?= /usr
+# Which init starts the installed agent: systemd, openrc, sysvinit, busybox, procd, runit, s6 or none.
+INIT ?= systemd
 
 # The toolchain of the plain build, as distributions do it: the oldest stable Rust that Cargo.toml allows.
 OLDEST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
@@ -33,7 +35,7 @@ help:
 	@echo 'make build           the agent, $(AGENT)'
 	@echo 'make build COMMANDS=@lifecycle   without files, programs, accounts and hot-plugging; @info also without power and freeze'
 	@echo 'make plain           the agent with stable Rust alone, as distributions build it'
-	@echo 'make install         installs agent, unit, udev rule, settings, hooks, manual (DESTDIR=, PREFIX=)'
+	@echo 'make install         installs agent, unit, udev rule, settings, hooks, manual (DESTDIR=, PREFIX=, INIT=)'
 	@echo 'make uninstall       removes all of that'
 	@echo 'make run             boots a guest that contains only the agent, and talks to it'
 	@echo 'make run ATTACH=1    boots it and keeps it running for your own requests'
@@ -59,7 +61,7 @@ limited: setup-build
 
 # Installs an existing build, so that root compiles nothing.
 install uninstall:
-	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' image/package/install $@
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' INIT='$(INIT)' image/package/install $@
 
 plain: setup-plain
 	@# Falls back to the default toolchain if the oldest is not available; setup has reported that.

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # PID 1 of the Debian guest's initramfs: mounts the first disk, copies /install onto it, makes it the root
-# and starts its init.
+# and starts its init: /sbin/init, or the program that the kernel command line names with `init=`.
 export PATH=/bin
 busybox=/bin/busybox
 $busybox mount -t proc proc /proc
@@ -18,4 +18,10 @@ done
 for directory in proc sys dev; do
     $busybox mount --move /$directory /disk/$directory
 done
-exec $busybox switch_root /disk /sbin/init
+init=/sbin/init
+for word in $($busybox cat /disk/proc/cmdline); do
+    case $word in
+    init=*) init=${word#init=} ;;
+    esac
+done
+exec $busybox switch_root /disk $init

@@ -3,7 +3,7 @@
 //! Its disk is made once and stays unchanged: each guest writes to a qcow2 layer of its own above it.
 //! Files to install travel in the initramfs; its init, `image/debian-init.sh`, copies them to the disk.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,6 +17,13 @@ pub const MEMORY_MIB: u32 = 768;
 
 /// Time limit for making the disk, which installs packages.
 const MAKING: Duration = Duration::from_secs(540);
+
+/// Returns the directory of the packages that `image/debian` has fetched under this name.
+pub fn packages(name: &str) -> PathBuf {
+    let path = top().join("image/cache/debian").join(name);
+    assert!(path.is_dir(), "no {}: run `image/debian`", path.display());
+    path
+}
 
 /// Makes a disk for one guest: `name` in `directory`, a layer above `root.raw` there.
 pub fn disk(directory: &Path, name: &str) {

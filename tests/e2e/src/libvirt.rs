@@ -116,13 +116,18 @@ impl Libvirt {
     /// Starts the domain and waits until libvirt gets an answer from the agent. Returns the domain's
     /// shell.
     pub fn boot(&self) -> GuestShell {
+        let shell = self.boot_without_agent();
+        self.wait_agent();
+        shell
+    }
+
+    /// Starts a domain that may have no agent yet. Returns its shell.
+    pub fn boot_without_agent(&self) -> GuestShell {
         let shell = self.boot_until(|| {
             let mut shell = GuestShell::connect(&self.scratch.join("shell"));
             shell.wait_boot(wait::BOOT).then_some(shell)
         });
-        let shell = shell.unwrap_or_else(|| self.fail("the guest's shell does not start"));
-        self.wait_agent();
-        shell
+        shell.unwrap_or_else(|| self.fail("the guest's shell does not start"))
     }
 
     /// Starts a domain without a shell and waits until libvirt gets an answer from the agent.

@@ -2,7 +2,8 @@
 //!
 //! The files are installed below a directory on this machine. Guest: Debian under libvirt, with systemd,
 //! udev, PostgreSQL, MariaDB and Redis. udev starts the service there; snapshots are taken while
-//! programs write to the databases; an agent is killed while frozen. Needs QEMU, the images and libvirt.
+//! programs write to the databases; an agent is killed while frozen. In another guest the Debian packages
+//! replace qemu-guest-agent, which is then put back. Needs QEMU, the images and libvirt.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
@@ -14,7 +15,7 @@ use gaunt_e2e::checks::Checks;
 use gaunt_e2e::debian;
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::libvirt::{DOMAIN, INITRAMFS, KERNEL, Libvirt, quiesced_snapshot};
-use gaunt_e2e::process::{output, text};
+use gaunt_e2e::process::{output, run, text};
 use gaunt_e2e::scratch::{NOBODY, Scratch, is_root};
 use gaunt_e2e::shell::GuestShell;
 use gaunt_e2e::{agent_binary, image_file, top, wait};
@@ -28,11 +29,17 @@ const GO_ON: Duration = Duration::from_secs(60);
 
 /// Runs `install` or `uninstall` below a directory, without root's privileges.
 fn make(target: &str, directory: &Path, prefix: &str) -> Output {
+    make_for("systemd", target, directory, prefix)
+}
+
+/// As [`make`], for an init.
+fn make_for(init: &str, target: &str, directory: &Path, prefix: &str) -> Output {
     let mut command = Command::new(top().join("image/package/install"));
     command
         .arg(target)
         .env("DESTDIR", directory)
         .env("PREFIX", prefix)
+        .env("INIT", init)
         .env("AGENT", directory.with_extension("agent"));
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
@@ -118,6 +125,10 @@ fn installs_the_documented_files_with_their_modes() {
         "usr/lib/udev/rules.d/ 755",
         "usr/lib/udev/rules.d/99-qemu-guest-agent.rules 644",
         "usr/share/ 755",
+        "usr/share/bash-completion/ 755",
+        "usr/share/bash-completion/completions/ 755",
+        "usr/share/bash-completion/completions/gaunt 644",
+        "usr/share/bash-completion/completions/qemu-ga -> gaunt",
         "usr/share/man/ 755",
         "usr/share/man/man8/ 755",
         "usr/share/man/man8/gaunt.8 644",
@@ -130,6 +141,7 @@ fn installs_the_documented_files_with_their_modes() {
         "usr/share/qemu-kvm/qemu-ga/fsfreeze-hook.d/postgresql.sh.sample 644",
         "usr/share/qemu-kvm/qemu-ga/fsfreeze-hook.d/redis.sh.sample 644",
         "usr/share/qemu-kvm/qemu-ga/fsfreeze-hook.d/sync.sh.sample 644",
+        "usr/share/qemu-kvm/qemu-ga/sandbox.conf 644",
         "var/ 755",
         "var/log/ 755",
         "var/log/qemu-ga/ 755",
@@ -262,6 +274,126 @@ fn uninstall_keeps_changed_files_and_files_of_others() {
             assert_eq!(kept, text, "{name}");
         }
     }
+}
+
+/// Returns what bash would offer at the end of these words.
+fn completed(words: &[&str]) -> Vec<String> {
+    let script = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
+        _gaunt \"$1\"; printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let said = run(
+        Command::new("bash")
+            .args(["-c", script, "bash"])
+            .arg(top().join("image/package/completion.bash"))
+            .arg(agent_binary())
+            .args(words),
+        wait::ANSWER,
+    );
+    said.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_options_commands_and_methods() {
+    assert_eq!(completed(&["--freeze"]), ["--freeze-timeout"]);
+    assert!(completed(&["-"]).iter().any(|word| word == "-F"));
+    let names = ["guest-get-vcpus"];
+    assert_eq!(completed(&["-b", "guest-get-v"]), names);
+    // bash makes three words of `--block-rpcs=...`.
+    assert_eq!(completed(&["--block-rpcs", "=", "guest-get-v"]), names);
+    assert!(completed(&["--allow-rpcs", "="]).len() > 40);
+    assert_eq!(
+        completed(&["-a", "guest-ping,guest-get-v"]),
+        ["guest-ping,guest-get-vcpus"]
+    );
+    assert_eq!(completed(&["-m", "virtio"]), ["virtio-serial"]);
+}
+
+#[test]
+fn each_init_gets_its_own_files_and_uninstall_removes_them() {
+    let systemd = [
+        "etc/sysconfig/qemu-ga",
+        "usr/lib/systemd/system/qemu-guest-agent.service",
+        "usr/lib/udev/rules.d/99-qemu-guest-agent.rules",
+    ];
+    let inits: [(&str, &[&str]); 8] = [
+        ("systemd", &systemd),
+        ("openrc", &["etc/init.d/qemu-guest-agent"]),
+        ("sysvinit", &["etc/init.d/qemu-guest-agent"]),
+        ("busybox", &["etc/inittab"]),
+        ("procd", &["etc/init.d/qemu-ga"]),
+        (
+            "runit",
+            &[
+                "etc/sv/qemu-guest-agent/run",
+                "etc/sv/qemu-guest-agent/supervise",
+            ],
+        ),
+        (
+            "s6",
+            &[
+                "etc/s6/sv/qemu-guest-agent/run",
+                "etc/s6/sv/qemu-guest-agent/type",
+            ],
+        ),
+        ("none", &[]),
+    ];
+    // Files that all inits get.
+    let common = |path: &&String| path.starts_with("usr/bin/") || path.starts_with("usr/share/");
+    let inittab = "::sysinit:/bin/true\n";
+    for (init, own) in inits {
+        let destination = Destination::new();
+        let tree = destination.tree();
+        if init == "busybox" {
+            let refused = make_for(init, "install", &tree, "/usr");
+            assert!(text(&refused).contains("inittab"), "{}", text(&refused));
+            std::fs::create_dir(tree.join("etc")).expect("a directory");
+            std::fs::write(tree.join("etc/inittab"), inittab).expect("a file");
+            destination.scratch.give_away();
+        }
+        // The second installation changes nothing.
+        for _ in 0..2 {
+            let done = make_for(init, "install", &tree, "/usr");
+            assert!(
+                done.status.success() && text(&done).is_empty(),
+                "{init}: {}",
+                text(&done)
+            );
+        }
+        let files: Vec<String> = destination
+            .listed()
+            .iter()
+            .filter(|line| !line.contains("/ ") && !line.contains("fsfreeze-hook ->"))
+            .filter(|path| !common(path))
+            .map(|line| line.split(' ').next().expect("a path").to_owned())
+            .collect();
+        assert_eq!(files, own, "{init}");
+        for path in own.iter().filter(|path| !path.ends_with("/supervise")) {
+            let content = std::fs::read_to_string(tree.join(path)).expect("a file");
+            assert!(!content.contains("@BINDIR@"), "{init}: {path}");
+        }
+        if init == "busybox" {
+            let content = std::fs::read_to_string(tree.join("etc/inittab")).expect("a file");
+            let line = "::respawn:/usr/bin/qemu-ga -F\n";
+            assert_eq!(content, format!("{inittab}{line}"));
+        }
+        let removed = make_for(init, "uninstall", &tree, "/usr");
+        assert!(removed.status.success(), "{init}: {}", text(&removed));
+        let left: Vec<String> = destination
+            .listed()
+            .into_iter()
+            .filter(|line| !line.contains("/ "))
+            .collect();
+        match init {
+            "busybox" => {
+                assert_eq!(left, ["etc/inittab 644"]);
+                let content = std::fs::read_to_string(tree.join("etc/inittab")).expect("a file");
+                assert_eq!(content, inittab);
+            }
+            _ => assert_eq!(left, [""; 0], "{init}"),
+        }
+    }
+    let destination = Destination::new();
+    let refused = make_for("upstart", "install", &destination.tree(), "/usr");
+    assert!(!refused.status.success() && destination.listed().is_empty());
 }
 
 /// Writes to three databases for ever, and records their acknowledgements in /run, in memory.
@@ -672,5 +804,195 @@ fn snapshots_of_a_debian_guest_hold_every_acknowledged_row() {
             || rows_of_copy(&libvirt, disks, rows),
         );
     }
+    checks.finish();
+}
+
+/// Prints all files of the guest that packages bring or leave: kind, mode, path, target of a link. The
+/// files of dpkg and apt themselves, and logs, change with every installation.
+const ALL_FILES: &str = "find / -xdev \\( -path /var/lib/dpkg -o -path /var/log -o -path /var/cache \
+    -o -path /root/packages -o -path /tmp -o -path /var/tmp \\) -prune -o -printf '%y %m %p %l\\n' | sort";
+
+/// Runs dpkg in the guest. Returns its output.
+fn dpkg(shell: &mut GuestShell, words: &str) -> String {
+    let ran = shell.try_run(
+        &format!("DEBIAN_FRONTEND=noninteractive dpkg {words}"),
+        START,
+    );
+    assert_eq!(ran.status, 0, "dpkg {words}: {}", ran.output);
+    ran.output
+}
+
+/// Installs Debian's own package. The rule that it brings reaches a port that exists only by a trigger.
+fn install_qemu_guest_agent(shell: &mut GuestShell) {
+    dpkg(shell, "-i /root/packages/old/*.deb");
+    shell.run("udevadm control --reload; udevadm trigger --subsystem-match=virtio-ports");
+}
+
+/// Returns the lines of one list that another lacks, with a sign before each.
+fn difference(before: &str, after: &str) -> Vec<String> {
+    let missing = |sign: char, from: &str, other: &str| -> Vec<String> {
+        let other: std::collections::HashSet<&str> = other.lines().collect();
+        from.lines()
+            .filter(|line| !other.contains(line))
+            .map(|line| format!("{sign} {line}"))
+            .collect()
+    };
+    [missing('-', before, after), missing('+', after, before)].concat()
+}
+
+/// Asserts that the service is healthy and runs this program.
+fn assert_service_runs(shell: &mut GuestShell, program: &str) -> String {
+    let status = shell.try_run(
+        "systemctl status --no-pager --lines=3 qemu-guest-agent",
+        wait::ANSWER,
+    );
+    assert_eq!(status.status, 0, "{}", status.output);
+    let exe = shell.run("readlink /proc/$(systemctl show -P MainPID qemu-guest-agent)/exe");
+    assert_eq!(exe, program);
+    let failed = shell.run("systemctl list-units --failed --no-legend --plain qemu-guest-agent");
+    assert_eq!(failed, "");
+    assert_eq!(
+        shell.run("systemctl show -P NRestarts qemu-guest-agent"),
+        "0"
+    );
+    status.output
+}
+
+/// Sends a request to the agent through libvirt. Returns its reply.
+fn ask(libvirt: &Libvirt, command: &str, arguments: &str) -> String {
+    let request = format!(r#"{{"execute":"{command}","arguments":{arguments}}}"#);
+    libvirt.ok(&["qemu-agent-command", DOMAIN, &request])
+}
+
+/// Installs the sandbox, and tries the commands that need privileges.
+fn sandbox(libvirt: &Libvirt, shell: &mut GuestShell) -> String {
+    let before = shell.run("systemd-analyze security --no-pager qemu-guest-agent | tail -n 1");
+    let settings = "FILTER_RPC_ARGS=--block-rpcs=guest-exec,guest-file-open\n";
+    write(shell, "/etc/default/qemu-guest-agent", settings);
+    shell.run(
+        "install -D -m 644 /usr/share/doc/gaunt/examples/sandbox.conf \
+         /etc/systemd/system/qemu-guest-agent.service.d/sandbox.conf && \
+         systemctl daemon-reload && systemctl restart qemu-guest-agent",
+    );
+    libvirt.wait_agent();
+    let after = shell.run("systemd-analyze security --no-pager qemu-guest-agent | tail -n 1");
+    shell.run("rm -f /run/hooks");
+    libvirt.ok(&quiesced_snapshot("two"));
+    assert_eq!(shell.run("cat /run/hooks"), "freeze\nthaw");
+    let refused = libvirt.virsh(&[
+        "qemu-agent-command",
+        DOMAIN,
+        r#"{"execute":"guest-exec","arguments":{"path":"/bin/true"}}"#,
+    ]);
+    assert!(text(&refused).contains("disabled"), "{}", text(&refused));
+    let password = r#"{"username":"root","password":"c2VjcmV0","crypted":false}"#;
+    ask(libvirt, "guest-set-user-password", password);
+    assert!(shell.test("grep -q '^root:[$]6[$]' /etc/shadow"));
+    let key = r#"{"username":"root","keys":["ssh-ed25519 AAAA test"]}"#;
+    ask(libvirt, "guest-ssh-add-authorized-keys", key);
+    assert!(shell.test("grep -q AAAA /root/.ssh/authorized_keys"));
+    ask(libvirt, "guest-set-time", r#"{"time":1900000000000000000}"#);
+    assert!(shell.test("[ $(date +%Y) = 2030 ]"));
+    ask(libvirt, "guest-set-time", "{}");
+    let info = ask(libvirt, "guest-get-fsinfo", "{}");
+    assert!(info.contains(r#""mountpoint":"/""#), "{info}");
+    ask(libvirt, "guest-network-get-interfaces", "{}");
+    ask(libvirt, "guest-fstrim", "{}");
+    ask(
+        libvirt,
+        "guest-set-vcpus",
+        r#"{"vcpus":[{"logical-id":1,"online":false}]}"#,
+    );
+    ask(
+        libvirt,
+        "guest-set-vcpus",
+        r#"{"vcpus":[{"logical-id":1,"online":true}]}"#,
+    );
+    let log = shell.run("journalctl -b --no-pager -u qemu-guest-agent | tail -n 5");
+    format!("{before}; {after}\n{log}")
+}
+
+#[test]
+fn the_debian_packages_replace_qemu_guest_agent_and_leave_no_trace() {
+    let mut checks = Checks::new("debian packages");
+    let packages = Scratch::new();
+    run(
+        Command::new(top().join("image/recipes/debian/build"))
+            .env("AGENT", agent_binary())
+            .env("OUT", packages.join("root/packages/new")),
+        wait::ANSWER,
+    );
+    let libvirt = Libvirt::with(debian::MEMORY_MIB, &["root.qcow2"], |scratch| {
+        debian::disk(scratch.path(), "root.qcow2");
+        let old = packages.join("root/packages/old");
+        std::fs::create_dir(&old).expect("a directory");
+        for entry in std::fs::read_dir(debian::packages("qemu-guest-agent")).expect("packages") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name");
+            std::fs::copy(&path, old.join(name)).expect("a copy");
+        }
+        std::fs::copy(image_file("vmlinuz"), scratch.join(KERNEL)).expect("a copy");
+        let initramfs = debian::initramfs(Some(packages.path()));
+        std::fs::write(scratch.join(INITRAMFS), initramfs).expect("a file");
+    });
+    let mut shell = libvirt.boot_without_agent();
+    let shell = &mut shell;
+    let mut before = String::new();
+    checks.run("qemu-guest-agent is installed and runs", || {
+        install_qemu_guest_agent(shell);
+        libvirt.wait_agent();
+        before = shell.run(ALL_FILES);
+        assert_service_runs(shell, "/usr/sbin/qemu-ga")
+    });
+    checks.run("the packages replace it, and the service runs", || {
+        let said = dpkg(shell, "-i /root/packages/new/*.deb");
+        libvirt.wait_agent();
+        let state = shell.run("dpkg-query -W -f '${db:Status-Abbrev}' qemu-guest-agent");
+        assert!(state.trim().ends_with('c'), "not removed: {state}");
+        assert_eq!(shell.run("dpkg --audit"), "");
+        format!("{said}\n{}", assert_service_runs(shell, "/usr/bin/gaunt"))
+    });
+    checks.run("hooks run around a quiesced snapshot", || {
+        let path = "/etc/qemu/fsfreeze-hook.d/50-test";
+        write(shell, path, "#!/bin/sh\necho \"$1\" >>/run/hooks\n");
+        shell.run(&format!("chmod 755 {path}"));
+        libvirt.ok(&quiesced_snapshot("one"));
+        let ran = shell.run("cat /run/hooks");
+        assert_eq!(ran, "freeze\nthaw");
+        shell.run("cat /var/log/qga-fsfreeze-hook.log")
+    });
+    checks.run(
+        "in the sandbox hooks, passwords, keys, clock and facts work",
+        || sandbox(&libvirt, shell),
+    );
+    checks.run(
+        "guest-shutdown reboots from the sandbox, and udev starts the service",
+        || {
+            let reboot = r#"{"execute":"guest-shutdown","arguments":{"mode":"reboot"}}"#;
+            libvirt.virsh(&["qemu-agent-command", DOMAIN, reboot, "--timeout", "1"]);
+            assert!(shell.wait_boot(START), "no reboot");
+            libvirt.wait_agent();
+            let evidence = assert_service_runs(shell, "/usr/bin/gaunt");
+            let said = ask(&libvirt, "guest-info", "{}");
+            assert!(said.contains("+gaunt."), "{said}");
+            evidence
+        },
+    );
+    checks.run("purged, and qemu-guest-agent put back: no trace", || {
+        shell.run("rm -r /etc/qemu/fsfreeze-hook.d/50-test /etc/default/qemu-guest-agent");
+        shell
+            .run("rm -r /etc/systemd/system/qemu-guest-agent.service.d /root/.ssh/authorized_keys");
+        dpkg(shell, "--purge gaunt-qemu-guest-agent gaunt");
+        assert_eq!(shell.run("dpkg-divert --list '*qemu*'"), "");
+        let logs = shell.run("ls /var/log");
+        assert!(!logs.contains("fsfreeze"), "{logs}");
+        install_qemu_guest_agent(shell);
+        libvirt.wait_agent();
+        let after = shell.run(ALL_FILES);
+        let difference = difference(&before, &after);
+        assert!(difference.is_empty(), "{difference:#?}");
+        assert_service_runs(shell, "/usr/sbin/qemu-ga");
+        format!("the same {} files", after.lines().count())
+    });
     checks.finish();
 }
