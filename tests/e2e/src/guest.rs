@@ -43,6 +43,7 @@ pub struct Machine {
     kernel_words: Vec<String>,
     agent_words: Vec<String>,
     overlay: Vec<u8>,
+    initramfs: Option<PathBuf>,
     memory_mib: u32,
     cpus: u32,
     port: bool,
@@ -64,6 +65,7 @@ impl Machine {
             kernel_words: Vec::new(),
             agent_words: Vec::new(),
             overlay: Vec::new(),
+            initramfs: None,
             memory_mib: 256,
             cpus: 2,
             port: true,
@@ -124,6 +126,12 @@ impl Machine {
     /// Adds files to the image.
     pub fn overlay(mut self, archive: &[u8]) -> Machine {
         self.overlay.extend_from_slice(archive);
+        self
+    }
+
+    /// Boots this initramfs instead of the image.
+    pub fn initramfs(mut self, path: &Path) -> Machine {
+        self.initramfs = Some(path.to_owned());
         self
     }
 
@@ -231,7 +239,10 @@ impl Machine {
             Image::Busybox => "busybox.cpio.gz",
         };
         let images = self.images;
-        let mut initramfs = image_file(&format!("{images}{image}"));
+        let mut initramfs = match &self.initramfs {
+            Some(path) => path.clone(),
+            None => image_file(&format!("{images}{image}")),
+        };
         if !self.overlay.is_empty() {
             let bytes = appended(&initramfs, &self.overlay);
             initramfs = directory.join("initramfs");

@@ -1,0 +1,306 @@
+//! The recipes in `image/recipes/`, as far as Debian has the tools: each is built, and booted or inspected.
+//!
+//! Guests: the kernel of the images with an initramfs of initramfs-tools and of dracut, and a small root
+//! disk with busybox init and without an agent. `image/README.md` says which recipes are not tried. The
+//! Debian packages are tested in `package`. Needs QEMU, the images, and the builders that `image/setup`
+//! installs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use gaunt_e2e::guest::{Image, Machine};
+use gaunt_e2e::process::{program, run};
+use gaunt_e2e::scratch::{Scratch, is_root};
+use gaunt_e2e::{agent_binary, disk, top, wait};
+
+/// Time limit for the build of an image.
+const BUILD: Duration = Duration::from_secs(120);
+
+/// Returns a file of the recipes.
+fn recipe(name: &str) -> PathBuf {
+    top().join("image/recipes").join(name)
+}
+
+/// Returns the version of the images' kernel.
+fn kernel_release() -> String {
+    let path = top().join("image/cache/kernel/release");
+    let release = fs::read_to_string(&path);
+    let release = release.unwrap_or_else(|e| panic!("{}: {e}: run `make image`", path.display()));
+    release.trim().to_owned()
+}
+
+/// Makes a directory of kernel modules with their list of dependencies, which the package lacks. Returns
+/// the directory above `lib`.
+fn modules(scratch: &Scratch) -> PathBuf {
+    let root = scratch.join("modules");
+    fs::create_dir_all(root.join("lib")).expect("a directory");
+    let from = top().join("image/cache/kernel/lib/modules");
+    // Hard links fail when the cache is on another file system.
+    let to = root.join("lib");
+    let copy =
+        "cp -al \"$1\" \"$2\" 2>/dev/null || { rm -rf \"$2/modules\"; cp -a \"$1\" \"$2\"; }";
+    run(
+        Command::new("sh")
+            .args(["-c", copy, "sh"])
+            .args([&from, &to]),
+        BUILD,
+    );
+    run(
+        Command::new(program("depmod", "kmod"))
+            .arg("-b")
+            .arg(&root)
+            .arg(kernel_release()),
+        BUILD,
+    );
+    root
+}
+
+/// Makes a root disk with busybox init.
+fn root_disk(scratch: &Scratch) -> PathBuf {
+    let directory = scratch.join("root");
+    for name in ["bin", "sbin", "etc", "proc", "sys", "dev", "run", "tmp"] {
+        fs::create_dir_all(directory.join(name)).expect("a directory");
+    }
+    let busybox = program("busybox", "busybox-static");
+    fs::copy(busybox, directory.join("bin/busybox")).expect("a copy of busybox");
+    symlink("../bin/busybox", directory.join("sbin/init")).expect("a link");
+    fs::write(
+        directory.join("etc/inittab"),
+        "::sysinit:/bin/busybox true\n",
+    )
+    .expect("a file");
+    fs::write(directory.join("etc/os-release"), "ID=root\n").expect("a file");
+    let path = scratch.join("root.raw");
+    disk::ext4_of(&path, &directory);
+    path
+}
+
+/// Boots an initramfs. The agent in it must answer, and go along to the root disk.
+fn boots_to_the_root(scratch: &Scratch, initramfs: &Path) {
+    let mut guest = Machine::new(Image::Busybox)
+        .initramfs(initramfs)
+        .kernel("root=/dev/vda")
+        .kernel("rootfstype=ext4")
+        .kernel("rw")
+        .disk(&root_disk(scratch))
+        .boot();
+    let mut client = guest.client();
+    wait::expect("the agent on the root disk", wait::BOOT, || {
+        client.get("guest-get-osinfo")["id"] == "root"
+    });
+    let list = client.get("guest-get-fsinfo");
+    assert_eq!(list[0]["mountpoint"], "/", "{list}");
+    assert_eq!(list[0]["name"], "vda", "{list}");
+}
+
+#[test]
+fn kernel_options_exist_and_commands_are_real() {
+    let text = fs::read_to_string(recipe("kernel.config")).expect("the fragment");
+    let release = kernel_release();
+    let config = top().join(format!("image/cache/kernel/boot/config-{release}"));
+    let config = fs::read_to_string(&config).expect("the kernel's configuration");
+    let known: BTreeSet<&str> = config
+        .lines()
+        .filter_map(|line| {
+            let line = line.strip_prefix("# ").unwrap_or(line);
+            line.split(['=', ' ']).next()
+        })
+        .filter(|name| name.starts_with("CONFIG_"))
+        .collect();
+    let mut count = 0;
+    for line in text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        let name = line
+            .strip_suffix("=y")
+            .unwrap_or_else(|| panic!("{line}: not NAME=y"));
+        assert!(known.contains(name), "{name}: no option of {release}");
+        count += 1;
+    }
+    assert!(count > 30, "{count} options");
+    let commands = run(
+        Command::new(agent_binary()).arg("--block-rpcs=help"),
+        wait::ANSWER,
+    );
+    let commands: BTreeSet<&str> = commands.lines().collect();
+    for word in text.split([' ', ',', ';', ':', '\n']) {
+        if word.starts_with("guest-") {
+            assert!(commands.contains(word), "{word}: no command");
+        }
+    }
+}
+
+#[test]
+fn an_initramfs_of_initramfs_tools_starts_the_agent() {
+    let scratch = Scratch::new();
+    let modules = modules(&scratch);
+    let settings = scratch.join("settings");
+    run(
+        Command::new("cp")
+            .arg("-a")
+            .args([&recipe("initramfs-tools"), &settings]),
+        wait::ANSWER,
+    );
+    fs::create_dir(settings.join("conf.d")).expect("a directory");
+    fs::write(
+        settings.join("initramfs.conf"),
+        "MODULES=list\nBUSYBOX=n\nKEYMAP=n\nCOMPRESS=gzip\nDEVICE=\nNFSROOT=auto\nRUNSIZE=10%\nFSTYPE=ext4\n",
+    )
+    .expect("a file");
+    fs::write(settings.join("modules"), "virtio_blk\next4\n").expect("a file");
+    let output = scratch.join("initramfs");
+    // It looks for modules in /lib/modules and for the kernel's configuration in /boot alone.
+    let build = "mkdir -p /lib/modules && mount -t tmpfs none /lib/modules && \
+         mkdir \"/lib/modules/$5\" && mount --bind \"$1/lib/modules/$5\" \"/lib/modules/$5\" && \
+         mount --bind \"$2\" /boot && exec mkinitramfs -d \"$3\" -o \"$4\" \"$5\"";
+    let mut command = Command::new(program("unshare", "util-linux"));
+    command.arg(if is_root() { "-m" } else { "-rm" });
+    command.args(["sh", "-c", build, "sh"]);
+    let boot = top().join("image/cache/kernel/boot");
+    command.args([&modules, &boot, &settings, &output]);
+    command.arg(kernel_release());
+    command.env("GAUNT", agent_binary());
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    program("mkinitramfs", "initramfs-tools-core");
+    run(&mut command, BUILD);
+    boots_to_the_root(&scratch, &output);
+}
+
+#[test]
+fn an_initramfs_of_dracut_starts_the_agent() {
+    let scratch = Scratch::new();
+    let modules = modules(&scratch);
+    // dracut finds its modules beside itself only with --local.
+    let own = scratch.join("dracut");
+    let dracut = program("dracut", "dracut-core");
+    run(
+        Command::new("cp")
+            .arg("-a")
+            .args([Path::new("/usr/lib/dracut"), &own]),
+        wait::ANSWER,
+    );
+    run(
+        Command::new("cp")
+            .arg("-a")
+            .args([&recipe("dracut/90gaunt"), &own.join("modules.d/90gaunt")]),
+        wait::ANSWER,
+    );
+    run(
+        Command::new("cp")
+            .arg("-L")
+            .args([&dracut, &own.join("dracut.sh")]),
+        wait::ANSWER,
+    );
+    let output = scratch.join("initramfs");
+    let release = kernel_release();
+    run(
+        Command::new(own.join("dracut.sh"))
+            .args(["--local", "--no-hostonly", "--no-early-microcode", "--gzip"])
+            .args(["--modules", "base rootfs-block udev-rules gaunt"])
+            .args(["--add-drivers", "virtio_blk ext4"])
+            .args(["--kver", &release, "--kmoddir"])
+            .arg(modules.join("lib/modules").join(&release))
+            .arg("--tmpdir")
+            .arg(scratch.path())
+            .arg(&output)
+            .env("GAUNT", agent_binary()),
+        BUILD,
+    );
+    boots_to_the_root(&scratch, &output);
+}
+
+#[test]
+fn rpm_packages_replace_qemu_guest_agent() {
+    let scratch = Scratch::new();
+    run(
+        Command::new(program("rpmbuild", "rpm"))
+            .current_dir(top())
+            .args(["-bb", "--build-in-place", "--define"])
+            .arg(format!("_topdir {}", scratch.path().display()))
+            .arg("--define")
+            .arg(format!("agent {}", agent_binary().display()))
+            .arg(recipe("rpm/gaunt.spec")),
+        BUILD,
+    );
+    let packages = scratch.join("RPMS/x86_64");
+    let query = |name: &str, what: &[&str]| -> Vec<String> {
+        let entries = fs::read_dir(&packages).expect("packages");
+        let path = entries
+            .map(|entry| entry.expect("an entry").path())
+            .find(|path| {
+                let file = path.file_name().and_then(|file| file.to_str());
+                file.is_some_and(|file| file.starts_with(&format!("{name}-0")))
+            })
+            .unwrap_or_else(|| panic!("no package {name}"));
+        let said = run(
+            Command::new("rpm")
+                .args(["-qp", "--nosignature"])
+                .args(what)
+                .arg(path),
+            wait::ANSWER,
+        );
+        said.lines().map(|line| line.trim().to_owned()).collect()
+    };
+    let files = query("gaunt", &["--list"]);
+    assert!(files.contains(&"/usr/bin/gaunt".to_owned()), "{files:?}");
+    let needs: Vec<String> = query("gaunt", &["--requires"])
+        .into_iter()
+        .filter(|need| !need.starts_with("rpmlib("))
+        .collect();
+    assert_eq!(needs, [""; 0], "the program needs nothing");
+    let service = "gaunt-qemu-guest-agent";
+    let files = query(service, &["--list"]);
+    for path in [
+        "/usr/bin/qemu-ga",
+        "/usr/lib/systemd/system/qemu-guest-agent.service",
+        "/usr/lib/udev/rules.d/99-qemu-guest-agent.rules",
+    ] {
+        assert!(files.contains(&path.to_owned()), "{path}: {files:?}");
+    }
+    let provides = query(service, &["--provides"]);
+    let agent = "qemu-guest-agent = 2:11.1".to_owned();
+    assert!(provides.contains(&agent), "{provides:?}");
+    assert_eq!(query(service, &["--conflicts"]), ["qemu-guest-agent"]);
+    assert_eq!(
+        query(service, &["--configfiles"])[0],
+        "/etc/sysconfig/qemu-ga"
+    );
+}
+
+#[test]
+fn a_system_extension_holds_program_and_service() {
+    let scratch = Scratch::new();
+    program("mksquashfs", "squashfs-tools");
+    run(
+        Command::new(recipe("sysext/build"))
+            .env("AGENT", agent_binary())
+            .env("OUT", scratch.path()),
+        BUILD,
+    );
+    let listed = run(
+        Command::new(program("unsquashfs", "squashfs-tools"))
+            .args(["-q", "-d", "", "-ll"])
+            .arg(scratch.join("gaunt.raw")),
+        wait::ANSWER,
+    );
+    let paths: Vec<&str> = listed
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+        .collect();
+    for path in [
+        "/usr/bin/gaunt",
+        "/usr/bin/qemu-ga",
+        "/usr/lib/systemd/system/qemu-guest-agent.service",
+        "/usr/lib/udev/rules.d/99-qemu-guest-agent.rules",
+        "/usr/lib/extension-release.d/extension-release.gaunt",
+    ] {
+        assert!(paths.contains(&path), "{path}:\n{listed}");
+    }
+    let outside = paths.iter().filter(|path| !path.starts_with("/usr"));
+    assert_eq!(outside.count(), 0, "{listed}");
+}
