@@ -1,8 +1,8 @@
 #!/bin/sh
 # PID 1 of the busybox image: mounts, loads modules, starts the agent, serves a shell on ttyS1.
 #
-# Words after `--` on the kernel command line are arguments of the agent. Before it, `gaunt.agent=off`
-# does not start the agent, `gaunt.mount=off` does not mount the disks.
+# Words after `--` on the kernel command line are arguments of the agent. Before it, `image.agent=off`
+# does not start the agent, `image.mount=off` does not mount the disks.
 # Failed commands report an error on the console, and the script goes on: PID 1 must not end, and a test
 # learns more from the shell than from a panic.
 export PATH=/bin HOME=/root
@@ -26,7 +26,7 @@ fi
 
 read -r cmdline </proc/cmdline
 case " $cmdline " in
-*" gaunt.mount=off "*) ;;
+*" image.mount=off "*) ;;
 *)
     while read -r device directory type rest; do
         if [ -b "$device" ]; then
@@ -39,7 +39,7 @@ esac
 # Standard input is /dev/null, as under most supervisors. The log goes to a file on tmpfs.
 printf '%s\n' "$*" >/run/agent.args
 case " $cmdline " in
-*" gaunt.agent=off "*) ;;
+*" image.agent=off "*) ;;
 *)
     /usr/bin/gaunt "$@" </dev/null >/run/agent.log 2>&1 &
     echo $! >/run/agent.pid

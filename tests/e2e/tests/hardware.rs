@@ -455,7 +455,7 @@ fn a_guest_suspends_to_memory_and_disk_and_resumes() {
     let machine = || {
         Machine::new(Image::Busybox)
             .disk(&disk)
-            .kernel("gaunt.mount=off")
+            .kernel("image.mount=off")
             .kernel("no_console_suspend")
     };
     // One suspend to memory a boot: under software emulation a second one wakes up at once, with any
@@ -503,7 +503,7 @@ fn a_guest_suspends_to_memory_and_disk_and_resumes() {
             guest.event("SHUTDOWN", wait::BOOT);
             let status = guest.wait_end(wait::BOOT);
             assert!(status.success());
-            let mut guest = machine().kernel("gaunt.agent=off").boot();
+            let mut guest = machine().kernel("image.agent=off").boot();
             guest.wait_shell();
             let resume = "cat /sys/block/vda/dev >/sys/power/resume";
             guest

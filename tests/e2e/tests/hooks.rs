@@ -202,7 +202,7 @@ fn script_hooks_are_run_checked_and_paired() {
     }
     let mut qemu = Machine::new(Image::Busybox)
         .overlay(&archive.finish())
-        .kernel("gaunt.agent=off")
+        .kernel("image.agent=off")
         .disk(&ext4)
         .disk(&xfs)
         .boot();

@@ -55,7 +55,7 @@ impl Tried {
                     .put(archive)
                     .finish(),
             )
-            .kernel("gaunt.mount=off")
+            .kernel("image.mount=off")
             .disk(&image("data.raw", Fs::Ext4))
             .disk(&image("hung.raw", Fs::Ext4))
             .disk(&image("beside.raw", Fs::Xfs))

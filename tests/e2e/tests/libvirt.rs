@@ -541,7 +541,7 @@ fn images_of_the_snapshot(checks: &mut Checks, libvirt: &Libvirt) {
     checks.run("the images of the snapshot mount without recovery", || {
         // Another guest, with the images that the domain had before the snapshot.
         let mut guest = Machine::new(Image::Busybox)
-            .kernel("gaunt.agent=off")
+            .kernel("image.agent=off")
             .disk(&libvirt.file("ext4.qcow2"))
             .disk(&libvirt.file("xfs.qcow2"))
             .boot();

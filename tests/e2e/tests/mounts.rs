@@ -178,7 +178,7 @@ fn freezes_reach_file_systems_whose_path_leads_elsewhere() {
     let covered = image("covered.raw", Fs::Ext4);
     let mut guest = Machine::new(Image::Busybox)
         .overlay(&modules.put(archive).finish())
-        .kernel("gaunt.mount=off")
+        .kernel("image.mount=off")
         .disk(&covered)
         .disk(&image("renamed.raw", Fs::Xfs))
         .disk(&image("btrfs.raw", Fs::Btrfs))
