@@ -28,6 +28,14 @@ impl Method {
         }
     }
 
+    /// Its name.
+    pub(super) fn name(self) -> &'static [u8] {
+        match self {
+            Self::VirtioSerial => b"virtio-serial",
+            Self::UnixListen => b"unix-listen",
+        }
+    }
+
     /// The path of a channel that was given none; `None` if the method has no default.
     fn default_path(self) -> Option<&'static [u8]> {
         match self {

@@ -24,6 +24,7 @@ mod pid1;
 mod port;
 mod port_peer;
 mod restart;
+mod self_check;
 mod service;
 mod settings;
 mod startup;
@@ -59,18 +60,20 @@ pub fn main(start: Start) -> i32 {
     startup::set_up_machine(&root, &mut log);
     let mut options = Options::new();
     match settings::read(&mut options, &root, start) {
-        Err(stop) if !process::is_init() => print(stop, &options),
+        Err(stop) if !process::is_init() => print(stop, &options, &root),
         _ => startup::run(&options, root, log, start.environment),
     }
 }
 
 /// Prints a text instead of serving; returns the exit status.
-fn print(what: Stop, options: &Options) -> i32 {
+fn print(what: Stop, options: &Options, root: &Root) -> i32 {
     let said = match what {
         Stop::Help => write_help(&mut write),
         Stop::Version => write(&[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"]),
         Stop::Commands => all().all(|row| write(&[PREFIX, row.name(), b"\n"])),
         Stop::Settings => print_settings(options),
+        Stop::Check(format) if !complain(options) => return self_check::run(options, root, format),
+        Stop::Check(_) => false,
         Stop::Wrong(_) => false,
     };
     (!said).into()
@@ -78,12 +81,19 @@ fn print(what: Stop, options: &Options) -> i32 {
 
 /// Prints the settings, or what is wrong with them; returns whether it printed settings.
 fn print_settings(options: &Options) -> bool {
-    if options.has_errors() {
-        options.report(false, &mut Log::new());
+    if complain(options) {
         return false;
     }
     let mut file = Buffer::growing(REPLY_BYTES);
     dump::dump(options, &mut file).is_ok() && write(&[file.bytes()])
+}
+
+/// Logs what is wrong with the settings; returns whether anything is.
+fn complain(options: &Options) -> bool {
+    if options.has_errors() {
+        options.report(false, &mut Log::new());
+    }
+    options.has_errors()
 }
 
 /// Prints these pieces; returns whether all were written.

@@ -45,6 +45,7 @@ pub(super) enum Key {
     Daemonize,
     LogFile,
     DumpConf,
+    Check,
     Version,
     Help,
 }
@@ -52,7 +53,10 @@ pub(super) enum Key {
 impl Key {
     /// Whether the option is a setting, not a request to print something.
     pub(super) fn is_setting(self) -> bool {
-        !matches!(self, Self::DumpConf | Self::Version | Self::Help)
+        !matches!(
+            self,
+            Self::DumpConf | Self::Check | Self::Version | Self::Help
+        )
     }
 }
 
@@ -93,7 +97,7 @@ const fn row(
 
 /// All options and their help, in the order of the help. It leaves out those without a text.
 #[rustfmt::skip]
-const OPTIONS: [(OptionRow, &str); 20] = [
+const OPTIONS: [(OptionRow, &str); 21] = [
     row(Key::Config, "config", Some(b'c'), OptionValue::Required,
         "configuration file (default: /etc/qemu/qemu-ga.conf, if it exists)"),
     row(Key::Method, "method", Some(b'm'), OptionValue::Required,
@@ -130,6 +134,8 @@ const OPTIONS: [(OptionRow, &str); 20] = [
         ""),
     row(Key::DumpConf, "dump-conf", Some(b'D'), OptionValue::None,
         "print the settings as a configuration file"),
+    row(Key::Check, "check", None, OptionValue::Optional,
+        "print what works in this guest and what is missing; =json for programs"),
     row(Key::Version, "version", Some(b'V'), OptionValue::None,
         "print the version"),
     row(Key::Help, "help", Some(b'h'), OptionValue::None,
@@ -252,6 +258,15 @@ pub(super) struct OptionError {
     pub(super) about: &'static [u8],
 }
 
+/// How the findings of a check are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CheckFormat {
+    /// A line each.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
 /// Why there is nothing to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -263,6 +278,8 @@ pub(super) enum Stop {
     Version,
     /// Print the settings.
     Settings,
+    /// Print what works.
+    Check(CheckFormat),
     /// Print the names of all commands.
     Commands,
 }
@@ -296,6 +313,8 @@ pub(super) struct Options {
     pub(super) config: Option<&'static [u8]>,
     /// Whether to print the settings.
     pub(super) dumps: bool,
+    /// How to print the findings of a check, if one is asked for.
+    pub(super) check: Option<CheckFormat>,
     /// The last value of each option, by its key.
     texts: [Option<&'static [u8]>; ROWS.len()],
     /// All lists that are not empty.
@@ -322,6 +341,7 @@ impl Options {
             has_empty_list: false,
             config: None,
             dumps: false,
+            check: None,
             texts: [None; ROWS.len()],
             lists: heapless::Vec::new(),
             errors: heapless::Vec::new(),
@@ -375,6 +395,13 @@ impl Options {
             Key::Config => self.config = Some(value),
             Key::PidFile | Key::RetryPath | Key::Daemonize | Key::LogFile => {}
             Key::DumpConf => self.dumps = true,
+            Key::Check => {
+                self.check = Some(match value {
+                    b"" => CheckFormat::Text,
+                    b"json" => CheckFormat::Json,
+                    _ => return wrong(AgentPhrase::NeitherTextNorJson),
+                });
+            }
             Key::Help => return Err(Stop::Help),
             Key::Version => return Err(Stop::Version),
         }

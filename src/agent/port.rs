@@ -21,7 +21,9 @@ use crate::sys::root::{Root, relative};
 use crate::sys::{Errno, OwnedFd};
 
 /// The directory in which udev links ports by name.
-const BY_NAME: &[u8] = b"/dev/virtio-ports/";
+pub(super) const BY_NAME: &[u8] = b"/dev/virtio-ports/";
+/// The directory of ports in sysfs.
+pub(super) const PORTS: &[u8] = b"sys/class/virtio-ports/";
 /// The port of an agent, as all hosts name it.
 pub(super) const DEFAULT_PORT: &[u8] = b"/dev/virtio-ports/org.qemu.guest_agent.0";
 
@@ -170,7 +172,7 @@ fn open(root: &Root, path: &[u8]) -> Result<OwnedFd, Errno> {
     let Some(name) = name else { return opened };
     let mut opened = Err(Errno::NOENT);
     // The kernel calls the devices `vport1p1` and so on.
-    root.list_at(&[b"sys/class/virtio-ports"], &mut |device, _| {
+    root.list_at(&[PORTS], &mut |device, _| {
         let mut buffer = [0; ATTRIBUTE_BYTES];
         let found = attribute(root, device, b"/name", &mut buffer) == Some(name);
         if found {
@@ -213,7 +215,7 @@ fn attribute<'b>(
     file: &[u8],
     buffer: &'b mut [u8; ATTRIBUTE_BYTES],
 ) -> Option<&'b [u8]> {
-    let name: &[&[u8]] = &[b"sys/class/virtio-ports/", device, file];
+    let name: &[&[u8]] = &[PORTS, device, file];
     root.read_at(name, buffer).ok().map(<[u8]>::trim_ascii)
 }
 

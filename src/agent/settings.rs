@@ -25,9 +25,11 @@ pub(super) fn read(options: &mut Options, root: &Root, start: Start) -> Result<(
         command_line::check_kernel_words(options, root, start.environment);
     }
     options.settle(process::is_init());
-    match options.dumps {
-        true => asked.and(Err(Stop::Settings)),
-        false => asked,
+    asked?;
+    match options.check {
+        _ if options.dumps => Err(Stop::Settings),
+        Some(format) => Err(Stop::Check(format)),
+        None => Ok(()),
     }
 }
 

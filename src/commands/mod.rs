@@ -6,6 +6,7 @@
 //! | `common` | what several subjects use |
 //! | `clock` … `users` | a subject each: what its commands do |
 //! | `table` | one row a command |
+//! | `needs` | what a command needs of its guest |
 //! | `packed` | the table as the program has it |
 //!
 //! The top of `src/lib.rs` says how to add a command.
@@ -22,6 +23,7 @@ mod fsinfo;
 mod fstrim;
 mod hotplug;
 pub mod info;
+mod needs;
 mod network;
 mod os;
 mod packed;
@@ -39,7 +41,9 @@ pub use command::{
     Command, DELIMITED, EXCLUSIVE, OWN_CHILD, Outcome, PREFIX, Run, SHARES_FILES, SILENT,
     TaskClass, Ticket, WITHOUT_FILES, is_enabled,
 };
+pub use needs::Need;
 pub use packed::{TABLE, Task, all, find, run};
 pub use table::{
-    BY_FORCE, FAIL_CLOSED, FETCH, HAS_FILES, HAS_FREEZE, HAS_PROGRAMS, LATE_THAW, REBOOT, set_named,
+    BY_FORCE, FAIL_CLOSED, FETCH, HAS_FILES, HAS_FREEZE, HAS_PROGRAMS, LATE_THAW, REBOOT, needs,
+    set_named,
 };

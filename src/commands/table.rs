@@ -11,6 +11,7 @@ use super::command::{
     WHILE_FROZEN, WITHOUT_FILES, Work,
 };
 use super::common::USER;
+use super::needs::{Need, Needs};
 use super::{
     clock, disks, exec, file, freeze, fsinfo, fstrim, hotplug, info, network, os, password, route,
     shutdown, ssh, stats, suspend, sync, users,
@@ -18,6 +19,11 @@ use super::{
 use crate::base::limits::PARAMETERS;
 use crate::wire::args::Param;
 
+use super::needs::Need::{
+    BlockDevices, CpuCounters, DiskCounters, HardwareClock, HotPlug, MemoryBlocks, MountTable,
+    Network, Processors, Routes, SleepInMemory, SleepOnBoth, SleepOnDisk, Superuser, Users,
+    WritableUsers,
+};
 use Group::{Accounts, Clock, Exec, Files, Freeze, Hardware, Info, Lifecycle, Protocol};
 
 /// What a command is for, so that policies need not name them one by one.
@@ -126,6 +132,8 @@ pub(super) struct Row {
     pub(super) flags: u8,
     /// What it is for.
     group: Group,
+    /// What it needs of the guest.
+    needs: Needs,
 }
 
 impl Row {
@@ -141,6 +149,7 @@ impl Row {
             run: Run::Now(handler),
             flags: 0,
             group,
+            needs: Needs::NONE,
         }
     }
 
@@ -197,6 +206,13 @@ impl Row {
         }
     }
 
+    const fn needs(self, needs: &[Need]) -> Self {
+        Self {
+            needs: Needs::of(needs),
+            ..self
+        }
+    }
+
     /// Whether this build has the command.
     pub(super) const fn is_built(&self) -> bool {
         BUILT.has_group(self.group)
@@ -225,7 +241,8 @@ pub(super) const ROWS: &[Row] = &[
         .while_frozen()
         .without_files(),
     Row::now(Info, "guest-get-time", NONE, clock::get_time).without_files(),
-    Row::slow(Clock, "guest-set-time", clock::TIME, clock::SET_TIME),
+    Row::slow(Clock, "guest-set-time", clock::TIME, clock::SET_TIME)
+        .needs(&[Superuser, HardwareClock]),
     Row::now(Protocol, "guest-info", NONE, info::info)
         .while_frozen()
         .without_files(),
@@ -239,7 +256,8 @@ pub(super) const ROWS: &[Row] = &[
     .exclusive()
     .own_child()
     .shares_files()
-    .with(DOWN),
+    .with(DOWN)
+    .needs(&[Superuser]),
     Row::slow(Files, "guest-file-open", file::FILE_OPEN, file::OPEN).shares_files(),
     Row::slow(Files, "guest-file-close", file::HANDLE, file::CLOSE)
         .without_files()
@@ -261,7 +279,8 @@ pub(super) const ROWS: &[Row] = &[
         .without_files(),
     Row::slow(Freeze, "guest-fsfreeze-freeze", NONE, freeze::FREEZE)
         .exclusive()
-        .own_child(),
+        .own_child()
+        .needs(&[Superuser, MountTable]),
     Row::slow(
         Freeze,
         "guest-fsfreeze-freeze-list",
@@ -269,89 +288,105 @@ pub(super) const ROWS: &[Row] = &[
         freeze::FREEZE,
     )
     .exclusive()
-    .own_child(),
+    .own_child()
+    .needs(&[Superuser, MountTable]),
     Row::slow(Freeze, "guest-fsfreeze-thaw", NONE, freeze::THAW)
         .while_frozen()
         .exclusive()
-        .own_child(),
-    Row::alone(Freeze, "guest-fstrim", fstrim::MINIMUM, fstrim::fstrim),
+        .own_child()
+        .needs(&[Superuser, MountTable]),
+    Row::alone(Freeze, "guest-fstrim", fstrim::MINIMUM, fstrim::fstrim)
+        .needs(&[Superuser, MountTable]),
     Row::alone(Lifecycle, "guest-suspend-disk", NONE, suspend::DISK)
         .silent()
         .exclusive()
-        .own_child(),
+        .own_child()
+        .needs(&[Superuser, SleepOnDisk]),
     Row::alone(Lifecycle, "guest-suspend-ram", NONE, suspend::RAM)
         .silent()
         .exclusive()
-        .own_child(),
+        .own_child()
+        .needs(&[Superuser, SleepInMemory]),
     Row::alone(Lifecycle, "guest-suspend-hybrid", NONE, suspend::HYBRID)
         .silent()
         .exclusive()
-        .own_child(),
+        .own_child()
+        .needs(&[Superuser, SleepOnBoth]),
     Row::alone(
         Info,
         "guest-network-get-interfaces",
         NONE,
         network::get_interfaces,
-    ),
-    Row::now(Info, "guest-get-vcpus", NONE, hotplug::get_vcpus),
+    )
+    .needs(&[Network]),
+    Row::now(Info, "guest-get-vcpus", NONE, hotplug::get_vcpus).needs(&[Processors]),
     Row::alone(
         Hardware,
         "guest-set-vcpus",
         hotplug::VCPUS,
         hotplug::SET_VCPUS,
-    ),
-    Row::alone(Info, "guest-get-disks", NONE, disks::get_disks),
-    Row::alone(Info, "guest-get-fsinfo", NONE, fsinfo::get_fsinfo),
+    )
+    .needs(&[Superuser, HotPlug]),
+    Row::alone(Info, "guest-get-disks", NONE, disks::get_disks).needs(&[BlockDevices]),
+    Row::alone(Info, "guest-get-fsinfo", NONE, fsinfo::get_fsinfo).needs(&[MountTable]),
     Row::alone(
         Accounts,
         "guest-set-user-password",
         password::PASSWORD,
         password::set_user_password,
     )
-    .own_child(),
+    .own_child()
+    .needs(&[Superuser, Users, WritableUsers]),
     Row::alone(
         Info,
         "guest-get-memory-blocks",
         NONE,
         hotplug::GET_MEMORY_BLOCKS,
-    ),
+    )
+    .needs(&[MemoryBlocks]),
     Row::alone(
         Hardware,
         "guest-set-memory-blocks",
         hotplug::BLOCKS,
         hotplug::SET_MEMORY_BLOCKS,
-    ),
+    )
+    .needs(&[Superuser, MemoryBlocks]),
     Row::now(
         Info,
         "guest-get-memory-block-info",
         NONE,
         hotplug::get_memory_block_info,
-    ),
+    )
+    .needs(&[MemoryBlocks]),
     Row::now(Exec, "guest-exec-status", exec::PID, exec::status).without_files(),
     Row::slow(Exec, "guest-exec", exec::EXEC_PARAMS, exec::EXEC).own_child(),
     Row::now(Info, "guest-get-host-name", NONE, os::get_host_name),
     Row::alone(Info, "guest-get-users", NONE, users::GET_USERS),
     Row::alone(Info, "guest-get-timezone", NONE, clock::get_timezone),
     Row::alone(Info, "guest-get-osinfo", NONE, os::get_osinfo),
-    Row::alone(Accounts, "guest-ssh-get-authorized-keys", USER, ssh::GET).own_child(),
+    Row::alone(Accounts, "guest-ssh-get-authorized-keys", USER, ssh::GET)
+        .own_child()
+        .needs(&[Users]),
     Row::alone(
         Accounts,
         "guest-ssh-add-authorized-keys",
         ssh::ADD_KEYS,
         ssh::ADD,
     )
-    .own_child(),
+    .own_child()
+    .needs(&[Superuser, Users]),
     Row::alone(
         Accounts,
         "guest-ssh-remove-authorized-keys",
         ssh::REMOVE_KEYS,
         ssh::REMOVE,
     )
-    .own_child(),
-    Row::now(Info, "guest-get-diskstats", NONE, stats::get_diskstats),
-    Row::now(Info, "guest-get-cpustats", NONE, stats::get_cpustats),
+    .own_child()
+    .needs(&[Superuser, Users]),
+    Row::now(Info, "guest-get-diskstats", NONE, stats::get_diskstats).needs(&[DiskCounters]),
+    Row::now(Info, "guest-get-cpustats", NONE, stats::get_cpustats).needs(&[CpuCounters]),
     Row::now(Info, "guest-get-load", NONE, os::get_load),
-    Row::alone(Info, "guest-network-get-route", NONE, route::GET_ROUTE),
+    Row::alone(Info, "guest-network-get-route", NONE, route::GET_ROUTE).needs(&[Routes]),
     // Work of the agent's own, in the order of the constants below.
     Row::slow(Files, PREFIX, NONE, file::FETCH).shares_files(),
     Row::slow(Freeze, PREFIX, NONE, freeze::LATE_THAW)
@@ -366,6 +401,22 @@ pub(super) const ROWS: &[Row] = &[
         .own_child()
         .shares_files(),
 ];
+
+/// What each command needs.
+static NEEDS: [Needs; COUNT] = {
+    let mut all = [Needs::NONE; COUNT];
+    let mut index = 0;
+    while index < COUNT {
+        all[index] = ROWS[index].needs;
+        index += 1;
+    }
+    all
+};
+
+/// What the command at this index needs of the guest.
+pub fn needs(index: usize) -> Needs {
+    NEEDS.get(index).copied().unwrap_or(Needs::NONE)
+}
 
 /// The commands that stay allowed, one bit for each index of the table, where what is allowed is
 /// not known: those that change nothing, and what a host needs to take the guest down. A guest that

@@ -147,6 +147,12 @@ impl PartKind {
         Ok(has_word.map(|has_word| has_word == self.is_memory))
     }
 
+    /// Whether a part has its file, which a processor has that can be stopped.
+    pub fn has_file(&self, directory: &Root, part: i64) -> bool {
+        let number = Digits::signed(part);
+        directory.has_at(&self.path_of(&number, self.file)) == Ok(true)
+    }
+
     /// Whether a memory block can be taken out of use.
     pub fn is_removable(&self, directory: &Root, part: i64) -> Result<bool, Fault> {
         let fixed = self.begins_with(directory, part, REMOVABLE, b"0");

@@ -10,7 +10,7 @@ use core::mem::MaybeUninit;
 
 use linux_raw_sys::general::{RAMFS_MAGIC, TMPFS_MAGIC};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::{DupFlags, Errno};
 
 use crate::base::path::Path;
@@ -263,6 +263,12 @@ impl Root {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Whether this process may write to the file or directory of this name: it has the right to, and
+    /// the file system can be written.
+    pub fn is_writable(&self, name: &CStr) -> bool {
+        rustix::fs::accessat(&self.0, name, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
     }
 
     /// The major and minor number of the file of this name, if it is a block device.

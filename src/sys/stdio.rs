@@ -92,6 +92,11 @@ pub fn stdout() -> BorrowedFd<'static> {
     unsafe { rustix::stdio::stdout() }
 }
 
+/// Whether standard output is a terminal.
+pub fn is_terminal() -> bool {
+    rustix::termios::isatty(stdout())
+}
+
 /// Standard error.
 pub fn stderr() -> BorrowedFd<'static> {
     // SAFETY: as for standard output.

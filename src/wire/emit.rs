@@ -26,7 +26,7 @@ use crate::base::text::{Digits, cut};
 /// The output of a reply: a sink, a limit, and whether a comma or a value is due.
 ///
 /// [`Value`], [`Object`] and [`List`] are one pointer to it, which is passed in a register.
-pub(super) struct Out<'s> {
+pub struct Out<'s> {
     pub(super) sink: &'s mut dyn ByteSink,
     /// Whether the innermost object or list is empty so far: no comma before its first element.
     is_fresh: bool,
@@ -55,7 +55,8 @@ pub struct Object<'o, 's>(&'o mut Out<'s>);
 pub struct List<'o, 's>(&'o mut Out<'s>);
 
 impl<'s> Out<'s> {
-    pub(super) fn new(sink: &'s mut dyn ByteSink) -> Self {
+    /// Writes to `sink`.
+    pub fn new(sink: &'s mut dyn ByteSink) -> Self {
         Self {
             sink,
             is_fresh: false,
@@ -65,7 +66,7 @@ impl<'s> Out<'s> {
     }
 
     /// Begins a value. What is put next is its beginning.
-    pub(super) fn value(&mut self) -> Value<'_, 's> {
+    pub fn value(&mut self) -> Value<'_, 's> {
         self.owes_value = true;
         Value(self)
     }

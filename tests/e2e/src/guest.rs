@@ -469,24 +469,29 @@ impl Guest {
     /// Starts a write to `/data`, on the first disk, that lasts until [`Guest::end_slow_write`]. The
     /// kernel completes a freeze of that file system only after it.
     ///
-    /// A disk with a limit serves its first request at once and delays the next for as long as the first
-    /// should have taken, here 50 s. So the write that is slow is the second one: the first may be one
-    /// request or several, which depends on how the guest's memory is fragmented.
+    /// A disk with a limit serves a request at once and delays the next for as long as the first should
+    /// have taken, here up to 50 s. A write of 1 MiB is one request or several, which depends on how the
+    /// guest's memory is fragmented. So there are two: at the latest the second one is delayed.
     pub fn begin_slow_write(&mut self) {
         self.shell().run(
-            "rm -f /run/first /run/slow; \
+            "rm -f /run/slow; \
              dd if=/dev/zero of=/data/slow bs=1M count=4 conv=fsync 2>/dev/null",
         );
         self.limit_first_disk(20_000);
         self.shell().run(
-            "write() { dd if=/dev/zero of=/data/slow bs=1M count=1 oflag=direct conv=notrunc; }; \
-             (write; touch /run/first; write; touch /run/slow) >/dev/null 2>&1 &",
+            "(dd if=/dev/zero of=/data/slow bs=1M count=2 oflag=direct conv=notrunc; \
+             touch /run/slow) >/dev/null 2>&1 &",
         );
-        wait::expect("the first write", wait::ANSWER, || {
-            self.shell().test("test -e /run/first")
-        });
-        // Time for the second write to reach the kernel.
-        std::thread::sleep(Duration::from_secs(1));
+        // Two seconds later the first request is long served.
+        for _ in 0..2 {
+            std::thread::sleep(Duration::from_secs(1));
+            wait::expect("a request of the slow write", wait::ANSWER, || {
+                !self
+                    .shell()
+                    .run("cat /sys/block/vda/inflight")
+                    .ends_with(" 0")
+            });
+        }
     }
 
     /// Returns whether the slow write has ended.

@@ -413,6 +413,21 @@ fn assert_unsupported(client: &mut Client, command: &str) -> String {
     refusal.desc
 }
 
+/// What `gaunt --check=json` says in the guest of a command: `None` if it works.
+fn missing(guest: &mut Guest, command: &str) -> Option<String> {
+    let ran = guest
+        .shell()
+        .try_run("/usr/bin/gaunt --check=json", wait::ANSWER);
+    let found: Value = serde_json::from_str(&ran.output).expect("JSON");
+    assert_eq!(found["channels"][0]["works"], true, "{found}");
+    let commands = found["commands"].as_array().expect("a list");
+    let lacks = commands.iter().any(|one| one["works"] == false);
+    assert_eq!(ran.status, if lacks { 3 } else { 0 });
+    let one = commands.iter().find(|one| one["name"] == command);
+    let one = one.expect("every command is listed");
+    one["missing"].as_str().map(str::to_owned)
+}
+
 /// Suspends the guest to memory and wakes it. The agent must then answer on the same connection.
 fn suspend_and_wake(guest: &mut Guest, client: &mut Client, command: &str) -> String {
     guest.forget_events();
@@ -467,6 +482,9 @@ fn a_guest_suspends_to_memory_and_disk_and_resumes() {
             guest.wait_shell();
             let mut client = guest.client();
             guest.shell().run("echo s2idle >/sys/power/mem_sleep");
+            assert_eq!(missing(&mut guest, "guest-suspend-ram"), None);
+            let disk = missing(&mut guest, "guest-suspend-disk").expect("no swap area");
+            assert!(disk.contains("no device to resume from"), "{disk}");
             suspend_and_wake(&mut guest, &mut client, "guest-suspend-ram")
         },
     );

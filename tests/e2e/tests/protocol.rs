@@ -17,7 +17,7 @@ use gaunt_e2e::scratch::{NOBODY, Scratch, is_root};
 use gaunt_e2e::{process, wait};
 use qapi::Qga;
 use qapi::qga;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Time limit for reading a flood of error lines on a busy machine.
 const FLOOD: Duration = Duration::from_secs(120);
@@ -656,6 +656,44 @@ fn the_command_line_answers_as_qemu_ga_does() {
     assert_eq!(run(&["--no-such-option"]).status.code(), Some(1));
     assert_eq!(run(&["-m", "carrier-pigeon"]).status.code(), Some(1));
     assert_eq!(run(&["-m", "unix-listen"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_check_lists_every_command_and_what_the_policy_blocks() {
+    let scratch = Scratch::new();
+    let check = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(gaunt_e2e::agent_binary());
+        let socket = scratch.join("socket").display().to_string();
+        command.args(["-m", "unix-listen", "-p", &socket, "-b", "guest-exec"]);
+        process::output(command.args(arguments), wait::ANSWER)
+    };
+    let checked = check(&["--check=json"]);
+    let found: Value = serde_json::from_slice(&checked.stdout).expect("JSON");
+    assert_eq!(found["channels"][0]["works"], true, "{found}");
+    let commands = found["commands"].as_array().expect("a list");
+    let lacks = |one: &Value| one["works"] == false && one["missing"] != "blocked by policy";
+    let status = if commands.iter().any(lacks) { 3 } else { 0 };
+    assert_eq!(checked.status.code(), Some(status));
+    let info = Agent::gaunt(&[]).client().get("guest-info");
+    let known = info["supported_commands"].as_array().expect("a list");
+    let names =
+        |list: &[Value]| -> Vec<Value> { list.iter().map(|one| one["name"].clone()).collect() };
+    // guest-info begins with the last one.
+    let mut names_of_info = names(known);
+    names_of_info.reverse();
+    assert_eq!(names(commands), names_of_info);
+    let text = check(&["--check"]);
+    assert_eq!(text.status.code(), Some(status));
+    let text = String::from_utf8(text.stdout).expect("text");
+    assert_eq!(text.lines().count(), commands.len() + 1, "{text}");
+    assert!(text.contains("\nguest-exec: blocked by policy\n"), "{text}");
+    assert!(text.contains("\nguest-ping: works\n"), "{text}");
+    assert!(!text.contains('\x1b'), "{text}");
+    // Nothing was made.
+    assert!(!scratch.join("socket").exists());
+    for wrong in [&["--check=x"][..], &["--check", "-m", "carrier-pigeon"]] {
+        assert_eq!(check(wrong).status.code(), Some(1), "{wrong:?}");
+    }
 }
 
 #[test]
