@@ -1,36 +1,43 @@
-//! Channels: where clients come from. A channel is a virtio port, which is one client while it is
-//! open, or a listening socket, each of whose connections is a client.
+//! Channels: where clients come from. A channel is a port (a virtio port or a serial line), which is
+//! one client while it is open, or a listening socket, each of whose connections is a client.
 //!
 //! All channels share the slots for clients. Of these one is reserved for each port that is not
 //! open: it gets it as soon as its device is there, however many connections there are by then.
 //!
-//! All ports that wait for their device share one socket for the kernel's device events. It is open
-//! only meanwhile, because each event wakes the agent.
+//! All channels that wait for their device share one socket for the kernel's device events. It is
+//! open only meanwhile, because each event wakes the agent.
 
+use super::channel_options::{ChannelOption, Method};
 use super::client::{self, Client, Transport};
 use super::context::Context;
 use super::ids::{ChannelId, Token};
 use super::listener::Listener;
-use super::port::Port;
+use super::opener::Opener;
+use super::restart;
 use crate::base::limits::CHANNELS;
-use crate::sys::Errno;
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::netlink::Uevents;
 use crate::sys::poll::{Interest, Poll};
+use crate::sys::{Errno, process, vsock};
 
-/// A channel. Further kinds (a serial line, vsock, an inherited socket) become further variants.
-enum Channel {
-    Port(Port),
-    Listener(Listener),
+/// A channel.
+struct Channel {
+    opener: Opener,
+    /// The socket of an open listener.
+    listener: Option<Listener>,
 }
 
 /// All channels of the agent.
 pub(super) struct Channels {
     list: heapless::Vec<Channel, CHANNELS>,
-    /// The kernel's device events, while a port waits for its device.
+    /// The kernel's device events, while a channel waits for its device.
     uevents: Option<Uevents>,
-    /// When the first port is due.
+    /// When the first channel is due.
     deadline_ms: u64,
+    /// Whether a listener that cannot be opened is tried again; otherwise the agent ends.
+    pub(super) retries: bool,
+    /// The CID that may connect over vsock besides the host's.
+    pub(super) vsock_peer: u32,
 }
 
 impl Channels {
@@ -40,34 +47,20 @@ impl Channels {
             list: heapless::Vec::new(),
             uevents: None,
             deadline_ms: NEVER_MS,
+            retries: false,
+            vsock_peer: vsock::HOST,
         }
     }
 
-    /// Adds a port, which [`Channels::open_ports`] opens.
-    pub(super) fn add_port(&mut self, path: &'static [u8]) -> Result<(), Errno> {
-        self.add(Channel::Port(Port::new(path)))?;
+    /// Adds a channel, which [`Channels::open_due`] opens.
+    pub(super) fn add(&mut self, option: &ChannelOption) {
+        let channel = Channel {
+            opener: Opener::new(option),
+            listener: None,
+        };
+        // There is room for as many as there are options.
+        let _ = self.list.push(channel);
         self.find_deadline();
-        Ok(())
-    }
-
-    /// Adds a listener.
-    ///
-    /// # Errors
-    /// [`Errno::NOTSOCK`] if another kind of file is at `path`.
-    pub(super) fn add_listener(&mut self, path: &[u8], poll: &Poll) -> Result<(), Errno> {
-        let id = ChannelId(self.list.len());
-        self.add(Channel::Listener(Listener::open(path, id, poll)?))
-    }
-
-    fn add(&mut self, channel: Channel) -> Result<(), Errno> {
-        self.list.push(channel).map_err(|_| Errno::NOSPC)
-    }
-
-    fn ports(&self) -> impl Iterator<Item = &Port> {
-        self.list.iter().filter_map(|channel| match channel {
-            Channel::Port(port) => Some(port),
-            Channel::Listener(_) => None,
-        })
     }
 
     fn get(&mut self, id: ChannelId) -> Option<&mut Channel> {
@@ -76,8 +69,9 @@ impl Channels {
 
     /// Accepts the connections that wait at a listener.
     pub(super) fn accept(&mut self, id: ChannelId, clients: &mut [Client], context: &mut Context) {
-        let reserved = self.ports().filter(|port| !port.is_open()).count();
-        if let Some(Channel::Listener(listener)) = self.get(id) {
+        let waits = |channel: &&Channel| channel.opener.waits_for_slot();
+        let reserved = self.list.iter().filter(waits).count();
+        if let Some(listener) = self.get(id).and_then(|channel| channel.listener.as_mut()) {
             listener.accept(clients, reserved, context);
         }
     }
@@ -85,72 +79,80 @@ impl Channels {
     /// Takes note that a client of this channel has left, and why.
     pub(super) fn client_left(&mut self, id: ChannelId, errno: Errno, context: &mut Context) {
         let Context { poll, state, .. } = context;
-        if let Some(Channel::Port(port)) = self.get(id) {
-            port.lost(errno, clock::boottime_ms(), &mut state.log);
+        if let Some(channel) = self.get(id).filter(|channel| channel.listener.is_none()) {
+            let opener = &mut channel.opener;
+            opener.lost(errno, clock::boottime_ms(), &mut state.log);
             return self.find_deadline();
         }
         // Its slot is free for a client of any listener.
         for channel in &mut self.list {
-            if let Channel::Listener(listener) = channel {
+            if let Some(listener) = &mut channel.listener {
                 listener.resume(poll);
             }
         }
     }
 
-    /// When [`Channels::open_ports`] has something to do next.
+    /// When [`Channels::open_due`] has something to do next.
     pub(super) fn deadline_ms(&self) -> u64 {
         self.deadline_ms
     }
 
-    /// Sets the deadline anew, after a change of a port.
+    /// Sets the deadline anew, after a change of a channel.
     fn find_deadline(&mut self) {
-        let due = self.ports().map(Port::next_ms);
+        let due = self.list.iter().map(|channel| channel.opener.next_ms());
         self.deadline_ms = due.fold(NEVER_MS, u64::min);
     }
 
-    /// Has ports looked for again whose device was missing.
+    /// Has channels looked for again whose device was missing.
     pub(super) fn device_event(&mut self) {
         if let Some(uevents) = &self.uevents {
-            // The content of the events is ignored: the port is looked for anew.
+            // The content of the events is ignored: the device is looked for anew.
             uevents.skip();
         }
         for channel in &mut self.list {
-            if let Channel::Port(port) = channel {
-                port.device_event();
-            }
+            channel.opener.device_event();
         }
         self.find_deadline();
     }
 
-    /// Opens the ports whose time has come.
+    /// Opens the channels whose time has come.
     #[inline(never)]
-    pub(super) fn open_ports(
-        &mut self,
-        now_ms: u64,
-        clients: &mut [Client],
-        context: &mut Context,
-    ) {
+    pub(super) fn open_due(&mut self, now_ms: u64, clients: &mut [Client], context: &mut Context) {
         let Context { poll, state, .. } = context;
         // Before the first look, so that no device is missed that is added meanwhile.
-        if self.uevents.is_none() {
+        let needs_device = |channel: &Channel| channel.opener.needs_device();
+        if self.uevents.is_none() && self.list.iter().any(needs_device) {
             self.uevents = listen_for_devices(poll).ok();
         }
         let has_events = self.uevents.is_some();
         state.guest.find_root();
-        for (index, channel) in self.list.iter_mut().enumerate() {
-            let Channel::Port(port) = channel else {
-                continue;
-            };
-            if port.next_ms() > now_ms {
+        for (index, Channel { opener, listener }) in self.list.iter_mut().enumerate() {
+            if opener.next_ms() > now_ms {
                 continue;
             }
+            let is_first = opener.is_new();
             let id = ChannelId(index);
-            let opened = port
-                .open(&state.guest.root)
-                .and_then(|fd| client::admit(clients, fd, id, Transport::Port, poll));
-            port.tried(opened, has_events, now_ms, &mut state.log);
+            let opened = opener.open(&state.guest.root).and_then(|fd| {
+                let transport = match opener.method {
+                    Method::VirtioSerial => Transport::Port,
+                    Method::IsaSerial => Transport::Connection,
+                    Method::UnixListen | Method::VsockListen => {
+                        *listener = Some(Listener::new(fd, id, self.vsock_peer, poll)?);
+                        return Ok(());
+                    }
+                };
+                client::admit(clients, fd, id, transport, poll)
+            });
+            opener.tried(opened, has_events, now_ms, &mut state.log);
+            if is_first && opener.has_failed() && opener.method.listens() && !self.retries {
+                if !process::is_init() {
+                    restart::end(1);
+                }
+                *opener = Opener::new(&ChannelOption::DEFAULT);
+            }
         }
-        if !self.ports().any(Port::waits_for_device) {
+        let waits = |channel: &Channel| channel.opener.waits_for_device();
+        if !self.list.iter().any(waits) {
             self.uevents = None;
         }
         self.find_deadline();
@@ -184,14 +186,15 @@ mod tests {
     /// An agent with a port at `/port`, and two listeners, `first` and `second`, all in a
     /// tree.
     fn agent(tree: &Tree) -> Agent {
-        Agent::with(tree.open(), |channels, poll| {
-            channels.add_port(b"/port").unwrap();
-            for name in ["first", "second"] {
-                let path = tree.path.join(name);
-                let path = path.to_str().unwrap().as_bytes();
-                channels.add_listener(path, poll).unwrap();
-            }
-        })
+        let listener = |name| ChannelOption::unix_listen(&tree.path.join(name));
+        Agent::with(
+            tree.open(),
+            &[
+                ChannelOption::at(Method::VirtioSerial, b"/port"),
+                listener("first"),
+                listener("second"),
+            ],
+        )
     }
 
     fn channels_of_clients(agent: &Agent) -> Vec<usize> {
@@ -282,10 +285,10 @@ mod tests {
     fn port_that_cannot_be_opened_or_polled_is_tried_again_at_its_time() {
         let tree = Tree::new();
         let path = tree.path.join("port");
-        let mut agent = agent(&tree);
         // A directory cannot be opened.
         std::fs::create_dir(&path).unwrap();
         let earliest_ms = clock::in_ms(10_000);
+        let mut agent = agent(&tree);
         agent.settle();
         let mut due_ms = agent.server.channels.deadline_ms();
         assert!((earliest_ms..=clock::in_ms(10_000)).contains(&due_ms));
@@ -306,11 +309,17 @@ mod tests {
     }
 
     #[test]
-    fn more_channels_than_there_is_room_for_are_refused() {
-        let mut channels = Channels::new();
-        for _ in 0..CHANNELS {
-            assert_eq!(channels.add_port(b"/port"), Ok(()));
-        }
-        assert_eq!(channels.add_port(b"/port"), Err(Errno::NOSPC));
+    fn listener_that_cannot_be_made_is_tried_again_if_that_was_asked_for() {
+        let tree = Tree::new();
+        let directory = tree.path.join("late");
+        let listener = ChannelOption::unix_listen(&directory.join("socket"));
+        let mut agent = Agent::with_retries(tree.open(), &[listener]);
+        let channels = &agent.server.channels;
+        let due_ms = channels.deadline_ms();
+        assert!(due_ms != NEVER_MS && channels.uevents.is_none());
+        std::fs::create_dir(directory).unwrap();
+        agent.server.run_timers(due_ms);
+        let mut host = connect(&tree, "late/socket");
+        assert_eq!(agent.ask(&mut host, PING), PONG);
     }
 }

@@ -4,18 +4,33 @@
 //! So `-m x -p a -p b` is one channel, as with qemu-ga, and `-m x -p a -m y -p b` are two. The first
 //! value of a source of settings is for the first channel of earlier sources, and drops their others.
 //!
-//! Difference from qemu-ga: it serves the last pair only.
+//! Differences from qemu-ga: it serves the last pair only; the CID of a vsock listener may be left out.
 
 use super::port::DEFAULT_PORT;
+use super::texts::AgentPhrase;
 use crate::base::limits::CHANNELS;
+use crate::base::text;
+use crate::sys::vsock;
+
+/// Something that was not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OptionError {
+    pub(super) what: AgentPhrase,
+    /// The word it is about.
+    pub(super) about: &'static [u8],
+}
 
 /// Where clients come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     /// A virtio port.
     VirtioSerial,
+    /// A serial line.
+    IsaSerial,
     /// Connections to a unix socket.
     UnixListen,
+    /// Connections over vsock(7).
+    VsockListen,
 }
 
 impl Method {
@@ -23,7 +38,9 @@ impl Method {
     pub(super) fn of(name: &[u8]) -> Option<Self> {
         match name {
             b"virtio-serial" => Some(Self::VirtioSerial),
+            b"isa-serial" => Some(Self::IsaSerial),
             b"unix-listen" => Some(Self::UnixListen),
+            b"vsock-listen" => Some(Self::VsockListen),
             _ => None,
         }
     }
@@ -32,7 +49,9 @@ impl Method {
     pub(super) fn name(self) -> &'static [u8] {
         match self {
             Self::VirtioSerial => b"virtio-serial",
+            Self::IsaSerial => b"isa-serial",
             Self::UnixListen => b"unix-listen",
+            Self::VsockListen => b"vsock-listen",
         }
     }
 
@@ -40,8 +59,14 @@ impl Method {
     fn default_path(self) -> Option<&'static [u8]> {
         match self {
             Self::VirtioSerial => Some(DEFAULT_PORT),
-            Self::UnixListen => None,
+            Self::IsaSerial => Some(b"/dev/ttyS0"),
+            Self::UnixListen | Self::VsockListen => None,
         }
+    }
+
+    /// Whether its clients connect to a socket.
+    pub(super) fn listens(self) -> bool {
+        matches!(self, Self::UnixListen | Self::VsockListen)
     }
 }
 
@@ -63,6 +88,36 @@ impl ChannelOption {
     /// The device or socket; `None` if the method needs a path that was not set.
     pub(super) fn path(&self) -> Option<&'static [u8]> {
         self.path.or(self.method.default_path())
+    }
+
+    /// What is wrong with it.
+    pub(super) fn error(&self) -> Option<OptionError> {
+        match (self.method, self.path()) {
+            (_, None) => Some(OptionError {
+                what: AgentPhrase::NoPath,
+                about: b"",
+            }),
+            (Method::VsockListen, Some(path)) => vsock_address(path).err(),
+            _ => None,
+        }
+    }
+
+    /// A channel of this method and path.
+    #[cfg(test)]
+    pub(super) const fn at(method: Method, path: &'static [u8]) -> Self {
+        Self {
+            method,
+            path: Some(path),
+        }
+    }
+
+    /// A listener at this path.
+    #[cfg(test)]
+    pub(super) fn unix_listen(path: &std::path::Path) -> Self {
+        Self::at(
+            Method::UnixListen,
+            path.to_str().unwrap().to_owned().leak().as_bytes(),
+        )
     }
 }
 
@@ -125,18 +180,34 @@ impl ChannelOptions {
         &mut self.list[last]
     }
 
-    /// Takes the agent's port instead of channels without the path that they need. Returns whether
-    /// there are any.
-    pub(super) fn replace_without_path(&mut self) -> bool {
-        let mut any = false;
+    /// Takes the agent's port instead of channels with an error. Returns the last error.
+    pub(super) fn replace_wrong(&mut self) -> Option<OptionError> {
+        let mut last = None;
         for channel in &mut self.list {
-            if channel.path().is_none() {
+            if let Some(error) = channel.error() {
                 *channel = ChannelOption::DEFAULT;
-                any = true;
+                last = Some(error);
             }
         }
-        any
+        last
     }
+}
+
+/// The CID and the port in the path of a vsock listener, `CID:PORT` or `:PORT`.
+pub(super) fn vsock_address(path: &'static [u8]) -> Result<(u32, u32), OptionError> {
+    let wrong = |what, about| OptionError { what, about };
+    let mut port = path;
+    let cid = text::cut(&mut port, b':');
+    if port.is_empty() {
+        return Err(wrong(AgentPhrase::NotVsockAddress, path));
+    }
+    let cid_number = match cid {
+        b"" => Some(vsock::ANY),
+        _ => text::parse_u32(cid),
+    };
+    let cid = cid_number.ok_or(wrong(AgentPhrase::NotCid, cid))?;
+    let port = text::parse_u32(port).ok_or(wrong(AgentPhrase::NotVsockPort, port))?;
+    Ok((cid, port))
 }
 
 #[cfg(test)]
@@ -183,6 +254,26 @@ mod tests {
         ] {
             assert_eq!(channels(words), expected, "{words:?}");
         }
+    }
+
+    #[test]
+    fn vsock_address_has_a_port_and_may_have_a_cid() {
+        let address = |path: &'static str| {
+            let error = |error: OptionError| (error.what, str::from_utf8(error.about).unwrap());
+            vsock_address(path.as_bytes()).map_err(error)
+        };
+        assert_eq!(address("3:1024"), Ok((3, 1024)));
+        assert_eq!(address(":1"), Ok((vsock::ANY, 1)));
+        assert_eq!(address("4294967295:0"), Ok((vsock::ANY, 0)));
+        for path in ["", "3", "3:", ":"] {
+            assert_eq!(address(path), Err((AgentPhrase::NotVsockAddress, path)));
+        }
+        assert_eq!(address("x:1"), Err((AgentPhrase::NotCid, "x")));
+        assert_eq!(
+            address("4294967296:1"),
+            Err((AgentPhrase::NotCid, "4294967296"))
+        );
+        assert_eq!(address("3:1:2"), Err((AgentPhrase::NotVsockPort, "1:2")));
     }
 
     #[test]

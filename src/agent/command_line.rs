@@ -26,7 +26,8 @@
 
 use core::iter;
 
-use super::options::{FALSE, Key, OptionError, OptionRow, OptionValue, Options, ROWS, Stop};
+use super::channel_options::OptionError;
+use super::options::{FALSE, Key, OptionRow, OptionValue, Options, ROWS, Stop};
 use super::texts::AgentPhrase;
 use crate::base::sink::ByteSink;
 use crate::base::text;
@@ -407,7 +408,8 @@ mod tests {
             &["-d"],
             &["-v=1"],
             &["--verbose=1"],
-            &["-m", "isa-serial"],
+            &["-m", "carrier-pigeon"],
+            &["-m", "vsock-listen", "-p", "x"],
             &["-b", "--verbose"],
             &["-b", "guest-exec,", "guest-set-user-password"],
             &["-a", ""],

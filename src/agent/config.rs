@@ -11,7 +11,8 @@
 
 use core::mem::ManuallyDrop;
 
-use super::options::{FALSE, OptionError, OptionValue, Options, ROWS, Stop};
+use super::channel_options::OptionError;
+use super::options::{FALSE, OptionValue, Options, ROWS, Stop};
 use super::texts::AgentPhrase;
 use crate::base::limits::{CONFIG_BYTES, PATH_BYTES};
 use crate::base::sink::ByteSink;

@@ -272,7 +272,7 @@ impl Server {
         }
         if self.channels.deadline_ms() <= now_ms {
             self.channels
-                .open_ports(now_ms, &mut self.clients, &mut self.context);
+                .open_due(now_ms, &mut self.clients, &mut self.context);
         }
     }
 

@@ -1,8 +1,10 @@
-//! A listening unix socket: accepts connections of root and of the agent's own user.
+//! A listening socket: accepts connections of root and of the agent's own user, or over vsock of the
+//! host.
 //!
-//! Whoever talks to the agent is root in this guest, so a connection of any other user is closed at
-//! once. The log tells of that at most once in [`REFUSAL_LOG_MS`], so that such a user cannot flood
-//! it.
+//! Whoever talks to the agent is root in this guest, so any other connection is closed at once. Over
+//! vsock any user of the guest could connect to the guest itself, whose CID is then
+//! [`vsock::LOCAL`]: that is no host, unless an option says so. The log tells of that at most once in [`REFUSAL_LOG_MS`], so that nobody can
+//! flood it.
 //!
 //! While there is no slot for another client, connections wait in the kernel's queue.
 
@@ -14,7 +16,7 @@ use crate::base::limits::CLIENTS;
 use crate::base::text::Digits;
 use crate::state::log::Level;
 use crate::sys::poll::{Interest, Poll};
-use crate::sys::{Errno, OwnedFd, clock, identity, stream};
+use crate::sys::{Errno, OwnedFd, clock, identity, stream, vsock};
 
 /// Milliseconds from one line about a refused connection to the next.
 const REFUSAL_LOG_MS: u64 = 60_000;
@@ -23,6 +25,8 @@ const REFUSAL_LOG_MS: u64 = 60_000;
 pub(super) struct Listener {
     id: ChannelId,
     socket: OwnedFd,
+    /// The CID that may connect besides the host's.
+    vsock_peer: u32,
     /// Whether the loop waits for connections: not while all slots are taken.
     is_active: bool,
     /// When the log may have the next line about a refused connection.
@@ -35,16 +39,18 @@ fn may_connect(uid: u32) -> bool {
 }
 
 impl Listener {
-    /// Listens at `path`.
-    ///
-    /// # Errors
-    /// [`Errno::NOTSOCK`] if another kind of file is there.
-    pub(super) fn open(path: &[u8], id: ChannelId, poll: &Poll) -> Result<Self, Errno> {
-        let socket = stream::listen_unix(path)?;
+    /// Takes connections of a listening socket.
+    pub(super) fn new(
+        socket: OwnedFd,
+        id: ChannelId,
+        vsock_peer: u32,
+        poll: &Poll,
+    ) -> Result<Self, Errno> {
         poll.add(&socket, Token::Channel(id).number(), Interest::Read)?;
         Ok(Self {
             id,
             socket,
+            vsock_peer,
             is_active: true,
             refusal_log_ms: 0,
         })
@@ -78,19 +84,22 @@ impl Listener {
         }
     }
 
-    /// Takes a connection as a client, if its user may connect.
+    /// Takes a connection as a client, if its other end may connect.
     fn admit(&mut self, fd: OwnedFd, clients: &mut [Client], context: &mut Context) {
         let Context { poll, state, .. } = context;
-        let uid = stream::peer_user(&fd);
-        if !may_connect(uid) {
+        let (what, number, may_connect): (&[u8], _, _) = match vsock::peer(&fd) {
+            Some(cid) => (b"CID", cid, self.may_connect_from(cid)),
+            None => {
+                let uid = stream::peer_user(&fd);
+                (b"uid", uid, may_connect(uid))
+            }
+        };
+        if !may_connect {
             if self.logs_refusal(clock::boottime_ms()) {
-                let uid = Digits::unsigned(uid.into());
+                let number = Digits::unsigned(number.into());
+                let about = [what, number.as_bytes()];
                 let log = &mut state.log;
-                log.say(
-                    Level::Error,
-                    AgentPhrase::StrangerRefused,
-                    &[uid.as_bytes()],
-                );
+                log.say(Level::Error, AgentPhrase::StrangerRefused, &about);
             }
             return;
         }
@@ -99,6 +108,11 @@ impl Listener {
             let log = &mut state.log;
             log.failure(Level::Error, AgentPhrase::CannotPollClient, b"", errno);
         }
+    }
+
+    /// Whether a vsock address may connect: the host, and that of the option.
+    fn may_connect_from(&self, cid: u32) -> bool {
+        cid == vsock::HOST || cid == self.vsock_peer || self.vsock_peer == vsock::ANY
     }
 
     /// Whether to log a refused connection now.

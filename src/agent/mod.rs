@@ -19,6 +19,7 @@ mod file_stream;
 mod ids;
 mod jobs;
 mod listener;
+mod opener;
 mod options;
 mod pid1;
 mod port;

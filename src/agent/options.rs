@@ -15,7 +15,7 @@
 //! separate names, which in qemu-ga are part of them; blanks around the names of a list do not count;
 //! the log lists names that no command has.
 
-use super::channel_options::{ChannelOptions, Method};
+use super::channel_options::{ChannelOptions, Method, OptionError};
 use super::texts::AgentPhrase;
 use crate::base::limits::{FREEZE_TIMEOUT_S, LISTS, LOGGED_OPTION_ERRORS, LOGGED_UNKNOWN_NAMES};
 use crate::base::packed::{Pack, Text, pack};
@@ -24,6 +24,7 @@ use crate::commands;
 use crate::state::filter::{CommandList, Filter, bit};
 use crate::state::hooks::{Main, Settings};
 use crate::state::log::{Level, Log};
+use crate::sys::vsock;
 
 /// What an option sets, or asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub(super) enum Key {
     Verbose,
     PidFile,
     RetryPath,
+    VsockPeer,
     Daemonize,
     LogFile,
     DumpConf,
@@ -97,13 +99,13 @@ const fn row(
 
 /// All options and their help, in the order of the help. It leaves out those without a text.
 #[rustfmt::skip]
-const OPTIONS: [(OptionRow, &str); 21] = [
+const OPTIONS: [(OptionRow, &str); 22] = [
     row(Key::Config, "config", Some(b'c'), OptionValue::Required,
         "configuration file (default: /etc/qemu/qemu-ga.conf, if it exists)"),
     row(Key::Method, "method", Some(b'm'), OptionValue::Required,
-        "virtio-serial (default) or unix-listen"),
+        "virtio-serial (default), isa-serial, unix-listen or vsock-listen"),
     row(Key::Path, "path", Some(b'p'), OptionValue::Required,
-        "device or socket (default: the port org.qemu.guest_agent.0)"),
+        "device, socket or CID:PORT (default: the port org.qemu.guest_agent.0)"),
     row(Key::StateDirectory, "statedir", Some(b't'), OptionValue::Required,
         "directory in memory for the mark of a freeze (default: /run)"),
     row(Key::BlockRpcs, "block-rpcs", Some(b'b'), OptionValue::Required,
@@ -127,7 +129,9 @@ const OPTIONS: [(OptionRow, &str); 21] = [
     row(Key::PidFile, "pidfile", Some(b'f'), OptionValue::Required,
         "ignored: the agent stays in the foreground"),
     row(Key::RetryPath, "retry-path", Some(b'r'), OptionValue::None,
-        "ignored: the agent always waits for its port"),
+        "try again if a socket cannot be made; devices are always waited for"),
+    row(Key::VsockPeer, "vsock-peer", None, OptionValue::Required,
+        "CID that may connect besides the host's; 4294967295 for any"),
     row(Key::Daemonize, "daemonize", Some(b'd'), OptionValue::None,
         ""),
     row(Key::LogFile, "logfile", Some(b'l'), OptionValue::Required,
@@ -250,14 +254,6 @@ impl OptionRow {
     }
 }
 
-/// Something that was not understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OptionError {
-    pub(super) what: AgentPhrase,
-    /// The word it is about.
-    pub(super) about: &'static [u8],
-}
-
 /// How the findings of a check are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CheckFormat {
@@ -300,6 +296,10 @@ impl Stop {
 #[derive(Debug)]
 pub(super) struct Options {
     pub(super) channels: ChannelOptions,
+    /// Whether a listener that cannot be opened is tried again.
+    pub(super) retries: bool,
+    /// The CID that may connect over vsock besides the host's.
+    pub(super) vsock_peer: u32,
     pub(super) state_directory: &'static [u8],
     pub(super) verbose: bool,
     pub(super) freeze_timeout_s: u32,
@@ -332,6 +332,8 @@ impl Options {
     pub(super) fn new() -> Self {
         Self {
             channels: ChannelOptions::new(),
+            retries: false,
+            vsock_peer: vsock::HOST,
             state_directory: b"/run",
             verbose: false,
             freeze_timeout_s: FREEZE_TIMEOUT_S,
@@ -393,7 +395,12 @@ impl Options {
             }
             Key::Verbose => self.verbose = value != FALSE,
             Key::Config => self.config = Some(value),
-            Key::PidFile | Key::RetryPath | Key::Daemonize | Key::LogFile => {}
+            Key::RetryPath => self.retries = value != FALSE,
+            Key::VsockPeer => match text::parse_u32(value) {
+                Some(cid) => self.vsock_peer = cid,
+                None => return wrong(AgentPhrase::NotCid),
+            },
+            Key::PidFile | Key::Daemonize | Key::LogFile => {}
             Key::DumpConf => self.dumps = true,
             Key::Check => {
                 self.check = Some(match value {
@@ -441,8 +448,8 @@ impl Options {
 
     /// Checks what only all sources together show.
     pub(super) fn settle(&mut self, is_init: bool) {
-        if self.channels.replace_without_path() {
-            self.fail_closed(AgentPhrase::NoPath, b"");
+        if let Some(OptionError { what, about }) = self.channels.replace_wrong() {
+            self.fail_closed(what, about);
         }
         for (key, name) in [(Key::Daemonize, "--daemonize"), (Key::LogFile, "--logfile")] {
             let is_set = self.text(key).is_some_and(|value| value != FALSE);

@@ -132,8 +132,14 @@ fn check_channel(root: &Root, channel: &ChannelOption) -> Finding {
             (!is_writable).then_some(AgentPhrase::NoPlaceForSocket)
         }
         Method::VirtioSerial => check_port(root, path),
+        Method::IsaSerial => check_device(root, relative(path)),
+        Method::VsockListen => check_device(root, b"dev/vsock"),
     };
     missing.map_or(Finding::Works, Finding::Lacks)
+}
+
+fn check_device(root: &Root, path: &[u8]) -> Option<AgentPhrase> {
+    (root.has_at(&[path]) != Ok(true)).then_some(AgentPhrase::NoDevice)
 }
 
 /// Looks for a port by its path, or by the name in it, and does not open it: the host would see that.

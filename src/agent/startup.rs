@@ -1,14 +1,12 @@
 //! From the command line to the loop: takes over what an earlier run has left, sets the machine up
-//! if the agent is its init, settles which commands are allowed, and opens the channels.
+//! if the agent is its init, settles which commands are allowed, and names the channels.
 
 use super::channel::Channels;
-use super::channel_options::Method;
 use super::client;
 use super::event_loop::Server;
 use super::ids::Token;
 use super::options::Options;
 use super::pid1;
-use super::port::DEFAULT_PORT;
 use super::restart::{self, essential};
 use super::texts::AgentPhrase;
 use crate::base::limits::CLIENTS;
@@ -20,7 +18,7 @@ use crate::state::files::Files;
 use crate::state::freeze::Freeze;
 use crate::state::guest::Guest;
 use crate::state::initramfs::Initramfs;
-use crate::state::log::{self, Level, Log};
+use crate::state::log::{self, Log};
 use crate::state::marker::Marker;
 use crate::state::programs::{self, Programs};
 use crate::sys::argv::{Strings, variable};
@@ -30,7 +28,7 @@ use crate::sys::mem::{self, Lent};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::root::Root;
 use crate::sys::signal::Signals;
-use crate::sys::{Errno, exec, process};
+use crate::sys::{exec, process};
 
 /// Large tables, most of whose pages are never touched.
 struct Memory {
@@ -94,8 +92,7 @@ fn set_up(options: &Options, root: Root, log: Log, environment: Strings) -> Serv
     let poll = essential(AgentPhrase::CannotPoll, Poll::new());
     let added = poll.add(&signals, Token::Signals.number(), Interest::Read);
     essential(AgentPhrase::CannotPollSignals, added);
-    let channels = open_channels(options, &poll, &mut state.log);
-    Server::new(channels, state, poll, signals, clients)
+    Server::new(channels(options), state, poll, signals, clients)
 }
 
 /// Sets up the machine, if this is its init.
@@ -127,26 +124,13 @@ fn take_over(state: &mut State, options: &Options) {
     }
 }
 
-/// The channels of the command line. A listener that cannot be opened ends the agent; an init,
-/// which must not end, takes the default port instead.
-fn open_channels(options: &Options, poll: &Poll, log: &mut Log) -> Channels {
+/// The channels of the settings.
+fn channels(options: &Options) -> Channels {
     let mut channels = Channels::new();
-    for channel in options.channels.list() {
-        let path = channel.path().unwrap_or_default();
-        // There is room for as many as there are options.
-        let _ = match channel.method {
-            Method::VirtioSerial => channels.add_port(path),
-            Method::UnixListen => channels.add_listener(path, poll).or_else(|errno| {
-                match errno {
-                    Errno::NOTSOCK => log.say(Level::Error, AgentPhrase::NotSocket, &[path]),
-                    _ => log.failure(Level::Error, AgentPhrase::CannotOpenChannel, path, errno),
-                }
-                if !process::is_init() {
-                    restart::end(1);
-                }
-                channels.add_port(DEFAULT_PORT)
-            }),
-        };
+    channels.retries = options.retries;
+    channels.vsock_peer = options.vsock_peer;
+    for option in options.channels.list() {
+        channels.add(option);
     }
     channels
 }

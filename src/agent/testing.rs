@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::channel::Channels;
+use super::channel_options::ChannelOption;
 use super::client::{self, Client, Transport};
 use super::event_loop::Server;
 use super::ids::ChannelId;
@@ -37,27 +38,37 @@ impl Agent {
     /// An agent with one channel, a listener, to which [`Agent::connect`] connects hosts.
     pub(super) fn new() -> Self {
         let tree = Tree::new();
-        let path = tree.path.join("socket");
-        let path = path.to_str().unwrap().as_bytes();
-        let mut agent = Self::with(Root::open(c"/").unwrap(), |channels, poll| {
-            channels.add_listener(path, poll).unwrap();
-        });
+        let listener = ChannelOption::unix_listen(&tree.path.join("socket"));
+        let mut agent = Self::with(Root::open(c"/").unwrap(), &[listener]);
         agent._tree = Some(tree);
         agent
     }
 
     /// An agent with these channels, in a guest that has its files at `root`.
-    pub(super) fn with(root: Root, add: impl FnOnce(&mut Channels, &Poll)) -> Self {
-        let poll = Poll::new().unwrap();
+    pub(super) fn with(root: Root, list: &[ChannelOption]) -> Self {
+        Self::with_channels(Channels::new(), root, list)
+    }
+
+    /// As [`Agent::with`], but listeners that cannot be opened are tried again.
+    pub(super) fn with_retries(root: Root, list: &[ChannelOption]) -> Self {
         let mut channels = Channels::new();
-        add(&mut channels, &poll);
+        channels.retries = true;
+        Self::with_channels(channels, root, list)
+    }
+
+    fn with_channels(mut channels: Channels, root: Root, list: &[ChannelOption]) -> Self {
+        let poll = Poll::new().unwrap();
+        list.iter().for_each(|option| channels.add(option));
         let mut state = state(root);
         state.commands = TABLE;
         let memory = Box::leak(Box::new([client::Memory::EMPTY; CLIENTS]));
-        Self {
+        let mut agent = Self {
             server: Server::new(channels, state, poll, Signals::new().unwrap(), memory),
             _tree: None,
-        }
+        };
+        // Opens the channels.
+        agent.turn();
+        agent
     }
 
     /// Connects a host to the first channel, a listener, over a socket pair.

@@ -12,6 +12,9 @@ texts! {
         TakesNoValue = "option takes no value: ";
         NotMethod = "unsupported channel method/type: ";
         TooManyChannels = "too many channels: ";
+        NotVsockAddress = "error parsing address '@'";
+        NotCid = "Failed to parse cid '@'";
+        NotVsockPort = "Failed to parse port '@'";
         NotSeconds = "not a number of seconds: ";
         NoTimeLimit = "a hook needs a time limit: ";
         NeitherStopNorIgnore = "neither stop nor ignore: ";
@@ -37,7 +40,7 @@ texts! {
         PortOpen = "port open: @";
         PortGone = "the port is gone";
         WaitingForPort = "waiting for port @";
-        StrangerRefused = "a connection of uid @ was refused";
+        StrangerRefused = "a connection of @ @ was refused";
         NoSuchCommand = "no command has this name: @";
         FailsClosed = "@@; only commands that change nothing, and guest-shutdown, are allowed";
         CannotLoadConfig = "error loading configuration from path: ";
@@ -66,6 +69,7 @@ texts! {
         NoDiskCounters = "no /proc/diskstats";
         NoCpuCounters = "no /proc/stat";
         NoPlaceForSocket = "the directory is missing or cannot be written";
+        NoDevice = "no such device";
         NoPort = "no port has this name";
         NoPortDriver = "no port, or no driver for it (virtio_console)";
         NeitherTextNorJson = "neither nothing nor json: ";

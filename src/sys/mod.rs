@@ -27,6 +27,7 @@ pub mod process;
 mod raw;
 pub mod root;
 pub mod rtc;
+pub mod serial;
 pub mod signal;
 pub mod status;
 pub mod stdio;
@@ -34,6 +35,7 @@ pub mod stream;
 pub mod system;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod vsock;
 
 use crate::base::errno;
 use crate::base::packed::Line;

@@ -1,0 +1,75 @@
+//! Sockets between a host and its guests: vsock(7).
+#![allow(unsafe_code)]
+
+use core::ptr;
+
+use libc::sockaddr_vm;
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use static_assertions::const_assert_eq;
+
+use super::raw;
+
+// `struct sockaddr_vm` of linux/vm_sockets.h.
+const_assert_eq!(size_of::<sockaddr_vm>(), 16);
+
+/// `VMADDR_CID_ANY`: as an address to listen at, any of the guest's.
+pub const ANY: u32 = libc::VMADDR_CID_ANY;
+/// `VMADDR_CID_LOCAL`: programs of the guest that connect to the guest.
+pub const LOCAL: u32 = libc::VMADDR_CID_LOCAL;
+/// `VMADDR_CID_HOST`: the host.
+pub const HOST: u32 = libc::VMADDR_CID_HOST;
+
+/// Connections that may wait to be accepted. The kernel refuses further ones.
+const BACKLOG: i32 = 8;
+
+fn address(cid: u32, port: u32) -> sockaddr_vm {
+    sockaddr_vm {
+        svm_family: libc::AF_VSOCK as u16,
+        svm_reserved1: 0,
+        svm_port: port,
+        svm_cid: cid,
+        svm_zero: [0; 4],
+    }
+}
+
+/// Listens at an address.
+///
+/// # Errors
+/// [`Errno::AFNOSUPPORT`] if the kernel has no vsock, [`Errno::ADDRNOTAVAIL`] if the guest has no such
+/// CID. Either may change when a driver is loaded or a device is added.
+pub fn listen(cid: u32, port: u32) -> Result<OwnedFd, Errno> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::VSOCK,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    let address = address(cid, port);
+    // SAFETY: bind reads one sockaddr_vm of the given size, which is ours and outlives the call.
+    unsafe {
+        let at = ptr::from_ref(&address).expose_provenance();
+        let args = [socket.as_raw_fd() as usize, at, size_of_val(&address), 0, 0];
+        raw::call(libc::SYS_bind, args)
+    }?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// The CID at the other end of a connection; `None` if it is a connection of another kind.
+pub fn peer(connection: &OwnedFd) -> Option<u32> {
+    let mut peer = address(0, 0);
+    peer.svm_family = 0;
+    let mut len = size_of_val(&peer) as u32;
+    // SAFETY: getpeername writes at most `len` bytes of an address, and its length into `len`. Both are
+    // ours and outlive the call. Any bytes are valid for the integers of sockaddr_vm.
+    unsafe {
+        let at = ptr::from_mut(&mut peer).expose_provenance();
+        let len = ptr::from_mut(&mut len).expose_provenance();
+        let args = [connection.as_raw_fd() as usize, at, len, 0, 0];
+        raw::call(libc::SYS_getpeername, args)
+    }
+    .ok()?;
+    (i32::from(peer.svm_family) == libc::AF_VSOCK).then_some(peer.svm_cid)
+}

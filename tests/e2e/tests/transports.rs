@@ -1,0 +1,227 @@
+//! Where clients come from: several channels at once, vsock, serial lines, inherited sockets, and the
+//! life of a daemon. On this machine, beside qemu-ga where that can be, and in a guest.
+//!
+//! Needs QEMU and the images.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use gaunt_e2e::agent::Agent;
+use gaunt_e2e::checks::Checks;
+use gaunt_e2e::client::Client;
+use gaunt_e2e::cpio::Cpio;
+use gaunt_e2e::guest::{Guest, Image, Machine, PORT};
+use gaunt_e2e::modules::Modules;
+use gaunt_e2e::process;
+use gaunt_e2e::reference::reference;
+use gaunt_e2e::scratch::{NOBODY, Scratch, is_root};
+use gaunt_e2e::{agent_binary, wait};
+use serde_json::json;
+
+/// Path of `src/bin/vsock.rs` on this machine.
+const BUILT: &str = env!("CARGO_BIN_EXE_vsock");
+
+/// Both agents, copied to where nobody can run them.
+struct Both {
+    scratch: Scratch,
+}
+
+impl Both {
+    fn new() -> Both {
+        let scratch = Scratch::new();
+        std::fs::copy(agent_binary(), scratch.join("gaunt")).expect("a copy");
+        std::fs::create_dir(scratch.join("qemu-ga.d")).expect("a directory");
+        reference().copy_to(&scratch.join("qemu-ga.d"));
+        scratch.give_away();
+        Both { scratch }
+    }
+
+    /// Returns the command that starts gaunt or qemu-ga, as nobody.
+    fn command(&self, is_gaunt: bool) -> Command {
+        let words = match is_gaunt {
+            true => vec![self.scratch.join("gaunt").display().to_string()],
+            false => reference().words(&self.scratch.join("qemu-ga.d")),
+        };
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env_clear().current_dir("/");
+        command.arg("-t").arg(self.scratch.path());
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+
+    /// Runs both with arguments that make no sense: both end with status 1, and what qemu-ga says first
+    /// is in the first line of gaunt.
+    fn refuse(&self, arguments: &[&str]) -> String {
+        let said = [false, true].map(|is_gaunt| {
+            let mut command = self.command(is_gaunt);
+            let output = process::output(command.args(arguments), wait::ANSWER);
+            assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+            let text = process::text(&output);
+            let line = text.lines().find(|line| !line.is_empty());
+            line.expect("an error").to_owned()
+        });
+        let [reference, gaunt] = said;
+        let text = reference.rsplit_once("ritical: ").map(|(_, text)| text);
+        let text = text.unwrap_or_else(|| reference.rsplit_once(": ").expect("a text").1);
+        assert!(gaunt.contains(text), "{arguments:?}: {gaunt:?}, {text:?}");
+        text.to_owned()
+    }
+}
+
+#[test]
+fn a_channel_that_makes_no_sense_is_the_error_of_qemu_ga() {
+    let both = Both::new();
+    let mut checks = Checks::new("errors");
+    for arguments in [
+        &["-m", "vsock-listen"][..],
+        &["-m", "vsock-listen", "-p", "abc"],
+        &["-m", "vsock-listen", "-p", "3:"],
+        &["-m", "vsock-listen", "-p", "3:x"],
+        &["-m", "vsock-listen", "-p", "4294967296:5"],
+        &["-m", "unix-listen"],
+        &["-m", "carrier-pigeon", "-p", "/x"],
+    ] {
+        checks.run("the same text and status", || both.refuse(arguments));
+    }
+    checks.finish();
+}
+
+#[test]
+fn several_sockets_are_served_by_one_agent() {
+    let scratch = Scratch::new();
+    scratch.give_away();
+    let other = scratch.join("other");
+    // The first pair is that of `Agent`.
+    let agent = Agent::gaunt(&["-m", "unix-listen", "-p", other.to_str().expect("ASCII")]);
+    let mut clients = [agent.client(), Client::connect(&other)];
+    for _ in 0..2 {
+        for client in &mut clients {
+            client.get("guest-ping");
+        }
+    }
+    let mut command = Command::new(agent_binary());
+    for _ in 0..4 {
+        command.args(["-m", "unix-listen", "-p", "/nonexistent"]);
+    }
+    let output = process::output(&mut command, wait::ANSWER);
+    assert_eq!(output.status.code(), Some(1));
+    let text = process::text(&output);
+    assert!(text.contains("too many channels: unix-listen"), "{text}");
+}
+
+#[test]
+fn a_guest_serves_vsock_and_a_serial_line_beside_its_port() {
+    let mut checks = Checks::new("guest");
+    let scratch = Scratch::new();
+    let line = scratch.join("line");
+    let chardev = format!("socket,id=line,path={},server=on,wait=off", line.display());
+    let modules = Modules::of(&["vsock_loopback", "vmw_vsock_virtio_transport"]);
+    let archive = Cpio::new()
+        .program(Path::new(BUILT))
+        .copy("root/vsock", Path::new(BUILT));
+    let port = format!("/dev/virtio-ports/{PORT}");
+    let mut machine = Machine::new(Image::Busybox)
+        .overlay(&modules.put(archive).finish())
+        .qemu(&["-chardev", &chardev, "-serial", "chardev:line"])
+        .qemu(&["-device", "virtio-serial-pci,id=other"]);
+    for word in ["-m", "virtio-serial", "-p", &port] {
+        machine = machine.agent(word);
+    }
+    // The guest's own CID on the loopback, which is not there yet.
+    for word in ["-m", "vsock-listen", "-p", "1:1024", "--vsock-peer=1"] {
+        machine = machine.agent(word);
+    }
+    let mut guest = machine.boot();
+    guest.wait_shell();
+    let mut client = guest.client();
+    checks.run("three vsock clients beside the host", || {
+        let log = guest.shell().run("cat /run/agent.log");
+        assert!(log.contains("waiting for port 1:1024"), "{log}");
+        guest.shell().run(LOAD);
+        wait::expect("the listener", wait::ANSWER, || {
+            clients(&mut guest, 3).len() == 9
+        });
+        // While they are connected the host is answered as well.
+        guest
+            .shell()
+            .run("/root/vsock clients 1 1024 3 >/run/replies");
+        client.get("guest-ping");
+        let replies = guest.shell().run("cat /run/replies");
+        let expected: Vec<_> = (0..9)
+            .map(|at| format!("{{\"return\": {{}}, \"id\": {}}}", at / 3 * 10 + at % 3))
+            .collect();
+        assert_eq!(replies.lines().collect::<Vec<_>>(), expected);
+        format!("{} replies", expected.len())
+    });
+    checks.run("a port on another bus answers within a second", || {
+        guest.unplug_port();
+        drop(std::mem::replace(
+            &mut client,
+            Client::connect(&guest.agent_socket()),
+        ));
+        guest.qmp(
+            "device_add",
+            json!({ "driver": "virtserialport", "bus": "other.0", "chardev": "agent",
+                    "name": PORT, "id": "port" }),
+        );
+        let start = Instant::now();
+        assert!(client.sync(wait::ANSWER).is_some());
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        format!("{} ms", took.as_millis())
+    });
+    checks.run("programs of the guest are no host", || {
+        guest.shell().restart_agent("-m vsock-listen -p :1024");
+        wait::expect("the listener", wait::ANSWER, || {
+            clients(&mut guest, 1) == ["closed"; 3]
+        });
+        let log = guest.shell().run("tail -1 /run/agent.log");
+        assert!(log.contains("a connection of CID 1 was refused"), "{log}");
+        log
+    });
+    checks.run("a listener waits for the module", || {
+        let unload = "rmmod vsock_loopback vmw_vsock_virtio_transport \
+                      vmw_vsock_virtio_transport_common vsock";
+        let stop = "kill $(cat /run/agent.pid); while pidof gaunt; do sleep 0.1; done";
+        guest.shell().run(&format!("{stop}; {unload}"));
+        guest
+            .shell()
+            .restart_agent("-m vsock-listen -p :1024 --vsock-peer=4294967295");
+        let waits = "sleep 0.5; tail -1 /run/agent.log | grep 'waiting for port :1024'";
+        let log = guest.shell().run(waits);
+        guest.shell().run(LOAD);
+        wait::expect("the listener", wait::ANSWER, || {
+            clients(&mut guest, 1).len() == 3
+        });
+        log
+    });
+    checks.run("a serial line", || {
+        let ports = "-m vsock-listen -p :1025 -m isa-serial -p /dev/ttyS2";
+        guest.shell().restart_agent(ports);
+        let mut other = Client::connect(&line);
+        // What comes before the line is open is dropped.
+        wait::expect("a reply", wait::ANSWER, || {
+            other.sync(Duration::from_secs(1)).is_some()
+        });
+        // Raw: neither echoed nor changed.
+        let id = "\u{3}\r\n\u{4}";
+        let echo = other.ask(json!({ "execute": "guest-ping", "id": id }).to_string());
+        assert_eq!(echo["id"], id);
+        format!("{echo}")
+    });
+    checks.finish();
+}
+
+/// Loads the modules that are not there yet.
+const LOAD: &str = "for m in /root/modules/*; do insmod $m 2>/dev/null; done; true";
+
+/// The lines that so many clients over vsock print in the guest; none if they cannot connect.
+fn clients(guest: &mut Guest, count: u32) -> Vec<String> {
+    let command = format!("/root/vsock clients 1 1024 {count} 2>/dev/null");
+    let ran = guest.shell().try_run(&command, wait::ANSWER);
+    ran.output.lines().map(str::to_owned).collect()
+}
