@@ -53,8 +53,19 @@ fn serve_shell(guest: &mut Guest, client: &mut Client) {
     guest.wait_shell();
 }
 
-/// Returns the state of PID 1 and the machine that must be equal before and after a fault.
+/// A command that prints the workers of PID 1.
+const WORKERS: &str = "for child in $(cat /proc/1/task/1/children); do \
+    if cmp -s /proc/1/comm /proc/$child/comm; then echo $child; fi; done";
+
+/// Ends idle workers. Returns the state of PID 1 and the machine that must be equal before and after a fault.
 fn state(guest: &mut Guest, client: &mut Client) -> Vec<String> {
+    // Their sockets are descriptors of PID 1.
+    guest
+        .shell()
+        .run(&format!("kill -9 $({WORKERS}) 2>/dev/null; true"));
+    wait::expect("the end of the workers", wait::ANSWER, || {
+        guest.shell().run(WORKERS).is_empty()
+    });
     let mut facts = vec![format!("{:?}", client.disabled())];
     for command in [
         "grep -E '^(Sig(Blk|Ign|Cgt)|SigPnd|ShdPnd|Umask)' /proc/1/status",
