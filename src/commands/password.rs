@@ -14,8 +14,8 @@
 //! - Nothing waits for a lock longer than a few seconds.
 //! - PAM and its modules are not asked: no rules about good passwords, no other data base than the
 //!   files, no other kind of hash.
-//! - A file that is a symbolic link is refused, as what it points to could not be replaced in one
-//!   step by its own name.
+//! - A file that is a mount point, or is in a directory that cannot be written, is overwritten
+//!   (`state::etc_file`), where chpasswd fails. A symbolic link stays, as with chpasswd.
 //! - New lines of shadow say nothing about ageing, whatever /etc/login.defs says; while the clock
 //!   stands in 1970 the day is left empty, because 0 would mean that the password has expired.
 
@@ -30,6 +30,7 @@ use crate::base::limits::{ACCOUNTS_BYTES, LOCK_POLL_MS, LOCK_WAIT_MS, PASSWORD_B
 use crate::base::sink::ByteSink;
 use crate::base::text::{Digits, parse_u32};
 use crate::parse::accounts::{IN_SHADOW, set_password, user};
+use crate::state::etc_file::EtcFile;
 use crate::state::guest::Guest;
 use crate::sys::file::{self, Links};
 use crate::sys::mem::Buffer;
@@ -144,13 +145,14 @@ fn set(
         *about = PASSWD.path;
     }
     locked?;
-    let done = set_locked(&etc, &new, room, about);
+    let done = set_locked(root, &etc, &new, room, about);
     etc.remove_named(PASSWD.lock);
     done
 }
 
 /// Sets the password while passwd is locked: until then it could move to the other file.
 fn set_locked(
+    root: &Root,
     etc: &Root,
     new: &[&[u8]; 3],
     room: &mut Buffer,
@@ -161,11 +163,11 @@ fn set_locked(
     if core::ptr::eq(file, &SHADOW) {
         // After passwd, as shadow-utils does.
         lock_accounts(etc, SHADOW.lock)?;
-        let done = rewrite(etc, file, new, room);
+        let done = rewrite(root, file, new, room);
         etc.remove_named(SHADOW.lock);
         return Ok(done?);
     }
-    Ok(rewrite(etc, file, new, room)?)
+    Ok(rewrite(root, file, new, room)?)
 }
 
 /// The file with the password of a user; it becomes `about`.
@@ -190,12 +192,14 @@ fn file_of(
     Ok(&PASSWD)
 }
 
-fn rewrite(etc: &Root, file: &File, new: &[&[u8]; 3], room: &mut Buffer) -> Result<(), Errno> {
-    let old = etc.read_named(file.name, Links::Refuse, room)?;
-    set_password(room.take(), &new[..file.new_fields], room);
+fn rewrite(root: &Root, file: &File, new: &[&[u8]; 3], room: &mut Buffer) -> Result<(), Errno> {
+    let found = EtcFile::find(root, root.enter(ETC, Links::Follow)?, file.name)?;
+    let old = found.read(room)?;
+    let old_content = room.take();
+    set_password(old_content, &new[..file.new_fields], room);
     let new = room.take();
     room.whole()?;
-    etc.replace(file.name, UNFINISHED, new, Some(&old))
+    found.rewrite((&old, old_content), new, UNFINISHED)
 }
 
 // Locks.
@@ -214,8 +218,12 @@ const ALL: &[u8] = b".pwd.lock";
 /// [`Errno::NOLCK`] after [`LOCK_WAIT_MS`].
 #[inline(never)]
 fn lock_accounts(etc: &Root, lock: &CStr) -> Result<(), Errno> {
-    // Closing it would give up the lock.
-    let all = ManuallyDrop::new(etc.open_private(ALL, OpenOptions::WRITE.create())?);
+    let all = match etc.open_private(ALL, OpenOptions::WRITE.create()) {
+        // Nobody else can make a lock either.
+        Err(Errno::ROFS) => return Ok(()),
+        // Closing it would give up the lock.
+        all => ManuallyDrop::new(all?),
+    };
     for _ in 0..LOCK_WAIT_MS / LOCK_POLL_MS {
         let locked = file::lock_record(&*all);
         match locked.and_then(|()| make_lock(etc, lock)) {

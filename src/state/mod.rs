@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod environment;
+pub mod etc_file;
 pub mod files;
 pub mod filter;
 pub mod freeze;

@@ -14,7 +14,9 @@ use core::mem::ManuallyDrop;
 
 use linux_raw_sys::general::PROC_SUPER_MAGIC;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, FlockOperation, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
 use super::mem::Buffer;
@@ -158,6 +160,19 @@ pub fn lock_record(file: impl AsFd) -> Result<(), Errno> {
 /// Cuts a file to `len` bytes.
 pub fn truncate(file: impl AsFd, len: u64) -> Result<(), Errno> {
     rustix::fs::ftruncate(file, len)
+}
+
+/// Replaces the content of a file in place, and writes it out to the disk.
+pub fn overwrite(file: &OwnedFd, content: &[u8]) -> Result<(), Errno> {
+    rustix::fs::seek(file, SeekFrom::Start(0))?;
+    stream::write_all(file, content)?;
+    truncate(file, content.len() as u64)?;
+    write_out(file)
+}
+
+/// Writes a file out to the disk.
+pub fn write_out(file: impl AsFd) -> Result<(), Errno> {
+    rustix::fs::fsync(file)
 }
 
 /// The treatment of symbolic links.

@@ -309,7 +309,7 @@ fn etc(shell: &mut GuestShell) -> String {
 /// Restores the files of accounts, whatever an earlier check has left.
 fn reset(shell: &mut GuestShell) {
     shell.run(
-        "killall -q strace sleep; umount -l /etc 2>/dev/null; \
+        "killall -q strace sleep; umount -l /etc/shadow 2>/dev/null; umount -l /etc 2>/dev/null; \
          if [ -e /dev/away ]; then mv -f /dev/away /dev/urandom; fi; true",
     );
     shell.run(
@@ -559,14 +559,47 @@ fn failing_system_calls(
 }
 
 fn file_systems_that_refuse(checks: &mut Checks, shell: &mut GuestShell, client: &mut Client) {
-    checks.run("refuses a symbolic link as shadow", || {
+    checks.run("replaces the file behind a symbolic link", || {
         reset(shell);
-        shell.run("mv /etc/shadow /root/there; ln -s /root/there /etc/shadow");
-        let said = failure(client, hashed("alice", "x"));
-        assert_eq!(said, "/etc/shadow: Too many levels of symbolic links");
+        shell.run("mv /etc/shadow /root/there; ln -s ../root/there /etc/shadow");
+        client.call(PASSWORD, hashed("alice", "x"));
+        assert_eq!(shell.run("readlink /etc/shadow"), "../root/there");
         assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
-        said
+        let line = shell.run("grep ^alice: /root/there; ls -l /root/there");
+        assert!(line.starts_with("alice:x:"), "{line}");
+        shell.run("rm /etc/shadow /root/there");
+        line
     });
+    checks.run("overwrites a file that is a mount point", || {
+        reset(shell);
+        shell.run("cp -a /etc/shadow /root/there; mount --bind /root/there /etc/shadow");
+        let before = shell.run("stat -c '%i %a %u' /root/there");
+        client.call(PASSWORD, hashed("alice", "x"));
+        assert_eq!(shell.run("stat -c '%i %a %u' /root/there"), before);
+        assert_eq!(etc(shell), ".pwd.lock passwd shadow ");
+        shell.run("umount /etc/shadow");
+        let line = shell.run("grep ^alice: /root/there");
+        assert!(line.starts_with("alice:x:"), "{line}");
+        assert_eq!(read(shell, "shadow").trim_end(), SHADOW.trim_end());
+        shell.run("rm /root/there");
+        line
+    });
+    checks.run(
+        "overwrites a file in a directory that cannot be written",
+        || {
+            reset(shell);
+            shell.run(
+                "mkdir -p /run/etc; cp -a /etc/. /run/etc; cp -a /etc/shadow /root/there; \
+             mount --bind /run/etc /etc; mount -o remount,ro,bind /etc; \
+             mount --bind /root/there /etc/shadow",
+            );
+            client.call(PASSWORD, hashed("alice", "x"));
+            shell.run("umount /etc/shadow; umount /etc");
+            let line = shell.run("grep ^alice: /root/there; rm /root/there");
+            assert!(line.starts_with("alice:x:"), "{line}");
+            line
+        },
+    );
     checks.run("reports a read-only file system", || {
         reset(shell);
         shell.run("mkdir -p /run/etc; cp -a /etc/. /run/etc; mount --bind /run/etc /etc");

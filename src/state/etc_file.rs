@@ -1,0 +1,186 @@
+//! A file of /etc that is rewritten as a whole, where it really is.
+//!
+//! In an appliance such a file may be a symbolic link into a data partition: then the file that it leads
+//! to is replaced, by rename, in its own directory. It may also be a mount point, or lie in a directory
+//! that cannot be written while the file itself can: then it is overwritten in place. Meanwhile a copy
+//! with a dash behind the name, as shadow-utils calls it, lies beside it if the directory can be
+//! written. A file that could not be overwritten gets its old content back; the copy goes only when
+//! either content is whole on the disk.
+
+use core::ffi::CStr;
+use core::mem::ManuallyDrop;
+
+use crate::base::path::Path;
+use crate::parse::file_name;
+use crate::sys::file::{self, Links};
+use crate::sys::mem::Buffer;
+use crate::sys::root::{OpenOptions, Root};
+use crate::sys::{Errno, OwnedFd};
+
+/// The most links in a row. The kernel follows 40.
+const MOST_LINKS: usize = 8;
+
+/// A file, by its directory and its name there.
+pub struct EtcFile {
+    directory: Root,
+    name: Path,
+}
+
+impl EtcFile {
+    /// The file at `name` in `etc`, or the one that this symbolic link leads to.
+    ///
+    /// # Errors
+    /// [`Errno::LOOP`] if too many links follow each other.
+    pub fn find(root: &Root, etc: Root, name: &CStr) -> Result<Self, Errno> {
+        let mut found = Self {
+            directory: etc,
+            name: Path::of(&[name.to_bytes()]),
+        };
+        for _ in 0..MOST_LINKS {
+            let mut target = [0; 1024];
+            let target = match found
+                .directory
+                .link_at(&[found.name.as_bytes()], &mut target)
+            {
+                Ok(target) => target,
+                // It is no link, or missing, which opening it reports.
+                Err(Errno::INVAL | Errno::NOENT) => return Ok(found),
+                Err(errno) => return Err(errno),
+            };
+            let name = file_name(target);
+            let parent = target.get(..target.len() - name.len()).unwrap_or_default();
+            found.directory = match parent {
+                [] => found.directory,
+                [b'/', ..] => root.enter(parent, Links::Follow)?,
+                _ => found.directory.enter(parent, Links::Follow)?,
+            };
+            found.name = Path::of(&[name]);
+        }
+        Err(Errno::LOOP)
+    }
+
+    /// Appends the content to `room`, and returns the open file.
+    pub fn read(&self, room: &mut Buffer) -> Result<ManuallyDrop<OwnedFd>, Errno> {
+        self.directory.read_named(self.name()?, Links::Refuse, room)
+    }
+
+    /// Replaces the content. `old` is what [`EtcFile::read`] has returned, and appended.
+    pub fn rewrite(
+        &self,
+        old: (&OwnedFd, &[u8]),
+        content: &[u8],
+        unfinished: &CStr,
+    ) -> Result<(), Errno> {
+        let (file, old_content) = old;
+        let name = self.name()?;
+        match self
+            .directory
+            .replace(name, unfinished, content, Some(file))
+        {
+            Err(Errno::BUSY | Errno::ROFS) => self.overwrite(name, old_content, content),
+            done => done,
+        }
+    }
+
+    #[inline(never)]
+    fn overwrite(&self, name: &CStr, old: &[u8], content: &[u8]) -> Result<(), Errno> {
+        let file = self
+            .directory
+            .open_private(name.to_bytes(), OpenOptions::WRITE)?;
+        let copy = Path::of(&[name.to_bytes(), b"-"]);
+        let copy = copy.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+        match self.directory.make(copy, old) {
+            Ok(copy) => file::write_out(&*copy)?,
+            // There is no place for a copy.
+            Err(Errno::ROFS) => {}
+            Err(errno) => return Err(errno),
+        }
+        let done = file::overwrite(&file, content);
+        if done.is_ok() || file::overwrite(&file, old).is_ok() {
+            self.directory.remove_named(copy);
+        }
+        done
+    }
+
+    fn name(&self) -> Result<&CStr, Errno> {
+        // A link to a directory has no name of a file.
+        match self.name.as_bytes() {
+            [] | b"." | b".." => Err(Errno::ISDIR),
+            _ => self.name.as_c_str().ok_or(Errno::NAMETOOLONG),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::sink::ByteSink;
+    use crate::sys::testing::Tree;
+    use std::fs;
+
+    fn find(tree: &Tree) -> Result<EtcFile, Errno> {
+        let etc = tree.root.enter(b"/etc", Links::Follow)?;
+        EtcFile::find(&tree.root, etc, c"shadow")
+    }
+
+    /// Appends a line to the file, by rename.
+    fn append(tree: &Tree) -> Result<(), Errno> {
+        let file = find(tree)?;
+        let mut room = Buffer::growing(4096);
+        let old = file.read(&mut room)?;
+        let text = [room.bytes(), b"new\n"].concat();
+        file.rewrite((&old, room.bytes()), &text, c".unfinished")
+    }
+
+    #[test]
+    fn file_behind_links_is_replaced_where_it_is() {
+        let tree = Tree::new();
+        tree.directory("etc");
+        for (link, real) in [
+            ("/data/shadow", "data/shadow"),
+            ("../data/b/shadow", "data/b/shadow"),
+            ("shadow.real", "etc/shadow.real"),
+            ("../link", "data/last"),
+        ] {
+            let real = tree.file(real, "old\n");
+            let path = tree.link("etc/shadow", link);
+            if link == "../link" {
+                tree.link("link", "/data/last");
+            }
+            append(&tree).unwrap();
+            assert_eq!(fs::read_to_string(real).unwrap(), "old\nnew\n", "{link}");
+            assert!(path.is_symlink());
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn links_that_lead_nowhere_are_errors() {
+        let tree = Tree::new();
+        tree.directory("etc");
+        for (link, errno) in [
+            ("shadow", Errno::LOOP),
+            ("nothing", Errno::NOENT),
+            ("/none/shadow", Errno::NOENT),
+            ("..", Errno::ISDIR),
+            ("/", Errno::ISDIR),
+        ] {
+            let path = tree.link("etc/shadow", link);
+            assert_eq!(append(&tree), Err(errno), "{link}");
+            fs::remove_file(path).unwrap();
+        }
+        assert_eq!(append(&tree), Err(Errno::NOENT));
+    }
+
+    #[test]
+    fn overwriting_leaves_no_rest_of_longer_content() {
+        let tree = Tree::new();
+        let path = tree.file("etc/shadow", "a longer line\n");
+        let file = find(&tree).unwrap();
+        file.overwrite(c"shadow", b"a longer line\n", b"short\n")
+            .unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "short\n");
+        let names: Vec<_> = fs::read_dir(tree.path.join("etc")).unwrap().collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+    }
+}
