@@ -22,7 +22,7 @@ _gaunt() {
         # The last name of a list; the names before it stay.
         local list=
         [[ $word != *,* ]] || list=${word%,*},
-        COMPREPLY=($(compgen -P "$list" -W "$("$program" --block-rpcs=help)" -- "${word##*,}"))
+        COMPREPLY=($(compgen -P "$list" -W "$("$program" --block-rpcs=help) @info @lifecycle @all" -- "${word##*,}"))
         compopt -o nospace 2>/dev/null
         ;;
     --hook-failures)

@@ -299,6 +299,10 @@ mod tests {
         assert_eq!(read.freeze_timeout_s, 0);
         assert_eq!(path(&options(&["-p/y", "--", "-q"])), b"/y");
         assert_eq!(path(&options(&["-vp=/z"])), b"/z");
+        let read = options(&["-m", "unix-listen:/a:b", "-m", "", "--path=", "--method="]);
+        assert_eq!(method(&read), Method::UnixListen);
+        assert_eq!(path(&read), b"/a:b");
+        assert_eq!(path(&options(&["-m", ""])), DEFAULT_PORT);
         assert_eq!(path(&options(&[])), DEFAULT_PORT);
     }
 

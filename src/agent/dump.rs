@@ -24,6 +24,11 @@ pub(super) fn dump(options: &Options, file: &mut dyn ByteSink) -> Result<(), Ful
         };
         let text = options.text(row.key).or(default(row.key));
         let value = match (row.key, text) {
+            (Key::Method, _) => options
+                .channels
+                .list()
+                .last()
+                .map(|last| last.method.name()),
             (Key::Path, _) => options.channels.list().last().and_then(|last| last.path()),
             (Key::FreezeHook, Some(b"")) => Some(&b"/etc/qemu/fsfreeze-hook"[..]),
             _ if row.value == OptionValue::None && text == Some(b"") => Some(&b"true"[..]),
@@ -47,7 +52,6 @@ pub(super) fn dump(options: &Options, file: &mut dyn ByteSink) -> Result<(), Ful
 fn default(key: Key) -> Option<&'static [u8]> {
     match key {
         Key::Daemonize | Key::Verbose | Key::RetryPath => Some(FALSE),
-        Key::Method => Some(b"virtio-serial"),
         Key::PidFile => Some(b"/run/qemu-ga.pid"),
         Key::StateDirectory => Some(b"/run"),
         _ => None,

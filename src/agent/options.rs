@@ -13,7 +13,8 @@
 //!
 //! Differences from qemu-ga: `blacklist`, its name until 9.0, is read as `block-rpcs`; semicolons
 //! separate names, which in qemu-ga are part of them; blanks around the names of a list do not count;
-//! the log lists names that no command has.
+//! the log lists names that no command has; an empty method or path is the default; a method may have
+//! its path behind a colon.
 
 use super::channel_options::{ChannelOptions, Method, OptionError};
 use super::texts::AgentPhrase;
@@ -359,11 +360,20 @@ impl Options {
         match key {
             Key::BlockRpcs => self.add_list(CommandList::Blocked, value)?,
             Key::AllowRpcs => self.add_list(CommandList::Allowed, value)?,
-            Key::Method => match Method::of(value) {
-                Some(method) if self.channels.set_method(method) => {}
-                Some(_) => return wrong(AgentPhrase::TooManyChannels),
-                None => return wrong(AgentPhrase::NotMethod),
-            },
+            // Settings files of distributions leave these empty.
+            Key::Method | Key::Path if value.is_empty() => {}
+            Key::Method => {
+                let mut path = value;
+                let name = text::cut(&mut path, b':');
+                match Method::of(name) {
+                    Some(method) if self.channels.set_method(method) => {}
+                    Some(_) => return wrong(AgentPhrase::TooManyChannels),
+                    None => return wrong(AgentPhrase::NotMethod),
+                }
+                if !path.is_empty() {
+                    self.channels.set_path(path);
+                }
+            }
             Key::Path => self.channels.set_path(value),
             Key::StateDirectory => self.state_directory = value,
             Key::FreezeTimeout => match text::parse_u32(value) {

@@ -162,7 +162,7 @@ fn the_unit_names_the_program_of_its_prefix() {
     destination.install("/opt/agent");
     let unit = "opt/agent/lib/systemd/system/qemu-guest-agent.service";
     let unit = std::fs::read_to_string(destination.tree().join(unit)).expect("the unit");
-    let starts = "\nExecStart=/opt/agent/bin/qemu-ga $TRANSPORT_ARGS $FILTER_RPC_ARGS -F${FSFREEZE_HOOK_PATHNAME}\n";
+    let starts = "\nExecStart=/opt/agent/bin/qemu-ga --method=${TRANSPORT} ";
     assert!(unit.contains(starts) && !unit.contains('@'), "{unit}");
     let hook = destination.tree().join("etc/qemu-ga/fsfreeze-hook");
     assert_eq!(
@@ -182,6 +182,114 @@ fn the_unit_names_the_program_of_its_prefix() {
         "{}",
         text(&done)
     );
+}
+
+/// Returns the arguments that systemd makes of a unit's command and these variables: one word for a
+/// variable in braces, as many words as it has for another.
+fn arguments(unit: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let unit = unit.replace("\\\n", "");
+    let command = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="));
+    let value = |name: &str| {
+        let found = variables.iter().find(|(variable, _)| *variable == name);
+        found.map_or("", |(_, value)| value)
+    };
+    let mut words = Vec::new();
+    for word in command.expect("a command").split_whitespace().skip(1) {
+        match (word.strip_prefix('$'), word.split_once("${")) {
+            (_, Some((before, name))) => {
+                let name = name.strip_suffix('}').expect("a brace at the end");
+                words.push(format!("{before}{}", value(name)));
+            }
+            (Some(name), None) => {
+                words.extend(value(name).split_whitespace().map(str::to_owned));
+            }
+            (None, None) => words.push(word.to_owned()),
+        }
+    }
+    words
+}
+
+#[test]
+fn the_unit_reads_the_settings_of_every_distribution() {
+    let unit = top().join("image/package/qemu-guest-agent.service.in");
+    let unit = std::fs::read_to_string(unit).expect("the unit");
+    let port = "path=/dev/virtio-ports/org.qemu.guest_agent.0";
+    let cases: &[(&[(&str, &str)], &[&str])] = &[
+        (
+            &[],
+            &["method=virtio-serial", port, "block-rpcs=", "allow-rpcs="],
+        ),
+        (
+            &[("BLACKLIST_RPC", "guest-exec, guest-ping")],
+            &["block-rpcs=guest-exec, guest-ping"],
+        ),
+        (&[("BLOCK_RPCS", "guest-exec")], &["block-rpcs=guest-exec"]),
+        (
+            &[(
+                "FILTER_RPC_ARGS",
+                "--allow-rpcs=guest-ping --block-rpcs=guest-exec",
+            )],
+            &["allow-rpcs=guest-ping", "block-rpcs=guest-exec"],
+        ),
+        (
+            &[("QEMU_GA_ARGS", "-b guest-exec -v")],
+            &["block-rpcs=guest-exec", "verbose=true"],
+        ),
+        (
+            &[("DAEMON_ARGS", "-F/etc/my-hook")],
+            &["fsfreeze-hook=/etc/my-hook"],
+        ),
+        (
+            &[("FSFREEZE_HOOK_PATHNAME", "/dev/null")],
+            &["fsfreeze-hook=/dev/null"],
+        ),
+        (
+            &[("TRANSPORT_ARGS", "--method=unix-listen --path=/s")],
+            &["method=unix-listen", "path=/s"],
+        ),
+        (
+            &[("TRANSPORT", "virtio-serial:/dev/vport1p1")],
+            &["path=/dev/vport1p1"],
+        ),
+        (
+            &[("GA_METHOD", "unix-listen"), ("GA_PATH", "/s")],
+            &["method=unix-listen", "path=/s"],
+        ),
+        (&[("GA_METHOD", "virtio-serial"), ("GA_PATH", "")], &[port]),
+    ];
+    for (variables, expected) in cases {
+        for (name, _) in *variables {
+            // systemd warns of variables that are not set.
+            let lines = unit
+                .lines()
+                .filter_map(|line| line.strip_prefix("Environment="));
+            let unset = format!("{name}=");
+            let times = lines
+                .flat_map(str::split_whitespace)
+                .filter(|word| *word == unset);
+            assert_eq!(times.count(), 1, "{name}");
+        }
+        let mut command = Command::new(agent_binary());
+        command
+            .arg("--dump-conf")
+            .args(arguments(&unit, variables))
+            .env_clear();
+        let printed = output(&mut command, wait::ANSWER);
+        assert!(
+            printed.status.success(),
+            "{variables:?}: {}",
+            text(&printed)
+        );
+        let printed = text(&printed);
+        for line in *expected {
+            assert!(
+                printed.lines().any(|other| other == *line),
+                "{variables:?}: {line} in {printed}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -304,6 +412,7 @@ fn bash_completes_options_commands_and_methods() {
         completed(&["-a", "guest-ping,guest-get-v"]),
         ["guest-ping,guest-get-vcpus"]
     );
+    assert_eq!(completed(&["-b", "@l"]), ["@lifecycle"]);
     assert_eq!(completed(&["-m", "virtio"]), ["virtio-serial"]);
 }
 

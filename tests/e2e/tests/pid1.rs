@@ -1,4 +1,4 @@
-//! The agent as PID 1: kernel command line, set-up of the machine, faults, hanging children, orphans.
+//! The agent as PID 1: its settings, set-up of the machine, faults, hanging children, orphans.
 //!
 //! Guest: the busybox image with the agent as PID 1, an ext4 disk, and the program `nuisance`. Needs
 //! QEMU and the images.
@@ -27,6 +27,8 @@ tmpfs /tmp tmpfs mode=1777,rshared
 tmpfs /data/inner tmpfs size=1m
 ";
 
+const CONFIG: &str = "[general]\nblock-rpcs=guest-get-cpustats\n";
+
 /// Pause between a fault of PID 1 and its new start, in seconds.
 const PAUSE: f32 = 1.0;
 
@@ -36,6 +38,7 @@ fn image() -> Vec<u8> {
         .program_as("usr/bin/nuisance", program)
         .file("etc/hostname", 0o644, b"# not this\n\n  pid1-guest \n")
         .file("etc/fstab", 0o644, FSTAB.as_bytes())
+        .file("etc/qemu/qemu-ga.conf", 0o644, CONFIG.as_bytes())
         .file("etc/TZ", 0o644, b"<-03>3\n")
         .directory("hung")
         .finish()
@@ -119,6 +122,7 @@ fn pid_1_sets_up_the_machine_and_survives_faults_and_orphans() {
         .qemu(&["-m", "1024"])
         .kernel("rdinit=/usr/bin/nuisance")
         .kernel("--block-rpcs=guest-get-load")
+        .kernel("gaunt.block-rpcs=guest-get-diskstats")
         .agent("-b")
         .agent("guest-get-users,guest-frobnicate")
         .agent("--blacklist=guest-set-time,guest-frobnicate")
@@ -126,10 +130,16 @@ fn pid_1_sets_up_the_machine_and_survives_faults_and_orphans() {
         .disk(&disk)
         .boot();
     let mut client = guest.client();
-    checks.run("obeys options on both sides of the dashes", || {
-        let expected = ["guest-get-load", "guest-get-users", "guest-set-time"];
+    checks.run("obeys options of every source", || {
+        let expected = [
+            "guest-get-cpustats",
+            "guest-get-diskstats",
+            "guest-get-load",
+            "guest-get-users",
+            "guest-set-time",
+        ];
         assert_eq!(client.disabled(), expected.map(str::to_owned).into());
-        "three block lists".into()
+        "five block lists".into()
     });
     checks.run("logs an unknown command in block lists once", || {
         let serial = guest.serial();

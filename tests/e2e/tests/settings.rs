@@ -1,14 +1,17 @@
 //! Options, configuration files and environment: `--dump-conf` and exit status, compared with the
-//! reference.
+//! reference; and a policy on the kernel's command line.
 //!
-//! Programs on this machine that print and end; no guest. Needs qemu-ga. Differences are listed with
-//! their reason; one that no longer occurs fails the test.
+//! Most are programs on this machine that print and end. Guest: the busybox image. Needs QEMU, the
+//! images and qemu-ga. Differences are listed with their reason; one that no longer occurs fails the
+//! test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Output};
 
 use gaunt_e2e::agent_binary;
+use gaunt_e2e::cpio::Cpio;
+use gaunt_e2e::guest::{Image, Machine};
 use gaunt_e2e::process;
 use gaunt_e2e::reference::reference;
 use gaunt_e2e::scratch::Scratch;
@@ -113,8 +116,10 @@ fn option_lists_give_the_settings_of_qemu_ga() {
         &["--method=unix-listen", "--path=/socket"],
         &["-munix-listen", "-p/a", "-p/b"],
         &["-p", "/a", "-m", "unix-listen"],
+        &["-m", "isa-serial"],
+        &["-m", "vsock-listen", "-p", "3:1234"],
+        &["-m", "vsock-listen"],
         &["-m", "unix-listen", "-m", "virtio-serial"],
-        &["-p", ""],
         &["-p", "  x\ty\\z "],
         &["-p", "\t x"],
         &["-l", ""],
@@ -152,7 +157,6 @@ fn option_lists_give_the_settings_of_qemu_ga() {
         &["-p"],
         &["--path"],
         &["-b"],
-        &["-m", ""],
         &["-m", "carrier-pigeon"],
         &["-m", "unix-listen"],
         &["-c", "none"],
@@ -183,6 +187,9 @@ fn option_lists_give_the_settings_of_qemu_ga() {
             "a short option may have its value behind =",
         ),
         (&["-F=/hook"], "a short option may have its value behind ="),
+        (&["-m", ""], "an empty method is the default"),
+        (&["-p", ""], "an empty path is the default"),
+        (&["-m", "unix-listen:/x"], "only gaunt has this form"),
         (&["-Fhook"], "hooks have absolute paths"),
         (&["--fsfreeze-hook="], "an empty path is the default one"),
         (&["--blacklist=a"], "the name until QEMU 9.0"),
@@ -229,7 +236,7 @@ fn configuration_files_give_the_settings_of_qemu_ga() {
         "[general2]\nverbose=1",
         "# verbose=1\n  # x\n\n \t\nverbose=1",
         "method=virtio-serial",
-        "statedir=\npidfile=\nlogfile=\npath=",
+        "statedir=\npidfile=\nlogfile=",
         &long,
         // Errors.
         "verbose",
@@ -252,7 +259,6 @@ fn configuration_files_give_the_settings_of_qemu_ga() {
         "[a[b]",
         "[a]b",
         "[other] # comment",
-        "method=",
         "method=carrier-pigeon",
         "method=unix-listen",
     ];
@@ -287,6 +293,8 @@ fn configuration_files_give_the_settings_of_qemu_ga() {
         (b"fsfreeze-hook=hook", "hooks have absolute paths"),
         (b"path=\xff", "a path need not be UTF-8"),
         (b"path=a\0b", "a byte 0 is an error"),
+        (b"method=", "an empty method is the default"),
+        (b"path=", "an empty path is the default"),
         (b"hook-timeout=5", "only gaunt has the option"),
     ];
     for (line, reason) in different {
@@ -331,4 +339,57 @@ fn environment_names_the_file_as_with_qemu_ga() {
     }
     let commands = |words: &[String]| run(words, &["-b", "help"], None, &here).stdout;
     assert_eq!(commands(&both.gaunt), commands(&both.reference));
+}
+
+#[test]
+fn kernel_line_has_a_policy_for_an_agent_that_is_not_pid_1() {
+    let config = "[general]\nallow-rpcs=guest-get-vcpus;guest-exec\n";
+    let archive = Cpio::new()
+        .file("etc/qemu/qemu-ga.conf", 0o644, config.as_bytes())
+        .file("etc/bad.conf", 0o644, b"[general]\nverbose=yes\n")
+        .finish();
+    let mut guest = Machine::new(Image::Busybox)
+        .kernel("gaunt.allow-rpcs=@lifecycle")
+        .kernel("\"gaunt.block-rpcs=guest-exec, guest-get-load\"")
+        .agent("--block-rpcs=guest-fstrim")
+        .overlay(&archive)
+        .boot();
+    let mut client = guest.client();
+    let disabled = client.disabled();
+    for (name, is_disabled) in [
+        ("guest-get-vcpus", false),
+        ("guest-shutdown", false),
+        ("guest-fsfreeze-freeze", false),
+        ("guest-get-load", true),
+        ("guest-fstrim", true),
+        ("guest-exec", true),
+        ("guest-file-open", true),
+        ("guest-set-user-password", true),
+    ] {
+        assert_eq!(disabled.contains(name), is_disabled, "{name}");
+    }
+    guest.wait_shell();
+    // The command line wins over the kernel's, and what is wrong ends the agent.
+    let said = guest
+        .shell()
+        .run("/usr/bin/gaunt -D -c /etc/bad.conf 2>&1; echo $?");
+    assert!(
+        said.contains("of key verbose") && said.ends_with('1'),
+        "{said}"
+    );
+    let said = guest.shell().run("/usr/bin/gaunt -D -b x");
+    assert!(
+        said.contains("block-rpcs=guest-exec, guest-get-load,x"),
+        "{said}"
+    );
+    // An agent that must thaw what an earlier one has frozen stays.
+    let start = "/usr/bin/gaunt --frob -m unix-listen -p /run/socket -t /tmp >/tmp/log 2>&1";
+    let said = guest.shell().run(&format!("{start}; echo $?"));
+    assert!(said.ends_with('1'), "{said}");
+    let mark = "(umask 077; : >/tmp/qga.state.isfrozen)";
+    let wait = "for i in 1 2 3 4 5; do [ -S /run/socket ] || sleep 1; done; echo $?";
+    let said = guest.shell().run(&format!(
+        "{mark}; {start} & {wait}; [ -S /run/socket ] && echo stays"
+    ));
+    assert!(said.contains("stays"), "{said}");
 }
