@@ -7,6 +7,10 @@ $busybox mount -t proc proc /proc
 $busybox mount -t sysfs sys /sys
 $busybox mount -t devtmpfs dev /dev
 $busybox modprobe -a $($busybox cat /etc/modules)
+# Modules that a test has added.
+for module in /root/modules/*.ko; do
+    [ ! -e "$module" ] || $busybox insmod "$module"
+done
 $busybox mkdir -p /disk
 tries=0
 until $busybox mount -t ext4 /dev/vda /disk; do

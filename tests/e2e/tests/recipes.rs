@@ -1,7 +1,7 @@
 //! The recipes in `image/recipes/`, as far as Debian has the tools: each is built, and booted or inspected.
 //!
 //! Guests: the kernel of the images with an initramfs of initramfs-tools and of dracut, and a small root
-//! disk with busybox init and without an agent. `image/README.md` says which recipes are not tried. The
+//! disk with busybox init and without an agent; and Debian with the system extension. `image/README.md` says which recipes are not tried. The
 //! Debian packages are tested in `package`. Needs QEMU, the images, and the builders that `image/setup`
 //! installs.
 
@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use gaunt_e2e::guest::{Image, Machine};
+use gaunt_e2e::cpio::Cpio;
+use gaunt_e2e::debian;
+use gaunt_e2e::guest::{Guest, Image, Machine};
+use gaunt_e2e::modules::Modules;
 use gaunt_e2e::process::{program, run};
 use gaunt_e2e::scratch::{Scratch, is_root};
 use gaunt_e2e::{agent_binary, disk, top, wait};
@@ -59,9 +62,10 @@ fn modules(scratch: &Scratch) -> PathBuf {
     root
 }
 
-/// Makes a root disk with busybox init.
-fn root_disk(scratch: &Scratch) -> PathBuf {
+/// Makes a root disk with busybox init, and with a file that stands for a service of its own.
+fn root_disk(scratch: &Scratch, service: Option<&str>) -> PathBuf {
     let directory = scratch.join("root");
+    let _ = fs::remove_dir_all(&directory);
     for name in ["bin", "sbin", "etc", "proc", "sys", "dev", "run", "tmp"] {
         fs::create_dir_all(directory.join(name)).expect("a directory");
     }
@@ -74,20 +78,30 @@ fn root_disk(scratch: &Scratch) -> PathBuf {
     )
     .expect("a file");
     fs::write(directory.join("etc/os-release"), "ID=root\n").expect("a file");
+    if let Some(service) = service {
+        let path = directory.join(service);
+        fs::create_dir_all(path.parent().expect("a directory above it")).expect("a directory");
+        fs::write(path, "").expect("a file");
+    }
     let path = scratch.join("root.raw");
     disk::ext4_of(&path, &directory);
     path
 }
 
-/// Boots an initramfs. The agent in it must answer, and go along to the root disk.
-fn boots_to_the_root(scratch: &Scratch, initramfs: &Path) {
-    let mut guest = Machine::new(Image::Busybox)
+/// Boots an initramfs with a root disk.
+fn boot(initramfs: &Path, root: &Path) -> Guest {
+    Machine::new(Image::Busybox)
         .initramfs(initramfs)
         .kernel("root=/dev/vda")
         .kernel("rootfstype=ext4")
         .kernel("rw")
-        .disk(&root_disk(scratch))
-        .boot();
+        .disk(root)
+        .boot()
+}
+
+/// Boots an initramfs. The agent in it must answer, and go along to a root without a service of its own.
+fn goes_along_to_the_root(scratch: &Scratch, initramfs: &Path) {
+    let mut guest = boot(initramfs, &root_disk(scratch, None));
     let mut client = guest.client();
     wait::expect("the agent on the root disk", wait::BOOT, || {
         client.get("guest-get-osinfo")["id"] == "root"
@@ -95,6 +109,15 @@ fn boots_to_the_root(scratch: &Scratch, initramfs: &Path) {
     let list = client.get("guest-get-fsinfo");
     assert_eq!(list[0]["mountpoint"], "/", "{list}");
     assert_eq!(list[0]["name"], "vda", "{list}");
+}
+
+/// Boots an initramfs. The agent in it must answer, and end before a root with a service of its own.
+fn ends_before_the_root(scratch: &Scratch, initramfs: &Path, service: &str) {
+    let mut guest = boot(initramfs, &root_disk(scratch, Some(service)));
+    let mut client = guest.client();
+    wait::expect("the end of the agent", wait::BOOT, || {
+        client.sync(wait::SETTLE).is_none()
+    });
 }
 
 #[test]
@@ -168,7 +191,8 @@ fn an_initramfs_of_initramfs_tools_starts_the_agent() {
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     program("mkinitramfs", "initramfs-tools-core");
     run(&mut command, BUILD);
-    boots_to_the_root(&scratch, &output);
+    goes_along_to_the_root(&scratch, &output);
+    ends_before_the_root(&scratch, &output, "etc/init.d/qemu-guest-agent");
 }
 
 #[test]
@@ -211,7 +235,9 @@ fn an_initramfs_of_dracut_starts_the_agent() {
             .env("GAUNT", agent_binary()),
         BUILD,
     );
-    boots_to_the_root(&scratch, &output);
+    goes_along_to_the_root(&scratch, &output);
+    let unit = "usr/lib/systemd/system/qemu-guest-agent.service";
+    ends_before_the_root(&scratch, &output, unit);
 }
 
 #[test]
@@ -273,34 +299,38 @@ fn rpm_packages_replace_qemu_guest_agent() {
 }
 
 #[test]
-fn a_system_extension_holds_program_and_service() {
+fn a_system_extension_brings_the_service() {
     let scratch = Scratch::new();
+    let tree = scratch.join("tree");
     program("mksquashfs", "squashfs-tools");
     run(
         Command::new(recipe("sysext/build"))
             .env("AGENT", agent_binary())
-            .env("OUT", scratch.path()),
+            .env("OUT", tree.join("var/lib/extensions")),
         BUILD,
     );
-    let listed = run(
-        Command::new(program("unsquashfs", "squashfs-tools"))
-            .args(["-q", "-d", "", "-ll"])
-            .arg(scratch.join("gaunt.raw")),
-        wait::ANSWER,
+    debian::disk(scratch.path(), "root.qcow2");
+    let modules = Modules::of(&["loop", "squashfs", "overlay"]).put(Cpio::new());
+    let mut guest = debian::machine(&scratch.join("root.qcow2"))
+        .overlay(&debian::overlay(Some(&tree)))
+        .overlay(&modules.finish())
+        .boot();
+    guest.wait_shell();
+    let start =
+        "systemd-sysext merge && systemctl daemon-reload && systemctl start qemu-guest-agent";
+    guest.shell().run(start);
+    let mut client = guest.client();
+    assert_eq!(client.get("guest-get-osinfo")["id"], "debian");
+    let exe = "readlink /proc/$(systemctl show -P MainPID qemu-guest-agent)/exe";
+    assert_eq!(guest.shell().run(exe), "/usr/bin/gaunt");
+    let extension = guest.shell().run("systemd-sysext status --no-legend");
+    assert!(
+        extension.contains("/usr") && extension.contains("gaunt"),
+        "{extension}"
     );
-    let paths: Vec<&str> = listed
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(5))
-        .collect();
-    for path in [
-        "/usr/bin/gaunt",
-        "/usr/bin/qemu-ga",
-        "/usr/lib/systemd/system/qemu-guest-agent.service",
-        "/usr/lib/udev/rules.d/99-qemu-guest-agent.rules",
-        "/usr/lib/extension-release.d/extension-release.gaunt",
-    ] {
-        assert!(paths.contains(&path), "{path}:\n{listed}");
-    }
-    let outside = paths.iter().filter(|path| !path.starts_with("/usr"));
-    assert_eq!(outside.count(), 0, "{listed}");
+    let unit = guest.shell().run("systemctl cat qemu-guest-agent");
+    assert!(
+        !unit.contains("BindsTo") && !unit.contains("udev"),
+        "{unit}"
+    );
 }
