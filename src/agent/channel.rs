@@ -136,7 +136,7 @@ impl Channels {
                 let transport = match opener.method {
                     Method::VirtioSerial => Transport::Port,
                     Method::IsaSerial => Transport::Connection,
-                    Method::UnixListen | Method::VsockListen => {
+                    Method::UnixListen | Method::VsockListen | Method::Inherited => {
                         *listener = Some(Listener::new(fd, id, self.vsock_peer, poll)?);
                         return Ok(());
                     }

@@ -31,6 +31,8 @@ pub(super) enum Method {
     UnixListen,
     /// Connections over vsock(7).
     VsockListen,
+    /// Connections to a socket that the service manager has made.
+    Inherited,
 }
 
 impl Method {
@@ -50,7 +52,8 @@ impl Method {
         match self {
             Self::VirtioSerial => b"virtio-serial",
             Self::IsaSerial => b"isa-serial",
-            Self::UnixListen => b"unix-listen",
+            // qemu-ga calls an inherited socket so, whatever it is.
+            Self::UnixListen | Self::Inherited => b"unix-listen",
             Self::VsockListen => b"vsock-listen",
         }
     }
@@ -61,12 +64,18 @@ impl Method {
             Self::VirtioSerial => Some(DEFAULT_PORT),
             Self::IsaSerial => Some(b"/dev/ttyS0"),
             Self::UnixListen | Self::VsockListen => None,
+            Self::Inherited => Some(b""),
         }
     }
 
     /// Whether its clients connect to a socket.
     pub(super) fn listens(self) -> bool {
-        matches!(self, Self::UnixListen | Self::VsockListen)
+        matches!(self, Self::UnixListen | Self::VsockListen | Self::Inherited)
+    }
+
+    /// Whether there may be a device to wait for.
+    pub(super) fn has_device(self) -> bool {
+        !matches!(self, Self::UnixListen | Self::Inherited)
     }
 }
 
@@ -144,6 +153,15 @@ impl ChannelOptions {
     /// Begins a source of settings, whose channels replace those of earlier ones.
     pub(super) fn begin_source(&mut self) {
         (self.has_method, self.has_path) = (false, false);
+    }
+
+    /// Takes an inherited socket instead of all channels.
+    pub(super) fn inherit(&mut self) {
+        self.list.clear();
+        let _ = self.list.push(ChannelOption {
+            method: Method::Inherited,
+            path: None,
+        });
     }
 
     /// The channels.

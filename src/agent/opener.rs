@@ -92,7 +92,7 @@ impl Opener {
 
     /// Whether there may be a device to wait for.
     pub(super) fn needs_device(&self) -> bool {
-        !self.is_open() && self.method != Method::UnixListen
+        !self.is_open() && self.method.has_device()
     }
 
     /// Whether a slot for a client is reserved for it.
@@ -118,6 +118,7 @@ impl Opener {
                 Ok(line)
             }
             Method::UnixListen => stream::listen_unix(self.path),
+            Method::Inherited => stream::inherited_listener(),
             Method::VsockListen => {
                 let (cid, port) = vsock_address(self.path).map_err(|_| Errno::INVAL)?;
                 vsock::listen(cid, port)
@@ -139,6 +140,9 @@ impl Opener {
             return;
         }
         let (level, what) = match opened {
+            Err(_) if self.method == Method::Inherited => {
+                (Level::Error, AgentPhrase::UnsupportedSocket)
+            }
             Err(Errno::NOTSOCK) => (Level::Error, AgentPhrase::NotSocket),
             Err(errno) if status == Status::Failed => {
                 let what = AgentPhrase::CannotOpenChannel;
@@ -177,7 +181,7 @@ impl Status {
             return Self::Open;
         };
         let is_missing = match method {
-            Method::UnixListen => false,
+            Method::UnixListen | Method::Inherited => false,
             Method::VsockListen => matches!(errno, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL),
             Method::VirtioSerial | Method::IsaSerial => port::is_missing(errno),
         };

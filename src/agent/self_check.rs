@@ -134,6 +134,7 @@ fn check_channel(root: &Root, channel: &ChannelOption) -> Finding {
         Method::VirtioSerial => check_port(root, path),
         Method::IsaSerial => check_device(root, relative(path)),
         Method::VsockListen => check_device(root, b"dev/vsock"),
+        Method::Inherited => None,
     };
     missing.map_or(Finding::Works, Finding::Lacks)
 }

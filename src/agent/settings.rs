@@ -5,8 +5,10 @@
 //! one option. Nothing that was not understood is lost: see `agent::command_line`.
 
 use super::options::{Options, Stop};
+use super::texts::AgentPhrase;
 use super::{command_line, config};
-use crate::sys::argv::{Start, variable};
+use crate::base::text;
+use crate::sys::argv::{Start, Strings, variable};
 use crate::sys::process;
 use crate::sys::root::Root;
 
@@ -24,6 +26,11 @@ pub(super) fn read(options: &mut Options, root: &Root, start: Start) -> Result<(
     if process::is_init() {
         command_line::check_kernel_words(options, root, start.environment);
     }
+    match inherited_sockets(start.environment) {
+        0 => {}
+        1 => options.channels.inherit(),
+        _ => options.fail_closed(AgentPhrase::OneSocketOnly, b""),
+    }
     options.settle(process::is_init());
     asked?;
     match options.check {
@@ -31,6 +38,14 @@ pub(super) fn read(options: &mut Options, root: &Root, start: Start) -> Result<(
         Some(format) => Err(Stop::Check(format)),
         None => Ok(()),
     }
+}
+
+/// How many sockets the service manager has made for this process (sd_listen_fds(3)).
+fn inherited_sockets(environment: Strings) -> u32 {
+    let number = |name: &[u8]| variable(environment, name).and_then(text::parse_u32);
+    let is_for_us = number(b"LISTEN_PID") == Some(process::own_pid().unsigned_abs());
+    let count = number(b"LISTEN_FDS").filter(|_| is_for_us && !process::is_init());
+    count.unwrap_or(0)
 }
 
 /// Reads all sources but the file.

@@ -12,6 +12,8 @@ texts! {
         TakesNoValue = "option takes no value: ";
         NotMethod = "unsupported channel method/type: ";
         TooManyChannels = "too many channels: ";
+        OneSocketOnly = "qemu-ga only supports listening on one socket";
+        UnsupportedSocket = "unsupported listen fd type";
         NotVsockAddress = "error parsing address '@'";
         NotCid = "Failed to parse cid '@'";
         NotVsockPort = "Failed to parse port '@'";

@@ -36,6 +36,9 @@ const FOR_HOOKS: [&[u8]; 8] = [
     b"TZ=",
 ];
 
+/// Prefixes of the variables that are for the agent alone.
+const FOR_AGENT: [&[u8]; 3] = [b"LISTEN_PID=", b"LISTEN_FDS=", b"LISTEN_FDNAMES="];
+
 /// Root's home if /etc/passwd has none.
 const HOME: &[u8] = b"/root";
 
@@ -96,8 +99,8 @@ impl Environment {
         }
         vectors.add_all(self.own, |entry| {
             let is_given = |name: &[u8]| entry.starts_with(name);
-            !(has_home && is_given(b"HOME="))
-                && (!self.for_hooks || FOR_HOOKS.into_iter().any(is_given))
+            let is_hidden = (has_home && is_given(b"HOME=")) || FOR_AGENT.into_iter().any(is_given);
+            !is_hidden && (!self.for_hooks || FOR_HOOKS.into_iter().any(is_given))
         });
         for entry in &DEFAULTS[..if is_root { 3 } else { 2 }] {
             if variable(self.own, cut(&mut entry.to_bytes(), b'=')).is_none() {

@@ -2,11 +2,12 @@
 #![allow(unsafe_code)]
 
 use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fcntl_setfl};
-use rustix::io::{Errno, IoSlice};
+use rustix::io::{Errno, FdFlags, IoSlice, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use rustix::pipe::PipeFlags;
 
@@ -47,6 +48,34 @@ pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
     rustix::process::umask(mask);
     bound?;
     rustix::net::listen(&socket, 1)?;
+    Ok(socket)
+}
+
+/// The first descriptor that a service manager hands over (sd_listen_fds(3)).
+const FIRST_INHERITED: i32 = 3;
+
+/// Takes the listening socket that a service manager has handed over, of unix(7) or vsock(7). Call it
+/// before this process makes a listening socket of its own.
+///
+/// # Errors
+/// [`Errno::NOTSOCK`] if it is something else, or was taken before.
+pub fn inherited_listener() -> Result<OwnedFd, Errno> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    // SAFETY: the calls below end in an error if the descriptor is closed, and none changes it.
+    let socket = unsafe { BorrowedFd::borrow_raw(FIRST_INHERITED) };
+    let family = sockopt::socket_domain(socket);
+    let is_supported = matches!(family, Ok(AddressFamily::UNIX | AddressFamily::VSOCK));
+    if !is_supported
+        || sockopt::socket_acceptconn(socket) != Ok(true)
+        || TAKEN.swap(true, Ordering::Relaxed)
+    {
+        return Err(Errno::NOTSOCK);
+    }
+    // SAFETY: it listens, and this process has made no such socket: it was handed over, and nothing
+    // owns it. It is taken once.
+    let socket = unsafe { OwnedFd::from_raw_fd(FIRST_INHERITED) };
+    fcntl_setfl(&socket, OFlags::NONBLOCK)?;
+    fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
     Ok(socket)
 }
 

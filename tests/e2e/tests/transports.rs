@@ -3,18 +3,22 @@
 //!
 //! Needs QEMU and the images.
 
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gaunt_e2e::agent::Agent;
+use gaunt_e2e::base64::decode;
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::Client;
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::guest::{Guest, Image, Machine, PORT};
 use gaunt_e2e::modules::Modules;
-use gaunt_e2e::process;
+use gaunt_e2e::process::{self, Process};
 use gaunt_e2e::reference::reference;
 use gaunt_e2e::scratch::{NOBODY, Scratch, is_root};
 use gaunt_e2e::{agent_binary, wait};
@@ -111,6 +115,94 @@ fn several_sockets_are_served_by_one_agent() {
     assert_eq!(output.status.code(), Some(1));
     let text = process::text(&output);
     assert!(text.contains("too many channels: unix-listen"), "{text}");
+}
+
+/// Starts the words behind it with the descriptors of `LISTEN_FDS`, a list, as 3, 4 and so on.
+const ACTIVATE: &str = "\
+import os, sys
+fds = [os.dup(int(fd)) for fd in sys.argv[1].split(',') if fd]
+for at, fd in enumerate(fds): os.dup2(fd, 200 + at)
+os.closerange(3, 200)
+for at in range(len(fds)): os.dup2(200 + at, 3 + at, True)
+os.closerange(200, 300)
+os.environ['LISTEN_PID'] = str(os.getpid() + int(sys.argv[2]))
+os.environ['LISTEN_FDS'] = str(len(fds))
+os.setgid(65534); os.setuid(65534)
+os.execv(sys.argv[3], sys.argv[3:])
+";
+
+#[test]
+fn an_inherited_socket_is_served_as_by_qemu_ga() {
+    let both = Both::new();
+    let mut checks = Checks::new("activation");
+    let path = both.scratch.join("inherited");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let inet = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let (one, other) = (listener.as_raw_fd(), inet.as_raw_fd());
+    for fd in [one, other] {
+        // SAFETY: fcntl takes numbers, and both descriptors are open.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
+    }
+    let start = |is_gaunt, fds: &str, off: &str, more: &[&str]| {
+        let agent = both.command(is_gaunt);
+        let mut command = Command::new(process::program("python3", "python3"));
+        command.args(["-c", ACTIVATE, fds, off]);
+        command.arg(agent.get_program()).args(agent.get_args());
+        command.args(more).current_dir("/");
+        command
+    };
+    for is_gaunt in [false, true] {
+        checks.run("a socket is served whatever the options are", || {
+            let options = ["-m", "unix-listen", "-p", "/nonexistent/x"];
+            let agent = Process::spawn(&mut start(is_gaunt, &one.to_string(), "0", &options));
+            // As root, whom gaunt lets in.
+            let mut client = Client::connect(&path);
+            client.get("guest-ping");
+            let environment = client.call(
+                "guest-exec",
+                json!({ "path": "/usr/bin/env", "capture-output": true }),
+            );
+            let status = wait::until(wait::ANSWER, || {
+                let status = client.call("guest-exec-status", environment.clone());
+                (status["exited"] == true).then_some(status)
+            });
+            let text = status.expect("its end")["out-data"].as_str().map(decode);
+            let text = String::from_utf8(text.expect("its output")).expect("text");
+            assert!(!text.contains("LISTEN_"), "{text}");
+            drop(agent);
+            format!("gaunt: {is_gaunt}")
+        });
+    }
+    for (fds, off, text) in [
+        (
+            format!("{one},{one}"),
+            "0",
+            "qemu-ga only supports listening on one socket",
+        ),
+        (other.to_string(), "0", "unsupported listen fd type"),
+        // Another process is meant.
+        (
+            one.to_string(),
+            "1",
+            "error opening channel '/nonexistent/x'",
+        ),
+    ] {
+        checks.run("the same error and status", || {
+            let options = ["-m", "isa-serial", "-p", "/nonexistent/x"];
+            let listening = ["-m", "unix-listen", "-p", "/nonexistent/x"];
+            for is_gaunt in [false, true] {
+                // qemu-ga ends without the device, gaunt would wait for it.
+                let options = if is_gaunt { listening } else { options };
+                let mut command = start(is_gaunt, &fds, off, &options);
+                let output = process::output(&mut command, wait::ANSWER);
+                assert_eq!(output.status.code(), Some(1));
+                let said = process::text(&output);
+                assert!(said.contains(text), "{said}");
+            }
+            text.to_owned()
+        });
+    }
+    checks.finish();
 }
 
 #[test]
