@@ -9,7 +9,6 @@
 //! Differences from GLib: a byte 0 is an error, where GLib drops the rest of the line; values may be
 //! other than UTF-8, as paths may; `Encoding` is a key like any other.
 
-use super::{lines, split_once};
 use crate::base::sink::{ByteSink, Full};
 use crate::base::text::cut;
 
@@ -22,9 +21,11 @@ const GROUP: &[u8] = b"general";
 /// The first line that is not valid.
 pub fn value<'a>(file: &'a [u8], key: &[u8]) -> Result<Option<&'a [u8]>, &'a [u8]> {
     let (mut group, mut value) = (None, None);
-    for line in lines(file) {
+    let mut rest = file;
+    while !rest.is_empty() {
+        let line = cut(&mut rest, b'\n');
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let text = line.trim_ascii_start();
+        let text = trim_start(line);
         if matches!(text, [] | [b'#', ..]) {
             continue;
         }
@@ -43,34 +44,48 @@ pub fn value<'a>(file: &'a [u8], key: &[u8]) -> Result<Option<&'a [u8]>, &'a [u8
 
 /// The name in a line that begins a group.
 fn group_name(line: &[u8]) -> Option<&[u8]> {
-    let (name, rest) = split_once(line.strip_prefix(b"[")?, b']')?;
-    let is_name = |byte: &u8| !byte.is_ascii_control() && *byte != b'[';
-    let is_valid = !name.is_empty() && name.iter().all(is_name) && rest.trim_ascii().is_empty();
-    is_valid.then_some(name)
+    let name = trim_end(line).strip_prefix(b"[")?.strip_suffix(b"]")?;
+    let is_name = |byte: &u8| !byte.is_ascii_control() && !matches!(byte, b'[' | b']');
+    (!name.is_empty() && name.iter().all(is_name)).then_some(name)
 }
 
 /// The key and the value of a line.
 fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (key, value) = split_once(line, b'=')?;
-    let key = key.trim_ascii_end();
+    let mut value = line;
+    let key = cut(&mut value, b'=');
+    let has_value = key.len() != line.len();
+    let key = trim_end(key);
     let mut locale = key;
     let name = cut(&mut locale, b'[');
     let is_in_locale =
         |byte: &u8| byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"-_.@".contains(byte);
-    let is_valid = !line.contains(&0)
+    let is_valid = has_value
+        && !line.contains(&0)
         && !matches!(name, [] | [.., b' ' | b'\t'])
         && !name.contains(&b']')
         && (name.len() == key.len() || locale.strip_suffix(b"]")?.iter().all(is_in_locale));
-    is_valid.then_some((key, value.trim_ascii_start()))
+    is_valid.then_some((key, trim_start(value)))
 }
 
 /// Returns a value that is a truth value: `true`, `1`, `false` or `0`.
 pub fn truth(value: &[u8]) -> Option<bool> {
-    match value.trim_ascii_end() {
+    match trim_end(value) {
         b"true" | b"1" => Some(true),
         b"false" | b"0" => Some(false),
         _ => None,
     }
+}
+
+// Not inlined, to keep one copy of the code.
+#[inline(never)]
+fn trim_start(text: &[u8]) -> &[u8] {
+    text.trim_ascii_start()
+}
+
+// Not inlined, to keep one copy of the code.
+#[inline(never)]
+fn trim_end(text: &[u8]) -> &[u8] {
+    text.trim_ascii_end()
 }
 
 /// Appends the text of a value, whose escapes are `\s`, `\n`, `\t`, `\r` and `\\`. Returns whether it
