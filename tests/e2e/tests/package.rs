@@ -211,12 +211,15 @@ fn arguments(unit: &str, variables: &[(&str, &str)]) -> Vec<String> {
     words
 }
 
+/// Settings, and what the agent understands.
+type Settings<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+
 #[test]
 fn the_unit_reads_the_settings_of_every_distribution() {
     let unit = top().join("image/package/qemu-guest-agent.service.in");
     let unit = std::fs::read_to_string(unit).expect("the unit");
     let port = "path=/dev/virtio-ports/org.qemu.guest_agent.0";
-    let cases: &[(&[(&str, &str)], &[&str])] = &[
+    let cases: &[Settings] = &[
         (
             &[],
             &["method=virtio-serial", port, "block-rpcs=", "allow-rpcs="],
