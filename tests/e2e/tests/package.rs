@@ -920,9 +920,10 @@ fn snapshots_of_a_debian_guest_hold_every_acknowledged_row() {
 }
 
 /// Prints all files of the guest that packages bring or leave: kind, mode, path, target of a link. The
-/// files of dpkg and apt themselves, and logs, change with every installation.
-const ALL_FILES: &str = "find / -xdev \\( -path /var/lib/dpkg -o -path /var/log -o -path /var/cache \
-    -o -path /root/packages -o -path /tmp -o -path /var/tmp \\) -prune -o -printf '%y %m %p %l\\n' | sort";
+/// files of dpkg and apt themselves, and logs, change with every installation, those of the database while
+/// it runs.
+const ALL_FILES: &str = "find / -xdev \\( -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/log -o -path /var/cache \
+    -o -path /root/packages -o -path /var/lib/postgresql -o -path /tmp -o -path /var/tmp \\) -prune -o -printf '%y %m %p %l\\n' | sort";
 
 /// Runs dpkg in the guest. Returns its output.
 fn dpkg(shell: &mut GuestShell, words: &str) -> String {
@@ -1057,22 +1058,40 @@ fn the_debian_packages_replace_qemu_guest_agent_and_leave_no_trace() {
         assert_service_runs(shell, "/usr/sbin/qemu-ga")
     });
     checks.run("the packages replace it, and the service runs", || {
-        let said = dpkg(shell, "-i /root/packages/new/*.deb");
+        // Without lists of packages apt has only these files.
+        let install = "DEBIAN_FRONTEND=noninteractive apt-get install -y /root/packages/new/*.deb";
+        let ran = shell.try_run(install, START);
+        assert_eq!(ran.status, 0, "{}", ran.output);
+        let said = ran.output;
         libvirt.wait_agent();
         let state = shell.run("dpkg-query -W -f '${db:Status-Abbrev}' qemu-guest-agent");
         assert!(state.trim().ends_with('c'), "not removed: {state}");
         assert_eq!(shell.run("dpkg --audit"), "");
         format!("{said}\n{}", assert_service_runs(shell, "/usr/bin/gaunt"))
     });
-    checks.run("hooks run around a quiesced snapshot", || {
-        let path = "/etc/qemu/fsfreeze-hook.d/50-test";
-        write(shell, path, "#!/bin/sh\necho \"$1\" >>/run/hooks\n");
-        shell.run(&format!("chmod 755 {path}"));
-        libvirt.ok(&quiesced_snapshot("one"));
-        let ran = shell.run("cat /run/hooks");
-        assert_eq!(ran, "freeze\nthaw");
-        shell.run("cat /var/log/qga-fsfreeze-hook.log")
-    });
+    checks.run(
+        "hooks run around a quiesced snapshot, PostgreSQL's too",
+        || {
+            let ran = shell.try_run("systemctl start postgresql@15-main", START);
+            assert_eq!(ran.status, 0, "{}", ran.output);
+            shell.run(
+                "install -m 755 /usr/share/doc/gaunt/examples/postgresql.sh.sample \
+             /etc/qemu/fsfreeze-hook.d/50-postgresql.sh",
+            );
+            let path = "/etc/qemu/fsfreeze-hook.d/60-test";
+            write(shell, path, "#!/bin/sh\necho \"$1\" >>/run/hooks\n");
+            shell.run(&format!("chmod 755 {path}"));
+            libvirt.ok(&quiesced_snapshot("one"));
+            let ran = shell.run("cat /run/hooks");
+            assert_eq!(ran, "freeze\nthaw");
+            let log = shell.run("tail -n 5 /var/log/postgresql/postgresql-15-main.log");
+            assert!(log.contains("immediate force wait"), "{log}");
+            shell.run(
+                "systemctl stop postgresql@15-main; rm /etc/qemu/fsfreeze-hook.d/50-postgresql.sh",
+            );
+            format!("{}\n{log}", shell.run("cat /var/log/qga-fsfreeze-hook.log"))
+        },
+    );
     checks.run(
         "in the sandbox hooks, passwords, keys, clock and facts work",
         || sandbox(&libvirt, shell),
@@ -1091,7 +1110,7 @@ fn the_debian_packages_replace_qemu_guest_agent_and_leave_no_trace() {
         },
     );
     checks.run("purged, and qemu-guest-agent put back: no trace", || {
-        shell.run("rm -r /etc/qemu/fsfreeze-hook.d/50-test /etc/default/qemu-guest-agent");
+        shell.run("rm -r /etc/qemu/fsfreeze-hook.d/60-test /etc/default/qemu-guest-agent");
         shell
             .run("rm -r /etc/systemd/system/qemu-guest-agent.service.d /root/.ssh/authorized_keys");
         dpkg(shell, "--purge gaunt-qemu-guest-agent gaunt");
