@@ -19,6 +19,7 @@ use crate::base::sink::Discard;
 use crate::commands::{BY_FORCE, HAS_PROGRAMS, LATE_THAW, REBOOT, Task};
 use crate::state::State;
 use crate::state::freeze::Phase;
+use crate::state::log::Level;
 use crate::sys::clock::{self, NEVER_MS};
 use crate::sys::poll::{News, Poll, Ready};
 use crate::sys::process::{self, Ended};
@@ -174,7 +175,6 @@ impl Server {
 
     #[inline(never)]
     fn read_signal(&mut self) {
-        let state = &self.context.state;
         match self.signals.read() {
             Some(process::CHLD) => self.must_reap = true,
             // Ctrl-Alt-Del.
@@ -183,10 +183,17 @@ impl Server {
             // processes, and must not be ended before. If an init takes it down, the agent ends
             // like any service.
             Some(process::TERM | process::QUIT | process::INT) => {
+                let state = &self.context.state;
                 let going_down = state.going_down.is_some() && state.down_ms == NEVER_MS;
                 self.ending = !(process::is_init() || going_down);
             }
-            // SIGHUP: the agent is a daemon, even if it was started from a terminal.
+            // The agent is a daemon, even if it was started from a terminal.
+            Some(process::HUP) => {
+                let log = &mut self.context.state.log;
+                if let Err(errno) = log.open() {
+                    log.failure(Level::Error, AgentPhrase::CannotOpenLog, b"", errno);
+                }
+            }
             _ => {}
         }
     }

@@ -5,7 +5,7 @@ use super::channel::Channels;
 use super::client;
 use super::event_loop::Server;
 use super::ids::Token;
-use super::options::Options;
+use super::options::{Key, Options};
 use super::pid1;
 use super::restart::{self, essential};
 use super::texts::AgentPhrase;
@@ -18,7 +18,7 @@ use crate::state::files::Files;
 use crate::state::freeze::Freeze;
 use crate::state::guest::Guest;
 use crate::state::initramfs::Initramfs;
-use crate::state::log::{self, Log};
+use crate::state::log::{self, Level, Log};
 use crate::state::marker::Marker;
 use crate::state::programs::{self, Programs};
 use crate::sys::argv::{Strings, variable};
@@ -117,6 +117,14 @@ fn take_over(state: &mut State, options: &Options) {
     // thaw takes nothing over.
     let is_frozen = HAS_FREEZE && state.freeze.take_over(log);
     let stays = is_frozen || process::is_init();
+    if let Some(file) = options.text(Key::LogFile)
+        && let Err(errno) = log.set_file(file)
+    {
+        log.failure(Level::Error, AgentPhrase::CannotOpenLog, b"", errno);
+        if !stays {
+            restart::end(1);
+        }
+    }
     options.report(stays, log);
     if options.has_errors() && !stays {
         log::error(AgentPhrase::SeeHelp, &[]);

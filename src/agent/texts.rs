@@ -36,6 +36,7 @@ texts! {
         CannotPollSignals = "cannot poll signals";
         CannotPollClient = "cannot poll a client";
         CannotWait = "cannot wait";
+        CannotOpenLog = "unable to open specified log file";
         CannotAccept = "cannot accept";
         CannotOpenChannel = "error opening channel '@'";
         NotSocket = "error opening channel '@': a file that is not a socket is there";

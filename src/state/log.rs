@@ -1,17 +1,21 @@
 //! The log: one line on standard error for each event, and none while a file system is frozen.
 //!
+//! A log file, if there is one, becomes standard error. Its lines begin with the time. A line for a
+//! syslog daemon or the kernel's log begins with a priority (RFC 3164, facility daemon).
+//!
 //! The standard error of an appliance is often a file. So lines are held in a fixed buffer during a
 //! freeze and written after the thaw. Lines that do not fit are dropped and counted; the count is
 //! logged after the thaw. Control bytes are replaced, so that no host and no guest can forge a
 //! line. Arguments of requests, environments, passwords and keys are never logged.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use super::texts::LogPhrase;
 use crate::base::packed::Text;
 use crate::base::text::Digits;
 use crate::sys::poll::{self, Interest};
-use crate::sys::{Errno, stdio, stream, words};
+use crate::sys::stdio::LogKind;
+use crate::sys::{Errno, clock, stdio, stream, words};
 
 /// The importance of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,8 +36,18 @@ const HELD: usize = 1024;
 /// Whether the log of this process is held, for [`error`], which has no [`Log`].
 static HOLDING: AtomicBool = AtomicBool::new(false);
 
+/// What a line begins with: nothing, a priority, or the time. For [`error`] as well.
+static BEGINNING: AtomicU8 = AtomicU8::new(PLAIN);
+const PLAIN: u8 = 0;
+const PRIORITY: u8 = 1;
+const TIME: u8 = 2;
+
 /// The log of this process.
 pub struct Log {
+    /// The log file, if there is one.
+    file: Option<&'static [u8]>,
+    /// Whether the file is to be opened as soon as nothing is held.
+    must_open: bool,
     threshold: Level,
     holding: bool,
     held: heapless::Vec<u8, HELD>,
@@ -44,6 +58,8 @@ impl Log {
     /// A log that writes errors and notices.
     pub const fn new() -> Self {
         Self {
+            file: None,
+            must_open: false,
             threshold: Level::Notice,
             holding: false,
             held: heapless::Vec::new(),
@@ -68,6 +84,7 @@ impl Log {
             return;
         }
         let mut line = heapless::Vec::<u8, LINE>::new();
+        begin(&mut line, level);
         let _ = line.extend_from_slice(b"gaunt: ");
         phrase.put(about, &mut |piece| {
             for byte in piece {
@@ -80,7 +97,7 @@ impl Log {
         });
         let _ = line.push(b'\n');
         if !self.holding {
-            write(&line);
+            self.write(&line);
         } else if self.held.extend_from_slice(&line).is_err() {
             self.dropped += 1;
         }
@@ -97,6 +114,36 @@ impl Log {
         self.put(level, what, &[name, b": ", &words(errno)]);
     }
 
+    /// Writes to the file at `path` from now on; while lines are held, from [`Log::release`] on.
+    pub fn set_file(&mut self, path: &'static [u8]) -> Result<(), Errno> {
+        self.file = Some(path);
+        self.open()
+    }
+
+    /// Opens the log file, if there is one: anew, if it is open.
+    pub fn open(&mut self) -> Result<(), Errno> {
+        let Some(path) = self.file else {
+            return Ok(());
+        };
+        // It may be on a file system that is frozen.
+        self.must_open = self.holding;
+        if !self.must_open {
+            let beginning = match stdio::log_to(path)? {
+                LogKind::File => TIME,
+                LogKind::Records => PRIORITY,
+            };
+            BEGINNING.store(beginning, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Writes a line. A syslog daemon that has started anew has another socket.
+    fn write(&mut self, line: &[u8]) {
+        if write(line).is_err() && self.open().is_ok() {
+            let _ = write(line);
+        }
+    }
+
     /// Holds all lines until [`Log::release`].
     pub fn hold(&mut self) {
         self.holding = true;
@@ -110,8 +157,14 @@ impl Log {
         }
         self.holding = false;
         HOLDING.store(false, Ordering::Relaxed);
-        write(&self.held);
-        self.held.clear();
+        if self.must_open {
+            // Standard error stays what it was if that fails.
+            let _ = self.open();
+        }
+        let held = core::mem::take(&mut self.held);
+        for line in held.split_inclusive(|byte| *byte == b'\n') {
+            self.write(line);
+        }
         if self.dropped != 0 {
             let count = Digits::unsigned(self.dropped);
             self.say(Level::Error, LogPhrase::LinesDropped, &[count.as_bytes()]);
@@ -127,11 +180,32 @@ impl Default for Log {
 }
 
 /// Writes to standard error if it takes bytes now: a stopped terminal, or a pipe that nobody reads,
-/// must not stop the agent. Errors are ignored, as there is nowhere to report them.
-fn write(text: &[u8]) {
+/// must not stop the agent.
+fn write(text: &[u8]) -> Result<(), Errno> {
     let stderr = stdio::stderr();
-    if poll::is_ready(stderr, Interest::Write, 0) && !text.is_empty() {
-        let _ = stream::write(stderr, text);
+    if poll::is_ready(stderr, Interest::Write, 0) {
+        stream::write(stderr, text)?;
+    }
+    Ok(())
+}
+
+/// Begins a line as the log has it.
+fn begin(line: &mut heapless::Vec<u8, LINE>, level: Level) {
+    let mut put = |bytes: &[u8]| drop(line.extend_from_slice(bytes));
+    match BEGINNING.load(Ordering::Relaxed) {
+        PRIORITY => put(match level {
+            Level::Error => b"<27>",
+            Level::Notice => b"<29>",
+            Level::Detail => b"<31>",
+        }),
+        TIME => {
+            let now_ms = clock::realtime_ns().unsigned_abs() / 1_000_000;
+            let now = Digits::unsigned(now_ms);
+            let now = now.as_bytes();
+            let (seconds, ms) = now.split_at(now.len().saturating_sub(3));
+            [seconds, b".", ms, b" "].into_iter().for_each(put);
+        }
+        _ => {}
     }
 }
 

@@ -9,6 +9,10 @@ use core::mem::forget;
 use rustix::event::epoll::{CreateFlags, create};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::stream;
+use crate::base::path::Path;
 
 /// Opens those of descriptors 0 to 2 that are closed, as an empty epoll set. The kernel starts PID
 /// 1 without them if there is no console.
@@ -70,6 +74,38 @@ pub fn detach() {
             set(number, &nothing);
         }
     }
+}
+
+/// What standard error is after [`log_to`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogKind {
+    /// An ordinary file.
+    File,
+    /// A socket of syslog(3), or the kernel's log: each write is a record, with a priority in front.
+    Records,
+}
+
+/// Makes standard error the log file at `path`: an ordinary file, which is made if it is missing, a
+/// device such as /dev/kmsg, or the socket of a syslog daemon.
+pub fn log_to(path: &[u8]) -> Result<LogKind, Errno> {
+    let path = Path::of(&[path]);
+    let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOCTTY;
+    let flags = flags | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let (file, kind) = match rustix::fs::open(path, flags, Mode::from_bits_truncate(0o640)) {
+        // A socket cannot be opened.
+        Err(Errno::NXIO) => (stream::connect_datagram(path)?, LogKind::Records),
+        opened => {
+            let file = opened?;
+            let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+            match kind {
+                FileType::CharacterDevice => (file, LogKind::Records),
+                _ => (file, LogKind::File),
+            }
+        }
+    };
+    rustix::stdio::dup2_stderr(file)?;
+    Ok(kind)
 }
 
 /// Replaces descriptors 0 to 2 by copies of these. A `None` takes the same as the descriptor before

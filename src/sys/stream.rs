@@ -1,6 +1,7 @@
 //! Sockets and pipes: making them, and reading and writing without waiting.
 #![allow(unsafe_code)]
 
+use core::ffi::CStr;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -13,6 +14,18 @@ use rustix::pipe::PipeFlags;
 
 use super::raw;
 use crate::base::path::Path;
+
+/// Connects to the unix socket at `path`, to which each write sends a datagram. Writes never wait.
+pub(super) fn connect_datagram(path: &CStr) -> Result<OwnedFd, Errno> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
 
 /// Listens at `path` on a unix socket, to which only its owner may connect. A socket that has the
 /// name is removed first.

@@ -5,7 +5,7 @@
 
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -203,6 +203,70 @@ fn an_inherited_socket_is_served_as_by_qemu_ga() {
         });
     }
     checks.finish();
+}
+
+#[test]
+fn the_log_is_a_file_that_is_opened_anew_or_a_syslog_socket() {
+    let scratch = Scratch::new();
+    scratch.give_away();
+    let (log, old) = (scratch.join("agent.log"), scratch.join("old.log"));
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    let run = |agent: &Agent| {
+        // Logged without its arguments.
+        let arguments = json!({ "path": "/bin/true", "arg": ["hidden"] });
+        agent.client().call("guest-exec", arguments);
+    };
+    let mut agent = Agent::gaunt(&["-v", "-l", log.to_str().expect("ASCII")]);
+    run(&agent);
+    let said = read(&log);
+    assert!(said.ends_with(" gaunt: exec: /bin/true\n"), "{said}");
+    let time: f64 = said
+        .lines()
+        .next_back()
+        .and_then(|line| line.split(' ').next()?.parse().ok())
+        .expect("a time");
+    assert!(time > 1.7e9, "{said}");
+    std::fs::rename(&log, &old).expect("a new name");
+    agent.process().signal(libc::SIGHUP);
+    wait::expect("the new log", wait::ANSWER, || log.exists());
+    run(&agent);
+    assert!(read(&log).contains("exec: /bin/true"));
+    assert_eq!(read(&old), said);
+    assert!(!said.contains("hidden"), "{said}");
+    assert!(agent.log().is_empty(), "{}", agent.log());
+
+    let path = scratch.join("syslog");
+    let listen = || {
+        let _ = std::fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        scratch.give_away();
+        socket
+            .set_read_timeout(Some(wait::ANSWER))
+            .expect("a limit");
+        socket
+    };
+    let mut socket = listen();
+    let agent = Agent::gaunt(&["-v", "-l", path.to_str().expect("ASCII")]);
+    for _ in 0..2 {
+        run(&agent);
+        let mut line = [0; 1024];
+        let said = loop {
+            let count = socket.recv(&mut line).expect("a line");
+            let said = String::from_utf8_lossy(&line[..count]).into_owned();
+            if said.contains("exec") {
+                break said;
+            }
+        };
+        assert_eq!(said, "<31>gaunt: exec: /bin/true\n");
+        // The daemon starts anew.
+        drop(std::mem::replace(
+            &mut socket,
+            UnixDatagram::unbound().expect("a socket"),
+        ));
+        socket = listen();
+    }
+    let text = Both::new().refuse(&["-m", "unix-listen", "-p", "/x", "-l", "/nonexistent/log"]);
+    assert!(text.contains("unable to open specified log file"), "{text}");
 }
 
 #[test]
