@@ -2,7 +2,7 @@
 //!
 //! A path such as `sys/devices/pci0000:00/0000:00:04.0/virtio1/block/vda` names every bus between the
 //! root of the machine and the disk. Two facts are missing in it, and the caller reads them from sysfs:
-//! the driver of a PCI function ([`Attachment::read`] asks for it), and the rank of an IDE or SATA
+//! the driver of a PCI function ([`Attachment::of`] asks for it), and the rank of an IDE or SATA
 //! adapter ([`Attachment::adapter_directory_len`], [`Attachment::is_lower_adapter`]).
 //!
 //! Differences from qemu-ga: the rank of an adapter counts all adapters beside it, not only the first
