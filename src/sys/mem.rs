@@ -486,7 +486,7 @@ pub fn unlock_pages() -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::testing::Tree;
+    use crate::sys::testing::file_of;
 
     fn buffer_of(at_rest: usize, cap: usize) -> Buffer {
         Buffer::new(vec![0; at_rest].leak(), cap)
@@ -581,12 +581,8 @@ mod tests {
         assert_eq!(buffer.append(b"8"), Err(Full));
         assert_eq!(buffer.take(), b"");
         assert_eq!(buffer.whole(), Err(Errno::FBIG));
-        let tree = Tree::new();
-        let path = tree.file("run", [b'x'; 9]);
         let read = |room| {
-            let flags = rustix::fs::OFlags::RDONLY;
-            let path = path.to_str().unwrap();
-            let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).unwrap();
+            let file = file_of(&[b'x'; 9]);
             let mut buffer = Buffer::lasting(room);
             buffer.read(&file).map(|()| buffer.take())
         };
@@ -598,12 +594,8 @@ mod tests {
     fn reads_a_file_into_a_growing_buffer() {
         let len = if cfg!(miri) { 20_000 } else { 200_000 };
         let content: Vec<u8> = (0..len).map(|number| number as u8).collect();
-        let tree = Tree::new();
-        let path = tree.file("long", &content);
         let read = |cap| {
-            let flags = rustix::fs::OFlags::RDONLY;
-            let file =
-                rustix::fs::open(path.to_str().unwrap(), flags, rustix::fs::Mode::empty()).unwrap();
+            let file = file_of(&content);
             let mut buffer = Buffer::growing(cap);
             buffer.append(b"before").unwrap();
             let done = buffer.read(&file);

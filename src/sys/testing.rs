@@ -5,6 +5,7 @@ use rustix::fd::{FromRawFd, OwnedFd};
 use rustix::fs::{FileType, Mode};
 use std::ffi::{CStr, CString, OsStr};
 use std::fs;
+use std::io::{Seek, Write};
 use std::os::fd::IntoRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
@@ -122,6 +123,22 @@ impl Drop for Tree {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
     }
+}
+
+/// A file with this content, read from its beginning. It has no name any more. Works under Miri, which
+/// has no openat(2).
+pub(crate) fn file_of(content: &[u8]) -> OwnedFd {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("gaunt-file-{}-{number}", std::process::id()));
+    let mut options = fs::File::options();
+    options.read(true).write(true).create(true).truncate(true);
+    let mut file = options.open(&path).unwrap();
+    fs::remove_file(path).unwrap();
+    file.write_all(content).unwrap();
+    file.rewind().unwrap();
+    // SAFETY: `into_raw_fd` gives the descriptor away.
+    unsafe { OwnedFd::from_raw_fd(file.into_raw_fd()) }
 }
 
 fn open(path: &Path) -> Root {
