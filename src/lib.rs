@@ -28,8 +28,8 @@
 //! 4. A command that never waits writes its reply right away (`wire::reply`, `wire::emit`). The reply of
 //!    guest-file-read is a file, which `agent::file_stream` sends piece by piece.
 //! 5. For a slow command `prepare` gives a ticket, and `agent::jobs` hands ticket and message to a
-//!    worker.
-//! 6. The worker (`agent::worker`) looks at the message again, does `run`, and sends the reply back.
+//!    worker, or makes a child for this task alone.
+//! 6. That child (`agent::worker`) looks at the message again, does `run`, and sends the reply back.
 //! 7. `agent::child` calls `finish` with the ticket and the outcome; `agent::deliver` puts the
 //!    reply into the client's outgoing bytes, or an error if the child died.
 //! 8. `agent::client` writes what its descriptor takes; the rest leaves when epoll says so.
@@ -52,14 +52,15 @@
 //!      `commands/shutdown.rs` for arguments. What takes more than a few lines to find out goes into
 //!      `probe/`.
 //! 3. The texts: names of members and phrases of errors in `wire/texts.rs`, lines of the log in
-//!    `state/texts.rs`. Numbers that follow one another share one name, such as `"size-bytes
-//!    used-bytes"`: `Object::numbers` writes them.
+//!    `state/texts.rs`. Numbers that follow one another share one name, such as `"used-bytes total-bytes"`:
+//!    `Object::numbers` writes them.
 //! 4. The row: `commands/table.rs`, `Row::now(Info, "guest-get-uptime", os::UPTIME, os::get_uptime)`, at
 //!    the place that QEMU's schema gives it; a command that QEMU does not have is the last one before the
 //!    agent's own work. Commands of the groups `Protocol` and `Info` stay allowed where the policy is not
 //!    known; a test in `commands/packed.rs` lists them. A command that may wait for a disk, a server or a
 //!    process, or whose list is very long on some machines, is a `Row::alone` with a `Work` in place of
-//!    the handler: it gets a `&Guest` and a ticket.
+//!    the handler: it gets a `&Guest` and a ticket. `.needs(&[...])` names what it needs of the guest, for
+//!    `--check` (`commands/needs.rs`).
 //! 5. The documents: the table of commands in README.md, and COMMANDS in `image/package/gaunt.8`,
 //!    which also says what differs from qemu-ga. `tests/e2e/tests/protocol.rs` fails if a command
 //!    has no test, `tests/e2e/src/compare.rs` if the agent has other commands than qemu-ga.
@@ -73,7 +74,7 @@
 //! | --- | --- |
 //! | agent | this program, and its first process |
 //! | host | whoever asks: libvirt, Proxmox, a person with a socket |
-//! | channel | what requests come by: a virtio port or a listening socket |
+//! | channel | what requests come by: a virtio port, a serial line or a listening socket |
 //! | client | one descriptor that sends requests and takes replies |
 //! | message | the bytes of one request, from the first to the last brace |
 //! | request | a message taken apart: command, arguments, id |

@@ -3,7 +3,7 @@
 //! Short options bundle (`-vp x`). Long ones may be shortened while that is unambiguous, and take their
 //! value behind `=` or as the next argument. Operands are ignored, because the kernel hands PID 1 words
 //! of its command line that it does not know; the name of a command is an error, because it is part of
-//! a list that a blank tore apart. Options of qemu-ga that are not here are errors.
+//! a list that a blank tore apart.
 //!
 //! As with qemu-ga, a path belongs to `-F` only if it is attached: in `-F x` the option takes its
 //! default, and `x` is an operand. A list that begins with a dash is an error: it is an option whose

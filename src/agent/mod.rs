@@ -89,11 +89,10 @@ fn print_settings(options: &Options) -> bool {
     dump::dump(options, &mut file).is_ok() && write(&[file.bytes()])
 }
 
-/// Logs what is wrong with the settings; returns whether anything is.
+/// Logs what is wrong with the settings, and names in lists that no command has; returns whether anything
+/// is wrong.
 fn complain(options: &Options) -> bool {
-    if options.has_errors() {
-        options.report(false, &mut Log::new());
-    }
+    options.report(false, &mut Log::new());
     options.has_errors()
 }
 

@@ -1,11 +1,12 @@
 //! When to open a channel, and when to try again.
 //!
-//! An open port stays open, whether a host is connected or not: hosts see it close. It is closed
-//! only when the device fails or goes away.
+//! An open port stays open, even without a host, because a host would notice that it was closed. It is
+//! closed only when the device fails or goes away.
 //!
 //! A missing device is looked for at each of the kernel's device events, without polling. For a vsock
-//! listener that is the driver, or the guest's own CID. A channel that cannot be opened is tried again
-//! after [`RETRY_MS`]; a port that fails while it is open, after [`REOPEN_MS`].
+//! listener that is the driver, or the guest's own CID. A device that cannot be opened is tried again
+//! after [`RETRY_MS`], as is a listener with `--retry-path`; a port that fails while it is open, after
+//! [`REOPEN_MS`].
 //!
 //! Difference from qemu-ga: a missing device is waited for without `--retry-path`.
 

@@ -4,15 +4,16 @@
 //! `agent::settings` has the sources. The last value of an option wins, but lists of commands add up.
 //!
 //! Commas or semicolons separate the names of a list, which are of commands or of sets of them, such as
-//! `@info`. Names that no command has are ignored, as with
-//! qemu-ga: lists are written for agents of several versions. An empty list is no list; one without a
-//! known name, such as `,`, allows nothing.
+//! `@info`. Names that no command has are ignored, as with qemu-ga: lists are written for agents of
+//! several versions. What no command can have for a name is an error. An empty list is no list; an allow
+//! list without a known name, such as `,`, allows nothing.
 //!
 //! To add an option: a row, a case in [`Options::set`], and a paragraph in the manual page. The long
 //! name is its key in the configuration file as well.
 //!
 //! Differences from qemu-ga: `blacklist`, its name until 9.0, is read as `block-rpcs`; semicolons
-//! separate names, which in qemu-ga are part of them; blanks around the names of a list do not count;
+//! separate names, which in qemu-ga are part of them; blanks around the names of a list do not count,
+//! other bytes that no name has are an error;
 //! the log lists names that no command has; an empty method or path is the default; a method may have
 //! its path behind a colon.
 
@@ -220,6 +221,13 @@ pub(super) fn write_help(write: &mut dyn FnMut(&[&[u8]]) -> bool) -> bool {
             let help = Text::new(&HELP, line).unpack();
             help.is_empty() || row.write_help(&help, write)
         })
+}
+
+/// Whether a command of another version may have this name. What has other bytes, such as a blank, is a
+/// mistake: as part of a block list it would block nothing.
+fn may_be_command(name: &[u8]) -> bool {
+    let mut bytes = name.iter();
+    bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 impl OptionRow {
@@ -436,6 +444,9 @@ impl Options {
             let named = |name| commands::all().position(|command| command.name() == name);
             let index = name.strip_prefix(commands::PREFIX).and_then(named);
             let set = commands::set_named(name).or(index.map(bit));
+            if set.is_none() && !may_be_command(name) {
+                return Err(Stop::wrong(AgentPhrase::NotCommand, name));
+            }
             // Without a known name a list allows nothing.
             self.filter.add(list, set.unwrap_or(0));
             if set.is_none() && !name.is_empty() && !self.unknown_names.contains(&name) {
@@ -509,6 +520,29 @@ impl Options {
 mod tests {
     use super::*;
     use crate::agent::port::DEFAULT_PORT;
+
+    #[test]
+    fn what_cannot_be_a_name_in_a_list_is_an_error() {
+        for list in [
+            "guest-exec guest-file-open",
+            "guest-ping,guest-exec:guest-file-open",
+            "@exec",
+            "@lifecycle,@",
+            "guest-ex\u{e9}c",
+        ] {
+            for key in [Key::BlockRpcs, Key::AllowRpcs] {
+                let set = Options::new().set(key, list.as_bytes());
+                let Err(Stop::Wrong(error)) = set else {
+                    panic!("{list}: {set:?}");
+                };
+                assert_eq!(error.what, AgentPhrase::NotCommand, "{list}");
+            }
+        }
+        let mut options = Options::new();
+        let list = b"guest-of-the-future,guest_x,Guest-Exec, @info ;guest-exec";
+        options.set(Key::BlockRpcs, list).unwrap();
+        assert_eq!(options.unknown_names.len(), 3);
+    }
 
     #[test]
     fn the_help_has_every_option_but_the_old_name() {

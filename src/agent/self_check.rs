@@ -20,7 +20,8 @@ use crate::sys::root::{Root, relative};
 use crate::sys::{stdio, stream};
 use crate::wire::emit::{List, Out};
 
-// Exit statuses; 1 is an error in a setting.
+// Exit statuses; 1 is also an error in a setting.
+const NOT_WRITTEN: i32 = 1;
 const NO_CHANNEL_WORKS: i32 = 2;
 const COMMAND_LACKS_SOMETHING: i32 = 3;
 
@@ -78,7 +79,9 @@ pub(super) fn run(options: &Options, root: &Root, format: CheckFormat) -> i32 {
             let _ = out.append(b"\n");
         }
     }
-    let _ = stream::write_all(stdio::stdout(), out.bytes());
+    if stream::write_all(stdio::stdout(), out.bytes()).is_err() {
+        return NOT_WRITTEN;
+    }
     match (any_channel, all_commands) {
         (false, _) => NO_CHANNEL_WORKS,
         (true, false) => COMMAND_LACKS_SOMETHING,

@@ -1,5 +1,6 @@
-//! Where settings come from. Later ones win: the configuration file, as PID 1 the environment that the
-//! kernel makes of its command line, the kernel's command line, the command line of the process.
+//! The sources of settings. Later ones win: the configuration file; for PID 1 its environment, where the
+//! kernel puts words of its command line; `gaunt.` words of the kernel's command line; the command line.
+//! An inherited socket replaces all channels.
 //!
 //! The name of the file is an option as well, so the other sources are read before the file for this
 //! one option. Nothing that was not understood is lost: see `agent::command_line`.
@@ -12,12 +13,12 @@ use crate::sys::argv::{Start, Strings, variable};
 use crate::sys::process;
 use crate::sys::root::Root;
 
-/// Reads all settings. Returns the first request to print something that no error precedes.
+/// Reads all settings. Returns what is to be printed instead of serving, if anything.
 // Not inlined: the caller keeps its stack for as long as the agent runs.
 #[inline(never)]
 pub(super) fn read(options: &mut Options, root: &Root, start: Start) -> Result<(), Stop> {
     let mut first = Options::new();
-    // The second reading says what this one says.
+    // Errors are reported by the second reading.
     let _ = read_words(&mut first, root, start);
     let in_environment = variable(start.environment, b"QGA_CONF");
     config::read(options, root, first.config, in_environment);

@@ -75,7 +75,8 @@ texts! {
         NoDevice = "no such device";
         NoPort = "no port has this name";
         NoPortDriver = "no port, or no driver for it (virtio_console)";
-        NeitherTextNorJson = "neither nothing nor json: ";
+        NeitherTextNorJson = "--check takes no value or json: ";
+        NotCommand = "not the name of a command: ";
         HookUsage = "usage: @ freeze|thaw";
         CannotFindHooks = "cannot find hooks";
         HookRunsItself = "@ is run by the hook @, which it would run";

@@ -1,4 +1,4 @@
-//! The latest answers to questions that are expensive to ask again.
+//! The latest answers to questions that are expensive to ask again: the serial numbers of virtio disks.
 
 use core::cell::Cell;
 

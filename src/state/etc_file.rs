@@ -1,11 +1,11 @@
 //! A file of /etc that is rewritten as a whole, where it really is.
 //!
 //! In an appliance such a file may be a symbolic link into a data partition: then the file that it leads
-//! to is replaced, by rename, in its own directory. It may also be a mount point, or lie in a directory
-//! that cannot be written while the file itself can: then it is overwritten in place. Meanwhile a copy
-//! with a dash behind the name, as shadow-utils calls it, lies beside it if the directory can be
-//! written. A file that could not be overwritten gets its old content back; the copy goes only when
-//! either content is whole on the disk.
+//! to is replaced, by rename, in its own directory. It may also be a mount point, or lie on a file system
+//! that is read-only while the file itself is not: then it is overwritten in place. While it is
+//! overwritten, a copy with [`COPY`] behind the name lies beside it, unless the directory is read-only.
+//! If overwriting fails, the file gets its old content back. The copy is removed once the file has its
+//! new or its old content on the disk.
 
 use core::ffi::CStr;
 use core::mem::ManuallyDrop;
@@ -16,6 +16,9 @@ use crate::sys::file::{self, Links};
 use crate::sys::mem::Buffer;
 use crate::sys::root::{OpenOptions, Root};
 use crate::sys::{Errno, OwnedFd};
+
+/// Behind the name of a copy. shadow-utils has backups with a dash behind the name, which stay.
+const COPY: &[u8] = b".gaunt";
 
 /// The most links in a row. The kernel follows 40.
 const MOST_LINKS: usize = 8;
@@ -87,7 +90,7 @@ impl EtcFile {
         let file = self
             .directory
             .open_private(name.to_bytes(), OpenOptions::WRITE)?;
-        let copy = Path::of(&[name.to_bytes(), b"-"]);
+        let copy = Path::of(&[name.to_bytes(), COPY]);
         let copy = copy.as_c_str().ok_or(Errno::NAMETOOLONG)?;
         match self.directory.make(copy, old) {
             Ok(copy) => file::write_out(&*copy)?,

@@ -1,8 +1,9 @@
 //! Memory: buffers that grow into an anonymous mapping, values in static memory, and page locks.
 //!
-//! A [`Buffer`] rests in static memory. When it outgrows that, it borrows one mapping (mmap(2)),
-//! grows it by mremap(2) up to its cap, and gives it back when the content fits into the static
-//! memory again. There is no heap.
+//! A [`Buffer`] rests in static memory, or in none. When it outgrows that, it borrows one mapping
+//! (mmap(2)), grows it by mremap(2) up to its cap, and gives it back when the content fits into the
+//! memory at rest again, unless it is to keep the mapping ([`Buffer::keep_mapping`]). A process may
+//! keep one mapping that buffers have given back ([`keep_spare`]). There is no heap.
 #![allow(unsafe_code)]
 
 use core::cell::UnsafeCell;
@@ -170,7 +171,7 @@ impl Buffer {
     }
 
     /// An empty buffer with memory for `bytes` bytes that is never freed; for no bytes if the
-    /// kernel has no memory. For children of the agent, which soon end. Takes address space only:
+    /// kernel has no memory. For children of the agent, which soon end, and for settings. Takes address space only:
     /// pages follow with the first write to each.
     #[inline(never)]
     pub fn lasting(bytes: usize) -> ManuallyDrop<Self> {
