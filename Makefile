@@ -14,6 +14,9 @@ E2E := --manifest-path tests/e2e/Cargo.toml
 
 # The commands that the build has; the others are disabled, and their code is left out.
 COMMANDS ?= @all
+ifeq ($(filter $(COMMANDS),@all @lifecycle @info),)
+$(error COMMANDS is @info, @lifecycle or @all)
+endif
 export GAUNT_COMMANDS = $(COMMANDS)
 
 DESTDIR ?=
