@@ -127,8 +127,8 @@ impl Opener {
         }
     }
 
-    /// Takes the result of an attempt to open the channel, and logs it if it is another than last
-    /// time.
+    /// Takes the result of an attempt to open the channel, and logs it if it differs from the last
+    /// result.
     pub(super) fn tried(
         &mut self,
         opened: Result<(), Errno>,

@@ -11,7 +11,7 @@ use crate::sys::{Errno, OwnedFd};
 /// The directory in which udev links ports by name.
 pub(super) const BY_NAME: &[u8] = b"/dev/virtio-ports/";
 /// The directory of ports in sysfs.
-pub(super) const PORTS: &[u8] = b"sys/class/virtio-ports/";
+const PORTS: &[u8] = b"sys/class/virtio-ports/";
 /// The port of an agent, as all hosts name it.
 pub(super) const DEFAULT_PORT: &[u8] = b"/dev/virtio-ports/org.qemu.guest_agent.0";
 
@@ -40,16 +40,24 @@ pub(super) fn open(root: &Root, path: &[u8]) -> Result<OwnedFd, Errno> {
     };
     let Some(name) = name else { return opened };
     let mut opened = Err(Errno::NOENT);
-    // The kernel calls the devices `vport1p1` and so on.
+    with_name(root, name, &mut |device| opened = open_device(root, device))?;
+    opened
+}
+
+/// Calls `found` with the kernel's name of the port that has this name, such as `vport1p1`.
+pub(super) fn with_name(
+    root: &Root,
+    name: &[u8],
+    found: &mut dyn FnMut(&[u8]),
+) -> Result<(), Errno> {
     root.list_at(&[PORTS], &mut |device, _| {
         let mut buffer = [0; ATTRIBUTE_BYTES];
-        let found = attribute(root, device, b"/name", &mut buffer) == Some(name);
-        if found {
-            opened = open_device(root, device);
+        let is_it = attribute(root, device, b"/name", &mut buffer) == Some(name);
+        if is_it {
+            found(device);
         }
-        !found
-    })?;
-    opened
+        !is_it
+    })
 }
 
 /// Opens a device at its node, or, if it has none, at a temporary one.

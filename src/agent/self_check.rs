@@ -6,7 +6,7 @@
 
 use super::channel_options::{ChannelOption, Method};
 use super::options::{CheckFormat, Options};
-use super::port::{BY_NAME, PORTS};
+use super::port;
 use super::texts::AgentPhrase;
 use crate::base::limits::REPLY_BYTES;
 use crate::base::packed::Text;
@@ -151,15 +151,12 @@ fn check_port(root: &Root, path: &[u8]) -> Option<AgentPhrase> {
     if root.has_at(&[relative(path)]) == Ok(true) {
         return None;
     }
-    let name = path.strip_prefix(BY_NAME);
+    let name = path.strip_prefix(port::BY_NAME);
     let mut missing = Some(AgentPhrase::NoPort);
-    let listed = root.list_at(&[PORTS], &mut |device, _| {
-        let mut buffer = [0; 256];
-        let found = root.read_at(&[PORTS, device, b"/name"], &mut buffer);
-        if found.is_ok_and(|found| Some(found.trim_ascii()) == name) {
+    let listed = port::with_name(root, name.unwrap_or_default(), &mut |_| {
+        if name.is_some() {
             missing = None;
         }
-        missing.is_some()
     });
     match listed {
         Err(_) => Some(AgentPhrase::NoPortDriver),

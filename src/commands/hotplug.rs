@@ -6,8 +6,8 @@
 //! because there can be very many.
 //!
 //! Differences from qemu-ga: a block that has no state file, and is to be in use, is `success`
-//! without an error code; what is in the state that is asked for need not be writable; a machine
-//! without a single block has an empty list.
+//! without an error code; a block or processor that is already in the requested state need not be
+//! writable; a machine without a single block has an empty list.
 
 use super::command::Work;
 use super::common::cannot;

@@ -182,8 +182,8 @@ fn keys(
     Ok(keys)
 }
 
-/// Switches to the user, then reads or edits the keys. An error without an errno is complete in
-/// `about`.
+/// Switches to the user, then reads or edits the keys. For an error without an errno
+/// `about` holds the whole text.
 #[inline(never)]
 fn change(
     root: &Root,
@@ -201,7 +201,7 @@ fn change(
     let denied_by = [paths.file, paths.directory];
     about.turn_to(Phrase::CannotOpenKeys, paths.file, denied_by);
     if task != Task::Get {
-        // Until this function returns, which is before the reply leaves.
+        // Held until this function returns, before the reply leaves.
         file::lock(&directory)?;
     }
     let mut old: &'static [u8] = b"";
