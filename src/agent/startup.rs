@@ -76,6 +76,7 @@ fn set_up(options: &Options, root: Root, log: Log, environment: Strings) -> Serv
             os_release: variable(environment, b"QGA_OS_RELEASE"),
             time_zone: variable(environment, b"TZ"),
             virtio_serials: RecentAnswers::new(),
+            cpus: None,
             marker,
         },
         commands: TABLE,

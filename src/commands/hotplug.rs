@@ -14,9 +14,9 @@ use super::common::cannot;
 use crate::base::limits::CPU_LIST_BYTES;
 use crate::base::path::Path;
 use crate::base::text::{Digits, parse_hex};
-use crate::probe::hotplug::{CPUS, Fault, MEMORY, PartKind, PartStep, REMOVABLE};
+use crate::probe::hotplug::{CPUS, Fault, MEMORY, PartKind, PartStep, Parts, REMOVABLE};
 use crate::state::State;
-use crate::sys::root::Root;
+use crate::sys::root::{KeptDirectory, Root};
 use crate::sys::{Errno, number};
 use crate::wire::args::{Args, MemberParams, Param, Type, index_of, may, must};
 use crate::wire::emit::Value;
@@ -46,7 +46,12 @@ pub(super) fn get_vcpus(
     _: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failed> {
-    list(&state.guest.root, &CPUS, reply).map(drop)
+    let guest = &mut state.guest;
+    // Kept open, because opening takes longer than reading.
+    let cpus = guest.cpus.take().map_or_else(|| CPUS.open(&guest.root), Ok);
+    let listed = list(&CPUS, &cpus, reply);
+    guest.cpus = cpus.ok();
+    listed.map(drop)
 }
 
 /// Starts and stops processors.
@@ -66,7 +71,10 @@ pub(super) const SET_VCPUS: Work = |guest, _, args, reply| {
 };
 
 /// Lists memory blocks, and whether they are in use.
-pub(super) const GET_MEMORY_BLOCKS: Work = |guest, _, _, reply| list(&guest.root, &MEMORY, reply);
+pub(super) const GET_MEMORY_BLOCKS: Work = |guest, _, _, reply| {
+    let blocks = MEMORY.open(&guest.root);
+    list(&MEMORY, &blocks, reply)
+};
 
 /// Puts memory blocks into use and takes them out.
 pub(super) const SET_MEMORY_BLOCKS: Work = |guest, _, args, reply| {
@@ -134,16 +142,21 @@ fn block_size(root: &Root, reply: &mut Reply<'_>) -> Result<(), Failed> {
     Err(fail(reply, &MEMORY, 0, BLOCK_SIZE, fault))
 }
 
-fn list(root: &Root, kind: &PartKind, reply: &mut Reply<'_>) -> Result<u8, Failed> {
+fn list(
+    kind: &'static PartKind,
+    kept: &Result<KeptDirectory, Errno>,
+    reply: &mut Reply<'_>,
+) -> Result<u8, Failed> {
     let mut outcome = Ok(());
     let mut part = 0;
     let mut list = reply.list();
-    let listed = kind.open(root).and_then(|directory| {
+    let listed = kept.as_ref().map_err(|errno| *errno).and_then(|kept| {
+        let parts = kind.parts(kept);
         let mut buffer = [0; CPU_LIST_BYTES];
-        let online = kind.online_list(&directory, &mut buffer);
-        kind.each_number(&directory, &mut |number| {
+        let running = parts.running(&mut buffer);
+        parts.each_number(&mut |number| {
             part = number;
-            outcome = put(&directory, online, kind, number, list.item());
+            outcome = put(kind, parts, running, number, list.item());
             outcome.is_ok()
         })
     });
@@ -175,17 +188,17 @@ fn number_name(kind: &PartKind) -> Name {
 /// Writes about one part, or gives the file that does not tell, and why.
 #[inline(never)]
 fn put(
-    directory: &Root,
-    online: Option<&[u8]>,
     kind: &PartKind,
+    parts: Parts<'_>,
+    running: Option<&[u8]>,
     part: i64,
     value: Value<'_, '_>,
 ) -> Result<(), (&'static str, Fault)> {
-    let online = kind.is_online(directory, online, part);
+    let online = parts.is_online(running, part);
     let online = online.map_err(|fault| (kind.file, fault))?;
     let removable = match online {
         Some(_) if kind.is_memory => {
-            let removable = kind.is_removable(directory, part);
+            let removable = parts.is_removable(part);
             removable.map_err(|fault| (REMOVABLE, fault))?
         }
         online => online.is_some(),
@@ -262,10 +275,10 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    fn reply(root: &Root, kind: &PartKind) -> String {
+    fn reply(root: &Root, kind: &'static PartKind) -> String {
         let mut out = Buffer::growing(16 << 20);
         let mut reply = Reply::new(&mut out);
-        let outcome = list(root, kind, &mut reply).map(drop);
+        let outcome = list(kind, &kind.open(root), &mut reply).map(drop);
         reply.finish(outcome);
         String::from_utf8(out.bytes().to_vec()).unwrap()
     }

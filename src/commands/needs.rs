@@ -117,9 +117,10 @@ impl Need {
 
 fn can_stop_a_processor(root: &Root) -> bool {
     let mut can = false;
-    let listed = CPUS.open(root).and_then(|directory| {
-        CPUS.each_number(&directory, &mut |cpu| {
-            can = CPUS.has_file(&directory, cpu);
+    let listed = CPUS.open(root).and_then(|kept| {
+        let cpus = CPUS.parts(&kept);
+        cpus.each_number(&mut |cpu| {
+            can = cpus.has_file(cpu) == Ok(true);
             !can
         })
     });

@@ -10,7 +10,7 @@ use crate::base::limits::CPU_LIST_BYTES;
 use crate::base::text::{Digits, parse_u64};
 use crate::parse::cpu_list;
 use crate::sys::Errno;
-use crate::sys::root::Root;
+use crate::sys::root::{KeptDirectory, Root};
 
 /// A kind of part: processors or memory blocks.
 #[derive(Debug)]
@@ -86,37 +86,62 @@ impl Fault {
     }
 }
 
+/// The parts of a kind.
+#[derive(Clone, Copy)]
+pub struct Parts<'k> {
+    kind: &'static PartKind,
+    kept: &'k KeptDirectory,
+}
+
 impl PartKind {
+    /// Opens the directory of all parts of this kind, and the kernel's list of running processors.
+    pub fn open(&self, root: &Root) -> Result<KeptDirectory, Errno> {
+        KeptDirectory::open(root, self.directory.as_bytes(), b"online")
+    }
+
+    /// The parts of this kind in that directory.
+    pub fn parts<'k>(&'static self, kept: &'k KeptDirectory) -> Parts<'k> {
+        Parts { kind: self, kept }
+    }
+
+    /// Puts a part into use, or takes it out of use. May take minutes.
+    pub fn set(&'static self, root: &Root, part: i64, online: bool) -> Result<(), Fault> {
+        let kept = self.open(root);
+        let kept = kept.map_err(|errno| Fault::new(PartStep::Find, errno))?;
+        match self.parts(&kept).is_online(None, part)? {
+            None if !online => return Err(Fault::new(PartStep::TakeOut, Errno::NOENT)),
+            Some(is_online) if is_online != online => {}
+            _ => return Ok(()),
+        }
+        let word = self.words[usize::from(online)];
+        let number = Digits::signed(part);
+        let path = self.path_of(&number, self.file);
+        let written = kept.directory.tell(&path, word);
+        written.map_err(|errno| Fault::new(PartStep::Write, errno))
+    }
+
+    /// The path of a file of a part, in pieces, relative to the directory of all parts. The first
+    /// two pieces are the directory of the part.
+    fn path_of<'p>(&'p self, number: &'p Digits, file: &'p str) -> [&'p [u8]; 3] {
+        [self.prefix.as_bytes(), number.as_bytes(), file.as_bytes()]
+    }
+}
+
+impl Parts<'_> {
     /// Reads the kernel's list of running processors; `None` for memory blocks, without such a
     /// list, or if it does not fit into `buffer`.
     ///
     /// Reading the file of a processor takes the lock that is held while a processor starts or
     /// stops, and may wait for seconds. Reading the list takes no lock.
-    pub fn online_list<'b>(
-        &self,
-        directory: &Root,
-        buffer: &'b mut [u8; CPU_LIST_BYTES],
-    ) -> Option<&'b [u8]> {
-        if self.is_memory {
-            return None;
-        }
-        let list = directory.attribute(&[b"online"], buffer).ok();
+    pub fn running<'b>(&self, buffer: &'b mut [u8; CPU_LIST_BYTES]) -> Option<&'b [u8]> {
+        let list = self.kept.read(buffer);
         list.filter(|list| list.ends_with(b"\n"))
     }
 
-    /// Opens the directory of all parts of this kind.
-    pub fn open(&self, root: &Root) -> Result<Root, Errno> {
-        root.directory_at(&[self.directory.as_bytes()])
-    }
-
-    /// Calls `each` with the number of every part in that directory until it returns false.
-    pub fn each_number(
-        &self,
-        directory: &Root,
-        each: &mut dyn FnMut(i64) -> bool,
-    ) -> Result<(), Errno> {
-        directory.list(&mut |name, _| {
-            let name = name.strip_prefix(self.prefix.as_bytes());
+    /// Calls `each` with the number of every part until it returns false.
+    pub fn each_number(&self, each: &mut dyn FnMut(i64) -> bool) -> Result<(), Errno> {
+        self.kept.list(&mut |name, _| {
+            let name = name.strip_prefix(self.kind.prefix.as_bytes());
             let number = name.and_then(parse_u64);
             number.is_none_or(|number| each(number.cast_signed()))
         })
@@ -124,16 +149,10 @@ impl PartKind {
 
     /// Whether a part is in use, from the list of running processors if there is one, else from its
     /// own file; `None` if the part has no such file, because it is always in use.
-    pub fn is_online(
-        &self,
-        directory: &Root,
-        list: Option<&[u8]>,
-        part: i64,
-    ) -> Result<Option<bool>, Fault> {
-        let listed = list.and_then(|list| cpu_list::contains(list, part.cast_unsigned()));
+    pub fn is_online(&self, running: Option<&[u8]>, part: i64) -> Result<Option<bool>, Fault> {
+        let listed = running.and_then(|list| cpu_list::contains(list, part.cast_unsigned()));
         if listed.is_some() {
-            let number = Digits::signed(part);
-            match directory.has_at(&self.path_of(&number, self.file)) {
+            match self.has_file(part) {
                 Ok(true) => return Ok(listed),
                 // It runs and has no such file: it always runs.
                 Ok(false) if listed == Some(true) => return Ok(None),
@@ -142,69 +161,44 @@ impl PartKind {
         }
         // A processor is in use unless its file says `0`. A memory block is in use only if its file
         // says `online`, and not for example `going-offline`.
-        let word = self.words[usize::from(self.is_memory)];
-        let has_word = self.begins_with(directory, part, self.file, word)?;
-        Ok(has_word.map(|has_word| has_word == self.is_memory))
+        let word = self.kind.words[usize::from(self.kind.is_memory)];
+        let has_word = self.begins_with(part, self.kind.file, word)?;
+        Ok(has_word.map(|has_word| has_word == self.kind.is_memory))
     }
 
     /// Whether a part has its file, which a processor has that can be stopped.
-    pub fn has_file(&self, directory: &Root, part: i64) -> bool {
+    pub fn has_file(&self, part: i64) -> Result<bool, Errno> {
         let number = Digits::signed(part);
-        directory.has_at(&self.path_of(&number, self.file)) == Ok(true)
+        self.kept
+            .directory
+            .has_at(&self.kind.path_of(&number, self.kind.file))
     }
 
     /// Whether a memory block can be taken out of use.
-    pub fn is_removable(&self, directory: &Root, part: i64) -> Result<bool, Fault> {
-        let fixed = self.begins_with(directory, part, REMOVABLE, b"0");
+    pub fn is_removable(&self, part: i64) -> Result<bool, Fault> {
+        let fixed = self.begins_with(part, REMOVABLE, b"0");
         fixed.map(|fixed| fixed == Some(false))
     }
 
-    /// Puts a part into use, or takes it out of use. May take minutes.
-    pub fn set(&self, root: &Root, part: i64, online: bool) -> Result<(), Fault> {
-        let directory = self.open(root);
-        let directory = directory.map_err(|errno| Fault::new(PartStep::Find, errno))?;
-        match self.is_online(&directory, None, part)? {
-            None if !online => return Err(Fault::new(PartStep::TakeOut, Errno::NOENT)),
-            Some(is_online) if is_online != online => {}
-            _ => return Ok(()),
-        }
-        let word = self.words[usize::from(online)];
-        let number = Digits::signed(part);
-        let written = directory.tell(&self.path_of(&number, self.file), word);
-        written.map_err(|errno| Fault::new(PartStep::Write, errno))
-    }
-
     /// Whether a file of a part begins with `word`; `None` if the part has no such file.
-    fn begins_with(
-        &self,
-        directory: &Root,
-        part: i64,
-        file: &str,
-        word: &[u8],
-    ) -> Result<Option<bool>, Fault> {
+    fn begins_with(&self, part: i64, file: &str, word: &[u8]) -> Result<Option<bool>, Fault> {
         let mut buffer = [0; 24];
         let number = Digits::signed(part);
-        let path = self.path_of(&number, file);
-        match directory.attribute(&path, &mut buffer) {
+        let path = self.kind.path_of(&number, file);
+        match self.kept.directory.attribute(&path, &mut buffer) {
             Ok([]) => Err(Fault {
                 step: PartStep::Read,
                 errno: None,
             }),
             Ok(text) => Ok(Some(text.starts_with(word))),
             Err(Errno::NOENT) => {
-                if directory.has_at(&path[..2]) == Ok(true) {
+                if self.kept.directory.has_at(&path[..2]) == Ok(true) {
                     return Ok(None);
                 }
                 Err(Fault::new(PartStep::Find, Errno::NOENT))
             }
             Err(errno) => Err(Fault::new(PartStep::Read, errno)),
         }
-    }
-
-    /// The path of a file of a part, in pieces, relative to the directory of all parts. The first
-    /// two pieces are the directory of the part.
-    fn path_of<'p>(&'p self, number: &'p Digits, file: &'p str) -> [&'p [u8]; 3] {
-        [self.prefix.as_bytes(), number.as_bytes(), file.as_bytes()]
     }
 }
 
@@ -220,13 +214,14 @@ mod tests {
         Err(Fault { step, errno })
     }
 
-    fn numbers(root: &Root) -> Vec<i64> {
+    fn numbers(parts: Parts<'_>) -> Vec<i64> {
         let mut numbers = Vec::new();
-        CPUS.each_number(&CPUS.open(root).unwrap(), &mut |number| {
-            numbers.push(number);
-            true
-        })
-        .unwrap();
+        parts
+            .each_number(&mut |number| {
+                numbers.push(number);
+                true
+            })
+            .unwrap();
         numbers.sort();
         numbers
     }
@@ -237,18 +232,20 @@ mod tests {
         for name in ["cpufreq", "cpuidle", "cpu", "cpu1x", "cpux", "online"] {
             tree.directory(cpus.join(name));
         }
-        assert_eq!(numbers(&tree.root), []);
+        assert_eq!(numbers(CPUS.parts(&CPUS.open(&tree.root).unwrap())), []);
         let all: Vec<i64> = (0..1030).chain([5000, 1 << 40]).collect();
         for number in &all {
             tree.directory(cpus.join(format!("cpu{number}")));
         }
-        assert_eq!(numbers(&tree.root), all);
+        assert_eq!(numbers(CPUS.parts(&CPUS.open(&tree.root).unwrap())), all);
         let mut seen = 0;
-        CPUS.each_number(&CPUS.open(&tree.root).unwrap(), &mut |_| {
-            seen += 1;
-            seen < 3
-        })
-        .unwrap();
+        let kept = CPUS.open(&tree.root).unwrap();
+        CPUS.parts(&kept)
+            .each_number(&mut |_| {
+                seen += 1;
+                seen < 3
+            })
+            .unwrap();
         assert_eq!(seen, 3);
     }
 
@@ -260,10 +257,9 @@ mod tests {
         }
         tree.directory(cpus.join("cpu0"));
         tree.directory(cpus.join("cpu4/online"));
-        let directory = CPUS.open(&tree.root).unwrap();
-        let states: Vec<_> = (-1..7)
-            .map(|cpu| CPUS.is_online(&directory, None, cpu))
-            .collect();
+        let kept = CPUS.open(&tree.root).unwrap();
+        let parts = CPUS.parts(&kept);
+        let states: Vec<_> = (-1..7).map(|cpu| parts.is_online(None, cpu)).collect();
         let expected = [
             fault(PartStep::Find, 2),
             Ok(None),
@@ -285,21 +281,28 @@ mod tests {
             tree.directory(cpus.join(format!("cpu{number}/online")));
         }
         tree.directory(cpus.join("cpu0"));
-        let directory = CPUS.open(&tree.root).unwrap();
-        let state = |cpu| {
+        let state = |kept: &KeptDirectory, cpu| {
             let mut buffer = [0; CPU_LIST_BYTES];
-            let list = CPUS.online_list(&directory, &mut buffer);
-            CPUS.is_online(&directory, list, cpu)
+            let cpus = CPUS.parts(kept);
+            cpus.is_online(cpus.running(&mut buffer), cpu)
         };
-        assert_eq!(state(1), fault(PartStep::Read, 21));
+        let without_list = CPUS.open(&tree.root).unwrap();
+        assert_eq!(state(&without_list, 1), fault(PartStep::Read, 21));
         tree.file(cpus.join("online"), "0-1\n");
-        assert_eq!(state(0), Ok(None));
-        assert_eq!(state(1), Ok(Some(true)));
-        assert_eq!(state(2), Ok(Some(false)));
-        assert_eq!(state(3), fault(PartStep::Find, 2));
+        let kept = CPUS.open(&tree.root).unwrap();
+        assert_eq!(state(&kept, 0), Ok(None));
+        assert_eq!(state(&kept, 1), Ok(Some(true)));
+        assert_eq!(state(&kept, 2), Ok(Some(false)));
+        assert_eq!(state(&kept, 3), fault(PartStep::Find, 2));
+        // Directory and list stay open, and are read anew.
+        tree.file(cpus.join("online"), "0,2\n");
+        tree.directory(cpus.join("cpu3"));
+        assert_eq!(state(&kept, 1), Ok(Some(false)));
+        assert_eq!(numbers(CPUS.parts(&kept)), [0, 1, 2, 3]);
+        assert_eq!(numbers(CPUS.parts(&kept)), [0, 1, 2, 3]);
         // A list that does not fit into the buffer is ignored.
         tree.file(cpus.join("online"), "0-1,".repeat(CPU_LIST_BYTES));
-        assert_eq!(state(1), fault(PartStep::Read, 21));
+        assert_eq!(state(&kept, 1), fault(PartStep::Read, 21));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::state::environment::Environment;
 use crate::state::hooks::Settings;
 use crate::state::initramfs::Initramfs;
 use crate::state::marker::Marker;
-use crate::sys::root::Root;
+use crate::sys::root::{KeptDirectory, Root};
 
 /// The guest, and the options that tasks need.
 pub struct Guest {
@@ -25,6 +25,8 @@ pub struct Guest {
     pub time_zone: Option<&'static [u8]>,
     /// Serial numbers of virtio disks, by the number that the kernel gave the disk (`probe::serial`).
     pub virtio_serials: RecentAnswers,
+    /// The directory of processors, once they have been listed.
+    pub cpus: Option<KeptDirectory>,
     /// The marker of a freeze.
     pub marker: Marker,
 }

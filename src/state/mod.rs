@@ -79,6 +79,7 @@ pub(crate) mod testing {
             os_release: None,
             time_zone: None,
             virtio_serials: crate::base::recent::RecentAnswers::new(),
+            cpus: None,
             marker: marker::Marker::of(b"/nonexistent"),
         }
     }

@@ -10,7 +10,7 @@ use core::mem::MaybeUninit;
 
 use linux_raw_sys::general::{RAMFS_MAGIC, TMPFS_MAGIC};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::{DupFlags, Errno};
 
 use crate::base::path::Path;
@@ -376,6 +376,36 @@ impl From<OwnedFd> for Root {
     /// The directory of this descriptor.
     fn from(directory: OwnedFd) -> Self {
         Self(directory)
+    }
+}
+
+/// A directory of sysfs and one of its files. They can stay open, because opening takes longer than
+/// reading: both are read from their beginning each time.
+pub struct KeptDirectory {
+    /// The directory.
+    pub directory: Root,
+    file: Option<OwnedFd>,
+}
+
+impl KeptDirectory {
+    /// Opens the directory `name`, and if it exists its file `file`.
+    pub fn open(root: &Root, name: &[u8], file: &[u8]) -> Result<Self, Errno> {
+        let directory = root.directory_at(&[name])?;
+        let file = directory.file_at(&[file]).ok();
+        Ok(Self { directory, file })
+    }
+
+    /// As [`Root::list`].
+    pub fn list(&self, each: &mut dyn FnMut(&[u8], EntryType) -> bool) -> Result<(), Errno> {
+        rustix::fs::seek(&self.directory.0, SeekFrom::Start(0))?;
+        self.directory.list(each)
+    }
+
+    /// Reads the file with one call, which returns all bytes that fit into `buffer`; `None` if it is
+    /// missing or cannot be read.
+    pub fn read<'b>(&self, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+        let count = rustix::io::pread(self.file.as_ref()?, &mut *buffer, 0).ok()?;
+        buffer.get(..count)
     }
 }
 
