@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_stays_and_one_that_dies_is_reindexd() {
+    fn a_worker_stays_and_one_that_dies_is_replaced() {
         let mut agent = Agent::new();
         agent.start("guest-get-fsinfo").unwrap();
         let (first, outcome) = agent.finish(true);
