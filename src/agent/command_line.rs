@@ -356,6 +356,8 @@ mod tests {
             (&["--hook-timeout", "0"], NoTimeLimit, "0"),
             (&["--hook-timeout=-1"], NotSeconds, "-1"),
             (&["--hook-failures=maybe"], NeitherStopNorIgnore, "maybe"),
+            (&["--authorized-keys=/etc/%x"], NotKeysPath, "/etc/%x"),
+            (&["--authorized-keys="], NotKeysPath, ""),
             (&["-Fhook"], NotAbsolute, "hook"),
             (&["--fsfreeze-hook=./hook"], NotAbsolute, "./hook"),
             (&["-m", "unix-listen"], NoPath, ""),

@@ -158,7 +158,8 @@ mod tests {
     #[test]
     fn dump_is_read_back_as_it_is() {
         let file = "[general]\nblock-rpcs=\\s a,b\\n;c\nverbose=1\npath=\\t\\s\\\\ \\t x\nretry-path=0\n\
-                    hook-timeout=5\nabort-fuse=true\nfsfreeze-hook=\nstatedir=/s\n";
+                    hook-timeout=5\nabort-fuse=true\nfsfreeze-hook=\nstatedir=/s\n\
+                    authorized-keys=/etc/%u\n";
         let once = dumped_again(file);
         for line in [
             "block-rpcs=\\s\\sa,b\\n;c",
@@ -168,6 +169,7 @@ mod tests {
             "abort-fuse=true",
             "fsfreeze-hook=/etc/qemu/fsfreeze-hook",
             "statedir=/s",
+            "authorized-keys=/etc/%u",
         ] {
             assert!(once.lines().any(|other| other == line), "{line}: {once}");
         }

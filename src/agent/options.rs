@@ -21,8 +21,10 @@ use super::channel_options::{ChannelOptions, Method, OptionError};
 use super::texts::AgentPhrase;
 use crate::base::limits::{FREEZE_TIMEOUT_S, LISTS, LOGGED_OPTION_ERRORS, LOGGED_UNKNOWN_NAMES};
 use crate::base::packed::{Pack, Text, pack};
+use crate::base::sink::Discard;
 use crate::base::text;
 use crate::commands;
+use crate::parse::keys_path;
 use crate::state::filter::{CommandList, Filter, bit};
 use crate::state::hooks::{Main, Settings};
 use crate::state::log::{Level, Log};
@@ -42,6 +44,7 @@ pub(super) enum Key {
     FreezeHook,
     HookTimeout,
     HookFailures,
+    AuthorizedKeys,
     Verbose,
     PidFile,
     RetryPath,
@@ -101,7 +104,7 @@ const fn row(
 
 /// All options and their help, in the order of the help. It leaves out those without a text.
 #[rustfmt::skip]
-const OPTIONS: [(OptionRow, &str); 22] = [
+const OPTIONS: [(OptionRow, &str); 23] = [
     row(Key::Config, "config", Some(b'c'), OptionValue::Required,
         "configuration file (default: /etc/qemu/qemu-ga.conf, if it exists)"),
     row(Key::Method, "method", Some(b'm'), OptionValue::Required,
@@ -126,6 +129,8 @@ const OPTIONS: [(OptionRow, &str); 22] = [
         "seconds that one hook has (default: 60)"),
     row(Key::HookFailures, "hook-failures", None, OptionValue::Required,
         "stop (default) the freeze if a hook fails, or ignore that"),
+    row(Key::AuthorizedKeys, "authorized-keys", None, OptionValue::Required,
+        "file of a user's ssh keys; %u is the user, %h the home directory"),
     row(Key::Verbose, "verbose", Some(b'v'), OptionValue::None,
         "log more"),
     row(Key::PidFile, "pidfile", Some(b'f'), OptionValue::Required,
@@ -409,6 +414,12 @@ impl Options {
                     b"stop" => false,
                     b"ignore" => true,
                     _ => return wrong(AgentPhrase::NeitherStopNorIgnore),
+                }
+            }
+            Key::AuthorizedKeys => {
+                let any_user = keys_path::expand(value, b"user", Some(b""), &mut Discard);
+                if any_user.is_none() {
+                    return wrong(AgentPhrase::NotKeysPath);
                 }
             }
             Key::Verbose => self.verbose = value != FALSE,

@@ -5,12 +5,11 @@
 //! several things that it lacks the first is reported.
 
 use super::channel_options::{ChannelOption, Method};
-use super::options::{CheckFormat, Options};
+use super::options::{CheckFormat, Key, Options};
 use super::port;
 use super::texts::AgentPhrase;
 use crate::base::limits::REPLY_BYTES;
 use crate::base::packed::Text;
-use crate::base::path::Path;
 use crate::base::sink::ByteSink;
 use crate::commands::info::VERSION;
 use crate::commands::{self, Command, Need, PREFIX};
@@ -96,7 +95,8 @@ fn check_command(options: &Options, root: &Root, index: usize, command: &Command
     if !options.filter.allows(index) {
         return Finding::Disabled(AgentPhrase::Blocked);
     }
-    match commands::needs(index).first_missing(root) {
+    let keys = options.text(Key::AuthorizedKeys);
+    match commands::needs(index).first_missing(root, keys) {
         Some(need) => Finding::Lacks(lack(need)),
         None => Finding::Works,
     }
@@ -118,6 +118,7 @@ fn lack(need: Need) -> AgentPhrase {
         Need::SleepOnBoth => AgentPhrase::NoSleepOnBoth,
         Need::Users => AgentPhrase::NoUsers,
         Need::WritableUsers => AgentPhrase::UsersReadOnly,
+        Need::KeysDirectory => AgentPhrase::NoDirectory,
         Need::Routes => AgentPhrase::NoRoutes,
         Need::DiskCounters => AgentPhrase::NoDiskCounters,
         Need::CpuCounters => AgentPhrase::NoCpuCounters,
@@ -128,11 +129,8 @@ fn check_channel(root: &Root, channel: &ChannelOption) -> Finding {
     let path = channel.path().unwrap_or_default();
     let missing = match channel.method {
         Method::UnixListen => {
-            let directory = Path::of(&[relative(parent_of(path)), b"."]);
-            let is_writable = directory
-                .as_c_str()
-                .is_some_and(|path| root.is_writable(path));
-            (!is_writable).then_some(AgentPhrase::NoPlaceForSocket)
+            let is_writable = root.is_writable(&[relative(parent_of(path))]);
+            (!is_writable).then_some(AgentPhrase::NoDirectory)
         }
         Method::VirtioSerial => check_port(root, path),
         Method::IsaSerial => check_device(root, relative(path)),
@@ -238,7 +236,7 @@ mod tests {
             options.channels.set_path(path);
             check_channel(&tree.root, &options.channels.list()[0])
         };
-        let lacks = Finding::Lacks(AgentPhrase::NoPlaceForSocket);
+        let lacks = Finding::Lacks(AgentPhrase::NoDirectory);
         assert_eq!(check(b"/run/x/agent"), lacks);
         assert_eq!(check(b"/agent"), Finding::Works);
         tree.directory("run/x");

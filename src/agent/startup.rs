@@ -74,6 +74,7 @@ fn set_up(options: &Options, root: Root, log: Log, environment: Strings) -> Serv
             hooks: options.hooks,
             aborts_fuse: options.aborts_fuse,
             os_release: variable(environment, b"QGA_OS_RELEASE"),
+            authorized_keys: options.text(Key::AuthorizedKeys),
             time_zone: variable(environment, b"TZ"),
             virtio_serials: RecentAnswers::new(),
             cpus: None,

@@ -20,6 +20,7 @@ texts! {
         NotSeconds = "not a number of seconds: ";
         NoTimeLimit = "a hook needs a time limit: ";
         NeitherStopNorIgnore = "neither stop nor ignore: ";
+        NotKeysPath = "not the path of a file, or neither %u, %h nor %%: ";
         TooManyLists = "more than 32 lists of commands: ";
         NotSupported = "not supported: ";
         NotAbsolute = "not an absolute path: ";
@@ -71,7 +72,7 @@ texts! {
         NoRoutes = "no /proc/net/route";
         NoDiskCounters = "no /proc/diskstats";
         NoCpuCounters = "no /proc/stat";
-        NoPlaceForSocket = "the directory is missing or cannot be written";
+        NoDirectory = "the directory is missing or cannot be written";
         NoDevice = "no such device";
         NoPort = "no port has this name";
         NoPortDriver = "no port, or no driver for it (virtio_console)";

@@ -2,12 +2,14 @@
 //!
 //! A need is met or not at one moment: looking changes nothing and never waits.
 
+use crate::parse::keys_path::is_below_home;
 use crate::probe::hotplug::CPUS;
 use crate::probe::rtc;
 use crate::probe::sleep::{SleepMode, supports};
+use crate::probe::sysfs::parent_of;
 use crate::sys::identity;
 use crate::sys::netlink::Route;
-use crate::sys::root::Root;
+use crate::sys::root::{Root, relative};
 
 /// Something that a command needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub enum Need {
     Users,
     /// A directory of the lists of users that can be written.
     WritableUsers,
+    /// A directory for ssh keys that can be written, unless it depends on the user.
+    KeysDirectory,
     /// The table of routes.
     Routes,
     /// The counters of disks.
@@ -49,7 +53,7 @@ pub enum Need {
 use Need::*;
 
 /// All needs, in the order of their numbers.
-const ALL: [Need; 16] = [
+const ALL: [Need; 17] = [
     Superuser,
     HardwareClock,
     MountTable,
@@ -63,6 +67,7 @@ const ALL: [Need; 16] = [
     SleepOnBoth,
     Users,
     WritableUsers,
+    KeysDirectory,
     Routes,
     DiskCounters,
     CpuCounters,
@@ -70,7 +75,7 @@ const ALL: [Need; 16] = [
 
 /// A set of needs: a bit for each.
 #[derive(Clone, Copy)]
-pub struct Needs(u16);
+pub struct Needs(u32);
 
 impl Needs {
     pub(super) const NONE: Self = Self(0);
@@ -78,21 +83,22 @@ impl Needs {
     pub(super) const fn of(needs: &[Need]) -> Self {
         let (mut set, mut index) = (0, 0);
         while index < needs.len() {
-            set |= 1 << needs[index] as u16;
+            set |= 1 << needs[index] as u32;
             index += 1;
         }
         Self(set)
     }
 
-    /// The first of these needs that this guest does not meet.
-    pub fn first_missing(self, root: &Root) -> Option<Need> {
+    /// The first of these needs that this guest does not meet. `keys` is the pattern for the path of
+    /// ssh keys, if an option gives one.
+    pub fn first_missing(self, root: &Root, keys: Option<&[u8]>) -> Option<Need> {
         let mut needs = ALL.into_iter();
-        needs.find(|need| self.0 & 1 << *need as u16 != 0 && !need.is_met(root))
+        needs.find(|need| self.0 & 1 << *need as u32 != 0 && !need.is_met(root, keys))
     }
 }
 
 impl Need {
-    fn is_met(self, root: &Root) -> bool {
+    fn is_met(self, root: &Root, keys: Option<&[u8]>) -> bool {
         let path: &[u8] = match self {
             Superuser => return identity::is_root(),
             HardwareClock => return rtc::read_ns(root).is_ok(),
@@ -101,7 +107,8 @@ impl Need {
             SleepInMemory => return supports(root, SleepMode::Ram),
             SleepOnDisk => return supports(root, SleepMode::Disk),
             SleepOnBoth => return supports(root, SleepMode::Hybrid),
-            WritableUsers => return root.is_writable(c"etc"),
+            WritableUsers => return root.is_writable(&[b"etc"]),
+            KeysDirectory => return keys.is_none_or(|keys| can_keep(root, keys)),
             MountTable => b"proc/self/mountinfo",
             Processors => b"sys/devices/system/cpu",
             MemoryBlocks => b"sys/devices/system/memory",
@@ -113,6 +120,12 @@ impl Need {
         };
         root.has_at(&[path]) == Ok(true)
     }
+}
+
+/// Whether the directory of this pattern for ssh keys can be written. Assumed if it depends on the user.
+fn can_keep(root: &Root, keys: &[u8]) -> bool {
+    let directory = parent_of(keys);
+    is_below_home(keys) || directory.contains(&b'%') || root.is_writable(&[relative(directory)])
 }
 
 fn can_stop_a_processor(root: &Root) -> bool {
@@ -143,14 +156,34 @@ mod tests {
     fn first_missing_need_is_reported() {
         let tree = Tree::new();
         let needs = Needs::of(&[Users, WritableUsers, HotPlug]);
-        assert_eq!(needs.first_missing(&tree.root), Some(HotPlug));
+        assert_eq!(needs.first_missing(&tree.root, None), Some(HotPlug));
         tree.directory("sys/devices/system/cpu/cpu0");
-        assert_eq!(needs.first_missing(&tree.root), Some(HotPlug));
+        assert_eq!(needs.first_missing(&tree.root, None), Some(HotPlug));
         tree.file("sys/devices/system/cpu/cpu1/online", "1\n");
-        assert_eq!(needs.first_missing(&tree.root), Some(Users));
+        assert_eq!(needs.first_missing(&tree.root, None), Some(Users));
         tree.file("etc/passwd", "");
-        assert_eq!(needs.first_missing(&tree.root), None);
-        assert_eq!(Needs::NONE.first_missing(&tree.root), None);
+        assert_eq!(needs.first_missing(&tree.root, None), None);
+        assert_eq!(Needs::NONE.first_missing(&tree.root, None), None);
+    }
+
+    #[test]
+    fn keys_need_a_directory_that_can_be_written() {
+        let tree = Tree::new();
+        let missing = |keys: &str| {
+            let needs = Needs::of(&[KeysDirectory]);
+            needs.first_missing(&tree.root, Some(keys.as_bytes()))
+        };
+        for keys in ["/etc/dropbear/keys", "/etc/keys/%u"] {
+            assert_eq!(missing(keys), Some(KeysDirectory), "{keys}");
+        }
+        for keys in ["%h/none/keys", "none/none/keys", "/none/none/%u/keys"] {
+            assert_eq!(missing(keys), None, "{keys}");
+        }
+        tree.directory("etc/keys");
+        for keys in ["/etc/keys/%u", "/etc/keys", "/keys"] {
+            assert_eq!(missing(keys), None, "{keys}");
+        }
+        assert_eq!(missing("/etc/dropbear/keys"), Some(KeysDirectory));
     }
 
     #[test]
@@ -167,17 +200,20 @@ mod tests {
             (HardwareClock, "sys/class/rtc/rtc0/since_epoch"),
         ] {
             let needs = Needs::of(&[need]);
-            assert_eq!(needs.first_missing(&tree.root), Some(need));
+            assert_eq!(needs.first_missing(&tree.root, None), Some(need));
             tree.file(path, "1000\n");
-            assert_eq!(needs.first_missing(&tree.root), None);
+            assert_eq!(needs.first_missing(&tree.root, None), None);
         }
         let sleep = [SleepInMemory, SleepOnDisk, SleepOnBoth];
         for need in sleep {
             assert_eq!(
-                Needs::of(&sleep).first_missing(&tree.root),
+                Needs::of(&sleep).first_missing(&tree.root, None),
                 Some(SleepInMemory)
             );
-            assert_eq!(Needs::of(&[need]).first_missing(&tree.root), Some(need));
+            assert_eq!(
+                Needs::of(&[need]).first_missing(&tree.root, None),
+                Some(need)
+            );
         }
     }
 }

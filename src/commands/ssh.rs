@@ -1,4 +1,5 @@
-//! guest-ssh-get-authorized-keys, -add- and -remove-: the lines of `~/.ssh/authorized_keys`.
+//! guest-ssh-get-authorized-keys, -add- and -remove-: the lines of `~/.ssh/authorized_keys`, or of the
+//! file that the option `authorized-keys` names.
 //!
 //! Which lines are reported and in which order, and what counts as the same key: as qemu-ga has it.
 //!
@@ -7,6 +8,12 @@
 //! the user. A user may thus put links in the way, of `.ssh` as well as of the file: they lead to
 //! nothing that the user cannot reach. Links of /proc to open files are refused all the same, and
 //! so is every file that is not regular: a FIFO would hang the child.
+//!
+//! A path outside the home may lead through a directory that only root can change. There the child
+//! keeps the agent's rights, and the file must not be a link. It keeps owner and mode; a new one is
+//! root's, and every user can read it: sshd reads it with the rights of the user. So users cannot
+//! change keys there unless the administrator lets them. In any other directory the child acts as the
+//! user; so it makes a missing directory only where the user may.
 //!
 //! Differences from qemu-ga:
 //! - The home directory is entered with the user's own rights. Thus a home that is not the
@@ -24,7 +31,6 @@
 //! - A request, and a file before and after it, have at most [`KEYS_BYTES`] of keys. What the files of
 //!   accounts take is at most [`ACCOUNTS_BYTES`].
 
-use core::ffi::CStr;
 use core::mem::ManuallyDrop;
 
 use static_assertions::const_assert;
@@ -33,11 +39,14 @@ use super::command::Work;
 use super::common::{UNFINISHED, user_name};
 use crate::base::limits::{ACCOUNTS_BYTES, KEYS_BYTES};
 use crate::base::packed::Text;
+use crate::base::path::Path;
 use crate::base::sink::ByteSink;
 use crate::base::text::Digits;
-use crate::parse::{accounts, lines};
+use crate::parse::{accounts, file_name, keys_path, lines};
+use crate::probe::sysfs::parent_of;
 use crate::state::guest::Guest;
-use crate::sys::file::{self, Links};
+use crate::state::trust;
+use crate::sys::file::{self, Access, Links};
 use crate::sys::identity::{self, Identity};
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
@@ -73,11 +82,12 @@ enum Task {
     Remove,
 }
 
-/// Length of `/.ssh`.
-const DIRECTORY: usize = 5;
-const NAME: &CStr = c"authorized_keys";
-/// Precedes the path where an error has it a second time.
-const QUOTE: &[u8] = b"\xE2\x80\x9C";
+/// Where the keys are unless the option says otherwise.
+const DEFAULT: &[u8] = b"%h/.ssh/authorized_keys";
+/// The user root.
+const ROOT: u32 = 0;
+/// Around the path where an error has it a second time; both are equally long.
+const QUOTES: [&[u8]; 2] = [b"\xE2\x80\x9C", b"\xE2\x80\x9D"];
 /// What is wrong with a file of too many keys; [`Phrase::TooManyKeys`] says the same of a request.
 const TOO_MANY: &[u8] = b": more than 256 KiB of keys";
 const NOT_REGULAR: &[u8] = b": not a regular file";
@@ -114,9 +124,12 @@ impl About {
 
 /// The paths of a user's keys.
 struct Paths {
-    home: &'static [u8],
-    directory: &'static [u8],
     file: &'static [u8],
+    directory: &'static [u8],
+    /// The directory above that: the home directory by default.
+    above: &'static [u8],
+    /// Whether only root can change the directory, so that the agent need not act as the user.
+    are_roots: bool,
 }
 
 fn work(guest: &Guest, args: &Args<'_>, reply: &mut Reply<'_>, task: Task) -> Result<u8, Failed> {
@@ -132,7 +145,7 @@ fn work(guest: &Guest, args: &Args<'_>, reply: &mut Reply<'_>, task: Task) -> Re
         passwd: b"",
     };
     let reset = args.bool(const { index_of(ADD_KEYS, "reset") }) == Some(true);
-    match change(&guest.root, task, keys, reset, &mut room, &mut about) {
+    match change(guest, task, keys, reset, &mut room, &mut about) {
         Ok(lines) => {
             if task == Task::Get {
                 list(lines, reply);
@@ -182,19 +195,21 @@ fn keys(
     Ok(keys)
 }
 
-/// Switches to the user, then reads or edits the keys. For an error without an errno
+/// Switches to the user if need be, then reads or edits the keys. For an error without an errno
 /// `about` holds the whole text.
 #[inline(never)]
 fn change(
-    root: &Root,
+    guest: &Guest,
     task: Task,
     keys: &[u8],
     reset: bool,
     room: &mut Buffer,
     about: &mut About,
 ) -> Result<&'static [u8], Option<Errno>> {
-    let paths = become_user(root, room, about)?;
-    let directory = match open_directory(root, task, &paths, about) {
+    let paths = become_user(guest, room, about)?;
+    let name = Path::of(&[file_name(paths.file)]);
+    let name = name.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+    let directory = match open_directory(&guest.root, task, &paths, about) {
         Err(Errno::NOENT | Errno::NOTDIR) if task == Task::Remove => return Ok(b""),
         directory => directory?,
     };
@@ -205,18 +220,28 @@ fn change(
         file::lock(&directory)?;
     }
     let mut old: &'static [u8] = b"";
-    if !reset {
-        match directory.look(NAME, Links::NotMagic) {
+    let old_file;
+    let (links, mut access) = match paths.are_roots {
+        true => (Links::Refuse, Access::Readable),
+        false => (Links::NotMagic, Access::Private),
+    };
+    if !reset || paths.are_roots {
+        match directory.look(name, links) {
             Err(Errno::NOENT) if task == Task::Remove => return Ok(b""),
             Err(Errno::NOENT) if task == Task::Add => {}
             file => {
-                let file = file?;
-                if Status::of(&*file)?.is_special() {
+                old_file = file?;
+                if Status::of(&*old_file)?.is_special() {
                     about.detail = NOT_REGULAR;
                     return Err(None);
                 }
-                about.phrase = Phrase::CannotReadKeys;
-                old = read(&file, about)?;
+                if paths.are_roots {
+                    access = Access::As(&old_file);
+                }
+                if !reset {
+                    about.phrase = Phrase::CannotReadKeys;
+                    old = read(&old_file, about)?;
+                }
             }
         }
     }
@@ -238,12 +263,18 @@ fn change(
         about.detail = TOO_MANY;
         return Err(None);
     }
-    directory.replace(NAME, UNFINISHED, new, None)?;
+    directory.replace(name, UNFINISHED, new, access)?;
     Ok(b"")
 }
 
-/// Switches to the user named in `about`; returns the paths of the keys.
-fn become_user(root: &Root, room: &mut Buffer, about: &mut About) -> Result<Paths, Option<Errno>> {
+/// Returns the paths of the keys of the user named in `about`. Switches to that user, unless only root
+/// can change them.
+fn become_user(
+    guest: &Guest,
+    room: &mut Buffer,
+    about: &mut About,
+) -> Result<Paths, Option<Errno>> {
+    let root = &guest.root;
     let etc = root.enter(b"etc", Links::Follow)?;
     ManuallyDrop::into_inner(etc.read_named(c"passwd", Links::Follow, room)?);
     about.passwd = room.take();
@@ -253,12 +284,30 @@ fn become_user(root: &Root, room: &mut Buffer, about: &mut About) -> Result<Path
         return Err(None);
     };
     about.uid = user.uid;
-    let mut home = user.home;
-    if home.first() != Some(&b'/') {
-        return Err(Some(Errno::NOTDIR));
-    }
-    while let [shorter @ .., b'/'] = home {
-        home = shorter;
+    let home = user.home.starts_with(b"/");
+    let home = home.then(|| without_slash(user.home));
+    let pattern = guest.authorized_keys.unwrap_or(DEFAULT);
+    let _ = room.append(QUOTES[0]);
+    let expanded = keys_path::expand(pattern, name, home, room);
+    let _ = room.append(QUOTES[1]);
+    about.quoted = room.take();
+    room.whole()?;
+    expanded.ok_or(Errno::NOTDIR)?;
+    let file = about
+        .quoted
+        .get(QUOTES[0].len()..about.quoted.len() - QUOTES[1].len())
+        .unwrap_or_default();
+    let directory = directory_of(file);
+    let are_roots = !keys_path::is_below_home(pattern)
+        && trust::check(root, directory, ROOT, &mut Path::new()).is_ok();
+    let paths = Paths {
+        file,
+        directory,
+        above: directory_of(directory),
+        are_roots,
+    };
+    if are_roots {
+        return Ok(paths);
     }
     // Groups that do not fit only take rights away.
     let group = etc.read_named(c"group", Links::Follow, room);
@@ -273,21 +322,22 @@ fn become_user(root: &Root, room: &mut Buffer, about: &mut About) -> Result<Path
         };
         errno
     })?;
+    Ok(paths)
+}
 
-    let _ = room.append(QUOTE);
-    let _ = room.append(home);
-    let _ = room.append(b"/.ssh/authorized_keys\xE2\x80\x9D");
-    about.quoted = room.take();
-    room.whole()?;
-    let file = about
-        .quoted
-        .get(QUOTE.len()..about.quoted.len() - QUOTE.len());
-    let file = file.unwrap_or_default();
-    Ok(Paths {
-        home: if home.is_empty() { b"/" } else { home },
-        directory: file.get(..home.len() + DIRECTORY).unwrap_or_default(),
-        file,
-    })
+/// The directory of a file at an absolute path, without a slash at its end.
+fn directory_of(path: &[u8]) -> &[u8] {
+    match without_slash(parent_of(path)) {
+        b"" => b"/",
+        directory => directory,
+    }
+}
+
+fn without_slash(mut path: &[u8]) -> &[u8] {
+    while let [shorter @ .., b'/'] = path {
+        path = shorter;
+    }
+    path
 }
 
 /// Opens the directory of the keys, and makes it if keys are to be added.
@@ -301,10 +351,10 @@ fn open_directory(
         Task::Add => Phrase::CannotWriteKeys,
         Task::Get | Task::Remove => Phrase::CannotOpenKeys,
     };
-    about.turn_to(what, paths.file, [paths.directory, paths.home]);
+    about.turn_to(what, paths.file, [paths.directory, paths.above]);
     let mut directory = root.enter(paths.directory, Links::NotMagic);
     if task == Task::Add && matches!(directory, Err(Errno::NOENT | Errno::NOTDIR)) {
-        about.turn_to(Phrase::CannotCreate, paths.directory, [paths.home, b""]);
+        about.turn_to(Phrase::CannotCreate, paths.directory, [paths.above, b""]);
         root.make_directory(relative(paths.directory), 0o700)?;
         directory = root.enter(paths.directory, Links::NotMagic);
     }

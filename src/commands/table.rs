@@ -20,9 +20,9 @@ use crate::base::limits::PARAMETERS;
 use crate::wire::args::Param;
 
 use super::needs::Need::{
-    BlockDevices, CpuCounters, DiskCounters, HardwareClock, HotPlug, MemoryBlocks, MountTable,
-    Network, Processors, Routes, SleepInMemory, SleepOnBoth, SleepOnDisk, Superuser, Users,
-    WritableUsers,
+    BlockDevices, CpuCounters, DiskCounters, HardwareClock, HotPlug, KeysDirectory, MemoryBlocks,
+    MountTable, Network, Processors, Routes, SleepInMemory, SleepOnBoth, SleepOnDisk, Superuser,
+    Users, WritableUsers,
 };
 use Group::{Accounts, Clock, Exec, Files, Freeze, Hardware, Info, Lifecycle, Protocol};
 
@@ -374,7 +374,7 @@ pub(super) const ROWS: &[Row] = &[
         ssh::ADD,
     )
     .own_child()
-    .needs(&[Superuser, Users]),
+    .needs(&[Superuser, Users, KeysDirectory]),
     Row::alone(
         Accounts,
         "guest-ssh-remove-authorized-keys",
@@ -382,7 +382,7 @@ pub(super) const ROWS: &[Row] = &[
         ssh::REMOVE,
     )
     .own_child()
-    .needs(&[Superuser, Users]),
+    .needs(&[Superuser, Users, KeysDirectory]),
     Row::now(Info, "guest-get-diskstats", NONE, stats::get_diskstats).needs(&[DiskCounters]),
     Row::now(Info, "guest-get-cpustats", NONE, stats::get_cpustats).needs(&[CpuCounters]),
     Row::now(Info, "guest-get-load", NONE, os::get_load),

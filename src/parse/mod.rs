@@ -22,6 +22,7 @@ pub mod fstab;
 pub mod hooks;
 pub mod hostname;
 pub mod inet;
+pub mod keys_path;
 pub mod modules;
 pub mod mountinfo;
 pub mod netlink;

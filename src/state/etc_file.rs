@@ -12,7 +12,7 @@ use core::mem::ManuallyDrop;
 
 use crate::base::path::Path;
 use crate::parse::file_name;
-use crate::sys::file::{self, Links};
+use crate::sys::file::{self, Access, Links};
 use crate::sys::mem::Buffer;
 use crate::sys::root::{OpenOptions, Root};
 use crate::sys::{Errno, OwnedFd};
@@ -78,7 +78,7 @@ impl EtcFile {
         let name = self.name()?;
         match self
             .directory
-            .replace(name, unfinished, content, Some(file))
+            .replace(name, unfinished, content, Access::As(file))
         {
             Err(Errno::BUSY | Errno::ROFS) => self.overwrite(name, old_content, content),
             done => done,

@@ -21,6 +21,8 @@ pub struct Guest {
     pub aborts_fuse: bool,
     /// The path of the os-release file in the guest, if the environment gives one.
     pub os_release: Option<&'static [u8]>,
+    /// The pattern for the path of a user's ssh keys (`parse::keys_path`), if an option gives one.
+    pub authorized_keys: Option<&'static [u8]>,
     /// The time zone, if the environment gives one.
     pub time_zone: Option<&'static [u8]>,
     /// Serial numbers of virtio disks, by the number that the kernel gave the disk (`probe::serial`).

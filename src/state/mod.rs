@@ -15,6 +15,7 @@ pub mod marker;
 mod own_file;
 pub mod programs;
 pub mod texts;
+pub mod trust;
 
 use crate::sys::power::ShutdownMode;
 use files::Files;
@@ -77,6 +78,7 @@ pub(crate) mod testing {
             hooks: hooks::Settings::none(),
             aborts_fuse: false,
             os_release: None,
+            authorized_keys: None,
             time_zone: None,
             virtio_serials: crate::base::recent::RecentAnswers::new(),
             cpus: None,

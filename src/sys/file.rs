@@ -1,6 +1,6 @@
 //! Whole files of one directory: read, locked, and replaced in one step.
 //!
-//! To replace a file, the new one is written under a temporary name in the same directory. It gets
+//! To replace a file, the new one is written under a temporary name in the same directory. It may get
 //! owner, mode and SELinux label of the old file, is brought to the disk, and is renamed. So every
 //! process, and the disk after a power cut, has the old file or the new one. An interrupted run
 //! leaves the temporary file; the next run removes it. Of the extended attributes only the label is
@@ -88,20 +88,21 @@ impl Root {
         }
     }
 
-    /// Replaces the file `name`, or makes it, with owner, mode and label of `old`. The new file has
-    /// the name
-    /// `temporary` until it is whole; a file of that name is removed.
+    /// Replaces the file `name`, or makes it. The new file has the name `temporary` until it is whole;
+    /// a file of that name is removed.
     #[inline(never)]
     pub fn replace(
         &self,
         name: &CStr,
         temporary: &CStr,
         content: &[u8],
-        old: Option<&OwnedFd>,
+        access: Access<'_>,
     ) -> Result<(), Errno> {
         let done = self.make(temporary, content).and_then(|file| {
-            if let Some(old) = old {
-                keep(&file, old)?;
+            match access {
+                Access::Private => {}
+                Access::Readable => rustix::fs::fchmod(&*file, Mode::from_raw_mode(0o644))?,
+                Access::As(old) => keep(&file, old)?,
             }
             rustix::fs::fsync(&*file)?;
             rustix::fs::renameat(self, temporary, self, name)
@@ -175,6 +176,17 @@ pub fn write_out(file: impl AsFd) -> Result<(), Errno> {
     rustix::fs::fsync(file)
 }
 
+/// Who may use a new file.
+#[derive(Clone, Copy)]
+pub enum Access<'a> {
+    /// Only this user.
+    Private,
+    /// This user may write to it, every user may read it.
+    Readable,
+    /// Owner, mode and label are those of this file.
+    As(&'a OwnedFd),
+}
+
 /// The treatment of symbolic links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
@@ -237,7 +249,8 @@ mod tests {
         let label = b"system_u:object_r:shadow_t:s0\0";
         let may = XattrFlags::empty();
         let labelled = rustix::fs::fsetxattr(&*old, c"security.selinux", label, may);
-        root.replace(c"x", c".new", b"new", Some(&old)).unwrap();
+        root.replace(c"x", c".new", b"new", Access::As(&old))
+            .unwrap();
         let after = fs::metadata(tree.path.join("x")).unwrap();
         assert_eq!(fs::read(tree.path.join("x")).unwrap(), b"new");
         assert_ne!(before.ino(), after.ino());
@@ -253,6 +266,16 @@ mod tests {
                 let len = rustix::fs::fgetxattr(&*new, c"security.selinux", &mut kept[..]);
                 assert_eq!(&kept[..len.unwrap()], label);
             }
+        }
+    }
+
+    #[test]
+    fn new_file_is_readable_as_told() {
+        let (tree, root) = directory();
+        for (access, mode) in [(Access::Private, 0o600), (Access::Readable, 0o644)] {
+            root.replace(c"x", c".new", b"new", access).unwrap();
+            let data = fs::metadata(tree.path.join("x")).unwrap();
+            assert_eq!(data.mode() & 0o7777, mode);
         }
     }
 

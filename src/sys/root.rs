@@ -267,8 +267,12 @@ impl Root {
 
     /// Whether this process may write to the file or directory of this name: it has the right to, and
     /// the file system can be written.
-    pub fn is_writable(&self, name: &CStr) -> bool {
-        rustix::fs::accessat(&self.0, name, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+    pub fn is_writable(&self, name: &[&[u8]]) -> bool {
+        let path = &mut Path::new();
+        let name = join(path, name);
+        name.is_ok_and(|name| {
+            rustix::fs::accessat(&self.0, name, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+        })
     }
 
     /// The major and minor number of the file of this name, if it is a block device.

@@ -18,9 +18,8 @@
 //! | `ledger` | the list of hooks that need their thaw |
 //! | `log` | the log of hooks |
 //! | `run` | running one hook |
-//! | `trust` | proof that only root can change a hook |
 //!
-//! `probe::hooks` finds the hooks.
+//! `probe::hooks` finds the hooks. `state::trust` proves that only root can change one.
 //!
 //! Differences from qemu-ga: a hook has a time limit; every hook that fails stops the freeze; a
 //! thaw runs the hooks of its freeze, in reverse order, and none without a freeze; hooks also run
@@ -31,7 +30,6 @@ mod ledger;
 mod log;
 mod run;
 mod session;
-mod trust;
 
 pub use call::{HookFailure, Main, Settings};
 pub use ledger::Ledger;

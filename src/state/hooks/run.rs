@@ -14,7 +14,6 @@
 use super::call::{Call, HookFailure, OWNER, Settings};
 use super::ledger::Ledger;
 use super::log::HookLog;
-use super::trust::{self, Why};
 use crate::base::limits::{
     HOOK_DRAIN_MS, HOOK_FAILURE_BYTES, HOOK_KILL_MS, HOOK_LINE_BYTES, HOOK_OUTPUT_BYTES,
     HOOK_TAIL_BYTES, PATH_BYTES,
@@ -26,6 +25,7 @@ use crate::base::text::{Digits, cut, push_truncated};
 use crate::parse::proc;
 use crate::state::environment::Environment;
 use crate::state::texts::LogPhrase;
+use crate::state::trust::{self, Why};
 use crate::sys::exec::ExecArgs;
 use crate::sys::process::{self, Ended, Forked};
 use crate::sys::root::Root;

@@ -1163,3 +1163,196 @@ fn ssh_keys_are_edited_as_qemu_ga_edits_them() {
     });
     checks.finish();
 }
+
+/// Reads a user's keys, or changes them if the arguments have some. Returns the value, or the text of the
+/// error.
+fn ask_keys(client: &mut Client, user: &str, command: &str, mut arguments: Value) -> Value {
+    arguments["username"] = user.into();
+    match client.try_call(command, arguments) {
+        Ok(value) => value,
+        Err(refusal) => refusal.desc.into(),
+    }
+}
+
+/// Starts the agent of the busybox image anew, with this pattern.
+fn start_with(pattern: &str, shell: &mut GuestShell, client: &mut Client) {
+    shell.run(&format!(
+        "kill $(cat /run/agent.pid); while [ -d /proc/$(cat /run/agent.pid) ]; do sleep 0.1; done; \
+         /usr/bin/gaunt '--authorized-keys={pattern}' </dev/null >/run/agent.log 2>&1 & echo $! >/run/agent.pid"
+    ));
+    wait::until(wait::ANSWER, || client.sync(Duration::from_secs(3))).expect("the new agent");
+}
+
+#[test]
+fn keys_are_where_the_option_says() {
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
+        alice:x:1000:1000::/home/alice:/bin/sh\n\
+        bob:x:1001:1001:::/bin/sh\n\
+        ..:x:1002:1002::/home/up:/bin/sh\n";
+    const FILE: &str = "/etc/ssh/keys/alice";
+    let mut checks = Checks::new("places of ssh keys");
+    let overlay = image()
+        .file("etc/passwd", 0o644, PASSWD.as_bytes())
+        .finish();
+    let mut guest = Machine::new(Image::Busybox)
+        .overlay(&overlay)
+        .kernel("gaunt.authorized-keys=/etc/ssh/keys/%u")
+        .boot();
+    guest.wait_shell();
+    let mut client = guest.client();
+    let shell = guest.shell();
+    let key = |key: &str| json!({ "keys": [key] });
+    let facts = format!("stat -c '%a %u' {FILE}; cat {FILE}");
+    // alice has what others may not reach, and would have root write to it.
+    shell.run("printf 'secret\\n' >/root/secret; chmod 700 /root; mkdir -p /home/alice");
+    shell.run("chown 1000:1000 /home/alice");
+    let prepare = |shell: &mut GuestShell, commands: &str| {
+        shell.run("cd /; rm -rf /etc/ssh /data; mkdir -p /etc/ssh/keys");
+        shell.run(commands);
+    };
+    checks.run("root writes where only root can change the file", || {
+        prepare(shell, "");
+        // bob has no home directory, and needs none.
+        for user in ["alice", "bob"] {
+            assert_eq!(ask_keys(&mut client, user, ADD, key("k")), json!({}));
+            let listed = ask_keys(&mut client, user, GET, json!({}));
+            assert_eq!(listed, key("k"), "{user}");
+        }
+        assert_eq!(shell.run(&facts), "644 0\nk");
+        // sshd reads it with the rights of the user.
+        assert_eq!(shell.run(&format!("su alice -c 'cat {FILE}'")), "k");
+        shell.run(&format!("chown 1000 {FILE}; chmod 600 {FILE}"));
+        assert_eq!(ask_keys(&mut client, "alice", ADD, key("l")), json!({}));
+        assert_eq!(ask_keys(&mut client, "alice", REMOVE, key("k")), json!({}));
+        assert_eq!(shell.run(&facts), "600 1000\nl");
+        let reset = json!({ "keys": ["m"], "reset": true });
+        assert_eq!(ask_keys(&mut client, "alice", ADD, reset), json!({}));
+        assert_eq!(shell.run(&facts), "600 1000\nm");
+        assert_eq!(shell.run("ls -A /etc/ssh/keys"), "alice\nbob");
+        "new files are root's; others keep owner and mode".into()
+    });
+    checks.run("a directory behind root's links is root's", || {
+        prepare(
+            shell,
+            "mkdir -p /data/keys; rmdir /etc/ssh/keys; ln -s /data/keys /etc/ssh/keys",
+        );
+        assert_eq!(ask_keys(&mut client, "alice", ADD, key("k")), json!({}));
+        shell.run("stat -c '%a %u %n' /data/keys/*")
+    });
+    checks.run("follows no link in place of the file", || {
+        let mut said = Value::Null;
+        for target in ["/root/secret", "none"] {
+            prepare(shell, &format!("ln -s {target} {FILE}"));
+            let reset = json!({ "keys": ["m"], "reset": true });
+            for (command, arguments) in [
+                (GET, json!({})),
+                (ADD, key("k")),
+                (ADD, reset),
+                (REMOVE, key("secret")),
+            ] {
+                said = ask_keys(&mut client, "alice", command, arguments);
+                let said = said.as_str().expect("an error");
+                assert!(
+                    said.ends_with("Too many levels of symbolic links"),
+                    "{said}"
+                );
+            }
+        }
+        assert_eq!(
+            shell.run("cat /root/secret; ls -A /root"),
+            "secret\npasswd\nsecret\nshadow"
+        );
+        said.to_string()
+    });
+    checks.run(
+        "acts as the user where others can change the directory",
+        || {
+            // It is alice's, everybody's, or below one of alice's.
+            for commands in [
+                "chown 1000:1000 /etc/ssh/keys",
+                "chmod 1777 /etc/ssh/keys",
+                "mkdir -p /data/keys; chown -R 1000:1000 /data; rmdir /etc/ssh/keys; \
+             ln -s /data/keys /etc/ssh/keys",
+            ] {
+                prepare(shell, commands);
+                assert_eq!(ask_keys(&mut client, "alice", ADD, key("k")), json!({}));
+                assert_eq!(shell.run(&facts), "600 1000\nk", "{commands}");
+                prepare(shell, commands);
+                shell.run(&format!(
+                    "ln -s /root/secret {FILE}; chown -h 1000:1000 {FILE}"
+                ));
+                for (command, arguments) in [(GET, json!({})), (ADD, key("k"))] {
+                    let said = ask_keys(&mut client, "alice", command, arguments);
+                    let said = said.as_str().expect("an error");
+                    assert!(said.ends_with("Permission denied"), "{said}");
+                }
+            }
+            prepare(shell, "chown 1000:1000 /etc/ssh/keys");
+            let said = ask_keys(&mut client, "bob", ADD, key("k"));
+            assert_eq!(
+                said,
+                "failed to write to '/etc/ssh/keys/bob': \
+             /etc/ssh/keys belongs to alice (uid 1000): Permission denied"
+            );
+            said.to_string()
+        },
+    );
+    checks.run("makes no directory of root's", || {
+        prepare(shell, "rmdir /etc/ssh/keys");
+        let said = ask_keys(&mut client, "alice", ADD, key("k"));
+        assert_eq!(
+            said,
+            "failed to create directory '/etc/ssh/keys': \
+             /etc/ssh belongs to root (uid 0): Permission denied"
+        );
+        said.to_string()
+    });
+    checks.run(
+        "refuses a user whose name leads to another directory",
+        || {
+            prepare(shell, "");
+            let said = ask_keys(&mut client, "..", ADD, key("k"));
+            assert_eq!(said, "failed to lookup user '..': Not a directory");
+            said.to_string()
+        },
+    );
+    checks.run("several users may share a file, as with dropbear", || {
+        prepare(shell, "");
+        start_with("/etc/ssh/keys/shared", shell, &mut client);
+        assert_eq!(ask_keys(&mut client, "alice", ADD, key("k")), json!({}));
+        assert_eq!(ask_keys(&mut client, "bob", ADD, key("l")), json!({}));
+        assert_eq!(
+            shell.run("cd /etc/ssh/keys; stat -c '%a %u' *; cat *"),
+            "644 0\nk\nl"
+        );
+        "one file".into()
+    });
+    checks.run("a path below the home is the user's", || {
+        for (pattern, path) in [(".keys/%u", "alice"), ("%h/.keys/%u%%", "alice%")] {
+            shell.run("rm -rf /home/alice/.keys");
+            start_with(pattern, shell, &mut client);
+            assert_eq!(ask_keys(&mut client, "alice", ADD, key("k")), json!({}));
+            let facts = shell.run("cd /home/alice; stat -c '%a %u %n' .keys .keys/*");
+            assert_eq!(facts, format!("700 1000 .keys\n600 1000 .keys/{path}"));
+        }
+        let said = ask_keys(&mut client, "bob", ADD, key("k"));
+        assert_eq!(said, "failed to lookup user 'bob': Not a directory");
+        "made by the user".into()
+    });
+    checks.run(
+        "--check looks at the directory, --dump-conf prints the option",
+        || {
+            prepare(shell, "");
+            let check = |shell: &mut GuestShell, pattern: &str| {
+                shell.run(&format!(
+                    "/usr/bin/gaunt --check '--authorized-keys={pattern}' | sed -n 's/^{ADD}: //p'"
+                ))
+            };
+            assert_eq!(check(shell, "/etc/ssh/keys/%u"), "works");
+            let missing = check(shell, "/etc/none/%u");
+            assert_eq!(missing, "the directory is missing or cannot be written");
+            shell.run("/usr/bin/gaunt --authorized-keys=/etc/%u --dump-conf | grep keys=")
+        },
+    );
+    checks.finish();
+}

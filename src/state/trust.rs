@@ -1,4 +1,5 @@
-//! Proof that only one user, root, can change a path, before the hook there runs as root.
+//! Proof that only one user, root, can change a path, before root runs the hook there or edits the keys
+//! there.
 //!
 //! The path is walked from the root directory, one directory after the other, through O_PATH
 //! descriptors. Symbolic links are resolved here, so that every directory that the kernel will walk
@@ -10,8 +11,8 @@
 //! of an initramfs is such a directory. A file in it could be a link that another user has made to
 //! a program of root's.
 //!
-//! The hook is then run by its path. Through a descriptor a script would need /dev/fd. To make the
-//! path lead elsewhere in between, a user must write to one of its directories, and only root can.
+//! The path is used afterwards as it is: through a descriptor a script would need /dev/fd. To make
+//! the path lead elsewhere in between, a user must write to one of its directories, and only root can.
 //!
 //! Owner and mode of a symbolic link do not count: nobody can change a link, and the directory
 //! decides who may replace it.
@@ -25,7 +26,7 @@ use crate::sys::status::{FileType, Status};
 
 /// Why a path is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub enum Why {
     /// The file, or a directory on the path, belongs to another user.
     Owner,
     /// Another user may write to the file, or to a directory on the path.
@@ -54,7 +55,7 @@ fn judge(status: &Status, owner: u32) -> Result<(), Why> {
 /// Checks that the file at an absolute path and all directories on the way belong to `owner`, and
 /// that no other user may write to them. `about` becomes the path without symbolic links; after an
 /// error, the part of it that the error is about.
-pub(super) fn check(root: &Root, path: &[u8], owner: u32, about: &mut Path) -> Result<(), Why> {
+pub fn check(root: &Root, path: &[u8], owner: u32, about: &mut Path) -> Result<(), Why> {
     judge(&find(root, path, owner, about)?, owner)
 }
 
