@@ -14,7 +14,8 @@
 //! run has frozen.
 //!
 //! Words of the kernel's command line such as `gaunt.block-rpcs=guest-exec` are options for any agent,
-//! by their long names. They stand for it that the value is not empty, but for an option that needs
+//! by their long names, which are never
+//! shortened there. They stand for it that the value is not empty, but for an option that needs
 //! none.
 //!
 //! PID 1 reads other words of the kernel too: a word such as `--block-rpcs=guest-exec`, unless it stands
@@ -96,10 +97,10 @@ fn read_kernel_word(options: &mut Options, word: &'static [u8]) -> Result<(), St
     let option = word.get(PREFIX.len()..).unwrap_or_default();
     let mut value = option;
     let name = text::cut(&mut value, b'=');
-    let row = find_long(name).map_err(wrong)?;
-    if !row.key.is_setting() {
-        return Err(wrong(AgentPhrase::UnknownOption));
-    }
+    // Whole names only: one that was shortened might be ambiguous for a later version.
+    let mut rows = ROWS.iter().filter(|row| row.key.is_setting());
+    let row = rows.find(|row| row.long.as_bytes() == name);
+    let row = row.ok_or(wrong(AgentPhrase::UnknownOption))?;
     if row.value == OptionValue::None && name.len() != option.len() {
         let is_true = config::truth(value).ok_or(wrong(AgentPhrase::NotConfigValue))?;
         value = if is_true { b"" } else { FALSE };
@@ -498,6 +499,10 @@ mod tests {
             "gaunt.",
             "gaunt.frob=1",
             "gaunt.block_rpcs=guest-exec",
+            "gaunt.block=guest-exec",
+            "gaunt.blacklis=guest-exec",
+            "gaunt.verb",
+            "gaunt.freeze-timeout-s=5",
             "gaunt.block-rpcs",
             "gaunt.allow-rpcs=",
             "gaunt.verbose=yes",

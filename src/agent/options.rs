@@ -159,6 +159,12 @@ pub(super) static ROWS: [OptionRow; OPTIONS.len()] = {
     let mut at = 0;
     while at < OPTIONS.len() {
         rows[at] = OPTIONS[at].0;
+        // No long name is the start of another, so that a whole name is never ambiguous.
+        let mut other = 0;
+        while other < at {
+            assert!(are_distinct(&rows[at], &rows[other]) && are_distinct(&rows[other], &rows[at]));
+            other += 1;
+        }
         at += 1;
     }
     rows
@@ -176,19 +182,6 @@ const HELP_TEXTS: [&str; OPTIONS.len()] = {
 
 /// The help, a line for each row.
 static HELP: Pack = pack!(&HELP_TEXTS);
-
-// No long name is the start of another, so that a whole name is never ambiguous.
-const _: () = {
-    let mut one = 0;
-    while one < OPTIONS.len() {
-        let mut other = 0;
-        while other < OPTIONS.len() {
-            assert!(one == other || are_distinct(&OPTIONS[one].0, &OPTIONS[other].0));
-            other += 1;
-        }
-        one += 1;
-    }
-};
 
 /// Whether the letters differ, and the first long name is not the start of the second.
 const fn are_distinct(one: &OptionRow, other: &OptionRow) -> bool {

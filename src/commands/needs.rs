@@ -11,9 +11,23 @@ use crate::sys::identity;
 use crate::sys::netlink::Route;
 use crate::sys::root::{Root, relative};
 
-/// Something that a command needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+/// Makes the enum and the list of its values from one table.
+macro_rules! needs {
+    ($($(#[$text:meta])+ $name:ident,)+) => {
+        /// Something that a command needs.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Need {
+            $($(#[$text])+ $name,)+
+        }
+
+        use Need::*;
+
+        /// All needs, in the order of their numbers.
+        const ALL: &[Need] = &[$($name,)+];
+    };
+}
+
+needs! {
     /// The agent runs as root.
     Superuser,
     /// A hardware clock.
@@ -50,29 +64,6 @@ pub enum Need {
     CpuCounters,
 }
 
-use Need::*;
-
-/// All needs, in the order of their numbers.
-const ALL: [Need; 17] = [
-    Superuser,
-    HardwareClock,
-    MountTable,
-    Processors,
-    HotPlug,
-    MemoryBlocks,
-    BlockDevices,
-    Network,
-    SleepInMemory,
-    SleepOnDisk,
-    SleepOnBoth,
-    Users,
-    WritableUsers,
-    KeysDirectory,
-    Routes,
-    DiskCounters,
-    CpuCounters,
-];
-
 /// A set of needs: a bit for each.
 #[derive(Clone, Copy)]
 pub struct Needs(u32);
@@ -92,7 +83,7 @@ impl Needs {
     /// The first of these needs that this guest does not meet. `keys` is the pattern for the path of
     /// ssh keys, if an option gives one.
     pub fn first_missing(self, root: &Root, keys: Option<&[u8]>) -> Option<Need> {
-        let mut needs = ALL.into_iter();
+        let mut needs = ALL.iter().copied();
         needs.find(|need| self.0 & 1 << *need as u32 != 0 && !need.is_met(root, keys))
     }
 }
@@ -147,8 +138,8 @@ mod tests {
 
     #[test]
     fn each_need_has_its_bit() {
-        for (number, need) in ALL.into_iter().enumerate() {
-            assert_eq!(need as usize, number);
+        for (number, need) in ALL.iter().enumerate() {
+            assert_eq!(*need as usize, number);
         }
     }
 
