@@ -146,6 +146,7 @@ impl Channels {
             opener.tried(opened, has_events, now_ms, &mut state.log);
             if is_first && opener.has_failed() && opener.method.listens() && !self.retries {
                 if !process::is_init() {
+                    state.pid_file.remove();
                     restart::end(1);
                 }
                 *opener = Opener::new(&ChannelOption::DEFAULT);

@@ -5,7 +5,7 @@
 //! know: their names are those of their commands. Of several channels the last is printed, the one
 //! that qemu-ga would serve.
 
-use super::options::{FALSE, Key, OLD_NAME, OptionValue, Options, ROWS, names};
+use super::options::{FALSE, Key, OLD_NAME, OptionValue, Options, PID_FILE, ROWS, names};
 use crate::base::sink::{ByteSink, Full};
 use crate::commands::{PREFIX, all, set_named};
 use crate::state::filter::{CommandList, bit};
@@ -52,7 +52,7 @@ pub(super) fn dump(options: &Options, file: &mut dyn ByteSink) -> Result<(), Ful
 fn default(key: Key) -> Option<&'static [u8]> {
     match key {
         Key::Daemonize | Key::Verbose | Key::RetryPath => Some(FALSE),
-        Key::PidFile => Some(b"/run/qemu-ga.pid"),
+        Key::PidFile => Some(PID_FILE),
         Key::StateDirectory => Some(b"/run"),
         _ => None,
     }

@@ -9,6 +9,7 @@ use super::channel::Channels;
 use super::child::Report;
 use super::client::{self, Busy, Client};
 use super::context::Context;
+use super::daemon::{Starter, hold_pid_file};
 use super::deliver::deliver;
 use super::ids::{ClientId, Token};
 use super::jobs::Jobs;
@@ -73,7 +74,10 @@ impl Server {
     }
 
     /// Serves until the agent is told to end. It closes nothing then: the kernel does.
-    pub(super) fn serve(&mut self) -> ! {
+    pub(super) fn serve(&mut self, starter: Starter) -> ! {
+        // Opens the channels.
+        self.turn(NEVER_MS);
+        starter.release(&mut self.context.state.log);
         loop {
             self.turn(NEVER_MS);
         }
@@ -94,8 +98,11 @@ impl Server {
             self.run_timers(clock::boottime_ms());
         }
         self.serve_clients();
+        // What a daemon could not do at its start because an earlier run has left something frozen.
+        hold_pid_file(&mut self.context.state);
         // A frozen guest needs its agent: it ends after the thaw, and after the reply to it.
         if self.ending && !self.context.state.freeze.is_frozen() {
+            self.context.state.pid_file.remove();
             restart::end(0);
         }
     }

@@ -9,6 +9,7 @@ mod client;
 mod command_line;
 mod config;
 mod context;
+mod daemon;
 mod deliver;
 mod dispatch;
 mod dump;

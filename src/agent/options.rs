@@ -28,7 +28,7 @@ use crate::parse::keys_path;
 use crate::state::filter::{CommandList, Filter, bit};
 use crate::state::hooks::{Main, Settings};
 use crate::state::log::{Level, Log};
-use crate::sys::vsock;
+use crate::sys::{process, vsock};
 
 /// What an option sets, or asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,13 +134,13 @@ const OPTIONS: [(OptionRow, &str); 23] = [
     row(Key::Verbose, "verbose", Some(b'v'), OptionValue::None,
         "log more"),
     row(Key::PidFile, "pidfile", Some(b'f'), OptionValue::Required,
-        "ignored: the agent stays in the foreground"),
+        "pid file of a daemon (default: /run/qemu-ga.pid)"),
     row(Key::RetryPath, "retry-path", Some(b'r'), OptionValue::None,
         "try again if a socket cannot be made; devices are always waited for"),
     row(Key::VsockPeer, "vsock-peer", None, OptionValue::Required,
         "CID that may connect besides the host's; 4294967295 for any"),
     row(Key::Daemonize, "daemonize", Some(b'd'), OptionValue::None,
-        ""),
+        "run in the background, as soon as the agent is ready"),
     row(Key::LogFile, "logfile", Some(b'l'), OptionValue::Required,
         "log to this file, /dev/kmsg, or the socket of a syslog daemon"),
     row(Key::DumpConf, "dump-conf", Some(b'D'), OptionValue::None,
@@ -203,6 +203,9 @@ const fn are_distinct(one: &OptionRow, other: &OptionRow) -> bool {
 
 /// The name of `block-rpcs` until QEMU 9.0.
 pub(super) const OLD_NAME: &str = "blacklist";
+
+/// The pid file of a daemon, if no option names another.
+pub(super) const PID_FILE: &[u8] = b"/run/qemu-ga.pid";
 
 /// What takes back an option without a value.
 pub(super) const FALSE: &[u8] = b"false";
@@ -466,6 +469,13 @@ impl Options {
         self.texts[key as usize]
     }
 
+    /// The path of the pid file, if the agent is to be a daemon: PID 1 never is.
+    pub(super) fn pid_file(&self) -> Option<&'static [u8]> {
+        let asked = self.text(Key::Daemonize);
+        let daemonizes = asked.is_some_and(|value| value != FALSE) && process::own_pid() != 1;
+        daemonizes.then(|| self.text(Key::PidFile).unwrap_or(PID_FILE))
+    }
+
     /// All lists that are not empty.
     pub(super) fn lists(&self) -> &[(CommandList, &'static [u8])] {
         &self.lists
@@ -475,12 +485,6 @@ impl Options {
     pub(super) fn settle(&mut self, is_init: bool) {
         if let Some(OptionError { what, about }) = self.channels.replace_wrong() {
             self.fail_closed(what, about);
-        }
-        let daemonizes = self
-            .text(Key::Daemonize)
-            .is_some_and(|value| value != FALSE);
-        if daemonizes && !self.dumps {
-            self.fail_closed(AgentPhrase::NotSupported, b"--daemonize");
         }
         if is_init && self.has_empty_list {
             self.fail_closed(AgentPhrase::NoValue, b"--block-rpcs or --allow-rpcs");
@@ -572,7 +576,7 @@ mod tests {
         let shown = ROWS
             .iter()
             .filter(|row| help.contains(&format!("--{}", row.long)));
-        assert_eq!(shown.count(), ROWS.len() - 2);
+        assert_eq!(shown.count(), ROWS.len() - 1);
         assert!(help.lines().all(|line| line.len() <= 80), "{help}");
     }
 

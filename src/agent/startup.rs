@@ -1,8 +1,9 @@
-//! From the command line to the loop: takes over what an earlier run has left, sets the machine up
+//! From the command line to the loop: becomes a daemon if it is to be one, takes over what an earlier run has left, sets the machine up
 //! if the agent is its init, settles which commands are allowed, and names the channels.
 
 use super::channel::Channels;
 use super::client;
+use super::daemon::{Starter, hold_pid_file};
 use super::event_loop::Server;
 use super::ids::Token;
 use super::options::{Key, Options};
@@ -20,6 +21,7 @@ use crate::state::guest::Guest;
 use crate::state::initramfs::Initramfs;
 use crate::state::log::{self, Level, Log};
 use crate::state::marker::Marker;
+use crate::state::pid_file::PidFile;
 use crate::state::programs::{self, Programs};
 use crate::sys::argv::{Strings, variable};
 use crate::sys::clock::NEVER_MS;
@@ -50,9 +52,10 @@ static MEMORY: Lent<Memory> = Lent::new(Memory {
 
 /// Serves until the agent is told to end.
 pub(super) fn run(options: &Options, root: Root, log: Log, environment: Strings) -> ! {
+    let starter = Starter::fork(options);
     let mut server = set_up(options, root, log, environment);
     mem::release_stack();
-    server.serve()
+    server.serve(starter)
 }
 
 /// Makes the server, ready for its first turn.
@@ -88,8 +91,12 @@ fn set_up(options: &Options, root: Root, log: Log, environment: Strings) -> Serv
         down_ms: NEVER_MS,
         programs: Programs::new(programs),
         log,
+        pid_file: PidFile::at(options.pid_file()),
     };
     take_over(&mut state, options);
+    if !hold_pid_file(&mut state) {
+        restart::end(1);
+    }
     let signals = essential(AgentPhrase::CannotReadSignals, Signals::new());
     let poll = essential(AgentPhrase::CannotPoll, Poll::new());
     let added = poll.add(&signals, Token::Signals.number(), Interest::Read);

@@ -22,7 +22,6 @@ texts! {
         NeitherStopNorIgnore = "neither stop nor ignore: ";
         NotKeysPath = "not the path of a file, or neither %u, %h nor %%: ";
         TooManyLists = "more than 32 lists of commands: ";
-        NotSupported = "not supported: ";
         NotAbsolute = "not an absolute path: ";
         NoPath = "must specify a path for this channel";
         OptionDropped = "the kernel kept only the last of several options of one name";
@@ -37,6 +36,9 @@ texts! {
         CannotPollSignals = "cannot poll signals";
         CannotPollClient = "cannot poll a client";
         CannotWait = "cannot wait";
+        CannotStart = "cannot start as a daemon";
+        CannotCreate = "Could not create '@'";
+        CannotLockPidFile = "Cannot lock pid file";
         CannotOpenLog = "unable to open specified log file";
         CannotAccept = "cannot accept";
         CannotOpenChannel = "error opening channel '@'";

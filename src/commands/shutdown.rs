@@ -150,8 +150,9 @@ fn prepare_past_init(
     check_right(reply)?;
     note(state, LogPhrase::ShuttingDown);
     state.going_down = Some(how);
-    // A log in a file keeps its disk from becoming read-only.
+    // A log in a file keeps its disk from becoming read-only, and so does the pid file.
     stdio::leave_files();
+    state.pid_file.remove();
     Ok(Ticket::of(how as i64))
 }
 

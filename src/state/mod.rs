@@ -13,6 +13,7 @@ pub mod initramfs;
 pub mod log;
 pub mod marker;
 mod own_file;
+pub mod pid_file;
 pub mod programs;
 pub mod texts;
 pub mod trust;
@@ -23,6 +24,7 @@ use filter::Filter;
 use freeze::Freeze;
 use guest::Guest;
 use log::Log;
+use pid_file::PidFile;
 use programs::Programs;
 
 /// The state that handlers read and change.
@@ -46,6 +48,8 @@ pub struct State {
     pub programs: Programs,
     /// The log.
     pub log: Log,
+    /// The pid file of a daemon.
+    pub pid_file: PidFile,
 }
 
 /// A state for tests.
@@ -66,6 +70,7 @@ pub(crate) mod testing {
             down_ms: NEVER_MS,
             programs: Programs::default(),
             log: Log::new(),
+            pid_file: PidFile::default(),
         }
     }
 

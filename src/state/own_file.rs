@@ -1,5 +1,5 @@
-//! Files that only the agent writes: the log of hooks, the list of hooks that need their thaw, and
-//! the marker of a freeze while it is locked.
+//! Files that only the agent writes: the log of hooks, the list of hooks that need their thaw, the
+//! marker of a freeze while it is locked, and the pid file.
 //!
 //! Such a file is a regular file with one name. It belongs to the user of this process, and no
 //! other user may write to it. A file, link or FIFO that another user has put in its place is
@@ -64,6 +64,20 @@ impl OwnFile {
         let own = Self::open(directory, name, OpenOptions::READ_WRITE.create_new())?;
         file::lock(&own.0)?;
         Ok(own)
+    }
+
+    /// Opens a file to read and write, makes it if it is missing, and takes the lock that qemu-ga
+    /// takes too.
+    ///
+    /// # Errors
+    /// [`Errno::AGAIN`] if another process holds the lock, or has just removed the file.
+    pub(super) fn hold(directory: &Root, name: &[u8]) -> Result<Self, Errno> {
+        let own = Self::open(directory, name, OpenOptions::READ_WRITE.create())?;
+        file::lock_description(&own.0)?;
+        match Status::of(&own.0)?.links {
+            0 => Err(Errno::AGAIN),
+            _ => Ok(own),
+        }
     }
 
     fn open(directory: &Root, name: &[u8], options: OpenOptions) -> Result<Self, Errno> {

@@ -8,12 +8,14 @@
 //!
 //! For children of the agent, which leave descriptors open until they end: closing one would give
 //! up a lock of fcntl(2).
+#![allow(unsafe_code)]
 
 use core::ffi::CStr;
 use core::mem::ManuallyDrop;
+use core::ptr;
 
-use linux_raw_sys::general::PROC_SUPER_MAGIC;
-use rustix::fd::{AsFd, OwnedFd};
+use linux_raw_sys::general::{F_OFD_SETLK, F_WRLCK, PROC_SUPER_MAGIC, flock};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{
     AtFlags, FlockOperation, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Uid, XattrFlags,
 };
@@ -21,7 +23,7 @@ use rustix::io::Errno;
 
 use super::mem::Buffer;
 use super::root::{OpenOptions, Root, relative};
-use super::stream;
+use super::{raw, stream};
 use crate::base::path::Path;
 
 impl Root {
@@ -156,6 +158,33 @@ pub fn lock(file: impl AsFd) -> Result<(), Errno> {
 /// [`Errno::AGAIN`] if another process holds the lock.
 pub fn lock_record(file: impl AsFd) -> Result<(), Errno> {
     rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Takes the lock of an open file description (fcntl(2)) on a whole file that is open to write: it
+/// excludes [`lock_record`], and is held until every copy of the descriptor is closed, whatever other
+/// descriptors of the file are. Linux before 3.15 has [`lock_record`] only.
+///
+/// # Errors
+/// [`Errno::AGAIN`] if another holds either lock.
+pub fn lock_description(file: &OwnedFd) -> Result<(), Errno> {
+    // From byte 0 to the end, wherever that is.
+    let lock = flock {
+        l_type: F_WRLCK as i16,
+        l_whence: 0,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    // SAFETY: fcntl reads one `struct flock` of the kernel, which is ours and outlives the call.
+    let locked = unsafe {
+        let lock = ptr::from_ref(&lock).expose_provenance();
+        let args = [file.as_raw_fd() as usize, F_OFD_SETLK as usize, lock, 0, 0];
+        raw::call(libc::SYS_fcntl, args)
+    };
+    match locked {
+        Err(Errno::INVAL) => lock_record(file),
+        locked => locked.map(drop),
+    }
 }
 
 /// Cuts a file to `len` bytes.

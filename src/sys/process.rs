@@ -238,21 +238,27 @@ impl Helper {
     /// Waits for the end of the step, at most `limit_ms`. Returns its exit status, or EINTR if it
     /// was killed; `None` if it still runs.
     pub fn wait(&self, limit_ms: u64) -> Option<i32> {
-        let mut number = None;
-        wait_until(limit_ms, &mut || {
-            number = reap_child(self.child).map(|(ended, _)| match ended {
-                Ended::Exited(number) => number,
-                Ended::Killed(_) => libc::EINTR,
-            });
-            number.is_some()
-        });
-        number
+        status_of(self.child, limit_ms)
     }
 
     /// Kills the step: if it hangs in the kernel, it ends when the kernel lets go of it.
     pub fn kill(&self) {
         let _ = kill(self.child, KILL);
     }
+}
+
+/// Waits for the end of a child, at most `limit_ms`. Returns its exit status, or EINTR if it was
+/// killed; `None` if it still runs.
+pub fn status_of(child: i32, limit_ms: u64) -> Option<i32> {
+    let mut number = None;
+    wait_until(limit_ms, &mut || {
+        number = reap_child(child).map(|(ended, _)| match ended {
+            Ended::Exited(number) => number,
+            Ended::Killed(_) => libc::EINTR,
+        });
+        number.is_some()
+    });
+    number
 }
 
 /// Runs `step` in a child, as [`Helper::start`]. Returns its exit status; `None` if it still runs

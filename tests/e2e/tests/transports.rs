@@ -3,8 +3,10 @@
 //!
 //! Needs QEMU and the images.
 
+use std::fs::Permissions;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -267,6 +269,166 @@ fn the_log_is_a_file_that_is_opened_anew_or_a_syslog_socket() {
     }
     let text = Both::new().refuse(&["-m", "unix-listen", "-p", "/x", "-l", "/nonexistent/log"]);
     assert!(text.contains("unable to open specified log file"), "{text}");
+}
+
+/// The process in a pid file; dropping it kills that.
+struct Daemon(u32);
+
+impl Daemon {
+    fn of(pid_file: &Path) -> Daemon {
+        let number = || {
+            std::fs::read_to_string(pid_file)
+                .ok()?
+                .strip_suffix('\n')?
+                .parse()
+                .ok()
+        };
+        Daemon(wait::until(wait::ANSWER, number).expect("a pid file"))
+    }
+
+    /// What is the same for both agents: umask, working directory, leader of its session, descriptors
+    /// 0 to 2, and the length and mode of the pid file.
+    fn facts(&self, pid_file: &Path) -> Vec<String> {
+        let of = |name: &str| format!("/proc/{}/{name}", self.0);
+        let link = |name: &str| std::fs::read_link(of(name)).expect("a link");
+        let status = std::fs::read_to_string(of("status")).expect("a status");
+        let umask = status.lines().find(|line| line.starts_with("Umask"));
+        let stat = std::fs::read_to_string(of("stat")).expect("a stat");
+        let (_, numbers) = stat.rsplit_once(')').expect("a name");
+        let session = numbers.split_whitespace().nth(3).expect("a session");
+        let mut facts = vec![
+            umask.expect("a umask").to_owned(),
+            (session == self.0.to_string()).to_string(),
+            format!("{:o}", pid_file.metadata().expect("a file").mode()),
+        ];
+        facts.extend(["cwd", "fd/0", "fd/1", "fd/2"].map(|name| link(name).display().to_string()));
+        facts
+    }
+}
+
+/// Returns whether a process runs: it may have ended, and wait for its parent.
+fn runs(number: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{number}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        process::signal(self.0, libc::SIGKILL);
+        wait::until(wait::ANSWER, || (!runs(self.0)).then_some(()));
+    }
+}
+
+#[test]
+fn a_daemon_is_as_qemu_ga_makes_it() {
+    let mut checks = Checks::new("daemon");
+    let both = Both::new();
+    let [pid_file, socket] = ["pid", "socket"].map(|name| both.scratch.join(name));
+    let start = |is_gaunt: bool, options: &[&str]| {
+        let mut command = both.command(is_gaunt);
+        command.args(["-m", "unix-listen", "-p"]).arg(&socket);
+        command.arg("-d").args(options);
+        process::output(&mut command, wait::ANSWER)
+    };
+    let file = pid_file.to_str().expect("ASCII");
+    let facts = [false, true].map(|is_gaunt| {
+        let mut facts = Vec::new();
+        checks.run("excludes others of both kinds", || {
+            let output = start(is_gaunt, &["-f", file]);
+            assert!(output.status.success() && process::text(&output).is_empty());
+            let daemon = Daemon::of(&pid_file);
+            wait::expect("its umask", wait::ANSWER, || {
+                facts = daemon.facts(&pid_file);
+                facts[0].ends_with("0077") && facts[6] == "/dev/null"
+            });
+            Client::connect(&socket).get("guest-ping");
+            // A host that reads the file does not end gaunt's lock.
+            if is_gaunt {
+                let mut client = Client::connect(&socket);
+                let handle = client.call("guest-file-open", json!({ "path": file }));
+                client.call("guest-file-close", json!({ "handle": handle }));
+            }
+            for other in [false, true] {
+                let output = start(other, &["-f", file]);
+                // The parent of qemu-ga does not wait.
+                assert_eq!(output.status.code(), Some(other.into()));
+                if other {
+                    let text = "Cannot lock pid file: Resource temporarily unavailable";
+                    let said = process::text(&output);
+                    assert!(said.contains(text), "{said}");
+                }
+            }
+            let number = std::fs::read_to_string(&pid_file).expect("a pid file");
+            assert_eq!(number, format!("{}\n", daemon.0));
+            assert!(runs(daemon.0));
+            String::new()
+        });
+        checks.run("SIGTERM removes the file", || {
+            let output = start(is_gaunt, &["-f", file]);
+            assert!(output.status.success());
+            let daemon = Daemon::of(&pid_file);
+            // Until it answers, SIGTERM kills qemu-ga.
+            Client::connect(&socket).get("guest-ping");
+            process::signal(daemon.0, libc::SIGTERM);
+            wait::expect("its end", wait::ANSWER, || !runs(daemon.0));
+            assert!(!pid_file.exists());
+            String::new()
+        });
+        facts
+    });
+    assert_eq!(facts[0], facts[1]);
+    checks.run("what fails is on the terminal and in the status", || {
+        for path in ["/nonexistent/pid", "/", "/proc/version", ""] {
+            let output = start(true, &["-f", path]);
+            assert_eq!(output.status.code(), Some(1), "{path}");
+            let said = process::text(&output);
+            let text = format!("Could not create '{path}': ");
+            assert!(said.contains(&text), "{said}");
+        }
+        let output = start(true, &["-f", file, "-p", "/nonexistent/socket"]);
+        let said = process::text(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("error opening channel"), "{said}");
+        assert!(!pid_file.exists());
+        let output = start(true, &["-f", file, "-m", "carrier-pigeon"]);
+        assert_eq!(output.status.code(), Some(1));
+        String::new()
+    });
+    checks.run("a log, a relative path, and the keys of the file", || {
+        let [log, conf] = ["log", "conf"].map(|name| both.scratch.join(name));
+        std::fs::write(&conf, "[general]\ndaemon=true\npidfile=relative\n").expect("a file");
+        let mut command = both.command(true);
+        command.args(["-m", "unix-listen", "-p"]).arg(&socket);
+        command.arg("-l").arg(&log).arg("-v").arg("-c").arg(&conf);
+        command.current_dir(both.scratch.path());
+        assert!(process::output(&mut command, wait::ANSWER).status.success());
+        let pid_file = both.scratch.join("relative");
+        let daemon = Daemon::of(&pid_file);
+        let said = std::fs::read_to_string(&log).expect("a log");
+        assert!(said.contains("port open"), "{said}");
+        let descriptor = format!("/proc/{}/fd/2", daemon.0);
+        assert_eq!(std::fs::read_link(descriptor).expect("a link"), log);
+        process::signal(daemon.0, libc::SIGTERM);
+        wait::expect("its end", wait::ANSWER, || !runs(daemon.0));
+        assert!(!pid_file.exists());
+        String::new()
+    });
+    checks.run("nothing is written before the thaw", || {
+        // An earlier run was killed while frozen.
+        let marker = both.scratch.join("qga.state.isfrozen");
+        std::fs::write(&marker, "").expect("a marker");
+        std::fs::set_permissions(&marker, Permissions::from_mode(0o600)).expect("a mode");
+        both.scratch.give_away();
+        assert!(start(true, &["-f", file]).status.success());
+        let mut client = Client::connect(&socket);
+        assert_eq!(client.get("guest-fsfreeze-status"), "frozen");
+        assert!(!pid_file.exists());
+        client.get("guest-fsfreeze-thaw");
+        let daemon = Daemon::of(&pid_file);
+        assert!(runs(daemon.0) && !marker.exists());
+        String::new()
+    });
+    checks.finish();
 }
 
 #[test]
