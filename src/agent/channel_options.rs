@@ -1,8 +1,12 @@
 //! The channels that the options ask for: pairs of a method and a path.
 //!
-//! `-m` after a complete pair begins the next one; anything else replaces what the current pair has.
-//! So `-m x -p a -p b` is one channel, as with qemu-ga, and `-m x -p a -m y -p b` are two. The first
-//! value of a source of settings is for the first channel of earlier sources, and drops their others.
+//! The method and the path of a pair may come in either order. What comes behind a complete pair
+//! begins the next one; a path there without a method replaces that of the pair, as with qemu-ga. So
+//! `-m x -p a -p b` is one channel, and `-m x -p a -p b -m y` are two. Within an incomplete pair the
+//! last method and the last path count. The first value of a source of settings is for the first
+//! channel of earlier sources, and drops their others.
+//!
+//! The path of a method that was refused is ignored: one mistake is one error.
 //!
 //! Differences from qemu-ga: it serves the last pair only; the CID of a vsock listener may be left out.
 
@@ -138,6 +142,10 @@ pub(super) struct ChannelOptions {
     has_method: bool,
     /// Whether it has set its path.
     has_path: bool,
+    /// A path behind a complete pair.
+    next_path: Option<&'static [u8]>,
+    /// Whether the last method was refused.
+    was_refused: bool,
 }
 
 impl ChannelOptions {
@@ -147,12 +155,29 @@ impl ChannelOptions {
             list: heapless::Vec::from_array([ChannelOption::DEFAULT]),
             has_method: false,
             has_path: false,
+            next_path: None,
+            was_refused: false,
         }
     }
 
-    /// Begins a source of settings, whose channels replace those of earlier ones.
-    pub(super) fn begin_source(&mut self) {
+    /// Ends a source of settings: channels of the next one replace these.
+    pub(super) fn end_source(&mut self) {
+        self.end_channel();
         (self.has_method, self.has_path) = (false, false);
+    }
+
+    /// Ends the last channel: the next value begins another.
+    pub(super) fn end_channel(&mut self) {
+        if let Some(path) = self.next_path.take() {
+            self.last().path = Some(path);
+        }
+        (self.has_method, self.has_path) = (true, true);
+        self.was_refused = false;
+    }
+
+    /// Drops all channels. The next value is for the first one.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new();
     }
 
     /// Takes an inherited socket instead of all channels.
@@ -179,11 +204,28 @@ impl ChannelOptions {
         }
         self.last().method = method;
         self.has_method = true;
+        self.was_refused = false;
+        if let Some(path) = self.next_path.take() {
+            self.set_path(path);
+        }
         true
+    }
+
+    /// Ignores the path of a method that was refused.
+    pub(super) fn refuse_method(&mut self) {
+        self.next_path = None;
+        self.was_refused = true;
     }
 
     /// Takes a path.
     pub(super) fn set_path(&mut self, path: &'static [u8]) {
+        if self.was_refused {
+            return;
+        }
+        if self.has_method && self.has_path {
+            self.next_path = Some(path);
+            return;
+        }
         self.last().path = Some(path);
         self.has_path = true;
     }
@@ -231,7 +273,7 @@ pub(super) fn vsock_address(path: &'static [u8]) -> Result<(u32, u32), OptionErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Method::{UnixListen, VirtioSerial};
+    use Method::{IsaSerial, UnixListen, VirtioSerial, VsockListen};
 
     /// The channels after these settings: a method behind a dash, all else is a path.
     fn channels(words: &[&'static str]) -> Vec<(Method, Option<&'static str>)> {
@@ -245,6 +287,7 @@ mod tests {
                 None => options.set_path(word.as_bytes()),
             }
         }
+        options.end_source();
         let path = |channel: &ChannelOption| channel.path.map(|path| str::from_utf8(path).unwrap());
         let list = options.list().iter();
         list.map(|channel| (channel.method, path(channel)))
@@ -252,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn method_after_a_complete_pair_begins_the_next() {
+    fn either_option_behind_a_complete_pair_begins_the_next() {
         for (words, expected) in [
             (&[][..], &[(VirtioSerial, None)][..]),
             (&["-unix-listen", "a", "b"], &[(UnixListen, Some("b"))]),
@@ -269,6 +312,34 @@ mod tests {
                 &["-virtio-serial", "a", "-unix-listen", "b", "c"],
                 &[(VirtioSerial, Some("a")), (UnixListen, Some("c"))],
             ),
+            (
+                &["a", "-unix-listen", "b", "-vsock-listen"],
+                &[(UnixListen, Some("a")), (VsockListen, Some("b"))],
+            ),
+            (
+                &["a", "-unix-listen", "-vsock-listen", "b"],
+                &[(UnixListen, Some("a")), (VsockListen, Some("b"))],
+            ),
+            (
+                &[
+                    "-unix-listen",
+                    "a",
+                    "b",
+                    "-vsock-listen",
+                    "-isa-serial",
+                    "c",
+                ],
+                &[
+                    (UnixListen, Some("a")),
+                    (VsockListen, Some("b")),
+                    (IsaSerial, Some("c")),
+                ],
+            ),
+            (
+                &["-unix-listen", "a", "b", "-vsock-listen", "c", "d"],
+                &[(UnixListen, Some("a")), (VsockListen, Some("d"))],
+            ),
+            (&["a", "b", "-unix-listen"], &[(UnixListen, Some("b"))]),
         ] {
             assert_eq!(channels(words), expected, "{words:?}");
         }
@@ -301,7 +372,25 @@ mod tests {
             assert_eq!(options.set_method(UnixListen), number < CHANNELS);
             options.set_path(b"a");
         }
+        options.end_source();
         assert_eq!(options.list().len(), CHANNELS);
+    }
+
+    #[test]
+    fn path_of_a_method_that_was_refused_is_ignored() {
+        let mut options = ChannelOptions::new();
+        options.set_method(VsockListen);
+        options.set_path(b":1");
+        // Behind the path that it would have had, and before it.
+        options.set_path(b"/a");
+        options.refuse_method();
+        options.set_path(b"/b");
+        options.set_method(UnixListen);
+        options.set_path(b"/c");
+        options.end_source();
+        let paths: Vec<_> = options.list().iter().map(ChannelOption::path).collect();
+        assert_eq!(paths, [Some(&b":1"[..]), Some(b"/c")]);
+        assert_eq!(options.replace_wrong(), None);
     }
 
     #[test]
@@ -311,9 +400,10 @@ mod tests {
             options.set_method(UnixListen);
             options.set_path(path);
         }
-        options.begin_source();
+        options.end_source();
         assert_eq!(options.list().len(), 2);
         options.set_path(b"c");
+        options.end_source();
         let [channel] = options.list() else {
             panic!("{options:?}");
         };

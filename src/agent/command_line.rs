@@ -14,9 +14,8 @@
 //! run has frozen.
 //!
 //! Words of the kernel's command line such as `gaunt.block-rpcs=guest-exec` are options for any agent,
-//! by their long names, which are never
-//! shortened there. They stand for it that the value is not empty, but for an option that needs
-//! none.
+//! by their long names, which are never shortened there. A value must not be empty, unless the option
+//! needs none.
 //!
 //! PID 1 reads other words of the kernel too: a word such as `--block-rpcs=guest-exec`, unless it stands
 //! behind `--`, becomes an entry of the environment of init. Of entries that share a name the kernel
@@ -373,6 +372,64 @@ mod tests {
         assert_eq!(stop(&["--help"]), Stop::Help);
         assert_eq!(stop(&["-b", "?"]), Stop::Commands);
         assert_eq!(stop(&["--allow-rpcs=help"]), Stop::Commands);
+    }
+
+    #[test]
+    fn one_mistake_is_one_error() {
+        let errors = |args: &[&'static str]| {
+            let mut options = Options::new();
+            read(&mut options, &mut words(args)).unwrap();
+            options.settle(false);
+            let errors = options.errors().iter().map(|error| error.what);
+            errors.collect::<Vec<_>>()
+        };
+        let three = &["-m", "unix-listen", "-p", "/a"].repeat(2);
+        let three = [three, &["-m", "vsock-listen", "-p", ":1"][..]].concat();
+        let more = |more: &[&'static str]| errors(&[&three, more].concat());
+        assert!(more(&[]).is_empty());
+        for fourth in [
+            &["-m", "unix-listen", "-p", "/b"][..],
+            &["-m", "unix-listen:/b"],
+            &["-p", "/b", "-m", "unix-listen"],
+        ] {
+            assert_eq!(more(fourth), [AgentPhrase::TooManyChannels], "{fourth:?}");
+        }
+        let pigeon = ["-m", "vsock-listen", "-p", ":1", "-m", "pigeon", "-p", "/b"];
+        assert_eq!(errors(&pigeon), [AgentPhrase::NotMethod]);
+        assert_eq!(errors(&["-m", "unix-listen"]), [AgentPhrase::NoPath]);
+    }
+
+    #[test]
+    fn of_settings_and_a_check_the_last_one_is_printed() {
+        use crate::agent::options::CheckFormat;
+        let check = Some(Stop::Check(CheckFormat::Text));
+        assert_eq!(options(&["-D", "--check"]).prints, check);
+        assert_eq!(
+            options(&["--check=json", "-D"]).prints,
+            Some(Stop::Settings)
+        );
+        assert_eq!(options(&["-v"]).prints, None);
+    }
+
+    #[test]
+    fn list_of_channels_replaces_those_before_it() {
+        let list = "--channels=virtio-serial;unix-listen:/a;";
+        let read = options(&["-m", "unix-listen", "-p", "/x", list]);
+        let paths: Vec<_> = read.channels.list().iter().map(|one| one.path()).collect();
+        assert_eq!(paths, [Some(DEFAULT_PORT), Some(b"/a")]);
+        assert_eq!(
+            path(&options(&[list, "-m", "unix-listen", "-p", "/x"])),
+            b"/x"
+        );
+        let wrong = |args: &[&'static str]| match stop(args) {
+            Stop::Wrong(error) => error.what,
+            other => panic!("{other:?}"),
+        };
+        let list = "--channels=unix-listen:/a;pigeon:/b";
+        assert_eq!(wrong(&[list]), AgentPhrase::NotMethod);
+        let list = "--channels=unix-listen:/a;unix-listen:/b;unix-listen:/c;unix-listen:/d";
+        assert_eq!(wrong(&[list]), AgentPhrase::TooManyChannels);
+        assert_eq!(wrong(&["--channels=unix-listen"]), AgentPhrase::NoPath);
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //!
 //! The agent never waits for a pipe or a device, because it reads regular files only.
 //!
-//! Differences from qemu-ga: all options of the agent are keys; `blacklist` is a key.
+//! Differences from qemu-ga: all options of the agent are keys; `blacklist` is a key; a value with a
+//! noncharacter such as U+FFFE counts as not UTF-8.
 
 use core::mem::ManuallyDrop;
 
@@ -21,6 +22,7 @@ use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
 use crate::sys::status::Status;
 use crate::sys::{Errno, words};
+use crate::wire::json::is_utf8;
 
 /// The default path of the file.
 const PATH: &[u8] = b"/etc/qemu/qemu-ga.conf";
@@ -98,6 +100,7 @@ fn set_all(
         };
         let value = match row.value {
             OptionValue::None => config::truth(found).map(|truth| if truth { b"" } else { FALSE }),
+            _ if !is_utf8(found) => None,
             _ => config::unescape(found, room).then(|| room.take()),
         };
         let value = value.ok_or(error(AgentPhrase::NotConfigValue, name))?;
@@ -189,6 +192,17 @@ mod tests {
             );
             assert_ne!(options.channels.list()[0].path(), Some(&b"/x"[..]));
             assert!(!options.filter.allows(7), "{text}");
+        }
+        // Not UTF-8, which GLib reports of the value that counts alone.
+        for value in [&b"\xff"[..], b"/x\xc0\x80", b"/x\xed\xa0\x80", b"\xc3"] {
+            let text = [b"[general]\nverbose=1\npath=/x\nlogfile=", value].concat();
+            let options = read_text(&text);
+            let [error] = options.errors() else {
+                panic!("{}", value.escape_ascii());
+            };
+            assert_eq!((error.what, error.about), (NotConfigValue, &b"logfile"[..]));
+            assert!(!options.verbose && !options.filter.allows(7));
+            assert!(read_text([&text, &b"\nlogfile=/\xc3\xa4\n"[..]].concat()).verbose);
         }
         let [error] = read_text("[general]\nmethod=pigeon\n").errors()[..] else {
             panic!("the method is unknown");

@@ -2,10 +2,16 @@
 //!
 //! Keys that qemu-ga knows are always there, if they have a value; those of this agent alone if they
 //! were set. Lists are printed as they were given, but for sets of commands, which qemu-ga does not
-//! know: their names are those of their commands. Of several channels the last is printed, the one
-//! that qemu-ga would serve.
+//! know: their names are those of their commands.
+//!
+//! Of several channels the last, the one that qemu-ga would serve, has its method and path printed; all
+//! are in `channels`, which this agent alone reads. A path with a semicolon has no place there: then
+//! there is no file.
 
-use super::options::{FALSE, Key, OLD_NAME, OptionValue, Options, PID_FILE, ROWS, names};
+use super::channel_options::ChannelOption;
+use super::options::{
+    DEFAULT_HOOK, FALSE, Key, OLD_NAME, OptionValue, Options, PID_FILE, ROWS, names,
+};
 use crate::base::sink::{ByteSink, Full};
 use crate::commands::{PREFIX, all, set_named};
 use crate::state::filter::{CommandList, bit};
@@ -30,10 +36,14 @@ pub(super) fn dump(options: &Options, file: &mut dyn ByteSink) -> Result<(), Ful
                 .last()
                 .map(|last| last.method.name()),
             (Key::Path, _) => options.channels.list().last().and_then(|last| last.path()),
-            (Key::FreezeHook, Some(b"")) => Some(&b"/etc/qemu/fsfreeze-hook"[..]),
+            (Key::FreezeHook, Some(b"")) => Some(DEFAULT_HOOK),
+            (Key::Channels, _) => None,
             _ if row.value == OptionValue::None && text == Some(b"") => Some(&b"true"[..]),
             _ => text,
         };
+        if row.key == Key::Channels {
+            put_channels(options.channels.list(), file)?;
+        }
         if value.is_none() && list.is_none() {
             continue;
         }
@@ -56,6 +66,24 @@ fn default(key: Key) -> Option<&'static [u8]> {
         Key::StateDirectory => Some(b"/run"),
         _ => None,
     }
+}
+
+/// Appends the key of several channels.
+fn put_channels(channels: &[ChannelOption], file: &mut dyn ByteSink) -> Result<(), Full> {
+    let [_, _, ..] = channels else { return Ok(()) };
+    let mut before: &[u8] = b"channels=";
+    for channel in channels {
+        let path = channel.path().unwrap_or_default();
+        if path.contains(&b';') {
+            return Err(Full);
+        }
+        for piece in [before, channel.method.name(), b":"] {
+            file.append(piece)?;
+        }
+        escape(path, file)?;
+        before = b";";
+    }
+    file.append(b"\n")
 }
 
 /// Appends all pieces of a list, with commas between them.
@@ -116,6 +144,7 @@ mod tests {
     use super::*;
     use crate::agent::config;
     use crate::base::sink::testing::Heap;
+    use crate::state::hooks::Main;
     use crate::sys::testing::Tree;
 
     fn dumped(options: &Options) -> String {
@@ -182,6 +211,43 @@ mod tests {
         for line in file.lines() {
             assert!(once.lines().any(|other| other == line), "{line}: {once}");
         }
+    }
+
+    #[test]
+    fn several_channels_are_read_back_as_they_are() {
+        let file = "[general]\nmethod=unix-listen\npath=/x\n\
+                    channels=virtio-serial; vsock-listen::1234;unix-listen:/a:b c\\n;\n";
+        let once = dumped_again(file);
+        for line in [
+            "channels=virtio-serial:/dev/virtio-ports/org.qemu.guest_agent.0;\
+             vsock-listen::1234;unix-listen:/a:b c\\n",
+            "method=unix-listen",
+            "path=/a:b c\\n",
+        ] {
+            assert!(once.lines().any(|other| other == line), "{line}: {once}");
+        }
+        assert_eq!(dumped_again(&once), once);
+        // One is as qemu-ga has it.
+        let one = dumped_again("[general]\nchannels=unix-listen:/a\n");
+        assert!(one.contains("\npath=/a\n") && !one.contains("channels"));
+        let mut options = Options::new();
+        for path in [&b"/a"[..], b"/b;c"] {
+            options.set(Key::Method, b"unix-listen").unwrap();
+            options.set(Key::Path, path).unwrap();
+        }
+        assert!(dump(&options, &mut Heap::default()).is_err());
+    }
+
+    #[test]
+    fn default_hook_is_the_default_when_it_is_read_back() {
+        let tree = Tree::new();
+        let mut options = Options::new();
+        options.set(Key::FreezeHook, b"").unwrap();
+        tree.file("etc/qemu/qemu-ga.conf", dumped(&options));
+        let mut again = Options::new();
+        config::read(&mut again, &tree.root, None, None);
+        assert_eq!(again.hooks.main, options.hooks.main);
+        assert_eq!(again.hooks.main, Main::Default);
     }
 
     #[test]

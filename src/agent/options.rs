@@ -36,6 +36,7 @@ pub(super) enum Key {
     Config,
     Method,
     Path,
+    Channels,
     StateDirectory,
     BlockRpcs,
     AllowRpcs,
@@ -104,13 +105,15 @@ const fn row(
 
 /// All options and their help, in the order of the help. It leaves out those without a text.
 #[rustfmt::skip]
-const OPTIONS: [(OptionRow, &str); 23] = [
+const OPTIONS: [(OptionRow, &str); 24] = [
     row(Key::Config, "config", Some(b'c'), OptionValue::Required,
         "configuration file (default: /etc/qemu/qemu-ga.conf, if it exists)"),
     row(Key::Method, "method", Some(b'm'), OptionValue::Required,
         "virtio-serial (default), isa-serial, unix-listen or vsock-listen"),
     row(Key::Path, "path", Some(b'p'), OptionValue::Required,
         "device, socket or CID:PORT (default: the port org.qemu.guest_agent.0)"),
+    row(Key::Channels, "channels", None, OptionValue::Required,
+        "several channels: METHOD:PATH;METHOD:PATH, instead of -m and -p"),
     row(Key::StateDirectory, "statedir", Some(b't'), OptionValue::Required,
         "directory in memory for the mark of a freeze (default: /run)"),
     row(Key::BlockRpcs, "block-rpcs", Some(b'b'), OptionValue::Required,
@@ -206,6 +209,9 @@ pub(super) const OLD_NAME: &str = "blacklist";
 
 /// The pid file of a daemon, if no option names another.
 pub(super) const PID_FILE: &[u8] = b"/run/qemu-ga.pid";
+
+/// The main hook of qemu-ga, if no path is given.
+pub(super) const DEFAULT_HOOK: &[u8] = b"/etc/qemu/fsfreeze-hook";
 
 /// What takes back an option without a value.
 pub(super) const FALSE: &[u8] = b"false";
@@ -321,10 +327,8 @@ pub(super) struct Options {
     pub(super) has_empty_list: bool,
     /// The configuration file; `None` unless set.
     pub(super) config: Option<&'static [u8]>,
-    /// Whether to print the settings.
-    pub(super) dumps: bool,
-    /// How to print the findings of a check, if one is asked for.
-    pub(super) check: Option<CheckFormat>,
+    /// What to print instead of serving: of the settings and a check the one that was asked for last.
+    pub(super) prints: Option<Stop>,
     /// The last value of each option, by its key.
     texts: [Option<&'static [u8]>; ROWS.len()],
     /// All lists that are not empty.
@@ -352,8 +356,7 @@ impl Options {
             filter: Filter::default(),
             has_empty_list: false,
             config: None,
-            dumps: false,
-            check: None,
+            prints: None,
             texts: [None; ROWS.len()],
             lists: heapless::Vec::new(),
             errors: heapless::Vec::new(),
@@ -371,19 +374,19 @@ impl Options {
             Key::AllowRpcs => self.add_list(CommandList::Allowed, value)?,
             // Settings files of distributions leave these empty.
             Key::Method | Key::Path if value.is_empty() => {}
-            Key::Method => {
-                let mut path = value;
-                let name = text::cut(&mut path, b':');
-                match Method::of(name) {
-                    Some(method) if self.channels.set_method(method) => {}
-                    Some(_) => return wrong(AgentPhrase::TooManyChannels),
-                    None => return wrong(AgentPhrase::NotMethod),
-                }
-                if !path.is_empty() {
-                    self.channels.set_path(path);
-                }
-            }
+            Key::Method => self.set_channel(value)?,
             Key::Path => self.channels.set_path(value),
+            Key::Channels => {
+                self.channels.clear();
+                let channels = value
+                    .split(|byte| *byte == b';')
+                    .map(<[u8]>::trim_ascii_start);
+                for channel in channels.filter(|channel| !channel.is_empty()) {
+                    self.set_channel(channel)?;
+                    self.channels.end_channel();
+                }
+                self.channels.end_source();
+            }
             Key::StateDirectory => self.state_directory = value,
             Key::FreezeTimeout => match text::parse_u32(value) {
                 Some(limit_s) => self.freeze_timeout_s = limit_s,
@@ -392,9 +395,10 @@ impl Options {
             Key::AbortFuse => self.aborts_fuse = value != FALSE,
             Key::FreezeHook => {
                 // An empty value is the default, as distributions' settings have it, and /dev/null
-                // is none, as Red Hat's have it.
+                // is none, as Red Hat's have it. The path of qemu-ga's default is what
+                // `--dump-conf` prints for the default.
                 self.hooks.main = match value {
-                    b"" => Main::Default,
+                    b"" | DEFAULT_HOOK => Main::Default,
                     b"/dev/null" => Main::None,
                     [b'/', ..] => Main::At(value),
                     _ => return wrong(AgentPhrase::NotAbsolute),
@@ -426,18 +430,37 @@ impl Options {
                 None => return wrong(AgentPhrase::NotCid),
             },
             Key::PidFile | Key::Daemonize | Key::LogFile => {}
-            Key::DumpConf => self.dumps = true,
+            Key::DumpConf => self.prints = Some(Stop::Settings),
             Key::Check => {
-                self.check = Some(match value {
+                let format = match value {
                     b"" => CheckFormat::Text,
                     b"json" => CheckFormat::Json,
                     _ => return wrong(AgentPhrase::NeitherTextNorJson),
-                });
+                };
+                self.prints = Some(Stop::Check(format));
             }
             Key::Help => return Err(Stop::Help),
             Key::Version => return Err(Stop::Version),
         }
         Ok(())
+    }
+
+    /// Takes a method, which may have its path behind a colon.
+    fn set_channel(&mut self, value: &'static [u8]) -> Result<(), Stop> {
+        let mut path = value;
+        let name = text::cut(&mut path, b':');
+        let what = match Method::of(name) {
+            Some(method) if self.channels.set_method(method) => {
+                if !path.is_empty() {
+                    self.channels.set_path(path);
+                }
+                return Ok(());
+            }
+            Some(_) => AgentPhrase::TooManyChannels,
+            None => AgentPhrase::NotMethod,
+        };
+        self.channels.refuse_method();
+        Err(Stop::wrong(what, value))
     }
 
     /// Adds the commands of a list to the filter.
@@ -483,6 +506,7 @@ impl Options {
 
     /// Checks what only all sources together show.
     pub(super) fn settle(&mut self, is_init: bool) {
+        self.channels.end_source();
         if let Some(OptionError { what, about }) = self.channels.replace_wrong() {
             self.fail_closed(what, about);
         }

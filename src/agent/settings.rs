@@ -22,7 +22,7 @@ pub(super) fn read(options: &mut Options, root: &Root, start: Start) -> Result<(
     let _ = read_words(&mut first, root, start);
     let in_environment = variable(start.environment, b"QGA_CONF");
     config::read(options, root, first.config, in_environment);
-    options.channels.begin_source();
+    options.channels.end_source();
     let asked = read_words(options, root, start);
     if process::is_init() {
         command_line::check_kernel_words(options, root, start.environment);
@@ -34,11 +34,7 @@ pub(super) fn read(options: &mut Options, root: &Root, start: Start) -> Result<(
     }
     options.settle(process::is_init());
     asked?;
-    match options.check {
-        _ if options.dumps => Err(Stop::Settings),
-        Some(format) => Err(Stop::Check(format)),
-        None => Ok(()),
-    }
+    options.prints.map_or(Ok(()), Err)
 }
 
 /// How many sockets the service manager has made for this process (sd_listen_fds(3)).
@@ -59,9 +55,9 @@ fn read_words(options: &mut Options, root: &Root, start: Start) -> Result<(), St
     if process::is_init() {
         command_line::read_environment(options, start.environment);
     }
-    options.channels.begin_source();
+    options.channels.end_source();
     command_line::read_kernel_line(options, root);
-    options.channels.begin_source();
+    options.channels.end_source();
     if process::is_init() {
         command_line::read_as_init(options, words);
         return Ok(());

@@ -6,8 +6,8 @@
 //! another key. A line that is none of these is an error, whatever its group, and so is a key before
 //! the first group.
 //!
-//! Differences from GLib: a byte 0 is an error, where GLib drops the rest of the line; values may be
-//! other than UTF-8, as paths may; `Encoding` is a key like any other.
+//! Differences from GLib: a byte 0 is an error, where GLib drops the rest of the line; values need not
+//! be UTF-8, which callers check; `Encoding` is a key like any other.
 
 use crate::base::sink::{ByteSink, Full};
 use crate::base::text::cut;

@@ -548,6 +548,21 @@ pub(super) fn utf8(text: &[u8]) -> (u32, usize) {
     (value, len)
 }
 
+/// Whether a text is UTF-8, of characters that a string may contain.
+pub fn is_utf8(mut text: &[u8]) -> bool {
+    while let [first, rest @ ..] = text {
+        text = match first {
+            0..0x80 => rest,
+            _ => match utf8(text) {
+                // No character but C0 80 is U+0000 here.
+                (0 | ILL_FORMED, _) => return false,
+                (_, len) => text.get(len..).unwrap_or_default(),
+            },
+        };
+    }
+    true
+}
+
 /// Whether a string may contain the code point: no surrogate, no noncharacter.
 // Called in two places: keeps one copy of the code.
 #[inline(never)]
@@ -579,6 +594,33 @@ mod tests {
 
     fn decoded(text: &[u8]) -> Vec<u8> {
         receive(text).unwrap().string().unwrap().bytes().collect()
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "too slow for Miri")]
+    fn text_is_utf_8_as_the_standard_library_has_it_but_for_noncharacters() {
+        assert!(is_utf8("a\0ä€\u{10fffd}".as_bytes()) && is_utf8(b""));
+        assert!(!is_utf8("\u{fffe}".as_bytes()));
+        // All pairs of bytes behind each first byte of a longer character, and alone.
+        for first in [
+            &b""[..],
+            b"\xe0",
+            b"\xe1",
+            b"\xed",
+            b"\xf0\x90",
+            b"\xf4\x8f",
+            b"\xf5",
+        ] {
+            for pair in 0..=u16::MAX {
+                let text = [first, &pair.to_be_bytes()].concat();
+                let is_noncharacter = match str::from_utf8(&text) {
+                    Ok(text) => text.chars().any(|char| !is_character(char.into())),
+                    Err(_) => false,
+                };
+                let expected = str::from_utf8(&text).is_ok() && !is_noncharacter;
+                assert_eq!(is_utf8(&text), expected, "{}", text.escape_ascii());
+            }
+        }
     }
 
     #[test]

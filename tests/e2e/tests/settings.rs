@@ -120,6 +120,8 @@ fn option_lists_give_the_settings_of_qemu_ga() {
         &["-m", "vsock-listen", "-p", "3:1234"],
         &["-m", "vsock-listen"],
         &["-m", "unix-listen", "-m", "virtio-serial"],
+        &["-p/a", "-p/b", "-m", "unix-listen"],
+        &["-F/etc/qemu/fsfreeze-hook"],
         &["-p", "  x\ty\\z "],
         &["-p", "\t x"],
         &["-l", ""],
@@ -261,14 +263,31 @@ fn configuration_files_give_the_settings_of_qemu_ga() {
         "method=carrier-pigeon",
         "method=unix-listen",
     ];
-    let mut files: Vec<String> = lines.iter().map(|line| [general, line].concat()).collect();
-    files.extend(["", "\n", "# x\n", "verbose=1\n[general]\n", "[general]"].map(str::to_owned));
-    files.push("\u{feff}[general]\nverbose=1\n".to_owned());
+    let in_general = |line: &[u8]| [general.as_bytes(), line].concat();
+    let lines = lines.iter().map(|line| in_general(line.as_bytes()));
+    let mut files: Vec<Vec<u8>> = lines.collect();
+    // What is not UTF-8 is an error in a value that counts.
+    files.extend(
+        [
+            &b"path=\xff"[..],
+            b"path=/\xc3\xa4",
+            b"path=/\xed\xa0\x80",
+            b"verbose=1\nlogfile=/\xc3",
+            b"path=\xff\npath=/x",
+            b"unknown=\xff",
+            b"verbose=\xff",
+            b"[other]\npath=\xff\n# \xff",
+        ]
+        .map(in_general),
+    );
+    files.extend(["", "\n", "# x\n", "verbose=1\n[general]\n", "[general]"].map(Vec::from));
+    files.push("\u{feff}[general]\nverbose=1\n".into());
     for file in &files {
+        let shown = file.escape_ascii();
         both.file(file);
         for (arguments, conf) in [(&["-c", "conf"][..], None), (&["-b", "z"], Some("conf"))] {
             let (gaunt, reference) = both.say(arguments, conf);
-            assert_eq!(gaunt, reference, "{file:?} {conf:?}");
+            assert_eq!(gaunt, reference, "{shown} {conf:?}");
             // Each reads what the other has printed.
             let words = [&both.gaunt, &both.reference];
             for words in words {
@@ -279,8 +298,8 @@ fn configuration_files_give_the_settings_of_qemu_ga() {
                 if printed.status.success() {
                     both.file(&printed.stdout);
                     let (gaunt, reference) = both.say(&["-c", "conf"], None);
-                    assert_eq!(gaunt.0, Some(0), "{file:?}");
-                    assert_eq!(gaunt, reference, "{file:?}");
+                    assert_eq!(gaunt.0, Some(0), "{shown}");
+                    assert_eq!(gaunt, reference, "{shown}");
                 }
             }
             both.file(file);
@@ -295,7 +314,7 @@ fn configuration_files_give_the_settings_of_qemu_ga() {
         ),
         (b"fsfreeze-hook=", "an empty path is the default one"),
         (b"fsfreeze-hook=hook", "hooks have absolute paths"),
-        (b"path=\xff", "a path need not be UTF-8"),
+        (b"channels=unix-listen:/x", "only gaunt has the key"),
         (b"path=a\0b", "a byte 0 is an error"),
         (b"method=", "an empty method is the default"),
         (b"path=", "an empty path is the default"),
@@ -306,6 +325,44 @@ fn configuration_files_give_the_settings_of_qemu_ga() {
         let (gaunt, reference) = both.say(&["-c", "conf"], None);
         assert_ne!(gaunt, reference, "{}: {reason}", line.escape_ascii());
     }
+}
+
+#[test]
+fn several_channels_are_dumped_for_both_agents() {
+    let both = Both::new();
+    let here = both.scratch.join("here");
+    let pairs = [
+        "-p",
+        "/a",
+        "-m",
+        "unix-listen",
+        "-m",
+        "vsock-listen",
+        "-p",
+        ":1",
+    ];
+    let dump = |words: &[String], more: &[&str]| {
+        let arguments = [&["-D"], more].concat();
+        let output = run(words, &arguments, None, &here);
+        assert_eq!(output.status.code(), Some(0), "{}", process::text(&output));
+        process::text(&output)
+    };
+    let dumped = dump(&both.gaunt, &pairs);
+    let key = "\nchannels=unix-listen:/a;vsock-listen::1\n";
+    assert!(dumped.contains(key), "{dumped}");
+    both.file(&dumped);
+    assert_eq!(dump(&both.gaunt, &["-c", "conf"]), dumped);
+    // qemu-ga serves the last.
+    let theirs = dump(&both.reference, &["-c", "conf"]);
+    assert!(
+        theirs.contains("\nmethod=vsock-listen\npath=:1\n"),
+        "{theirs}"
+    );
+    // The check comes last, and looks at both channels.
+    let check = [&["-D"], &pairs[..], &["--check"]].concat();
+    let said = process::text(&run(&both.gaunt, &check, None, &here));
+    assert!(said.contains("unix-listen /a: "), "{said}");
+    assert!(said.contains("vsock-listen :1: "), "{said}");
 }
 
 #[test]

@@ -117,6 +117,11 @@ fn several_sockets_are_served_by_one_agent() {
     assert_eq!(output.status.code(), Some(1));
     let text = process::text(&output);
     assert!(text.contains("too many channels: unix-listen"), "{text}");
+    // The path of the channel that is one too many makes no second error.
+    command.args(["-m", "vsock-listen", "-p", ":1"]);
+    let text = process::text(&process::output(&mut command, wait::ANSWER));
+    let lines = text.lines().filter(|line| !line.contains("--help"));
+    assert_eq!(lines.count(), 2, "{text}");
 }
 
 /// Starts the words behind it with the descriptors of `LISTEN_FDS`, a list, as 3, 4 and so on.
