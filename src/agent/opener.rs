@@ -8,7 +8,8 @@
 //! after [`RETRY_MS`], as is a listener with `--retry-path`; a port that fails while it is open, after
 //! [`REOPEN_MS`].
 //!
-//! Difference from qemu-ga: a missing device is waited for without `--retry-path`.
+//! Differences from qemu-ga: a missing device is waited for without `--retry-path`; the socket of a
+//! process that still listens is not taken over, nor is a file of another type replaced.
 
 use super::channel_options::{ChannelOption, Method, vsock_address};
 use super::port;

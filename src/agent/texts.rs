@@ -76,6 +76,8 @@ texts! {
         NoCpuCounters = "no /proc/stat";
         NoDirectory = "the directory is missing or cannot be written";
         NoDevice = "no such device";
+        OtherFile = "the path leads to a file or device of another type";
+        NoSuchCid = "the guest does not have this CID";
         NoPort = "no port has this name";
         NoPortDriver = "no port, or no driver for it (virtio_console)";
         NeitherTextNorJson = "--check takes no value or json: ";

@@ -268,11 +268,20 @@ impl Root {
     /// Whether this process may write to the file or directory of this name: it has the right to, and
     /// the file system can be written.
     pub fn is_writable(&self, name: &[&[u8]]) -> bool {
+        self.access(name, Access::WRITE_OK).is_ok()
+    }
+
+    /// Whether this process has the right to read and write the file of this name.
+    ///
+    /// # Errors
+    /// Those that opening the file would have.
+    pub fn may_open(&self, name: &[&[u8]]) -> Result<(), Errno> {
+        self.access(name, Access::READ_OK | Access::WRITE_OK)
+    }
+
+    fn access(&self, name: &[&[u8]], access: Access) -> Result<(), Errno> {
         let path = &mut Path::new();
-        let name = join(path, name);
-        name.is_ok_and(|name| {
-            rustix::fs::accessat(&self.0, name, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
-        })
+        rustix::fs::accessat(&self.0, join(path, name)?, access, AtFlags::EACCESS)
     }
 
     /// The major and minor number of the file of this name, if it is a block device.

@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, CWD, OFlags, Stat, fstat, statat};
+use rustix::fs::{AtFlags, CWD, OFlags, Stat, fstat, major, minor, statat};
 use rustix::io::Errno;
 
 use super::root::Root;
@@ -27,6 +27,8 @@ pub struct Status {
     pub device: u64,
     /// The number of the file on that device.
     pub inode: u64,
+    /// The major and minor number of a device node.
+    pub number: (u32, u32),
     /// When the content last changed: seconds since 1970, and nanoseconds.
     pub modified: (i64, u64),
 }
@@ -63,6 +65,7 @@ impl Status {
             bytes: stat.st_size,
             device: stat.st_dev,
             inode: stat.st_ino,
+            number: (major(stat.st_rdev), minor(stat.st_rdev)),
             modified: (stat.st_mtime, stat.st_mtime_nsec as u64),
         }
     }

@@ -12,7 +12,7 @@ use rustix::io::{Errno, FdFlags, IoSlice, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use rustix::pipe::PipeFlags;
 
-use super::raw;
+use super::{process, raw};
 use crate::base::path::Path;
 
 /// Connects to the unix socket at `path`, to which each write sends a datagram. Writes never wait.
@@ -27,33 +27,22 @@ pub(super) fn connect_datagram(path: &CStr) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// Listens at `path` on a unix socket, to which only its owner may connect. A socket that has the
-/// name is removed first.
+/// Listens at `path` on a unix socket, to which only its owner may connect. An old socket that has the
+/// name is removed first, if nobody listens there.
 ///
 /// # Errors
-/// [`Errno::NOTSOCK`] if a file of another type has the name.
+/// [`Errno::NOTSOCK`] if a file of another type has the name, [`Errno::ADDRINUSE`] if a process listens
+/// there.
 pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
     let path = Path::of(&[path]);
-    let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
-    if path.is_empty() {
-        // With an empty path the kernel would choose an abstract name.
-        return Err(Errno::NOENT);
-    }
-    let address = SocketAddrUnix::new(path)?;
-    match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
-            rustix::fs::unlink(path)?;
+    let (address, has_socket) = unix_address(&path)?;
+    if has_socket {
+        if is_served(&address)? {
+            return Err(Errno::ADDRINUSE);
         }
-        Ok(_) => return Err(Errno::NOTSOCK),
-        Err(Errno::NOENT) => {}
-        Err(errno) => return Err(errno),
+        rustix::fs::unlink(path.as_c_str().unwrap_or_default())?;
     }
+    let socket = stream_socket()?;
     // The socket has its mode from the start: a mode set after bind would not apply to a process
     // that has found the socket by then.
     let mask = rustix::process::umask(Mode::from_bits_truncate(0o177));
@@ -62,6 +51,62 @@ pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
     bound?;
     rustix::net::listen(&socket, 1)?;
     Ok(socket)
+}
+
+/// Whether [`listen_unix`] could have this path. Changes nothing, and does not look who listens there.
+///
+/// # Errors
+/// Those of [`listen_unix`]. Whether the directory can be written is not looked at.
+pub fn check_unix(path: &[u8]) -> Result<(), Errno> {
+    unix_address(&Path::of(&[path])).map(drop)
+}
+
+/// The address of a path, and whether a socket has it.
+fn unix_address(path: &Path) -> Result<(SocketAddrUnix, bool), Errno> {
+    let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+    if path.is_empty() {
+        // With an empty path the kernel would choose an abstract name.
+        return Err(Errno::NOENT);
+    }
+    let address = SocketAddrUnix::new(path)?;
+    match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Socket => Ok((address, true)),
+            _ => Err(Errno::NOTSOCK),
+        },
+        Err(Errno::NOENT) => Ok((address, false)),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Whether a process listens at an address. That process sees a client that leaves at once.
+///
+/// What an agent has left does not count, even if a child of it that hangs in the kernel still has the
+/// socket: the process that called listen(2) has ended, or is this one, which as PID 1 has executed
+/// itself again.
+fn is_served(address: &SocketAddrUnix) -> Result<bool, Errno> {
+    let socket = stream_socket()?;
+    match rustix::net::connect(&socket, address) {
+        Ok(()) => {
+            let listener = peer(&socket).pid;
+            let has_ended = process::kill(listener, 0) == Err(Errno::SRCH) && listener != 0;
+            let is_own = process::is_init() && listener == process::own_pid();
+            Ok(!has_ended && !is_own)
+        }
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
+        // Its queue is full.
+        Err(Errno::AGAIN) => Ok(true),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn stream_socket() -> Result<OwnedFd, Errno> {
+    rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )
 }
 
 /// The first descriptor that a service manager hands over (sd_listen_fds(3)).
@@ -74,14 +119,7 @@ const FIRST_INHERITED: i32 = 3;
 /// [`Errno::NOTSOCK`] if it is something else, or was taken before.
 pub fn inherited_listener() -> Result<OwnedFd, Errno> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
-    // SAFETY: the calls below end in an error if the descriptor is closed, and none changes it.
-    let socket = unsafe { BorrowedFd::borrow_raw(FIRST_INHERITED) };
-    let family = sockopt::socket_domain(socket);
-    let is_supported = matches!(family, Ok(AddressFamily::UNIX | AddressFamily::VSOCK));
-    if !is_supported
-        || sockopt::socket_acceptconn(socket) != Ok(true)
-        || TAKEN.swap(true, Ordering::Relaxed)
-    {
+    if !has_inherited_listener() || TAKEN.swap(true, Ordering::Relaxed) {
         return Err(Errno::NOTSOCK);
     }
     // SAFETY: it listens, and this process has made no such socket: it was handed over, and nothing
@@ -92,6 +130,15 @@ pub fn inherited_listener() -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
+/// Whether the service manager has handed over a socket that [`inherited_listener`] takes.
+pub fn has_inherited_listener() -> bool {
+    // SAFETY: the calls below end in an error if the descriptor is closed, and none changes it.
+    let socket = unsafe { BorrowedFd::borrow_raw(FIRST_INHERITED) };
+    let family = sockopt::socket_domain(socket);
+    matches!(family, Ok(AddressFamily::UNIX | AddressFamily::VSOCK))
+        && sockopt::socket_acceptconn(socket) == Ok(true)
+}
+
 /// Accepts the next connection of a listening socket; [`Errno::AGAIN`] if none is waiting.
 pub fn accept(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
     rustix::net::accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
@@ -99,9 +146,14 @@ pub fn accept(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
 
 /// The user at the other end of a connection; `u32::MAX`, which is no user, if the kernel does not
 /// say.
-// Not rustix's function: its type for a process number has no 0, which the kernel gives for a
-// process of another PID namespace.
 pub fn peer_user(connection: &OwnedFd) -> u32 {
+    peer(connection).uid
+}
+
+/// The process and the user at the other end: of a client, those that have called listen(2). The
+/// process is 0 if it is in another PID namespace, or unknown.
+// Not rustix's function: its type for a process number has no 0.
+fn peer(connection: &OwnedFd) -> libc::ucred {
     let mut peer = libc::ucred {
         pid: 0,
         uid: u32::MAX,
@@ -118,7 +170,7 @@ pub fn peer_user(connection: &OwnedFd) -> u32 {
         let args = [connection.as_raw_fd() as usize, level, option, peer, len];
         raw::call(libc::SYS_getsockopt, args)
     };
-    peer.uid
+    peer
 }
 
 /// Makes a pipe: the end to read, which never waits, and the end to write, which waits.
@@ -221,4 +273,42 @@ pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
         bytes = &bytes[count..];
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::testing::Tree;
+    use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn socket_is_replaced_only_if_nobody_listens_there() {
+        let tree = Tree::new();
+        let listen = |name: &str| listen_unix(tree.path.join(name).to_str().unwrap().as_bytes());
+        let first = listen("socket").unwrap();
+        assert_eq!(listen("socket").err(), Some(Errno::ADDRINUSE));
+        // The first one sees a client that leaves, and still has its socket.
+        assert_eq!(read(accept(&first).unwrap(), &mut [0]), Ok(Read::End));
+        // Nor is it replaced while its queue is full.
+        let path = tree.path.join("socket");
+        let clients = [(); 2].map(|()| std::os::unix::net::UnixStream::connect(&path).unwrap());
+        assert_eq!(listen("socket").err(), Some(Errno::ADDRINUSE));
+        drop((first, clients));
+        let second = listen("socket").unwrap();
+        assert_eq!(accept(&second).err(), Some(Errno::AGAIN));
+    }
+
+    #[test]
+    fn file_of_another_type_is_left_alone() {
+        let tree = Tree::new();
+        let listen = |name: &str| listen_unix(tree.path.join(name).to_str().unwrap().as_bytes());
+        let file = tree.file("file", "text");
+        assert_eq!(listen("file").err(), Some(Errno::NOTSOCK));
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "text");
+        tree.link("link", "socket");
+        assert_eq!(listen("link").err(), Some(Errno::NOTSOCK));
+        let _datagrams = UnixDatagram::bind(tree.path.join("socket")).unwrap();
+        assert_eq!(listen("socket").err(), Some(Errno::PROTOTYPE));
+        assert_eq!(listen_unix(b"").err(), Some(Errno::NOENT));
+    }
 }

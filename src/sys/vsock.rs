@@ -40,6 +40,24 @@ fn address(cid: u32, port: u32) -> sockaddr_vm {
 /// [`Errno::AFNOSUPPORT`] if the kernel has no vsock, [`Errno::ADDRNOTAVAIL`] if the guest has no such
 /// CID. Either may change when a driver is loaded or a device is added.
 pub fn listen(cid: u32, port: u32) -> Result<OwnedFd, Errno> {
+    let socket = bind(cid, port)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// Whether the guest has this CID and this process may listen at the port, which may be taken. Takes the
+/// address for a moment, but never listens.
+///
+/// # Errors
+/// Those of [`listen`].
+pub fn check(cid: u32, port: u32) -> Result<(), Errno> {
+    match bind(cid, port) {
+        Err(Errno::ADDRINUSE) => Ok(()),
+        bound => bound.map(drop),
+    }
+}
+
+fn bind(cid: u32, port: u32) -> Result<OwnedFd, Errno> {
     let socket = rustix::net::socket_with(
         AddressFamily::VSOCK,
         SocketType::STREAM,
@@ -53,7 +71,6 @@ pub fn listen(cid: u32, port: u32) -> Result<OwnedFd, Errno> {
         let args = [socket.as_raw_fd() as usize, at, size_of_val(&address), 0, 0];
         raw::call(libc::SYS_bind, args)
     }?;
-    rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }
 

@@ -124,6 +124,144 @@ fn several_sockets_are_served_by_one_agent() {
     assert_eq!(lines.count(), 2, "{text}");
 }
 
+/// Listens at a path, in a process that ends while a child of it still has the socket.
+const LEAVE_SOCKET: &str = "\
+import os, socket, sys, time
+if os.getuid() == 0: os.setgid(65534); os.setuid(65534)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+os.fork() or time.sleep(60)
+";
+
+#[test]
+fn a_socket_where_another_agent_listens_is_left_alone() {
+    let both = Both::new();
+    let mut checks = Checks::new("in use");
+    let mut first = Agent::gaunt(&[]);
+    let socket = first.socket();
+    let path = socket.to_str().expect("ASCII").to_owned();
+    let listening = ["-m", "unix-listen", "-p", &path];
+    let mut old = first.client();
+    checks.run("a second agent ends, and the first goes on", || {
+        let output = process::output(both.command(true).args(listening), wait::ANSWER);
+        assert_eq!(output.status.code(), Some(1));
+        let text = process::text(&output);
+        let expected = format!("error opening channel '{path}': Address already in use");
+        assert!(text.contains(&expected), "{text}");
+        old.get("guest-ping");
+        Client::connect(&socket).get("guest-ping");
+        text
+    });
+    checks.run("what a killed agent has left is replaced", || {
+        first.process().signal(libc::SIGKILL);
+        assert!(first.process().wait(wait::ANSWER).is_some());
+        let agent = Process::spawn(both.command(true).args(listening));
+        wait::expect("the next agent", wait::ANSWER, || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
+        Client::connect(&socket).get("guest-ping");
+        format!("pid {}", agent.id())
+    });
+    checks.run("and so is a socket that only a child of it has", || {
+        let path = both.scratch.join("left").display().to_string();
+        let mut command = Command::new(process::program("python3", "python3"));
+        command.args(["-c", LEAVE_SOCKET, &path]);
+        // It leaves the socket and its child.
+        let mut leaver = Process::spawn(&mut command);
+        assert!(leaver.wait(wait::ANSWER).is_some());
+        let connected = std::os::unix::net::UnixStream::connect(&path);
+        assert!(connected.is_ok(), "{connected:?}");
+        let mut listening = both.command(true);
+        listening.args(["-m", "unix-listen", "-p", &path]);
+        let _agent = Process::spawn(&mut listening);
+        let mut client = wait::until(wait::ANSWER, || {
+            let mut client = Client::connect(Path::new(&path));
+            client.sync(wait::SETTLE).map(|_| client)
+        });
+        client.as_mut().expect("an agent").get("guest-ping");
+        path
+    });
+    checks.finish();
+}
+
+#[test]
+fn a_check_says_what_the_agent_meets_when_it_opens_a_channel() {
+    let both = Both::new();
+    let mut checks = Checks::new("check");
+    let here = both.scratch.path().display().to_string();
+    let file = both.scratch.join("file").display().to_string();
+    std::fs::write(&file, "text").expect("a file");
+    both.scratch.give_away();
+    let long = format!("{here}/{}", "x".repeat(108));
+    let missing = format!("{here}/none/socket");
+    let other = "the path leads to a file or device of another type";
+    let directory = "the directory is missing or cannot be written";
+    let mut cases = vec![
+        ("isa-serial", here.clone(), other),
+        ("isa-serial", file.clone(), other),
+        ("virtio-serial", file.clone(), other),
+        ("virtio-serial", here.clone(), other),
+        ("unix-listen", here.clone(), other),
+        ("unix-listen", file, other),
+        ("unix-listen", long, "File name too long"),
+        ("unix-listen", missing, directory),
+        ("unix-listen", "/proc/socket".to_owned(), directory),
+        // The working directory is `/`, where nobody may write.
+        ("unix-listen", "socket".to_owned(), directory),
+    ];
+    if is_root() {
+        let restricted = both.scratch.join("restricted");
+        let made = Command::new("mknod")
+            .arg(&restricted)
+            .args(["c", "4", "64"])
+            .status();
+        if made.is_ok_and(|status| status.success()) {
+            let path = restricted.display().to_string();
+            std::fs::set_permissions(&restricted, PermissionsExt::from_mode(0o600))
+                .expect("a mode");
+            cases.push(("isa-serial", path.clone(), "Permission denied"));
+            cases.push(("virtio-serial", path, "Permission denied"));
+        }
+    }
+    if Path::new("/sys/class/misc/vsock").exists() {
+        let address = "4294967290:1024".to_owned();
+        cases.push(("vsock-listen", address, "the guest does not have this CID"));
+        cases.push(("vsock-listen", ":1".to_owned(), "Permission denied"));
+    }
+    for (method, path, text) in cases {
+        checks.run("the check names what the agent cannot open", || {
+            let options = ["-m", method, "-p", &path];
+            let mut command = both.command(true);
+            let output = process::output(command.args(options).arg("--check"), wait::ANSWER);
+            assert_eq!(output.status.code(), Some(2));
+            let said = process::text(&output);
+            let line = said.lines().next().expect("a line");
+            assert_eq!(line, format!("{method} {path}: {text}"));
+            // The agent itself.
+            let log = both.scratch.join("log");
+            let stderr = std::fs::File::create(&log).expect("a file");
+            let _agent = Process::spawn(both.command(true).args(options).stderr(stderr));
+            let mut said = String::new();
+            wait::expect("a line of its log", wait::ANSWER, || {
+                said = std::fs::read_to_string(&log).expect("a log");
+                said.contains("error opening channel") || said.contains("waiting for port")
+            });
+            said.trim().to_owned()
+        });
+    }
+    checks.run("a relative path begins at the working directory", || {
+        let mut command = both.command(true);
+        command.current_dir(both.scratch.path());
+        command.args(["-m", "unix-listen", "-p", "relative", "--check"]);
+        let said = process::text(&process::output(&mut command, wait::ANSWER));
+        assert!(said.starts_with("unix-listen relative: works\n"), "{said}");
+        assert!(!both.scratch.join("relative").exists());
+        "works".to_owned()
+    });
+    checks.finish();
+}
+
 /// Starts the words behind it with the descriptors of `LISTEN_FDS`, a list, as 3, 4 and so on.
 const ACTIVATE: &str = "\
 import os, sys
