@@ -107,11 +107,11 @@ pub(super) fn plain_end(bytes: &[u8], from: usize, quote: u8) -> usize {
             | (word ^ backslashes).wrapping_sub(ONES)
             | word.wrapping_sub(blanks)
             | word;
-        let plain = (marks & TOPS).trailing_zeros() as usize >> 3;
-        at = at.wrapping_add(plain);
-        if plain < 8 {
-            return at;
+        let marks = marks & TOPS;
+        if marks != 0 {
+            return at.wrapping_add(marks.trailing_zeros() as usize >> 3);
         }
+        at = at.wrapping_add(8);
     }
     while let Some(byte) = bytes.get(at)
         && matches!(*byte, 0x20..0x80 if *byte != quote && *byte != b'\\')
