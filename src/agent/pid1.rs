@@ -13,16 +13,20 @@
 //!
 //! A child waits for missing devices, so that the agent answers meanwhile.
 //!
-//! Not done: file systems of type `auto`, devices by tag (`UUID=...`; there is no udev to ask),
-//! loop devices, swap, file systems of the network, checks of file systems, and drivers that
+//! There is no udev to ask for devices by tag (`UUID=...`), nor a helper that knows file systems of type
+//! `auto`: `probe::volumes` reads the super blocks of all devices, each time that a device comes.
+//!
+//! Not done: loop devices, swap, file systems of the network, checks of file systems, and drivers that
 //! /etc/modules does not name. Without devtmpfs /dev has only the console and /dev/null.
 
 use super::texts::AgentPhrase;
 use crate::base::limits::DEVICE_WAIT_MS;
 use crate::base::path::Path;
-use crate::parse::fstab::{self, Flags, FstabEntry};
+use crate::parse::fstab::{self, Flags, FstabEntry, Tag};
 use crate::parse::{hostname, modules, unescaped, words};
+use crate::probe::volumes;
 use crate::state::log::{Level, Log};
+use crate::sys::mem::Buffer;
 use crate::sys::mount;
 use crate::sys::netlink::Uevents;
 use crate::sys::poll::{self, Interest};
@@ -95,7 +99,7 @@ fn mount_at(root: &Root, strings: &mount::MountArgs<'_>, flags: u32) -> Result<(
         if source.starts_with(b"/") && !root.has_at(&[relative(source)])? {
             return Err(Errno::NOENT);
         }
-        let _ = root.make_directory(below, 0o755);
+        make_directories(root, below);
     }
     match mount::mount(strings, flags) {
         // The kernel says that it is mounted already.
@@ -104,6 +108,16 @@ fn mount_at(root: &Root, strings: &mount::MountArgs<'_>, flags: u32) -> Result<(
         Err(Errno::ROFS | Errno::ACCESS) => mount::mount(strings, flags | mount::READ_ONLY),
         mounted => mounted,
     }
+}
+
+/// Makes a directory and those above it, if possible.
+fn make_directories(root: &Root, path: &[u8]) {
+    for (at, byte) in path.iter().enumerate() {
+        if *byte == b'/' {
+            let _ = root.make_directory(&path[..at], 0o755);
+        }
+    }
+    let _ = root.make_directory(path, 0o755);
 }
 
 /// The entries of /etc/fstab that are done, one bit each. Entries past the last bit are tried each
@@ -144,6 +158,9 @@ fn wait_and_mount(root: &Root, log: &mut Log, mut done: Done) -> ! {
 fn mount_pass(root: &Root, log: &mut Log, done: &mut Done, last: bool) -> bool {
     let mut all = true;
     let mut bit: Done = 1;
+    let mut room = Buffer::growing(volumes::MEMORY);
+    // Without memory no device is recognized.
+    let memory = room.extend(volumes::MEMORY).unwrap_or_default();
     let _ = root.lines_at(&[b"etc/fstab"], &mut |line| {
         let Some(entry) = fstab::parse(line) else {
             return true;
@@ -152,11 +169,12 @@ fn mount_pass(root: &Root, log: &mut Log, done: &mut Done, last: bool) -> bool {
             let mut data = Path::new();
             let flags = Flags::read(entry.options, &mut data);
             let missing_is_fine = !last || flags.has(Flags::NO_FAIL);
-            match mount_entry(root, &entry, flags, data.as_bytes()) {
+            match mount_entry(root, &entry, flags, data.as_bytes(), memory) {
                 Err(Errno::NOENT | Errno::NXIO) if missing_is_fine => all = false,
                 mounted => {
                     *done |= bit;
-                    complain(log, AgentPhrase::CannotMount, entry.target, mounted);
+                    let name = Path::of(&[entry.source, b" on ", entry.target]);
+                    complain(log, AgentPhrase::CannotMount, name.as_bytes(), mounted);
                 }
             }
         }
@@ -171,6 +189,7 @@ fn mount_entry(
     entry: &FstabEntry<'_>,
     wanted: Flags,
     data: &[u8],
+    memory: &mut [u8],
 ) -> Result<(), Errno> {
     if entry.kind == b"swap" || wanted.has_any(Flags::NOT_NOW) {
         return Ok(());
@@ -178,9 +197,20 @@ fn mount_entry(
     let mut flags = wanted.for_kernel();
     let (source, target) = (unescaped(entry.source), unescaped(entry.target));
     let strings = &mut [source.as_bytes(), target.as_bytes(), entry.kind, data];
+    let found;
     if strings[1] == b"/" {
         // The kernel has mounted the root; set its options.
         flags |= mount::REMOUNT;
+    } else {
+        if let Some(tag) = Tag::of(strings[0]) {
+            found = volumes::find(root, &tag, memory).ok_or(Errno::NOENT)?;
+            strings[0] = &found;
+        }
+        if entry.kind == b"auto" {
+            // The kernel has an error for what is not recognized.
+            let found = volumes::super_block(root, strings[0], memory);
+            strings[2] = found.map_or(entry.kind, |found| found.kind);
+        }
     }
     let mut done = mount_at(root, strings, flags);
     // The kernel ignores MS_RDONLY in the call that makes a bind mount.

@@ -345,6 +345,14 @@ pub const ANCESTORS: usize = 16;
 /// appear within one second of their driver; an emulated machine needs a few.
 pub const DEVICE_WAIT_MS: u64 = 10_000;
 
+/// The beginning of a disk that PID 1 reads to recognize it: the super block of btrfs, at 64 KiB, is the
+/// last.
+pub const SUPER_BLOCK_BYTES: usize = 68 << 10;
+
+/// The root directory of vfat in which its label is looked for: 2,048 entries. The label is one of the
+/// first, unless it was set when there were files.
+pub const LABEL_DIRECTORY_BYTES: usize = 64 << 10;
+
 /// Errors of settings that are logged: the first fails closed.
 pub const LOGGED_OPTION_ERRORS: usize = 4;
 

@@ -4,9 +4,10 @@
 //! An option list is split into flags, which mean the same for every file system, and data, which
 //! mount(2) passes to the file system unchanged. Of options that contradict each other the last one
 //! counts. Propagation (`shared`, `private` ...) needs a second call of mount(2), which takes no other
-//! flag, so it is separate. Tags such as `UUID=...` are returned as they are.
+//! flag, so it is separate. A source may be a tag such as `UUID=...`, with or without quotes.
 
-use super::{word_index, words};
+use super::superblock::Uuid;
+use super::{split_once, word_index, words};
 use crate::base::path::Path;
 
 /// One line of the table.
@@ -20,6 +21,36 @@ pub struct FstabEntry<'a> {
     pub kind: &'a [u8],
     /// Mount options, separated by commas; may be empty.
     pub options: &'a [u8],
+}
+
+/// A device by a name that it has on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tag<'a> {
+    /// The label of a file system.
+    Label(&'a [u8]),
+    /// The UUID of a file system.
+    Uuid(Uuid),
+    /// The name of a partition.
+    PartLabel(&'a [u8]),
+    /// The UUID of a partition.
+    PartUuid(Uuid),
+}
+
+impl<'a> Tag<'a> {
+    /// The tag in a source without escapes; `None` for another source, and for a value that no device has.
+    pub fn of(source: &'a [u8]) -> Option<Self> {
+        let (name, mut value) = split_once(source, b'=')?;
+        if let [b'"', inner @ .., b'"'] | [b'\'', inner @ .., b'\''] = value {
+            value = inner;
+        }
+        match word_index(b"UUID PARTUUID LABEL PARTLABEL", name)? {
+            0 => Some(Self::Uuid(Uuid::parse(value)?)),
+            1 => Some(Self::PartUuid(Uuid::parse(value)?)),
+            _ if value.is_empty() => None,
+            2 => Some(Self::Label(value)),
+            _ => Some(Self::PartLabel(value)),
+        }
+    }
 }
 
 /// Parses one line; `None` for a blank line, a comment, and a line of fewer than three fields.
@@ -229,6 +260,28 @@ mod tests {
 
     fn data(list: &[u8]) -> impl Iterator<Item = &[u8]> {
         options(list).filter(|option| change_by(option).is_none())
+    }
+
+    #[test]
+    fn tags_may_have_quotes() {
+        for (source, tag) in [
+            (&b"LABEL=my data"[..], Some(Tag::Label(b"my data"))),
+            (b"LABEL=\"my data\"", Some(Tag::Label(b"my data"))),
+            (b"PARTLABEL='a=b'", Some(Tag::PartLabel(b"a=b"))),
+            (b"LABEL=\"", Some(Tag::Label(b"\""))),
+            (b"UUID=\"AB-cd\"", Uuid::parse(b"abcd").map(Tag::Uuid)),
+            (b"PARTUUID=1-2", Uuid::parse(b"12").map(Tag::PartUuid)),
+            (b"LABEL=", None),
+            (b"LABEL=\"\"", None),
+            (b"UUID=", None),
+            (b"UUID=x", None),
+            (b"ID=x", None),
+            (b"label=x", None),
+            (b"/dev/vda", None),
+            (b"/srv/a=b", None),
+        ] {
+            assert_eq!(Tag::of(source), tag, "{}", source.escape_ascii());
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub mod posix_tz;
 pub mod proc;
 pub mod routes;
 pub mod stats;
+pub mod superblock;
 pub mod sysfs_disk;
 pub mod tzfile;
 pub mod udev;

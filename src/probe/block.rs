@@ -227,7 +227,8 @@ pub fn node(root: &Root, path: &Path) -> BlockName {
     node_of(attribute(root, path, b"/uevent", &mut [0; UEVENT_BYTES]))
 }
 
-fn node_of(facts: &[u8]) -> BlockName {
+/// The path of the node by a `uevent` file.
+pub(super) fn node_of(facts: &[u8]) -> BlockName {
     let name = property(facts, b"DEVNAME");
     let mut node = BlockName::new();
     if !name.is_empty() && name.len() < BLOCK_NAME_BYTES - 5 {

@@ -19,3 +19,4 @@ pub mod sleep;
 pub mod sysfs;
 pub mod time_zone;
 pub mod users;
+pub mod volumes;

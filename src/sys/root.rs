@@ -185,12 +185,22 @@ impl Root {
 
     /// Reads a file until it ends or `buffer` is full. Returns the bytes; if they fill `buffer`,
     /// the file may be longer.
-    #[inline(never)]
     pub fn read_at<'b>(&self, name: &[&[u8]], buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+        self.read_from(name, 0, buffer)
+    }
+
+    /// As [`Root::read_at`], from `offset` on.
+    #[inline(never)]
+    pub fn read_from<'b>(
+        &self,
+        name: &[&[u8]],
+        offset: u64,
+        buffer: &'b mut [u8],
+    ) -> Result<&'b [u8], Errno> {
         let file = self.file_at(name)?;
         let mut len = 0;
         while len < buffer.len() {
-            match rustix::io::read(&file, &mut buffer[len..]) {
+            match rustix::io::pread(&file, &mut buffer[len..], offset.wrapping_add(len as u64)) {
                 Ok(0) => break,
                 Ok(count) => len += count,
                 Err(Errno::INTR) => {}

@@ -3,9 +3,10 @@
 use crate::process::{program, run};
 use crate::wait::ANSWER;
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A file system and its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +123,53 @@ pub fn partitioned(path: &Path) {
             .arg(format!("{}k", sectors / 2)),
         ANSWER,
     );
+}
+
+/// Writes a partition table to an image, as sfdisk(8) reads it.
+pub fn partition(path: &Path, table: &str) {
+    let mut sfdisk = Command::new(program("sfdisk", "fdisk"))
+        .arg("-q")
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("sfdisk");
+    let mut input = sfdisk.stdin.take().expect("a pipe");
+    input.write_all(table.as_bytes()).expect("the table");
+    drop(input);
+    assert!(sfdisk.wait().expect("sfdisk").success(), "{table}");
+}
+
+/// Makes a raw disk image with a GPT and partitions of 16 MiB with ext4, which have these names. Returns
+/// the UUIDs of the partitions.
+pub fn with_gpt(path: &Path, names: &[&str]) -> Vec<String> {
+    const MIB: u64 = 1 << 20;
+    let file = File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    file.set_len(64 * MIB).expect("a sparse file");
+    let table: String = names
+        .iter()
+        .map(|name| format!("size=16MiB, name={name}\n"))
+        .collect();
+    partition(path, &format!("label: gpt\n{table}"));
+    let uuids = (0..).zip(names).map(|(index, _)| {
+        let offset = format!("nodiscard,offset={}", MIB + index * 16 * MIB);
+        run(
+            Command::new(program("mkfs.ext4", "e2fsprogs"))
+                .args(["-q", "-F", "-E", &offset])
+                .arg(path)
+                .arg("16384k"),
+            ANSWER,
+        );
+        let number = (index + 1).to_string();
+        let said = run(
+            Command::new(program("sfdisk", "fdisk"))
+                .arg("--part-uuid")
+                .arg(path)
+                .arg(number),
+            ANSWER,
+        );
+        said.trim().to_owned()
+    });
+    uuids.collect()
 }
 
 /// Copies a qcow2 image, to which nothing writes, to a raw image.

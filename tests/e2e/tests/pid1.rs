@@ -1,9 +1,11 @@
 //! The agent as PID 1: its settings, set-up of the machine, faults, hanging children, orphans.
 //!
-//! Guest: the busybox image with the agent as PID 1, an ext4 disk, and the program `nuisance`. Needs
-//! QEMU and the images.
+//! Guests: the busybox image with the agent as PID 1, an ext4 disk, and the program `nuisance`; the same
+//! image with both kernels and disks that /etc/fstab names by what is on them. Needs QEMU and the images.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gaunt_e2e::checks::Checks;
@@ -11,6 +13,7 @@ use gaunt_e2e::client::{Client, request};
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Guest, Image, Machine};
+use gaunt_e2e::process::{program, run};
 use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::wait;
 use serde_json::json;
@@ -318,5 +321,97 @@ fn pid_1_sets_up_the_machine_and_survives_faults_and_orphans() {
             line.unwrap_or_default().into()
         },
     );
+    checks.finish();
+}
+
+/// What blkid finds in an image.
+fn blkid(image: &Path, what: &str) -> String {
+    let mut command = Command::new(program("blkid", "util-linux"));
+    command.args(["-p", "-o", "value", "-s", what]).arg(image);
+    run(&mut command, wait::ANSWER).trim().to_owned()
+}
+
+#[test]
+fn pid_1_finds_file_systems_by_what_is_on_the_disk() {
+    let mut checks = Checks::new("fstab");
+    for release in [false, true] {
+        let scratch = Scratch::new();
+        let [labelled, xfs, gpt] = ["labelled", "xfs", "gpt"].map(|name| scratch.join(name));
+        disk::raw(&labelled, Fs::Ext4);
+        let tune = program("tune2fs", "e2fsprogs");
+        run(
+            Command::new(tune).args(["-L", "my label"]).arg(&labelled),
+            wait::ANSWER,
+        );
+        disk::raw(&xfs, Fs::Xfs);
+        let uuids = disk::with_gpt(&gpt, &["first", "second"]);
+        let fstab = format!(
+            "LABEL=\"my\\040label\" /srv/by/label ext4 nofail\n\
+             UUID={} /srv/by/uuid auto\n\
+             PARTUUID={} /first auto ro\n\
+             PARTLABEL=second /srv/second ext4\n\
+             LABEL=none /none ext4\n\
+             UUID=1234-ABCD /nofail vfat nofail\n\
+             LABEL=none /noauto ext4 noauto\n\
+             tmpfs /srv/last tmpfs\n",
+            blkid(&xfs, "UUID").to_uppercase(),
+            uuids[0].to_lowercase(),
+        );
+        let overlay = Cpio::new()
+            .file("etc/fstab", 0o644, fstab.as_bytes())
+            .finish();
+        let machine = Machine::new(Image::Busybox)
+            .kernel("rdinit=/usr/bin/gaunt")
+            .overlay(&overlay)
+            .disk(&labelled)
+            .disk(&xfs)
+            .disk(&gpt);
+        let mut guest = match release {
+            true => machine.release_kernel().boot(),
+            false => machine.boot(),
+        };
+        let mut client = guest.client();
+        let kernel = client.get("guest-get-osinfo")["kernel-release"].to_string();
+        checks.run("mounts by label, UUID and partition", || {
+            let expected = [
+                ("/first", "ext4"),
+                ("/srv/by/label", "ext4"),
+                ("/srv/by/uuid", "xfs"),
+                ("/srv/second", "ext4"),
+            ];
+            let expected = expected.map(|(path, kind)| (path.to_owned(), kind.to_owned()));
+            let expected = BTreeMap::from(expected);
+            let mut mounted = BTreeMap::new();
+            let done = wait::until(wait::ANSWER, || {
+                let list = client.get("guest-get-fsinfo");
+                let list = list.as_array().expect("a list").iter();
+                mounted = list
+                    .map(|one| {
+                        [&one["mountpoint"], &one["type"]]
+                            .map(|text| text.as_str().unwrap_or_default().to_owned())
+                    })
+                    .filter(|[_, kind]| kind != "tmpfs")
+                    .map(|[path, kind]| (path, kind))
+                    .collect();
+                (mounted == expected).then_some(())
+            });
+            assert!(done.is_some(), "{mounted:?}");
+            format!("{} file systems, Linux {kernel}", mounted.len())
+        });
+        checks.run("logs what it does not find", || {
+            let line = wait::until(wait::ANSWER, || {
+                let serial = guest.serial();
+                let line = serial.lines().find(|line| line.contains("cannot mount"));
+                line.map(str::to_owned)
+            });
+            let line = line.expect("a line in the log");
+            assert!(
+                line.contains("cannot mount LABEL=none on /none: "),
+                "{line}"
+            );
+            assert_eq!(guest.serial().matches("cannot mount").count(), 1);
+            line
+        });
+    }
     checks.finish();
 }
