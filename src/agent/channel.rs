@@ -92,6 +92,11 @@ impl Channels {
         }
     }
 
+    /// Whether a channel is open.
+    pub(super) fn has_open(&self) -> bool {
+        self.list.iter().any(|channel| channel.opener.is_open())
+    }
+
     /// When [`Channels::open_due`] has something to do next.
     pub(super) fn deadline_ms(&self) -> u64 {
         self.deadline_ms

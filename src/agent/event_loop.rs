@@ -13,6 +13,7 @@ use super::daemon::{Starter, hold_pid_file};
 use super::deliver::deliver;
 use super::ids::{ClientId, Token};
 use super::jobs::Jobs;
+use super::ready::ReadySignal;
 use super::texts::AgentPhrase;
 use super::{dispatch, restart, service};
 use crate::base::limits::{CHILDREN, CLIENTS, PROGRAMS, REAP_TURN_US};
@@ -40,6 +41,7 @@ pub(super) struct Server {
     must_reap: bool,
     /// Whether the agent is to end as soon as nothing is frozen.
     ending: bool,
+    ready: ReadySignal,
     pub(super) channels: Channels,
     pub(super) context: Context,
     pub(super) clients: [Client; CLIENTS],
@@ -49,6 +51,7 @@ impl Server {
     /// A server of these channels. Its clients rest in `memory`.
     pub(super) fn new(
         channels: Channels,
+        ready: ReadySignal,
         state: State,
         poll: Poll,
         signals: Signals,
@@ -60,6 +63,7 @@ impl Server {
             // PID 1 may have children of an earlier run.
             must_reap: process::is_init(),
             ending: false,
+            ready,
             channels,
             context: Context {
                 state,
@@ -122,6 +126,7 @@ impl Server {
         match Token::of(event.token) {
             Token::Signals => self.read_signal(),
             Token::Uevents => self.channels.device_event(),
+            Token::Ready => self.ready.write(&mut self.context.state.log),
             Token::Channel(id) => {
                 self.channels
                     .accept(id, &mut self.clients, &mut self.context);
@@ -287,6 +292,10 @@ impl Server {
         if self.channels.deadline_ms() <= now_ms {
             self.channels
                 .open_due(now_ms, &mut self.clients, &mut self.context);
+            if self.channels.has_open() {
+                let Context { poll, state, .. } = &mut self.context;
+                self.ready.send(&state.guest.root, poll, &mut state.log);
+            }
         }
     }
 

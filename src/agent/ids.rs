@@ -31,6 +31,8 @@ pub(super) enum Token {
     Signals,
     /// The kernel's device events.
     Uevents,
+    /// The socket of the ready signal.
+    Ready,
     /// A listener: a channel that accepts clients.
     Channel(ChannelId),
     /// The client with this index.
@@ -58,6 +60,7 @@ impl Token {
         match self {
             Self::Signals => 0,
             Self::Uevents => 1,
+            Self::Ready => 2,
             Self::Channel(ChannelId(index)) => CHANNEL + index as u64,
             Self::Client(index) => CLIENT + index as u64,
             Self::Child(index) => CHILD + index as u64,
@@ -70,6 +73,7 @@ impl Token {
         match number {
             0 => Self::Signals,
             1 => Self::Uevents,
+            2 => Self::Ready,
             TOKENS.. => Self::Program(number),
             CHILD.. => Self::Child((number - CHILD) as usize),
             CLIENT.. => Self::Client((number - CLIENT) as usize),
@@ -87,6 +91,7 @@ mod tests {
         for token in [
             Token::Signals,
             Token::Uevents,
+            Token::Ready,
             Token::Channel(ChannelId(0)),
             Token::Channel(ChannelId(CHANNELS - 1)),
             Token::Client(0),

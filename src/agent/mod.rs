@@ -25,6 +25,7 @@ mod options;
 mod pid1;
 mod port;
 mod port_peer;
+mod ready;
 mod restart;
 mod self_check;
 mod service;

@@ -8,6 +8,7 @@ use super::event_loop::Server;
 use super::ids::Token;
 use super::options::{Key, Options};
 use super::pid1;
+use super::ready::ReadySignal;
 use super::restart::{self, essential};
 use super::texts::AgentPhrase;
 use crate::base::limits::CLIENTS;
@@ -101,7 +102,8 @@ fn set_up(options: &Options, root: Root, log: Log, environment: Strings) -> Serv
     let poll = essential(AgentPhrase::CannotPoll, Poll::new());
     let added = poll.add(&signals, Token::Signals.number(), Interest::Read);
     essential(AgentPhrase::CannotPollSignals, added);
-    Server::new(channels(options), state, poll, signals, clients)
+    let ready = ReadySignal::new(environment);
+    Server::new(channels(options), ready, state, poll, signals, clients)
 }
 
 /// Sets up the machine, if this is its init.

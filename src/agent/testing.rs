@@ -13,9 +13,11 @@ use super::channel_options::ChannelOption;
 use super::client::{self, Client, Transport};
 use super::event_loop::Server;
 use super::ids::ChannelId;
+use super::ready::ReadySignal;
 use crate::base::limits::CLIENTS;
 use crate::commands::TABLE;
 use crate::state::testing::state;
+use crate::sys::argv::Strings;
 use crate::sys::poll::Poll;
 use crate::sys::root::Root;
 use crate::sys::signal::Signals;
@@ -63,7 +65,14 @@ impl Agent {
         state.commands = TABLE;
         let memory = Box::leak(Box::new([client::Memory::EMPTY; CLIENTS]));
         let mut agent = Self {
-            server: Server::new(channels, state, poll, Signals::new().unwrap(), memory),
+            server: Server::new(
+                channels,
+                ReadySignal::new(Strings::none()),
+                state,
+                poll,
+                Signals::new().unwrap(),
+                memory,
+            ),
             _tree: None,
         };
         // Opens the channels.

@@ -36,6 +36,7 @@ texts! {
         CannotPollSignals = "cannot poll signals";
         CannotPollClient = "cannot poll a client";
         CannotWait = "cannot wait";
+        CannotSignal = "cannot send READY=1";
         CannotStart = "cannot start as a daemon";
         CannotCreate = "Could not create '@'";
         CannotLockPidFile = "Cannot lock pid file";

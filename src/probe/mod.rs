@@ -4,6 +4,7 @@
 
 mod asking;
 pub mod block;
+pub mod credential;
 pub mod ending;
 pub mod fuse;
 pub mod hooks;

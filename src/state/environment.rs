@@ -37,7 +37,12 @@ const FOR_HOOKS: [&[u8]; 8] = [
 ];
 
 /// Prefixes of the variables that are for the agent alone.
-const FOR_AGENT: [&[u8]; 3] = [b"LISTEN_PID=", b"LISTEN_FDS=", b"LISTEN_FDNAMES="];
+const FOR_AGENT: [&[u8]; 4] = [
+    b"LISTEN_PID=",
+    b"LISTEN_FDS=",
+    b"LISTEN_FDNAMES=",
+    b"NOTIFY_SOCKET=",
+];
 
 /// Root's home if /etc/passwd has none.
 const HOME: &[u8] = b"/root";

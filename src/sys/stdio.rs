@@ -88,11 +88,11 @@ pub enum LogKind {
 /// Makes standard error the log file at `path`: an ordinary file, which is made if it is missing, a
 /// device such as /dev/kmsg, or the socket of a syslog daemon.
 pub fn log_to(path: &[u8]) -> Result<LogKind, Errno> {
-    let path = Path::of(&[path]);
-    let path = path.as_c_str().ok_or(Errno::NAMETOOLONG)?;
+    let name = Path::of(&[path]);
+    let name = name.as_c_str().ok_or(Errno::NAMETOOLONG)?;
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOCTTY;
     let flags = flags | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let (file, kind) = match rustix::fs::open(path, flags, Mode::from_bits_truncate(0o640)) {
+    let (file, kind) = match rustix::fs::open(name, flags, Mode::from_bits_truncate(0o640)) {
         // A socket cannot be opened.
         Err(Errno::NXIO) => (stream::connect_datagram(path)?, LogKind::Records),
         opened => {

@@ -1,7 +1,6 @@
 //! Sockets and pipes: making them, and reading and writing without waiting.
 #![allow(unsafe_code)]
 
-use core::ffi::CStr;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -11,19 +10,43 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fcntl_setfl};
 use rustix::io::{Errno, FdFlags, IoSlice, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use rustix::pipe::PipeFlags;
+use static_assertions::const_assert_eq;
 
 use super::{process, raw};
 use crate::base::path::Path;
 
-/// Connects to the unix socket at `path`, to which each write sends a datagram. Writes never wait.
-pub(super) fn connect_datagram(path: &CStr) -> Result<OwnedFd, Errno> {
+// `struct sockaddr_un` of linux/un.h.
+const_assert_eq!(size_of::<libc::sockaddr_un>(), 110);
+
+/// Connects to the unix socket at a path, or with an abstract name behind an `@`, to which each write
+/// sends a datagram. Writes never wait.
+pub fn connect_datagram(path: &[u8]) -> Result<OwnedFd, Errno> {
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::DGRAM,
         SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
         None,
     )?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    let mut address = libc::sockaddr_un {
+        sun_family: libc::AF_UNIX as u16,
+        sun_path: [0; 108],
+    };
+    let room = address.sun_path.get_mut(..path.len());
+    for (to, byte) in room.ok_or(Errno::NAMETOOLONG)?.iter_mut().zip(path) {
+        *to = *byte as _;
+    }
+    if path.starts_with(b"@") {
+        address.sun_path[0] = 0;
+    }
+    // SAFETY: connect reads the first bytes of one sockaddr_un, which is ours and outlives the call.
+    unsafe {
+        let at = ptr::from_ref(&address).expose_provenance();
+        let len = size_of_val(&address.sun_family) + path.len();
+        raw::call(
+            libc::SYS_connect,
+            [socket.as_raw_fd() as usize, at, len, 0, 0],
+        )
+    }?;
     Ok(socket)
 }
 

@@ -6,7 +6,8 @@ use core::ptr;
 use libc::sockaddr_vm;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+pub use rustix::net::SocketType;
+use rustix::net::{AddressFamily, SocketFlags};
 use static_assertions::const_assert_eq;
 
 use super::raw;
@@ -40,7 +41,8 @@ fn address(cid: u32, port: u32) -> sockaddr_vm {
 /// [`Errno::AFNOSUPPORT`] if the kernel has no vsock, [`Errno::ADDRNOTAVAIL`] if the guest has no such
 /// CID. Either may change when a driver is loaded or a device is added.
 pub fn listen(cid: u32, port: u32) -> Result<OwnedFd, Errno> {
-    let socket = bind(cid, port)?;
+    let socket = socket(SocketType::STREAM)?;
+    bind(&socket, cid, port)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }
@@ -51,27 +53,56 @@ pub fn listen(cid: u32, port: u32) -> Result<OwnedFd, Errno> {
 /// # Errors
 /// Those of [`listen`].
 pub fn check(cid: u32, port: u32) -> Result<(), Errno> {
-    match bind(cid, port) {
+    match bind(&socket(SocketType::STREAM)?, cid, port) {
         Err(Errno::ADDRINUSE) => Ok(()),
-        bound => bound.map(drop),
+        bound => bound,
     }
 }
 
-fn bind(cid: u32, port: u32) -> Result<OwnedFd, Errno> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::VSOCK,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
+/// Begins to connect, from a port below 1024 if this process may use one. Never waits: the socket can be
+/// written when it is connected, or has failed, after two seconds at the latest.
+///
+/// # Errors
+/// Those of [`listen`], and [`Errno::NODEV`] if there is no way to that CID for this type of socket.
+pub fn connect(kind: SocketType, cid: u32, port: u32) -> Result<OwnedFd, Errno> {
+    let socket = socket(kind)?;
+    for from in (1..1024).rev() {
+        if bind(&socket, ANY, from) != Err(Errno::ADDRINUSE) {
+            break;
+        }
+    }
+    // SAFETY: connect reads one sockaddr_vm as bind does.
+    match unsafe { with_address(libc::SYS_connect, &socket, cid, port) } {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn socket(kind: SocketType) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::VSOCK, kind, flags, None)
+}
+
+fn bind(socket: &OwnedFd, cid: u32, port: u32) -> Result<(), Errno> {
+    // SAFETY: bind reads one sockaddr_vm of the given size.
+    unsafe { with_address(libc::SYS_bind, socket, cid, port) }
+}
+
+/// Makes a system call whose arguments are a socket and an address.
+///
+/// # Safety
+/// The call must read no more than one `sockaddr_vm` of the given size.
+unsafe fn with_address(
+    number: libc::c_long,
+    socket: &OwnedFd,
+    cid: u32,
+    port: u32,
+) -> Result<(), Errno> {
     let address = address(cid, port);
-    // SAFETY: bind reads one sockaddr_vm of the given size, which is ours and outlives the call.
-    unsafe {
-        let at = ptr::from_ref(&address).expose_provenance();
-        let args = [socket.as_raw_fd() as usize, at, size_of_val(&address), 0, 0];
-        raw::call(libc::SYS_bind, args)
-    }?;
-    Ok(socket)
+    let at = ptr::from_ref(&address).expose_provenance();
+    let args = [socket.as_raw_fd() as usize, at, size_of_val(&address), 0, 0];
+    // SAFETY: by the caller, the call reads the address only, which is ours and outlives the call.
+    unsafe { raw::call(number, args) }.map(drop)
 }
 
 /// The CID at the other end of a connection; `None` if it is a connection of another kind.

@@ -6,8 +6,9 @@
 use std::fs::Permissions;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -575,6 +576,212 @@ fn a_daemon_is_as_qemu_ga_makes_it() {
 }
 
 #[test]
+fn the_service_manager_is_told_when_a_channel_is_open() {
+    let both = Both::new();
+    let mut checks = Checks::new("ready");
+    let [path, socket] = ["notify", "socket"].map(|name| both.scratch.join(name));
+    let name = format!("gaunt-{}", std::process::id());
+    let of_path = UnixDatagram::bind(&path).expect("a socket");
+    let of_name = SocketAddr::from_abstract_name(&name).expect("a name");
+    let of_name = UnixDatagram::bind_addr(&of_name).expect("a socket");
+    for socket in [&of_path, &of_name] {
+        pass_credentials(socket);
+    }
+    both.scratch.give_away();
+    let start = |address: &str, socket: &Path| {
+        let mut command = both.command(true);
+        command.args(["-r", "-m", "unix-listen", "-p"]).arg(socket);
+        command.env("NOTIFY_SOCKET", address);
+        let log = std::fs::File::create(both.scratch.join("log")).expect("a log");
+        Process::spawn(command.stderr(log))
+    };
+    for (address, receiver) in [
+        (path.display().to_string(), &of_path),
+        (format!("@{name}"), &of_name),
+    ] {
+        checks.run("READY=1 by the agent's own process, once", || {
+            let agent = start(&address, &socket);
+            let mut text = [0; 64];
+            receiver
+                .set_read_timeout(Some(wait::ANSWER))
+                .expect("a limit");
+            let (len, sender) = receive_with_sender(receiver, &mut text);
+            assert_eq!(&text[..len], b"READY=1");
+            assert_eq!(sender, agent.id());
+            let mut client = Client::connect(&socket);
+            let pid = client.call(
+                "guest-exec",
+                json!({ "path": "/usr/bin/env", "capture-output": true }),
+            );
+            let output = wait::until(wait::ANSWER, || {
+                let status = client.call("guest-exec-status", pid.clone());
+                status["out-data"].as_str().map(decode)
+            });
+            let output = String::from_utf8(output.expect("its output")).expect("text");
+            assert!(!output.contains("NOTIFY_SOCKET"), "{output}");
+            receiver.set_nonblocking(true).expect("a mode");
+            assert!(receiver.recv(&mut text).is_err());
+            receiver.set_nonblocking(false).expect("a mode");
+            address.clone()
+        });
+    }
+    checks.run("not before a channel is open", || {
+        // The directory is made later, and the agent tries again after ten seconds.
+        let late = both.scratch.join("late/socket");
+        let _agent = start(&path.display().to_string(), &late);
+        let mut text = [0; 64];
+        let pause = Duration::from_millis(500);
+        of_path.set_read_timeout(Some(pause)).expect("a limit");
+        assert!(of_path.recv(&mut text).is_err());
+        std::fs::create_dir(both.scratch.join("late")).expect("a directory");
+        both.scratch.give_away();
+        of_path
+            .set_read_timeout(Some(wait::ANSWER))
+            .expect("a limit");
+        let len = of_path.recv(&mut text).expect("a signal");
+        assert_eq!(&text[..len], b"READY=1");
+        String::new()
+    });
+    checks.run("an agent that cannot send it serves all the same", || {
+        for (address, why) in [
+            ("/nonexistent/notify", "No such file or directory"),
+            ("carrier:pigeon", "Invalid argument"),
+            ("vsock:1:x", "Invalid argument"),
+        ] {
+            let _agent = start(address, &socket);
+            let log = both.scratch.join("log");
+            let expected = format!("gaunt: cannot send READY=1: {why}\n");
+            wait::expect("the line", wait::ANSWER, || {
+                std::fs::read_to_string(&log).is_ok_and(|log| log == expected)
+            });
+            Client::connect(&socket).get("guest-ping");
+        }
+        String::new()
+    });
+    checks.finish();
+}
+
+/// Has a socket receive the number of the sender's process, as service managers do.
+fn pass_credentials(socket: &UnixDatagram) {
+    let yes: i32 = 1;
+    // SAFETY: setsockopt reads a number of the given size.
+    unsafe {
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_PASSCRED);
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const yes).cast(),
+            4,
+        );
+    }
+}
+
+/// Receives a datagram, and the number of the process that has sent it.
+fn receive_with_sender(socket: &UnixDatagram, text: &mut [u8]) -> (usize, u32) {
+    let mut control = [0u64; 8];
+    // SAFETY: recvmsg writes to buffers of the given sizes, and the macros read the header that it has
+    // written. All of them outlive the calls.
+    unsafe {
+        let mut part = libc::iovec {
+            iov_base: text.as_mut_ptr().cast(),
+            iov_len: text.len(),
+        };
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control);
+        let len = libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0);
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        assert!(len >= 0 && !header.is_null(), "a datagram with credentials");
+        let sender: libc::ucred = libc::CMSG_DATA(header)
+            .cast::<libc::ucred>()
+            .read_unaligned();
+        (len as usize, sender.pid as u32)
+    }
+}
+
+/// As PID 1: loads modules, waits for a signal over vsock, and becomes the agent.
+const READY_INIT: &str = "#!/bin/busybox sh
+export PATH=/bin:/usr/bin
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t tmpfs run /run
+modprobe -a $(cat /etc/modules)
+for m in /root/modules/*; do insmod $m 2>/dev/null; done
+read -r line </proc/cmdline
+case $line in
+*ready.type=1*) kind=1 ;;
+*) kind=5 ;;
+esac
+/root/vsock ready $kind 1234 >/run/ready &
+until [ -s /run/ready ]; do sleep 0.1; done
+exec /usr/bin/gaunt \"$@\"
+";
+
+#[test]
+fn the_host_is_told_when_pid_1_is_ready() {
+    let mut checks = Checks::new("vmm.notify_socket");
+    let modules = Modules::of(&["vsock_loopback", "qemu_fw_cfg"]);
+    let archive = Cpio::new()
+        .program(Path::new(BUILT))
+        .copy("root/vsock", Path::new(BUILT))
+        .file("root/init", 0o755, READY_INIT.as_bytes());
+    let overlay = modules.put(archive).finish();
+    let smbios = "type=11,value=io.systemd.credential:vmm.notify_socket=vsock:1:1234";
+    let firmware = "name=opt/io.systemd.credentials/vmm.notify_socket,string=vsock-stream:1:1234";
+    // vsock-seqpacket:1:1234
+    let word = "systemd.set_credential_binary=vmm.notify_socket:dnNvY2stc2VxcGFja2V0OjE6MTIzNA==";
+    for (name, qemu, words) in [
+        (
+            "SMBIOS",
+            &["-smbios", "type=11,value=other", "-smbios", smbios][..],
+            &["ready.type=5"][..],
+        ),
+        (
+            "firmware configuration",
+            &["-fw_cfg", firmware],
+            &["ready.type=1"],
+        ),
+        ("kernel command line", &[], &["ready.type=5", word]),
+    ] {
+        checks.run(name, || {
+            let machine = Machine::new(Image::Busybox).overlay(&overlay).qemu(qemu);
+            let machine = words
+                .iter()
+                .fold(machine, |machine, word| machine.kernel(word));
+            // PID 1 is no daemon.
+            let machine = machine.kernel("rdinit=/root/init").agent("-d");
+            let mut guest = machine.boot();
+            let mut client = guest.client();
+            let said = wait::until(wait::ANSWER, || {
+                let said = read_file(&mut client, "/run/ready");
+                said.lines().nth(1).map(str::to_owned)
+            });
+            let said = said.unwrap_or_else(|| guest.fail("no signal"));
+            let (port, text) = said.split_once(' ').expect("a port and a text");
+            assert!(port.parse::<u32>().expect("a number") < 1024, "{port}");
+            assert_eq!(text, "READY=1");
+            let serial = guest.serial();
+            assert!(!serial.contains("READY"), "{serial}");
+            said
+        });
+    }
+    checks.finish();
+}
+
+/// Reads a file of a guest that is shorter than 4 KiB.
+fn read_file(client: &mut Client, path: &str) -> String {
+    let handle = client.call("guest-file-open", json!({ "path": path }));
+    let read = client.call("guest-file-read", json!({ "handle": handle }));
+    client.call("guest-file-close", json!({ "handle": handle }));
+    let content = read["buf-b64"].as_str().map(decode).expect("a content");
+    String::from_utf8(content).expect("text")
+}
+
+#[test]
 fn a_guest_serves_vsock_and_a_serial_line_beside_its_port() {
     let mut checks = Checks::new("guest");
     let scratch = Scratch::new();
@@ -596,11 +803,15 @@ fn a_guest_serves_vsock_and_a_serial_line_beside_its_port() {
     for word in ["-m", "vsock-listen", "-p", "1:1024", "--vsock-peer=1"] {
         machine = machine.agent(word);
     }
-    let mut guest = machine.boot();
+    // The signal of the machine is the init's. The agent could not send it yet, and would say so.
+    let mut guest = machine
+        .kernel("systemd.set_credential=vmm.notify_socket:vsock:2:1")
+        .boot();
     guest.wait_shell();
     let mut client = guest.client();
     checks.run("three vsock clients beside the host", || {
         let log = guest.shell().run("cat /run/agent.log");
+        assert!(!log.contains("READY"), "{log}");
         assert!(log.contains("waiting for port 1:1024"), "{log}");
         guest.shell().run(LOAD);
         wait::expect("the listener", wait::ANSWER, || {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `clients CID PORT COUNT` | COUNT clients at once, each of which pings in turn, three times; prints the replies |
 //! | `receive PORT` | prints what the first connection sends |
+//! | `ready TYPE PORT` | `listening`, then the peer's port and what the first connection to a socket of this type, a number, sends |
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,7 +20,12 @@ fn main() {
     let number = |word: &str| word.parse().expect("a number");
     match words[..] {
         ["clients", cid, port, count] => clients(number(cid), number(port), number(count)),
-        ["receive", port] => receive(number(port)),
+        ["receive", port] => println!("{}", receive(libc::SOCK_STREAM, number(port), || ()).1),
+        ["ready", kind, port] => {
+            let kind = kind.parse().expect("a number");
+            let (from, text) = receive(kind, number(port), || println!("listening"));
+            println!("{from} {text}");
+        }
         _ => panic!("unexpected arguments: {words:?}"),
     }
 }
@@ -52,22 +58,26 @@ fn clients(cid: u32, port: u32, count: u32) {
     }
 }
 
-fn receive(port: u32) {
-    let (listener, address) = (socket(), address(ANY, port));
+/// Returns the port of the first connection, and what it sends.
+fn receive(kind: i32, port: u32, listens: impl Fn()) -> (u32, String) {
+    let (listener, mut address) = (socket_of(kind), address(ANY, port));
     // SAFETY: bind reads one address of the given size.
     checked("bind", unsafe {
         libc::bind(raw(&listener), (&raw const address).cast(), LEN)
     });
-    // SAFETY: both calls take numbers and nulls.
+    // SAFETY: accept writes one address of the given size.
     let connection = unsafe {
         checked("listen", libc::listen(raw(&listener), 1));
-        let fd = libc::accept(raw(&listener), std::ptr::null_mut(), std::ptr::null_mut());
+        listens();
+        let mut len = LEN;
+        let peer = (&raw mut address).cast();
+        let fd = libc::accept(raw(&listener), peer, &raw mut len);
         checked("accept", fd);
         OwnedFd::from_raw_fd(fd)
     };
     let mut text = String::new();
     let _ = File::from(connection).read_to_string(&mut text);
-    println!("{text}");
+    (address.svm_port, text)
 }
 
 const LEN: u32 = size_of::<libc::sockaddr_vm>() as u32;
@@ -83,9 +93,13 @@ fn address(cid: u32, port: u32) -> libc::sockaddr_vm {
 }
 
 fn socket() -> OwnedFd {
+    socket_of(libc::SOCK_STREAM)
+}
+
+fn socket_of(kind: i32) -> OwnedFd {
     // SAFETY: socket takes numbers; the descriptor is new.
     unsafe {
-        let fd = libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM, 0);
+        let fd = libc::socket(libc::AF_VSOCK, kind, 0);
         checked("socket", fd);
         OwnedFd::from_raw_fd(fd)
     }
