@@ -63,10 +63,10 @@ pub fn raw(path: &Path, fs: Fs) {
     };
 }
 
-/// Makes a raw disk image with ext4 that holds a copy of the content of `directory`.
+/// Makes a raw disk image of 512 MiB with ext4 that holds a copy of the content of `directory`.
 pub fn ext4_of(path: &Path, directory: &Path) {
     let file = File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    file.set_len(64 << 20).expect("a sparse file");
+    file.set_len(512 << 20).expect("a sparse file");
     run(
         Command::new(program("mkfs.ext4", "e2fsprogs"))
             .args(["-q", "-F", "-E", "nodiscard,root_owner=0:0", "-d"])

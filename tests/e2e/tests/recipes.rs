@@ -1,9 +1,14 @@
 //! The recipes in `image/recipes/`, as far as Debian has the tools: each is built, and booted or inspected.
 //!
 //! Guests: the kernel of the images with an initramfs of initramfs-tools and of dracut, and a small root
-//! disk with busybox init and without an agent; and Debian with the system extension. `image/README.md` says which recipes are not tried. The
-//! Debian packages are tested in `package`. Needs QEMU, the images, and the builders that `image/setup`
-//! installs.
+//! disk with busybox init and without an agent; Debian with the system extension; and Debian of mkosi.
+//! `image/README.md` says which recipes are not tried. The Debian packages are tested in `package`. Needs
+//! QEMU, the images, and the builders that `image/setup` installs.
+//!
+//! mkosi downloads and installs Debian, which takes two minutes. That tree stays in `image/cache/mkosi`;
+//! later runs begin with a copy of it. Only root can run mkosi.
+//!
+//! The tests print by how many bytes each image grows: `image/README.md` has these numbers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use gaunt_e2e::base64;
+use gaunt_e2e::client::Client;
 use gaunt_e2e::cpio::Cpio;
 use gaunt_e2e::debian;
 use gaunt_e2e::guest::{Guest, Image, Machine};
@@ -19,9 +26,13 @@ use gaunt_e2e::modules::Modules;
 use gaunt_e2e::process::{program, run};
 use gaunt_e2e::scratch::{Scratch, is_root};
 use gaunt_e2e::{agent_binary, disk, top, wait};
+use serde_json::{Value, json};
 
 /// Time limit for the build of an image.
 const BUILD: Duration = Duration::from_secs(120);
+
+/// Time limit for the build of an image whose packages are downloaded.
+const DOWNLOAD: Duration = Duration::from_secs(540);
 
 /// Returns a file of the recipes.
 fn recipe(name: &str) -> PathBuf {
@@ -86,6 +97,27 @@ fn root_disk(scratch: &Scratch, service: Option<&str>) -> PathBuf {
     let path = scratch.join("root.raw");
     disk::ext4_of(&path, &directory);
     path
+}
+
+/// Returns the bytes of a file, or of all files in a directory.
+fn size_of(path: &Path) -> u64 {
+    let metadata = fs::symlink_metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    if metadata.is_dir() {
+        let entries = fs::read_dir(path).expect("a directory");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        return paths.map(|path| size_of(&path)).sum();
+    }
+    if metadata.is_file() {
+        metadata.len()
+    } else {
+        0
+    }
+}
+
+/// Prints by how many bytes an image with the agent is larger than the same without it.
+fn print_growth(image: &str, with: &Path, without: &Path) {
+    let growth = size_of(with) - size_of(without);
+    eprintln!("{image}: {growth} bytes more");
 }
 
 /// Boots an initramfs with a root disk.
@@ -176,21 +208,29 @@ fn an_initramfs_of_initramfs_tools_starts_the_agent() {
     )
     .expect("a file");
     fs::write(settings.join("modules"), "virtio_blk\next4\n").expect("a file");
-    let output = scratch.join("initramfs");
     // It looks for modules in /lib/modules and for the kernel's configuration in /boot alone.
     let build = "mkdir -p /lib/modules && mount -t tmpfs none /lib/modules && \
          mkdir \"/lib/modules/$5\" && mount --bind \"$1/lib/modules/$5\" \"/lib/modules/$5\" && \
          mount --bind \"$2\" /boot && exec mkinitramfs -d \"$3\" -o \"$4\" \"$5\"";
-    let mut command = Command::new(program("unshare", "util-linux"));
-    command.arg(if is_root() { "-m" } else { "-rm" });
-    command.args(["sh", "-c", build, "sh"]);
-    let boot = top().join("image/cache/kernel/boot");
-    command.args([&modules, &boot, &settings, &output]);
-    command.arg(kernel_release());
-    command.env("GAUNT", agent_binary());
-    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    program("mkinitramfs", "initramfs-tools-core");
-    run(&mut command, BUILD);
+    let make = |name: &str| {
+        let output = scratch.join(name);
+        let mut command = Command::new(program("unshare", "util-linux"));
+        command.arg(if is_root() { "-m" } else { "-rm" });
+        command.args(["sh", "-c", build, "sh"]);
+        let boot = top().join("image/cache/kernel/boot");
+        command.args([&modules, &boot, &settings, &output]);
+        command.arg(kernel_release());
+        command.env("GAUNT", agent_binary());
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        program("mkinitramfs", "initramfs-tools-core");
+        run(&mut command, BUILD);
+        output
+    };
+    let output = make("initramfs");
+    for part in ["hooks", "scripts"] {
+        fs::remove_dir_all(settings.join(part)).expect("the recipe");
+    }
+    print_growth("initramfs-tools", &output, &make("without"));
     goes_along_to_the_root(&scratch, &output);
     ends_before_the_root(&scratch, &output, "etc/init.d/qemu-guest-agent");
 }
@@ -220,21 +260,27 @@ fn an_initramfs_of_dracut_starts_the_agent() {
             .args([&dracut, &own.join("dracut.sh")]),
         wait::ANSWER,
     );
-    let output = scratch.join("initramfs");
     let release = kernel_release();
-    run(
-        Command::new(own.join("dracut.sh"))
-            .args(["--local", "--no-hostonly", "--no-early-microcode", "--gzip"])
-            .args(["--modules", "base rootfs-block udev-rules gaunt"])
-            .args(["--add-drivers", "virtio_blk ext4"])
-            .args(["--kver", &release, "--kmoddir"])
-            .arg(modules.join("lib/modules").join(&release))
-            .arg("--tmpdir")
-            .arg(scratch.path())
-            .arg(&output)
-            .env("GAUNT", agent_binary()),
-        BUILD,
-    );
+    let make = |name: &str, parts: &str| {
+        let output = scratch.join(name);
+        run(
+            Command::new(own.join("dracut.sh"))
+                .args(["--local", "--no-hostonly", "--no-early-microcode", "--gzip"])
+                .args(["--modules", parts])
+                .args(["--add-drivers", "virtio_blk ext4"])
+                .args(["--kver", &release, "--kmoddir"])
+                .arg(modules.join("lib/modules").join(&release))
+                .arg("--tmpdir")
+                .arg(scratch.path())
+                .arg(&output)
+                .env("GAUNT", agent_binary()),
+            BUILD,
+        );
+        output
+    };
+    let output = make("initramfs", "base rootfs-block udev-rules gaunt");
+    let without = make("without", "base rootfs-block udev-rules");
+    print_growth("dracut", &output, &without);
     goes_along_to_the_root(&scratch, &output);
     let unit = "usr/lib/systemd/system/qemu-guest-agent.service";
     ends_before_the_root(&scratch, &output, unit);
@@ -254,6 +300,7 @@ fn rpm_packages_replace_qemu_guest_agent() {
         BUILD,
     );
     let packages = scratch.join("RPMS/x86_64");
+    eprintln!("RPM: packages of {} bytes", size_of(&packages));
     let query = |name: &str, what: &[&str]| -> Vec<String> {
         let entries = fs::read_dir(&packages).expect("packages");
         let path = entries
@@ -309,6 +356,8 @@ fn a_system_extension_brings_the_service() {
             .env("OUT", tree.join("var/lib/extensions")),
         BUILD,
     );
+    let extension = size_of(&tree.join("var/lib/extensions"));
+    eprintln!("system extension: {extension} bytes");
     debian::disk(scratch.path(), "root.qcow2");
     let modules = Modules::of(&["loop", "squashfs", "overlay"]).put(Cpio::new());
     let mut guest = debian::machine(&scratch.join("root.qcow2"))
@@ -333,4 +382,113 @@ fn a_system_extension_brings_the_service() {
         !unit.contains("BindsTo") && !unit.contains("udev"),
         "{unit}"
     );
+}
+
+/// Returns the Debian release of this machine, and the mirror that its packages come from.
+fn debian_source() -> (String, String) {
+    let script = ". /etc/os-release; echo \"$VERSION_CODENAME\"; apt-get indextargets \
+         --format '$(REPO_URI)' 'Created-By: Packages' \"Codename: $VERSION_CODENAME\" | head -n 1";
+    let lines = run(Command::new("sh").args(["-c", script]), wait::ANSWER);
+    let (release, mirror) = lines.split_once('\n').expect("two lines");
+    assert!(
+        !mirror.is_empty(),
+        "no package source known: run `apt-get update` first"
+    );
+    (release.to_owned(), mirror.trim_end().to_owned())
+}
+
+/// Runs mkosi in a directory with `mkosi.conf` and `mkosi.extra`. Returns the tree of the image.
+fn mkosi(project: &Path) -> PathBuf {
+    let version = Command::new(program("mkosi", "mkosi"))
+        .arg("--version")
+        .output();
+    let version = String::from_utf8(version.expect("it starts").stdout).expect("text");
+    assert!(
+        version.starts_with("mkosi 14"),
+        "{version}: the options are those of mkosi 14"
+    );
+    let (release, mirror) = debian_source();
+    let configuration = fs::read_to_string(project.join("mkosi.conf")).expect("a file");
+    let made_of = format!("{version}{release}\n{mirror}\n{configuration}");
+    let cache = top().join("image/cache/mkosi");
+    let tree = project.join("image.cache-pre-inst");
+    let is_cached = fs::read_to_string(cache.join("made-of")).is_ok_and(|kept| kept == made_of);
+    if is_cached {
+        symlink(cache.join("tree"), &tree).expect("a link");
+        // mkosi 14 ignores its cache if that of the build script is missing, also if there is no script.
+        fs::write(project.join("image.cache-pre-dev"), "").expect("a file");
+    }
+    run(
+        Command::new("mkosi")
+            .current_dir(project)
+            .args(["--release", &release, "--mirror", &mirror])
+            .args(["--output", "image", "--incremental"])
+            // Where systemd is not the init, it cannot make a unit for each program in the image.
+            .args(["--nspawn-keep-unit", "build"]),
+        DOWNLOAD,
+    );
+    if !is_cached {
+        let new = top().join("image/cache/mkosi.new");
+        let _ = fs::remove_dir_all(&new);
+        fs::create_dir_all(&new).expect("a directory");
+        // The cache may be on another file system.
+        run(Command::new("mv").args([&tree, &new.join("tree")]), BUILD);
+        fs::write(new.join("made-of"), made_of).expect("a file");
+        let _ = fs::remove_dir_all(&cache);
+        // Renamed last: an interrupted run must not look complete.
+        fs::rename(&new, &cache).expect("the cache");
+    }
+    project.join("image")
+}
+
+/// Runs a shell script in a guest through its agent. Returns its output.
+fn shell(client: &mut Client, script: &str) -> String {
+    let arguments = json!({ "path": "/bin/sh", "arg": ["-c", script], "capture-output": "merged" });
+    let pid = client.call("guest-exec", arguments)["pid"].clone();
+    let mut status = Value::Null;
+    wait::expect("the end of a script", wait::ANSWER, || {
+        status = client.call("guest-exec-status", json!({ "pid": pid }));
+        status["exited"] == true
+    });
+    assert_eq!(status["exitcode"], 0, "{script}: {status}");
+    let said = base64::decode(status["out-data"].as_str().expect("a string"));
+    let said = String::from_utf8(said).expect("text");
+    said.trim_end().to_owned()
+}
+
+#[test]
+fn an_image_of_mkosi_starts_the_agent_by_udev() {
+    if !is_root() {
+        eprintln!("SKIP: mkosi builds an image only as root");
+        return;
+    }
+    let scratch = Scratch::new();
+    let project = scratch.join("project");
+    fs::create_dir(&project).expect("a directory");
+    fs::copy(recipe("mkosi/mkosi.conf"), project.join("mkosi.conf")).expect("a copy");
+    run(
+        Command::new("make")
+            .arg("-C")
+            .arg(top())
+            .arg("install")
+            .arg(format!("DESTDIR={}", project.join("mkosi.extra").display())),
+        wait::ANSWER,
+    );
+    let installed = size_of(&project.join("mkosi.extra"));
+    eprintln!("mkosi: {installed} bytes more");
+    let disk = scratch.join("root.raw");
+    disk::ext4_of(&disk, &mkosi(&project));
+    let mut guest = debian::machine(&disk).boot();
+    let mut client = guest.client();
+    assert_eq!(client.get("guest-get-osinfo")["id"], "debian");
+    let mut said = |script: &str| shell(&mut client, script);
+    assert_eq!(said("readlink /proc/$PPID/exe"), "/usr/bin/gaunt");
+    assert_eq!(said("systemctl is-active qemu-guest-agent"), "active");
+    // Only device units want the service, because the rule of udev names it.
+    let wanted = said("systemctl show -P WantedBy qemu-guest-agent");
+    let is_device = |name: &str| name.trim_matches('"').ends_with(".device");
+    assert!(wanted.split(' ').all(is_device), "{wanted}");
+    let port = said("udevadm info -q property -n virtio-ports/org.qemu.guest_agent.0");
+    let wants = "SYSTEMD_WANTS=qemu-guest-agent.service";
+    assert!(port.lines().any(|line| line == wants), "{port}");
 }
