@@ -203,6 +203,22 @@ mod tests {
     }
 
     #[test]
+    fn a_text_decodes_alike_wherever_its_lines_end() {
+        let bytes: Vec<u8> = (0..96u8).map(|byte| byte.wrapping_mul(37)).collect();
+        let mut text = heapless::Vec::<u8, 128>::new();
+        encode(&bytes, &mut text).unwrap();
+        let text = std::str::from_utf8(&text).unwrap();
+        for at in 0..=text.len() {
+            let (before, behind) = text.split_at(at);
+            assert_eq!(decoded(&format!("{before}\n{behind}")).unwrap(), bytes);
+            assert_eq!(
+                decoded(&format!("{before}*{behind}")),
+                Err(DecodeError::Invalid)
+            );
+        }
+    }
+
+    #[test]
     fn invalid_padding_is_decoded_as_in_qemu_ga() {
         assert_eq!(decoded("aGVsbG8").unwrap(), b"hel");
         assert_eq!(decoded("aGVsbG8=aGVsbG8=").unwrap(), b"hellohello");
