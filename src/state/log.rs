@@ -128,7 +128,10 @@ impl Log {
         // It may be on a file system that is frozen.
         self.must_open = self.holding;
         if !self.must_open {
-            let beginning = match stdio::log_to(path)? {
+            // Of a syslog daemon that has ended the socket may be missing: a file in its place would be
+            // in its way, and take all lines from then on.
+            let may_create = BEGINNING.load(Ordering::Relaxed) != PRIORITY;
+            let beginning = match stdio::log_to(path, may_create)? {
                 LogKind::File => TIME,
                 LogKind::Records => PRIORITY,
             };
@@ -183,7 +186,9 @@ impl Default for Log {
 /// must not stop the agent.
 fn write(text: &[u8]) -> Result<(), Errno> {
     let stderr = stdio::stderr();
-    if poll::is_ready(stderr, Interest::Write, 0) {
+    // A log file never waits, and /dev/kmsg is never reported as ready.
+    let is_log_file = BEGINNING.load(Ordering::Relaxed) != PLAIN;
+    if is_log_file || poll::is_ready(stderr, Interest::Write, 0) {
         stream::write(stderr, text)?;
     }
     Ok(())

@@ -85,13 +85,14 @@ pub enum LogKind {
     Records,
 }
 
-/// Makes standard error the log file at `path`: an ordinary file, which is made if it is missing, a
-/// device such as /dev/kmsg, or the socket of a syslog daemon.
-pub fn log_to(path: &[u8]) -> Result<LogKind, Errno> {
+/// Makes standard error the log file at `path`: an ordinary file, which `may_create` makes if it is
+/// missing, a device such as /dev/kmsg, or the socket of a syslog daemon. Writes to it never wait.
+pub fn log_to(path: &[u8], may_create: bool) -> Result<LogKind, Errno> {
     let name = Path::of(&[path]);
     let name = name.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOCTTY;
-    let flags = flags | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY;
+    flags |= OFlags::NONBLOCK | OFlags::CLOEXEC;
+    flags.set(OFlags::CREATE, may_create);
     let (file, kind) = match rustix::fs::open(name, flags, Mode::from_bits_truncate(0o640)) {
         // A socket cannot be opened.
         Err(Errno::NXIO) => (stream::connect_datagram(path)?, LogKind::Records),

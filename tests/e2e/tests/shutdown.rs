@@ -157,12 +157,16 @@ fn processes_of_users_do_not_hinder_a_shutdown() {
     let mut guest = Machine::new(Image::Busybox)
         .disk(&ext4)
         .overlay(&archive.finish())
+        .agent("-v")
+        .agent("--logfile=/dev/kmsg")
+        // The serial port shows notices of the kernel's log.
+        .kernel("loglevel=6")
         .boot();
     guest.wait_shell();
     let mut client = guest.client();
     let shell = guest.shell();
     Modules::insert(shell);
-    shell.run("mkdir -m 777 /data/d /tmp/fuse /tmp/silent");
+    shell.run("mkdir -m 777 /data/d /tmp/fuse /tmp/silent /tmp/held");
     // Processes with ids above that of the child that ends processes, as after ids have wrapped.
     guest
         .shell()
@@ -175,7 +179,13 @@ fn processes_of_users_do_not_hinder_a_shutdown() {
     // A read of the name of `silent`, a process of root, hangs. Its process id is below those of `waiter`
     // and `@storage`, whose names the agent must still read.
     start_stuck(&mut guest, "silent", "memory 0 /tmp/silent");
+    start_stuck(&mut guest, "reads", "read 1000 /tmp/held");
     start_stuck(&mut guest, "memory", "memory 1000 /tmp/fuse");
+    checks.run("the log is in the kernel's", || {
+        let said = guest.shell().run("dmesg | grep gaunt:");
+        assert!(said.contains("gaunt: port open: "), "{said}");
+        said
+    });
     checks.run("the command line of a process cannot be read", || {
         let shell = guest.shell();
         let pid = shell.run("cat /run/stuck");
@@ -197,6 +207,15 @@ fn processes_of_users_do_not_hinder_a_shutdown() {
         assert!(disk::ext4_is_clean(&ext4));
         format!("{:.1} s", start.elapsed().as_secs_f32())
     });
+    checks.run(
+        "aborts the FUSE connection of a process that outlives SIGKILL",
+        || {
+            let serial = guest.serial();
+            let aborted = "gaunt: FUSE connections that did not answer were aborted";
+            assert!(serial.contains(aborted), "{serial}");
+            aborted.to_owned()
+        },
+    );
     checks.run("spares only storage daemons of root", || {
         let serial = guest.serial();
         let signalled: Vec<_> = serial

@@ -404,11 +404,14 @@ fn the_log_is_a_file_that_is_opened_anew_or_a_syslog_socket() {
             }
         };
         assert_eq!(said, "<31>gaunt: exec: /bin/true\n");
-        // The daemon starts anew.
+        // The daemon ends, and starts anew; a line between is lost.
         drop(std::mem::replace(
             &mut socket,
             UnixDatagram::unbound().expect("a socket"),
         ));
+        run(&agent);
+        std::fs::remove_file(&path).expect("the socket");
+        run(&agent);
         socket = listen();
     }
     let text = Both::new().refuse(&["-m", "unix-listen", "-p", "/x", "-l", "/nonexistent/log"]);

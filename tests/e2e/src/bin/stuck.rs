@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `memory UID DIRECTORY` | as a user, waits with its memory map locked for a FUSE server that never answers |
 //! | `write UID DIRECTORY FILE` | as a user, writes to the file from memory that such a server never fills |
+//! | `read UID DIRECTORY` | as a user, reads a file of such a server, and holds on to its connection |
 //! | `image FILE DIRECTORY` | serves a copy of the file as `DIRECTORY/file`, by FUSE |
 //! | `fork DIRECTORY` | as a user, forks for ever; each child writes to the file `forked` |
 //! | `wait UID` | as a user, waits for SIGTERM and then prints its name and user on the console |
@@ -32,10 +33,11 @@ fn main() {
         ["write", user, directory, file] => {
             write(ready, user.parse().expect("a number"), directory, file);
         }
+        ["read", user, directory] => read(ready, user.parse().expect("a number"), directory),
         ["image", file, directory] => image(ready, file, directory),
         ["fork", directory] => fork(ready, directory),
         ["wait", user] => wait(ready, words[0], user.parse().expect("a number")),
-        _ => panic!("expected memory, write, image, fork or wait"),
+        _ => panic!("expected memory, write, read, image, fork or wait"),
     }
 }
 
@@ -63,7 +65,7 @@ fn become_user(user: u32) {
 fn memory(ready: File, user: u32, directory: &str) {
     // The first two reads fail: the readahead before the page fault, and a read that the kernel makes with
     // the memory map unlocked.
-    let file = mute_server(user, directory, 2);
+    let (file, _) = mute_server(user, directory, 2);
     let mapped = map(Some(&file));
     // This thread reads the page, and waits for the server with the memory map locked for reading.
     thread::spawn(move || {
@@ -78,8 +80,9 @@ fn memory(ready: File, user: u32, directory: &str) {
 }
 
 /// Becomes a user in namespaces of its own, and starts a FUSE server there. Returns a file that it serves:
-/// after some reads that fail, it never answers a read.
-fn mute_server(user: u32, directory: &str, failing_reads: u32) -> File {
+/// after some reads that fail, it never answers a read. And its connection, which stays as long as this
+/// is open.
+fn mute_server(user: u32, directory: &str, failing_reads: u32) -> (File, File) {
     // As in distributions.
     let everybody = Permissions::from_mode(0o666);
     std::fs::set_permissions("/dev/fuse", everybody).expect("a kernel with FUSE");
@@ -104,8 +107,8 @@ fn mute_server(user: u32, directory: &str, failing_reads: u32) -> File {
         };
         server.serve(fuse);
     }
-    drop(fuse);
-    File::open(format!("{directory}/file")).expect("the server answers an open")
+    let file = File::open(format!("{directory}/file")).expect("the server answers an open");
+    (file, fuse)
 }
 
 fn mount_fuse(directory: &str) -> File {
@@ -133,7 +136,7 @@ fn mount_fuse(directory: &str) -> File {
 // write
 
 fn write(ready: File, user: u32, directory: &str, path: &str) {
-    let memory = mute_server(user, directory, 0);
+    let (memory, _) = mute_server(user, directory, 0);
     let mapped = map(Some(&memory));
     let file = File::create(path).expect("a file of the user's");
     say_ready(&ready);
@@ -143,6 +146,17 @@ fn write(ready: File, user: u32, directory: &str, path: &str) {
         libc::write(file.as_raw_fd(), page, 4096)
     };
     println!("{written}: {}", Error::last_os_error());
+}
+
+// read
+
+fn read(ready: File, user: u32, directory: &str) {
+    // The readahead fails. The read behind it cannot be killed, not even with the server: only an abort
+    // ends it.
+    let (mut file, _connection) = mute_server(user, directory, 1);
+    say_ready(&ready);
+    let done = file.read(&mut [0]);
+    panic!("an answer: {done:?}");
 }
 
 // image
