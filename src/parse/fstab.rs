@@ -43,9 +43,11 @@ impl<'a> Tag<'a> {
         if let [b'"', inner @ .., b'"'] | [b'\'', inner @ .., b'\''] = value {
             value = inner;
         }
-        match word_index(b"UUID PARTUUID LABEL PARTLABEL", name)? {
-            0 => Some(Self::Uuid(Uuid::parse(value)?)),
-            1 => Some(Self::PartUuid(Uuid::parse(value)?)),
+        let name = word_index(b"UUID PARTUUID LABEL PARTLABEL", name)?;
+        let uuid = Uuid::parse(value);
+        match name {
+            0 => uuid.map(Self::Uuid),
+            1 => uuid.map(Self::PartUuid),
             _ if value.is_empty() => None,
             2 => Some(Self::Label(value)),
             _ => Some(Self::PartLabel(value)),

@@ -344,6 +344,8 @@ fn pid_1_finds_file_systems_by_what_is_on_the_disk() {
             wait::ANSWER,
         );
         disk::raw(&xfs, Fs::Xfs);
+        let late = scratch.join("late");
+        disk::raw(&late, Fs::Ext4);
         let uuids = disk::with_gpt(&gpt, &["first", "second"]);
         let fstab = format!(
             "LABEL=\"my\\040label\" /srv/by/label ext4 nofail\n\
@@ -351,18 +353,22 @@ fn pid_1_finds_file_systems_by_what_is_on_the_disk() {
              PARTUUID={} /first auto ro\n\
              PARTLABEL=second /srv/second ext4\n\
              LABEL=none /none ext4\n\
+             UUID={} /late auto\n\
              UUID=1234-ABCD /nofail vfat nofail\n\
              LABEL=none /noauto ext4 noauto\n\
              tmpfs /srv/last tmpfs\n",
             blkid(&xfs, "UUID").to_uppercase(),
             uuids[0].to_lowercase(),
+            blkid(&late, "UUID"),
         );
+        let drive = format!("file={},format=raw,if=none,id=late", late.display());
         let overlay = Cpio::new()
             .file("etc/fstab", 0o644, fstab.as_bytes())
             .finish();
         let machine = Machine::new(Image::Busybox)
             .kernel("rdinit=/usr/bin/gaunt")
             .overlay(&overlay)
+            .qemu(&["-device", "virtio-scsi-pci,id=late", "-drive", &drive])
             .disk(&labelled)
             .disk(&xfs)
             .disk(&gpt);
@@ -371,10 +377,16 @@ fn pid_1_finds_file_systems_by_what_is_on_the_disk() {
             false => machine.boot(),
         };
         let mut client = guest.client();
+        // PID 1 waits for it for 10 seconds.
+        guest.qmp(
+            "device_add",
+            json!({ "driver": "scsi-hd", "bus": "late.0", "drive": "late" }),
+        );
         let kernel = client.get("guest-get-osinfo")["kernel-release"].to_string();
         checks.run("mounts by label, UUID and partition", || {
             let expected = [
                 ("/first", "ext4"),
+                ("/late", "ext4"),
                 ("/srv/by/label", "ext4"),
                 ("/srv/by/uuid", "xfs"),
                 ("/srv/second", "ext4"),
