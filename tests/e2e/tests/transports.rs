@@ -886,6 +886,21 @@ fn a_guest_serves_vsock_and_a_serial_line_beside_its_port() {
         let id = "\u{3}\r\n\u{4}";
         let echo = other.ask(json!({ "execute": "guest-ping", "id": id }).to_string());
         assert_eq!(echo["id"], id);
+        // A check says so beside the agent, which goes on. The guest has a fourth line without a circuit.
+        let check = "/usr/bin/gaunt --check -m isa-serial -p /dev/ttyS";
+        let vsock = "-m vsock-listen -p :1025 -m virtio-serial";
+        let said = guest
+            .shell()
+            .run(&format!("{check}2 {vsock} | head -3; {check}3 | head -1"));
+        let expected = [
+            "isa-serial /dev/ttyS2: works".to_owned(),
+            "vsock-listen :1025: works".to_owned(),
+            format!("virtio-serial {port}: works"),
+            "isa-serial /dev/ttyS3: no such device".to_owned(),
+        ];
+        assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+        let echo = other.ask(json!({ "execute": "guest-ping", "id": id }).to_string());
+        assert_eq!(echo["id"], id);
         format!("{echo}")
     });
     checks.finish();
