@@ -14,9 +14,11 @@ INITSCRIPT_PARAMS = "defaults 05"
 
 do_compile[noexec] = "1"
 do_install() {
-    AGENT=${GAUNT_SOURCE}/target/${TARGET_ARCH}-unknown-linux-musl/release/gaunt DESTDIR=${D} PREFIX=${prefix} \
-        INIT=${@bb.utils.contains('DISTRO_FEATURES', 'systemd', 'systemd', 'sysvinit', d)} \
-        ${GAUNT_SOURCE}/image/package/install install
+    # A distribution may have both: update-rc.d then expects the script beside the unit.
+    for init in ${@bb.utils.filter('DISTRO_FEATURES', 'systemd sysvinit', d) or 'sysvinit'}; do
+        AGENT=${GAUNT_SOURCE}/target/${TARGET_ARCH}-unknown-linux-musl/release/gaunt DESTDIR=${D} PREFIX=${prefix} \
+            INIT=$init ${GAUNT_SOURCE}/image/package/install install
+    done
 }
 
 FILES:${PN} += "${prefix}/lib/systemd ${prefix}/lib/udev ${datadir}/qemu-kvm ${datadir}/bash-completion"
