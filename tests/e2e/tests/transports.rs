@@ -591,9 +591,10 @@ fn the_service_manager_is_told_when_a_channel_is_open() {
         pass_credentials(socket);
     }
     both.scratch.give_away();
-    let start = |address: &str, socket: &Path| {
+    let start = |address: &str, socket: &Path, other: &[&str]| {
         let mut command = both.command(true);
         command.args(["-r", "-m", "unix-listen", "-p"]).arg(socket);
+        command.args(other);
         command.env("NOTIFY_SOCKET", address);
         let log = std::fs::File::create(both.scratch.join("log")).expect("a log");
         Process::spawn(command.stderr(log))
@@ -603,7 +604,7 @@ fn the_service_manager_is_told_when_a_channel_is_open() {
         (format!("@{name}"), &of_name),
     ] {
         checks.run("READY=1 by the agent's own process, once", || {
-            let agent = start(&address, &socket);
+            let agent = start(&address, &socket, &[]);
             let mut text = [0; 64];
             receiver
                 .set_read_timeout(Some(wait::ANSWER))
@@ -628,10 +629,12 @@ fn the_service_manager_is_told_when_a_channel_is_open() {
             address.clone()
         });
     }
-    checks.run("not before a channel is open", || {
-        // The directory is made later, and the agent tries again after ten seconds.
+    checks.run("not before a channel is open, nor at the second", || {
+        // The directory is made later, and the agents try again after ten seconds.
         let late = both.scratch.join("late/socket");
-        let _agent = start(&path.display().to_string(), &late);
+        let other = ["-m", "unix-listen", "-p", "/nonexistent/socket"];
+        let _other = start(&format!("@{name}"), &socket, &other);
+        let _agent = start(&path.display().to_string(), &late, &[]);
         let mut text = [0; 64];
         let pause = Duration::from_millis(500);
         of_path.set_read_timeout(Some(pause)).expect("a limit");
@@ -643,6 +646,9 @@ fn the_service_manager_is_told_when_a_channel_is_open() {
             .expect("a limit");
         let len = of_path.recv(&mut text).expect("a signal");
         assert_eq!(&text[..len], b"READY=1");
+        of_name.set_nonblocking(true).expect("a mode");
+        let sent = std::iter::from_fn(|| of_name.recv(&mut text).ok());
+        assert_eq!(sent.count(), 1);
         String::new()
     });
     checks.run("an agent that cannot send it serves all the same", || {
@@ -651,7 +657,7 @@ fn the_service_manager_is_told_when_a_channel_is_open() {
             ("carrier:pigeon", "Invalid argument"),
             ("vsock:1:x", "Invalid argument"),
         ] {
-            let _agent = start(address, &socket);
+            let _agent = start(address, &socket, &[]);
             let log = both.scratch.join("log");
             let expected = format!("gaunt: cannot send READY=1: {why}\n");
             wait::expect("the line", wait::ANSWER, || {
