@@ -79,7 +79,8 @@ impl ReadySignal {
     /// Writes it: the socket can be written, or has failed.
     pub(super) fn write(&mut self, log: &mut Log) {
         if let Some(socket) = self.socket.take() {
-            match stream::write(&socket, b"READY=1") {
+            let connected = stream::connected(&socket);
+            match connected.and_then(|()| stream::write(&socket, b"READY=1")) {
                 // The receiver has no room for it yet.
                 Ok(0) => self.socket = Some(socket),
                 Ok(_) => {}

@@ -271,6 +271,11 @@ pub fn write(fd: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
     }
 }
 
+/// The error of a connection that was begun and has failed (SO_ERROR).
+pub fn connected(socket: &OwnedFd) -> Result<(), Errno> {
+    sockopt::socket_error(socket).unwrap_or_else(Err)
+}
+
 /// Writes two pieces with one call.
 ///
 /// # Errors

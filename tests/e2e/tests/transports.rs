@@ -909,6 +909,16 @@ fn a_guest_serves_vsock_and_a_serial_line_beside_its_port() {
         assert_eq!(echo["id"], id);
         format!("{echo}")
     });
+    // Last: the kernel keeps its module in use for some seconds.
+    checks.run("a ready signal that nobody takes", || {
+        let said = guest.shell().run(
+            "NOTIFY_SOCKET=vsock:1:4321 /usr/bin/gaunt -t /tmp -m unix-listen -p /tmp/x 2>/tmp/log & \
+             until [ -s /tmp/log ]; do sleep 0.1; done; kill $!; cat /tmp/log",
+        );
+        let expected = "gaunt: cannot send READY=1: Connection reset by peer";
+        assert_eq!(said.trim_end(), expected);
+        said
+    });
     checks.finish();
 }
 
