@@ -103,7 +103,9 @@ impl Server {
         }
         self.serve_clients();
         // What a daemon could not do at its start because an earlier run has left something frozen.
-        hold_pid_file(&mut self.context.state);
+        if self.context.state.pid_file.is_due() {
+            hold_pid_file(&mut self.context.state);
+        }
         // A frozen guest needs its agent: it ends after the thaw, and after the reply to it.
         if self.ending && !self.context.state.freeze.is_frozen() {
             self.context.state.pid_file.remove();
