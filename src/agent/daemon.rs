@@ -61,8 +61,8 @@ impl Starter {
     }
 
     /// Detaches the daemon, which is ready, and has its parent exit.
-    pub(super) fn release(self, log: &mut Log) {
-        let Some(pipe) = self.pipe else {
+    pub(super) fn release(&mut self, log: &mut Log) {
+        let Some(pipe) = self.pipe.take() else {
             return;
         };
         process::new_session();

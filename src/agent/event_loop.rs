@@ -39,6 +39,10 @@ pub(super) struct Server {
     signals: Signals,
     /// Whether children may have ended that are not reaped yet.
     must_reap: bool,
+    /// The parent of a daemon, until the first turn is over.
+    pub(super) starter: Starter,
+    /// Whether [`Server::start_or_end`] has something to do.
+    starts_or_ends: bool,
     /// Whether the agent is to end as soon as nothing is frozen.
     ending: bool,
     ready: ReadySignal,
@@ -62,6 +66,8 @@ impl Server {
             signals,
             // PID 1 may have children of an earlier run.
             must_reap: process::is_init(),
+            starter: Starter::default(),
+            starts_or_ends: true,
             ending: false,
             ready,
             channels,
@@ -78,10 +84,7 @@ impl Server {
     }
 
     /// Serves until the agent is told to end. It closes nothing then: the kernel does.
-    pub(super) fn serve(&mut self, starter: Starter) -> ! {
-        // Opens the channels.
-        self.turn(NEVER_MS);
-        starter.release(&mut self.context.state.log);
+    pub(super) fn serve(&mut self) -> ! {
         loop {
             self.turn(NEVER_MS);
         }
@@ -102,12 +105,23 @@ impl Server {
             self.run_timers(clock::boottime_ms());
         }
         self.serve_clients();
-        // What a daemon could not do at its start because an earlier run has left something frozen.
-        if self.context.state.pid_file.is_due() {
-            hold_pid_file(&mut self.context.state);
+        if self.starts_or_ends {
+            self.start_or_end();
         }
-        // A frozen guest needs its agent: it ends after the thaw, and after the reply to it.
-        if self.ending && !self.context.state.freeze.is_frozen() {
+    }
+
+    /// After the first turn, which opens the channels, tells the parent of a daemon. Then, as soon as
+    /// nothing is frozen, makes a pid file that could not be made before, or ends the agent: a frozen
+    /// guest needs it. It ends after the reply to the thaw.
+    #[inline(never)]
+    fn start_or_end(&mut self) {
+        self.starter.release(&mut self.context.state.log);
+        if self.context.state.freeze.is_frozen() {
+            return;
+        }
+        self.starts_or_ends = false;
+        hold_pid_file(&mut self.context.state);
+        if self.ending {
             self.context.state.pid_file.remove();
             restart::end(0);
         }
@@ -200,6 +214,7 @@ impl Server {
                 let state = &self.context.state;
                 let going_down = state.going_down.is_some() && state.down_ms == NEVER_MS;
                 self.ending = !(process::is_init() || going_down);
+                self.starts_or_ends = true;
             }
             // The agent is a daemon, even if it was started from a terminal.
             Some(process::HUP) => {

@@ -55,8 +55,9 @@ static MEMORY: Lent<Memory> = Lent::new(Memory {
 pub(super) fn run(options: &Options, root: Root, log: Log, environment: Strings) -> ! {
     let starter = Starter::fork(options);
     let mut server = set_up(options, root, log, environment);
+    server.starter = starter;
     mem::release_stack();
-    server.serve(starter)
+    server.serve()
 }
 
 /// Makes the server, ready for its first turn.

@@ -31,11 +31,6 @@ impl PidFile {
         Self { path, held: None }
     }
 
-    /// Whether it is still to be made.
-    pub fn is_due(&self) -> bool {
-        self.path.is_some()
-    }
-
     /// Makes and locks the file, if there is one that was not made before. On an error returns its
     /// path as well.
     ///
