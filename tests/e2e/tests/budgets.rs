@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Limit of the release build in bytes, with all features. The aim is 131,072.
-const BINARY_BYTES: u64 = 172_032;
+const BINARY_BYTES: u64 = 187_392;
 /// Limit of the plain build in bytes. The aim is 163,840.
-const PLAIN_BYTES: u64 = 193_536;
+const PLAIN_BYTES: u64 = 210_432;
 
 /// Limits of the instructions in user space that a command takes. The aim for a ping is 2,000.
-const INSTRUCTIONS: [(&str, u64); 2] = [("guest-ping", 3_650), ("guest-info", 60_000)];
+const INSTRUCTIONS: [(&str, u64); 2] = [("guest-ping", 3_710), ("guest-info", 60_000)];
 
 const PINGS: usize = 50;
 
@@ -73,12 +73,12 @@ fn the_plain_build_is_small_and_static_and_answers_as_the_release_build() {
 const LIMITED: [(&str, u64, &[&[u8]]); 2] = [
     (
         "lifecycle",
-        145_408,
+        160_768,
         &[
             b"authorized_keys",
             b"passwd.lock",
-            // The alphabet of base64, for files and for the output of programs.
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+            // The beginning of a reply to guest-file-read.
+            b"{\"return\": {\"buf-b64\": \"",
             // setgroups(2) and setresuid(2), to become a user.
             &[0x6A, 116, 0x58],
             &[0x6A, 117, 0x58],
@@ -86,7 +86,7 @@ const LIMITED: [(&str, u64, &[&[u8]]); 2] = [
     ),
     (
         "info",
-        109_056,
+        125_440,
         &[
             b"FSFREEZE_HOOK",
             b"sysrq-trigger",
