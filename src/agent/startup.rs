@@ -53,9 +53,7 @@ static MEMORY: Lent<Memory> = Lent::new(Memory {
 
 /// Serves until the agent is told to end.
 pub(super) fn run(options: &Options, root: Root, log: Log, environment: Strings) -> ! {
-    let starter = Starter::fork(options);
     let mut server = set_up(options, root, log, environment);
-    server.starter = starter;
     mem::release_stack();
     server.serve()
 }
@@ -65,6 +63,7 @@ pub(super) fn run(options: &Options, root: Root, log: Log, environment: Strings)
 // the state.
 #[inline(never)]
 fn set_up(options: &Options, root: Root, log: Log, environment: Strings) -> Server {
+    let starter = Starter::fork(options);
     let Memory {
         files,
         clients,
@@ -104,7 +103,9 @@ fn set_up(options: &Options, root: Root, log: Log, environment: Strings) -> Serv
     let added = poll.add(&signals, Token::Signals.number(), Interest::Read);
     essential(AgentPhrase::CannotPollSignals, added);
     let ready = ReadySignal::new(environment);
-    Server::new(channels(options), ready, state, poll, signals, clients)
+    let mut server = Server::new(channels(options), ready, state, poll, signals, clients);
+    server.starter = starter;
+    server
 }
 
 /// Sets up the machine, if this is its init.
