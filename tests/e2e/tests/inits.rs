@@ -260,9 +260,10 @@ stty -F /dev/ttyS1 raw -echo
 (echo "shell: ready $boot"; exec sh) </dev/ttyS1 2>&1 | cat >/dev/ttyS1
 "#;
 
+/// The last line has no line feed, as an editor may leave it.
 const INITTAB: &str = "::sysinit:/bin/sh /rc\n\
                        ::respawn:/bin/sh /serve\n\
-                       ::shutdown:/bin/umount -a -r\n";
+                       ::shutdown:/bin/umount -a -r";
 
 #[test]
 fn busybox_init_runs_the_agent() {
