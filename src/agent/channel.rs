@@ -92,6 +92,13 @@ impl Channels {
         }
     }
 
+    /// Stops listening: from here on another agent may have the addresses.
+    pub(super) fn stop_listening(&mut self) {
+        for channel in &mut self.list {
+            channel.listener = None;
+        }
+    }
+
     /// Whether a channel is open.
     pub(super) fn has_open(&self) -> bool {
         self.list.iter().any(|channel| channel.opener.is_open())

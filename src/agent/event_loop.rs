@@ -122,6 +122,8 @@ impl Server {
         self.starts_or_ends = false;
         hold_pid_file(&mut self.context.state);
         if self.ending {
+            // The next agent locks the pid file first, and must not find this one at its socket.
+            self.channels.stop_listening();
             self.context.state.pid_file.remove();
             restart::end(0);
         }

@@ -93,6 +93,13 @@ impl OwnFile {
         }
     }
 
+    /// Whether this name in a directory is that of this file.
+    pub(super) fn has_name(&self, directory: &Root, name: &[u8]) -> bool {
+        let number = |status: Status| (status.device, status.inode);
+        let named = Status::of_name(directory, &[name]).map(number);
+        named.is_ok() && named == Status::of(&self.0).map(number)
+    }
+
     /// Its length in bytes; 0 if that is not known.
     pub fn len(&self) -> u64 {
         Status::of(&self.0).map_or(0, |status| status.bytes.unsigned_abs())

@@ -44,9 +44,11 @@ impl PidFile {
         Ok(())
     }
 
-    /// Removes the file, if this process has made one.
+    /// Removes the file, if this process has made one, and if its name was not given to another since.
     pub fn remove(&mut self) {
-        if let Some((directory, name, _file)) = self.held.take() {
+        if let Some((directory, name, file)) = self.held.take()
+            && file.has_name(&directory, name)
+        {
             let _ = directory.remove_at(&[name]);
         }
     }
@@ -102,6 +104,16 @@ mod tests {
         pid_file.remove();
         assert!(!file.exists());
         pid_file.remove();
+        // Somebody has moved the file away, and another agent has made one.
+        let mut moved = PidFile::at(Some(path));
+        moved.make().unwrap();
+        fs::rename(&file, file.with_extension("old")).unwrap();
+        let mut third = PidFile::at(Some(path));
+        third.make().unwrap();
+        moved.remove();
+        assert_eq!(fs::read_to_string(&file).unwrap(), number);
+        third.remove();
+        assert!(!file.exists());
     }
 
     #[test]
