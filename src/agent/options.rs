@@ -327,7 +327,7 @@ pub(super) struct Options {
     pub(super) has_empty_list: bool,
     /// The configuration file; `None` unless set.
     pub(super) config: Option<&'static [u8]>,
-    /// What to print instead of serving: of the settings and a check the one that was asked for last.
+    /// What to print instead of serving: the settings or a check. The last of the two options counts.
     pub(super) prints: Option<Stop>,
     /// The last value of each option, by its key.
     texts: [Option<&'static [u8]>; ROWS.len()],

@@ -29,7 +29,7 @@ pub fn decode_in_place(text: &mut [u8]) -> Option<usize> {
     for (sextet, byte) in (0..).zip(ALPHABET) {
         table[usize::from(*byte)] = sextet;
     }
-    // Whole groups of characters of the alphabet are most of any text, and decoded at once.
+    // Most texts are whole groups of four characters of the alphabet: a group is decoded in one step.
     let cells = Cell::from_mut(&mut *text).as_slice_of_cells();
     let (groups, bytes) = (cells.as_chunks::<4>().0, cells.as_chunks::<3>().0);
     let mut whole = 0;

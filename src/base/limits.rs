@@ -98,7 +98,7 @@ pub const HOOK_SYMLINKS: usize = 40;
 /// 2,500. If it is longer, each CPU is read by itself.
 pub const CPU_LIST_BYTES: usize = 4096;
 
-/// The SMBIOS table, in bytes: QEMU's has some hundred, and what its user adds.
+/// The SMBIOS table, in bytes. QEMU's has some hundred bytes, plus the strings that its user adds.
 pub const SMBIOS_BYTES: usize = 1 << 20;
 
 /// The names in a directory and their index, in bytes: half a million names. The longest directory that
