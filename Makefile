@@ -10,6 +10,8 @@ export TARGET ACCEL
 DAEMON := RUSTC_BOOTSTRAP=1 cargo --config targets/$(TARGET).toml
 DAEMON_FLAGS := --release --target $(TARGET) --features daemon
 AGENT := target/$(TARGET)/release/gaunt
+# The other architecture that the agent is built for, and tested on.
+ARM := aarch64-unknown-linux-musl
 E2E := --manifest-path tests/e2e/Cargo.toml
 
 # The commands that the build has; the others are disabled, and their code is left out.
@@ -80,6 +82,9 @@ setup-build setup-plain setup-run setup-test setup-miri: setup-%:
 image: setup-test build
 	image/build bare busybox
 	@KERNEL=image/cache/kernel-release OUT=target/image/release image/build busybox
+	@$(MAKE) --no-print-directory build TARGET=$(ARM)
+	@TARGET=$(ARM) KERNEL=image/cache/kernel-aarch64 BUSYBOX=image/cache/kernel-aarch64/bin/busybox \
+	    OUT=target/image/aarch64 image/build bare busybox
 	@image/debian
 
 # Compiles the agent and the tour in parallel: neither keeps two cores busy.

@@ -1,5 +1,6 @@
 #!/bin/sh
-# PID 1 of the busybox image: mounts, loads modules, starts the agent, serves a shell on ttyS1.
+# PID 1 of the busybox image: mounts, loads modules, starts the agent, serves a shell on the second serial
+# port.
 #
 # Words after `--` on the kernel command line are arguments of the agent. Before it, `image.agent=off`
 # does not start the agent, `image.mount=off` does not mount the disks.
@@ -50,10 +51,12 @@ esac
 # restarted when it ends, because a shutdown kills it; so each one prints the boot_id, which shows whether
 # the guest has rebooted.
 read -r boot </proc/sys/kernel/random/boot_id
-/bin/busybox stty -F /dev/ttyS1 raw -echo
+port=/dev/ttyAMA1 # On aarch64.
+[ -c "$port" ] || port=/dev/ttyS1
+/bin/busybox stty -F "$port" raw -echo
 while :; do
     (
         echo "shell: ready $boot"
         exec /bin/busybox sh
-    ) </dev/ttyS1 2>&1 | /bin/busybox cat >/dev/ttyS1
+    ) <"$port" 2>&1 | /bin/busybox cat >"$port"
 done

@@ -3,6 +3,7 @@
 //! A guest boots one of the images of `image/`. It has a virtio port with the agent's name and two
 //! serial ports: the first is the console, the second has a shell in the busybox image. A QMP socket
 //! controls the machine and reports its events. QEMU emulates in software unless `ACCEL` is set.
+//! `PROCESSOR=aarch64` gives that processor to the guests of tests that choose none.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -36,6 +37,50 @@ pub enum Image {
     Busybox,
 }
 
+/// The processor of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Processor {
+    /// x86_64, in a PC.
+    X86_64,
+    /// aarch64, in QEMU's `virt` machine. Always emulated.
+    Aarch64,
+}
+
+impl Processor {
+    /// The processor of guests whose test chooses none.
+    fn usual() -> Processor {
+        match std::env::var("PROCESSOR").as_deref() {
+            Err(_) | Ok("x86_64") => Processor::X86_64,
+            Ok("aarch64") => Processor::Aarch64,
+            Ok(other) => panic!("PROCESSOR={other}: x86_64 or aarch64"),
+        }
+    }
+
+    /// The directory of its images in `target/image/`.
+    fn images(self) -> &'static str {
+        match self {
+            Processor::X86_64 => "",
+            Processor::Aarch64 => "aarch64/",
+        }
+    }
+
+    /// The program that emulates it, and its Debian package.
+    fn qemu(self) -> PathBuf {
+        match self {
+            Processor::X86_64 => program("qemu-system-x86_64", "qemu-system-x86"),
+            Processor::Aarch64 => program("qemu-system-aarch64", "qemu-system-arm"),
+        }
+    }
+
+    /// The kernel's name of the first serial port.
+    fn console(self) -> &'static str {
+        match self {
+            Processor::X86_64 => "ttyS0",
+            Processor::Aarch64 => "ttyAMA0",
+        }
+    }
+}
+
 /// The configuration of a guest.
 pub struct Machine {
     image: Image,
@@ -52,6 +97,7 @@ pub struct Machine {
     directory: Option<PathBuf>,
     disks: usize,
     images: &'static str,
+    processor: Processor,
     second_port: bool,
     reference: bool,
 }
@@ -59,6 +105,7 @@ pub struct Machine {
 impl Machine {
     /// Returns a machine with 256 MiB, two CPUs, a network card, the agent's port, and no disk.
     pub fn new(image: Image) -> Machine {
+        let processor = Processor::usual();
         Machine {
             image,
             devices: Vec::new(),
@@ -73,7 +120,8 @@ impl Machine {
             reset_ends: true,
             directory: None,
             disks: 0,
-            images: "",
+            images: processor.images(),
+            processor,
             second_port: false,
             reference: false,
         }
@@ -171,6 +219,13 @@ impl Machine {
         self
     }
 
+    /// Sets the processor.
+    pub fn processor(mut self, processor: Processor) -> Machine {
+        self.processor = processor;
+        self.images = processor.images();
+        self
+    }
+
     /// Adds a second port, for another agent: [`Guest::second_port`].
     pub fn second_port(mut self) -> Machine {
         self.second_port = true;
@@ -194,7 +249,7 @@ impl Machine {
                 (scratch.path().to_owned(), Some(scratch))
             }
         };
-        let mut command = Command::new(program("qemu-system-x86_64", "qemu-system-x86"));
+        let mut command = Command::new(self.processor.qemu());
         self.add_machine(&mut command);
         self.add_kernel(&mut command, &directory);
         self.add_ports(&mut command, &directory);
@@ -217,9 +272,17 @@ impl Machine {
     fn add_machine(&self, command: &mut Command) {
         let accel = std::env::var("ACCEL").unwrap_or_else(|_| "tcg".into());
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
-        command.args(["-M", "q35", "-accel", &accel, "-rtc", "base=utc"]);
-        if accel == "kvm" {
-            command.args(["-cpu", "host"]);
+        command.args(["-rtc", "base=utc"]);
+        match self.processor {
+            Processor::X86_64 => {
+                command.args(["-M", "q35", "-accel", &accel]);
+                if accel == "kvm" {
+                    command.args(["-cpu", "host"]);
+                }
+            }
+            Processor::Aarch64 => {
+                command.args(["-M", "virt", "-accel", "tcg", "-cpu", "cortex-a72"]);
+            }
         }
         command.args(["-m", &self.memory_mib.to_string()]);
         command.args(["-smp", &self.cpus.to_string()]);
@@ -248,7 +311,8 @@ impl Machine {
             initramfs = directory.join("initramfs");
             std::fs::write(&initramfs, bytes).expect("a copy of the image");
         }
-        let mut words = vec!["console=ttyS0", "quiet", "panic=-1"];
+        let console = format!("console={}", self.processor.console());
+        let mut words = vec![&*console, "quiet", "panic=-1"];
         words.extend(self.kernel_words.iter().map(String::as_str));
         if !self.agent_words.is_empty() {
             words.push("--");

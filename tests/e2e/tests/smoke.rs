@@ -1,7 +1,8 @@
 //! Boot, freeze, trim, port hot-plug and shutdown in both images.
 //!
 //! Guests: the bare image, where the agent is PID 1 and the only program, and the busybox image, where
-//! it runs beside a shell. Disks: ext4, and XFS in the busybox guest. Needs QEMU and the images.
+//! it runs beside a shell; each on x86_64 and on aarch64. Disks: ext4, and XFS in the busybox guest.
+//! Needs QEMU and the images.
 
 use std::net::Shutdown;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::Client;
 use gaunt_e2e::disk::{self, Fs};
-use gaunt_e2e::guest::{Guest, Image, Machine};
+use gaunt_e2e::guest::{Guest, Image, Machine, Processor};
 use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::{agent_binary, image_file, process, wait};
 use serde_json::{Value, json};
@@ -91,10 +92,20 @@ fn the_bare_image_holds_no_program_but_the_agent() {
 
 #[test]
 fn a_bare_guest_boots_freezes_trims_and_powers_off() {
-    let mut checks = Checks::new("bare");
+    life_of_a_bare_guest(Processor::X86_64, "bare");
+}
+
+#[test]
+fn a_bare_guest_on_aarch64_boots_freezes_trims_and_powers_off() {
+    life_of_a_bare_guest(Processor::Aarch64, "bare, aarch64");
+}
+
+fn life_of_a_bare_guest(processor: Processor, name: &'static str) {
+    let mut checks = Checks::new(name);
     let disks = Disks::new();
     let start = Instant::now();
-    let mut guest = Machine::new(Image::Bare).disk(&disks.ext4()).boot();
+    let machine = Machine::new(Image::Bare).processor(processor);
+    let mut guest = machine.disk(&disks.ext4()).boot();
     let mut client = guest.client();
     checks.run("boots and answers", || {
         format!("{:.1} s", start.elapsed().as_secs_f32())
@@ -398,10 +409,20 @@ fn assert_idle(guest: &mut Guest) -> String {
 
 #[test]
 fn an_agent_beside_a_shell_idles_freezes_thaws_and_halts() {
-    let mut checks = Checks::new("busybox");
+    life_beside_a_shell(Processor::X86_64, "busybox");
+}
+
+#[test]
+fn an_agent_beside_a_shell_on_aarch64_idles_freezes_thaws_and_halts() {
+    life_beside_a_shell(Processor::Aarch64, "busybox, aarch64");
+}
+
+fn life_beside_a_shell(processor: Processor, name: &'static str) {
+    let mut checks = Checks::new(name);
     let disks = Disks::new();
     disk::raw(&disks.xfs(), Fs::Xfs);
     let mut qemu = Machine::new(Image::Busybox)
+        .processor(processor)
         .disk(&disks.ext4())
         .disk(&disks.xfs())
         .boot();
