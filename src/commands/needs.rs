@@ -3,10 +3,10 @@
 //! A need is met or not at one moment: looking changes nothing and never waits.
 
 use crate::parse::keys_path::is_below_home;
+use crate::parse::parent_of;
 use crate::probe::hotplug::CPUS;
 use crate::probe::rtc;
 use crate::probe::sleep::{SleepMode, supports};
-use crate::probe::sysfs::parent_of;
 use crate::sys::identity;
 use crate::sys::netlink::Route;
 use crate::sys::root::{Root, relative};

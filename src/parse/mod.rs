@@ -72,6 +72,11 @@ pub fn file_name(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
+/// Returns a path without its last component, with the slash before that; empty without a slash.
+pub fn parent_of(path: &[u8]) -> &[u8] {
+    path.strip_suffix(file_name(path)).unwrap_or_default()
+}
+
 /// Splits `text` at the first `byte`, which belongs to neither part.
 pub fn split_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|other| *other == byte)?;
@@ -236,6 +241,21 @@ mod tests {
         assert_eq!(array::<2>(b"abc", 2), None);
         assert_eq!(array::<2>(b"abc", usize::MAX), None);
         assert!(words(b" a\t b ").eq([b"a", b"b"]));
+    }
+
+    #[test]
+    fn path_is_split_behind_its_last_slash() {
+        for (path, parent, name) in [
+            ("/run/qemu-ga.pid", "/run/", "qemu-ga.pid"),
+            ("a/a", "a/", "a"),
+            ("/pid", "/", "pid"),
+            ("pid", "", "pid"),
+            ("run/", "run/", ""),
+            ("", "", ""),
+        ] {
+            assert_eq!(parent_of(path.as_bytes()), parent.as_bytes(), "{path}");
+            assert_eq!(file_name(path.as_bytes()), name.as_bytes(), "{path}");
+        }
     }
 
     #[test]

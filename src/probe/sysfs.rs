@@ -3,7 +3,7 @@
 //! A path has no leading slash: it is relative to the root directory of the machine.
 
 use crate::base::path::Path;
-use crate::parse::file_name;
+use crate::parse::{file_name, parent_of};
 use crate::sys::Errno;
 use crate::sys::root::Root;
 
@@ -40,10 +40,4 @@ pub fn attribute<'b>(root: &Root, path: &Path, name: &[u8], buffer: &'b mut [u8]
 /// The last component of a path.
 pub fn last_component(path: &Path) -> &[u8] {
     file_name(path.as_bytes())
-}
-
-/// The path without its last component, with the slash before that.
-pub fn parent_of(path: &[u8]) -> &[u8] {
-    let len = path.len() - file_name(path).len();
-    path.get(..len).unwrap_or_default()
 }

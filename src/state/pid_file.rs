@@ -13,6 +13,7 @@
 
 use super::own_file::OwnFile;
 use crate::base::text::Digits;
+use crate::parse::{file_name, parent_of};
 use crate::sys::root::Root;
 use crate::sys::{Errno, process};
 
@@ -54,14 +55,17 @@ impl PidFile {
     }
 }
 
+/// Opens the directory of the file at `path`; returns the name of the file as well.
+fn find(path: &[u8]) -> Result<(Root, &[u8]), Errno> {
+    let directory = match parent_of(path) {
+        b"" => b".",
+        directory => directory,
+    };
+    Ok((Root::at(directory)?, file_name(path)))
+}
+
 fn hold(path: &'static [u8]) -> Result<(Root, &'static [u8], OwnFile), Errno> {
-    let slash = path.iter().rposition(|byte| *byte == b'/');
-    let (directory, name) = path.split_at(slash.map_or(0, |slash| slash + 1));
-    let directory = Root::at(if directory.is_empty() {
-        b"."
-    } else {
-        directory
-    })?;
+    let (directory, name) = find(path)?;
     let file = OwnFile::hold(&directory, name)?;
     file.cut(0)?;
     file.append(Digits::signed(process::own_pid().into()).as_bytes())?;

@@ -20,6 +20,7 @@
 use crate::base::limits::{HOOK_SYMLINKS, PATH_BYTES};
 use crate::base::path::Path;
 use crate::base::text::cut;
+use crate::parse::parent_of;
 use crate::sys::Errno;
 use crate::sys::root::Root;
 use crate::sys::status::{FileType, Status};
@@ -114,9 +115,8 @@ impl Walk<'_> {
         }
         let len = self.resolved.len();
         if name == b".." {
-            let path = self.resolved.as_bytes();
-            let slash = path.iter().rposition(|byte| *byte == b'/');
-            self.resolved.truncate(slash.unwrap_or(0));
+            let len = parent_of(self.resolved.as_bytes()).len();
+            self.resolved.truncate(len.saturating_sub(1));
         } else {
             self.resolved.push(b"/");
             self.resolved.push(name);
