@@ -1,10 +1,11 @@
-//! `--check`: which channels and commands will work in this guest, and what the others lack.
+//! `--check`: which channels, files and commands will work in this guest, and what the others lack.
 //!
-//! A line each, or one JSON object, in the order of the table of commands. Looking changes nothing, opens
-//! no device and makes no socket: a host would notice the one, a serial line moves its control lines,
-//! and the other would be in the way of an agent that runs. So a port, socket or address counts as
-//! working while another process has it, and everything else is as the agent finds it when it opens the
-//! channel: paths, types, rights, addresses. A vsock address is bound, but not listened at.
+//! A line each, or one JSON object: the channels, the log and the pid file, the hooks and the state
+//! directory, the commands in the order of their table. Looking changes nothing, opens no device and
+//! makes no socket: a host would notice the one, a serial line moves its control lines, and the other
+//! would be in the way of an agent that runs. So a port, socket, address or pid file counts as working
+//! while another process has it, and everything else is as the agent finds it: paths, types, rights,
+//! addresses. A vsock address is bound, but not listened at.
 //!
 //! A command is reported as blocked or left out before anything that it lacks, and of several things
 //! that it lacks the first is reported.
@@ -14,12 +15,17 @@ use super::options::{CheckFormat, Key, Options};
 use super::port;
 use super::texts::AgentPhrase;
 use crate::base::limits::REPLY_BYTES;
-use crate::base::packed::{Line, Text};
+use crate::base::packed::Text;
+use crate::base::path::Path;
 use crate::base::sink::ByteSink;
-use crate::base::text::Digits;
+use crate::base::text::{Digits, cut};
 use crate::commands::info::VERSION;
-use crate::commands::{self, Command, Need, PREFIX};
+use crate::commands::{self, Command, HAS_FREEZE, Need, PREFIX};
+use crate::parse::hooks::DIRECTORY;
 use crate::parse::{file_name, parent_of};
+use crate::probe::hooks;
+use crate::state::hooks::{Refusal, check as check_safe, would_run};
+use crate::state::{log, pid_file};
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
 use crate::sys::status::{FileType, Status};
@@ -28,13 +34,18 @@ use crate::wire::emit::{List, Out};
 
 // Exit statuses; 1 is also an error in a setting.
 const NOT_WRITTEN: i32 = 1;
-const NO_CHANNEL_WORKS: i32 = 2;
-const COMMAND_LACKS_SOMETHING: i32 = 3;
+/// No channel works, or the agent would not start.
+const SERVES_NOTHING: i32 = 2;
+/// A command, a hook, the state directory or the log lacks something.
+const LACKS_SOMETHING: i32 = 3;
 
 const GREEN: &[u8] = b"\x1b[32m";
 const YELLOW: &[u8] = b"\x1b[33m";
 const RED: &[u8] = b"\x1b[31m";
 const NO_COLOUR: &[u8] = b"\x1b[0m";
+
+/// How the line of a hook begins.
+const HOOK: &[u8] = b"fsfreeze-hook ";
 
 /// The longest link or attribute of a device in sysfs, in bytes.
 const ATTRIBUTE_BYTES: usize = 256;
@@ -49,6 +60,8 @@ enum Finding {
     Lacks(AgentPhrase),
     /// The system refuses it.
     Fails(Errno),
+    /// The agent does not run it.
+    Refused(Refusal),
 }
 
 /// A channel that works, or what is in its way.
@@ -61,41 +74,60 @@ enum Device {
     SerialLine,
 }
 
-/// Takes a name, in pieces, and the finding about it.
-type Each<'a> = &'a mut dyn FnMut(&[&[u8]], Finding);
+/// Takes a name, in pieces, the finding about it, and for a [`Finding::Refused`] the path at fault.
+type Each<'a> = &'a mut dyn FnMut(&[&[u8]], Finding, &Path);
 
 /// Checks all and prints it; returns the exit status.
 pub(super) fn run(options: &Options, root: &Root, format: CheckFormat) -> i32 {
     let mut out = Buffer::growing(REPLY_BYTES);
-    let (mut any_channel, mut all_commands) = (false, true);
+    let (mut any_channel, mut starts, mut all_work) = (false, true, true);
+    let none = &Path::new();
     let channels = &mut |each: Each<'_>| {
         for channel in options.channels.list() {
             let finding = check_channel(root, channel);
             any_channel |= finding == Finding::Works;
-            let path = channel.path().unwrap_or_default();
-            each(&[channel.method.name(), b" ", path], finding);
+            let (method, path): (&[u8], &[u8]) = match channel.method {
+                Method::Inherited => (b"inherited socket", b"(LISTEN_FDS)"),
+                method => (method.name(), channel.path().unwrap_or_default()),
+            };
+            each(&[method, b" ", path], finding, none);
         }
     };
-    let commands = &mut |each: Each<'_>| {
+    // Two lists: of files, and of commands.
+    let others = &mut |of_files: bool, each: Each<'_>| {
+        let each: Each<'_> = &mut |name, finding, about| {
+            // Without its log or pid file the agent ends; no command fails so.
+            starts &= !matches!(finding, Finding::Fails(_));
+            all_work &= matches!(finding, Finding::Works | Finding::Disabled(_));
+            each(name, finding, about);
+        };
+        if of_files {
+            return check_files(options, root, each);
+        }
         for (index, command) in commands::all().enumerate() {
             let finding = check_command(options, root, index, &command);
-            all_commands &= !matches!(finding, Finding::Lacks(_));
-            each(&[PREFIX, command.name()], finding);
+            each(&[PREFIX, command.name()], finding, none);
         }
     };
     match format {
         CheckFormat::Text => {
             let is_coloured = stdio::is_terminal();
-            let put = &mut |name: &[&[u8]], finding| put_line(&mut out, name, finding, is_coloured);
+            let put: Each<'_> = &mut |name, finding, about| {
+                put_line(&mut out, name, finding, about, is_coloured);
+            };
             channels(put);
-            commands(put);
+            others(true, put);
+            others(false, put);
         }
         CheckFormat::Json => {
             let mut json = Out::new(&mut out);
             let mut object = json.value().object();
             object.member_named(b"version").text(VERSION.as_bytes());
             put_list(object.member_named(b"channels").list(), channels);
-            put_list(object.member_named(b"commands").list(), commands);
+            for (name, of_files) in [(&b"files"[..], true), (b"commands", false)] {
+                let list = object.member_named(name).list();
+                put_list(list, &mut |each| others(of_files, each));
+            }
             drop(object);
             let _ = out.append(b"\n");
         }
@@ -103,11 +135,72 @@ pub(super) fn run(options: &Options, root: &Root, format: CheckFormat) -> i32 {
     if stream::write_all(stdio::stdout(), out.bytes()).is_err() {
         return NOT_WRITTEN;
     }
-    match (any_channel, all_commands) {
-        (false, _) => NO_CHANNEL_WORKS,
-        (true, false) => COMMAND_LACKS_SOMETHING,
+    match (any_channel && starts, all_work) {
+        (false, _) => SERVES_NOTHING,
+        (true, false) => LACKS_SOMETHING,
         (true, true) => 0,
     }
+}
+
+/// Checks the files and directories of options. [`Finding::Fails`] is about one without which the agent
+/// does not start.
+fn check_files(options: &Options, root: &Root, each: Each<'_>) {
+    let about = &mut Path::new();
+    if let Some(path) = options.text(Key::LogFile) {
+        let finding = match log::check(path) {
+            Ok(()) => Finding::Works,
+            Err(errno) if log::may_come(path, errno) => Finding::Lacks(AgentPhrase::NoDevice),
+            Err(errno) => Finding::Fails(errno),
+        };
+        each(&[b"logfile ", path], finding, about);
+    }
+    if let Some(path) = options.pid_file() {
+        let failed = pid_file::check(path).err().map(Finding::Fails);
+        each(
+            &[b"pidfile ", path],
+            failed.unwrap_or(Finding::Works),
+            about,
+        );
+    }
+    if !HAS_FREEZE {
+        return;
+    }
+    let has_hooks = check_hooks(options, root, about, each);
+    let directory = options.state_directory;
+    let is_writable = Root::at(directory).is_ok_and(|opened| opened.is_writable(&[b"."]));
+    let finding = match check_safe(root, directory, about) {
+        _ if !is_writable => Finding::Lacks(AgentPhrase::NoDirectory),
+        // The hooks on a list in it run as root.
+        Err(refusal) if has_hooks => Finding::Refused(refusal),
+        _ => Finding::Works,
+    };
+    each(&[b"statedir ", directory], finding, about);
+}
+
+/// Checks the hooks; returns whether there are any. `about` is room for the path at fault.
+fn check_hooks(options: &Options, root: &Root, about: &mut Path, each: Each<'_>) -> bool {
+    let Some(given) = options.hooks.main.given() else {
+        return false;
+    };
+    let list = match hooks::find(root, given) {
+        Ok(list) => list,
+        Err((main, errno)) => {
+            let refusal = Refusal::unreadable(errno);
+            each(&[HOOK, main, DIRECTORY], Finding::Refused(refusal), about);
+            return false;
+        }
+    };
+    let mut rest = list.bytes();
+    let any = !rest.is_empty();
+    if !any {
+        each(&[HOOK, b"(none)"], Finding::Works, about);
+    }
+    while !rest.is_empty() {
+        let hook = cut(&mut rest, 0);
+        let refused = would_run(root, hook, about).err().map(Finding::Refused);
+        each(&[HOOK, hook], refused.unwrap_or(Finding::Works), about);
+    }
+    any
 }
 
 fn check_command(options: &Options, root: &Root, index: usize, command: &Command) -> Finding {
@@ -247,43 +340,50 @@ fn check_port(root: &Root, path: &[u8]) -> Checked {
 }
 
 impl Finding {
-    fn text(self) -> Line {
-        match self {
-            Self::Works => Text::from(AgentPhrase::Works).unpack(),
-            Self::Disabled(phrase) | Self::Lacks(phrase) => Text::from(phrase).unpack(),
-            Self::Fails(errno) => words(errno),
-        }
+    /// Passes its words to `put`.
+    fn put(self, about: &Path, put: &mut dyn FnMut(&[u8])) {
+        let phrase = match self {
+            Self::Works => AgentPhrase::Works,
+            Self::Disabled(phrase) | Self::Lacks(phrase) => phrase,
+            Self::Fails(errno) => return put(&words(errno)),
+            Self::Refused(refusal) => return refusal.put(about, put),
+        };
+        Text::from(phrase).put(&[], put);
     }
 }
 
-fn put_line(out: &mut Buffer, name: &[&[u8]], finding: Finding, is_coloured: bool) {
+fn put_line(out: &mut Buffer, name: &[&[u8]], finding: Finding, about: &Path, is_coloured: bool) {
     let colour = match finding {
         Finding::Works => GREEN,
         Finding::Disabled(_) => YELLOW,
-        Finding::Lacks(_) | Finding::Fails(_) => RED,
+        Finding::Lacks(_) | Finding::Fails(_) | Finding::Refused(_) => RED,
     };
     let (before, behind) = match is_coloured {
         true => (colour, NO_COLOUR),
         false => (&b""[..], &b""[..]),
     };
-    for piece in name {
+    let put = &mut |piece: &[u8]| {
         let _ = out.append(piece);
-    }
-    for piece in [b": ", before, &finding.text(), behind, b"\n"] {
-        let _ = out.append(piece);
-    }
+    };
+    name.iter().for_each(|piece| put(piece));
+    put(b": ");
+    put(before);
+    finding.put(about, put);
+    put(behind);
+    put(b"\n");
 }
 
 /// Writes an object for each finding.
 fn put_list(mut list: List<'_, '_>, findings: &mut dyn FnMut(Each<'_>)) {
-    findings(&mut |name, finding| {
+    findings(&mut |name, finding, about| {
         let mut object = list.object();
         object.member_named(b"name").text_pieces(name);
-        object
-            .member_named(b"works")
-            .bool(finding == Finding::Works);
-        if finding != Finding::Works {
-            object.member_named(b"missing").text(&finding.text());
+        let works = finding == Finding::Works;
+        object.member_named(b"works").bool(works);
+        if !works {
+            let mut text = Path::new();
+            finding.put(about, &mut |piece| text.push(piece));
+            object.member_named(b"missing").text(text.as_bytes());
         }
     });
 }
@@ -429,11 +529,122 @@ mod tests {
         }
     }
 
+    /// The lines about files, with the paths of the tree cut off.
+    fn lines_of_files(options: &Options, tree: &Tree) -> String {
+        let mut out = Buffer::growing(4096);
+        check_files(options, &tree.root, &mut |name, finding, about| {
+            put_line(&mut out, name, finding, about, false);
+        });
+        let text = String::from_utf8(out.bytes().to_vec()).unwrap();
+        text.replace(tree.path.to_str().unwrap(), "@")
+    }
+
+    /// A path in the tree, for an option.
+    fn at(tree: &Tree, name: &str) -> &'static [u8] {
+        let path = tree.path.join(name);
+        path.to_str().unwrap().to_owned().leak().as_bytes()
+    }
+
+    #[test]
+    fn log_and_pid_file_are_found_as_the_agent_finds_them() {
+        let tree = Tree::new();
+        let mut options = Options::new();
+        let mut set = |key, value| options.set(key, value).unwrap();
+        set(Key::StateDirectory, at(&tree, ""));
+        set(Key::LogFile, at(&tree, "none/log"));
+        set(Key::PidFile, at(&tree, "none/pid"));
+        let state = "statedir @/: works\n";
+        // Without --daemonize there is no pid file.
+        let log = "logfile @/none/log: No such file or directory\n";
+        assert_eq!(lines_of_files(&options, &tree), format!("{log}{state}"));
+        options.set(Key::Daemonize, b"").unwrap();
+        let pid_file = "pidfile @/none/pid: No such file or directory\n";
+        let expected = format!("{log}{pid_file}{state}");
+        assert_eq!(lines_of_files(&options, &tree), expected);
+        tree.directory("none");
+        let expected = format!("logfile @/none/log: works\npidfile @/none/pid: works\n{state}");
+        assert_eq!(lines_of_files(&options, &tree), expected);
+        let made = std::fs::read_dir(tree.path.join("none")).unwrap().count();
+        assert_eq!(made, 0);
+        options.set(Key::LogFile, b"/dev/none/log").unwrap();
+        let said = lines_of_files(&options, &tree);
+        assert!(
+            said.starts_with("logfile /dev/none/log: no such device\n"),
+            "{said}"
+        );
+        options
+            .set(Key::StateDirectory, at(&tree, "state"))
+            .unwrap();
+        let said = lines_of_files(&options, &tree);
+        let expected = "statedir @/state: the directory is missing or cannot be written\n";
+        assert!(said.ends_with(expected), "{said}");
+    }
+
+    #[test]
+    fn each_hook_is_checked_as_the_agent_checks_it() {
+        use std::os::unix::fs::PermissionsExt;
+        if !crate::sys::identity::is_root() {
+            return;
+        }
+        let tree = Tree::new();
+        let chmod = |name: &str, mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(tree.path.join(name), mode).unwrap();
+        };
+        for name in ["one", "two"] {
+            tree.file(format!("etc/hook.d/{name}"), "");
+            chmod(&format!("etc/hook.d/{name}"), 0o755);
+        }
+        tree.directory("run");
+        for name in ["", "etc", "etc/hook.d", "run"] {
+            chmod(name, 0o755);
+        }
+        let mut options = Options::new();
+        options.set(Key::StateDirectory, at(&tree, "run")).unwrap();
+        let mut said = |hook: &'static [u8]| {
+            options.set(Key::FreezeHook, hook).unwrap();
+            lines_of_files(&options, &tree)
+        };
+        // The path of the state directory is not below the root of the tree.
+        let state = "statedir @/run: refused: /tmp: No such file or directory\n";
+        let lines = |of_hooks: &[&str]| {
+            let hooks = of_hooks
+                .iter()
+                .map(|line| format!("fsfreeze-hook {line}\n"));
+            hooks.collect::<String>()
+        };
+        assert_eq!(said(b"/dev/null"), "statedir @/run: works\n");
+        let none = "fsfreeze-hook (none): works\nstatedir @/run: works\n";
+        assert_eq!(said(b""), none);
+        let one = "/etc/hook.d/one: works";
+        let two = "/etc/hook.d/two: works";
+        assert_eq!(said(b"/etc/hook"), lines(&[one, two]) + state);
+        chmod("etc/hook.d/two", 0o775);
+        let two = "/etc/hook.d/two: refused: others may write to /etc/hook.d/two";
+        assert_eq!(said(b"/etc/hook"), lines(&[one, two]) + state);
+        let none = "/etc/none: refused: /etc/none: No such file or directory";
+        assert_eq!(said(b"/etc/none"), lines(&[none]) + state);
+        // Main hooks, which need not be executable to be found.
+        tree.file("etc/main", "");
+        chmod("etc/main", 0o644);
+        let main = "/etc/main: cannot be run: Permission denied";
+        assert_eq!(said(b"/etc/main"), lines(&[main]) + state);
+        let main = "/etc/hook.d: cannot be run: Permission denied";
+        assert_eq!(said(b"/etc/hook.d"), lines(&[main]) + state);
+        tree.file("etc/file.d", "");
+        let file = "/etc/file.d: cannot be read: Not a directory";
+        assert_eq!(
+            said(b"/etc/file"),
+            lines(&[file]) + "statedir @/run: works\n"
+        );
+    }
+
     #[test]
     fn line_has_a_colour_on_a_terminal_only() {
         let line = |finding, is_coloured| {
             let mut out = Buffer::growing(4096);
-            put_line(&mut out, &[b"guest-", b"ping"], finding, is_coloured);
+            let name = &[&b"guest-"[..], b"ping"];
+            put_line(&mut out, name, finding, &Path::new(), is_coloured);
             String::from_utf8(out.bytes().to_vec()).unwrap()
         };
         assert_eq!(line(Finding::Works, false), "guest-ping: works\n");

@@ -50,7 +50,7 @@ use crate::probe::names::NameList;
 use crate::state::State;
 use crate::state::freeze::{FreezeEvent, earlier};
 use crate::state::guest::Guest;
-use crate::state::hooks::{HookFailure, Main, Session};
+use crate::state::hooks::{HookFailure, Session};
 use crate::state::log::Level;
 use crate::state::texts::LogPhrase;
 use crate::sys::process::{self, Helper};
@@ -178,12 +178,10 @@ fn bring_to_rest(
         return Err(session.fail(directory, LogPhrase::CannotReadHookList, errno));
     }
     let_go_on(session);
-    let main = match guest.hooks.main {
-        Main::None => return Ok(()),
-        Main::Default => None,
-        Main::At(path) => Some(path),
+    let Some(given) = guest.hooks.main.given() else {
+        return Ok(());
     };
-    let list = session.readable(hooks::find(&guest.root, main))?;
+    let list = session.readable(hooks::find(&guest.root, given))?;
     session.freeze(list.bytes(), Some(directory), deadline_ms)
 }
 

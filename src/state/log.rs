@@ -1,7 +1,9 @@
 //! The log: one line on standard error for each event, and none while a file system is frozen.
 //!
 //! A log file, if there is one, becomes standard error. Its lines begin with the time. A line for a
-//! syslog daemon or the kernel's log begins with a priority (RFC 3164, facility daemon).
+//! syslog daemon or the kernel's log begins with a priority (RFC 3164, facility daemon). The socket of
+//! a syslog daemon is waited for: until it is there, lines go to standard error. No file is made in
+//! /dev, where it would be in the way of a socket.
 //!
 //! The standard error of an appliance is often a file. So lines are held in a fixed buffer during a
 //! freeze and written after the thaw. Lines that do not fit are dropped and counted; the count is
@@ -13,7 +15,10 @@ use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use super::texts::LogPhrase;
 use crate::base::packed::Text;
 use crate::base::text::Digits;
+use crate::parse::parent_of;
 use crate::sys::poll::{self, Interest};
+use crate::sys::root::Root;
+use crate::sys::status::{FileType, Status};
 use crate::sys::stdio::LogKind;
 use crate::sys::{Errno, clock, stdio, stream, words};
 
@@ -46,7 +51,7 @@ const TIME: u8 = 2;
 pub struct Log {
     /// The log file, if there is one.
     file: Option<&'static [u8]>,
-    /// Whether the file is to be opened as soon as nothing is held.
+    /// Whether the file is to be opened before the next line that is written.
     must_open: bool,
     threshold: Level,
     holding: bool,
@@ -130,10 +135,15 @@ impl Log {
         if !self.must_open {
             // Of a syslog daemon that has ended the socket may be missing: a file in its place would be
             // in its way, and take all lines from then on.
-            let may_create = BEGINNING.load(Ordering::Relaxed) != PRIORITY;
-            let beginning = match stdio::log_to(path, may_create)? {
-                LogKind::File => TIME,
-                LogKind::Records => PRIORITY,
+            let may_create = BEGINNING.load(Ordering::Relaxed) != PRIORITY && !is_device(path);
+            let beginning = match stdio::log_to(path, may_create) {
+                Ok(LogKind::File) => TIME,
+                Ok(LogKind::Records) => PRIORITY,
+                Err(errno) if may_come(path, errno) => {
+                    self.must_open = true;
+                    return Ok(());
+                }
+                Err(errno) => return Err(errno),
             };
             BEGINNING.store(beginning, Ordering::Relaxed);
         }
@@ -142,6 +152,9 @@ impl Log {
 
     /// Writes a line. A syslog daemon that has started anew has another socket.
     fn write(&mut self, line: &[u8]) {
+        if self.must_open {
+            let _ = self.open();
+        }
         if write(line).is_err() && self.open().is_ok() {
             let _ = write(line);
         }
@@ -160,10 +173,6 @@ impl Log {
         }
         self.holding = false;
         HOLDING.store(false, Ordering::Relaxed);
-        if self.must_open {
-            // Standard error stays what it was if that fails.
-            let _ = self.open();
-        }
         let held = core::mem::take(&mut self.held);
         for line in held.split_inclusive(|byte| *byte == b'\n') {
             self.write(line);
@@ -179,6 +188,34 @@ impl Log {
 impl Default for Log {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Whether a path is in /dev, where files are devices and sockets.
+fn is_device(path: &[u8]) -> bool {
+    path.starts_with(b"/dev/")
+}
+
+/// Whether a log that cannot be opened is waited for: a device or socket that is missing, or the socket
+/// of a daemon that has ended.
+pub fn may_come(path: &[u8], errno: Errno) -> bool {
+    is_device(path) && matches!(errno, Errno::NOENT | Errno::CONNREFUSED)
+}
+
+/// Whether [`Log::set_file`] could have this path. Opens and makes no file.
+///
+/// # Errors
+/// Those of [`Log::set_file`], and those that it waits for.
+pub fn check(path: &[u8]) -> Result<(), Errno> {
+    let here = Root::open(c".")?;
+    match Status::at(&here, &[path]).map(|status| status.kind) {
+        Ok(FileType::Directory) => Err(Errno::ISDIR),
+        // A syslog daemon does not notice that.
+        Ok(FileType::Socket) => stream::connect_datagram(path).map(drop),
+        Err(Errno::NOENT) if !path.is_empty() && !is_device(path) => {
+            here.may_write(&[parent_of(path), b"."])
+        }
+        found => found.and_then(|_| here.may_write(&[path])),
     }
 }
 
@@ -231,6 +268,47 @@ fn put_error(phrase: Text, about: &[&[u8]]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::Tree;
+    use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn check_is_as_opening_a_log_and_makes_nothing() {
+        let tree = Tree::new();
+        tree.file("file", "");
+        tree.directory("directory");
+        let socket = UnixDatagram::bind(tree.path.join("socket")).unwrap();
+        for (name, checked) in [
+            ("file", Ok(())),
+            ("socket", Ok(())),
+            ("new", Ok(())),
+            ("directory", Err(Errno::ISDIR)),
+            ("none/new", Err(Errno::NOENT)),
+            ("file/new", Err(Errno::NOTDIR)),
+        ] {
+            let path = tree.path.join(name);
+            assert_eq!(check(path.to_str().unwrap().as_bytes()), checked, "{name}");
+        }
+        drop(socket);
+        let left = tree.path.join("socket");
+        let left = left.to_str().unwrap().as_bytes();
+        assert_eq!(check(left), Err(Errno::CONNREFUSED));
+        assert!(!tree.path.join("new").exists());
+        assert_eq!(check(b""), Err(Errno::NOENT));
+    }
+
+    #[test]
+    fn log_that_is_missing_in_dev_is_waited_for() {
+        let mut log = Log::new();
+        let path = b"/dev/none/log";
+        assert_eq!(log.set_file(path), Ok(()));
+        assert!(log.must_open);
+        log.say(Level::Error, LogPhrase::HookLine, &[]);
+        assert!(log.must_open);
+        assert_eq!(check(path), Err(Errno::NOENT));
+        assert!(may_come(path, Errno::NOENT) && may_come(path, Errno::CONNREFUSED));
+        assert!(!may_come(path, Errno::ISDIR) && !may_come(b"/none/log", Errno::NOENT));
+        assert_eq!(log.set_file(b"/none/log"), Err(Errno::NOENT));
+    }
 
     #[test]
     fn holds_lines_and_counts_those_that_do_not_fit() {

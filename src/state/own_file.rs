@@ -80,17 +80,26 @@ impl OwnFile {
         }
     }
 
+    /// Whether [`OwnFile::hold`] could have this name, unless another process holds it. Opens and makes
+    /// nothing.
+    pub(super) fn check(directory: &Root, name: &[u8]) -> Result<(), Errno> {
+        let status = match Status::of_name(directory, &[name]) {
+            // An empty name cannot be made.
+            Err(Errno::NOENT) if !name.is_empty() => return directory.may_write(&[b"."]),
+            found => found?,
+        };
+        match status.kind {
+            FileType::Symlink => return Err(Errno::LOOP),
+            FileType::Directory => return Err(Errno::ISDIR),
+            _ => directory.may_open(&[name])?,
+        }
+        check_own(&status)
+    }
+
     fn open(directory: &Root, name: &[u8], options: OpenOptions) -> Result<Self, Errno> {
         let file = directory.open_private(name, options.append())?;
-        let status = Status::of(&file)?;
-        let is_own = status.kind == FileType::RegularFile
-            && status.mode & 0o022 == 0
-            && status.owner == identity::effective_user()
-            && status.links <= 1;
-        match is_own {
-            true => Ok(Self(file)),
-            false => Err(Errno::PERM),
-        }
+        check_own(&Status::of(&file)?)?;
+        Ok(Self(file))
     }
 
     /// Whether this name in a directory is that of this file.
@@ -120,6 +129,15 @@ impl OwnFile {
     pub fn cut(&self, len: usize) -> Result<(), Errno> {
         file::truncate(&self.0, len as u64)
     }
+}
+
+/// Whether a file is as this process makes it: [`Errno::PERM`] if not.
+fn check_own(status: &Status) -> Result<(), Errno> {
+    let is_own = status.kind == FileType::RegularFile
+        && status.mode & 0o022 == 0
+        && status.owner == identity::effective_user()
+        && status.links <= 1;
+    is_own.then_some(()).ok_or(Errno::PERM)
 }
 
 /// Whether users other than root and the agent's own may make and rename files in a directory.

@@ -55,6 +55,13 @@ impl PidFile {
     }
 }
 
+/// Whether [`PidFile::make`] could make the file at `path`, unless another process holds it. Opens and
+/// makes nothing.
+pub fn check(path: &[u8]) -> Result<(), Errno> {
+    let (directory, name) = find(path)?;
+    OwnFile::check(&directory, name)
+}
+
 /// Opens the directory of the file at `path`; returns the name of the file as well.
 fn find(path: &[u8]) -> Result<(Root, &[u8]), Errno> {
     let directory = match parent_of(path) {
@@ -89,8 +96,12 @@ mod tests {
     fn holds_a_file_with_the_number_of_the_process_until_it_removes_it() {
         let tree = Tree::new();
         // What an agent has left that was killed.
-        let file = tree.file("pid", "a longer content\n");
+        let file = tree.path.join("pid");
         let path = lasting(&file);
+        assert_eq!(check(path), Ok(()));
+        assert!(!file.exists());
+        tree.file("pid", "a longer content\n");
+        assert_eq!(check(path), Ok(()));
         let mut pid_file = PidFile::at(Some(path));
         pid_file.make().unwrap();
         let number = format!("{}\n", std::process::id());
@@ -99,6 +110,8 @@ mod tests {
         drop(fs::File::open(&file).unwrap());
         let mut second = PidFile::at(Some(path));
         assert_eq!(second.make(), Err((path, Errno::AGAIN)));
+        // A check does not look at the lock.
+        assert_eq!(check(path), Ok(()));
         second.remove();
         assert_eq!(fs::read_to_string(&file).unwrap(), number);
         // It is made once.
@@ -134,6 +147,7 @@ mod tests {
             ("directory/", Errno::NOENT),
         ] {
             let path = lasting(&tree.path.join(name));
+            assert_eq!(check(path), Err(errno), "{name}");
             let made = PidFile::at(Some(path)).make();
             assert_eq!(made, Err((path, errno)), "{name}");
         }

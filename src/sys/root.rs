@@ -278,7 +278,21 @@ impl Root {
     /// Whether this process may write to the file or directory of this name: it has the right to, and
     /// the file system can be written.
     pub fn is_writable(&self, name: &[&[u8]]) -> bool {
-        self.access(name, Access::WRITE_OK).is_ok()
+        self.may_write(name).is_ok()
+    }
+
+    /// As [`Root::is_writable`], with the reason why not.
+    pub fn may_write(&self, name: &[&[u8]]) -> Result<(), Errno> {
+        self.access(name, Access::WRITE_OK)
+    }
+
+    /// Whether this process has the right to execute the file of this name, and the file system allows
+    /// it.
+    ///
+    /// # Errors
+    /// Those that execve(2) would have. It has also [`Errno::ACCESS`] for a directory.
+    pub fn may_execute(&self, name: &[&[u8]]) -> Result<(), Errno> {
+        self.access(name, Access::EXEC_OK)
     }
 
     /// Whether this process has the right to read and write the file of this name.

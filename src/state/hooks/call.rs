@@ -16,6 +16,17 @@ pub enum Main {
     At(&'static [u8]),
 }
 
+impl Main {
+    /// The path that was given, if there was one; `None` without hooks.
+    pub fn given(self) -> Option<Option<&'static [u8]>> {
+        match self {
+            Self::None => None,
+            Self::Default => Some(None),
+            Self::At(path) => Some(Some(path)),
+        }
+    }
+}
+
 /// The options of hooks.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {

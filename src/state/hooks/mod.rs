@@ -33,5 +33,5 @@ mod session;
 
 pub use call::{HookFailure, Main, Settings};
 pub use ledger::Ledger;
-pub use run::OWN_PATH;
+pub use run::{OWN_PATH, Refusal, check, would_run};
 pub use session::Session;

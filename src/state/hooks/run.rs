@@ -28,7 +28,7 @@ use crate::state::texts::LogPhrase;
 use crate::state::trust::{self, Why};
 use crate::sys::exec::ExecArgs;
 use crate::sys::process::{self, Ended, Forked};
-use crate::sys::root::Root;
+use crate::sys::root::{Root, relative};
 use crate::sys::signal::Signals;
 use crate::sys::stream::{self, Read};
 use crate::sys::{Errno, OwnedFd, clock, number, stdio, words};
@@ -47,6 +47,64 @@ const READS: u32 = 16;
 
 /// The exit status of a process that could not execute its hook.
 const NOT_EXECUTED: i32 = 127;
+
+/// Why a hook is not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    why: LogPhrase,
+    errno: Option<Errno>,
+}
+
+impl Refusal {
+    /// The directory of hooks cannot be read.
+    pub const fn unreadable(errno: Errno) -> Self {
+        Self {
+            why: LogPhrase::CannotReadHooks,
+            errno: Some(errno),
+        }
+    }
+
+    /// Passes its words to `put`. `about` is what [`check`] has left there.
+    pub fn put(&self, about: &Path, put: &mut dyn FnMut(&[u8])) {
+        let errno = self.errno.map(words).unwrap_or_default();
+        let colon: &[u8] = if errno.is_empty() { b"" } else { b": " };
+        packed::Text::from(self.why).put(&[about.as_bytes(), colon, &errno], put);
+    }
+}
+
+/// Checks that only root can change a hook, or the directory of the list of hooks. After an error
+/// `about` is the path that the error is about.
+pub fn check(root: &Root, path: &[u8], about: &mut Path) -> Result<(), Refusal> {
+    let checked = trust::check(root, path, OWNER, about);
+    if about.is_empty() {
+        about.push(b"/");
+    }
+    checked.map_err(|why| {
+        let (why, errno) = match why {
+            Why::Owner => (LogPhrase::HookNotRoots, None),
+            Why::Writable => (LogPhrase::HookWritable, None),
+            Why::Errno(errno) => (LogPhrase::HookRefused, Some(errno)),
+        };
+        Refusal { why, errno }
+    })
+}
+
+/// As [`check`], and whether the hook could be executed. Changes nothing. The interpreter of a script is
+/// not looked for.
+pub fn would_run(root: &Root, hook: &[u8], about: &mut Path) -> Result<(), Refusal> {
+    check(root, hook, about)?;
+    about.truncate(0);
+    let name = relative(hook);
+    let may_execute = match root.has_at(&[name, b"/."]) {
+        // A directory, which nobody can execute.
+        Ok(true) => Err(Errno::ACCESS),
+        _ => root.may_execute(&[name]),
+    };
+    may_execute.map_err(|errno| Refusal {
+        why: LogPhrase::CannotRunHook,
+        errno: Some(errno),
+    })
+}
 
 /// Runs hooks.
 pub(super) struct Runner<'a> {
@@ -95,15 +153,12 @@ impl<'a> Runner<'a> {
     /// Checks that only root can change a hook.
     pub(super) fn check(&mut self, call: &Call<'_>) -> Result<(), HookFailure> {
         let mut about = Path::new();
-        let checked = trust::check(self.root, call.hook, OWNER, &mut about);
-        let about = match about.as_bytes() {
-            b"" => b"/",
-            about => about,
-        };
-        checked.map_err(|why| match why {
-            Why::Owner => self.refuse(call, LogPhrase::HookNotRoots, &[about]),
-            Why::Writable => self.refuse(call, LogPhrase::HookWritable, &[about]),
-            Why::Errno(errno) => self.fail(call, LogPhrase::HookRefused, about, errno),
+        check(self.root, call.hook, &mut about).map_err(|refusal| {
+            let (why, about) = (refusal.why, about.as_bytes());
+            match refusal.errno {
+                Some(errno) => self.fail(call, why, about, errno),
+                None => self.refuse(call, why, &[about]),
+            }
         })
     }
 

@@ -157,6 +157,14 @@ impl HookGuest {
         said.replace(HOOKS, "")
     }
 
+    /// Returns the lines of a check about hooks and the state directory.
+    fn checked(&mut self, options: &str) -> Vec<String> {
+        let command =
+            format!("/usr/bin/gaunt {options} --check | grep -E '^(fsfreeze-hook|statedir) '");
+        let said = self.shell().run(&command).replace(HOOKS, "");
+        said.lines().map(str::to_owned).collect()
+    }
+
     /// Asserts that nothing is frozen and that no marker is left.
     fn assert_thawed(&mut self) {
         assert_eq!(self.client.get("guest-fsfreeze-status"), "thawed");
@@ -730,10 +738,22 @@ fn files_that_others_may_change(checks: &mut Checks, guest: &mut HookGuest) {
                 let said = guest.refused_freeze();
                 assert_eq!(said, expected);
                 assert!(guest.seen().is_empty(), "{said}");
+                let checked = guest.checked("-F");
+                assert!(
+                    checked.contains(&format!("fsfreeze-hook {said}")),
+                    "{checked:?}"
+                );
                 guest.shell().run(&mend.replace('@', HOOKS));
                 all.push(said);
             }
             assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);
+            let works = ["/10-first", "/50-db", "/90-last"]
+                .map(|hook| format!("fsfreeze-hook {hook}: works"));
+            let checked = guest.checked("-F");
+            assert_eq!(
+                checked,
+                [&works[..], &["statedir /run: works".into()]].concat()
+            );
             all.join("; ")
         },
     );
@@ -749,16 +769,23 @@ fn unwritable_directories(checks: &mut Checks, guest: &mut HookGuest) {
             guest
                 .shell()
                 .run("mkdir /run/ro && mount -t tmpfs -o ro,mode=755 ro /run/ro");
-            for (directory, expected) in [
-                ("/tmp", "/tmp: refused: others may write to /tmp"),
+            for (directory, expected, checked) in [
+                (
+                    "/tmp",
+                    "/tmp: refused: others may write to /tmp",
+                    "statedir /tmp: refused: others may write to /tmp",
+                ),
                 (
                     "/run/ro",
                     "/run/ro: cannot remember hooks: Read-only file system",
+                    "statedir /run/ro: the directory is missing or cannot be written",
                 ),
             ] {
-                guest.restart(&format!("-F -t {directory}"));
+                let options = format!("-F -t {directory}");
+                guest.restart(&options);
                 let said = guest.refused_freeze();
                 assert_eq!(said, expected);
+                assert_eq!(guest.checked(&options).last().expect("a line"), checked);
                 assert!(guest.seen().is_empty());
                 all.push(said);
             }
@@ -1092,6 +1119,8 @@ fn other_directories(checks: &mut Checks, guest: &mut HookGuest) {
                 said,
                 "/root/none: refused: /root/none: No such file or directory"
             );
+            let checked = guest.checked("-F/root/none");
+            assert_eq!(checked[0], format!("fsfreeze-hook {said}"));
             // With a blank in between the path is not the argument of -F.
             guest.restart("-F /root/main");
             assert_eq!(guest.freeze_and_thaw(), FREEZE_AND_THAW);

@@ -251,6 +251,31 @@ fn a_check_says_what_the_agent_meets_when_it_opens_a_channel() {
             said.trim().to_owned()
         });
     }
+    for path in ["/", "/nonexistent/log", "/proc/version", "/usr/log", ""] {
+        checks.run("the check names why a log cannot be opened", || {
+            let output = process::output(both.command(true).args(["-l", path]), wait::ANSWER);
+            assert_eq!(output.status.code(), Some(1));
+            let said = process::text(&output);
+            let text = "gaunt: unable to open specified log file: ";
+            let why = said.lines().find_map(|line| line.strip_prefix(text));
+            let why = why.unwrap_or_else(|| panic!("{said}"));
+            let mut command = both.command(true);
+            command.args(["-m", "unix-listen", "-p", &format!("{here}/socket")]);
+            command.args(["-l", path]);
+            let output = process::output(command.arg("--check"), wait::ANSWER);
+            assert_eq!(output.status.code(), Some(2));
+            let said = process::text(&output);
+            let line = said.lines().nth(1).expect("a line");
+            assert_eq!(line, format!("logfile {path}: {why}"));
+            // The option that comes last counts.
+            let output = process::output(command.arg("--check=json"), wait::ANSWER);
+            let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            let log = json!({ "name": format!("logfile {path}"), "works": false, "missing": why });
+            let state = json!({ "name": format!("statedir {here}"), "works": true });
+            assert_eq!(found["files"], json!([log, state]));
+            line.to_owned()
+        });
+    }
     checks.run("a relative path begins at the working directory", || {
         let mut command = both.command(true);
         command.current_dir(both.scratch.path());
@@ -316,6 +341,12 @@ fn an_inherited_socket_is_served_as_by_qemu_ga() {
             let text = String::from_utf8(text.expect("its output")).expect("text");
             assert!(!text.contains("LISTEN_"), "{text}");
             drop(agent);
+            if is_gaunt {
+                let mut check = start(true, &one.to_string(), "0", &["--check"]);
+                let said = process::text(&process::output(&mut check, wait::ANSWER));
+                let line = "inherited socket (LISTEN_FDS): works\n";
+                assert!(said.starts_with(line), "{said}");
+            }
             format!("gaunt: {is_gaunt}")
         });
     }
@@ -505,6 +536,9 @@ fn a_daemon_is_as_qemu_ga_makes_it() {
                     assert!(said.contains(text), "{said}");
                 }
             }
+            let checked = process::text(&start(true, &["-f", file, "--check"]));
+            let line = format!("pidfile {file}: works\n");
+            assert!(checked.contains(&line), "{checked}");
             let number = std::fs::read_to_string(&pid_file).expect("a pid file");
             assert_eq!(number, format!("{}\n", daemon.0));
             assert!(runs(daemon.0));
@@ -530,8 +564,16 @@ fn a_daemon_is_as_qemu_ga_makes_it() {
             assert_eq!(output.status.code(), Some(1), "{path}");
             let said = process::text(&output);
             let text = format!("Could not create '{path}': ");
-            assert!(said.contains(&text), "{said}");
+            let why = said.split(&text).nth(1).expect("a reason").trim_end();
+            // A check says so before.
+            let output = start(true, &["-f", path, "--check"]);
+            assert_eq!(output.status.code(), Some(2), "{path}");
+            let line = format!("pidfile {path}: {why}\n");
+            assert!(process::text(&output).contains(&line), "{line}");
         }
+        let output = start(true, &["-f", file, "--check"]);
+        let line = format!("pidfile {file}: works\n");
+        assert!(process::text(&output).contains(&line) && !pid_file.exists());
         let output = start(true, &["-f", file, "-p", "/nonexistent/socket"]);
         let said = process::text(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
@@ -838,8 +880,22 @@ fn a_guest_serves_vsock_and_a_serial_line_beside_its_port() {
         assert_eq!(replies.lines().collect::<Vec<_>>(), expected);
         format!("{} replies", expected.len())
     });
+    // Three of the four get a reply.
+    let held = |guest: &mut Guest| guest.shell().run("sleep 0.5; grep -c return /run/held");
+    checks.run(
+        "a fourth vsock client waits, and the port is served",
+        || {
+            let shell = guest.shell();
+            shell.run("/root/vsock clients 1 1024 4 >/run/held 2>&1 &");
+            wait::expect("three replies", wait::ANSWER, || held(&mut guest) == "3");
+            client.get("guest-ping");
+            held(&mut guest)
+        },
+    );
     checks.run("a port on another bus answers within a second", || {
         guest.unplug_port();
+        // The fourth client does not get the slot of the port that is gone.
+        assert_eq!(held(&mut guest), "3");
         drop(std::mem::replace(
             &mut client,
             Client::connect(&guest.agent_socket()),
@@ -853,6 +909,8 @@ fn a_guest_serves_vsock_and_a_serial_line_beside_its_port() {
         assert!(client.sync(wait::ANSWER).is_some());
         let took = start.elapsed();
         assert!(took < Duration::from_secs(1), "{took:?}");
+        assert_eq!(held(&mut guest), "3");
+        guest.shell().run("killall vsock");
         format!("{} ms", took.as_millis())
     });
     checks.run("programs of the guest are no host", || {
@@ -908,6 +966,37 @@ fn a_guest_serves_vsock_and_a_serial_line_beside_its_port() {
         let echo = other.ask(json!({ "execute": "guest-ping", "id": id }).to_string());
         assert_eq!(echo["id"], id);
         format!("{echo}")
+    });
+    checks.run("a syslog daemon that starts after the agent", || {
+        let shell = guest.shell();
+        shell.run("rm -f /dev/log; : >/run/agent.log");
+        shell.restart_agent("-v -l /dev/log -m isa-serial -p /dev/ttyS2");
+        wait::expect("a line", wait::ANSWER, || {
+            shell.test("grep 'port open' /run/agent.log")
+        });
+        assert!(
+            !shell.test("test -e /dev/log"),
+            "{}",
+            shell.run("ls -l /dev/log")
+        );
+        let check = "/usr/bin/gaunt -l /dev/log --check | grep logfile";
+        assert_eq!(shell.run(check), "logfile /dev/log: no such device");
+        shell.run("busybox syslogd -O /run/messages; until [ -S /dev/log ]; do sleep 0.1; done");
+        assert_eq!(shell.run(check), "logfile /dev/log: works");
+        let mut other = Client::connect(&line);
+        wait::expect("a reply", wait::ANSWER, || {
+            other.sync(Duration::from_secs(1)).is_some()
+        });
+        let words = json!({ "path": "/bin/busybox", "arg": ["true"] });
+        other.call("guest-exec", words);
+        wait::expect("the line", wait::ANSWER, || {
+            guest
+                .shell()
+                .test("grep 'exec: /bin/busybox' /run/messages")
+        });
+        guest
+            .shell()
+            .run("tail -n 1 /run/messages")
     });
     // Last: the kernel keeps its module in use for some seconds.
     checks.run("a ready signal that nobody takes", || {
