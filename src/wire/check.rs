@@ -2,8 +2,8 @@
 //!
 //! Dialect and error texts are those of qemu-ga 11.1, measured on its replies. An error is reported
 //! at the token that causes it, except a duplicate key, which is reported at the end of its value.
-//! Nothing recurses: the kinds of the open containers are bits in a fixed array, and keys are kept
-//! as hashes of 63 bits.
+//! Nothing recurses: the kinds of the open containers are in a fixed array, and keys are kept as
+//! hashes of 63 bits.
 //!
 //! Differences from qemu-ga:
 //! - The open objects together have at most [`REQUEST_OPEN_MEMBERS`] members. One more is the error
@@ -22,8 +22,8 @@ const TEXT_BYTES: usize = 1023;
 pub struct Open {
     /// Hashes of the keys of all open objects. The lowest bit marks the first key of an object.
     keys: heapless::Vec<u64, REQUEST_OPEN_MEMBERS>,
-    /// One bit for each depth: whether the container there is an object.
-    objects: [u64; REQUEST_DEPTH / 64],
+    /// For each depth, whether the container there is an object.
+    objects: [bool; REQUEST_DEPTH],
 }
 
 impl Open {
@@ -31,7 +31,7 @@ impl Open {
     pub const fn new() -> Self {
         Self {
             keys: heapless::Vec::new(),
-            objects: [0; REQUEST_DEPTH / 64],
+            objects: [false; REQUEST_DEPTH],
         }
     }
 }
@@ -42,23 +42,56 @@ impl Default for Open {
     }
 }
 
-/// The tokens that may come next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Expected {
-    Value,
-    /// A value, or the end of the array that was just begun.
-    FirstValue,
-    Key,
-    /// A key, or the end of the object that was just begun.
-    FirstKey,
-    Colon,
-    /// A comma, or the end of the container.
-    Separator,
+/// The kinds of tokens. A set of kinds is the sum of their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    String = 1,
+    /// A number or keyword.
+    Scalar = 2,
+    BeginObject = 4,
+    EndObject = 8,
+    BeginArray = 16,
+    EndArray = 32,
+    Colon = 64,
+    Comma = 128,
+}
+
+impl Kind {
+    const fn is_in(self, kinds: u8) -> bool {
+        kinds & self as u8 != 0
+    }
+}
+
+// The sets of kinds that may come next.
+const VALUE: u8 =
+    Kind::String as u8 | Kind::Scalar as u8 | Kind::BeginObject as u8 | Kind::BeginArray as u8;
+/// A value, or the end of the array that was just begun.
+const FIRST_VALUE: u8 = VALUE | Kind::EndArray as u8;
+const KEY: u8 = Kind::String as u8;
+/// A key, or the end of the object that was just begun.
+const FIRST_KEY: u8 = KEY | Kind::EndObject as u8;
+const COLON: u8 = Kind::Colon as u8;
+/// What follows a member.
+const NEXT_MEMBER: u8 = Kind::Comma as u8 | Kind::EndObject as u8;
+/// What follows an item.
+const NEXT_ITEM: u8 = Kind::Comma as u8 | Kind::EndArray as u8;
+
+/// The error of a token that is none of these.
+fn expecting(kinds: u8) -> TokenError {
+    TokenError::new(match kinds {
+        KEY | FIRST_KEY => Phrase::ExpectingKey,
+        COLON => Phrase::ExpectingColon,
+        NEXT_MEMBER => Phrase::ExpectedInObject,
+        NEXT_ITEM => Phrase::ExpectedInArray,
+        _ => Phrase::ExpectingValue,
+    })
 }
 
 /// Checks the tokens of one message after the other.
 pub(super) struct Checker<'m> {
-    expected: Expected,
+    /// The kinds of tokens that may come next.
+    expected: u8,
     /// The number of open containers.
     depth: usize,
     open: &'m mut Open,
@@ -74,7 +107,7 @@ impl<'m> Checker<'m> {
         // Does not write to `open`: that would make a page resident for each client that may ever
         // come.
         Self {
-            expected: Expected::Value,
+            expected: VALUE,
             depth: 0,
             open,
             duplicate: 0,
@@ -83,124 +116,115 @@ impl<'m> Checker<'m> {
 
     /// Starts over with another message.
     pub(super) fn reset(&mut self) {
-        self.expected = Expected::Value;
+        self.expected = VALUE;
         self.depth = 0;
         self.duplicate = 0;
         self.open.keys.clear();
     }
 
-    /// Checks the next token. `is_plain` means that a string is ASCII without escapes.
-    pub(super) fn token(&mut self, token: &[u8], is_plain: bool) -> Result<(), TokenError> {
-        let first = token.first().copied().unwrap_or(0);
-        match self.expected {
-            Expected::FirstValue if first == b']' => self.end_container(),
-            Expected::FirstKey if first == b'}' => self.end_container(),
-            Expected::Value | Expected::FirstValue => self.value(first, token, is_plain),
-            Expected::Key | Expected::FirstKey => self.key(token, is_plain),
-            Expected::Colon if first == b':' => {
-                self.expected = Expected::Value;
-                Ok(())
-            }
-            Expected::Colon => Err(TokenError::new(Phrase::ExpectingColon)),
-            Expected::Separator => self.separator(first),
-        }
-    }
-
-    /// Checks a value, or the bracket that begins one.
+    /// Checks the next token. `text` is needed of strings and scalars. `is_plain` means that a
+    /// string is ASCII without escapes.
     // Inlined into its only caller, which runs for every token.
     #[inline(always)]
-    fn value(&mut self, first: u8, token: &[u8], is_plain: bool) -> Result<(), TokenError> {
-        match first {
-            b'"' | b'\'' if is_plain => {}
-            b'"' | b'\'' => check_string(token)?,
-            b'{' | b'[' => return self.begin_container(first),
-            b',' | b':' | b'}' | b']' => return Err(TokenError::new(Phrase::ExpectingValue)),
-            _ => check_scalar(token)?,
+    pub(super) fn token(
+        &mut self,
+        kind: Kind,
+        text: &[u8],
+        is_plain: bool,
+    ) -> Result<(), TokenError> {
+        let expected = self.expected;
+        // This limit comes before any other error at the same bracket.
+        if self.depth >= REQUEST_DEPTH && matches!(kind, Kind::BeginObject | Kind::BeginArray) {
+            return Err(TokenError::new(Phrase::NestingLimit));
         }
-        self.end_value()
+        if !kind.is_in(expected) {
+            return Err(expecting(expected));
+        }
+        match kind {
+            Kind::String => {
+                if !is_plain {
+                    check_string(text)?;
+                }
+                match expected {
+                    KEY | FIRST_KEY => self.key(text, is_plain),
+                    _ => self.end_value(self.depth),
+                }
+            }
+            Kind::Scalar => {
+                check_scalar(text)?;
+                self.end_value(self.depth)
+            }
+            Kind::BeginObject | Kind::BeginArray => {
+                let is_object = kind == Kind::BeginObject;
+                if let Some(place) = self.open.objects.get_mut(self.depth) {
+                    *place = is_object;
+                }
+                self.depth = self.depth.wrapping_add(1);
+                self.expected = if is_object { FIRST_KEY } else { FIRST_VALUE };
+                Ok(())
+            }
+            Kind::EndObject | Kind::EndArray => {
+                if expected == NEXT_MEMBER {
+                    // Removes the keys of the object, the first one last.
+                    while self.open.keys.pop().is_some_and(|key| key & 1 == 0) {}
+                }
+                self.end_value(self.depth.wrapping_sub(1))
+            }
+            Kind::Colon => {
+                self.expected = VALUE;
+                Ok(())
+            }
+            Kind::Comma => {
+                self.expected = if expected == NEXT_MEMBER { KEY } else { VALUE };
+                Ok(())
+            }
+        }
     }
 
     /// Checks the key of a member.
-    // Inlined into its only caller, which runs for every token.
-    #[inline(always)]
-    fn key(&mut self, token: &[u8], is_plain: bool) -> Result<(), TokenError> {
-        let Some(key) = Json(token).string() else {
-            return Err(TokenError::new(Phrase::ExpectingKey));
-        };
-        let hash = if is_plain {
+    fn key(&mut self, text: &[u8], is_plain: bool) -> Result<(), TokenError> {
+        let key = Json(text).string().unwrap_or_default();
+        self.note_key(if is_plain {
             hash(key.raw().iter().copied())
         } else {
-            check_string(token)?;
             hash(key.bytes())
-        };
-        self.note_key(hash)?;
-        self.expected = Expected::Colon;
+        })?;
+        self.expected = COLON;
         Ok(())
     }
 
-    fn separator(&mut self, byte: u8) -> Result<(), TokenError> {
-        let in_object = self.in_object();
-        match byte {
-            b',' => {
-                self.expected = if in_object {
-                    Expected::Key
-                } else {
-                    Expected::Value
-                }
-            }
-            b'}' if in_object => {
-                // Removes the keys of the object, the first one last.
-                while self.open.keys.pop().is_some_and(|key| key & 1 == 0) {}
-                return self.end_container();
-            }
-            b']' if !in_object => return self.end_container(),
-            _ if in_object => return Err(TokenError::new(Phrase::ExpectedInObject)),
-            _ => return Err(TokenError::new(Phrase::ExpectedInArray)),
-        }
-        Ok(())
-    }
-
-    fn begin_container(&mut self, bracket: u8) -> Result<(), TokenError> {
-        let is_object = bracket == b'{';
-        let Some(word) = self.open.objects.get_mut(self.depth >> 6) else {
-            return Err(TokenError::new(Phrase::NestingLimit));
-        };
-        let bit = 1u64.rotate_left(low_bits(self.depth));
-        *word = if is_object { *word | bit } else { *word & !bit };
-        self.depth = self.depth.wrapping_add(1);
-        self.expected = if is_object {
-            Expected::FirstKey
-        } else {
-            Expected::FirstValue
-        };
-        Ok(())
-    }
-
-    fn end_container(&mut self) -> Result<(), TokenError> {
-        self.depth = self.depth.wrapping_sub(1);
-        self.end_value()
-    }
-
-    fn end_value(&mut self) -> Result<(), TokenError> {
-        self.expected = Expected::Separator;
-        if self.duplicate != 0 && self.duplicate == self.depth {
+    /// Ends a value in the innermost of `depth` containers.
+    fn end_value(&mut self, depth: usize) -> Result<(), TokenError> {
+        if self.duplicate != 0 && self.duplicate == depth {
             return Err(TokenError::new(Phrase::DuplicateKey));
         }
+        self.depth = depth;
+        self.expected = match self.open.objects.get(depth.wrapping_sub(1)) {
+            Some(true) => NEXT_MEMBER,
+            _ => NEXT_ITEM,
+        };
         Ok(())
     }
 
-    /// Whether the innermost container is an object.
-    fn in_object(&self) -> bool {
-        let at = self.depth.wrapping_sub(1);
-        self.open
-            .objects
-            .get(at >> 6)
-            .is_some_and(|word| word.rotate_right(low_bits(at)) & 1 != 0)
+    /// Whether a container is open, so that the message goes on.
+    pub(super) fn is_open(&self) -> bool {
+        self.depth != 0
+    }
+
+    /// The numbers of open objects and of open arrays.
+    pub(super) fn open_containers(&self) -> [i32; 2] {
+        let mut count = [0i32; 2];
+        for is_object in self.open.objects.iter().take(self.depth) {
+            let [objects, arrays] = &mut count;
+            let kind = if *is_object { objects } else { arrays };
+            *kind = kind.wrapping_add(1);
+        }
+        count
     }
 
     /// Adds the key of a member of the innermost object, and compares it with the other keys there.
     fn note_key(&mut self, hash: u64) -> Result<(), TokenError> {
-        let is_first = self.expected == Expected::FirstKey;
+        let is_first = self.expected == FIRST_KEY;
         let hash = hash & !1;
         if !is_first {
             for other in self.open.keys.iter().rev() {
@@ -260,10 +284,6 @@ fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
     }
     hash ^ hash >> 32
-}
-
-fn low_bits(depth: usize) -> u32 {
-    u32::try_from(depth & 63).unwrap_or_default()
 }
 
 #[cfg(test)]

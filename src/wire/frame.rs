@@ -19,22 +19,17 @@
 //! - The rest of a token that exceeded the size limit has a position of its own. In qemu-ga it has
 //!   the position of the whole token.
 
-use super::check::{Checker, Open, stray};
+use super::check::{Checker, Kind, Open, stray};
 use super::json::TokenError;
 use super::lex::{Scalar, ScalarStep, plain_end, slice};
 use super::texts::Phrase;
-use crate::base::limits::{REQUEST_BYTES, REQUEST_DEPTH, REQUEST_TOKENS};
+use crate::base::limits::{REQUEST_BYTES, REQUEST_TOKENS};
 use crate::base::sink::ByteSink;
 use static_assertions::const_assert;
 
 /// The longest token. The bytes behind it are read as another token. One more than a message may
 /// have, as in qemu-ga.
 const TOKEN_BYTES: usize = REQUEST_BYTES + 1;
-
-/// [`REQUEST_DEPTH`], in the type of [`Framer::open`].
-const DEPTH: i32 = 1024;
-
-const_assert!(DEPTH as usize == REQUEST_DEPTH);
 
 /// The result of [`Framer::feed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,17 +79,54 @@ enum State {
     Scalar(Scalar),
 }
 
+/// The effect of reading on.
+enum Step {
+    /// The token, or the garbage, goes on.
+    More,
+    /// A blank between tokens.
+    Blank(u8),
+    /// A token is complete.
+    Token(Kind),
+    /// The token got too long.
+    TooLong,
+    /// No token can contain this byte here.
+    Stray(u8),
+}
+
+/// The open containers of a message that is skipped. Negative after a bracket too many.
+#[derive(Clone, Copy)]
+struct Unclosed {
+    objects: i32,
+    arrays: i32,
+}
+
+impl Unclosed {
+    /// Counts a token.
+    fn count(&mut self, kind: Kind) {
+        let (objects, arrays) = match kind {
+            Kind::BeginObject => (1, 0),
+            Kind::EndObject => (-1, 0),
+            Kind::BeginArray => (0, 1),
+            Kind::EndArray => (0, -1),
+            _ => (0, 0),
+        };
+        self.objects = self.objects.wrapping_add(objects);
+        self.arrays = self.arrays.wrapping_add(arrays);
+    }
+
+    /// Whether the message is over: nothing is open, or there was a bracket too many.
+    fn is_over(self) -> bool {
+        self.objects | self.arrays <= 0
+    }
+}
+
 /// Splits the bytes of a client into messages. Holds no bytes itself.
 pub struct Framer<'m> {
     state: State,
-    /// Whether an error in this message was reported.
-    reported: bool,
     /// Whether the string being read is ASCII without escapes so far.
     is_plain: bool,
-    /// Open objects; negative after a brace too many.
-    objects: i32,
-    /// Open arrays; negative after a bracket too many.
-    arrays: i32,
+    /// Set once an error in this message was reported: the rest of it is skipped.
+    skipping: Option<Unclosed>,
     /// Complete tokens of this message.
     tokens: usize,
     /// Bytes of the tokens of this message, complete or not. [`BEYOND`] is added once the store is
@@ -126,10 +158,8 @@ impl<'m> Framer<'m> {
     pub fn new(open: &'m mut Open) -> Self {
         Self {
             state: State::Between,
-            reported: false,
             is_plain: false,
-            objects: 0,
-            arrays: 0,
+            skipping: None,
             tokens: 0,
             bytes: 0,
             token_start: 0,
@@ -174,64 +204,33 @@ impl<'m> Framer<'m> {
             kept: 0,
         };
         let event = loop {
-            if let State::String(quote) = self.state {
-                self.add_plain_run(quote, &mut input);
-            }
-            let from = input.at;
-            let Some(&byte) = input.bytes.get(from) else {
-                self.keep(from, &mut input, store);
+            let Some(step) = self.read(&mut input) else {
+                self.keep(input.at, &mut input, store);
                 break Event::NeedMore;
             };
-            input.at = from.wrapping_add(1);
-            let event = match self.state {
-                State::Between => match byte {
-                    b' ' | b'\t' | b'\n' | b'\r' => {
-                        self.keep(from, &mut input, store);
-                        input.skip();
-                        self.count_line(byte, &input);
-                        continue;
-                    }
-                    _ => self.begin_token(byte, &mut input, store),
-                },
-                State::Recovery => {
-                    if matches!(byte, b'{' | b'}' | b'[' | b']' | b':' | b',')
-                        || !matches!(byte, b'\t' | 0x20..0xfe)
-                    {
-                        self.state = State::Between;
-                        input.at = from;
-                        self.read_again = self.input_start.wrapping_add(from);
-                    }
+            let event = match step {
+                Step::More => continue,
+                Step::Blank(byte) => {
+                    self.keep(input.at.wrapping_sub(1), &mut input, store);
                     input.skip();
+                    self.count_line(byte, &input);
                     continue;
                 }
-                State::String(quote) if byte == quote => {
-                    self.bytes = self.bytes.wrapping_add(1);
-                    self.end_token(&mut input, store)
-                }
-                State::String(_) | State::Escape(_) if !matches!(byte, 0x20..0xfe) => {
-                    self.stray(byte, &mut input, store)
-                }
-                State::String(quote) => {
-                    self.is_plain = false;
-                    let state = match byte {
-                        b'\\' => State::Escape(quote),
-                        _ => State::String(quote),
-                    };
-                    self.add_byte(state, &mut input, store)
-                }
-                State::Escape(quote) => self.add_byte(State::String(quote), &mut input, store),
-                State::Scalar(scalar) => match scalar.step(byte) {
-                    ScalarStep::Take(scalar) => {
-                        self.add_byte(State::Scalar(scalar), &mut input, store)
+                Step::Token(kind) => {
+                    let event = self.end_token(kind, &mut input, store);
+                    if kind == Kind::Scalar {
+                        // The byte behind it has ended it.
+                        self.read_again = self.input_start.wrapping_add(input.at);
                     }
-                    ScalarStep::End => {
-                        input.at = from;
-                        let event = self.end_token(&mut input, store);
-                        self.read_again = self.input_start.wrapping_add(from);
-                        event
-                    }
-                    ScalarStep::Stray => self.stray(byte, &mut input, store),
-                },
+                    event
+                }
+                Step::TooLong => {
+                    let error = TokenError::new(Phrase::TokenSizeLimit);
+                    let event = self.report(error, &mut input, store);
+                    self.end_if_over();
+                    event
+                }
+                Step::Stray(byte) => self.stray(byte, &mut input, store),
             };
             if event != Event::NeedMore {
                 break event;
@@ -241,41 +240,88 @@ impl<'m> Framer<'m> {
         (input.at, event)
     }
 
+    /// Reads the next byte, or the next few; `None` at the end of the input.
+    // Inlined into its only caller, the loop over all bytes.
+    #[inline(always)]
+    fn read(&mut self, input: &mut Input<'_>) -> Option<Step> {
+        if let State::String(quote) = self.state {
+            self.add_plain_run(quote, input);
+        }
+        let from = input.at;
+        let byte = *input.bytes.get(from)?;
+        input.at = from.wrapping_add(1);
+        Some(match self.state {
+            State::Between => self.begin_token(byte, input),
+            State::Recovery => {
+                if matches!(byte, b'{' | b'}' | b'[' | b']' | b':' | b',')
+                    || !matches!(byte, b'\t' | 0x20..0xfe)
+                {
+                    self.state = State::Between;
+                    input.at = from;
+                    self.read_again = self.input_start.wrapping_add(from);
+                }
+                input.skip();
+                Step::More
+            }
+            State::String(quote) if byte == quote => {
+                self.bytes = self.bytes.wrapping_add(1);
+                Step::Token(Kind::String)
+            }
+            State::String(_) | State::Escape(_) if !matches!(byte, 0x20..0xfe) => Step::Stray(byte),
+            State::String(quote) => {
+                self.is_plain = false;
+                self.add_byte(match byte {
+                    b'\\' => State::Escape(quote),
+                    _ => State::String(quote),
+                })
+            }
+            State::Escape(quote) => self.add_byte(State::String(quote)),
+            State::Scalar(scalar) => match scalar.step(byte) {
+                ScalarStep::Take(scalar) => self.add_byte(State::Scalar(scalar)),
+                ScalarStep::End => {
+                    input.at = from;
+                    Step::Token(Kind::Scalar)
+                }
+                ScalarStep::Stray => Step::Stray(byte),
+            },
+        })
+    }
+
     /// Begins a token with `byte`, which is the one before `input.at`. Reads brackets, separators
     /// and short plain strings to their end.
     // Inlined into its only caller, the loop over all bytes.
     #[inline(always)]
-    fn begin_token(&mut self, byte: u8, input: &mut Input<'_>, store: &mut dyn ByteSink) -> Event {
+    fn begin_token(&mut self, byte: u8, input: &mut Input<'_>) -> Step {
         self.token_start = self.bytes;
-        let (objects, arrays) = match byte {
+        let kind = match byte {
+            b' ' | b'\t' | b'\n' | b'\r' => return Step::Blank(byte),
             b'"' | b'\'' => {
                 self.is_plain = true;
                 let end = plain_end(input.bytes, input.at, byte);
                 let run = end.wrapping_sub(input.at);
-                if run < REQUEST_BYTES && input.bytes.get(end) == Some(&byte) {
-                    // The input has all of the string. Most strings are short and plain.
-                    input.at = end.wrapping_add(1);
-                    self.bytes = self.bytes.wrapping_add(run).wrapping_add(2);
-                    return self.end_token(input, store);
+                if run >= REQUEST_BYTES || input.bytes.get(end) != Some(&byte) {
+                    return self.add_byte(State::String(byte));
                 }
-                return self.add_byte(State::String(byte), input, store);
+                // The input has all of the string. Most strings are short and plain.
+                input.at = end.wrapping_add(1);
+                self.bytes = self.bytes.wrapping_add(run).wrapping_add(1);
+                Kind::String
             }
-            b'{' => (1, 0),
-            b'}' => (-1, 0),
-            b'[' => (0, 1),
-            b']' => (0, -1),
-            b':' | b',' => (0, 0),
+            b'{' => Kind::BeginObject,
+            b'}' => Kind::EndObject,
+            b'[' => Kind::BeginArray,
+            b']' => Kind::EndArray,
+            b':' => Kind::Colon,
+            b',' => Kind::Comma,
             _ => {
                 return match Scalar::begin(byte) {
-                    Some(scalar) => self.add_byte(State::Scalar(scalar), input, store),
-                    None => self.stray(byte, input, store),
+                    Some(scalar) => self.add_byte(State::Scalar(scalar)),
+                    None => Step::Stray(byte),
                 };
             }
         };
         self.bytes = self.bytes.wrapping_add(1);
-        self.objects = self.objects.wrapping_add(objects);
-        self.arrays = self.arrays.wrapping_add(arrays);
-        self.end_token(input, store)
+        Step::Token(kind)
     }
 
     /// Adds the plain bytes at `input.at` to the string that ends with `quote`.
@@ -286,19 +332,15 @@ impl<'m> Framer<'m> {
         input.at = input.at.wrapping_add(run);
     }
 
-    /// Adds the byte to the token and goes on in `state`. A token that gets too long is an error.
-    fn add_byte(&mut self, state: State, input: &mut Input<'_>, store: &mut dyn ByteSink) -> Event {
+    /// Adds a byte to the token and goes on in `state`.
+    fn add_byte(&mut self, state: State) -> Step {
         self.state = state;
         self.bytes = self.bytes.wrapping_add(1);
         if self.token_len() <= TOKEN_BYTES {
-            return Event::NeedMore;
+            return Step::More;
         }
         self.state = State::Between;
-        let event = self.report(TokenError::new(Phrase::TokenSizeLimit), input, store);
-        if self.open() <= 0 {
-            self.end_message();
-        }
-        event
+        Step::TooLong
     }
 
     /// The number of bytes that the token may still grow by.
@@ -310,67 +352,68 @@ impl<'m> Framer<'m> {
         self.bytes.wrapping_sub(self.token_start)
     }
 
-    /// The number of open containers. After the last token of the message it is 0, or negative
-    /// after a bracket too many.
-    fn open(&self) -> i32 {
-        match self.objects | self.arrays {
-            // At least one of the two is negative.
-            ..0 => -1,
-            _ => self.objects.wrapping_add(self.arrays),
-        }
-    }
-
-    /// Ends a token right before `input.at`. Ends the message as well if no container is open.
-    fn end_token(&mut self, input: &mut Input<'_>, store: &mut dyn ByteSink) -> Event {
+    /// Ends a token right before `input.at`, and the message as well if no container is open.
+    // Inlined into its only caller, the loop over all bytes.
+    #[inline(always)]
+    fn end_token(&mut self, kind: Kind, input: &mut Input<'_>, store: &mut dyn ByteSink) -> Event {
         self.state = State::Between;
         self.tokens = self.tokens.wrapping_add(1);
-        let open = self.open();
         let mut event = Event::NeedMore;
-        if !self.reported {
-            let mut checked = self.check_token(open, input, store);
-            if open <= 0 && checked.is_ok() {
+        if self.skipping.is_none() {
+            let mut checked = self.check_token(kind, input, store);
+            if checked.is_ok() {
+                if self.checker.is_open() {
+                    return Event::NeedMore;
+                }
                 self.keep(input.at, input, store);
                 checked = self.check_size();
-                event = Event::Message;
             }
-            if let Err(error) = checked {
-                event = self.report(error, input, store);
-            }
+            let Err(error) = checked else {
+                self.end_message();
+                return Event::Message;
+            };
+            event = self.report(error, input, store);
         }
-        if open <= 0 {
-            input.skip();
-            self.end_message();
+        if let Some(unclosed) = &mut self.skipping {
+            unclosed.count(kind);
         }
+        input.skip();
+        self.end_if_over();
         event
     }
 
-    /// Checks the token right before `input.at`. `open` is the number of open containers, this
-    /// token included.
+    /// Ends the message that is skipped if no container is open.
+    fn end_if_over(&mut self) {
+        if self.skipping.is_some_and(Unclosed::is_over) {
+            self.end_message();
+        }
+    }
+
+    /// Checks the token right before `input.at`.
     fn check_token(
         &mut self,
-        open: i32,
+        kind: Kind,
         input: &mut Input<'_>,
         store: &mut dyn ByteSink,
     ) -> Result<(), TokenError> {
-        let len = self.token_len();
-        let in_input = len <= input.at.wrapping_sub(input.kept);
-        if !in_input {
-            // The token began in an earlier input: completes it in the store.
-            self.keep(input.at, input, store);
+        let mut text: &[u8] = b"";
+        if let Kind::String | Kind::Scalar = kind {
+            let len = self.token_len();
+            let mut end = input.at;
+            text = input.bytes;
+            if len > end.wrapping_sub(input.kept) {
+                // The token began in an earlier input: completes it in the store.
+                self.keep(end, input, store);
+                text = store.bytes();
+                end = text.len();
+            }
+            text = slice(text, end.wrapping_sub(len), end);
         }
         self.check_size()?;
         if self.tokens > REQUEST_TOKENS {
             return Err(TokenError::new(Phrase::TokenLimit));
         }
-        if open > DEPTH {
-            return Err(TokenError::new(Phrase::NestingLimit));
-        }
-        let (text, end) = match in_input {
-            true => (input.bytes, input.at),
-            false => (store.bytes(), store.bytes().len()),
-        };
-        let token = text.get(end.wrapping_sub(len)..end).unwrap_or_default();
-        self.checker.token(token, self.is_plain)
+        self.checker.token(kind, text, self.is_plain)
     }
 
     fn check_size(&self) -> Result<(), TokenError> {
@@ -397,7 +440,7 @@ impl<'m> Framer<'m> {
     }
 
     /// Reports an error in the token right before `input.at`, unless an error in this message was
-    /// reported before.
+    /// reported before. The rest of the message is skipped.
     fn report(
         &mut self,
         error: TokenError,
@@ -406,11 +449,12 @@ impl<'m> Framer<'m> {
     ) -> Event {
         // The error shows bytes of the store.
         self.keep(input.at, input, store);
-        if self.reported {
+        if self.skipping.is_some() {
             return Event::NeedMore;
         }
+        let [objects, arrays] = self.checker.open_containers();
+        self.skipping = Some(Unclosed { objects, arrays });
         let error = self.check_size().err().unwrap_or(error);
-        self.reported = true;
         let len = self.token_len();
         let start = store.bytes().len().saturating_sub(len);
         let number = self.input_start.wrapping_add(input.at).wrapping_sub(len);
@@ -430,9 +474,7 @@ impl<'m> Framer<'m> {
     /// Prepares for the next message.
     fn end_message(&mut self) {
         self.state = State::Between;
-        self.reported = false;
-        self.objects = 0;
-        self.arrays = 0;
+        self.skipping = None;
         self.tokens = 0;
         self.bytes = 0;
         self.token_start = 0;
@@ -455,7 +497,7 @@ impl<'m> Framer<'m> {
         }
         let text = slice(input.bytes, input.kept, end);
         input.kept = end;
-        if !self.reported && self.bytes <= REQUEST_BYTES && store.append(text).is_err() {
+        if self.skipping.is_none() && self.bytes <= REQUEST_BYTES && store.append(text).is_err() {
             self.bytes = self.bytes.wrapping_add(BEYOND);
             self.token_start = self.token_start.wrapping_add(BEYOND);
         }
@@ -483,6 +525,7 @@ mod tests {
     use super::super::json::{Json, JsonType};
     use super::super::receive::words;
     use super::*;
+    use crate::base::limits::REQUEST_DEPTH;
     use crate::base::sink::testing::Heap;
 
     /// The reply to an event, shortened: the text of an error, or the stored object.

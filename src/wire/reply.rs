@@ -110,7 +110,9 @@ impl<'a> Reply<'a> {
 
     /// Removes everything written of this reply and sets its limit.
     fn rewind(&mut self, most: usize) {
-        self.out.sink.truncate(self.start);
+        if self.begun {
+            self.out.sink.truncate(self.start);
+        }
         self.out.room = Some(most);
     }
 
@@ -178,14 +180,10 @@ impl<'a> Reply<'a> {
     }
 
     /// Ends the reply. Without a value or an error its value is the empty object.
-    #[inline(always)]
-    pub fn finish(mut self, outcome: Result<(), Failed>) {
-        self.end(outcome);
-    }
-
-    // Takes a reference, because passing a `Reply` by value copies it.
+    // Takes a reference, because passing a `Reply` by value copies it. Not inlined, to keep one copy
+    // of the code.
     #[inline(never)]
-    fn end(&mut self, outcome: Result<(), Failed>) {
+    pub fn finish(&mut self, outcome: Result<(), Failed>) {
         if outcome.is_ok() && !self.begun {
             self.begin(br#"{"return": {}"#);
         }
