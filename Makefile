@@ -44,6 +44,7 @@ help:
 	@echo 'make uninstall       removes all of that'
 	@echo 'make run             boots a guest that contains only the agent, and talks to it'
 	@echo 'make run ATTACH=1    boots it and keeps it running for your own requests'
+	@echo 'make run TARGET=$(ARM)   the same with an emulated aarch64 processor'
 	@echo 'make test            check, miri, image and plain, then the agent in QEMU and under libvirt'
 	@echo 'make check           format, lints, host tests'
 	@echo 'make miri            host tests under Miri, which finds undefined behaviour'
@@ -83,15 +84,14 @@ image: setup-test build
 	image/build bare busybox
 	@KERNEL=image/cache/kernel-release OUT=target/image/release image/build busybox
 	@$(MAKE) --no-print-directory build TARGET=$(ARM)
-	@TARGET=$(ARM) KERNEL=image/cache/kernel-aarch64 BUSYBOX=image/cache/kernel-aarch64/bin/busybox \
-	    OUT=target/image/aarch64 image/build bare busybox
+	@TARGET=$(ARM) image/build bare busybox
 	@image/debian
 
 # Compiles the agent and the tour in parallel: neither keeps two cores busy.
 run: setup-run
 	@$(MAKE) --no-print-directory -j2 build tour
 	image/build bare
-	@tests/e2e/target/debug/tour $(if $(ATTACH),--attach)
+	@PROCESSOR=$(firstword $(subst -, ,$(TARGET))) tests/e2e/target/debug/tour $(if $(ATTACH),--attach)
 
 tour: setup-build
 	cargo build -q $(E2E) --bin tour

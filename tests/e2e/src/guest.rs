@@ -48,7 +48,7 @@ pub enum Processor {
 
 impl Processor {
     /// The processor of guests whose test chooses none.
-    fn usual() -> Processor {
+    pub fn usual() -> Processor {
         match std::env::var("PROCESSOR").as_deref() {
             Err(_) | Ok("x86_64") => Processor::X86_64,
             Ok("aarch64") => Processor::Aarch64,
@@ -57,7 +57,7 @@ impl Processor {
     }
 
     /// The directory of its images in `target/image/`.
-    fn images(self) -> &'static str {
+    pub fn images(self) -> &'static str {
         match self {
             Processor::X86_64 => "",
             Processor::Aarch64 => "aarch64/",

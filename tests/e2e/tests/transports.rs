@@ -994,9 +994,7 @@ fn a_guest_serves_vsock_and_a_serial_line_beside_its_port() {
                 .shell()
                 .test("grep 'exec: /bin/busybox' /run/messages")
         });
-        guest
-            .shell()
-            .run("tail -n 1 /run/messages")
+        guest.shell().run("tail -n 1 /run/messages")
     });
     // Last: the kernel keeps its module in use for some seconds.
     checks.run("a ready signal that nobody takes", || {

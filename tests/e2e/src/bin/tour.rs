@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use gaunt_e2e::client::{Client, parse, request};
 use gaunt_e2e::disk::{self, Fs};
-use gaunt_e2e::guest::{Guest, Image, Machine};
+use gaunt_e2e::guest::{Guest, Image, Machine, Processor};
 use gaunt_e2e::scratch::Scratch;
 use gaunt_e2e::{agent_binary, image_file, top, wait};
 use serde_json::{Value, json};
@@ -159,11 +159,12 @@ fn visit(tour: &Tour, guest: &mut Guest, mut client: Client, disk: &Path) {
 
 fn print_sizes(tour: &Tour) {
     tour.title("Sizes");
+    let image = |name: &str| image_file(&format!("{}{name}", Processor::usual().images()));
     for (what, path) in [
-        ("kernel", image_file("vmlinuz")),
+        ("kernel", image("vmlinuz")),
         (
             "image: modules and agent, compressed",
-            image_file("bare.cpio.gz"),
+            image("bare.cpio.gz"),
         ),
         ("agent", agent_binary()),
     ] {
