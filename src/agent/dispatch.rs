@@ -77,6 +77,8 @@ fn run(
 ) -> Result<Next, Failed> {
     let (index, row) = find(request, &context.state, reply)?;
     if row.is(EXCLUSIVE) && context.jobs.exclusive_runs() {
+        // Of these commands only a thaw is allowed during a freeze.
+        context.state.freeze.hurry();
         return Ok(Next::Wait(Busy::Turn));
     }
     let mut args = Args::none();

@@ -48,7 +48,7 @@ use crate::probe::hooks;
 use crate::probe::mounts::{self, FileSystem, Miss, Mounts, Searches};
 use crate::probe::names::NameList;
 use crate::state::State;
-use crate::state::freeze::{FreezeEvent, earlier};
+use crate::state::freeze::FreezeEvent;
 use crate::state::guest::Guest;
 use crate::state::hooks::{HookFailure, Session};
 use crate::state::log::Level;
@@ -139,7 +139,13 @@ fn freeze(
     live_with_agent(guest, process::TERM);
     let mut hooks = session(guest);
     let deadline_ms = ticket.number.cast_unsigned();
-    if bring_to_rest(guest, earlier(deadline_ms, HOOK_MARGIN_MS), &mut hooks).is_err() {
+    if bring_to_rest(
+        guest,
+        deadline_ms.saturating_sub(HOOK_MARGIN_MS),
+        &mut hooks,
+    )
+    .is_err()
+    {
         end_if_told(&hooks);
         let_go_on(&mut hooks);
         return Err(reply.fail_with(Phrase::HookFailed, &[hooks.failure()], 0));

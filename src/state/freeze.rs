@@ -10,7 +10,9 @@
 //! hooks: they run at once.
 //!
 //! A freeze must be complete within the freeze timeout, counted from the request. From its end the
-//! freeze timeout is counted anew: then the agent thaws.
+//! freeze timeout is counted anew: then the agent thaws. Without a freeze timeout what is frozen stays
+//! frozen, but a freeze or a thaw that hangs is given up after [`FREEZE_TIMEOUT_S`]: every later thaw
+//! and shutdown would wait for it. A thaw that waits for a freeze gives it [`UNDO_MS`].
 //!
 //! Differences from qemu-ga: the freeze timeout; a marker that cannot be looked at does not count
 //! as frozen, nor does a marker that another user made.
@@ -141,9 +143,10 @@ impl Freeze {
         }
         self.phase = Phase::Frozen;
         self.enter(log);
-        if !is_frozen {
-            self.deadline_ms = clock::boottime_ms();
-        }
+        self.deadline_ms = match is_frozen {
+            true => self.thaw_due_ms(),
+            false => clock::boottime_ms(),
+        };
         // The log is held: this line is written after the thaw.
         let what = match is_frozen {
             true => LogPhrase::WasFrozen,
@@ -167,10 +170,10 @@ impl Freeze {
         goes_on
     }
 
-    /// The end of the freeze timeout for a freeze that has just begun, or [`NEVER_MS`]. Its child
-    /// then undoes the freeze; the agent kills the child [`UNDO_MS`] later.
+    /// The end of a freeze that has just begun. Its child then undoes the freeze; the agent kills the
+    /// child [`UNDO_MS`] later.
     pub fn freeze_deadline_ms(&self) -> u64 {
-        earlier(self.deadline_ms, UNDO_MS)
+        self.deadline_ms.saturating_sub(UNDO_MS)
     }
 
     /// Whether commands that may write are refused.
@@ -198,6 +201,13 @@ impl Freeze {
         self.deadline_ms
     }
 
+    /// Leaves a freeze that runs little time, because a thaw waits for it: it may hang in the kernel.
+    pub fn hurry(&mut self) {
+        if self.phase == Phase::Freezing {
+            self.deadline_ms = self.deadline_ms.min(clock::in_ms(UNDO_MS));
+        }
+    }
+
     /// Puts off a thaw that cannot begin at its deadline.
     pub fn postpone(&mut self) {
         self.deadline_ms = clock::in_ms(RETRY_MS);
@@ -217,14 +227,16 @@ impl Freeze {
         match action {
             // At this deadline the agent kills the child and thaws anew.
             FreezeAction::None if event == FreezeEvent::Thaw && phase == Phase::Thawing => {
-                self.start_clock(THAW_S);
+                self.deadline_ms = self.task_due_ms(THAW_S);
             }
             // The time of the hooks is not taken from the host's.
-            FreezeAction::None if event == FreezeEvent::Froze => self.start_clock(0),
+            FreezeAction::None if event == FreezeEvent::Froze => {
+                self.deadline_ms = self.thaw_due_ms();
+            }
             FreezeAction::None => {}
             FreezeAction::Enter => {
                 self.enter(log);
-                self.deadline_ms = self.deadline_ms.saturating_add(UNDO_MS);
+                self.deadline_ms = self.task_due_ms(0) + UNDO_MS;
             }
             FreezeAction::Leave => self.leave(log),
             FreezeAction::ThawSoon if before == Phase::Freezing && !hangs => {
@@ -239,28 +251,29 @@ impl Freeze {
         // Without the privilege (CAP_IPC_LOCK) freezes all the same.
         let _ = mem::lock_pages();
         self.hook_list = None;
-        self.start_clock(0);
     }
 
-    fn start_clock(&mut self, least_s: u32) {
-        self.deadline_ms = match self.timeout_s {
-            0 => NEVER_MS,
-            s => clock::in_ms(u64::from(s.max(least_s)) * 1000),
+    /// The end of a freeze that has begun, or of a thaw that has begun and has `least_s`.
+    fn task_due_ms(&self, least_s: u32) -> u64 {
+        let limit_s = match self.timeout_s {
+            0 => FREEZE_TIMEOUT_S,
+            s => s.max(least_s),
         };
+        clock::in_ms(u64::from(limit_s) * 1000)
+    }
+
+    /// When the agent thaws what is frozen now.
+    fn thaw_due_ms(&self) -> u64 {
+        match self.timeout_s {
+            0 => NEVER_MS,
+            _ => self.task_due_ms(0),
+        }
     }
 
     fn leave(&mut self, log: &mut Log) {
         self.deadline_ms = NEVER_MS;
         let _ = mem::unlock_pages();
         log.release();
-    }
-}
-
-/// Returns the deadline `margin_ms` before another one.
-pub fn earlier(deadline_ms: u64, margin_ms: u64) -> u64 {
-    match deadline_ms {
-        NEVER_MS => NEVER_MS,
-        deadline_ms => deadline_ms.saturating_sub(margin_ms),
     }
 }
 
@@ -449,6 +462,34 @@ mod tests {
             (freeze.phase(), freeze.deadline_ms()),
             (Phase::Thawed, NEVER_MS)
         );
+    }
+
+    #[test]
+    fn without_a_freeze_timeout_only_what_is_frozen_has_no_deadline() {
+        let mut log = Log::new();
+        let mut freeze = Freeze::new(Marker::of(b"/nonexistent"), 0);
+        freeze.hurry();
+        assert_eq!(freeze.deadline_ms(), NEVER_MS);
+        let limit_ms = u64::from(FREEZE_TIMEOUT_S) * 1000;
+        let earliest_ms = clock::in_ms(limit_ms);
+        freeze.note(FreezeEvent::Freeze, &mut log);
+        let (due_ms, latest_ms) = (freeze.freeze_deadline_ms(), clock::in_ms(limit_ms));
+        assert!((earliest_ms..=latest_ms).contains(&due_ms));
+        assert_eq!(freeze.deadline_ms(), due_ms + UNDO_MS);
+        // A thaw waits for it.
+        freeze.hurry();
+        let hurried_ms = freeze.deadline_ms();
+        assert!(hurried_ms <= clock::in_ms(UNDO_MS));
+        freeze.hurry();
+        assert_eq!(freeze.deadline_ms(), hurried_ms);
+        freeze.note(FreezeEvent::Froze, &mut log);
+        freeze.hurry();
+        assert_eq!(freeze.deadline_ms(), NEVER_MS);
+        let earliest_ms = clock::in_ms(limit_ms);
+        freeze.note(FreezeEvent::Thaw, &mut log);
+        assert!((earliest_ms..=clock::in_ms(limit_ms)).contains(&freeze.deadline_ms()));
+        freeze.note(FreezeEvent::Thawed, &mut log);
+        assert_eq!(freeze.deadline_ms(), NEVER_MS);
     }
 
     #[test]

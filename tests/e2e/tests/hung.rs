@@ -2,6 +2,7 @@
 //! server, on a device that is suspended, on a loop device whose file a stopped FUSE server has. What is
 //! beside them goes on, the agent answers, and the guest can be shut down.
 
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -104,6 +105,15 @@ impl Tried {
         if !words.is_empty() {
             self.restart(words);
         }
+    }
+
+    /// Closes the connection to the port for so long that the next host counts as another one.
+    fn leave(&mut self) {
+        let scratch = Scratch::new();
+        let nobody = scratch.join("nobody");
+        let _listener = UnixListener::bind(&nobody).expect("a socket");
+        self.client = Client::connect(&nobody);
+        std::thread::sleep(Duration::from_millis(1500));
     }
 
     fn call(&mut self, command: &str) -> Result<Value, Refusal> {
@@ -234,6 +244,7 @@ fn a_file_system_that_hangs_holds_up_no_other() {
     let scratch = Scratch::new();
     let mut tried = Tried::boot(&scratch);
     writes_that_wait(&mut checks, &mut tried);
+    without_a_freeze_timeout(&mut checks, &mut tried);
     suspended_devices(&mut checks, &mut tried);
     fuse_servers(&mut checks, &mut tried);
     checks.run("shut down while it hangs, the guest powers off", || {
@@ -277,6 +288,39 @@ fn writes_that_wait(checks: &mut Checks, tried: &mut Tried) {
             tried.end_write();
             tried.recovers();
             "frozen, then thawed".into()
+        },
+    );
+}
+
+/// How long a freeze lasts that hangs and that a thaw waits for.
+const HURRIED: Duration = Duration::from_secs(5);
+
+fn without_a_freeze_timeout(checks: &mut Checks, tried: &mut Tried) {
+    checks.run(
+        "without a freeze timeout, a thaw of the next host ends a freeze that hangs",
+        || {
+            tried.begin("--freeze-timeout=0");
+            tried.start_write();
+            tried
+                .client
+                .send("{\"execute\":\"guest-fsfreeze-freeze\"}\n");
+            tried.guest.shell().wait_hanging_freeze();
+            // It hangs longer than any other freeze here does.
+            std::thread::sleep(Duration::from_secs(2 * FREEZE_S));
+            assert!(!tried.takes_write("/beside"));
+            tried.leave();
+            tried.client = tried.guest.client();
+            let start = Instant::now();
+            let refusal = tried
+                .call("guest-fsfreeze-thaw")
+                .expect_err("something hangs");
+            let took = start.elapsed();
+            assert_eq!(refusal.desc, HANGS);
+            assert!(took < HURRIED + SOON, "{took:?}");
+            tried.goes_on(&["/beside", "/hung"]);
+            tried.end_write();
+            tried.recovers();
+            format!("{:.1} s", took.as_secs_f32())
         },
     );
 }
