@@ -15,7 +15,7 @@ use gaunt_e2e::checks::Checks;
 use gaunt_e2e::debian;
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::libvirt::{DOMAIN, INITRAMFS, KERNEL, Libvirt, quiesced_snapshot};
-use gaunt_e2e::process::{output, run, text};
+use gaunt_e2e::process::{output, program, run, text};
 use gaunt_e2e::scratch::{NOBODY, Scratch, is_root};
 use gaunt_e2e::shell::GuestShell;
 use gaunt_e2e::{agent_binary, image_file, top, wait};
@@ -387,36 +387,106 @@ fn uninstall_keeps_changed_files_and_files_of_others() {
     }
 }
 
-/// Returns what bash would offer at the end of these words.
-fn completed(words: &[&str]) -> Vec<String> {
-    let script = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
-        _gaunt \"$1\"; printf '%s\\n' \"${COMPREPLY[@]}\"";
+/// Types lines and a tab each into a bash on a terminal; prints what is on its line then.
+const TYPE: &str = r#"
+import os, pty, re, select, sys
+completion, directory, *lines = sys.argv[1:]
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ.update(TERM='dumb', LC_ALL='C', PS1='', PATH=directory + ':/usr/bin:/bin')
+    os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])
+def read_to(end):
+    text = b''
+    while end not in text:
+        if not select.select([fd], [], [], 30)[0]: sys.exit(f'{end} is not in {text}')
+        text += os.read(fd, 65536)
+    return text
+show = r"""bind -x '"\C-x\C-p": printf "<%s>\n" "$READLINE_LINE"'"""
+begin = f"bind 'set bell-style none'; {show}; source {completion}; echo rea''dy\n"
+os.write(fd, begin.encode())
+read_to(b'ready\r\n')
+for line in lines:
+    os.write(fd, line.encode() + b'\t\x18\x10')
+    print(re.findall(rb'<(.*)>\r\n', read_to(b'>\r\n'))[-1].decode())
+    os.write(fd, b'\x15')
+"#;
+
+/// Returns what becomes of these lines in bash, each with a tab at its end.
+fn completed(lines: &[&str]) -> Vec<String> {
+    let directory = agent_binary();
     let said = run(
-        Command::new("bash")
-            .args(["-c", script, "bash"])
+        Command::new(program("python3", "python3"))
+            .args(["-c", TYPE])
             .arg(top().join("image/package/completion.bash"))
-            .arg(agent_binary())
-            .args(words),
-        wait::ANSWER,
+            .arg(directory.parent().expect("a directory"))
+            .args(lines),
+        wait::BOOT,
     );
     said.lines().map(str::to_owned).collect()
 }
 
 #[test]
 fn bash_completes_options_commands_and_methods() {
-    assert_eq!(completed(&["--freeze"]), ["--freeze-timeout"]);
-    assert!(completed(&["-"]).iter().any(|word| word == "-F"));
-    let names = ["guest-get-vcpus"];
-    assert_eq!(completed(&["-b", "guest-get-v"]), names);
-    // bash makes three words of `--block-rpcs=...`.
-    assert_eq!(completed(&["--block-rpcs", "=", "guest-get-v"]), names);
-    assert!(completed(&["--allow-rpcs", "="]).len() > 40);
-    assert_eq!(
-        completed(&["-a", "guest-ping,guest-get-v"]),
-        ["guest-ping,guest-get-vcpus"]
-    );
-    assert_eq!(completed(&["-b", "@l"]), ["@lifecycle"]);
-    assert_eq!(completed(&["-m", "virtio"]), ["virtio-serial"]);
+    let cases = [
+        ("gaunt --freeze-t", "gaunt --freeze-timeout "),
+        ("gaunt --fs", "gaunt --fsfreeze-hook "),
+        ("gaunt -F", "gaunt -F "),
+        ("gaunt --allow-rpcs=g", "gaunt --allow-rpcs=guest-"),
+        ("gaunt -b guest-get-v", "gaunt -b guest-get-vcpus"),
+        (
+            "gaunt --block-rpcs=guest-get-v",
+            "gaunt --block-rpcs=guest-get-vcpus",
+        ),
+        (
+            "gaunt -v --allow-rpcs=@l",
+            "gaunt -v --allow-rpcs=@lifecycle",
+        ),
+        ("gaunt -b @l", "gaunt -b @lifecycle"),
+        ("gaunt -b guest-x", "gaunt -b guest-x"),
+        // The names before it stay, behind commas and behind semicolons, which need quotes.
+        (
+            "gaunt -a guest-ping,guest-get-v",
+            "gaunt -a guest-ping,guest-get-vcpus",
+        ),
+        ("gaunt --block-rpcs=a,@i", "gaunt --block-rpcs=a,@info"),
+        (
+            "gaunt -b 'guest-ping;guest-get-v",
+            "gaunt -b 'guest-ping;guest-get-vcpus'",
+        ),
+        (
+            "gaunt --block-rpcs=\"a,b;@l",
+            "gaunt --block-rpcs=\"a,b;@lifecycle\"",
+        ),
+        (
+            "gaunt -b guest-ping\\;guest-get-v",
+            "gaunt -b guest-ping\\;guest-get-vcpus",
+        ),
+        ("gaunt -m virtio", "gaunt -m virtio-serial"),
+        ("gaunt --channels=vs", "gaunt --channels=vsock-listen"),
+        (
+            "gaunt --channels='unix-listen:/x;vs",
+            "gaunt --channels='unix-listen:/x;vsock-listen'",
+        ),
+        // Paths, also behind a method.
+        ("gaunt -l /etc/passw", "gaunt -l /etc/passwd"),
+        (
+            "gaunt -m unix-listen:/etc/host",
+            "gaunt -m unix-listen:/etc/host",
+        ),
+        (
+            "gaunt -m unix-listen:/etc/hostn",
+            "gaunt -m unix-listen:/etc/hostname ",
+        ),
+        (
+            "gaunt --channels='isa-serial;unix-listen:/etc/hostn",
+            "gaunt --channels='isa-serial;unix-listen:/etc/hostname' ",
+        ),
+        ("gaunt --config=/etc/hostn", "gaunt --config=/etc/hostname "),
+        ("gaunt --check=", "gaunt --check=json "),
+        ("gaunt --hook-failures i", "gaunt --hook-failures ignore "),
+    ];
+    let lines = completed(&cases.map(|(line, _)| line));
+    assert_eq!(lines, cases.map(|(_, line)| line));
 }
 
 #[test]
