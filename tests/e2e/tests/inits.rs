@@ -1,8 +1,8 @@
 //! The init scripts of `make install INIT=...`, each under its own init or supervisor.
 //!
-//! Guests: Debian with OpenRC's init, where runit, s6 and the LSB script run the agent in turn; and the
-//! busybox image with busybox init. procd is not to be had as a package. Needs QEMU, the images,
-//! busybox-static, and the packages that `image/debian` fetches.
+//! Guests: Debian with OpenRC's init, where runit, s6 and the LSB script run the agent in turn; Debian with
+//! sysvinit, and with finit; and the busybox image with busybox init. procd is not to be had as a
+//! package. Needs QEMU, the images, busybox-static, and the packages that `image/debian` fetches.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -106,10 +106,9 @@ fn shuts_down(guest: &mut Guest, client: &mut Client) -> String {
     reason
 }
 
-/// Makes the files that turn the Debian guest into one with OpenRC's init, and with runit and s6.
-fn openrc_tree(tree: &Path) {
-    let packages = debian::packages("inits");
-    for entry in fs::read_dir(packages).expect("packages") {
+/// Unpacks the packages that `image/debian` has fetched under this name.
+fn unpack(name: &str, tree: &Path) {
+    for entry in fs::read_dir(debian::packages(name)).expect("packages") {
         let package = entry.expect("an entry").path();
         run(
             Command::new(program("dpkg-deb", "dpkg"))
@@ -118,6 +117,21 @@ fn openrc_tree(tree: &Path) {
             wait::ANSWER,
         );
     }
+}
+
+/// Moves what is in /bin, /sbin and /lib to where the guest's disk has links to.
+fn merge_usr(tree: &Path) {
+    let merge = "for name in bin sbin lib; do \
+         if [ -d $name ]; then mkdir -p usr/$name; cp -a $name/. usr/$name; rm -r $name; fi; done";
+    run(
+        Command::new("sh").args(["-ec", merge]).current_dir(tree),
+        wait::ANSWER,
+    );
+}
+
+/// Makes the files that turn the Debian guest into one with OpenRC's init, and with runit and s6.
+fn openrc_tree(tree: &Path) {
+    unpack("inits", tree);
     install("openrc", tree);
     for init in ["sysvinit", "runit", "s6"] {
         install(init, &tree.join("opt").join(init));
@@ -129,13 +143,7 @@ fn openrc_tree(tree: &Path) {
     for service in ["qemu-guest-agent", "serve-shell"] {
         symlink(format!("/etc/init.d/{service}"), runlevel.join(service)).expect("a link");
     }
-    // /bin, /sbin and /lib are links on the guest's disk.
-    let merge = "for name in bin sbin lib; do \
-         if [ -d $name ]; then mkdir -p usr/$name; cp -a $name/. usr/$name; rm -r $name; fi; done";
-    run(
-        Command::new("sh").args(["-ec", merge]).current_dir(tree),
-        wait::ANSWER,
-    );
+    merge_usr(tree);
 }
 
 #[test]
@@ -236,6 +244,134 @@ fn openrc_runit_s6_and_the_lsb_script_run_the_agent() {
         let reason = shuts_down(&mut guest, &mut client);
         // OpenRC's init says this before it ends what is left.
         assert!(guest.serial().contains("Sending the final term signal"));
+        reason
+    });
+    checks.finish();
+}
+
+/// Boots the Debian guest with the init that `tree` has at `init`.
+fn debian_with_init(scratch: &Scratch, tree: &Path, init: &str) -> Guest {
+    debian::disk(scratch.path(), "root.qcow2");
+    let mut guest = Machine::new(Image::Busybox)
+        .overlay(&debian::overlay(Some(tree)))
+        .memory(debian::MEMORY_MIB)
+        .disk(&scratch.join("root.qcow2"))
+        .kernel(&format!("init={init}"))
+        .may_reset()
+        .boot();
+    guest.wait_shell();
+    guest
+}
+
+/// Reboots the guest through its init, which says so in these words.
+fn reboots(guest: &mut Guest, words: &str) -> String {
+    let told = guest.serial().len();
+    let mut client = guest.client();
+    client.send("{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"reboot\"}}\n");
+    guest.event("RESET", wait::BOOT);
+    drop(client);
+    let serial = guest.serial();
+    assert!(serial[told..].contains(words), "{serial}");
+    guest.wait_shell();
+    guest.client().get("guest-ping");
+    words.into()
+}
+
+/// sysvinit's table: without the runlevels of the disk, which start its databases.
+const SYSVINIT_TABLE: &str = "id:2:initdefault:\n\
+    si::sysinit:/etc/init.d/rcS\n\
+    l0:0:wait:/etc/init.d/rc 0\n\
+    l6:6:wait:/etc/init.d/rc 6\n\
+    ga:2:wait:/etc/init.d/qemu-guest-agent start\n\
+    sh:2:respawn:/usr/local/sbin/serve-shell\n";
+
+/// The scripts of each runlevel: the package's own.
+const SYSVINIT_LINKS: [(&str, &[&str]); 3] = [
+    ("rcS.d", &["S01mountkernfs.sh", "S02mountdevsubfs.sh"]),
+    ("rc0.d", &["K01sendsigs", "K02umountroot", "K03halt"]),
+    ("rc6.d", &["K01sendsigs", "K02umountroot", "K03reboot"]),
+];
+
+#[test]
+fn sysvinit_runs_the_agent_and_is_asked_to_shut_down() {
+    let mut checks = Checks::new("sysvinit");
+    let scratch = Scratch::new();
+    let tree = scratch.join("tree");
+    unpack("sysvinit", &tree);
+    // On the guest's disk /sbin/init is a link to systemd.
+    fs::create_dir(tree.join("lib/sysvinit")).expect("a directory");
+    fs::rename(tree.join("sbin/init"), tree.join("lib/sysvinit/init")).expect("sysvinit");
+    install("sysvinit", &tree);
+    fs::write(tree.join("etc/inittab"), SYSVINIT_TABLE).expect("a file");
+    for (runlevel, links) in SYSVINIT_LINKS {
+        let runlevel = tree.join("etc").join(runlevel);
+        fs::create_dir_all(&runlevel).expect("a directory");
+        for link in links {
+            symlink(format!("../init.d/{}", &link[3..]), runlevel.join(link)).expect("a link");
+        }
+    }
+    merge_usr(&tree);
+    let mut guest = debian_with_init(&scratch, &tree, "/lib/sysvinit/init");
+    checks.run("its script starts the agent", || {
+        let init = guest.shell().run("readlink /proc/1/exe");
+        assert_eq!(init, "/usr/lib/sysvinit/init");
+        assert_eq!(guest.shell().run("cut -c 1-4 /proc/1/cmdline"), "init");
+        guest
+            .shell()
+            .run("/etc/init.d/qemu-guest-agent status && pidof qemu-ga")
+    });
+    checks.run("reboots", || reboots(&mut guest, "Will now restart"));
+    checks.run("halts, and keeps the power on", || {
+        let told = guest.serial().len();
+        let halt = "{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"halt\"}}\n";
+        guest.client().send(halt);
+        wait::expect("the halt", wait::BOOT, || {
+            guest.serial()[told..].contains("reboot: System halted")
+        });
+        assert!(guest.serial()[told..].contains("Will now halt"));
+        guest.qmp("system_reset", json!({}));
+        guest.event("RESET", wait::BOOT);
+        guest.wait_shell();
+        "by its script of runlevel 0".into()
+    });
+    checks.run("powers off", || {
+        let told = guest.serial().len();
+        let mut client = guest.client();
+        let reason = shuts_down(&mut guest, &mut client);
+        assert!(guest.serial()[told..].contains("Will now halt"));
+        reason
+    });
+    checks.finish();
+}
+
+/// finit's settings: the agent, and the shell of the tests.
+const FINIT_CONF: &str = "runlevel 2\n\
+    service [2] /usr/bin/qemu-ga -- Guest agent\n\
+    service [2] /usr/local/sbin/serve-shell -- Shell of the tests\n";
+
+#[test]
+fn finit_runs_the_agent_and_is_asked_to_shut_down() {
+    let mut checks = Checks::new("finit");
+    let scratch = Scratch::new();
+    let tree = scratch.join("tree");
+    unpack("finit", &tree);
+    install("none", &tree);
+    // The package's services are those of other packages.
+    fs::remove_dir_all(tree.join("etc/finit.d")).expect("a directory");
+    fs::write(tree.join("etc/finit.conf"), FINIT_CONF).expect("a file");
+    merge_usr(&tree);
+    let mut guest = debian_with_init(&scratch, &tree, "/usr/sbin/finit");
+    checks.run("starts the agent", || {
+        assert_eq!(guest.shell().run("readlink /proc/1/exe"), "/usr/sbin/finit");
+        guest.client().get("guest-ping");
+        guest.shell().run("pidof qemu-ga")
+    });
+    checks.run("reboots", || reboots(&mut guest, "Stopping Guest agent"));
+    checks.run("powers off", || {
+        let told = guest.serial().len();
+        let mut client = guest.client();
+        let reason = shuts_down(&mut guest, &mut client);
+        assert!(guest.serial()[told..].contains("Stopping Guest agent"));
         reason
     });
     checks.finish();
