@@ -137,7 +137,7 @@ impl TaskClass {
 pub(super) const LEFT_OUT: u8 = 4;
 
 /// What all names begin with.
-pub const PREFIX: &[u8] = b"guest-";
+pub const PREFIX: &[u8; 6] = b"guest-";
 
 /// A command.
 #[derive(Clone, Copy)]
@@ -171,7 +171,8 @@ impl Command {
 
     /// How it runs, as packed: the list that has its code, and the index there.
     pub(super) fn packed_run(&self) -> (u8, usize) {
-        (self.body(0), self.body(1).into())
+        let [kind, index, _] = self.facts();
+        (kind, index.into())
     }
 
     /// Whether this build has its code.
@@ -181,12 +182,14 @@ impl Command {
 
     /// The class of its task.
     pub fn class(&self) -> TaskClass {
-        TaskClass::of(self.body(2))
+        let [.., class] = self.facts();
+        TaskClass::of(class)
     }
 
-    /// One of the bytes before its parameters.
-    fn body(&self, index: usize) -> u8 {
-        self.item.body().get(index).copied().unwrap_or_default()
+    /// The bytes before its parameters.
+    fn facts(&self) -> [u8; BEFORE_PARAMS] {
+        let facts = self.item.body().first_chunk();
+        facts.copied().unwrap_or_default()
     }
 }
 

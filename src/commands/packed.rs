@@ -69,8 +69,9 @@ const PACKER: (Packer<4096>, usize) = {
             flags,
             ..
         } = ROWS[index];
-        let (prefix, name) = name.as_bytes().split_at(PREFIX.len());
-        assert!(matches!(prefix, PREFIX));
+        let Some((PREFIX, name)) = name.as_bytes().split_first_chunk() else {
+            panic!("the name of a command begins with the prefix");
+        };
         let begun = packer.begin(flags, name);
         packer.push(kind(index));
         packer.push(count(kind(index), index) as u8);

@@ -140,45 +140,49 @@ impl<'m> Checker<'m> {
         if !kind.is_in(expected) {
             return Err(expecting(expected));
         }
+        let mut depth = self.depth;
         match kind {
-            Kind::String => {
-                if !is_plain {
-                    check_string(text)?;
-                }
-                match expected {
-                    KEY | FIRST_KEY => self.key(text, is_plain),
-                    _ => self.end_value(self.depth),
-                }
-            }
-            Kind::Scalar => {
-                check_scalar(text)?;
-                self.end_value(self.depth)
+            Kind::Colon | Kind::Comma => {
+                // A comma in an object is followed by a key.
+                self.expected = if expected == NEXT_MEMBER { KEY } else { VALUE };
+                return Ok(());
             }
             Kind::BeginObject | Kind::BeginArray => {
                 let is_object = kind == Kind::BeginObject;
-                if let Some(place) = self.open.objects.get_mut(self.depth) {
+                if let Some(place) = self.open.objects.get_mut(depth) {
                     *place = is_object;
                 }
-                self.depth = self.depth.wrapping_add(1);
+                self.depth = depth.wrapping_add(1);
                 self.expected = if is_object { FIRST_KEY } else { FIRST_VALUE };
-                Ok(())
+                return Ok(());
             }
             Kind::EndObject | Kind::EndArray => {
                 if expected == NEXT_MEMBER {
                     // Removes the keys of the object, the first one last.
                     while self.open.keys.pop().is_some_and(|key| key & 1 == 0) {}
                 }
-                self.end_value(self.depth.wrapping_sub(1))
+                depth = depth.wrapping_sub(1);
             }
-            Kind::Colon => {
-                self.expected = VALUE;
-                Ok(())
+            Kind::String => {
+                if !is_plain {
+                    check_string(text)?;
+                }
+                if let KEY | FIRST_KEY = expected {
+                    return self.key(text, is_plain);
+                }
             }
-            Kind::Comma => {
-                self.expected = if expected == NEXT_MEMBER { KEY } else { VALUE };
-                Ok(())
-            }
+            Kind::Scalar => check_scalar(text)?,
         }
+        // A value ends, in the innermost of `depth` containers.
+        if self.duplicate != 0 && self.duplicate == depth {
+            return Err(TokenError::new(Phrase::DuplicateKey));
+        }
+        self.depth = depth;
+        self.expected = match self.open.objects.get(depth.wrapping_sub(1)) {
+            Some(true) => NEXT_MEMBER,
+            _ => NEXT_ITEM,
+        };
+        Ok(())
     }
 
     /// Checks the key of a member.
@@ -190,19 +194,6 @@ impl<'m> Checker<'m> {
             hash(key.bytes())
         })?;
         self.expected = COLON;
-        Ok(())
-    }
-
-    /// Ends a value in the innermost of `depth` containers.
-    fn end_value(&mut self, depth: usize) -> Result<(), TokenError> {
-        if self.duplicate != 0 && self.duplicate == depth {
-            return Err(TokenError::new(Phrase::DuplicateKey));
-        }
-        self.depth = depth;
-        self.expected = match self.open.objects.get(depth.wrapping_sub(1)) {
-            Some(true) => NEXT_MEMBER,
-            _ => NEXT_ITEM,
-        };
         Ok(())
     }
 

@@ -236,6 +236,11 @@ impl<'m> Framer<'m> {
                 break event;
             }
         };
+        if event == Event::Message && input.bytes.get(input.at) == Some(&b'\n') {
+            // Most clients send one: saves the next call.
+            input.at = input.at.wrapping_add(1);
+            self.count_line(b'\n', &input);
+        }
         self.input_start = self.input_start.wrapping_add(input.at);
         (input.at, event)
     }

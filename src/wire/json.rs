@@ -12,6 +12,7 @@ use super::texts::Phrase;
 use crate::base::base64::{DecodeError, decode_in_place};
 use crate::base::sink::{ByteSink, Full};
 use crate::base::text::{cut, parse_hex};
+use core::cmp::Ordering;
 use core::ops::Range;
 use serde_json_core::from_slice;
 
@@ -141,9 +142,10 @@ impl<'a> Iterator for Members<'a> {
     type Item = (Str<'a>, Json<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.skip_separator();
-        let key = self.0.skip_string()?;
-        Some((key, self.0.skip_item()?))
+        let name = self.0.skip_string()?;
+        // The colon.
+        self.0.advance(1);
+        Some((name, self.0.skip_item()?))
     }
 }
 
@@ -189,26 +191,13 @@ impl<'a> Cursor<'a> {
         slice(self.text, from, self.at)
     }
 
-    /// Skips commas and colons. Returns the byte behind them.
-    fn skip_separator(&mut self) -> u8 {
-        loop {
-            match self.peek() {
-                b',' | b':' => self.advance(1),
-                byte => return byte,
-            }
-        }
-    }
-
-    /// Skips the next value within a container; `None` at the end of the container.
+    /// Skips the next value within a container, and the comma or the bracket behind it; `None` at the
+    /// end of the container.
     fn skip_item(&mut self) -> Option<Json<'a>> {
-        if let 0 | b'}' | b']' = self.skip_separator() {
-            return None;
-        }
         let from = self.at;
         let mut open = 0usize;
         loop {
             match self.peek() {
-                0 => break,
                 b'"' | b'\'' => {
                     self.skip_string()?;
                 }
@@ -216,7 +205,8 @@ impl<'a> Cursor<'a> {
                 byte => {
                     open = match byte {
                         b'{' | b'[' => open.wrapping_add(1),
-                        b'}' | b']' => open.wrapping_sub(1),
+                        b'}' | b']' => open.checked_sub(1)?,
+                        0 => return None,
                         _ => open,
                     };
                     self.advance(1);
@@ -226,7 +216,9 @@ impl<'a> Cursor<'a> {
                 break;
             }
         }
-        Some(Json(self.since(from)))
+        let value = self.since(from);
+        self.advance(1);
+        Some(Json(value))
     }
 
     /// Skips the string at the position, if there is one.
@@ -332,9 +324,11 @@ impl<'a> Str<'a> {
     }
 
     /// The string behind `prefix`, if it begins with that. `prefix` is ASCII without a backslash.
-    pub fn strip_prefix(self, prefix: &[u8]) -> Option<Self> {
-        if let Some(text) = self.0.strip_prefix(prefix) {
-            return Some(Self(text));
+    pub fn strip_prefix<const N: usize>(self, prefix: &[u8; N]) -> Option<Self> {
+        if let Some((first, rest)) = self.0.split_first_chunk()
+            && first == prefix
+        {
+            return Some(Self(rest));
         }
         let mut bytes = self.bytes();
         for byte in prefix {
@@ -354,8 +348,18 @@ impl<'a> Str<'a> {
     // Called in several places: keeps one copy of the code.
     #[inline(never)]
     pub fn is_named(self, name: &[u8]) -> bool {
-        // Decodes only a longer text: an escape is longer than its character.
-        self.0 == name || self.0.len() > name.len() && self.bytes().eq(name.iter().copied())
+        match self.0.len().cmp(&name.len()) {
+            Ordering::Equal => self.0 == name,
+            // An escape is longer than its character.
+            Ordering::Greater => self.decodes_to(name),
+            Ordering::Less => false,
+        }
+    }
+
+    // Not inlined, so that most comparisons need no stack.
+    #[inline(never)]
+    fn decodes_to(self, name: &[u8]) -> bool {
+        self.bytes().eq(name.iter().copied())
     }
 
     /// The index of the string in `words`, which have a blank between two; `None` if it is no word.
