@@ -11,7 +11,7 @@
 //! - Two different keys with the same hash count as duplicates. A client that does not look for
 //!   such keys never meets this.
 
-use super::json::{Json, Str, TokenError, check_string};
+use super::json::{Str, TokenError, check_string};
 use super::texts::Phrase;
 use crate::base::limits::{REQUEST_DEPTH, REQUEST_OPEN_MEMBERS};
 
@@ -63,9 +63,13 @@ impl Kind {
     }
 }
 
+// Sets of kinds.
+const BEGIN: u8 = Kind::BeginObject as u8 | Kind::BeginArray as u8;
+const END: u8 = Kind::EndObject as u8 | Kind::EndArray as u8;
+const COMMA: u8 = Kind::Comma as u8;
+
 // The sets of kinds that may come next.
-const VALUE: u8 =
-    Kind::String as u8 | Kind::Scalar as u8 | Kind::BeginObject as u8 | Kind::BeginArray as u8;
+const VALUE: u8 = Kind::String as u8 | Kind::Scalar as u8 | BEGIN;
 /// A value, or the end of the array that was just begun.
 const FIRST_VALUE: u8 = VALUE | Kind::EndArray as u8;
 const KEY: u8 = Kind::String as u8;
@@ -73,20 +77,9 @@ const KEY: u8 = Kind::String as u8;
 const FIRST_KEY: u8 = KEY | Kind::EndObject as u8;
 const COLON: u8 = Kind::Colon as u8;
 /// What follows a member.
-const NEXT_MEMBER: u8 = Kind::Comma as u8 | Kind::EndObject as u8;
+const NEXT_MEMBER: u8 = COMMA | Kind::EndObject as u8;
 /// What follows an item.
-const NEXT_ITEM: u8 = Kind::Comma as u8 | Kind::EndArray as u8;
-
-/// The error of a token that is none of these.
-fn expecting(kinds: u8) -> TokenError {
-    TokenError::new(match kinds {
-        KEY | FIRST_KEY => Phrase::ExpectingKey,
-        COLON => Phrase::ExpectingColon,
-        NEXT_MEMBER => Phrase::ExpectedInObject,
-        NEXT_ITEM => Phrase::ExpectedInArray,
-        _ => Phrase::ExpectingValue,
-    })
-}
+const NEXT_ITEM: u8 = COMMA | Kind::EndArray as u8;
 
 /// Checks the tokens of one message after the other.
 pub(super) struct Checker<'m> {
@@ -133,45 +126,49 @@ impl<'m> Checker<'m> {
         is_plain: bool,
     ) -> Result<(), TokenError> {
         let expected = self.expected;
-        // This limit comes before any other error at the same bracket.
-        if self.depth >= REQUEST_DEPTH && matches!(kind, Kind::BeginObject | Kind::BeginArray) {
-            return Err(TokenError::new(Phrase::NestingLimit));
-        }
         if !kind.is_in(expected) {
-            return Err(expecting(expected));
+            return Err(TokenError::new(match expected {
+                // This limit comes before any other error at a bracket.
+                _ if kind.is_in(BEGIN) && self.depth >= REQUEST_DEPTH => Phrase::NestingLimit,
+                KEY | FIRST_KEY => Phrase::ExpectingKey,
+                COLON => Phrase::ExpectingColon,
+                NEXT_MEMBER => Phrase::ExpectedInObject,
+                NEXT_ITEM => Phrase::ExpectedInArray,
+                _ => Phrase::ExpectingValue,
+            }));
+        }
+        if kind.is_in(COLON | COMMA) {
+            // A comma in an object is followed by a key.
+            self.expected = if expected == NEXT_MEMBER { KEY } else { VALUE };
+            return Ok(());
         }
         let mut depth = self.depth;
-        match kind {
-            Kind::Colon | Kind::Comma => {
-                // A comma in an object is followed by a key.
-                self.expected = if expected == NEXT_MEMBER { KEY } else { VALUE };
-                return Ok(());
+        if kind.is_in(BEGIN) {
+            let is_object = kind == Kind::BeginObject;
+            let Some(place) = self.open.objects.get_mut(depth) else {
+                return Err(TokenError::new(Phrase::NestingLimit));
+            };
+            *place = is_object;
+            self.depth = depth.wrapping_add(1);
+            self.expected = if is_object { FIRST_KEY } else { FIRST_VALUE };
+            return Ok(());
+        }
+        if kind.is_in(END) {
+            if expected == NEXT_MEMBER {
+                // Removes the keys of the object, the first one last.
+                while self.open.keys.pop().is_some_and(|key| key & 1 == 0) {}
             }
-            Kind::BeginObject | Kind::BeginArray => {
-                let is_object = kind == Kind::BeginObject;
-                if let Some(place) = self.open.objects.get_mut(depth) {
-                    *place = is_object;
-                }
-                self.depth = depth.wrapping_add(1);
-                self.expected = if is_object { FIRST_KEY } else { FIRST_VALUE };
-                return Ok(());
+            depth = depth.wrapping_sub(1);
+        } else if kind == Kind::Scalar {
+            check_scalar(text)?;
+        } else {
+            if !is_plain {
+                check_string(text)?;
             }
-            Kind::EndObject | Kind::EndArray => {
-                if expected == NEXT_MEMBER {
-                    // Removes the keys of the object, the first one last.
-                    while self.open.keys.pop().is_some_and(|key| key & 1 == 0) {}
-                }
-                depth = depth.wrapping_sub(1);
+            // Where no number may be, a string is a key.
+            if !Kind::Scalar.is_in(expected) {
+                return self.key(text, is_plain);
             }
-            Kind::String => {
-                if !is_plain {
-                    check_string(text)?;
-                }
-                if let KEY | FIRST_KEY = expected {
-                    return self.key(text, is_plain);
-                }
-            }
-            Kind::Scalar => check_scalar(text)?,
         }
         // A value ends, in the innermost of `depth` containers.
         if self.duplicate != 0 && self.duplicate == depth {
@@ -187,7 +184,7 @@ impl<'m> Checker<'m> {
 
     /// Checks the key of a member.
     fn key(&mut self, text: &[u8], is_plain: bool) -> Result<(), TokenError> {
-        let key = Json(text).string().unwrap_or_default();
+        let key = Str::inside(text);
         self.note_key(if is_plain {
             hash(key.raw().iter().copied())
         } else {

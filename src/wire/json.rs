@@ -323,6 +323,11 @@ impl<'a> Str<'a> {
         Self(text)
     }
 
+    /// The string in a token, which has quotes around it.
+    pub(super) fn inside(token: &'a [u8]) -> Self {
+        Self(slice(token, 1, token.len().wrapping_sub(1)))
+    }
+
     /// The string behind `prefix`, if it begins with that. `prefix` is ASCII without a backslash.
     pub fn strip_prefix<const N: usize>(self, prefix: &[u8; N]) -> Option<Self> {
         if let Some((first, rest)) = self.0.split_first_chunk()
