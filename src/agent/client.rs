@@ -307,15 +307,15 @@ impl Client {
     /// # Errors
     /// The descriptor has failed: close the client.
     pub(super) fn write(&mut self) -> Result<(), Errno> {
-        let bytes = &self.out.bytes()[..self.sendable()];
-        let Some(fd) = self.fd.as_ref().filter(|_| !bytes.is_empty()) else {
+        let sendable = self.sendable();
+        let Some(fd) = self.fd.as_ref().filter(|_| sendable != 0) else {
             return Ok(());
         };
         if self.is_away() && self.host.is_stale(clock::boottime_ms()) {
             // The replies are for a host that is gone: they are dropped when the next one arrives.
             return Ok(());
         }
-        let written = stream::write(fd, bytes)?;
+        let written = stream::write(fd, &self.out.bytes()[..sendable])?;
         self.out.consume(written);
         // MAX minus the bytes written still means "no limit".
         self.sendable -= written;

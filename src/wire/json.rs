@@ -187,8 +187,8 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline(always)]
-    fn since(&self, from: usize) -> &'a [u8] {
-        slice(self.text, from, self.at)
+    fn since(&self, from: usize) -> Option<&'a [u8]> {
+        self.text.get(from..self.at)
     }
 
     /// Skips the next value within a container, and the comma or the bracket behind it; `None` at the
@@ -216,7 +216,7 @@ impl<'a> Cursor<'a> {
                 break;
             }
         }
-        let value = self.since(from);
+        let value = self.since(from)?;
         self.advance(1);
         Some(Json(value))
     }
@@ -241,7 +241,7 @@ impl<'a> Cursor<'a> {
                 _ => return None,
             }
         }
-        let text = self.since(from);
+        let text = self.since(from)?;
         self.advance(1);
         Some(Str(text))
     }
