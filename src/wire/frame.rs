@@ -191,7 +191,8 @@ impl<'m> Framer<'m> {
         self.read_again = usize::MAX;
     }
 
-    /// Reads bytes from `input`. Returns how many, and the event that they lead to.
+    /// Reads bytes from `input`. Returns how many, and the event that they lead to. A line feed right
+    /// behind a message is read with it, which saves most clients another call.
     ///
     /// After [`Event::Message`] or [`Event::Error`] the caller handles the event, empties the store
     /// and calls again with the rest of the input, which may be all of it.
@@ -237,7 +238,6 @@ impl<'m> Framer<'m> {
             }
         };
         if event == Event::Message && input.bytes.get(input.at) == Some(&b'\n') {
-            // Most clients send one: saves the next call.
             input.at = input.at.wrapping_add(1);
             self.count_line(b'\n', &input);
         }
@@ -817,6 +817,23 @@ mod tests {
         assert_eq!(
             reply_to(event, &framer, store.bytes()),
             "3:2000015 expecting value"
+        );
+    }
+
+    #[test]
+    fn line_feed_behind_a_message_is_read_with_it() {
+        let mut open = Open::new();
+        let mut framer = Framer::new(&mut open);
+        let mut store = Heap::default();
+        let (taken, event) = framer.feed(b"{}\n\n]", &mut store);
+        assert_eq!((taken, event), (3, Event::Message));
+        assert_eq!(store.bytes(), b"{}");
+        store.truncate(0);
+        let (taken, event) = framer.feed(b"\n]", &mut store);
+        assert_eq!(taken, 2);
+        assert_eq!(
+            reply_to(event, &framer, store.bytes()),
+            "3:1 expecting value"
         );
     }
 
