@@ -23,6 +23,7 @@ use crate::state::State;
 use crate::state::freeze::Phase;
 use crate::state::log::Level;
 use crate::sys::clock::{self, NEVER_MS};
+use crate::sys::mem;
 use crate::sys::poll::{News, Poll, Ready};
 use crate::sys::process::{self, Ended};
 use crate::sys::signal::Signals;
@@ -85,6 +86,10 @@ impl Server {
 
     /// Serves until the agent is told to end. It closes nothing then: the kernel does.
     pub(super) fn serve(&mut self) -> ! {
+        // The first turn opens the channels, which ends the start: most of its memory is not needed again.
+        self.turn(NEVER_MS);
+        mem::release_stack();
+        mem::release_code();
         loop {
             self.turn(NEVER_MS);
         }

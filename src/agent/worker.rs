@@ -109,6 +109,7 @@ fn rest(socket: &OwnedFd, buffers: [&mut Buffer; 2]) {
     }
     mem::release_spare();
     mem::release_stack();
+    mem::release_code();
     poll::is_ready(socket.as_fd(), Interest::Read, NEVER_MS);
 }
 

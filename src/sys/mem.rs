@@ -1,4 +1,5 @@
-//! Memory: buffers that grow into an anonymous mapping, values in static memory, and page locks.
+//! Memory: buffers that grow into an anonymous mapping, values in static memory, pages that are given
+//! back, and page locks.
 //!
 //! A [`Buffer`] rests in static memory, or in none. When it outgrows that, it borrows one mapping
 //! (mmap(2)), grows it by mremap(2) up to its cap, and gives it back when the content fits into the
@@ -485,6 +486,32 @@ pub fn release_stack() {
         let start = end.saturating_sub(FAR);
         let advice = libc::MADV_DONTNEED as usize;
         raw::call(libc::SYS_madvise, [start, FAR, advice, 0, 0])
+    };
+}
+
+unsafe extern "C" {
+    /// The first byte of the program in memory. The linker defines it.
+    static __executable_start: u8;
+    /// The first byte behind code and constants. The linker defines it.
+    static etext: u8;
+}
+
+/// Gives back the pages of code and constants, which stay in the page cache. The kernel maps pages
+/// again when they are used, together with their neighbours (`targets/layout.ld`). Locked pages stay.
+// Not inlined, to keep one copy of the code.
+#[inline(never)]
+pub fn release_code() {
+    // Miri knows no linker.
+    if cfg!(miri) {
+        return;
+    }
+    let start = (&raw const __executable_start).addr();
+    let end = (&raw const etext).addr();
+    // SAFETY: these pages are a private mapping of the program's file, and nothing ever writes to
+    // them. So the kernel maps them again with the same content.
+    let _ = unsafe {
+        let (len, advice) = (end - start, libc::MADV_DONTNEED as usize);
+        raw::call(libc::SYS_madvise, [start, len, advice, 0, 0])
     };
 }
 

@@ -166,11 +166,11 @@ fn builds_with_fewer_commands_lack_their_code_and_refuse_them() {
 }
 
 #[test]
-fn resident_memory_after_fifty_pings_is_at_most_200_kb() {
+fn resident_memory_after_fifty_pings_is_at_most_128_kb() {
     let agent = Agent::gaunt(&[]);
     ping(&mut agent.client());
     let resident = agent.resident_kb();
-    assert!(resident <= 200, "{resident} kB");
+    assert!(resident <= 128, "{resident} kB");
     eprintln!("resident {resident} kB");
 }
 
@@ -243,9 +243,10 @@ fn a_write_of_four_kibibytes_takes_nine_system_calls() {
     eprintln!("{counts:?}");
 }
 
-/// Limit of the proportional set size of all processes after both workers have run commands, in kB. The
-/// aim is 300.
-const ALL_PSS_KB: u64 = 316;
+/// Limit of the proportional set size of all processes after both workers have run commands, in kB. 64 of
+/// it are the first piece of the file: see `targets/layout.ld`. If these processes used another piece as
+/// well, that would be 64 more.
+const ALL_PSS_KB: u64 = 200;
 
 #[test]
 fn all_processes_take_little_memory_after_slow_commands() {
