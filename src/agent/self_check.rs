@@ -232,7 +232,7 @@ fn lack(need: Need) -> AgentPhrase {
         Need::SleepOnDisk => AgentPhrase::NoSleepOnDisk,
         Need::SleepOnBoth => AgentPhrase::NoSleepOnBoth,
         Need::Users => AgentPhrase::NoUsers,
-        Need::WritableUsers => AgentPhrase::UsersReadOnly,
+        Need::WritablePasswords => AgentPhrase::PasswordsReadOnly,
         Need::KeysDirectory => AgentPhrase::NoDirectory,
         Need::Routes => AgentPhrase::NoRoutes,
         Need::DiskCounters => AgentPhrase::NoDiskCounters,
@@ -651,7 +651,7 @@ mod tests {
         let lacks = Finding::Lacks(AgentPhrase::NoUsers);
         assert_eq!(
             line(lacks, true),
-            "guest-ping: \x1b[31mno /etc/passwd\x1b[0m\n"
+            "guest-ping: \x1b[31mno user in /etc/passwd\x1b[0m\n"
         );
     }
 }

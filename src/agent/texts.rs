@@ -70,8 +70,8 @@ texts! {
         NoSleepInMemory = "no deep sleep in /sys/power (S3, CONFIG_SUSPEND)";
         NoSleepOnDisk = "no hibernation in /sys/power, no device to resume from, or no swap area";
         NoSleepOnBoth = "no deep sleep, no hibernation, or not both (suspend in /sys/power/disk)";
-        NoUsers = "no /etc/passwd";
-        UsersReadOnly = "/etc cannot be written";
+        NoUsers = "no user in /etc/passwd";
+        PasswordsReadOnly = "/etc/shadow cannot be written";
         NoRoutes = "no /proc/net/route";
         NoDiskCounters = "no /proc/diskstats";
         NoCpuCounters = "no /proc/stat";

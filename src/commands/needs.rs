@@ -2,11 +2,15 @@
 //!
 //! A need is met or not at one moment: looking changes nothing and never waits.
 
+use crate::base::text;
 use crate::parse::keys_path::is_below_home;
-use crate::parse::parent_of;
+use crate::parse::{accounts, parent_of};
 use crate::probe::hotplug::CPUS;
 use crate::probe::rtc;
 use crate::probe::sleep::{SleepMode, supports};
+use crate::state::etc_file::EtcFile;
+use crate::sys::Errno;
+use crate::sys::file::Links;
 use crate::sys::identity;
 use crate::sys::netlink::Route;
 use crate::sys::root::{Root, relative};
@@ -50,10 +54,10 @@ needs! {
     SleepOnDisk,
     /// Sleep in memory and on disk.
     SleepOnBoth,
-    /// The list of users.
+    /// A user in the list of users.
     Users,
-    /// A directory of the lists of users that can be written.
-    WritableUsers,
+    /// A file of passwords that can be rewritten.
+    WritablePasswords,
     /// A directory for ssh keys that can be written, unless it depends on the user.
     KeysDirectory,
     /// The table of routes.
@@ -98,13 +102,13 @@ impl Need {
             SleepInMemory => return supports(root, SleepMode::Ram),
             SleepOnDisk => return supports(root, SleepMode::Disk),
             SleepOnBoth => return supports(root, SleepMode::Hybrid),
-            WritableUsers => return root.is_writable(&[b"etc"]),
+            Users => return has_user(root),
+            WritablePasswords => return can_set_passwords(root).unwrap_or(false),
             KeysDirectory => return keys.is_none_or(|keys| can_keep(root, keys)),
             MountTable => b"proc/self/mountinfo",
             Processors => b"sys/devices/system/cpu",
             MemoryBlocks => b"sys/devices/system/memory",
             BlockDevices => b"sys/class/block",
-            Users => b"etc/passwd",
             Routes => b"proc/net/route",
             DiskCounters => b"proc/diskstats",
             CpuCounters => b"proc/stat",
@@ -117,6 +121,27 @@ impl Need {
 fn can_keep(root: &Root, keys: &[u8]) -> bool {
     let directory = parent_of(keys);
     is_below_home(keys) || directory.contains(&b'%') || root.is_writable(&[relative(directory)])
+}
+
+/// Whether there is a user whom a command could find.
+fn has_user(root: &Root) -> bool {
+    let mut has = false;
+    let _ = root.lines_at(&[b"etc/passwd"], &mut |line| {
+        let name = text::cut(&mut { line }, b':');
+        has = accounts::user(line, name).is_some();
+        !has
+    });
+    has
+}
+
+/// Whether the file with the passwords of most users can be rewritten.
+fn can_set_passwords(root: &Root) -> Result<bool, Errno> {
+    let name = match root.has_at(&[b"etc/shadow"])? {
+        true => c"shadow",
+        false => c"passwd",
+    };
+    let etc = root.enter(b"etc", Links::Follow)?;
+    Ok(EtcFile::find(root, etc, name)?.may_rewrite())
 }
 
 fn can_stop_a_processor(root: &Root) -> bool {
@@ -146,15 +171,42 @@ mod tests {
     #[test]
     fn first_missing_need_is_reported() {
         let tree = Tree::new();
-        let needs = Needs::of(&[Users, WritableUsers, HotPlug]);
+        let needs = Needs::of(&[Users, WritablePasswords, HotPlug]);
         assert_eq!(needs.first_missing(&tree.root, None), Some(HotPlug));
         tree.directory("sys/devices/system/cpu/cpu0");
         assert_eq!(needs.first_missing(&tree.root, None), Some(HotPlug));
         tree.file("sys/devices/system/cpu/cpu1/online", "1\n");
         assert_eq!(needs.first_missing(&tree.root, None), Some(Users));
-        tree.file("etc/passwd", "");
+        for without_user in [
+            "",
+            "+::::::\n",
+            "root:x:0\n",
+            ":x:0:0::/:\n",
+            "a:x:b:0::/:\n",
+        ] {
+            tree.file("etc/passwd", without_user);
+            assert_eq!(needs.first_missing(&tree.root, None), Some(Users));
+        }
+        tree.file("etc/passwd", "+::::::\nroot:x:0:0::/root:\n");
         assert_eq!(needs.first_missing(&tree.root, None), None);
         assert_eq!(Needs::NONE.first_missing(&tree.root, None), None);
+    }
+
+    #[test]
+    fn passwords_need_a_file_that_can_be_rewritten() {
+        let tree = Tree::new();
+        let missing = || {
+            let needs = Needs::of(&[WritablePasswords]);
+            needs.first_missing(&tree.root, None).is_some()
+        };
+        assert!(missing());
+        tree.directory("etc");
+        assert!(!missing());
+        for (link, is_missing) in [("nothing", false), ("/none/shadow", true), ("shadow", true)] {
+            let link = tree.link("etc/shadow", link);
+            assert_eq!(missing(), is_missing, "{}", link.display());
+            std::fs::remove_file(link).unwrap();
+        }
     }
 
     #[test]

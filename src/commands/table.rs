@@ -22,7 +22,7 @@ use crate::wire::args::Param;
 use super::needs::Need::{
     BlockDevices, CpuCounters, DiskCounters, HardwareClock, HotPlug, KeysDirectory, MemoryBlocks,
     MountTable, Network, Processors, Routes, SleepInMemory, SleepOnBoth, SleepOnDisk, Superuser,
-    Users, WritableUsers,
+    Users, WritablePasswords,
 };
 use Group::{Accounts, Clock, Exec, Files, Freeze, Hardware, Info, Lifecycle, Protocol};
 
@@ -336,7 +336,7 @@ pub(super) const ROWS: &[Row] = &[
         password::set_user_password,
     )
     .own_child()
-    .needs(&[Superuser, Users, WritableUsers]),
+    .needs(&[Superuser, Users, WritablePasswords]),
     Row::alone(
         Info,
         "guest-get-memory-blocks",

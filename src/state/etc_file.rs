@@ -105,6 +105,14 @@ impl EtcFile {
         done
     }
 
+    /// Whether [`EtcFile::rewrite`] could replace or overwrite the content. Changes nothing.
+    pub fn may_rewrite(&self) -> bool {
+        let places: [&[u8]; 2] = [b".", self.name.as_bytes()];
+        places
+            .iter()
+            .any(|place| self.directory.is_writable(&[place]))
+    }
+
     fn name(&self) -> Result<&CStr, Errno> {
         // A link to a directory has no name of a file.
         match self.name.as_bytes() {

@@ -301,6 +301,22 @@ fn failure(client: &mut Client, arguments: Value) -> String {
         .to_owned()
 }
 
+/// Returns what a check says about setting passwords and about reading keys.
+fn checked(shell: &mut GuestShell) -> [String; 2] {
+    let check =
+        "/usr/bin/gaunt --check | grep -E '^guest-(set-user-password|ssh-get-authorized-keys): '";
+    let said = shell.run(check);
+    let mut lines = said.lines();
+    let findings = lines
+        .by_ref()
+        .map(|line| line.split_once(": ").expect("a finding").1);
+    let findings: Vec<String> = findings.map(str::to_owned).collect();
+    findings.try_into().expect("two lines")
+}
+
+/// What a check says of a command that works.
+const WORKS: &str = "works";
+
 /// Lists passwd, shadow and their locks and temporary files in /etc.
 fn etc(shell: &mut GuestShell) -> String {
     shell.run("cd /etc; ls -A | grep -E '^(passwd|shadow|\\.pwd)' | tr '\\n' ' '")
@@ -457,6 +473,7 @@ fn passwd_and_shadow(checks: &mut Checks, shell: &mut GuestShell, client: &mut C
         client.call(PASSWORD, hashed("alice", "a"));
         assert_eq!(field(&read(shell, "passwd"), "alice", 1), "a");
         assert_eq!(etc(shell), ".pwd.lock passwd ");
+        assert_eq!(checked(shell), [WORKS; 2]);
         "no shadow created".into()
     });
 }
@@ -471,6 +488,16 @@ fn unknown_users_and_locks(checks: &mut Checks, shell: &mut GuestShell, client: 
         shell.run("rm /etc/passwd");
         let said = failure(client, hashed("alice", "x"));
         assert_eq!(said, "/etc/passwd: No such file or directory");
+        assert_eq!(checked(shell), ["no user in /etc/passwd"; 2]);
+        shell.run("echo malformed >/etc/passwd");
+        assert_eq!(failure(client, hashed("malformed", "x")), "no such user");
+        let keys = client.try_call(
+            "guest-ssh-get-authorized-keys",
+            json!({ "username": "malformed" }),
+        );
+        let refusal = keys.expect_err("no user");
+        assert!(refusal.desc.contains("no such user"), "{}", refusal.desc);
+        assert_eq!(checked(shell), ["no user in /etc/passwd"; 2]);
         said
     });
     checks.run(
@@ -594,6 +621,7 @@ fn file_systems_that_refuse(checks: &mut Checks, shell: &mut GuestShell, client:
              mount --bind /root/there /etc/shadow",
             );
             client.call(PASSWORD, hashed("alice", "x"));
+            assert_eq!(checked(shell), [WORKS; 2]);
             shell.run("umount /etc/shadow; umount /etc");
             let line = shell.run("grep ^alice: /root/there; rm /root/there");
             assert!(line.starts_with("alice:x:"), "{line}");
@@ -606,6 +634,7 @@ fn file_systems_that_refuse(checks: &mut Checks, shell: &mut GuestShell, client:
         shell.run("mount -o remount,ro,bind /etc");
         let said = failure(client, hashed("alice", "x"));
         assert_eq!(said, "/etc/shadow: Read-only file system");
+        assert_eq!(checked(shell), ["/etc/shadow cannot be written", WORKS]);
         shell.run("umount /etc");
         said
     });
