@@ -86,10 +86,6 @@ impl Server {
 
     /// Serves until the agent is told to end. It closes nothing then: the kernel does.
     pub(super) fn serve(&mut self) -> ! {
-        // The first turn opens the channels, which ends the start: most of its memory is not needed again.
-        self.turn(NEVER_MS);
-        mem::release_stack();
-        mem::release_code();
         loop {
             self.turn(NEVER_MS);
         }
@@ -116,8 +112,8 @@ impl Server {
     }
 
     /// After the first turn, which opens the channels, tells the parent of a daemon. Then, as soon as
-    /// nothing is frozen, makes a pid file that could not be made before, or ends the agent: a frozen
-    /// guest needs it. It ends after the reply to the thaw.
+    /// nothing is frozen, makes a pid file that could not be made before and gives back the memory of
+    /// code, or ends the agent: a frozen guest needs it. It ends after the reply to the thaw.
     #[inline(never)]
     fn start_or_end(&mut self) {
         self.starter.release(&mut self.context.state.log);
@@ -132,6 +128,8 @@ impl Server {
             self.context.state.pid_file.remove();
             restart::end(0);
         }
+        // Most code of the start does not run again.
+        mem::release_code();
     }
 
     /// How long the next wait may take.

@@ -27,7 +27,7 @@ use crate::state::programs::{self, Programs};
 use crate::sys::argv::{Strings, variable};
 use crate::sys::clock::NEVER_MS;
 use crate::sys::handles;
-use crate::sys::mem::Lent;
+use crate::sys::mem::{self, Lent};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::root::Root;
 use crate::sys::signal::Signals;
@@ -54,6 +54,7 @@ static MEMORY: Lent<Memory> = Lent::new(Memory {
 /// Serves until the agent is told to end.
 pub(super) fn run(options: &Options, root: Root, log: Log, environment: Strings) -> ! {
     let mut server = set_up(options, root, log, environment);
+    mem::release_stack();
     server.serve()
 }
 
