@@ -5,13 +5,13 @@ use super::client::{Busy, Client};
 use super::context::Context;
 use super::ids::ClientId;
 use crate::base::sink::ByteSink;
-use crate::commands::{self, Command, DELIMITED, EXCLUSIVE, Run, Task, WITHOUT_FILES};
-use crate::state::State;
+use crate::commands::{self, DELIMITED, EXCLUSIVE, Run, Task, WITHOUT_FILES};
 use crate::state::files::Reading;
 use crate::sys::mem::Buffer;
 use crate::sys::number;
 use crate::wire::args::Args;
 use crate::wire::frame::Event;
+use crate::wire::json::Str;
 use crate::wire::reply::{ErrorClass, Failed, Reply};
 use crate::wire::request::{self, Request};
 use crate::wire::texts::Phrase;
@@ -75,7 +75,13 @@ fn run(
     context: &mut Context,
     reply: &mut Reply<'_>,
 ) -> Result<Next, Failed> {
-    let (index, row) = find(request, &context.state, reply)?;
+    let name = request.command;
+    let Some((index, row)) = commands::find(name) else {
+        return Err(refuse(Phrase::NotFound, name, reply));
+    };
+    if !commands::is_enabled(index, &row, &context.state) {
+        return Err(refuse(Phrase::Disabled, name, reply));
+    }
     if row.is(EXCLUSIVE) && context.jobs.exclusive_runs() {
         // Of these commands only a thaw is allowed during a freeze.
         context.state.freeze.hurry();
@@ -97,7 +103,7 @@ fn run(
         }
         Run::Stream(opening) => Ok(Next::Stream(opening(state, &args, reply)?)),
         Run::Alone(_) | Run::Slow(_) => {
-            let task = Task::new(index, row);
+            let task = Task::new(index as u8, row);
             start(&task, &args, message, id, context, reply)?;
             Ok(Next::Wait(Busy::Job))
         }
@@ -119,21 +125,8 @@ pub(super) fn start(
     started.map_err(|errno| reply.fail_with(Phrase::NoChild, &[], number(errno)))
 }
 
-/// The index and the row of the command, if it is known and allowed.
-fn find(
-    request: &Request<'_>,
-    state: &State,
-    reply: &mut Reply<'_>,
-) -> Result<(u8, Command), Failed> {
-    let name = request.command;
-    let what = match commands::find(name) {
-        Some((index, row)) if commands::is_enabled(index, &row, state) => {
-            return Ok((index as u8, row));
-        }
-        Some(_) => Phrase::Disabled,
-        None => Phrase::NotFound,
-    };
-    Err(reply
-        .error_as(ErrorClass::CommandNotFound)
-        .about(what, name))
+/// Fails because the command is unknown or not allowed.
+#[inline(never)]
+fn refuse(why: Phrase, name: Str<'_>, reply: &mut Reply<'_>) -> Failed {
+    reply.error_as(ErrorClass::CommandNotFound).about(why, name)
 }

@@ -156,17 +156,17 @@ impl Command {
 
     /// Its name without [`PREFIX`].
     pub fn name(&self) -> &'static [u8] {
-        self.item.name()
+        self.item.name
     }
 
     /// Whether it has this flag.
     pub fn is(&self, flag: u8) -> bool {
-        self.item.tag() & flag != 0
+        self.item.tag & flag != 0
     }
 
     /// Its parameters, in the order of the schema.
     pub fn params(&self) -> PackedList {
-        PackedList(self.item.body().get(BEFORE_PARAMS..).unwrap_or_default())
+        PackedList(self.item.body.get(BEFORE_PARAMS..).unwrap_or_default())
     }
 
     /// How it runs, as packed: the list that has its code, and the index there.
@@ -188,7 +188,7 @@ impl Command {
 
     /// The bytes before its parameters.
     fn facts(&self) -> [u8; BEFORE_PARAMS] {
-        let facts = self.item.body().first_chunk();
+        let facts = self.item.body.first_chunk();
         facts.copied().unwrap_or_default()
     }
 }

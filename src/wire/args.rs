@@ -10,7 +10,6 @@
 //! bytes ([`Packer`]); the agent reads only those ([`PackedList`]).
 
 use super::json::{Json, JsonType, Str};
-use super::lex::slice;
 use super::reply::{ErrorWriter, Failed, Reply};
 use super::texts::Phrase;
 use crate::base::limits::PARAMETERS;
@@ -145,42 +144,15 @@ const KINDS: &[u8] = b"object array string integer uint64 - boolean";
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PackedList(pub &'static [u8]);
 
-/// An item of a packed list. The bytes include all items behind it.
+/// An item of a packed list.
 #[derive(Clone, Copy)]
-pub struct PackedItem(&'static [u8]);
-
-/// Bytes of an item before its name.
-const HEAD: usize = 3;
-
-// Called in many places: `#[inline(never)]` keeps one copy of a function, and functions shorter
-// than a call are inlined.
-impl PackedItem {
+pub struct PackedItem {
     /// The tag. Its meaning depends on the list.
-    #[inline(always)]
-    pub fn tag(self) -> u8 {
-        self.0.first().copied().unwrap_or_default()
-    }
-
+    pub tag: u8,
     /// The name.
-    #[inline(never)]
-    pub fn name(self) -> &'static [u8] {
-        slice(self.0, HEAD, self.name_end())
-    }
-
+    pub name: &'static [u8],
     /// The body.
-    #[inline(never)]
-    pub fn body(self) -> &'static [u8] {
-        slice(self.0, self.name_end(), self.end())
-    }
-
-    fn name_end(self) -> usize {
-        HEAD.wrapping_add(self.0.get(1).copied().unwrap_or_default().into())
-    }
-
-    fn end(self) -> usize {
-        let body = self.0.get(2).copied().unwrap_or_default();
-        self.name_end().wrapping_add(body.into())
-    }
+    pub body: &'static [u8],
 }
 
 // Called in many places: `#[inline(never)]` keeps one copy of the code.
@@ -188,7 +160,7 @@ impl PackedList {
     /// The index of the item `name`.
     #[inline(never)]
     pub fn index_of(mut self, name: Str<'_>) -> Option<usize> {
-        self.position(|item| name.is_named(item.name()))
+        self.position(|item| name.is_named(item.name))
     }
 }
 
@@ -197,9 +169,14 @@ impl Iterator for PackedList {
 
     #[inline(never)]
     fn next(&mut self) -> Option<PackedItem> {
-        let item = PackedItem(self.0);
-        self.0 = self.0.get(item.end()..)?;
-        Some(item)
+        let [tag, name_len, body_len, rest @ ..] = self.0 else {
+            return None;
+        };
+        let (name, rest) = rest.split_at_checked((*name_len).into())?;
+        let (body, rest) = rest.split_at_checked((*body_len).into())?;
+        self.0 = rest;
+        let tag = *tag;
+        Some(PackedItem { tag, name, body })
     }
 }
 
@@ -428,10 +405,10 @@ fn check_members<'a>(
         index: -1,
     };
     for (param, value) in params.zip(&*values) {
-        path.name = Str::ascii(param.name());
+        path.name = Str::ascii(param.name);
         if let Some(value) = value {
-            check_value(*value, param.tag(), param.body(), &path, reply)?;
-        } else if param.tag() & MANDATORY != 0 {
+            check_value(*value, param.tag, param.body, &path, reply)?;
+        } else if param.tag & MANDATORY != 0 {
             return Err(path.fail(reply, Phrase::MissingParameter, Str::default()));
         }
     }
