@@ -144,9 +144,10 @@ impl GuestShell {
 
     /// As [`GuestShell::restart_agent`], with environment variables: `A=1 B=2`.
     pub fn restart_agent_in(&mut self, variables: &str, arguments: &str) {
+        // A process closes its descriptors before it becomes a zombie, but after it has lost its program.
         self.run(&format!(
             "p=$(cat /run/agent.pid 2>/dev/null || echo none); kill -KILL $p 2>/dev/null; \
-             while [ -e /proc/$p/exe ]; do sleep 0.1; done; \
+             while grep -qs '^State:.[^Z]' /proc/$p/status; do sleep 0.1; done; \
              {variables} /usr/bin/gaunt {arguments} </dev/null >>/run/agent.log 2>&1 & echo $! >/run/agent.pid"
         ));
     }
