@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Limit of the release build in bytes, with all features. The aim is 131,072.
-const BINARY_BYTES: u64 = 187_392;
+const BINARY_BYTES: u64 = 190_976;
 /// Limit of the plain build in bytes. The aim is 163,840.
-const PLAIN_BYTES: u64 = 210_432;
+const PLAIN_BYTES: u64 = 213_888;
 
 /// Limits of the instructions in user space that a command takes. The aim for a ping is 2,000.
 const INSTRUCTIONS: [(&str, u64); 2] = [("guest-ping", 2_750), ("guest-info", 52_500)];
@@ -73,7 +73,7 @@ fn the_plain_build_is_small_and_static_and_answers_as_the_release_build() {
 const LIMITED: [(&str, u64, &[&[u8]]); 2] = [
     (
         "lifecycle",
-        160_768,
+        165_376,
         &[
             b"authorized_keys",
             b"passwd.lock",
@@ -86,7 +86,7 @@ const LIMITED: [(&str, u64, &[&[u8]]); 2] = [
     ),
     (
         "info",
-        125_440,
+        129_792,
         &[
             b"FSFREEZE_HOOK",
             b"sysrq-trigger",
