@@ -1,6 +1,9 @@
 # gaunt: builds, boots and tests the agent. `make help` lists the targets.
 
-TARGET ?= x86_64-unknown-linux-musl
+# The architectures that the agent is built for, and tested on.
+X86 := x86_64-unknown-linux-musl
+ARM := aarch64-unknown-linux-musl
+TARGET ?= $(X86)
 # Software emulation works everywhere; ACCEL=kvm is faster where /dev/kvm works.
 ACCEL ?= tcg
 export TARGET ACCEL
@@ -10,8 +13,6 @@ export TARGET ACCEL
 DAEMON := RUSTC_BOOTSTRAP=1 cargo --config targets/$(TARGET).toml
 DAEMON_FLAGS := --release --target $(TARGET) --features daemon
 AGENT := target/$(TARGET)/release/gaunt
-# The other architecture that the agent is built for, and tested on.
-ARM := aarch64-unknown-linux-musl
 E2E := --manifest-path tests/e2e/Cargo.toml
 
 # The commands that the build has; the others are disabled, and their code is left out.
@@ -80,9 +81,10 @@ setup-build setup-plain setup-run setup-test setup-miri: setup-%:
 	@# Compilers started there would warn about the flags of this make.
 	@MAKEFLAGS= image/setup $*
 
-image: setup-test build
-	image/build bare busybox
-	@KERNEL=image/cache/kernel-release OUT=target/image/release image/build busybox
+image: setup-test
+	@$(MAKE) --no-print-directory build TARGET=$(X86)
+	@TARGET=$(X86) image/build bare busybox
+	@TARGET=$(X86) KERNEL=image/cache/kernel-release OUT=target/image/release image/build busybox
 	@$(MAKE) --no-print-directory build TARGET=$(ARM)
 	@TARGET=$(ARM) image/build bare busybox
 	@image/debian

@@ -22,7 +22,7 @@
 //! # The life of a request
 //! 1. `agent::event_loop` learns from epoll that a client's descriptor can be read, and `agent::client`
 //!    reads from it.
-//! 2. `wire::frame` finds the end of the message, or what is wrong with it, byte by byte.
+//! 2. `wire::frame` finds the end of the message, or what is wrong with it.
 //! 3. `agent::dispatch` has `wire::request` take the message apart, looks the command up in the table,
 //!    asks whether it is allowed (`commands::is_enabled`), and checks its arguments (`wire::args`).
 //! 4. A command that never waits writes its reply right away (`wire::reply`, `wire::emit`). The reply of

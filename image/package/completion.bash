@@ -55,7 +55,7 @@ _gaunt() {
         words='stop ignore'
         ;;
     --check)
-        words=json
+        [[ ! $lead ]] || words=json
         ;;
     esac
     if [[ $ends ]]; then
@@ -67,7 +67,7 @@ _gaunt() {
     fi
     local kind=-f found
     [[ $option != -t && $option != --statedir ]] || kind=-d
-    while read -r found; do
+    while IFS= read -r found; do
         found=$lead$found
         COMPREPLY+=("${found#"$kept"}")
     done < <(if [[ $words ]]; then compgen -W "$words" -- "$name"; else compgen "$kind" -- "$name"; fi)

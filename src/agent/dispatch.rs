@@ -83,8 +83,11 @@ fn run(
         return Err(refuse(Phrase::Disabled, name, reply));
     }
     if row.is(EXCLUSIVE) && context.jobs.exclusive_runs() {
-        // Of these commands only a thaw is allowed during a freeze.
-        context.state.freeze.hurry();
+        // Of these commands only a thaw is allowed during a freeze. A freeze that aborts FUSE at its
+        // deadline is left to do that.
+        if !context.state.guest.aborts_fuse {
+            context.state.freeze.hurry();
+        }
         return Ok(Next::Wait(Busy::Turn));
     }
     let mut args = Args::none();

@@ -111,9 +111,9 @@ impl Server {
         }
     }
 
-    /// After the first turn, which opens the channels, tells the parent of a daemon. Then, as soon as
-    /// nothing is frozen, makes a pid file that could not be made before and gives back the memory of
-    /// code, or ends the agent: a frozen guest needs it. It ends after the reply to the thaw.
+    /// After the first turn, which opens the channels, tells the parent of a daemon. The rest waits until
+    /// nothing is frozen, because a frozen guest needs the agent: makes a pid file that could not be
+    /// made before, and then ends the agent if it was told to, or gives back the memory of code.
     #[inline(never)]
     fn start_or_end(&mut self) {
         self.starter.release(&mut self.context.state.log);

@@ -566,10 +566,10 @@ mod tests {
         assert_eq!(lines_of_files(&options, &tree), expected);
         let made = std::fs::read_dir(tree.path.join("none")).unwrap().count();
         assert_eq!(made, 0);
-        options.set(Key::LogFile, b"/dev/none/log").unwrap();
+        options.set(Key::LogFile, b"/dev/no-such-log").unwrap();
         let said = lines_of_files(&options, &tree);
         assert!(
-            said.starts_with("logfile /dev/none/log: no such device\n"),
+            said.starts_with("logfile /dev/no-such-log: no such device\n"),
             "{said}"
         );
         options

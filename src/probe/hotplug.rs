@@ -117,7 +117,11 @@ impl PartKind {
         let number = Digits::signed(part);
         let path = self.path_of(&number, self.file);
         let written = kept.directory.tell(&path, word);
-        written.map_err(|errno| Fault::new(PartStep::Write, errno))
+        written.or_else(|errno| match self.parts(&kept).is_online(None, part) {
+            // Somebody else has done it meanwhile: Linux refuses a change to what is.
+            Ok(Some(is_online)) if is_online == online => Ok(()),
+            _ => Err(Fault::new(PartStep::Write, errno)),
+        })
     }
 
     /// The path of a file of a part, in pieces, relative to the directory of all parts. The first

@@ -160,14 +160,18 @@ impl Freeze {
     /// Returns whether it did. Each hook changes the list of hooks: if the list has not changed for
     /// `hook_ms`, more than the limit of a hook, the child hangs.
     pub fn waits_for_hooks(&mut self, hook_ms: u64) -> bool {
-        let directory = self.marker.open_directory();
-        let list = directory.as_ref().and_then(Ledger::version);
+        let list = self.hook_list_now();
         let goes_on = list.is_some() && list != self.hook_list;
         self.hook_list = list;
         if goes_on {
             self.deadline_ms = clock::in_ms(hook_ms);
         }
         goes_on
+    }
+
+    fn hook_list_now(&self) -> Option<Version> {
+        let directory = self.marker.open_directory();
+        directory.as_ref().and_then(Ledger::version)
     }
 
     /// The end of a freeze that has just begun. Its child then undoes the freeze; the agent kills the
@@ -203,8 +207,11 @@ impl Freeze {
 
     /// Leaves a freeze that runs little time, because a thaw waits for it: it may hang in the kernel.
     pub fn hurry(&mut self) {
-        if self.phase == Phase::Freezing {
-            self.deadline_ms = self.deadline_ms.min(clock::in_ms(UNDO_MS));
+        let due_ms = clock::in_ms(UNDO_MS);
+        if self.phase == Phase::Freezing && due_ms < self.deadline_ms {
+            self.deadline_ms = due_ms;
+            // Hooks that have ended before do not put that off.
+            self.hook_list = self.hook_list_now();
         }
     }
 
@@ -273,6 +280,8 @@ impl Freeze {
     fn leave(&mut self, log: &mut Log) {
         self.deadline_ms = NEVER_MS;
         let _ = mem::unlock_pages();
+        // Locking has mapped all of it.
+        mem::release_code();
         log.release();
     }
 }

@@ -191,9 +191,9 @@ impl Default for Log {
     }
 }
 
-/// Whether a path is in /dev, where files are devices and sockets.
+/// Whether a path is directly in /dev, where files are devices and sockets. /dev/shm has others.
 fn is_device(path: &[u8]) -> bool {
-    path.starts_with(b"/dev/")
+    parent_of(path) == b"/dev/"
 }
 
 /// Whether a log that cannot be opened is waited for: a device or socket that is missing, or the socket
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn log_that_is_missing_in_dev_is_waited_for() {
         let mut log = Log::new();
-        let path = b"/dev/none/log";
+        let path = b"/dev/no-such-log";
         assert_eq!(log.set_file(path), Ok(()));
         assert!(log.must_open);
         log.say(Level::Error, LogPhrase::HookLine, &[]);
@@ -307,7 +307,9 @@ mod tests {
         assert_eq!(check(path), Err(Errno::NOENT));
         assert!(may_come(path, Errno::NOENT) && may_come(path, Errno::CONNREFUSED));
         assert!(!may_come(path, Errno::ISDIR) && !may_come(b"/none/log", Errno::NOENT));
-        assert_eq!(log.set_file(b"/none/log"), Err(Errno::NOENT));
+        for path in [&b"/none/log"[..], b"/dev/none/log"] {
+            assert_eq!(log.set_file(path), Err(Errno::NOENT));
+        }
     }
 
     #[test]

@@ -507,8 +507,8 @@ pub fn release_code() {
     }
     let start = (&raw const __executable_start).addr();
     let end = (&raw const etext).addr();
-    // SAFETY: these pages are a private mapping of the program's file, and nothing ever writes to
-    // them. So the kernel maps them again with the same content.
+    // SAFETY: these pages are a private mapping of the program's file, and the program never writes to
+    // them. So the kernel maps them again with the same content. (Breakpoints of a debugger go.)
     let _ = unsafe {
         let (len, advice) = (end - start, libc::MADV_DONTNEED as usize);
         raw::call(libc::SYS_madvise, [start, len, advice, 0, 0])

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Limit of the release build in bytes, with all features. The aim is 131,072.
-const BINARY_BYTES: u64 = 190_976;
+const BINARY_BYTES: u64 = 191_232;
 /// Limit of the plain build in bytes. The aim is 163,840.
 const PLAIN_BYTES: u64 = 213_888;
 
