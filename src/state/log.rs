@@ -2,8 +2,8 @@
 //!
 //! A log file, if there is one, becomes standard error. Its lines begin with the time. A line for a
 //! syslog daemon or the kernel's log begins with a priority (RFC 3164, facility daemon). The socket of
-//! a syslog daemon is waited for: until it is there, lines go to standard error. No file is made in
-//! /dev, where it would be in the way of a socket.
+//! a syslog daemon is waited for: until it is there, lines go to standard error. No file is made
+//! directly in /dev, where it would be in the way of a socket.
 //!
 //! The standard error of an appliance is often a file. So lines are held in a fixed buffer during a
 //! freeze and written after the thaw. Lines that do not fit are dropped and counted; the count is

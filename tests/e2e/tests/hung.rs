@@ -292,7 +292,7 @@ fn writes_that_wait(checks: &mut Checks, tried: &mut Tried) {
     );
 }
 
-/// How long a freeze lasts that hangs and that a thaw waits for.
+/// How long a freeze that hangs still has once a thaw waits for it.
 const HURRIED: Duration = Duration::from_secs(5);
 
 fn without_a_freeze_timeout(checks: &mut Checks, tried: &mut Tried) {

@@ -277,6 +277,16 @@ fn reboots(guest: &mut Guest, words: &str) -> String {
     words.into()
 }
 
+/// Powers the guest off through its init, which says so in these words.
+fn powers_off(guest: &mut Guest, words: &str) -> String {
+    let told = guest.serial().len();
+    let mut client = guest.client();
+    let reason = shuts_down(guest, &mut client);
+    let serial = guest.serial();
+    assert!(serial[told..].contains(words), "{serial}");
+    reason
+}
+
 /// sysvinit's table: without the runlevels of the disk, which start its databases.
 const SYSVINIT_TABLE: &str = "id:2:initdefault:\n\
     si::sysinit:/etc/init.d/rcS\n\
@@ -334,13 +344,7 @@ fn sysvinit_runs_the_agent_and_is_asked_to_shut_down() {
         guest.wait_shell();
         "by its script of runlevel 0".into()
     });
-    checks.run("powers off", || {
-        let told = guest.serial().len();
-        let mut client = guest.client();
-        let reason = shuts_down(&mut guest, &mut client);
-        assert!(guest.serial()[told..].contains("Will now halt"));
-        reason
-    });
+    checks.run("powers off", || powers_off(&mut guest, "Will now halt"));
     checks.finish();
 }
 
@@ -368,11 +372,7 @@ fn finit_runs_the_agent_and_is_asked_to_shut_down() {
     });
     checks.run("reboots", || reboots(&mut guest, "Stopping Guest agent"));
     checks.run("powers off", || {
-        let told = guest.serial().len();
-        let mut client = guest.client();
-        let reason = shuts_down(&mut guest, &mut client);
-        assert!(guest.serial()[told..].contains("Stopping Guest agent"));
-        reason
+        powers_off(&mut guest, "Stopping Guest agent")
     });
     checks.finish();
 }
