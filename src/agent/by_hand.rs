@@ -12,7 +12,7 @@ use super::texts::AgentPhrase;
 use crate::base::limits::PATH_BYTES;
 use crate::base::path::Path;
 use crate::base::sink::ByteSink;
-use crate::parse::file_name;
+use crate::parse::{file_name, word_index};
 use crate::probe::hooks::{beside, find};
 use crate::state::environment::Environment;
 use crate::state::hooks::{OWN_PATH, Session, Settings};
@@ -37,9 +37,9 @@ pub(super) fn is_called(name: &[u8]) -> bool {
 // Not inlined: the agent never leaves the function that calls this, and would keep its stack.
 #[inline(never)]
 pub(super) fn run(name: &[u8], mut words: Strings, environment: Strings) -> i32 {
-    let freezes = match (words.next(), words.next()) {
-        (Some(b"freeze"), None) => true,
-        (Some(b"thaw"), None) => false,
+    let (word, more) = (words.next().unwrap_or_default(), words.next());
+    let freezes = match word_index(b"thaw freeze", word) {
+        Some(index) if more.is_none() => index == 1,
         _ => {
             log::error(AgentPhrase::HookUsage, &[name]);
             return USAGE;

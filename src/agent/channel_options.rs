@@ -42,13 +42,13 @@ pub(super) enum Method {
 impl Method {
     /// The method of this name.
     pub(super) fn of(name: &[u8]) -> Option<Self> {
-        match name {
-            b"virtio-serial" => Some(Self::VirtioSerial),
-            b"isa-serial" => Some(Self::IsaSerial),
-            b"unix-listen" => Some(Self::UnixListen),
-            b"vsock-listen" => Some(Self::VsockListen),
-            _ => None,
-        }
+        let named = [
+            Self::VirtioSerial,
+            Self::IsaSerial,
+            Self::UnixListen,
+            Self::VsockListen,
+        ];
+        named.into_iter().find(|method| method.name() == name)
     }
 
     /// Its name.

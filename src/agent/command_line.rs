@@ -26,13 +26,11 @@
 
 use core::iter;
 
-use super::channel_options::OptionError;
-use super::options::{FALSE, Key, OptionRow, OptionValue, Options, ROWS, Stop};
+use super::options::{Key, OptionRow, OptionValue, Options, ROWS, Request, TRUE};
 use super::texts::AgentPhrase;
 use crate::base::sink::ByteSink;
-use crate::base::text;
 use crate::commands;
-use crate::parse::{cmdline, config};
+use crate::parse::{cmdline, config, split_once};
 use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 
@@ -42,17 +40,20 @@ const PREFIX: &[u8] = b"gaunt.";
 /// The arguments not yet read.
 type Args<'a> = &'a mut dyn Iterator<Item = &'static [u8]>;
 
-/// Reads the command line. Returns the first request to print something that no error precedes.
-pub(super) fn read(options: &mut Options, args: Args<'_>) -> Result<(), Stop> {
-    let mut asked = Ok(());
-    while let Err(stop) = read_on(options, args) {
-        match stop {
-            Stop::Wrong(OptionError { what, about }) => options.fail_closed(what, about),
-            _ if asked.is_ok() && !options.has_errors() => asked = Err(stop),
+/// Reads the command line.
+pub(super) fn read(options: &mut Options, args: Args<'_>) {
+    while let Some(arg) = args.next() {
+        match arg {
+            // Consumes all arguments: the rest are operands.
+            b"--" => while args.next().is_some() {},
+            [b'-', b'-', long @ ..] => read_long(options, arg, long, args),
+            [b'-', letters @ ..] => read_short(options, letters, args),
+            operand if operand.starts_with(commands::PREFIX) => {
+                options.fail_closed(AgentPhrase::StrayCommand, operand);
+            }
             _ => {}
         }
     }
-    asked
 }
 
 /// Reads the environment of PID 1.
@@ -62,14 +63,14 @@ pub(super) fn read_environment(
 ) {
     // Each entry is an option with its value: the next entry is no part of it.
     for entry in environment.filter(|entry| entry.starts_with(b"-")) {
-        let _ = read(options, &mut iter::once(entry));
+        read(options, &mut iter::once(entry));
     }
 }
 
-/// Reads the command line of PID 1, which prints nothing.
+/// Reads the command line of PID 1.
 pub(super) fn read_as_init(options: &mut Options, args: impl Iterator<Item = &'static [u8]>) {
     // The kernel has removed its own `--`: what stands behind another is an option as well.
-    let _ = read(options, &mut args.filter(|arg| *arg != b"--"));
+    read(options, &mut args.filter(|arg| *arg != b"--"));
 }
 
 /// Reads the words of the kernel's command line that are for the agent.
@@ -81,9 +82,7 @@ pub(super) fn read_kernel_line(options: &mut Options, root: &Root) {
                 let mut text = Buffer::lasting(word.len());
                 // There is room for the whole word.
                 let _ = cmdline::unquoted(word).try_for_each(|byte| text.append(&[*byte]));
-                if let Err(Stop::Wrong(error)) = read_kernel_word(options, text.take()) {
-                    options.fail_closed(error.what, error.about);
-                }
+                read_kernel_word(options, text.take());
             }
         }
         true
@@ -91,23 +90,23 @@ pub(super) fn read_kernel_line(options: &mut Options, root: &Root) {
 }
 
 /// Reads one word, without quotes.
-fn read_kernel_word(options: &mut Options, word: &'static [u8]) -> Result<(), Stop> {
-    let wrong = |what| Stop::wrong(what, word);
-    let option = word.get(PREFIX.len()..).unwrap_or_default();
-    let mut value = option;
-    let name = text::cut(&mut value, b'=');
+fn read_kernel_word(options: &mut Options, word: &'static [u8]) {
+    let (name, value) = split_value(word.get(PREFIX.len()..).unwrap_or_default());
     // Whole names only: one that was shortened might be ambiguous for a later version.
     let mut rows = ROWS.iter().filter(|row| row.key.is_setting());
-    let row = rows.find(|row| row.long.as_bytes() == name);
-    let row = row.ok_or(wrong(AgentPhrase::UnknownOption))?;
-    if row.value == OptionValue::None && name.len() != option.len() {
-        let is_true = config::truth(value).ok_or(wrong(AgentPhrase::NotConfigValue))?;
-        value = if is_true { b"" } else { FALSE };
+    let Some(row) = rows.find(|row| row.long.as_bytes() == name) else {
+        return options.fail_closed(AgentPhrase::UnknownOption, word);
+    };
+    let value = match (row.value, value) {
+        (OptionValue::Flag, None) => Ok(TRUE),
+        (OptionValue::Flag, Some(value)) => config::truth(value).ok_or(AgentPhrase::NotConfigValue),
+        (OptionValue::Required, None | Some(b"")) => Err(AgentPhrase::NoValue),
+        (_, value) => Ok(value.unwrap_or_default()),
+    };
+    match value {
+        Ok(value) => options.take(row.key, value),
+        Err(what) => options.fail_closed(what, word),
     }
-    if row.value == OptionValue::Required && value.is_empty() {
-        return Err(wrong(AgentPhrase::NoValue));
-    }
-    options.set(row.key, value)
 }
 
 /// Checks that every option among the kernel's own words reached this process. The kernel keeps one
@@ -132,34 +131,21 @@ pub(super) fn check_kernel_words(
     }
 }
 
-/// Reads arguments up to the first error. The caller may go on after it.
-fn read_on(options: &mut Options, args: Args<'_>) -> Result<(), Stop> {
-    while let Some(arg) = args.next() {
-        match arg {
-            // Consumes all arguments: the rest are operands.
-            b"--" => while args.next().is_some() {},
-            [b'-', b'-', ..] => read_long(options, arg, args)?,
-            [b'-', letters @ ..] => read_short(options, letters, args)?,
-            operand if operand.starts_with(commands::PREFIX) => {
-                return Err(Stop::wrong(AgentPhrase::StrayCommand, operand));
-            }
-            _ => {}
-        }
+/// Splits the value off `name=value`.
+fn split_value(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match split_once(text, b'=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (text, None),
     }
-    Ok(())
 }
 
-/// Reads a long option, `--name` or `--name=value`.
-fn read_long(options: &mut Options, arg: &'static [u8], args: Args<'_>) -> Result<(), Stop> {
-    let long = arg.get(2..).unwrap_or_default();
-    let mut rest = long;
-    let name = text::cut(&mut rest, b'=');
-    let attached = (name.len() != long.len()).then_some(rest);
-    let row = find_long(name).map_err(|what| Stop::wrong(what, arg))?;
-    if attached.is_some() && row.value == OptionValue::None {
-        return Err(Stop::wrong(AgentPhrase::TakesNoValue, arg));
+/// Reads a long option, `name` or `name=value`.
+fn read_long(options: &mut Options, arg: &'static [u8], long: &'static [u8], args: Args<'_>) {
+    let (name, value) = split_value(long);
+    match find_long(name) {
+        Ok(row) => set(options, row, value, arg, args),
+        Err(what) => options.fail_closed(what, arg),
     }
-    set(options, row, attached, arg, args)
 }
 
 /// The option that a name, whole or shortened, stands for.
@@ -175,25 +161,20 @@ fn find_long(name: &[u8]) -> Result<&'static OptionRow, AgentPhrase> {
 }
 
 /// Reads a bundle of short options, the last of which may have a value attached.
-fn read_short(
-    options: &mut Options,
-    mut letters: &'static [u8],
-    args: Args<'_>,
-) -> Result<(), Stop> {
-    while let Some((letter, rest)) = letters.split_first() {
-        let row = ROWS.iter().find(|row| row.short == Some(*letter));
-        let row = row.ok_or(Stop::wrong(AgentPhrase::UnknownOption, letters))?;
+fn read_short(options: &mut Options, mut letters: &'static [u8], args: Args<'_>) {
+    while let [letter, rest @ ..] = letters {
+        let Some(row) = ROWS.iter().find(|row| row.short == Some(*letter)) else {
+            return options.fail_closed(AgentPhrase::UnknownOption, letters);
+        };
         let arg = letters;
         letters = rest;
         let mut attached = None;
-        if row.value != OptionValue::None {
+        if row.value != OptionValue::Flag && !rest.is_empty() {
+            attached = Some(rest.strip_prefix(b"=").unwrap_or(rest));
             letters = b"";
-            let value = rest.strip_prefix(b"=").unwrap_or(rest);
-            attached = (!rest.is_empty()).then_some(value);
         }
-        set(options, row, attached, arg, args)?;
+        set(options, row, attached, arg, args);
     }
-    Ok(())
 }
 
 /// Sets an option to its attached value, or to the next argument.
@@ -203,28 +184,32 @@ fn set(
     attached: Option<&'static [u8]>,
     arg: &'static [u8],
     args: Args<'_>,
-) -> Result<(), Stop> {
-    let value = match row.value {
-        OptionValue::Required => attached
-            .or_else(|| args.next())
-            .ok_or(Stop::wrong(AgentPhrase::NoValue, arg))?,
-        OptionValue::Optional | OptionValue::None => attached.unwrap_or_default(),
+) {
+    let value = match (row.value, attached) {
+        (OptionValue::Flag, None) => Ok(TRUE),
+        (OptionValue::Flag, Some(_)) => Err(AgentPhrase::TakesNoValue),
+        (OptionValue::Required, None) => args.next().ok_or(AgentPhrase::NoValue),
+        (_, value) => Ok(value.unwrap_or_default()),
+    };
+    let value = match value {
+        Ok(value) => value,
+        Err(what) => return options.fail_closed(what, arg),
     };
     if matches!(row.key, Key::BlockRpcs | Key::AllowRpcs) {
         match value {
-            b"help" | b"?" => return Err(Stop::Commands),
-            [b'-', ..] => return Err(Stop::wrong(AgentPhrase::NoValue, value)),
+            b"help" | b"?" => return options.ask(Request::Commands),
+            [b'-', ..] => return options.fail_closed(AgentPhrase::NoValue, value),
             [] => options.has_empty_list = true,
             _ => {}
         }
     }
-    options.set(row.key, value)
+    options.take(row.key, value);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::channel_options::Method;
+    use crate::agent::channel_options::{Method, OptionError};
     use crate::agent::port::DEFAULT_PORT;
     use crate::state::hooks::Main;
     use crate::sys::testing::Tree;
@@ -234,21 +219,22 @@ mod tests {
         args.into_iter()
     }
 
-    /// What a command line asks for, or its first error.
-    fn stop(args: &[&'static str]) -> Stop {
+    fn read_all(args: &[&'static str]) -> Options {
         let mut options = Options::new();
-        let asked = read(&mut options, &mut words(args));
+        read(&mut options, &mut words(args));
         options.settle(false);
-        match options.errors().first() {
-            Some(error) if asked.is_ok() => Stop::Wrong(*error),
-            _ => asked.unwrap_err(),
-        }
+        options
+    }
+
+    /// The first error of a command line that asks for nothing.
+    fn error(args: &[&'static str]) -> OptionError {
+        let options = read_all(args);
+        assert_eq!(options.request, None, "{args:?}");
+        options.errors()[0]
     }
 
     fn options(args: &[&'static str]) -> Options {
-        let mut options = Options::new();
-        read(&mut options, &mut words(args)).unwrap();
-        options.settle(false);
+        let options = read_all(args);
         assert!(options.errors().is_empty(), "{args:?}");
         options
     }
@@ -295,7 +281,7 @@ mod tests {
         ]);
         assert_eq!(method(&read), Method::UnixListen);
         assert_eq!(path(&read), b"/x");
-        assert!(read.verbose);
+        assert!(read.is_on(Key::Verbose));
         assert_eq!(read.freeze_timeout_s, 0);
         assert_eq!(path(&options(&["-p/y", "--", "-q"])), b"/y");
         assert_eq!(path(&options(&["-vp=/z"])), b"/z");
@@ -362,24 +348,26 @@ mod tests {
             (&["--fsfreeze-hook=./hook"], NotAbsolute, "./hook"),
             (&["-m", "unix-listen"], NoPath, ""),
         ] {
-            assert_eq!(stop(args), Stop::wrong(what, about.as_bytes()));
+            let about = about.as_bytes();
+            assert_eq!(error(args), OptionError { what, about });
         }
     }
 
     #[test]
     fn the_first_request_or_error_counts() {
-        assert_eq!(stop(&["-V", "-q"]), Stop::Version);
-        assert_eq!(stop(&["--help"]), Stop::Help);
-        assert_eq!(stop(&["-b", "?"]), Stop::Commands);
-        assert_eq!(stop(&["--allow-rpcs=help"]), Stop::Commands);
+        let request = |args: &[&'static str]| read_all(args).request;
+        assert_eq!(request(&["-V", "-q", "-h"]), Some(Request::Version));
+        assert_eq!(request(&["--help", "--check"]), Some(Request::Help));
+        assert_eq!(request(&["-D", "-h"]), Some(Request::Help));
+        assert_eq!(request(&["-b", "?"]), Some(Request::Commands));
+        assert_eq!(request(&["--allow-rpcs=help"]), Some(Request::Commands));
+        assert_eq!(request(&["-q", "-V", "-h"]), None);
     }
 
     #[test]
     fn one_mistake_is_one_error() {
         let errors = |args: &[&'static str]| {
-            let mut options = Options::new();
-            read(&mut options, &mut words(args)).unwrap();
-            options.settle(false);
+            let options = read_all(args);
             let errors = options.errors().iter().map(|error| error.what);
             errors.collect::<Vec<_>>()
         };
@@ -402,13 +390,13 @@ mod tests {
     #[test]
     fn of_settings_and_a_check_the_last_one_is_printed() {
         use crate::agent::options::CheckFormat;
-        let check = Some(Stop::Check(CheckFormat::Text));
-        assert_eq!(options(&["-D", "--check"]).prints, check);
+        let check = Some(Request::Check(CheckFormat::Text));
+        assert_eq!(options(&["-D", "--check"]).request, check);
         assert_eq!(
-            options(&["--check=json", "-D"]).prints,
-            Some(Stop::Settings)
+            options(&["--check=json", "-D"]).request,
+            Some(Request::Settings)
         );
-        assert_eq!(options(&["-v"]).prints, None);
+        assert_eq!(options(&["-v"]).request, None);
     }
 
     #[test]
@@ -421,10 +409,7 @@ mod tests {
             path(&options(&[list, "-m", "unix-listen", "-p", "/x"])),
             b"/x"
         );
-        let wrong = |args: &[&'static str]| match stop(args) {
-            Stop::Wrong(error) => error.what,
-            other => panic!("{other:?}"),
-        };
+        let wrong = |args: &[&'static str]| error(args).what;
         let list = "--channels=unix-listen:/a;pigeon:/b";
         assert_eq!(wrong(&[list]), AgentPhrase::NotMethod);
         let list = "--channels=unix-listen:/a;unix-listen:/b;unix-listen:/c;unix-listen:/d";
@@ -451,7 +436,7 @@ mod tests {
             ],
             &[],
         );
-        assert!(read.verbose);
+        assert!(read.is_on(Key::Verbose));
         assert_eq!(method(&read), Method::VirtioSerial);
         assert_eq!(path(&read), DEFAULT_PORT);
         let errors: Vec<_> = read.errors().iter().map(|error| error.what).collect();
@@ -553,10 +538,10 @@ mod tests {
         }
         assert!(allows(&options, "get-time"));
         assert_eq!(path(&options), b"/a b");
-        assert!(options.verbose && !options.aborts_fuse);
+        assert!(options.is_on(Key::Verbose) && !options.is_on(Key::AbortFuse));
         assert_eq!(options.freeze_timeout_s, 5);
         assert_eq!(options.hooks.main, Main::Default);
-        assert!(!read("gaunt.verbose=1 gaunt.verbose=false").verbose);
+        assert!(!read("gaunt.verbose=1 gaunt.verbose=false").is_on(Key::Verbose));
         for word in [
             "gaunt.",
             "gaunt.frob=1",

@@ -13,10 +13,10 @@
 use core::mem::ManuallyDrop;
 
 use super::channel_options::OptionError;
-use super::options::{FALSE, OptionValue, Options, ROWS, Stop};
+use super::options::{OptionValue, Options, ROWS};
 use super::texts::AgentPhrase;
 use crate::base::limits::{CONFIG_BYTES, PATH_BYTES};
-use crate::base::sink::ByteSink;
+use crate::base::sink::append_all;
 use crate::parse::config;
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
@@ -39,13 +39,16 @@ pub(super) fn read(
     in_environment: Option<&'static [u8]>,
 ) {
     let path = in_options.or(in_environment).unwrap_or(PATH);
-    let done = match read_file(root, path) {
-        Err(Errno::NOENT) if in_options.is_none() => return,
-        Err(Errno::NOTDIR) if path == PATH => return,
-        Err(errno) => Err(cannot_load(path, errno)),
+    match read_file(root, path) {
+        Err(Errno::NOENT) if in_options.is_none() => {}
+        Err(Errno::NOTDIR) if path == PATH => {}
+        Err(errno) => {
+            let about = with_words(path, errno);
+            options.fail_closed(AgentPhrase::CannotLoadConfig, about);
+        }
         Ok((text, mut room)) => set_all(options, text, &mut room),
-    };
-    if let Err(OptionError { what, about }) = done {
+    }
+    if let [OptionError { what, about }, ..] = *options.errors() {
         *options = Options::new();
         options.fail_closed(what, about);
     }
@@ -73,48 +76,41 @@ fn read_file(root: &Root, path: &[u8]) -> Result<(&'static [u8], Lasting), Errno
     Ok((room.take(), room))
 }
 
-fn cannot_load(path: &[u8], errno: Errno) -> OptionError {
-    let pieces: [&[u8]; 3] = [path, b": ", &words(errno)];
-    let mut about = Buffer::lasting(PATH_BYTES);
+/// Returns the path and the words for the error.
+fn with_words(path: &[u8], errno: Errno) -> &'static [u8] {
+    let mut text = Buffer::lasting(PATH_BYTES);
     // What does not fit is an end that a line of the log has no room for either.
-    let _ = pieces.iter().try_for_each(|piece| about.append(piece));
-    OptionError {
-        what: AgentPhrase::CannotLoadConfig,
-        about: about.take(),
-    }
+    let _ = append_all(&mut *text, &[path, b": ", &words(errno)]);
+    text.take()
 }
 
-/// Sets all options that the text has a value for, up to the first error. Texts of values are put
-/// into `room`.
-fn set_all(
-    options: &mut Options,
-    text: &'static [u8],
-    room: &mut Buffer,
-) -> Result<(), OptionError> {
-    let error = |what, about| OptionError { what, about };
+/// Sets all options that the text has a value for, up to a line that is not valid. Texts of values
+/// are put into `room`.
+fn set_all(options: &mut Options, text: &'static [u8], room: &mut Buffer) {
     for row in ROWS.iter().filter(|row| row.key.is_setting()) {
         let name = row.key_in_file();
-        let found = config::value(text, name);
-        let Some(found) = found.map_err(|line| error(AgentPhrase::NotConfigLine, line))? else {
-            continue;
+        let found = match config::value(text, name) {
+            Ok(Some(found)) => found,
+            Ok(None) => continue,
+            Err(line) => return options.fail_closed(AgentPhrase::NotConfigLine, line),
         };
         let value = match row.value {
-            OptionValue::None => config::truth(found).map(|truth| if truth { b"" } else { FALSE }),
+            OptionValue::Flag => config::truth(found),
             _ if !is_utf8(found) => None,
             _ => config::unescape(found, room).then(|| room.take()),
         };
-        let value = value.ok_or(error(AgentPhrase::NotConfigValue, name))?;
-        if let Err(Stop::Wrong(wrong)) = options.set(row.key, value) {
-            return Err(wrong);
+        match value {
+            Some(value) => options.take(row.key, value),
+            None => options.fail_closed(AgentPhrase::NotConfigValue, name),
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::agent::channel_options::Method;
+    use crate::agent::options::Key;
     use crate::state::hooks::Main;
     use crate::sys::testing::Tree;
 
@@ -147,7 +143,7 @@ mod tests {
         assert_eq!(channel.method, Method::UnixListen);
         assert_eq!(channel.path(), Some(&b"/run /x"[..]));
         assert_eq!(options.state_directory, b"/s");
-        assert!(options.verbose);
+        assert!(options.is_on(Key::Verbose));
         assert_eq!(options.hooks.main, Main::At(b"/h"));
         assert_eq!(options.freeze_timeout_s, 5);
         let blocked = |name: &str| {
@@ -156,7 +152,7 @@ mod tests {
             !options.filter.allows(index.unwrap())
         };
         assert!(blocked("exec") && blocked("ping") && !blocked("info"));
-        assert!(!read_text("[general]\nverbose=1\nverbose=0\n").verbose);
+        assert!(!read_text("[general]\nverbose=1\nverbose=0\n").is_on(Key::Verbose));
         assert!(!read_text("[general]\nallow-rpcs=\n").has_empty_list);
     }
 
@@ -201,8 +197,9 @@ mod tests {
                 panic!("{}", value.escape_ascii());
             };
             assert_eq!((error.what, error.about), (NotConfigValue, &b"logfile"[..]));
-            assert!(!options.verbose && !options.filter.allows(7));
-            assert!(read_text([&text, &b"\nlogfile=/\xc3\xa4\n"[..]].concat()).verbose);
+            assert!(!options.is_on(Key::Verbose) && !options.filter.allows(7));
+            let read = read_text([&text, &b"\nlogfile=/\xc3\xa4\n"[..]].concat());
+            assert!(read.is_on(Key::Verbose));
         }
         let [error] = read_text("[general]\nmethod=pigeon\n").errors()[..] else {
             panic!("the method is unknown");

@@ -9,110 +9,81 @@
 //! there is no file.
 
 use super::channel_options::ChannelOption;
-use super::options::{
-    DEFAULT_HOOK, FALSE, Key, OLD_NAME, OptionValue, Options, PID_FILE, ROWS, names,
-};
-use crate::base::sink::{ByteSink, Full};
+use super::options::{DEFAULT_HOOK, FALSE, Key, OLD_NAME, Options, PID_FILE, ROWS, names};
+use crate::base::sink::{ByteSink, Full, append_all};
 use crate::commands::{PREFIX, all, set_named};
 use crate::state::filter::{CommandList, bit};
 
 /// Appends the file.
 pub(super) fn dump(options: &Options, file: &mut dyn ByteSink) -> Result<(), Full> {
-    file.append(b"[general]\n")?;
-    let rows = ROWS
-        .iter()
-        .filter(|row| row.key.is_setting() && row.key != Key::Config && row.long != OLD_NAME);
-    for row in rows {
-        let list = match row.key {
-            Key::BlockRpcs => Some(CommandList::Blocked),
-            Key::AllowRpcs => Some(CommandList::Allowed),
-            _ => None,
-        };
-        let text = options.text(row.key).or(default(row.key));
-        let value = match (row.key, text) {
-            (Key::Method, _) => options
-                .channels
-                .list()
-                .last()
-                .map(|last| last.method.name()),
-            (Key::Path, _) => options.channels.list().last().and_then(|last| last.path()),
-            (Key::FreezeHook, Some(b"")) => Some(DEFAULT_HOOK),
-            (Key::Channels, _) => None,
-            _ if row.value == OptionValue::None && text == Some(b"") => Some(&b"true"[..]),
+    let channels = options.channels.list();
+    file.append(b"[general]")?;
+    for row in ROWS.iter().filter(|row| row.key.is_setting()) {
+        let text = options.text(row.key);
+        let value: Option<&[u8]> = match row.key {
+            Key::BlockRpcs if row.long == OLD_NAME => None,
+            Key::BlockRpcs | Key::AllowRpcs => Some(b""),
+            Key::Config => None,
+            Key::Method => channels.last().map(|last| last.method.name()),
+            Key::Path => channels.last().and_then(|last| last.path()),
+            Key::Channels => (channels.len() > 1).then_some(b""),
+            Key::StateDirectory => Some(options.state_directory),
+            Key::PidFile => text.or(Some(PID_FILE)),
+            Key::Daemonize | Key::Verbose | Key::RetryPath => text.or(Some(FALSE)),
+            Key::FreezeHook if text == Some(b"") => Some(DEFAULT_HOOK),
             _ => text,
         };
-        if row.key == Key::Channels {
-            put_channels(options.channels.list(), file)?;
+        let Some(value) = value else { continue };
+        append_all(file, &[b"\n", row.key_in_file(), b"="])?;
+        escape(value, file)?;
+        match row.key {
+            Key::BlockRpcs => put_list(options, CommandList::Blocked, file)?,
+            Key::AllowRpcs => put_list(options, CommandList::Allowed, file)?,
+            Key::Channels => put_channels(channels, file)?,
+            _ => {}
         }
-        if value.is_none() && list.is_none() {
-            continue;
-        }
-        file.append(row.key_in_file())?;
-        file.append(b"=")?;
-        match list {
-            Some(list) => put_list(options, list, file)?,
-            None => escape(value.unwrap_or_default(), file)?,
-        }
-        file.append(b"\n")?;
     }
-    Ok(())
+    file.append(b"\n")
 }
 
-/// What a key of qemu-ga says that was not set.
-fn default(key: Key) -> Option<&'static [u8]> {
-    match key {
-        Key::Daemonize | Key::Verbose | Key::RetryPath => Some(FALSE),
-        Key::PidFile => Some(PID_FILE),
-        Key::StateDirectory => Some(b"/run"),
-        _ => None,
-    }
-}
-
-/// Appends the key of several channels.
+/// Appends several channels.
 fn put_channels(channels: &[ChannelOption], file: &mut dyn ByteSink) -> Result<(), Full> {
-    let [_, _, ..] = channels else { return Ok(()) };
-    let mut before: &[u8] = b"channels=";
+    let mut before: &[u8] = b"";
     for channel in channels {
         let path = channel.path().unwrap_or_default();
         if path.contains(&b';') {
             return Err(Full);
         }
-        for piece in [before, channel.method.name(), b":"] {
-            file.append(piece)?;
-        }
+        append_all(file, &[before, channel.method.name(), b":"])?;
         escape(path, file)?;
         before = b";";
     }
-    file.append(b"\n")
+    Ok(())
 }
 
-/// Appends all pieces of a list, with commas between them.
+/// Appends all pieces of a list, with commas between them; a piece that names a set, name by name.
 fn put_list(options: &Options, list: CommandList, file: &mut dyn ByteSink) -> Result<(), Full> {
     let mut comma: &[u8] = b"";
     for (_, piece) in options.lists().iter().filter(|(of, _)| *of == list) {
-        file.append(comma)?;
-        comma = b",";
+        let mut put = |name: &[&[u8]]| {
+            file.append(comma)?;
+            comma = b",";
+            name.iter().try_for_each(|piece| escape(piece, file))
+        };
         if !names(piece).any(|name| set_named(name).is_some()) {
-            escape(piece, file)?;
+            put(&[piece])?;
             continue;
         }
-        let mut comma: &[u8] = b"";
         for name in names(piece) {
-            let set = set_named(name).unwrap_or(0);
-            let commands = all()
-                .enumerate()
-                .filter(|(index, _)| bit(*index) & set != 0);
-            for (_, command) in commands {
-                file.append(comma)?;
-                file.append(PREFIX)?;
-                file.append(command.name())?;
-                comma = b",";
-            }
-            if set == 0 {
-                file.append(comma)?;
-                escape(name, file)?;
-                comma = b",";
-            }
+            let Some(set) = set_named(name) else {
+                put(&[name])?;
+                continue;
+            };
+            let mut commands = all().enumerate();
+            commands.try_for_each(|(index, command)| match bit(index) & set {
+                0 => Ok(()),
+                _ => put(&[PREFIX, command.name()]),
+            })?;
         }
     }
     Ok(())

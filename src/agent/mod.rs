@@ -37,7 +37,7 @@ mod texts;
 mod worker;
 
 use crate::base::limits::REPLY_BYTES;
-use crate::base::sink::ByteSink;
+use crate::base::sink::{ByteSink, append_all};
 use crate::commands::{HAS_FREEZE, PREFIX, all, info::VERSION};
 use crate::state::log::Log;
 use crate::sys::argv::Start;
@@ -45,7 +45,7 @@ use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 use crate::sys::{process, stdio, stream};
 pub use fault::panicked;
-use options::{Options, Stop, write_help};
+use options::{Options, Request, put_help};
 use restart::essential;
 use texts::AgentPhrase;
 
@@ -62,44 +62,34 @@ pub fn main(start: Start) -> i32 {
     let mut log = Log::new();
     startup::set_up_machine(&root, &mut log);
     let mut options = Options::new();
-    match settings::read(&mut options, &root, start) {
-        Err(stop) if !process::is_init() => print(stop, &options, &root),
+    settings::read(&mut options, &root, start);
+    match options.request {
+        Some(request) if !process::is_init() => print(request, &options, &root, &mut log),
         _ => startup::run(&options, root, log, start.environment),
     }
 }
 
-/// Prints a text instead of serving; returns the exit status.
-fn print(what: Stop, options: &Options, root: &Root) -> i32 {
-    let said = match what {
-        Stop::Help => write_help(&mut write),
-        Stop::Version => write(&[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"]),
-        Stop::Commands => all().all(|row| write(&[PREFIX, row.name(), b"\n"])),
-        Stop::Settings => print_settings(options),
-        Stop::Check(format) if !complain(options) => return self_check::run(options, root, format),
-        Stop::Check(_) => false,
-        Stop::Wrong(_) => false,
-    };
-    (!said).into()
-}
-
-/// Prints the settings, or what is wrong with them; returns whether it printed settings.
-fn print_settings(options: &Options) -> bool {
-    if complain(options) {
-        return false;
+/// Prints what was asked for, or what is wrong with the settings; returns the exit status.
+fn print(request: Request, options: &Options, root: &Root, log: &mut Log) -> i32 {
+    if matches!(request, Request::Settings | Request::Check(_)) {
+        options.report(false, log);
+        if options.has_errors() {
+            return 1;
+        }
     }
-    let mut file = Buffer::growing(REPLY_BYTES);
-    dump::dump(options, &mut file).is_ok() && write(&[file.bytes()])
-}
-
-/// Logs what is wrong with the settings, and names in lists that no command has; returns whether anything
-/// is wrong.
-fn complain(options: &Options) -> bool {
-    options.report(false, &mut Log::new());
-    options.has_errors()
-}
-
-/// Prints these pieces; returns whether all were written.
-fn write(pieces: &[&[u8]]) -> bool {
-    let mut pieces = pieces.iter();
-    pieces.all(|piece| stream::write_all(stdio::stdout(), piece).is_ok())
+    let mut text = Buffer::growing(REPLY_BYTES);
+    let done = match request {
+        Request::Help => put_help(&mut text),
+        Request::Version => append_all(
+            &mut text,
+            &[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"],
+        ),
+        Request::Commands => {
+            all().try_for_each(|row| append_all(&mut text, &[PREFIX, row.name(), b"\n"]))
+        }
+        Request::Settings => dump::dump(options, &mut text),
+        Request::Check(format) => return self_check::run(options, root, format),
+    };
+    let is_printed = done.is_ok() && stream::write_all(stdio::stdout(), text.bytes()).is_ok();
+    (!is_printed).into()
 }

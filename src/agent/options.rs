@@ -21,14 +21,15 @@ use super::channel_options::{ChannelOptions, Method, OptionError};
 use super::texts::AgentPhrase;
 use crate::base::limits::{FREEZE_TIMEOUT_S, LISTS, LOGGED_OPTION_ERRORS, LOGGED_UNKNOWN_NAMES};
 use crate::base::packed::{Pack, Text, pack};
-use crate::base::sink::Discard;
+use crate::base::sink::{ByteSink, Discard, Full, append_all};
 use crate::base::text;
 use crate::commands;
-use crate::parse::keys_path;
+use crate::parse::{keys_path, word_index};
 use crate::state::filter::{CommandList, Filter, bit};
 use crate::state::hooks::{Main, Settings};
 use crate::state::log::{Level, Log};
 use crate::sys::{process, vsock};
+use crate::wire::json::Str;
 
 /// What an option sets, or asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,13 +69,14 @@ impl Key {
     }
 }
 
-/// Whether an option has a value.
+/// What an option takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OptionValue {
-    None,
-    /// Attached, or the next argument.
+    /// No value on the command line, which sets it to [`TRUE`]; a truth value elsewhere.
+    Flag,
+    /// A value: attached, or the next argument.
     Required,
-    /// Attached, or left out: the next argument is not part of the option.
+    /// An attached value or none, which is an empty one: the next argument is not part of the option.
     Optional,
 }
 
@@ -124,7 +126,7 @@ const OPTIONS: [(OptionRow, &str); 24] = [
         "commands to allow, separated by commas; all others are refused"),
     row(Key::FreezeTimeout, "freeze-timeout", None, OptionValue::Required,
         "seconds after which a freeze ends by itself, 0 for never (default: 600)"),
-    row(Key::AbortFuse, "abort-fuse", None, OptionValue::None,
+    row(Key::AbortFuse, "abort-fuse", None, OptionValue::Flag,
         "abort FUSE connections that owe an answer at the freeze timeout"),
     row(Key::FreezeHook, "fsfreeze-hook", Some(b'F'), OptionValue::Optional,
         "run hooks: this (default: /etc/qemu-ga/fsfreeze-hook) or those in its .d"),
@@ -134,75 +136,44 @@ const OPTIONS: [(OptionRow, &str); 24] = [
         "stop (default) the freeze if a hook fails, or ignore that"),
     row(Key::AuthorizedKeys, "authorized-keys", None, OptionValue::Required,
         "file of a user's ssh keys; %u is the user, %h the home directory"),
-    row(Key::Verbose, "verbose", Some(b'v'), OptionValue::None,
+    row(Key::Verbose, "verbose", Some(b'v'), OptionValue::Flag,
         "log more"),
     row(Key::PidFile, "pidfile", Some(b'f'), OptionValue::Required,
         "pid file of a daemon (default: /run/qemu-ga.pid)"),
-    row(Key::RetryPath, "retry-path", Some(b'r'), OptionValue::None,
+    row(Key::RetryPath, "retry-path", Some(b'r'), OptionValue::Flag,
         "try again if a socket cannot be made; devices are always waited for"),
     row(Key::VsockPeer, "vsock-peer", None, OptionValue::Required,
         "CID that may connect besides the host's; 4294967295 for any"),
-    row(Key::Daemonize, "daemonize", Some(b'd'), OptionValue::None,
+    row(Key::Daemonize, "daemonize", Some(b'd'), OptionValue::Flag,
         "run in the background, as soon as the agent is ready"),
     row(Key::LogFile, "logfile", Some(b'l'), OptionValue::Required,
         "log to this file, /dev/kmsg, or the socket of a syslog daemon"),
-    row(Key::DumpConf, "dump-conf", Some(b'D'), OptionValue::None,
+    row(Key::DumpConf, "dump-conf", Some(b'D'), OptionValue::Flag,
         "print the settings as a configuration file"),
     row(Key::Check, "check", None, OptionValue::Optional,
         "print what works in this guest and what is missing; =json for programs"),
-    row(Key::Version, "version", Some(b'V'), OptionValue::None,
+    row(Key::Version, "version", Some(b'V'), OptionValue::Flag,
         "print the version"),
-    row(Key::Help, "help", Some(b'h'), OptionValue::None,
+    row(Key::Help, "help", Some(b'h'), OptionValue::Flag,
         "print this"),
 ];
 
-/// The options without their help, which is packed.
-pub(super) static ROWS: [OptionRow; OPTIONS.len()] = {
-    let mut rows = [OPTIONS[0].0; OPTIONS.len()];
+/// The options, and their help.
+const SPLIT: ([OptionRow; OPTIONS.len()], [&str; OPTIONS.len()]) = {
+    let mut split = ([OPTIONS[0].0; OPTIONS.len()], [""; OPTIONS.len()]);
     let mut at = 0;
     while at < OPTIONS.len() {
-        rows[at] = OPTIONS[at].0;
-        // No long name is the start of another, so that a whole name is never ambiguous.
-        let mut other = 0;
-        while other < at {
-            assert!(are_distinct(&rows[at], &rows[other]) && are_distinct(&rows[other], &rows[at]));
-            other += 1;
-        }
+        (split.0[at], split.1[at]) = OPTIONS[at];
         at += 1;
     }
-    rows
+    split
 };
 
-const HELP_TEXTS: [&str; OPTIONS.len()] = {
-    let mut texts = [""; OPTIONS.len()];
-    let mut at = 0;
-    while at < OPTIONS.len() {
-        texts[at] = OPTIONS[at].1;
-        at += 1;
-    }
-    texts
-};
+/// The options without their help.
+pub(super) static ROWS: [OptionRow; OPTIONS.len()] = SPLIT.0;
 
 /// The help, a line for each row.
-static HELP: Pack = pack!(&HELP_TEXTS);
-
-/// Whether the letters differ, and the first long name is not the start of the second.
-const fn are_distinct(one: &OptionRow, other: &OptionRow) -> bool {
-    if let (Some(one), Some(other)) = (one.short, other.short)
-        && one == other
-    {
-        return false;
-    }
-    let (one, other) = (one.long.as_bytes(), other.long.as_bytes());
-    let mut at = 0;
-    while at < one.len() {
-        if at == other.len() || one[at] != other[at] {
-            return true;
-        }
-        at += 1;
-    }
-    false
-}
+static HELP: Pack = pack!(&SPLIT.1);
 
 /// The name of `block-rpcs` until QEMU 9.0.
 pub(super) const OLD_NAME: &str = "blacklist";
@@ -213,7 +184,8 @@ pub(super) const PID_FILE: &[u8] = b"/run/qemu-ga.pid";
 /// The main hook of qemu-ga, if no path is given.
 pub(super) const DEFAULT_HOOK: &[u8] = b"/etc/qemu/fsfreeze-hook";
 
-/// What takes back an option without a value.
+/// The values of a flag.
+pub(super) const TRUE: &[u8] = b"true";
 pub(super) const FALSE: &[u8] = b"false";
 
 const USAGE: &[u8] = b"\
@@ -221,13 +193,37 @@ Usage: gaunt [OPTION]...
 QEMU guest agent for guests that have nothing else in them.
 ";
 
-/// Writes the help, in pieces, until `write` returns false; returns whether all was written.
-pub(super) fn write_help(write: &mut dyn FnMut(&[&[u8]]) -> bool) -> bool {
-    write(&[USAGE])
-        && ROWS.iter().zip(0..).all(|(row, line)| {
-            let help = Text::new(&HELP, line).unpack();
-            help.is_empty() || row.write_help(&help, write)
-        })
+/// Appends the help.
+pub(super) fn put_help(text: &mut dyn ByteSink) -> Result<(), Full> {
+    text.append(USAGE)?;
+    for (row, line) in ROWS.iter().zip(0..) {
+        let help = Text::new(&HELP, line).unpack();
+        if help.is_empty() {
+            continue;
+        }
+        let short = match row.short {
+            Some(letter) => [b'-', letter, b',', b' '],
+            None => [b' '; 4],
+        };
+        let value: &[u8] = match row.value {
+            OptionValue::Flag => b"",
+            OptionValue::Required => b"=VALUE",
+            OptionValue::Optional => b"[=VALUE]",
+        };
+        let name = row.long.as_bytes();
+        let line = [
+            b"\n  ",
+            &short[..],
+            b"--",
+            name,
+            value,
+            b"\n        ",
+            &help,
+            b"\n",
+        ];
+        append_all(text, &line)?;
+    }
+    Ok(())
 }
 
 /// Whether a command of another version may have this name. What has other bytes, such as a blank, is a
@@ -245,29 +241,6 @@ impl OptionRow {
             _ => self.long.as_bytes(),
         }
     }
-
-    fn write_help(&self, help: &[u8], write: &mut dyn FnMut(&[&[u8]]) -> bool) -> bool {
-        let short = match self.short {
-            Some(letter) => [b'-', letter, b',', b' '],
-            None => [b' '; 4],
-        };
-        let value: &[u8] = match self.value {
-            OptionValue::None => b"",
-            OptionValue::Required => b"=VALUE",
-            OptionValue::Optional => b"[=VALUE]",
-        };
-        let long = self.long.as_bytes();
-        write(&[
-            b"\n  ",
-            &short,
-            b"--",
-            long,
-            value,
-            b"\n        ",
-            help,
-            b"\n",
-        ])
-    }
 }
 
 /// How the findings of a check are printed.
@@ -279,21 +252,24 @@ pub(super) enum CheckFormat {
     Json,
 }
 
-/// Why there is nothing to serve.
+/// What to print instead of serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// An option makes no sense.
-    Wrong(OptionError),
-    /// Print the help.
+pub(super) enum Request {
     Help,
-    /// Print the version.
     Version,
-    /// Print the settings.
-    Settings,
-    /// Print what works.
-    Check(CheckFormat),
-    /// Print the names of all commands.
+    /// The names of all commands.
     Commands,
+    /// The settings.
+    Settings,
+    /// What works.
+    Check(CheckFormat),
+}
+
+impl Request {
+    /// Whether options behind it do not count.
+    fn is_last(self) -> bool {
+        !matches!(self, Self::Settings | Self::Check(_))
+    }
 }
 
 /// The names in a list, some of which may be empty.
@@ -302,33 +278,19 @@ pub(super) fn names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     names.map(|name| name.trim_ascii())
 }
 
-impl Stop {
-    pub(super) fn wrong(what: AgentPhrase, about: &'static [u8]) -> Self {
-        Self::Wrong(OptionError { what, about })
-    }
-}
-
 /// The settings.
 #[derive(Debug)]
 pub(super) struct Options {
     pub(super) channels: ChannelOptions,
-    /// Whether a listener that cannot be opened is tried again.
-    pub(super) retries: bool,
     /// The CID that may connect over vsock besides the host's.
     pub(super) vsock_peer: u32,
     pub(super) state_directory: &'static [u8],
-    pub(super) verbose: bool,
     pub(super) freeze_timeout_s: u32,
-    /// Whether a freeze that is too late aborts FUSE connections.
-    pub(super) aborts_fuse: bool,
     pub(super) hooks: Settings,
     pub(super) filter: Filter,
     /// Whether a list of the command line was empty, which PID 1 takes for one that was lost.
     pub(super) has_empty_list: bool,
-    /// The configuration file; `None` unless set.
-    pub(super) config: Option<&'static [u8]>,
-    /// What to print instead of serving: the settings or a check. The last of the two options counts.
-    pub(super) prints: Option<Stop>,
+    pub(super) request: Option<Request>,
     /// The last value of each option, by its key.
     texts: [Option<&'static [u8]>; ROWS.len()],
     /// All lists that are not empty.
@@ -346,17 +308,13 @@ impl Options {
     pub(super) fn new() -> Self {
         Self {
             channels: ChannelOptions::new(),
-            retries: false,
             vsock_peer: vsock::HOST,
             state_directory: b"/run",
-            verbose: false,
             freeze_timeout_s: FREEZE_TIMEOUT_S,
-            aborts_fuse: false,
             hooks: Settings::none(),
             filter: Filter::default(),
             has_empty_list: false,
-            config: None,
-            prints: None,
+            request: None,
             texts: [None; ROWS.len()],
             lists: heapless::Vec::new(),
             errors: heapless::Vec::new(),
@@ -364,10 +322,16 @@ impl Options {
         }
     }
 
-    /// Gives an option its value; one that was given none takes an empty one. `false` takes back what
-    /// an option without a value says.
-    pub(super) fn set(&mut self, key: Key, value: &'static [u8]) -> Result<(), Stop> {
-        let wrong = |what| Err(Stop::wrong(what, value));
+    /// Sets an option, or notes what is wrong with the value.
+    pub(super) fn take(&mut self, key: Key, value: &'static [u8]) {
+        if let Err(what) = self.set(key, value) {
+            self.fail_closed(what, value);
+        }
+    }
+
+    /// Sets an option. Returns what is wrong with the value; notes what is wrong with a part of it.
+    pub(super) fn set(&mut self, key: Key, value: &'static [u8]) -> Result<(), AgentPhrase> {
+        let number = |otherwise| text::parse_u32(value).ok_or(otherwise);
         self.texts[key as usize] = Some(value);
         match key {
             Key::BlockRpcs => self.add_list(CommandList::Blocked, value)?,
@@ -376,77 +340,84 @@ impl Options {
             Key::Method | Key::Path if value.is_empty() => {}
             Key::Method => self.set_channel(value)?,
             Key::Path => self.channels.set_path(value),
-            Key::Channels => {
-                self.channels.clear();
-                let channels = value
-                    .split(|byte| *byte == b';')
-                    .map(<[u8]>::trim_ascii_start);
-                for channel in channels.filter(|channel| !channel.is_empty()) {
-                    self.set_channel(channel)?;
-                    self.channels.end_channel();
-                }
-                self.channels.end_source();
-            }
+            Key::Channels => self.set_channels(value),
             Key::StateDirectory => self.state_directory = value,
-            Key::FreezeTimeout => match text::parse_u32(value) {
-                Some(limit_s) => self.freeze_timeout_s = limit_s,
-                None => return wrong(AgentPhrase::NotSeconds),
-            },
-            Key::AbortFuse => self.aborts_fuse = value != FALSE,
+            Key::FreezeTimeout => self.freeze_timeout_s = number(AgentPhrase::NotSeconds)?,
             Key::FreezeHook => {
                 // An empty value is the default, as distributions' settings have it, and /dev/null
                 // is none, as Red Hat's have it. The path of qemu-ga's default is what
                 // `--dump-conf` prints for the default.
-                self.hooks.main = match value {
-                    b"" | DEFAULT_HOOK => Main::Default,
-                    b"/dev/null" => Main::None,
-                    [b'/', ..] => Main::At(value),
-                    _ => return wrong(AgentPhrase::NotAbsolute),
+                self.hooks.main = if value.is_empty() || value == DEFAULT_HOOK {
+                    Main::Default
+                } else if value == b"/dev/null" {
+                    Main::None
+                } else if value.starts_with(b"/") {
+                    Main::At(value)
+                } else {
+                    return Err(AgentPhrase::NotAbsolute);
                 }
             }
-            Key::HookTimeout => match text::parse_u32(value) {
-                Some(0) => return wrong(AgentPhrase::NoTimeLimit),
-                Some(limit_s) => self.hooks.timeout_s = limit_s,
-                None => return wrong(AgentPhrase::NotSeconds),
-            },
-            Key::HookFailures => {
-                self.hooks.ignore_failures = match value {
-                    b"stop" => false,
-                    b"ignore" => true,
-                    _ => return wrong(AgentPhrase::NeitherStopNorIgnore),
+            Key::HookTimeout => {
+                self.hooks.timeout_s = match number(AgentPhrase::NotSeconds)? {
+                    0 => return Err(AgentPhrase::NoTimeLimit),
+                    limit_s => limit_s,
                 }
+            }
+            Key::HookFailures => {
+                let index = word_index(b"stop ignore", value);
+                self.hooks.ignore_failures = index.ok_or(AgentPhrase::NeitherStopNorIgnore)? == 1;
             }
             Key::AuthorizedKeys => {
                 let any_user = keys_path::expand(value, b"user", Some(b""), &mut Discard);
-                if any_user.is_none() {
-                    return wrong(AgentPhrase::NotKeysPath);
-                }
+                any_user.ok_or(AgentPhrase::NotKeysPath)?;
             }
-            Key::Verbose => self.verbose = value != FALSE,
-            Key::Config => self.config = Some(value),
-            Key::RetryPath => self.retries = value != FALSE,
-            Key::VsockPeer => match text::parse_u32(value) {
-                Some(cid) => self.vsock_peer = cid,
-                None => return wrong(AgentPhrase::NotCid),
-            },
-            Key::PidFile | Key::Daemonize | Key::LogFile => {}
-            Key::DumpConf => self.prints = Some(Stop::Settings),
-            Key::Check => {
-                let format = match value {
-                    b"" => CheckFormat::Text,
-                    b"json" => CheckFormat::Json,
-                    _ => return wrong(AgentPhrase::NeitherTextNorJson),
-                };
-                self.prints = Some(Stop::Check(format));
-            }
-            Key::Help => return Err(Stop::Help),
-            Key::Version => return Err(Stop::Version),
+            Key::VsockPeer => self.vsock_peer = number(AgentPhrase::NotCid)?,
+            Key::Config
+            | Key::AbortFuse
+            | Key::Verbose
+            | Key::PidFile
+            | Key::RetryPath
+            | Key::Daemonize
+            | Key::LogFile => {}
+            Key::DumpConf => self.ask(Request::Settings),
+            Key::Check => self.ask(Request::Check(match value {
+                b"" => CheckFormat::Text,
+                b"json" => CheckFormat::Json,
+                _ => return Err(AgentPhrase::NeitherTextNorJson),
+            })),
+            Key::Version => self.ask(Request::Version),
+            Key::Help => self.ask(Request::Help),
         }
         Ok(())
     }
 
+    /// Takes a request to print something. The help and its like count if no error precedes them, and
+    /// the first one; of the settings and a check the last one counts.
+    // Not inlined, to keep one copy of the code.
+    #[inline(never)]
+    pub(super) fn ask(&mut self, request: Request) {
+        let is_settled = self.request.is_some_and(Request::is_last);
+        if !(is_settled || request.is_last() && self.has_errors()) {
+            self.request = Some(request);
+        }
+    }
+
+    /// Takes a list of channels.
+    fn set_channels(&mut self, list: &'static [u8]) {
+        self.channels.clear();
+        let channels = list.split(|byte| *byte == b';');
+        let channels = channels.map(<[u8]>::trim_ascii_start);
+        for channel in channels.filter(|channel| !channel.is_empty()) {
+            if let Err(what) = self.set_channel(channel) {
+                return self.fail_closed(what, channel);
+            }
+            self.channels.end_channel();
+        }
+        self.channels.end_source();
+    }
+
     /// Takes a method, which may have its path behind a colon.
-    fn set_channel(&mut self, value: &'static [u8]) -> Result<(), Stop> {
+    fn set_channel(&mut self, value: &'static [u8]) -> Result<(), AgentPhrase> {
         let mut path = value;
         let name = text::cut(&mut path, b':');
         let what = match Method::of(name) {
@@ -460,23 +431,24 @@ impl Options {
             None => AgentPhrase::NotMethod,
         };
         self.channels.refuse_method();
-        Err(Stop::wrong(what, value))
+        Err(what)
     }
 
     /// Adds the commands of a list to the filter.
-    fn add_list(&mut self, list: CommandList, value: &'static [u8]) -> Result<(), Stop> {
+    fn add_list(&mut self, list: CommandList, value: &'static [u8]) -> Result<(), AgentPhrase> {
         if value.is_empty() {
             return Ok(());
         }
         let kept = self.lists.push((list, value));
-        kept.map_err(|_| Stop::wrong(AgentPhrase::TooManyLists, value))?;
+        kept.map_err(|_| AgentPhrase::TooManyLists)?;
         for name in names(value) {
-            let named = |name| commands::all().position(|command| command.name() == name);
-            let index = name.strip_prefix(commands::PREFIX).and_then(named);
-            let set = commands::set_named(name).or(index.map(bit));
+            let set = commands::set_named(name);
             if set.is_none() && !may_be_command(name) {
-                return Err(Stop::wrong(AgentPhrase::NotCommand, name));
+                self.fail_closed(AgentPhrase::NotCommand, name);
+                break;
             }
+            let command = || commands::find(Str::ascii(name));
+            let set = set.or_else(|| command().map(|(index, _)| bit(index)));
             // Without a known name a list allows nothing.
             self.filter.add(list, set.unwrap_or(0));
             if set.is_none() && !name.is_empty() && !self.unknown_names.contains(&name) {
@@ -492,10 +464,14 @@ impl Options {
         self.texts[key as usize]
     }
 
+    /// Whether a flag is set.
+    pub(super) fn is_on(&self, key: Key) -> bool {
+        self.text(key).is_some_and(|value| value != FALSE)
+    }
+
     /// The path of the pid file, if the agent is to be a daemon: PID 1 never is.
     pub(super) fn pid_file(&self) -> Option<&'static [u8]> {
-        let asked = self.text(Key::Daemonize);
-        let daemonizes = asked.is_some_and(|value| value != FALSE) && process::own_pid() != 1;
+        let daemonizes = self.is_on(Key::Daemonize) && process::own_pid() != 1;
         daemonizes.then(|| self.text(Key::PidFile).unwrap_or(PID_FILE))
     }
 
@@ -516,6 +492,8 @@ impl Options {
     }
 
     /// Notes what was not understood: from now on only commands that change nothing are allowed.
+    // Not inlined, to keep one copy of the code.
+    #[inline(never)]
     pub(super) fn fail_closed(&mut self, what: AgentPhrase, about: &'static [u8]) {
         self.filter.restrict(commands::FAIL_CLOSED);
         // The first few are enough to find the others.
@@ -542,7 +520,7 @@ impl Options {
         }
     }
 
-    #[cfg(test)]
+    /// What was not understood.
     pub(super) fn errors(&self) -> &[OptionError] {
         &self.errors
     }
@@ -552,6 +530,7 @@ impl Options {
 mod tests {
     use super::*;
     use crate::agent::port::DEFAULT_PORT;
+    use crate::base::sink::testing::Heap;
 
     #[test]
     fn what_cannot_be_a_name_in_a_list_is_an_error() {
@@ -563,9 +542,10 @@ mod tests {
             "guest-ex\u{e9}c",
         ] {
             for key in [Key::BlockRpcs, Key::AllowRpcs] {
-                let set = Options::new().set(key, list.as_bytes());
-                let Err(Stop::Wrong(error)) = set else {
-                    panic!("{list}: {set:?}");
+                let mut options = Options::new();
+                options.take(key, list.as_bytes());
+                let [error] = options.errors() else {
+                    panic!("{list}: {options:?}");
                 };
                 assert_eq!(error.what, AgentPhrase::NotCommand, "{list}");
             }
@@ -578,15 +558,9 @@ mod tests {
 
     #[test]
     fn the_help_has_every_option_but_the_old_name() {
-        let mut help = Vec::new();
-        let mut write = |pieces: &[&[u8]]| {
-            pieces
-                .iter()
-                .for_each(|piece| help.extend_from_slice(piece));
-            true
-        };
-        assert!(write_help(&mut write));
-        let help = String::from_utf8(help).unwrap();
+        let mut help = Heap::default();
+        put_help(&mut help).unwrap();
+        let help = String::from_utf8(help.0).unwrap();
         assert!(
             help.contains("\n  -p, --path=VALUE\n        device"),
             "{help}"
@@ -623,13 +597,18 @@ mod tests {
     }
 
     #[test]
-    fn help_ends_where_it_cannot_be_written() {
-        let mut written = 0;
-        assert!(!write_help(&mut |_| {
-            written += 1;
-            written < 3
-        }));
-        assert_eq!(written, 3);
+    fn help_without_room_is_an_error() {
+        assert_eq!(put_help(&mut heapless::Vec::<u8, 300>::new()), Err(Full));
+    }
+
+    #[test]
+    fn whole_names_are_never_ambiguous() {
+        for (at, one) in ROWS.iter().enumerate() {
+            for (_, other) in ROWS.iter().enumerate().filter(|(other, _)| *other != at) {
+                assert!(!one.long.starts_with(other.long), "{}", one.long);
+                assert!(one.short.is_none() || one.short != other.short);
+            }
+        }
     }
 
     #[test]

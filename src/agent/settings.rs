@@ -5,7 +5,7 @@
 //! The name of the file is an option as well, so the other sources are read before the file for this
 //! one option. Nothing that was not understood is lost: see `agent::command_line`.
 
-use super::options::{Options, Stop};
+use super::options::{Key, Options};
 use super::texts::AgentPhrase;
 use super::{command_line, config};
 use crate::base::text;
@@ -13,17 +13,18 @@ use crate::sys::argv::{Start, Strings, variable};
 use crate::sys::process;
 use crate::sys::root::Root;
 
-/// Reads all settings. Returns what is to be printed instead of serving, if anything.
+/// Reads all settings into `options`, which are the defaults.
 // Not inlined: the caller keeps its stack for as long as the agent runs.
 #[inline(never)]
-pub(super) fn read(options: &mut Options, root: &Root, start: Start) -> Result<(), Stop> {
-    let mut first = Options::new();
-    // Errors are reported by the second reading.
-    let _ = read_words(&mut first, root, start);
+pub(super) fn read(options: &mut Options, root: &Root, start: Start) {
+    // The second reading reports what is wrong.
+    read_words(options, root, start);
+    let name = options.text(Key::Config);
+    *options = Options::new();
     let in_environment = variable(start.environment, b"QGA_CONF");
-    config::read(options, root, first.config, in_environment);
+    config::read(options, root, name, in_environment);
     options.channels.end_source();
-    let asked = read_words(options, root, start);
+    read_words(options, root, start);
     if process::is_init() {
         command_line::check_kernel_words(options, root, start.environment);
     }
@@ -33,8 +34,6 @@ pub(super) fn read(options: &mut Options, root: &Root, start: Start) -> Result<(
         _ => options.fail_closed(AgentPhrase::OneSocketOnly, b""),
     }
     options.settle(process::is_init());
-    asked?;
-    options.prints.map_or(Ok(()), Err)
 }
 
 /// How many sockets the service manager has made for this process (sd_listen_fds(3)).
@@ -48,7 +47,7 @@ fn inherited_sockets(environment: Strings) -> u32 {
 /// Reads all sources but the file.
 // Not inlined, to keep one copy of the code.
 #[inline(never)]
-fn read_words(options: &mut Options, root: &Root, start: Start) -> Result<(), Stop> {
+fn read_words(options: &mut Options, root: &Root, start: Start) {
     let mut words = start.words;
     // The name of the program.
     words.next();
@@ -60,7 +59,7 @@ fn read_words(options: &mut Options, root: &Root, start: Start) -> Result<(), St
     options.channels.end_source();
     if process::is_init() {
         command_line::read_as_init(options, words);
-        return Ok(());
+    } else {
+        command_line::read(options, &mut words);
     }
-    command_line::read(options, &mut words)
 }

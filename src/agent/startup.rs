@@ -76,7 +76,7 @@ fn set_up(options: &Options, root: Root, log: Log, environment: Strings) -> Serv
             initramfs: Initramfs::watch(),
             environment: Environment::of(environment),
             hooks: options.hooks,
-            aborts_fuse: options.aborts_fuse,
+            aborts_fuse: options.is_on(Key::AbortFuse),
             os_release: variable(environment, b"QGA_OS_RELEASE"),
             authorized_keys: options.text(Key::AuthorizedKeys),
             time_zone: variable(environment, b"TZ"),
@@ -123,7 +123,7 @@ pub(super) fn set_up_machine(root: &Root, log: &mut Log) {
 /// the agent must stay.
 fn take_over(state: &mut State, options: &Options) {
     let log = &mut state.log;
-    if options.verbose {
+    if options.is_on(Key::Verbose) {
         log.be_verbose();
     }
     // From here on the log may be held until a thaw, for which the agent must stay. A build without a
@@ -148,7 +148,7 @@ fn take_over(state: &mut State, options: &Options) {
 /// The channels of the settings.
 fn channels(options: &Options) -> Channels {
     let mut channels = Channels::new();
-    channels.retries = options.retries;
+    channels.retries = options.is_on(Key::RetryPath);
     channels.vsock_peer = options.vsock_peer;
     for option in options.channels.list() {
         channels.add(option);

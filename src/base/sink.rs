@@ -30,6 +30,11 @@ pub trait ByteSink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
+/// Appends pieces, up to the first that does not fit.
+pub fn append_all(sink: &mut dyn ByteSink, pieces: &[&[u8]]) -> Result<(), Full> {
+    pieces.iter().try_for_each(|piece| sink.append(piece))
+}
+
 impl<const N: usize> ByteSink for heapless::Vec<u8, N> {
     fn bytes(&self) -> &[u8] {
         self

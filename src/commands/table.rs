@@ -17,6 +17,7 @@ use super::{
     shutdown, ssh, stats, suspend, sync, users,
 };
 use crate::base::limits::PARAMETERS;
+use crate::parse::word_index;
 use crate::wire::args::Param;
 
 use super::needs::Need::{
@@ -111,12 +112,12 @@ impl CommandSet {
 /// The commands of the set that a list calls by this name, such as `@info`: one bit for each index of
 /// the table.
 pub fn set_named(name: &[u8]) -> Option<u64> {
-    let set = CommandSet::named(name).filter(|_| !name.is_empty());
-    set.map(|set| match set {
-        CommandSet::Info => const { CommandSet::Info.bits() },
-        CommandSet::Lifecycle => const { CommandSet::Lifecycle.bits() },
-        CommandSet::All => const { CommandSet::All.bits() },
-    })
+    const SETS: [u64; 3] = [
+        CommandSet::Info.bits(),
+        CommandSet::Lifecycle.bits(),
+        CommandSet::All.bits(),
+    ];
+    word_index(b"@info @lifecycle @all", name).map(|index| SETS[index])
 }
 
 /// A command as it is written down.

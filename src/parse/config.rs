@@ -9,6 +9,7 @@
 //! Differences from GLib: a byte 0 is an error, where GLib drops the rest of the line; values need not
 //! be UTF-8, which callers check; `Encoding` is a key like any other.
 
+use super::{split_once, word_index};
 use crate::base::sink::{ByteSink, Full};
 use crate::base::text::cut;
 
@@ -25,7 +26,7 @@ pub fn value<'a>(file: &'a [u8], key: &[u8]) -> Result<Option<&'a [u8]>, &'a [u8
     while !rest.is_empty() {
         let line = cut(&mut rest, b'\n');
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let text = trim_start(line);
+        let text = line.trim_ascii_start();
         if matches!(text, [] | [b'#', ..]) {
             continue;
         }
@@ -44,48 +45,34 @@ pub fn value<'a>(file: &'a [u8], key: &[u8]) -> Result<Option<&'a [u8]>, &'a [u8
 
 /// The name in a line that begins a group.
 fn group_name(line: &[u8]) -> Option<&[u8]> {
-    let name = trim_end(line).strip_prefix(b"[")?.strip_suffix(b"]")?;
+    let name = line
+        .trim_ascii_end()
+        .strip_prefix(b"[")?
+        .strip_suffix(b"]")?;
     let is_name = |byte: &u8| !byte.is_ascii_control() && !matches!(byte, b'[' | b']');
     (!name.is_empty() && name.iter().all(is_name)).then_some(name)
 }
 
 /// The key and the value of a line.
 fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut value = line;
-    let key = cut(&mut value, b'=');
-    let has_value = key.len() != line.len();
-    let key = trim_end(key);
+    let (key, value) = split_once(line, b'=')?;
+    let key = key.trim_ascii_end();
     let mut locale = key;
     let name = cut(&mut locale, b'[');
     let is_in_locale =
         |byte: &u8| byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"-_.@".contains(byte);
-    let is_valid = has_value
-        && !line.contains(&0)
+    let is_valid = !line.contains(&0)
         && !matches!(name, [] | [.., b' ' | b'\t'])
         && !name.contains(&b']')
         && (name.len() == key.len() || locale.strip_suffix(b"]")?.iter().all(is_in_locale));
-    is_valid.then_some((key, trim_start(value)))
+    is_valid.then_some((key, value.trim_ascii_start()))
 }
 
-/// Returns a value that is a truth value: `true`, `1`, `false` or `0`.
-pub fn truth(value: &[u8]) -> Option<bool> {
-    match trim_end(value) {
-        b"true" | b"1" => Some(true),
-        b"false" | b"0" => Some(false),
-        _ => None,
-    }
-}
-
-// Not inlined, to keep one copy of the code.
-#[inline(never)]
-fn trim_start(text: &[u8]) -> &[u8] {
-    text.trim_ascii_start()
-}
-
-// Not inlined, to keep one copy of the code.
-#[inline(never)]
-fn trim_end(text: &[u8]) -> &[u8] {
-    text.trim_ascii_end()
+/// Returns the word for a truth value: `true` for that and `1`, `false` for that and `0`.
+pub fn truth(value: &[u8]) -> Option<&'static [u8]> {
+    let words: [&[u8]; 2] = [b"true", b"false"];
+    let index = word_index(b"true false 1 0", value.trim_ascii_end())?;
+    words.get(index & 1).copied()
 }
 
 /// Appends the text of a value, whose escapes are `\s`, `\n`, `\t`, `\r` and `\\`. Returns whether it
@@ -178,10 +165,10 @@ mod tests {
     #[test]
     fn truth_values_have_four_words() {
         for (word, expected) in [
-            ("true", Some(true)),
-            ("1 \t", Some(true)),
-            ("false", Some(false)),
-            ("0", Some(false)),
+            ("true", Some("true")),
+            ("1 \t", Some("true")),
+            ("false", Some("false")),
+            ("0", Some("false")),
             ("", None),
             ("TRUE", None),
             ("yes", None),
@@ -189,7 +176,11 @@ mod tests {
             ("1 # x", None),
             ("1\x0b", None),
         ] {
-            assert_eq!(truth(word.as_bytes()), expected, "{word}");
+            assert_eq!(
+                truth(word.as_bytes()),
+                expected.map(str::as_bytes),
+                "{word}"
+            );
         }
     }
 

@@ -319,7 +319,7 @@ pub struct Str<'a>(&'a [u8]);
 
 impl<'a> Str<'a> {
     /// A string of ASCII bytes without a backslash.
-    pub(super) fn ascii(text: &'a [u8]) -> Self {
+    pub fn ascii(text: &'a [u8]) -> Self {
         Self(text)
     }
 
