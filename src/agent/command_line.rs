@@ -92,10 +92,10 @@ pub(super) fn read_kernel_line(options: &mut Options, root: &Root) {
 /// Reads one word, without quotes.
 fn read_kernel_word(options: &mut Options, word: &'static [u8]) {
     let (name, value) = split_value(word.get(PREFIX.len()..).unwrap_or_default());
-    // Whole names only: one that was shortened might be ambiguous for a later version.
-    let mut rows = ROWS.iter().filter(|row| row.key.is_setting());
-    let Some(row) = rows.find(|row| row.long.as_bytes() == name) else {
-        return options.fail_closed(AgentPhrase::UnknownOption, word);
+    let row = match find_long(name) {
+        // A shortened name might be ambiguous for a later version.
+        Ok(row) if row.long().len() == name.len() && row.key.is_setting() => row,
+        _ => return options.fail_closed(AgentPhrase::UnknownOption, word),
     };
     let value = match (row.value, value) {
         (OptionValue::Flag, None) => Ok(TRUE),
@@ -150,9 +150,7 @@ fn read_long(options: &mut Options, arg: &'static [u8], long: &'static [u8], arg
 
 /// The option that a name, whole or shortened, stands for.
 fn find_long(name: &[u8]) -> Result<&'static OptionRow, AgentPhrase> {
-    let mut alike = ROWS
-        .iter()
-        .filter(|row| row.long.as_bytes().starts_with(name));
+    let mut alike = ROWS.iter().filter(|row| row.long().starts_with(name));
     let first = alike.next().ok_or(AgentPhrase::UnknownOption)?;
     match alike.all(|row| row.key == first.key) {
         true => Ok(first),

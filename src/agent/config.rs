@@ -97,7 +97,7 @@ fn set_all(options: &mut Options, text: &'static [u8], room: &mut Buffer) {
         let value = match row.value {
             OptionValue::Flag => config::truth(found),
             _ if !is_utf8(found) => None,
-            _ => config::unescape(found, room).then(|| room.take()),
+            _ => config::unescape(found, room).map(|()| room.take()),
         };
         match value {
             Some(value) => options.take(row.key, value),

@@ -12,6 +12,7 @@ use super::channel_options::ChannelOption;
 use super::options::{DEFAULT_HOOK, FALSE, Key, OLD_NAME, Options, PID_FILE, ROWS, names};
 use crate::base::sink::{ByteSink, Full, append_all};
 use crate::commands::{PREFIX, all, set_named};
+use crate::parse::config::escape;
 use crate::state::filter::{CommandList, bit};
 
 /// Appends the file.
@@ -21,7 +22,7 @@ pub(super) fn dump(options: &Options, file: &mut dyn ByteSink) -> Result<(), Ful
     for row in ROWS.iter().filter(|row| row.key.is_setting()) {
         let text = options.text(row.key);
         let value: Option<&[u8]> = match row.key {
-            Key::BlockRpcs if row.long == OLD_NAME => None,
+            Key::BlockRpcs if row.long() == OLD_NAME => None,
             Key::BlockRpcs | Key::AllowRpcs => Some(b""),
             Key::Config => None,
             Key::Method => channels.last().map(|last| last.method.name()),
@@ -84,27 +85,6 @@ fn put_list(options: &Options, list: CommandList, file: &mut dyn ByteSink) -> Re
                 0 => Ok(()),
                 _ => put(&[PREFIX, command.name()]),
             })?;
-        }
-    }
-    Ok(())
-}
-
-/// Appends a value with escapes, without which its blanks at the beginning would be lost.
-fn escape(value: &[u8], file: &mut dyn ByteSink) -> Result<(), Full> {
-    let mut begins = true;
-    for byte in value {
-        begins &= byte.is_ascii_whitespace();
-        let letter = match byte {
-            b' ' if begins => b's',
-            b'\t' if begins => b't',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\\' => b'\\',
-            _ => 0,
-        };
-        match letter {
-            0 => file.append(&[*byte])?,
-            letter => file.append(&[b'\\', letter])?,
         }
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! The options: how each is spelled, what it does, and the settings they make.
 //!
-//! There is one row for each option. [`Options::set`] takes the value of one, whatever its source;
-//! `agent::settings` has the sources. The last value of an option wins, but lists of commands add up.
+//! There is one row for each option. Every source of settings (`agent::settings` lists them) calls
+//! [`Options::take`], which sets one and notes what is wrong with its value. The last value of an option
+//! wins, but lists of commands add up.
 //!
 //! Commas or semicolons separate the names of a list, which are of commands or of sets of them, such as
 //! `@info`. Names that no command has are ignored, as with qemu-ga: lists are written for agents of
@@ -11,11 +12,10 @@
 //! To add an option: a row, a case in [`Options::set`], and a paragraph in the manual page. The long
 //! name is its key in the configuration file as well.
 //!
-//! Differences from qemu-ga: `blacklist`, its name until 9.0, is read as `block-rpcs`; semicolons
-//! separate names, which in qemu-ga are part of them; blanks around the names of a list do not count,
-//! other bytes that no name has are an error;
-//! the log lists names that no command has; an empty method or path is the default; a method may have
-//! its path behind a colon.
+//! Differences from qemu-ga: `blacklist`, the name of `block-rpcs` until QEMU 9.0, is read still; in
+//! lists semicolons separate names too, and blanks around a name do not count; bytes that no name has
+//! are an error; the log lists names that no command has; an empty method or path is the default; a
+//! method may have its path behind a colon.
 
 use super::channel_options::{ChannelOptions, Method, OptionError};
 use super::texts::AgentPhrase;
@@ -24,7 +24,7 @@ use crate::base::packed::{Pack, Text, pack};
 use crate::base::sink::{ByteSink, Discard, Full, append_all};
 use crate::base::text;
 use crate::commands;
-use crate::parse::{keys_path, word_index};
+use crate::parse::{keys_path, until_nul, word_index};
 use crate::state::filter::{CommandList, Filter, bit};
 use crate::state::hooks::{Main, Settings};
 use crate::state::log::{Level, Log};
@@ -80,25 +80,31 @@ pub(super) enum OptionValue {
     Optional,
 }
 
+/// The length of the longest name.
+const NAME_BYTES: usize = 15;
+
 /// One option.
 #[derive(Clone, Copy)]
 pub(super) struct OptionRow {
     pub(super) key: Key,
-    pub(super) long: &'static str,
+    /// The long name, padded with NULs: shorter than a reference with its text.
+    name: [u8; NAME_BYTES],
     pub(super) short: Option<u8>,
     pub(super) value: OptionValue,
 }
 
 const fn row(
     key: Key,
-    long: &'static str,
+    long: &[u8],
     short: Option<u8>,
     value: OptionValue,
     help: &'static str,
 ) -> (OptionRow, &'static str) {
+    let mut name = [0; NAME_BYTES];
+    name.split_at_mut(long.len()).0.copy_from_slice(long);
     let row = OptionRow {
         key,
-        long,
+        name,
         short,
         value,
     };
@@ -108,53 +114,53 @@ const fn row(
 /// All options and their help, in the order of the help. It leaves out those without a text.
 #[rustfmt::skip]
 const OPTIONS: [(OptionRow, &str); 24] = [
-    row(Key::Config, "config", Some(b'c'), OptionValue::Required,
+    row(Key::Config, b"config", Some(b'c'), OptionValue::Required,
         "configuration file (default: /etc/qemu/qemu-ga.conf, if it exists)"),
-    row(Key::Method, "method", Some(b'm'), OptionValue::Required,
+    row(Key::Method, b"method", Some(b'm'), OptionValue::Required,
         "virtio-serial (default), isa-serial, unix-listen or vsock-listen"),
-    row(Key::Path, "path", Some(b'p'), OptionValue::Required,
+    row(Key::Path, b"path", Some(b'p'), OptionValue::Required,
         "device, socket or CID:PORT (default: the port org.qemu.guest_agent.0)"),
-    row(Key::Channels, "channels", None, OptionValue::Required,
+    row(Key::Channels, b"channels", None, OptionValue::Required,
         "several channels: METHOD:PATH;METHOD:PATH, instead of -m and -p"),
-    row(Key::StateDirectory, "statedir", Some(b't'), OptionValue::Required,
+    row(Key::StateDirectory, b"statedir", Some(b't'), OptionValue::Required,
         "directory in memory for the mark of a freeze (default: /run)"),
-    row(Key::BlockRpcs, "block-rpcs", Some(b'b'), OptionValue::Required,
+    row(Key::BlockRpcs, b"block-rpcs", Some(b'b'), OptionValue::Required,
         "commands to refuse, separated by commas; 'help' lists all"),
     row(Key::BlockRpcs, OLD_NAME, None, OptionValue::Required,
         ""),
-    row(Key::AllowRpcs, "allow-rpcs", Some(b'a'), OptionValue::Required,
+    row(Key::AllowRpcs, b"allow-rpcs", Some(b'a'), OptionValue::Required,
         "commands to allow, separated by commas; all others are refused"),
-    row(Key::FreezeTimeout, "freeze-timeout", None, OptionValue::Required,
+    row(Key::FreezeTimeout, b"freeze-timeout", None, OptionValue::Required,
         "seconds after which a freeze ends by itself, 0 for never (default: 600)"),
-    row(Key::AbortFuse, "abort-fuse", None, OptionValue::Flag,
+    row(Key::AbortFuse, b"abort-fuse", None, OptionValue::Flag,
         "abort FUSE connections that owe an answer at the freeze timeout"),
-    row(Key::FreezeHook, "fsfreeze-hook", Some(b'F'), OptionValue::Optional,
+    row(Key::FreezeHook, b"fsfreeze-hook", Some(b'F'), OptionValue::Optional,
         "run hooks: this (default: /etc/qemu-ga/fsfreeze-hook) or those in its .d"),
-    row(Key::HookTimeout, "hook-timeout", None, OptionValue::Required,
+    row(Key::HookTimeout, b"hook-timeout", None, OptionValue::Required,
         "seconds that one hook has (default: 60)"),
-    row(Key::HookFailures, "hook-failures", None, OptionValue::Required,
+    row(Key::HookFailures, b"hook-failures", None, OptionValue::Required,
         "stop (default) the freeze if a hook fails, or ignore that"),
-    row(Key::AuthorizedKeys, "authorized-keys", None, OptionValue::Required,
+    row(Key::AuthorizedKeys, b"authorized-keys", None, OptionValue::Required,
         "file of a user's ssh keys; %u is the user, %h the home directory"),
-    row(Key::Verbose, "verbose", Some(b'v'), OptionValue::Flag,
+    row(Key::Verbose, b"verbose", Some(b'v'), OptionValue::Flag,
         "log more"),
-    row(Key::PidFile, "pidfile", Some(b'f'), OptionValue::Required,
+    row(Key::PidFile, b"pidfile", Some(b'f'), OptionValue::Required,
         "pid file of a daemon (default: /run/qemu-ga.pid)"),
-    row(Key::RetryPath, "retry-path", Some(b'r'), OptionValue::Flag,
+    row(Key::RetryPath, b"retry-path", Some(b'r'), OptionValue::Flag,
         "try again if a socket cannot be made; devices are always waited for"),
-    row(Key::VsockPeer, "vsock-peer", None, OptionValue::Required,
+    row(Key::VsockPeer, b"vsock-peer", None, OptionValue::Required,
         "CID that may connect besides the host's; 4294967295 for any"),
-    row(Key::Daemonize, "daemonize", Some(b'd'), OptionValue::Flag,
+    row(Key::Daemonize, b"daemonize", Some(b'd'), OptionValue::Flag,
         "run in the background, as soon as the agent is ready"),
-    row(Key::LogFile, "logfile", Some(b'l'), OptionValue::Required,
+    row(Key::LogFile, b"logfile", Some(b'l'), OptionValue::Required,
         "log to this file, /dev/kmsg, or the socket of a syslog daemon"),
-    row(Key::DumpConf, "dump-conf", Some(b'D'), OptionValue::Flag,
+    row(Key::DumpConf, b"dump-conf", Some(b'D'), OptionValue::Flag,
         "print the settings as a configuration file"),
-    row(Key::Check, "check", None, OptionValue::Optional,
+    row(Key::Check, b"check", None, OptionValue::Optional,
         "print what works in this guest and what is missing; =json for programs"),
-    row(Key::Version, "version", Some(b'V'), OptionValue::Flag,
+    row(Key::Version, b"version", Some(b'V'), OptionValue::Flag,
         "print the version"),
-    row(Key::Help, "help", Some(b'h'), OptionValue::Flag,
+    row(Key::Help, b"help", Some(b'h'), OptionValue::Flag,
         "print this"),
 ];
 
@@ -176,7 +182,7 @@ pub(super) static ROWS: [OptionRow; OPTIONS.len()] = SPLIT.0;
 static HELP: Pack = pack!(&SPLIT.1);
 
 /// The name of `block-rpcs` until QEMU 9.0.
-pub(super) const OLD_NAME: &str = "blacklist";
+pub(super) const OLD_NAME: &[u8] = b"blacklist";
 
 /// The pid file of a daemon, if no option names another.
 pub(super) const PID_FILE: &[u8] = b"/run/qemu-ga.pid";
@@ -190,8 +196,7 @@ pub(super) const FALSE: &[u8] = b"false";
 
 const USAGE: &[u8] = b"\
 Usage: gaunt [OPTION]...
-QEMU guest agent for guests that have nothing else in them.
-";
+QEMU guest agent for guests that have nothing else in them.";
 
 /// Appends the help.
 pub(super) fn put_help(text: &mut dyn ByteSink) -> Result<(), Full> {
@@ -201,29 +206,18 @@ pub(super) fn put_help(text: &mut dyn ByteSink) -> Result<(), Full> {
         if help.is_empty() {
             continue;
         }
-        let short = match row.short {
-            Some(letter) => [b'-', letter, b',', b' '],
-            None => [b' '; 4],
-        };
+        let mut short = *b"\n\n      --";
+        if let Some(letter) = row.short {
+            short[4..8].copy_from_slice(&[b'-', letter, b',', b' ']);
+        }
         let value: &[u8] = match row.value {
-            OptionValue::Flag => b"",
-            OptionValue::Required => b"=VALUE",
-            OptionValue::Optional => b"[=VALUE]",
+            OptionValue::Flag => b"\n        ",
+            OptionValue::Required => b"=VALUE\n        ",
+            OptionValue::Optional => b"[=VALUE]\n        ",
         };
-        let name = row.long.as_bytes();
-        let line = [
-            b"\n  ",
-            &short[..],
-            b"--",
-            name,
-            value,
-            b"\n        ",
-            &help,
-            b"\n",
-        ];
-        append_all(text, &line)?;
+        append_all(text, &[&short, row.long(), value, &help])?;
     }
-    Ok(())
+    text.append(b"\n")
 }
 
 /// Whether a command of another version may have this name. What has other bytes, such as a blank, is a
@@ -234,11 +228,16 @@ fn may_be_command(name: &[u8]) -> bool {
 }
 
 impl OptionRow {
+    /// Its long name.
+    pub(super) fn long(&self) -> &[u8] {
+        until_nul(&self.name)
+    }
+
     /// Its key in the configuration file.
-    pub(super) fn key_in_file(&self) -> &'static [u8] {
+    pub(super) fn key_in_file(&self) -> &[u8] {
         match self.key {
             Key::Daemonize => b"daemon",
-            _ => self.long.as_bytes(),
+            _ => self.long(),
         }
     }
 }
@@ -532,6 +531,10 @@ mod tests {
     use crate::agent::port::DEFAULT_PORT;
     use crate::base::sink::testing::Heap;
 
+    fn name(row: &OptionRow) -> &str {
+        str::from_utf8(row.long()).unwrap()
+    }
+
     #[test]
     fn what_cannot_be_a_name_in_a_list_is_an_error() {
         for list in [
@@ -573,7 +576,7 @@ mod tests {
         );
         let shown = ROWS
             .iter()
-            .filter(|row| help.contains(&format!("--{}", row.long)));
+            .filter(|row| help.contains(&format!("--{}", name(row))));
         assert_eq!(shown.count(), ROWS.len() - 1);
         assert!(help.lines().all(|line| line.len() <= 80), "{help}");
     }
@@ -588,7 +591,7 @@ mod tests {
         let described: Vec<_> = titles.flat_map(str::split_whitespace).collect();
         for (row, _) in OPTIONS.iter().filter(|(_, help)| !help.is_empty()) {
             // mdoc(7) writes the first dash itself.
-            let mut names = vec![format!("-{}", row.long)];
+            let mut names = vec![format!("-{}", name(row))];
             names.extend(row.short.map(|letter| char::from(letter).to_string()));
             for name in names {
                 assert!(described.contains(&&*name), "-{name}");
@@ -605,7 +608,7 @@ mod tests {
     fn whole_names_are_never_ambiguous() {
         for (at, one) in ROWS.iter().enumerate() {
             for (_, other) in ROWS.iter().enumerate().filter(|(other, _)| *other != at) {
-                assert!(!one.long.starts_with(other.long), "{}", one.long);
+                assert!(!one.long().starts_with(other.long()), "{}", name(one));
                 assert!(one.short.is_none() || one.short != other.short);
             }
         }

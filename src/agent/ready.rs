@@ -16,6 +16,7 @@
 use super::ids::Token;
 use super::texts::AgentPhrase;
 use crate::base::text;
+use crate::parse::word_index;
 use crate::probe::credential;
 use crate::state::log::{Level, Log};
 use crate::sys::argv::{Strings, variable};
@@ -23,14 +24,6 @@ use crate::sys::poll::{Interest, Poll};
 use crate::sys::root::Root;
 use crate::sys::vsock::SocketType;
 use crate::sys::{Errno, OwnedFd, process, stream, vsock};
-
-/// The names of address families, and the types of sockets to try.
-static TYPES: [(&[u8], &[SocketType]); 4] = [
-    (b"vsock", &[SocketType::DGRAM, SocketType::SEQPACKET]),
-    (b"vsock-stream", &[SocketType::STREAM]),
-    (b"vsock-dgram", &[SocketType::DGRAM]),
-    (b"vsock-seqpacket", &[SocketType::SEQPACKET]),
-];
 
 /// The signal, which is sent once.
 pub(super) struct ReadySignal {
@@ -111,7 +104,12 @@ fn connect(address: &[u8]) -> Result<OwnedFd, Errno> {
 fn vsock_target(address: &[u8]) -> Option<(&'static [SocketType], u32, u32)> {
     let mut rest = address;
     let name = text::cut(&mut rest, b':');
-    let (_, types) = TYPES.iter().find(|(known, _)| *known == name)?;
+    let types: &[_] = match word_index(b"vsock vsock-stream vsock-dgram vsock-seqpacket", name)? {
+        0 => &[SocketType::DGRAM, SocketType::SEQPACKET],
+        1 => &[SocketType::STREAM],
+        2 => &[SocketType::DGRAM],
+        _ => &[SocketType::SEQPACKET],
+    };
     let cid = text::parse_u32(text::cut(&mut rest, b':'))?;
     Some((types, cid, text::parse_u32(rest)?))
 }

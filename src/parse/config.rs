@@ -9,6 +9,8 @@
 //! Differences from GLib: a byte 0 is an error, where GLib drops the rest of the line; values need not
 //! be UTF-8, which callers check; `Encoding` is a key like any other.
 
+use core::slice;
+
 use super::{split_once, word_index};
 use crate::base::sink::{ByteSink, Full};
 use crate::base::text::cut;
@@ -21,8 +23,9 @@ const GROUP: &[u8] = b"general";
 /// # Errors
 /// The first line that is not valid.
 pub fn value<'a>(file: &'a [u8], key: &[u8]) -> Result<Option<&'a [u8]>, &'a [u8]> {
-    let (mut group, mut value) = (None, None);
-    let mut rest = file;
+    // Whether the group counts; none before the first.
+    let mut counts = None;
+    let (mut rest, mut value) = (file, None);
     while !rest.is_empty() {
         let line = cut(&mut rest, b'\n');
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -31,9 +34,9 @@ pub fn value<'a>(file: &'a [u8], key: &[u8]) -> Result<Option<&'a [u8]>, &'a [u8
             continue;
         }
         if let Some(name) = group_name(text) {
-            group = Some(name);
-        } else if let (Some(group), Some(entry)) = (group, entry(text)) {
-            if (group, entry.0) == (GROUP, key) {
+            counts = Some(name == GROUP);
+        } else if let (Some(counts), Some(entry)) = (counts, entry(text)) {
+            if counts && entry.0 == key {
                 value = Some(entry.1);
             }
         } else {
@@ -75,27 +78,40 @@ pub fn truth(value: &[u8]) -> Option<&'static [u8]> {
     words.get(index & 1).copied()
 }
 
-/// Appends the text of a value, whose escapes are `\s`, `\n`, `\t`, `\r` and `\\`. Returns whether it
-/// is valid and there was room.
-pub fn unescape(value: &[u8], text: &mut dyn ByteSink) -> bool {
+/// The bytes that have an escape, each with the letter behind the backslash.
+const ESCAPES: [[u8; 2]; 5] = [*b" s", *b"\tt", *b"\nn", *b"\rr", *b"\\\\"];
+
+/// Appends the text of a value. `None` if an escape is not valid, or if there was no room.
+pub fn unescape(value: &[u8], text: &mut dyn ByteSink) -> Option<()> {
     let mut bytes = value.iter();
     while let Some(byte) = bytes.next() {
         let byte = match byte {
-            b'\\' => match bytes.next() {
-                Some(b's') => b' ',
-                Some(b'n') => b'\n',
-                Some(b't') => b'\t',
-                Some(b'r') => b'\r',
-                Some(b'\\') => b'\\',
-                _ => return false,
-            },
-            byte => *byte,
+            b'\\' => {
+                let letter = bytes.next()?;
+                let [byte, _] = ESCAPES.iter().find(|[_, other]| other == letter)?;
+                byte
+            }
+            byte => byte,
         };
-        if text.append(&[byte]) == Err(Full) {
-            return false;
+        text.append(slice::from_ref(byte)).ok()?;
+    }
+    Some(())
+}
+
+/// Appends a text as a value. Blanks have an escape at its beginning only, where they would be lost.
+pub fn escape(text: &[u8], value: &mut dyn ByteSink) -> Result<(), Full> {
+    let mut begins = true;
+    for byte in text {
+        begins &= byte.is_ascii_whitespace();
+        let mut escapes = ESCAPES.iter().filter(|[plain, _]| plain == byte);
+        match escapes.next() {
+            Some([_, letter]) if begins || !matches!(byte, b' ' | b'\t') => {
+                value.append(&[b'\\', *letter])?;
+            }
+            _ => value.append(slice::from_ref(byte))?,
         }
     }
-    true
+    Ok(())
 }
 
 #[cfg(test)]
@@ -188,13 +204,13 @@ mod tests {
     fn escapes_are_those_of_key_files() {
         let text = |value: &[u8]| {
             let mut text = Heap::default();
-            unescape(value, &mut text).then_some(text.0)
+            unescape(value, &mut text).map(|()| text.0)
         };
         assert_eq!(text(b"\\s\\n\\t\\r\\\\s "), Some(b" \n\t\r\\s ".to_vec()));
         for value in ["\\", "a\\", "\\;", "\\q", "\\S"] {
             assert_eq!(text(value.as_bytes()), None, "{value}");
         }
-        assert!(!unescape(b"ab", &mut heapless::Vec::<u8, 1>::new()));
+        assert_eq!(unescape(b"ab", &mut heapless::Vec::<u8, 1>::new()), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use core::ffi::CStr;
 
 use crate::base::sink::ByteSink;
 use crate::base::text::cut;
-use crate::parse::accounts;
+use crate::parse::{accounts, split_once, word_index};
 use crate::sys::argv::{Strings, variable};
 use crate::sys::exec::ExecArgs;
 use crate::sys::root::{Root, relative};
@@ -24,25 +24,11 @@ static DEFAULTS: [&CStr; 3] = [
     c"USER=root",
 ];
 
-/// Prefixes of the variables that hooks get from the agent.
-const FOR_HOOKS: [&[u8]; 8] = [
-    b"PATH=",
-    b"HOME=",
-    b"SHELL=",
-    b"USER=",
-    b"LOGNAME=",
-    b"LANG=",
-    b"LC_",
-    b"TZ=",
-];
+/// The variables that hooks get from the agent, besides those that begin with `LC_`.
+const FOR_HOOKS: &[u8] = b"PATH HOME SHELL USER LOGNAME LANG TZ";
 
-/// Prefixes of the variables that are for the agent alone.
-const FOR_AGENT: [&[u8]; 4] = [
-    b"LISTEN_PID=",
-    b"LISTEN_FDS=",
-    b"LISTEN_FDNAMES=",
-    b"NOTIFY_SOCKET=",
-];
+/// The variables that are for the agent alone.
+const FOR_AGENT: &[u8] = b"LISTEN_PID LISTEN_FDS LISTEN_FDNAMES NOTIFY_SOCKET";
 
 /// Root's home if /etc/passwd has none.
 const HOME: &[u8] = b"/root";
@@ -103,9 +89,11 @@ impl Environment {
             }
         }
         vectors.add_all(self.own, |entry| {
-            let is_given = |name: &[u8]| entry.starts_with(name);
-            let is_hidden = (has_home && is_given(b"HOME=")) || FOR_AGENT.into_iter().any(is_given);
-            !is_hidden && (!self.for_hooks || FOR_HOOKS.into_iter().any(is_given))
+            let (name, _) = split_once(entry, b'=').unwrap_or_default();
+            let is_in = |names| word_index(names, name).is_some();
+            let is_hidden = (has_home && name == b"HOME") || is_in(FOR_AGENT);
+            let is_for_hooks = || is_in(FOR_HOOKS) || entry.starts_with(b"LC_");
+            !is_hidden && (!self.for_hooks || is_for_hooks())
         });
         for entry in &DEFAULTS[..if is_root { 3 } else { 2 }] {
             if variable(self.own, cut(&mut entry.to_bytes(), b'=')).is_none() {

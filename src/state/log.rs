@@ -192,6 +192,8 @@ impl Default for Log {
 }
 
 /// Whether a path is directly in /dev, where files are devices and sockets. /dev/shm has others.
+// Not inlined, to keep one copy of the code.
+#[inline(never)]
 fn is_device(path: &[u8]) -> bool {
     parent_of(path) == b"/dev/"
 }

@@ -83,17 +83,18 @@ impl OwnFile {
     /// Whether [`OwnFile::hold`] could have this name, unless another process holds it. Opens and makes
     /// nothing.
     pub(super) fn check(directory: &Root, name: &[u8]) -> Result<(), Errno> {
-        let status = match Status::of_name(directory, &[name]) {
+        let found = Status::of_name(directory, &[name]);
+        let status = match &found {
             // An empty name cannot be made.
             Err(Errno::NOENT) if !name.is_empty() => return directory.may_write(&[b"."]),
-            found => found?,
+            found => found.as_ref().map_err(|errno| *errno)?,
         };
         match status.kind {
             FileType::Symlink => return Err(Errno::LOOP),
             FileType::Directory => return Err(Errno::ISDIR),
             _ => directory.may_open(&[name])?,
         }
-        check_own(&status)
+        check_own(status)
     }
 
     fn open(directory: &Root, name: &[u8], options: OpenOptions) -> Result<Self, Errno> {

@@ -46,12 +46,12 @@ impl Status {
 
     /// The facts about the file that a name below `root` leads to; symbolic links are followed.
     pub fn at(root: &Root, name: &[&[u8]]) -> Result<Self, Errno> {
-        Self::of(root.place_at(name, OFlags::empty())?)
+        Self::of(&root.place_at(name, OFlags::empty())?)
     }
 
     /// The facts about the file of this name below `root`; of a symbolic link, not of its target.
     pub fn of_name(root: &Root, name: &[&[u8]]) -> Result<Self, Errno> {
-        Self::of(root.locate(name)?)
+        Self::of(&root.locate(name)?)
     }
 
     // The types of some members differ between machines, and in Miri.

@@ -18,15 +18,16 @@ use crate::base::path::Path;
 // `struct sockaddr_un` of linux/un.h.
 const_assert_eq!(size_of::<libc::sockaddr_un>(), 110);
 
+/// A socket, which never waits.
+pub(super) fn socket(family: AddressFamily, kind: SocketType) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(family, kind, flags, None)
+}
+
 /// Connects to the unix socket at a path, or with an abstract name behind an `@`, to which each write
 /// sends a datagram. Writes never wait.
 pub fn connect_datagram(path: &[u8]) -> Result<OwnedFd, Errno> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
+    let socket = socket(AddressFamily::UNIX, SocketType::DGRAM)?;
     let mut address = libc::sockaddr_un {
         sun_family: libc::AF_UNIX as u16,
         sun_path: [0; 108],
@@ -65,7 +66,7 @@ pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
         }
         rustix::fs::unlink(path.as_c_str().unwrap_or_default())?;
     }
-    let socket = stream_socket()?;
+    let socket = socket(AddressFamily::UNIX, SocketType::STREAM)?;
     // The socket has its mode from the start: a mode set after bind would not apply to a process
     // that has found the socket by then.
     let mask = rustix::process::umask(Mode::from_bits_truncate(0o177));
@@ -108,7 +109,7 @@ fn unix_address(path: &Path) -> Result<(SocketAddrUnix, bool), Errno> {
 /// socket: the process that called listen(2) has ended, or is this one, which as PID 1 has executed
 /// itself again.
 fn is_served(address: &SocketAddrUnix) -> Result<bool, Errno> {
-    let socket = stream_socket()?;
+    let socket = socket(AddressFamily::UNIX, SocketType::STREAM)?;
     match rustix::net::connect(&socket, address) {
         Ok(()) => {
             let listener = peer(&socket).pid;
@@ -121,15 +122,6 @@ fn is_served(address: &SocketAddrUnix) -> Result<bool, Errno> {
         Err(Errno::AGAIN) => Ok(true),
         Err(errno) => Err(errno),
     }
-}
-
-fn stream_socket() -> Result<OwnedFd, Errno> {
-    rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )
 }
 
 /// The first descriptor that a service manager hands over (sd_listen_fds(3)).

@@ -6,11 +6,11 @@ use core::ptr;
 use libc::sockaddr_vm;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
+use rustix::net::AddressFamily;
 pub use rustix::net::SocketType;
-use rustix::net::{AddressFamily, SocketFlags};
 use static_assertions::const_assert_eq;
 
-use super::raw;
+use super::{raw, stream};
 
 // `struct sockaddr_vm` of linux/vm_sockets.h.
 const_assert_eq!(size_of::<sockaddr_vm>(), 16);
@@ -41,7 +41,7 @@ fn address(cid: u32, port: u32) -> sockaddr_vm {
 /// [`Errno::AFNOSUPPORT`] if the kernel has no vsock, [`Errno::ADDRNOTAVAIL`] if the guest has no such
 /// CID. Either may change when a driver is loaded or a device is added.
 pub fn listen(cid: u32, port: u32) -> Result<OwnedFd, Errno> {
-    let socket = socket(SocketType::STREAM)?;
+    let socket = stream::socket(AddressFamily::VSOCK, SocketType::STREAM)?;
     bind(&socket, cid, port)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
@@ -53,7 +53,11 @@ pub fn listen(cid: u32, port: u32) -> Result<OwnedFd, Errno> {
 /// # Errors
 /// Those of [`listen`].
 pub fn check(cid: u32, port: u32) -> Result<(), Errno> {
-    match bind(&socket(SocketType::STREAM)?, cid, port) {
+    match bind(
+        &stream::socket(AddressFamily::VSOCK, SocketType::STREAM)?,
+        cid,
+        port,
+    ) {
         Err(Errno::ADDRINUSE) => Ok(()),
         bound => bound,
     }
@@ -65,7 +69,7 @@ pub fn check(cid: u32, port: u32) -> Result<(), Errno> {
 /// # Errors
 /// Those of [`listen`], and [`Errno::NODEV`] if there is no way to that CID for this type of socket.
 pub fn connect(kind: SocketType, cid: u32, port: u32) -> Result<OwnedFd, Errno> {
-    let socket = socket(kind)?;
+    let socket = stream::socket(AddressFamily::VSOCK, kind)?;
     for from in (1..1024).rev() {
         if bind(&socket, ANY, from) != Err(Errno::ADDRINUSE) {
             break;
@@ -76,11 +80,6 @@ pub fn connect(kind: SocketType, cid: u32, port: u32) -> Result<OwnedFd, Errno> 
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(errno) => Err(errno),
     }
-}
-
-fn socket(kind: SocketType) -> Result<OwnedFd, Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    rustix::net::socket_with(AddressFamily::VSOCK, kind, flags, None)
 }
 
 fn bind(socket: &OwnedFd, cid: u32, port: u32) -> Result<(), Errno> {
