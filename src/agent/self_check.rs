@@ -1,9 +1,9 @@
 //! `--check`: which channels, files and commands will work in this guest, and what the others lack.
 //!
 //! A line each, or one JSON object: the channels, the log and the pid file, the hooks and the state
-//! directory, the commands in the order of their table. Looking changes nothing, opens no device and
-//! makes no socket: a host would notice the one, a serial line moves its control lines, and the other
-//! would be in the way of an agent that runs. So a port, socket, address or pid file counts as working
+//! directory, the commands in the order of their table. Looking changes nothing, opens no FIFO and no device
+//! but the terminal of this process, and makes no socket: a host would notice the one, a serial line moves
+//! its control lines, and the other would be in the way of an agent that runs. So a port, socket, address or pid file counts as working
 //! while another process has it, and everything else is as the agent finds it: paths, types, rights,
 //! addresses. A vsock address is bound, but not listened at.
 //!
@@ -21,11 +21,11 @@ use crate::base::sink::ByteSink;
 use crate::base::text::{Digits, cut};
 use crate::commands::info::VERSION;
 use crate::commands::{self, Command, HAS_FREEZE, Need, PREFIX};
+use crate::parse::file_name;
 use crate::parse::hooks::DIRECTORY;
-use crate::parse::{file_name, parent_of};
 use crate::probe::hooks;
 use crate::state::hooks::{Refusal, check as check_safe, would_run};
-use crate::state::{log, pid_file};
+use crate::state::{log, pid_file, target};
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
 use crate::sys::status::{FileType, Status};
@@ -147,7 +147,7 @@ pub(super) fn run(options: &Options, root: &Root, format: CheckFormat) -> i32 {
 fn check_files(options: &Options, root: &Root, each: Each<'_>) {
     let about = &mut Path::new();
     if let Some(path) = options.text(Key::LogFile) {
-        let finding = match log::check(path) {
+        let finding = match log::check(root, path) {
             Ok(()) => Finding::Works,
             Err(errno) if log::may_come(path, errno) => Finding::Lacks(AgentPhrase::NoDevice),
             Err(errno) => Finding::Fails(errno),
@@ -243,7 +243,7 @@ fn lack(need: Need) -> AgentPhrase {
 fn check_channel(root: &Root, channel: &ChannelOption) -> Finding {
     let path = channel.path().unwrap_or_default();
     let checked = match channel.method {
-        Method::UnixListen => check_socket(path),
+        Method::UnixListen => check_socket(root, path),
         Method::VirtioSerial => check_port(root, path),
         Method::IsaSerial => check_device(root, &[relative(path)], Device::SerialLine),
         Method::VsockListen => check_vsock(root, path),
@@ -255,18 +255,15 @@ fn check_channel(root: &Root, channel: &ChannelOption) -> Finding {
     checked.err().unwrap_or(Finding::Works)
 }
 
-fn check_socket(path: &[u8]) -> Checked {
+fn check_socket(root: &Root, path: &[u8]) -> Checked {
     stream::check_unix(path).map_err(|errno| match errno {
         Errno::NOTSOCK => Finding::Lacks(AgentPhrase::OtherFile),
         Errno::NOENT | Errno::NOTDIR => Finding::Lacks(AgentPhrase::NoDirectory),
         errno => Finding::Fails(errno),
     })?;
     // As for the agent, a relative path begins at the working directory.
-    let here = Root::open(c".").map_err(Finding::Fails)?;
-    match here.is_writable(&[parent_of(path), b"."]) {
-        true => Ok(()),
-        false => Err(Finding::Lacks(AgentPhrase::NoDirectory)),
-    }
+    let found = target::split(path).and_then(|(directory, name)| directory.may_replace(root, name));
+    found.map_err(|_| Finding::Lacks(AgentPhrase::NoDirectory))
 }
 
 fn check_vsock(root: &Root, path: &'static [u8]) -> Checked {

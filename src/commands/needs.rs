@@ -3,8 +3,9 @@
 //! A need is met or not at one moment: looking changes nothing and never waits.
 
 use crate::base::text;
+use crate::parse::accounts::{self, Account, IN_SHADOW};
 use crate::parse::keys_path::is_below_home;
-use crate::parse::{accounts, parent_of};
+use crate::parse::{file_name, parent_of};
 use crate::probe::hotplug::CPUS;
 use crate::probe::rtc;
 use crate::probe::sleep::{SleepMode, supports};
@@ -13,7 +14,8 @@ use crate::sys::Errno;
 use crate::sys::file::Links;
 use crate::sys::identity;
 use crate::sys::netlink::Route;
-use crate::sys::root::{Root, relative};
+use crate::sys::root::Root;
+use crate::sys::status::Status;
 
 /// Makes the enum and the list of its values from one table.
 macro_rules! needs {
@@ -102,9 +104,9 @@ impl Need {
             SleepInMemory => return supports(root, SleepMode::Ram),
             SleepOnDisk => return supports(root, SleepMode::Disk),
             SleepOnBoth => return supports(root, SleepMode::Hybrid),
-            Users => return has_user(root),
-            WritablePasswords => return can_set_passwords(root).unwrap_or(false),
-            KeysDirectory => return keys.is_none_or(|keys| can_keep(root, keys)),
+            Users => return has_user(root, |_| true),
+            WritablePasswords => return can_set_passwords(root).is_ok(),
+            KeysDirectory => return keys.is_none_or(|keys| can_keep(root, keys).is_ok()),
             MountTable => b"proc/self/mountinfo",
             Processors => b"sys/devices/system/cpu",
             MemoryBlocks => b"sys/devices/system/memory",
@@ -117,31 +119,49 @@ impl Need {
     }
 }
 
-/// Whether the directory of this pattern for ssh keys can be written. Assumed if it depends on the user.
-fn can_keep(root: &Root, keys: &[u8]) -> bool {
-    let directory = parent_of(keys);
-    is_below_home(keys) || directory.contains(&b'%') || root.is_writable(&[relative(directory)])
+/// Whether the file of this pattern for ssh keys can be made or replaced. Assumed if its directory
+/// depends on the user.
+fn can_keep(root: &Root, keys: &[u8]) -> Result<(), Errno> {
+    let path = parent_of(keys);
+    if is_below_home(keys) || path.contains(&b'%') {
+        return Ok(());
+    }
+    let directory = root.enter(path, Links::Follow)?;
+    // One that depends on the user is most likely missing.
+    let name = file_name(keys);
+    if let Ok(status) = Status::of_name(&directory, &[name])
+        && status.is_special()
+    {
+        return Err(Errno::OPNOTSUPP);
+    }
+    directory.may_replace(root, name)
 }
 
-/// Whether there is a user whom a command could find.
-fn has_user(root: &Root) -> bool {
+/// Whether this holds for a user whom a command could find.
+fn has_user(root: &Root, holds: fn(&Account<'_>) -> bool) -> bool {
     let mut has = false;
     let _ = root.lines_at(&[b"etc/passwd"], &mut |line| {
         let name = text::cut(&mut { line }, b':');
-        has = accounts::user(line, name).is_some();
+        has = accounts::user(line, name).is_some_and(|user| holds(&user));
         !has
     });
     has
 }
 
-/// Whether the file with the passwords of most users can be rewritten.
-fn can_set_passwords(root: &Root) -> Result<bool, Errno> {
-    let name = match root.has_at(&[b"etc/shadow"])? {
+/// Whether the files of accounts can be locked, and that with the passwords of most users rewritten.
+fn can_set_passwords(root: &Root) -> Result<(), Errno> {
+    let etc = root.enter(b"etc", Links::Follow)?;
+    match etc.may_write(&[b"."]) {
+        // Nobody locks anything there.
+        Err(Errno::ROFS) => {}
+        may_lock => may_lock?,
+    }
+    let in_shadow = has_user(root, |user| user.password == IN_SHADOW);
+    let name = match in_shadow && etc.has_at(&[b"shadow"]) != Ok(false) {
         true => c"shadow",
         false => c"passwd",
     };
-    let etc = root.enter(b"etc", Links::Follow)?;
-    Ok(EtcFile::find(root, etc, name)?.may_rewrite())
+    EtcFile::find(root, etc, name)?.may_rewrite(root)
 }
 
 fn can_stop_a_processor(root: &Root) -> bool {
@@ -201,12 +221,29 @@ mod tests {
         };
         assert!(missing());
         tree.directory("etc");
+        assert!(missing());
+        // Without shadow passwords are in passwd.
+        tree.file("etc/passwd", "root:x:0:0::/root:\n");
         assert!(!missing());
-        for (link, is_missing) in [("nothing", false), ("/none/shadow", true), ("shadow", true)] {
+        tree.file("etc/real", "");
+        tree.directory("etc/directory");
+        for (link, is_missing) in [
+            ("real", false),
+            ("nothing", true),
+            ("/none/shadow", true),
+            ("shadow", true),
+            ("directory", true),
+        ] {
             let link = tree.link("etc/shadow", link);
             assert_eq!(missing(), is_missing, "{}", link.display());
             std::fs::remove_file(link).unwrap();
         }
+        // A link to /dev/null must not have the device replaced.
+        tree.fifo(c"etc/shadow");
+        assert!(missing());
+        // No password is in shadow.
+        tree.file("etc/passwd", "root:*:0:0::/root:\n");
+        assert!(!missing());
     }
 
     #[test]
@@ -223,10 +260,22 @@ mod tests {
             assert_eq!(missing(keys), None, "{keys}");
         }
         tree.directory("etc/keys");
-        for keys in ["/etc/keys/%u", "/etc/keys", "/keys"] {
+        for keys in ["/etc/keys/%u", "/keys"] {
             assert_eq!(missing(keys), None, "{keys}");
         }
+        assert_eq!(missing("/etc/keys"), Some(KeysDirectory));
         assert_eq!(missing("/etc/dropbear/keys"), Some(KeysDirectory));
+        tree.directory("etc/keys/directory");
+        tree.link("etc/keys/link", "none");
+        tree.fifo(c"etc/keys/fifo");
+        for (keys, is_missing) in [
+            ("/etc/keys/file", false),
+            ("/etc/keys/directory", true),
+            ("/etc/keys/link", true),
+            ("/etc/keys/fifo", true),
+        ] {
+            assert_eq!(missing(keys).is_some(), is_missing, "{keys}");
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@
 //! - PAM and its modules are not asked: no rules about good passwords, no other data base than the
 //!   files, no other kind of hash.
 //! - A file that is a mount point, or is in a directory that cannot be written, is overwritten
-//!   (`state::etc_file`), where chpasswd fails. A symbolic link stays, as with chpasswd.
+//!   (`state::etc_file`), where chpasswd fails. A symbolic link stays, as with chpasswd; one that leads
+//!   to a device is an error.
 //! - New lines of shadow say nothing about ageing, whatever /etc/login.defs says; while the clock
 //!   stands in 1970 the day is left empty, because 0 would mean that the password has expired.
 
@@ -185,7 +186,7 @@ fn file_of(
         *about = b"no such user";
         return Err(None);
     };
-    if in_shadow && etc.look(SHADOW.name, Links::Refuse).err() != Some(Errno::NOENT) {
+    if in_shadow && etc.has_at(&[SHADOW.name.to_bytes()]) != Ok(false) {
         *about = SHADOW.path;
         return Ok(&SHADOW);
     }

@@ -11,17 +11,15 @@ use core::ffi::CStr;
 use core::mem::ManuallyDrop;
 
 use crate::base::path::Path;
-use crate::parse::file_name;
+use crate::state::target;
 use crate::sys::file::{self, Access, Links};
 use crate::sys::mem::Buffer;
 use crate::sys::root::{OpenOptions, Root};
+use crate::sys::status::Status;
 use crate::sys::{Errno, OwnedFd};
 
 /// Behind the name of a copy. shadow-utils has backups with a dash behind the name, which stay.
 const COPY: &[u8] = b".gaunt";
-
-/// The most links in a row. The kernel follows 40.
-const MOST_LINKS: usize = 8;
 
 /// A file, by its directory and its name there.
 pub struct EtcFile {
@@ -33,38 +31,19 @@ impl EtcFile {
     /// The file at `name` in `etc`, or the one that this symbolic link leads to.
     ///
     /// # Errors
-    /// [`Errno::LOOP`] if too many links follow each other.
+    /// Those of [`target::follow`].
     pub fn find(root: &Root, etc: Root, name: &CStr) -> Result<Self, Errno> {
-        let mut found = Self {
-            directory: etc,
-            name: Path::of(&[name.to_bytes()]),
-        };
-        for _ in 0..MOST_LINKS {
-            let mut target = [0; 1024];
-            let target = match found
-                .directory
-                .link_at(&[found.name.as_bytes()], &mut target)
-            {
-                Ok(target) => target,
-                // It is no link, or missing, which opening it reports.
-                Err(Errno::INVAL | Errno::NOENT) => return Ok(found),
-                Err(errno) => return Err(errno),
-            };
-            let name = file_name(target);
-            let parent = target.get(..target.len() - name.len()).unwrap_or_default();
-            found.directory = match parent {
-                [] => found.directory,
-                [b'/', ..] => root.enter(parent, Links::Follow)?,
-                _ => found.directory.enter(parent, Links::Follow)?,
-            };
-            found.name = Path::of(&[name]);
-        }
-        Err(Errno::LOOP)
+        let (directory, name) = target::follow(root, etc, name.to_bytes())?;
+        Ok(Self { directory, name })
     }
 
     /// Appends the content to `room`, and returns the open file.
+    ///
+    /// # Errors
+    /// [`Errno::OPNOTSUPP`] for a device, FIFO or socket: a link to /dev/null must not have it replaced.
     pub fn read(&self, room: &mut Buffer) -> Result<ManuallyDrop<OwnedFd>, Errno> {
-        self.directory.read_named(self.name()?, Links::Refuse, room)
+        let name = self.checked_name()?;
+        self.directory.read_named(name, Links::Refuse, room)
     }
 
     /// Replaces the content. `old` is what [`EtcFile::read`] has returned, and appended.
@@ -105,12 +84,22 @@ impl EtcFile {
         done
     }
 
-    /// Whether [`EtcFile::rewrite`] could replace or overwrite the content. Changes nothing.
-    pub fn may_rewrite(&self) -> bool {
-        let places: [&[u8]; 2] = [b".", self.name.as_bytes()];
-        places
-            .iter()
-            .any(|place| self.directory.is_writable(&[place]))
+    /// Whether [`EtcFile::read`] and [`EtcFile::rewrite`] would work. Opens and changes nothing.
+    pub fn may_rewrite(&self, root: &Root) -> Result<(), Errno> {
+        let name = self.checked_name()?;
+        match self.directory.may_replace(root, name.to_bytes()) {
+            Err(Errno::BUSY | Errno::ROFS) => self.directory.may_write(&[name.to_bytes()]),
+            done => done,
+        }
+    }
+
+    /// The name of a file that exists, and is neither device, FIFO nor socket.
+    fn checked_name(&self) -> Result<&CStr, Errno> {
+        let name = self.name()?;
+        match Status::of_name(&self.directory, &[name.to_bytes()])?.is_special() {
+            true => Err(Errno::OPNOTSUPP),
+            false => Ok(name),
+        }
     }
 
     fn name(&self) -> Result<&CStr, Errno> {

@@ -2,13 +2,15 @@
 //!
 //! A log file, if there is one, becomes standard error. Its lines begin with the time. A line for a
 //! syslog daemon or the kernel's log begins with a priority (RFC 3164, facility daemon). The socket of
-//! a syslog daemon is waited for: until it is there, lines go to standard error. No file is made
-//! directly in /dev, where it would be in the way of a socket.
+//! a syslog daemon is waited for: until it is there, lines go to standard error. A FIFO is not waited
+//! for: it keeps lines until somebody reads it. No file is made directly in /dev, where it would be in
+//! the way of a socket.
 //!
 //! The standard error of an appliance is often a file. So lines are held in a fixed buffer during a
-//! freeze and written after the thaw. Lines that do not fit are dropped and counted; the count is
-//! logged after the thaw. Control bytes are replaced, so that no host and no guest can forge a
-//! line. Arguments of requests, environments, passwords and keys are never logged.
+//! freeze and written after the thaw. Lines that do not fit there, or into a pipe that nobody reads, are
+//! dropped and counted; the count is logged before the next line. Control bytes are replaced, so that no
+//! host and no guest can forge a line. Arguments of requests, environments, passwords and keys are never
+//! logged.
 
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -16,6 +18,7 @@ use super::texts::LogPhrase;
 use crate::base::packed::Text;
 use crate::base::text::Digits;
 use crate::parse::parent_of;
+use crate::state::target;
 use crate::sys::poll::{self, Interest};
 use crate::sys::root::Root;
 use crate::sys::status::{FileType, Status};
@@ -88,6 +91,9 @@ impl Log {
         if level > self.threshold {
             return;
         }
+        if !self.holding {
+            self.report_dropped();
+        }
         let mut line = heapless::Vec::<u8, LINE>::new();
         begin(&mut line, level);
         let _ = line.extend_from_slice(b"gaunt: ");
@@ -150,13 +156,29 @@ impl Log {
         Ok(())
     }
 
-    /// Writes a line. A syslog daemon that has started anew has another socket.
+    /// Writes a line, or counts it as dropped. A syslog daemon that has started anew has another socket.
     fn write(&mut self, line: &[u8]) {
         if self.must_open {
             let _ = self.open();
         }
-        if write(line).is_err() && self.open().is_ok() {
-            let _ = write(line);
+        let mut written = write(line);
+        if written.is_err() && self.open().is_ok() {
+            written = write(line);
+        }
+        if !matches!(written, Ok(1..)) {
+            self.dropped += 1;
+        }
+    }
+
+    /// Writes how many lines were dropped, if any were.
+    fn report_dropped(&mut self) {
+        let dropped = core::mem::take(&mut self.dropped);
+        if dropped != 0 {
+            let count = Digits::unsigned(dropped);
+            self.say(Level::Error, LogPhrase::LinesDropped, &[count.as_bytes()]);
+            if self.dropped != 0 {
+                self.dropped = dropped;
+            }
         }
     }
 
@@ -177,11 +199,7 @@ impl Log {
         for line in held.split_inclusive(|byte| *byte == b'\n') {
             self.write(line);
         }
-        if self.dropped != 0 {
-            let count = Digits::unsigned(self.dropped);
-            self.say(Level::Error, LogPhrase::LinesDropped, &[count.as_bytes()]);
-            self.dropped = 0;
-        }
+        self.report_dropped();
     }
 }
 
@@ -204,33 +222,49 @@ pub fn may_come(path: &[u8], errno: Errno) -> bool {
     is_device(path) && matches!(errno, Errno::NOENT | Errno::CONNREFUSED)
 }
 
-/// Whether [`Log::set_file`] could have this path. Opens and makes no file.
+/// The number of /dev/tty, the terminal of this process, which it may lack.
+const OWN_TERMINAL: (u32, u32) = (5, 0);
+
+/// Whether [`Log::set_file`] could have this path. Makes no file, and opens none but [`OWN_TERMINAL`].
 ///
 /// # Errors
 /// Those of [`Log::set_file`], and those that it waits for.
-pub fn check(path: &[u8]) -> Result<(), Errno> {
+pub fn check(root: &Root, path: &[u8]) -> Result<(), Errno> {
+    if path.ends_with(b"/") {
+        return Err(Errno::ISDIR);
+    }
     let here = Root::open(c".")?;
-    match Status::at(&here, &[path]).map(|status| status.kind) {
-        Ok(FileType::Directory) => Err(Errno::ISDIR),
-        // A syslog daemon does not notice that.
-        Ok(FileType::Socket) => stream::connect_datagram(path).map(drop),
+    let status = match Status::at(&here, &[path]) {
         Err(Errno::NOENT) if !path.is_empty() && !is_device(path) => {
-            here.may_write(&[parent_of(path), b"."])
+            let (directory, name) = target::split(path)?;
+            let (directory, _) = target::follow(root, directory, name)?;
+            return directory.may_write(&[b"."]);
         }
-        found => found.and_then(|_| here.may_write(&[path])),
+        found => found?,
+    };
+    match status.kind {
+        FileType::Directory => Err(Errno::ISDIR),
+        // A syslog daemon does not notice that.
+        FileType::Socket => stream::connect_datagram(path).map(drop),
+        // Whether it has a reader is not known, so the agent may have to be one.
+        FileType::Fifo => here.may_open(&[path]),
+        FileType::CharacterDevice if status.number == OWN_TERMINAL => {
+            here.for_writing(&[path]).map(drop)
+        }
+        _ => here.may_write(&[path]),
     }
 }
 
 /// Writes to standard error if it takes bytes now: a stopped terminal, or a pipe that nobody reads,
-/// must not stop the agent.
-fn write(text: &[u8]) -> Result<(), Errno> {
+/// must not stop the agent. Returns the number of bytes written.
+fn write(text: &[u8]) -> Result<usize, Errno> {
     let stderr = stdio::stderr();
     // A log file never waits, and /dev/kmsg is never reported as ready.
     let is_log_file = BEGINNING.load(Ordering::Relaxed) != PLAIN;
     if is_log_file || poll::is_ready(stderr, Interest::Write, 0) {
-        stream::write(stderr, text)?;
+        return stream::write(stderr, text);
     }
-    Ok(())
+    Ok(0)
 }
 
 /// Begins a line as the log has it.
@@ -278,24 +312,43 @@ mod tests {
         let tree = Tree::new();
         tree.file("file", "");
         tree.directory("directory");
+        tree.fifo(c"fifo");
+        for (link, target) in [
+            ("to-new", "new"),
+            ("to-none", "none/new"),
+            ("to-absolute", "/none/new"),
+            ("to-link", "to-none"),
+            ("loop", "loop"),
+        ] {
+            tree.link(link, target);
+        }
         let socket = UnixDatagram::bind(tree.path.join("socket")).unwrap();
+        let root = Root::open(c"/").unwrap();
         for (name, checked) in [
             ("file", Ok(())),
             ("socket", Ok(())),
+            ("fifo", Ok(())),
             ("new", Ok(())),
+            ("to-new", Ok(())),
+            ("to-none", Err(Errno::NOENT)),
+            ("to-absolute", Err(Errno::NOENT)),
+            ("to-link", Err(Errno::NOENT)),
+            ("loop", Err(Errno::LOOP)),
             ("directory", Err(Errno::ISDIR)),
+            ("new/", Err(Errno::ISDIR)),
             ("none/new", Err(Errno::NOENT)),
             ("file/new", Err(Errno::NOTDIR)),
         ] {
             let path = tree.path.join(name);
-            assert_eq!(check(path.to_str().unwrap().as_bytes()), checked, "{name}");
+            let path = path.to_str().unwrap().as_bytes();
+            assert_eq!(check(&root, path), checked, "{name}");
         }
         drop(socket);
         let left = tree.path.join("socket");
         let left = left.to_str().unwrap().as_bytes();
-        assert_eq!(check(left), Err(Errno::CONNREFUSED));
+        assert_eq!(check(&root, left), Err(Errno::CONNREFUSED));
         assert!(!tree.path.join("new").exists());
-        assert_eq!(check(b""), Err(Errno::NOENT));
+        assert_eq!(check(&root, b""), Err(Errno::NOENT));
     }
 
     #[test]
@@ -306,7 +359,8 @@ mod tests {
         assert!(log.must_open);
         log.say(Level::Error, LogPhrase::HookLine, &[]);
         assert!(log.must_open);
-        assert_eq!(check(path), Err(Errno::NOENT));
+        let root = Root::open(c"/").unwrap();
+        assert_eq!(check(&root, path), Err(Errno::NOENT));
         assert!(may_come(path, Errno::NOENT) && may_come(path, Errno::CONNREFUSED));
         assert!(!may_come(path, Errno::ISDIR) && !may_come(b"/none/log", Errno::NOENT));
         for path in [&b"/none/log"[..], b"/dev/none/log"] {

@@ -15,6 +15,7 @@ pub mod marker;
 mod own_file;
 pub mod pid_file;
 pub mod programs;
+pub mod target;
 pub mod texts;
 pub mod trust;
 

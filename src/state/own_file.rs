@@ -72,6 +72,8 @@ impl OwnFile {
     /// # Errors
     /// [`Errno::AGAIN`] if another process holds the lock, or has just removed the file.
     pub(super) fn hold(directory: &Root, name: &[u8]) -> Result<Self, Errno> {
+        // A device must not be opened.
+        Self::check(directory, name)?;
         let own = Self::open(directory, name, OpenOptions::READ_WRITE.create())?;
         file::lock_description(&own.0)?;
         match Status::of(&own.0)?.links {
@@ -82,6 +84,8 @@ impl OwnFile {
 
     /// Whether [`OwnFile::hold`] could have this name, unless another process holds it. Opens and makes
     /// nothing.
+    // Not inlined, to keep one copy of the code.
+    #[inline(never)]
     pub(super) fn check(directory: &Root, name: &[u8]) -> Result<(), Errno> {
         let found = Status::of_name(directory, &[name]);
         let status = match &found {
@@ -94,7 +98,12 @@ impl OwnFile {
             FileType::Directory => return Err(Errno::ISDIR),
             _ => directory.may_open(&[name])?,
         }
-        check_own(status)
+        check_own(status)?;
+        match directory.is_fixed(name) {
+            // It is cut to no bytes.
+            true => Err(Errno::PERM),
+            false => Ok(()),
+        }
     }
 
     fn open(directory: &Root, name: &[u8], options: OpenOptions) -> Result<Self, Errno> {

@@ -13,7 +13,7 @@
 
 use super::own_file::OwnFile;
 use crate::base::text::Digits;
-use crate::parse::{file_name, parent_of};
+use crate::state::target;
 use crate::sys::root::Root;
 use crate::sys::{Errno, process};
 
@@ -58,21 +58,12 @@ impl PidFile {
 /// Whether [`PidFile::make`] could make the file at `path`, unless another process holds it. Opens and
 /// makes nothing.
 pub fn check(path: &[u8]) -> Result<(), Errno> {
-    let (directory, name) = find(path)?;
+    let (directory, name) = target::split(path)?;
     OwnFile::check(&directory, name)
 }
 
-/// Opens the directory of the file at `path`; returns the name of the file as well.
-fn find(path: &[u8]) -> Result<(Root, &[u8]), Errno> {
-    let directory = match parent_of(path) {
-        b"" => b".",
-        directory => directory,
-    };
-    Ok((Root::at(directory)?, file_name(path)))
-}
-
 fn hold(path: &'static [u8]) -> Result<(Root, &'static [u8], OwnFile), Errno> {
-    let (directory, name) = find(path)?;
+    let (directory, name) = target::split(path)?;
     let file = OwnFile::hold(&directory, name)?;
     file.cut(0)?;
     file.append(Digits::signed(process::own_pid().into()).as_bytes())?;

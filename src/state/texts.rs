@@ -6,7 +6,7 @@ use crate::base::packed::texts;
 texts! {
     /// A line of a log. Each `@` stands for a piece that the caller gives.
     pub enum LogPhrase {
-        LinesDropped = "@ log lines were dropped while frozen";
+        LinesDropped = "@ log lines were dropped";
         RunsProgram = "exec: @";
         ShuttingDown = "shutting down";
         ToldInit = "init was told to shut down";

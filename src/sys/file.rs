@@ -22,6 +22,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::mem::Buffer;
+use super::place::Place;
 use super::root::{OpenOptions, Root, relative};
 use super::{raw, stream};
 use crate::base::path::Path;
@@ -116,6 +117,34 @@ impl Root {
             Err(Errno::INVAL) => Ok(()),
             other => other,
         }
+    }
+
+    /// Whether [`Root::replace`] could have this name, as far as that is known without trying; the sticky
+    /// bit, which does not hinder root, is not looked at. `root` has /proc, for kernels before 5.8.
+    ///
+    /// # Errors
+    /// Those of [`Root::replace`].
+    pub fn may_replace(&self, root: &Root, name: &[u8]) -> Result<(), Errno> {
+        self.may_write(&[b"."])?;
+        let find = |name: &[u8]| Place::of(root, self.locate(&[name])?);
+        let here = find(b".")?;
+        match find(name) {
+            _ if here.is_fixed => Err(Errno::PERM),
+            Err(Errno::NOENT) => Ok(()),
+            Ok(found) if found.is_directory() => Err(Errno::ISDIR),
+            Ok(found) if found.is_fixed => Err(Errno::PERM),
+            Ok(found) if found.mount != here.mount => Err(Errno::BUSY),
+            found => found.map(drop),
+        }
+    }
+
+    /// Whether a file cannot be cut, replaced or removed, whatever the rights of a process: it is
+    /// immutable, or for appending only.
+    pub fn is_fixed(&self, name: &[u8]) -> bool {
+        let found = self.locate(&[name]);
+        found
+            .and_then(|found| Place::of(self, found))
+            .is_ok_and(|found| found.is_fixed)
     }
 
     /// Makes a file with this content, which only the owner may read or write. Removes a file that

@@ -36,6 +36,9 @@ const CACHED_LOOKUPS: usize = 4;
 /// `BTRFS_SUPER_MAGIC` of linux/magic.h.
 const BTRFS: u64 = 0x9123_683E;
 
+/// What keeps even root from changing a file: chattr(1) sets it.
+const FIXED: StatxAttributes = StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND);
+
 /// Decides whether to ask the file system of a place for a name, and to wait for it.
 pub type MayAsk<'a> = &'a mut dyn FnMut(&Place) -> bool;
 
@@ -49,6 +52,8 @@ pub struct Place {
     pub mount: Option<u64>,
     /// Whether it is the root of its mount. False on kernels before 5.8, which do not report it.
     pub is_mount_point: bool,
+    /// Whether it is immutable, or for appending only. Kernels before 4.11 do not report it.
+    pub(super) is_fixed: bool,
     kind: FileType,
 }
 
@@ -91,6 +96,7 @@ impl Place {
                 mount: (found.stx_mask & StatxFlags::MNT_ID.bits() != 0)
                     .then_some(found.stx_mnt_id),
                 is_mount_point: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+                is_fixed: found.stx_attributes.intersects(FIXED),
                 kind: FileType::from_raw_mode(found.stx_mode.into()),
             },
             // Linux before 4.11, or a seccomp filter that does not allow the call.
@@ -101,6 +107,7 @@ impl Place {
                     device: numbers(found.st_dev),
                     mount: None,
                     is_mount_point: false,
+                    is_fixed: false,
                     kind: FileType::from_raw_mode(found.st_mode),
                 }
             }

@@ -11,6 +11,7 @@ use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::status::Status;
 use super::stream;
 use crate::base::path::Path;
 
@@ -86,24 +87,28 @@ pub enum LogKind {
 }
 
 /// Makes standard error the log file at `path`: an ordinary file, which `may_create` makes if it is
-/// missing, a device such as /dev/kmsg, or the socket of a syslog daemon. Writes to it never wait.
+/// missing, a device such as /dev/kmsg, a FIFO, or the socket of a syslog daemon. Writes to it never
+/// wait. A FIFO that nobody reads keeps lines until somebody does, or it is full.
 pub fn log_to(path: &[u8], may_create: bool) -> Result<LogKind, Errno> {
     let name = Path::of(&[path]);
     let name = name.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-    let mut flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY;
-    flags |= OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut flags = OFlags::APPEND | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     flags.set(OFlags::CREATE, may_create);
-    let (file, kind) = match rustix::fs::open(name, flags, Mode::from_bits_truncate(0o640)) {
-        // A socket cannot be opened.
-        Err(Errno::NXIO) => (stream::connect_datagram(path)?, LogKind::Records),
-        opened => {
-            let file = opened?;
-            let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
-            match kind {
-                FileType::CharacterDevice => (file, LogKind::Records),
-                _ => (file, LogKind::File),
-            }
+    let open = |access| rustix::fs::open(name, flags | access, Mode::from_bits_truncate(0o640));
+    let mut opened = open(OFlags::WRONLY);
+    // Sockets cannot be opened, nor FIFOs without a reader, nor devices without a driver.
+    if matches!(opened, Err(Errno::NXIO)) {
+        match Status::at_path(name)?.kind {
+            FileType::Socket => opened = stream::connect_datagram(path),
+            // This process is its reader too.
+            FileType::Fifo => opened = open(OFlags::RDWR),
+            _ => {}
         }
+    }
+    let file = opened?;
+    let kind = match Status::of(&file)?.kind {
+        FileType::CharacterDevice | FileType::Socket => LogKind::Records,
+        _ => LogKind::File,
     };
     rustix::stdio::dup2_stderr(file)?;
     Ok(kind)

@@ -77,12 +77,21 @@ pub fn listen_unix(path: &[u8]) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// Whether [`listen_unix`] could have this path. Changes nothing, and does not look who listens there.
+/// Whether [`listen_unix`] could have this path, unless a process listens there. Changes nothing, and
+/// such a process does not notice.
 ///
 /// # Errors
 /// Those of [`listen_unix`]. Whether the directory can be written is not looked at.
 pub fn check_unix(path: &[u8]) -> Result<(), Errno> {
-    unix_address(&Path::of(&[path])).map(drop)
+    let (_, has_socket) = unix_address(&Path::of(&[path]))?;
+    if !has_socket {
+        return Ok(());
+    }
+    match connect_datagram(path) {
+        // A socket of another type, or of nobody.
+        Err(Errno::PROTOTYPE | Errno::CONNREFUSED) => Ok(()),
+        connected => connected.and(Err(Errno::PROTOTYPE)),
+    }
 }
 
 /// The address of a path, and whether a socket has it.
