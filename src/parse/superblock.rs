@@ -47,24 +47,18 @@ struct Family {
     magic_at: u32,
     label: (u32, u32),
     uuid_at: u32,
-    rest: Rest,
+    /// Reads what no fixed offset has. Returns false if it is no such file system.
+    read_rest: ReadRest,
 }
 
-/// What else there is to read.
-#[derive(Clone, Copy)]
-enum Rest {
-    Nothing,
-    Ext,
-    Iso,
-    Fat,
-}
+type ReadRest = for<'a> fn(&mut SuperBlock<'a>, &'a Disk) -> bool;
 
 const fn family(
     kind: &'static [u8],
     (magic_at, magic): (u32, &'static [u8]),
     label: (u32, u32),
     uuid_at: u32,
-    rest: Rest,
+    read_rest: ReadRest,
 ) -> Family {
     Family {
         kind,
@@ -72,23 +66,24 @@ const fn family(
         magic_at,
         label,
         uuid_at,
-        rest,
+        read_rest,
     }
 }
 
 /// Behind the end of every disk: a UUID there is none.
 const NOWHERE: u32 = u32::MAX;
+const NOTHING: ReadRest = |_, _| true;
 
 // vfat is the last, because its magic number is that of every boot sector.
 #[rustfmt::skip]
 static FAMILIES: [Family; 7] = [
-    family(b"ext4", (1080, b"\x53\xEF"), (1144, 16), 1128, Rest::Ext),
-    family(b"xfs", (0, b"XFSB"), (108, 12), 32, Rest::Nothing),
-    family(b"squashfs", (0, b"hsqs"), (0, 0), NOWHERE, Rest::Nothing),
-    family(b"erofs", (1024, b"\xE2\xE1\xF5\xE0"), (1088, 16), 1072, Rest::Nothing),
-    family(b"btrfs", (65_600, b"_BHRfS_M"), (65_835, 256), 65_568, Rest::Nothing),
-    family(b"iso9660", (32_768, b"\x01CD001"), (32_808, 32), NOWHERE, Rest::Iso),
-    family(b"vfat", (510, BOOT_SECTOR), (0, 0), NOWHERE, Rest::Fat),
+    family(b"ext4", (1080, b"\x53\xEF"), (1144, 16), 1128, read_ext),
+    family(b"xfs", (0, b"XFSB"), (108, 12), 32, NOTHING),
+    family(b"squashfs", (0, b"hsqs"), (0, 0), NOWHERE, NOTHING),
+    family(b"erofs", (1024, b"\xE2\xE1\xF5\xE0"), (1088, 16), 1072, NOTHING),
+    family(b"btrfs", (65_600, b"_BHRfS_M"), (65_835, 256), 65_568, NOTHING),
+    family(b"iso9660", (32_768, b"\x01CD001"), (32_808, 32), NOWHERE, read_iso),
+    family(b"vfat", (510, BOOT_SECTOR), (0, 0), NOWHERE, read_fat),
 ];
 
 const BOOT_SECTOR: &[u8] = b"\x55\xAA";
@@ -125,92 +120,82 @@ impl Family {
             }),
             directory: (0, 0),
         };
-        let is_valid = match self.rest {
-            Rest::Ext => found.read_ext(disk),
-            Rest::Iso => found.read_iso(disk),
-            Rest::Fat => found.read_fat(disk),
-            Rest::Nothing => true,
+        (self.read_rest)(&mut found, disk).then_some(found)
+    }
+}
+
+/// Tells ext2, ext3 and ext4 apart by the features that a driver must know.
+fn read_ext<'a>(found: &mut SuperBlock<'a>, disk: &'a Disk) -> bool {
+    const HAS_JOURNAL: u32 = 0x4;
+    const JOURNAL_DEVICE: u32 = 0x8;
+    /// FILETYPE, RECOVER and META_BG.
+    const INCOMPATIBLE_OF_EXT3: u32 = 0x2 | 0x4 | 0x10;
+    /// SPARSE_SUPER, LARGE_FILE and BTREE_DIR.
+    const READ_ONLY_OF_EXT3: u32 = 0x1 | 0x2 | 0x4;
+    let (incompatible, read_only) = (long(disk, 1120), long(disk, 1124));
+    if incompatible & !INCOMPATIBLE_OF_EXT3 | read_only & !READ_ONLY_OF_EXT3 == 0 {
+        found.kind = match long(disk, 1116) & HAS_JOURNAL {
+            0 => b"ext2",
+            _ => b"ext3",
         };
-        is_valid.then_some(found)
     }
+    incompatible & JOURNAL_DEVICE == 0
 }
 
-/// What follows the magic number. All return whether it is such a file system.
-impl<'a> SuperBlock<'a> {
-    /// Tells ext2, ext3 and ext4 apart by the features that a driver must know.
-    fn read_ext(&mut self, disk: &Disk) -> bool {
-        const HAS_JOURNAL: u32 = 0x4;
-        const JOURNAL_DEVICE: u32 = 0x8;
-        /// FILETYPE, RECOVER and META_BG.
-        const INCOMPATIBLE_OF_EXT3: u32 = 0x2 | 0x4 | 0x10;
-        /// SPARSE_SUPER, LARGE_FILE and BTREE_DIR.
-        const READ_ONLY_OF_EXT3: u32 = 0x1 | 0x2 | 0x4;
-        let (incompatible, read_only) = (long(disk, 1120), long(disk, 1124));
-        if incompatible & !INCOMPATIBLE_OF_EXT3 | read_only & !READ_ONLY_OF_EXT3 == 0 {
-            self.kind = match long(disk, 1116) & HAS_JOURNAL {
-                0 => b"ext2",
-                _ => b"ext3",
-            };
-        }
-        incompatible & JOURNAL_DEVICE == 0
+/// Reads the date and Joliet's label.
+fn read_iso<'a>(found: &mut SuperBlock<'a>, disk: &'a Disk) -> bool {
+    const MADE_AT: u32 = 33_581;
+    const CHANGED_AT: u32 = 33_598;
+    /// Descriptors behind the first, which is in sector 16.
+    const NEXT: core::ops::Range<u32> = 17..32;
+    let date = |at| Uuid::parse(field(disk, at, 16));
+    found.uuid = match date(CHANGED_AT) {
+        Some(Uuid { value: 0, .. }) => date(MADE_AT),
+        date => date,
     }
-
-    /// Reads the date and Joliet's label.
-    fn read_iso(&mut self, disk: &'a Disk) -> bool {
-        const MADE_AT: u32 = 33_581;
-        const CHANGED_AT: u32 = 33_598;
-        /// Descriptors behind the first, which is in sector 16.
-        const NEXT: core::ops::Range<u32> = 17..32;
-        let date = |at| Uuid::parse(field(disk, at, 16));
-        self.uuid = match date(CHANGED_AT) {
-            Some(Uuid { value: 0, .. }) => date(MADE_AT),
-            date => date,
+    .unwrap_or(Uuid::NONE);
+    for sector in NEXT {
+        let at = sector << 11;
+        // A descriptor in another character set: UTF-16 of some level.
+        if field(disk, at, 6) == b"\x02CD001" && field(disk, at | 88, 2) == b"%/" {
+            found.joliet = field(disk, at | 40, 32);
         }
-        .unwrap_or(Uuid::NONE);
-        for sector in NEXT {
-            let at = sector << 11;
-            // A descriptor in another character set: UTF-16 of some level.
-            if field(disk, at, 6) == b"\x02CD001" && field(disk, at | 88, 2) == b"%/" {
-                self.joliet = field(disk, at | 40, 32);
-            }
-        }
-        true
     }
-
-    /// Reads the serial number, and finds the root directory. There are other boot sectors.
-    fn read_fat(&mut self, disk: &Disk) -> bool {
-        const SMALLEST_MEDIUM: u8 = 0xF0;
-        const ENTRY_BYTES: u64 = 32;
-        let (sector, cluster) = (short(disk, 11), byte(disk, 13));
-        let (reserved, tables) = (short(disk, 14), byte(disk, 16));
-        let mut entries = u64::from(short(disk, 17));
-        let mut table = u64::from(short(disk, 22));
-        let mut serial = long(disk, 39);
-        // In sectors.
-        let mut directory = 0;
-        if table == 0 {
-            // FAT32, where the root directory is a chain of clusters: the first has the label. Clusters
-            // are counted from 2.
-            table = long(disk, 36).into();
-            serial = long(disk, 67);
-            directory = u64::from(long(disk, 44).wrapping_sub(2)).wrapping_mul(cluster.into());
-            entries = u64::MAX;
-        }
-        directory = directory
-            .wrapping_add(reserved.into())
-            .wrapping_add(table.wrapping_mul(tables.into()));
-        let bytes = entries.saturating_mul(ENTRY_BYTES);
-        let bytes = bytes.min(LABEL_DIRECTORY_BYTES as u64);
-        self.directory = (directory.wrapping_mul(sector.into()), bytes as usize);
-        self.uuid = Uuid::new(serial.into(), 8);
-        sector.is_power_of_two()
-            && cluster.is_power_of_two()
-            && reserved != 0
-            && tables != 0
-            && byte(disk, 21) >= SMALLEST_MEDIUM
-    }
+    true
 }
 
+/// Reads the serial number, and finds the root directory. There are other boot sectors.
+fn read_fat<'a>(found: &mut SuperBlock<'a>, disk: &'a Disk) -> bool {
+    const SMALLEST_MEDIUM: u8 = 0xF0;
+    const ENTRY_BYTES: u64 = 32;
+    let (sector, cluster) = (short(disk, 11), byte(disk, 13));
+    let (reserved, tables) = (short(disk, 14), byte(disk, 16));
+    let mut entries = u64::from(short(disk, 17));
+    let mut table = u64::from(short(disk, 22));
+    let mut serial = long(disk, 39);
+    // In sectors.
+    let mut directory = 0;
+    if table == 0 {
+        // FAT32, where the root directory is a chain of clusters: the first has the label. Clusters
+        // are counted from 2.
+        table = long(disk, 36).into();
+        serial = long(disk, 67);
+        directory = u64::from(long(disk, 44).wrapping_sub(2)).wrapping_mul(cluster.into());
+        entries = u64::MAX;
+    }
+    directory = directory
+        .wrapping_add(reserved.into())
+        .wrapping_add(table.wrapping_mul(tables.into()));
+    let bytes = entries.saturating_mul(ENTRY_BYTES);
+    let bytes = bytes.min(LABEL_DIRECTORY_BYTES as u64);
+    found.directory = (directory.wrapping_mul(sector.into()), bytes as usize);
+    found.uuid = Uuid::new(serial.into(), 8);
+    sector.is_power_of_two()
+        && cluster.is_power_of_two()
+        && reserved != 0
+        && tables != 0
+        && byte(disk, 21) >= SMALLEST_MEDIUM
+}
 /// The label in a root directory of vfat; empty without one.
 pub fn label_in(directory: &[u8]) -> &[u8] {
     const DELETED: u8 = 0xE5;

@@ -5,7 +5,7 @@
 //!
 //! Not looked at: what lies below RAID, LVM or encryption.
 
-use super::block::{BlockName, node, node_of};
+use super::block::{self, BlockName, node_of};
 use super::sysfs::attribute;
 use crate::base::limits::{LABEL_DIRECTORY_BYTES, SUPER_BLOCK_BYTES};
 use crate::base::path::Path;
@@ -23,34 +23,40 @@ const UEVENT_BYTES: usize = 512;
 
 /// The node of the device that has this tag.
 pub fn find(root: &Root, tag: &Tag<'_>, memory: &mut [u8]) -> Option<BlockName> {
-    let mut found = None;
+    let mut node = BlockName::new();
+    let mut is_found = false;
     // Without sysfs there are no devices.
     let _ = root.list_at(&[b"sys/class/block"], &mut |name, _| {
-        found = check(root, name, tag, memory);
-        found.is_none()
+        let mut path = Path::of(&[b"sys/class/block/", name]);
+        let mut buffer = [0; UEVENT_BYTES];
+        let facts = attribute(root, &path, b"/uevent", &mut buffer);
+        node = node_of(facts);
+        is_found = has_tag(root, &mut path, facts, &node, tag, memory) == Some(true);
+        !is_found
     });
-    found
+    is_found.then_some(node)
 }
 
-/// The node of the device of this name, if it has the tag.
-fn check(root: &Root, name: &[u8], tag: &Tag<'_>, memory: &mut [u8]) -> Option<BlockName> {
-    let mut path = Path::of(&[b"sys/class/block/", name]);
-    let mut buffer = [0; UEVENT_BYTES];
-    let facts = attribute(root, &path, b"/uevent", &mut buffer);
-    let device = node_of(facts);
-    let has_tag = match *tag {
-        Tag::Label(label) => super_block(root, &device, memory)?.has_label(label),
-        Tag::Uuid(uuid) => super_block(root, &device, memory)?.uuid == uuid,
+/// Whether the device at `path`, with this node and `uevent` file, has the tag.
+fn has_tag(
+    root: &Root,
+    path: &mut Path,
+    facts: &[u8],
+    node: &[u8],
+    tag: &Tag<'_>,
+    memory: &mut [u8],
+) -> Option<bool> {
+    Some(match *tag {
+        Tag::Label(label) => super_block(root, node, memory)?.has_label(label),
+        Tag::Uuid(uuid) => super_block(root, node, memory)?.uuid == uuid,
         Tag::PartLabel(label) => property(facts, b"PARTNAME") == label,
         Tag::PartUuid(uuid) => {
             let number = parse_u32(property(facts, b"PARTN"))?;
             path.push(b"/..");
-            let disk = node(root, &path);
-            let (disk, _) = read(root, &disk, memory)?;
+            let (disk, _) = read(root, &block::node(root, path), memory)?;
             partition_uuid(disk, number) == uuid
         }
-    };
-    has_tag.then_some(device)
+    })
 }
 
 /// The super block on the device with this node.
