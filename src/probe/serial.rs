@@ -41,6 +41,8 @@ pub struct Serial {
     gap: bool,
     /// Bytes beside letters and digits that are kept.
     harmless: &'static [u8],
+    /// Whether a byte did not fit.
+    is_cut: bool,
 }
 
 impl Serial {
@@ -50,6 +52,7 @@ impl Serial {
             text: heapless::Vec::new(),
             gap: false,
             harmless: HARMLESS,
+            is_cut: false,
         }
     }
 
@@ -65,7 +68,7 @@ impl Serial {
 
     /// Appends text. Blanks become one `_` between two words, also if the words come from two
     /// calls, and nothing at both ends. Each byte that is not harmless becomes `_`.
-    fn append(&mut self, words: &[u8]) -> Option<()> {
+    fn append(&mut self, words: &[u8]) {
         for byte in words {
             let mut byte = *byte;
             if !byte.is_ascii_alphanumeric() && byte.is_ascii() && !self.harmless.contains(&byte) {
@@ -76,18 +79,17 @@ impl Serial {
                 byte = b'_';
             }
             if self.gap && !self.text.is_empty() {
-                self.push(b'_')?;
+                self.push(b'_');
             }
             self.gap = false;
-            self.push(byte)?;
+            self.push(byte);
         }
-        Some(())
     }
 
     // Called in several places: keeps one copy of the code.
     #[inline(never)]
-    fn push(&mut self, byte: u8) -> Option<()> {
-        self.text.push(byte).ok()
+    fn push(&mut self, byte: u8) {
+        self.is_cut |= self.text.push(byte).is_err();
     }
 }
 
@@ -112,7 +114,7 @@ pub(super) fn read(
     } else {
         None
     };
-    if known.is_none() {
+    if known.is_none() || serial.is_cut {
         serial.text.clear();
     }
 }
@@ -127,14 +129,15 @@ fn virtio(
 ) -> Option<()> {
     serial.harmless = HARMLESS_IN_ATTRIBUTES;
     if let Some(known) = kept.find(attached) {
-        let mut known = &known[..];
-        return serial.append(cut(&mut known, 0));
+        serial.append(cut(&mut &known[..], 0));
+        return Some(());
     }
     let mut buffer = [0; 64];
     let answer = attribute(root, disk, b"/serial", &mut buffer).trim_ascii_end();
     answer.first()?;
     kept.keep(attached, answer);
-    serial.append(answer)
+    serial.append(answer);
+    Some(())
 }
 
 /// Appends the attributes in `names`, which have a blank between two. All must exist.
@@ -145,7 +148,7 @@ fn attributes(root: &Root, disk: &Path, names: &[u8], serial: &mut Serial) -> Op
         let mut buffer = [0; 64];
         let attribute = attribute(root, disk, name, &mut buffer).trim_ascii_end();
         attribute.first()?;
-        serial.append(attribute)?;
+        serial.append(attribute);
         serial.gap = true;
     }
     Some(())
@@ -167,20 +170,20 @@ fn scsi(root: &Root, disk: &Path, serial: &mut Serial) -> Option<()> {
         // Skips the vendor, `ATA     `, before model and serial number.
         value = value.get(8..)?;
     } else {
-        serial.push(b'0'.wrapping_add(kind))?;
+        serial.push(b'0'.wrapping_add(kind));
     }
     if kind == VENDOR {
         // Vendor and model make a vendor-specific designator unique. Both are padded with blanks.
-        serial.append(vendor)?;
-        let model = attribute(root, disk, b"/device/model", &mut buffer);
-        serial.append(model)?;
+        serial.append(vendor);
+        serial.append(attribute(root, disk, b"/device/model", &mut buffer));
     }
     if is_text {
-        return serial.append(value);
-    }
-    for byte in value {
-        serial.push(hex_digit(byte >> 4))?;
-        serial.push(hex_digit(byte & 15))?;
+        serial.append(value);
+    } else {
+        for byte in value {
+            serial.push(hex_digit(byte >> 4));
+            serial.push(hex_digit(byte & 15));
+        }
     }
     Some(())
 }
