@@ -42,7 +42,7 @@ fn list(root: &Root, virtio_serials: &RecentAnswers, reply: &mut Reply<'_>) -> R
     // This directory has partitions, too; a kernel without it has no /sys/block either.
     let directory = Path::of(&[b"sys/class/block/"]);
     let mut names = NameList::new(DIRECTORY_BYTES);
-    if let Err(errno) = names.read(root, &directory) {
+    if let Err(errno) = names.read(root, directory.as_bytes()) {
         return Err(cannot(reply, Phrase::CannotListDisks, errno));
     }
     let mut devices = Devices::new(root, virtio_serials);
@@ -86,7 +86,7 @@ fn describe(
     }
     let slaves = Path::of(&[path.as_bytes(), b"/slaves/"]);
     let mut names = NameList::new(DIRECTORY_BYTES);
-    if names.read(root, &slaves).is_ok() {
+    if names.read(root, slaves.as_bytes()).is_ok() {
         let mut list = object.list(Name::Dependencies);
         block::backward(root, &slaves, &names, &mut |slave| {
             put_node(&mut list, slave);

@@ -149,7 +149,7 @@ impl<'r> Devices<'r> {
         // A partition has no `slaves`; its disk has.
         let slaves = Path::of(&[VIRTUAL, name, b"/slaves/"]);
         let mut names = NameList::new(DIRECTORY_BYTES);
-        if names.read(self.root, &slaves).is_ok() {
+        if names.read(self.root, slaves.as_bytes()).is_ok() {
             backward(self.root, &slaves, &names, &mut |slave| {
                 self.disks_below(slave, layers, each);
             });
@@ -208,7 +208,7 @@ impl<'r> Devices<'r> {
         self.subsystem = Path::of(&[directory]);
         let mut controller = Path::new();
         let mut names = NameList::new(DIRECTORY_BYTES);
-        if names.read(self.root, &self.subsystem).is_ok() {
+        if names.read(self.root, directory).is_ok() {
             for name in names.sorted() {
                 if follow_in(self.root, &self.subsystem, name, &mut controller) {
                     disk.locate(self.root, &controller);

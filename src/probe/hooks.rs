@@ -11,7 +11,6 @@
 use core::slice;
 
 use crate::base::limits::{DIRECTORY_BYTES, HOOK_LIST_BYTES, PATH_BYTES};
-use crate::base::path::Path;
 use crate::base::sink::ByteSink;
 use crate::parse::hooks::{DIRECTORY, directory_of, is_hook};
 use crate::probe::names::NameList;
@@ -71,7 +70,7 @@ pub fn beside<'a>(root: &Root, main: &'a [u8]) -> Hooks<'a> {
 /// Appends the hooks in a directory to the list.
 fn put_all(root: &Root, directory: &[u8], list: &mut Buffer) -> Result<(), Errno> {
     let mut names = NameList::new(DIRECTORY_BYTES);
-    names.read(root, &Path::of(&[relative(directory)]))?;
+    names.read(root, relative(directory))?;
     for name in names.sorted() {
         if is_hook(name) && is_program(root, &[relative(directory), b"/", name]) {
             add(list, &[directory, b"/", name]);

@@ -4,7 +4,6 @@
 //! here.
 
 use crate::base::index;
-use crate::base::path::Path;
 use crate::base::sink::ByteSink;
 use crate::base::text::{compare_until, cut};
 use crate::sys::Errno;
@@ -32,9 +31,9 @@ impl NameList {
     ///
     /// # Errors
     /// The error of reading the directory; [`Errno::FBIG`] if its names do not fit.
-    pub fn read(&mut self, root: &Root, directory: &Path) -> Result<(), Errno> {
+    pub fn read(&mut self, root: &Root, directory: &[u8]) -> Result<(), Errno> {
         let bytes = &mut self.bytes;
-        root.list_at(&[directory.as_bytes()], &mut |name, kind| {
+        root.list_at(&[directory], &mut |name, kind| {
             if kind != EntryType::Directory {
                 let _ = bytes.append(name);
                 let _ = bytes.append(b"\0");
@@ -108,7 +107,7 @@ mod tests {
         let tree = Tree::of(&files);
         let read = |name: &[u8]| {
             let mut names = NameList::new(DIRECTORY_BYTES);
-            names.read(&tree.root, &Path::of(&[name])).map(|()| names)
+            names.read(&tree.root, name).map(|()| names)
         };
         let names = read(b"d").unwrap();
         assert_eq!(sorted(&names), ["a", "a10", "b", &long]);
@@ -123,7 +122,7 @@ mod tests {
         let files: Vec<_> = files.iter().map(|name| (&name[..], "")).collect();
         let tree = Tree::of(&files);
         let mut names = NameList::new(DIRECTORY_BYTES);
-        names.read(&tree.root, &Path::of(&[b"d"])).unwrap();
+        names.read(&tree.root, b"d").unwrap();
         let mut expected: Vec<String> = (0..3000).map(|number| number.to_string()).collect();
         expected.sort();
         assert_eq!(sorted(&names), expected);
