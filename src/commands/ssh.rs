@@ -32,6 +32,7 @@
 //!   accounts take is at most [`ACCOUNTS_BYTES`].
 
 use core::mem::ManuallyDrop;
+use core::ops::Range;
 
 use static_assertions::const_assert;
 
@@ -93,18 +94,31 @@ const NOT_REGULAR: &[u8] = b": not a regular file";
 
 const_assert!(KEYS_BYTES == 256 << 10);
 
-/// The parts of an error.
+/// The names in a request and its errors.
+type Names = [&'static [u8]; 4];
+// Indices of them.
+/// The user.
+const USER: usize = 0;
+/// The path of the user's keys.
+const FILE: usize = 1;
+/// The directory of that file.
+const DIRECTORY: usize = 2;
+/// The directory above that: the home directory by default.
+const ABOVE: usize = 3;
+
+/// What a request is about, and the parts of its error.
 struct About {
+    names: Names,
     /// The phrase.
     phrase: Phrase,
-    /// The user or the path.
-    subject: &'static [u8],
+    /// The index of the name in it.
+    subject: usize,
     /// The path again, in quotes, where the phrase has it twice.
     quoted: &'static [u8],
     /// The text after that.
     detail: &'static [u8],
-    /// Paths whose owner may explain an EACCES, the likelier one first.
-    denied_by: [&'static [u8]; 2],
+    /// The paths whose owner may explain an EACCES, the likelier one first.
+    denied_by: Range<usize>,
     /// The user id of the keys' owner.
     uid: u32,
     /// The content of /etc/passwd, to name the owner of a path.
@@ -114,32 +128,29 @@ struct About {
 impl About {
     /// Sets the phrase and the path of the next error.
     #[inline(never)]
-    fn turn_to(&mut self, phrase: Phrase, path: &'static [u8], denied_by: [&'static [u8]; 2]) {
+    fn turn_to(&mut self, phrase: Phrase, subject: usize, denied_by: Range<usize>) {
         self.phrase = phrase;
-        self.subject = path;
+        self.subject = subject;
         self.denied_by = denied_by;
     }
-}
 
-/// The paths of a user's keys.
-struct Paths {
-    file: &'static [u8],
-    directory: &'static [u8],
-    /// The directory above that: the home directory by default.
-    above: &'static [u8],
-    /// Whether only root can change the directory, so that the agent need not act as the user.
-    are_roots: bool,
+    /// An error that no errno describes.
+    fn wrong(&mut self, detail: &'static [u8]) -> Errno {
+        self.detail = detail;
+        Errno::INVAL
+    }
 }
 
 fn work(guest: &Guest, args: &Args<'_>, reply: &mut Reply<'_>, task: Task) -> Result<u8, Failed> {
     let mut room = Buffer::lasting(ACCOUNTS_BYTES);
     let keys = keys(args, task, &mut room, reply)?;
     let mut about = About {
+        names: [user_name(args, &mut room), b"", b"", b""],
         phrase: Phrase::CannotLookUp,
-        subject: user_name(args, &mut room),
+        subject: USER,
         quoted: b"",
         detail: b"",
-        denied_by: [b""; 2],
+        denied_by: 0..0,
         uid: 0,
         passwd: b"",
     };
@@ -152,14 +163,19 @@ fn work(guest: &Guest, args: &Args<'_>, reply: &mut Reply<'_>, task: Task) -> Re
             Ok(0)
         }
         Err(errno) => {
-            if let Some(Errno::ACCESS | Errno::PERM) = errno {
+            let number = if about.detail.is_empty() {
+                number(errno)
+            } else {
+                0
+            };
+            if let Errno::ACCESS | Errno::PERM = errno {
                 name_owner(&guest.root, &mut room, &mut about);
             }
-            let mut pieces = [about.subject, b"", about.detail];
+            let mut pieces = [about.names[about.subject], b"", about.detail];
             if let Phrase::CannotOpenKeys | Phrase::CannotReadKeys = about.phrase {
                 pieces[1] = about.quoted;
             }
-            Err(reply.fail_with(about.phrase, &pieces, errno.map_or(0, number)))
+            Err(reply.fail_with(about.phrase, &pieces, number))
         }
     }
 }
@@ -194,8 +210,7 @@ fn keys(
     Ok(keys)
 }
 
-/// Switches to the user if need be, then reads or edits the keys. For an error without an errno
-/// `about` holds the whole text.
+/// Switches to the user if need be, then reads or edits the keys.
 #[inline(never)]
 fn change(
     guest: &Guest,
@@ -204,37 +219,35 @@ fn change(
     reset: bool,
     room: &mut Buffer,
     about: &mut About,
-) -> Result<&'static [u8], Option<Errno>> {
-    let paths = become_user(guest, room, about)?;
-    let name = Path::of(&[file_name(paths.file)]);
+) -> Result<&'static [u8], Errno> {
+    let are_roots = become_user(guest, room, about)?;
+    let name = Path::of(&[file_name(about.names[FILE])]);
     let name = name.as_c_str().ok_or(Errno::NAMETOOLONG)?;
-    let directory = match open_directory(&guest.root, task, &paths, about) {
+    let directory = match open_directory(&guest.root, task, about) {
         Err(Errno::NOENT | Errno::NOTDIR) if task == Task::Remove => return Ok(b""),
         directory => directory?,
     };
-    let denied_by = [paths.file, paths.directory];
-    about.turn_to(Phrase::CannotOpenKeys, paths.file, denied_by);
+    about.turn_to(Phrase::CannotOpenKeys, FILE, FILE..ABOVE);
     if task != Task::Get {
         // Held until this function returns, before the reply leaves.
         file::lock(&directory)?;
     }
     let mut old: &'static [u8] = b"";
     let old_file;
-    let (links, mut access) = match paths.are_roots {
+    let (links, mut access) = match are_roots {
         true => (Links::Refuse, Access::Readable),
         false => (Links::NotMagic, Access::Private),
     };
-    if !reset || paths.are_roots {
+    if !reset || are_roots {
         match directory.look(name, links) {
             Err(Errno::NOENT) if task == Task::Remove => return Ok(b""),
             Err(Errno::NOENT) if task == Task::Add => {}
             file => {
                 old_file = file?;
                 if Status::of(&*old_file)?.is_special() {
-                    about.detail = NOT_REGULAR;
-                    return Err(None);
+                    return Err(about.wrong(NOT_REGULAR));
                 }
-                if paths.are_roots {
+                if are_roots {
                     access = Access::As(&old_file);
                 }
                 if !reset {
@@ -255,33 +268,24 @@ fn change(
         _ => accounts::add_lines(old, keys, &mut *index, &mut *new),
     };
     changed.map_err(|_| Errno::NOMEM)?;
-    let denied_by = [paths.directory, b""];
-    about.turn_to(Phrase::CannotWriteKeys, paths.file, denied_by);
+    about.turn_to(Phrase::CannotWriteKeys, FILE, DIRECTORY..ABOVE);
     let new = new.take();
     if new.len() > KEYS_BYTES {
-        about.detail = TOO_MANY;
-        return Err(None);
+        return Err(about.wrong(TOO_MANY));
     }
     directory.replace(name, UNFINISHED, new, access)?;
     Ok(b"")
 }
 
-/// Returns the paths of the keys of the user named in `about`. Switches to that user, unless only root
-/// can change them.
-fn become_user(
-    guest: &Guest,
-    room: &mut Buffer,
-    about: &mut About,
-) -> Result<Paths, Option<Errno>> {
+/// Finds the paths of the user's keys. Switches to that user, unless only root can change the directory:
+/// returns whether that is so.
+fn become_user(guest: &Guest, room: &mut Buffer, about: &mut About) -> Result<bool, Errno> {
     let root = &guest.root;
     let etc = root.enter(b"etc", Links::Follow)?;
     ManuallyDrop::into_inner(etc.read_named(c"passwd", Links::Follow, room)?);
     about.passwd = room.take();
-    let name = about.subject;
-    let Some(user) = accounts::user(about.passwd, name) else {
-        about.detail = b": no such user";
-        return Err(None);
-    };
+    let name = about.names[USER];
+    let user = accounts::user(about.passwd, name).ok_or_else(|| about.wrong(b": no such user"))?;
     about.uid = user.uid;
     let home = user.home.starts_with(b"/");
     let home = home.then(|| without_slash(user.home));
@@ -299,14 +303,9 @@ fn become_user(
     let directory = directory_of(file);
     let are_roots = !keys_path::is_below_home(pattern)
         && trust::check(root, directory, ROOT, &mut Path::new()).is_ok();
-    let paths = Paths {
-        file,
-        directory,
-        above: directory_of(directory),
-        are_roots,
-    };
+    about.names = [name, file, directory, directory_of(directory)];
     if are_roots {
-        return Ok(paths);
+        return Ok(true);
     }
     // Groups that do not fit only take rights away.
     let group = etc.read_named(c"group", Links::Follow, room);
@@ -321,7 +320,7 @@ fn become_user(
         };
         errno
     })?;
-    Ok(paths)
+    Ok(false)
 }
 
 /// The directory of a file at an absolute path, without a slash at its end.
@@ -340,46 +339,35 @@ fn without_slash(mut path: &[u8]) -> &[u8] {
 }
 
 /// Opens the directory of the keys, and makes it if keys are to be added.
-fn open_directory(
-    root: &Root,
-    task: Task,
-    paths: &Paths,
-    about: &mut About,
-) -> Result<Root, Errno> {
+fn open_directory(root: &Root, task: Task, about: &mut About) -> Result<Root, Errno> {
+    let path = about.names[DIRECTORY];
     let what = match task {
         Task::Add => Phrase::CannotWriteKeys,
         Task::Get | Task::Remove => Phrase::CannotOpenKeys,
     };
-    about.turn_to(what, paths.file, [paths.directory, paths.above]);
-    let mut directory = root.enter(paths.directory, Links::NotMagic);
+    about.turn_to(what, FILE, DIRECTORY..ABOVE + 1);
+    let mut directory = root.enter(path, Links::NotMagic);
     if task == Task::Add && matches!(directory, Err(Errno::NOENT | Errno::NOTDIR)) {
-        about.turn_to(Phrase::CannotCreate, paths.directory, [paths.above, b""]);
-        root.make_directory(relative(paths.directory), 0o700)?;
-        directory = root.enter(paths.directory, Links::NotMagic);
+        about.turn_to(Phrase::CannotCreate, DIRECTORY, ABOVE..ABOVE + 1);
+        root.make_directory(relative(path), 0o700)?;
+        directory = root.enter(path, Links::NotMagic);
     }
     directory
 }
 
 /// The content of a file of keys.
-fn read(file: &OwnedFd, about: &mut About) -> Result<&'static [u8], Option<Errno>> {
+fn read(file: &OwnedFd, about: &mut About) -> Result<&'static [u8], Errno> {
     // One byte more, so that it is not filled.
     let mut room = Buffer::lasting(KEYS_BYTES + 1);
     match room.read(file) {
-        Err(Errno::FBIG) => {
-            about.detail = TOO_MANY;
-            Err(None)
-        }
-        done => {
-            done?;
-            Ok(room.take())
-        }
+        Err(Errno::FBIG) => Err(about.wrong(TOO_MANY)),
+        done => done.map(|()| room.take()),
     }
 }
 
 /// Adds the owner of the file or directory that denied access to the error.
 fn name_owner(root: &Root, room: &mut Buffer, about: &mut About) {
-    let denied_by = about.denied_by.into_iter().filter(|path| !path.is_empty());
-    for path in denied_by {
+    for path in about.names.get(about.denied_by.clone()).unwrap_or_default() {
         if let Ok(Status { owner, .. }) = Status::at(root, &[relative(path)])
             && owner != about.uid
         {
