@@ -217,9 +217,10 @@ fn freeze_file_systems(
         return Err(no_mount_table(reply));
     }
     let given = args.value(const { index_of(MOUNT_POINTS, "mountpoints") });
-    let Ok(chosen) = names(given.unwrap_or_default()) else {
+    let mut chosen = NameList::new(CHOSEN_BYTES);
+    if read_names(given.unwrap_or_default(), &mut chosen).is_err() {
         return Err(cannot(reply, Phrase::NoChild, Errno::NOMEM));
-    };
+    }
     // Failure is no reason not to freeze; qemu-ga does not check either.
     let frozen = if guest.marker.make() {
         SOMETHING
@@ -236,14 +237,9 @@ fn freeze_file_systems(
         if given.is_some() && !chosen.has(mount_point) {
             continue;
         }
-        match freeze_one(guest, &fs, &mut searches, deadline_ms) {
+        match freeze_one(guest, &fs, mount_point, &mut searches, deadline_ms, reply) {
             Ok(frozen) => count += i64::from(frozen),
-            Err(failure) => {
-                failure.say(mount_point, reply);
-                let mut status = match failure {
-                    NotFrozen::Late(status) => status,
-                    _ => NOTHING,
-                };
+            Err(mut status) => {
                 if !undo(guest, count, status & HANGS != 0) {
                     status |= HANGS;
                     // A process that hangs shares the descriptor: closed here, the marker would be
@@ -262,62 +258,44 @@ fn freeze_file_systems(
     Ok(frozen)
 }
 
-/// The mount points in a list of the request, or none.
-fn names(list: Json<'_>) -> Result<NameList, Errno> {
-    let mut names = NameList::new(CHOSEN_BYTES);
+/// Reads the mount points in a list of the request.
+fn read_names(list: Json<'_>, names: &mut NameList) -> Result<(), Errno> {
     for name in list.items().filter_map(Json::string) {
         let _ = name.decode(&mut names.bytes);
         let _ = names.bytes.append(b"\0");
     }
-    names.sort()?;
-    Ok(names)
-}
-
-/// Why a file system was not frozen.
-#[derive(Clone, Copy)]
-enum NotFrozen {
-    /// It could not be opened.
-    Open(Miss),
-    /// The kernel refused.
-    Refused(Errno),
-    /// The freeze timeout was over. The status says whether a process hangs.
-    Late(u8),
-}
-
-impl NotFrozen {
-    /// Makes this the error of the reply.
-    fn say(self, mount_point: &[u8], reply: &mut Reply<'_>) {
-        let (what, errno) = match self {
-            Self::Open(Miss::Elsewhere) => {
-                reply.fail_with(Phrase::CannotOpen, &[mount_point, b": ", ELSEWHERE], 0);
-                return;
-            }
-            Self::Open(Miss::Errno(errno)) => (Phrase::CannotOpen, number(errno)),
-            Self::Refused(errno) => (Phrase::CannotFreeze, number(errno)),
-            Self::Late(_) => (Phrase::NotAtRest, 0),
-        };
-        reply.fail_with(what, &[mount_point], errno);
-    }
+    names.sort()
 }
 
 /// Freezes one file system. Returns false if its type cannot be frozen, if it is frozen already, or
-/// if it is not mounted any more.
+/// if it is not mounted any more. The error is in the reply; returned is the status for it.
 fn freeze_one(
     guest: &Guest,
     fs: &FileSystem<'_>,
+    mount_point: &[u8],
     searches: &mut Searches,
     deadline_ms: u64,
-) -> Result<bool, NotFrozen> {
-    let opened = fs.open(&guest.root, searches);
-    let Some(inside) = opened.map_err(NotFrozen::Open)? else {
-        return Ok(false);
+    reply: &mut Reply<'_>,
+) -> Result<bool, u8> {
+    let inside = match fs.open(&guest.root, searches) {
+        Ok(Some(inside)) => inside,
+        Ok(None) => return Ok(false),
+        Err(miss) => {
+            let (why, errno): ([&[u8]; 2], i32) = match miss {
+                Miss::Elsewhere => ([b": ", ELSEWHERE], 0),
+                Miss::Errno(errno) => ([b"", b""], number(errno)),
+            };
+            reply.fail_with(Phrase::CannotOpen, &[mount_point, why[0], why[1]], errno);
+            return Err(NOTHING);
+        }
     };
     let step = &mut || fsctl::freeze(inside.as_fd()).map_or_else(number, |()| 0);
     let done = match Helper::start(step) {
         Ok(started) => {
             let left_ms = deadline_ms.saturating_sub(clock::boottime_ms());
             let Some(done) = started.wait(left_ms) else {
-                return Err(NotFrozen::Late(give_up(guest, &started)));
+                reply.fail_with(Phrase::NotAtRest, &[mount_point], 0);
+                return Err(give_up(guest, &started));
             };
             done
         }
@@ -327,10 +305,11 @@ fn freeze_one(
     if done == 0 {
         return Ok(true);
     }
-    match Errno::from_raw_os_error(done) {
-        Errno::OPNOTSUPP | Errno::BUSY => Ok(false),
-        errno => Err(NotFrozen::Refused(errno)),
+    if done == number(Errno::OPNOTSUPP) || done == number(Errno::BUSY) {
+        return Ok(false);
     }
+    reply.fail_with(Phrase::CannotFreeze, &[mount_point], done);
+    Err(NOTHING)
 }
 
 /// Gives up a file system that is not at rest at the freeze timeout. Returns the status of that.
