@@ -79,8 +79,8 @@ fn run_all(name: &[u8], freezes: bool, environment: Strings) -> Result<bool, Err
         return Ok(false);
     }
     let mut session = Session::new(Settings::none(), &root, Environment::none(), true);
-    let ran = session.readable(hooks).and_then(|hooks| match freezes {
-        true => session.freeze(hooks.bytes(), None, NEVER_MS),
+    let ran = session.readable(&hooks).and_then(|hooks| match freezes {
+        true => session.freeze(hooks, None, NEVER_MS),
         false => session.thaw_all(hooks),
     });
     if freezes && ran.is_err() {

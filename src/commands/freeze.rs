@@ -187,8 +187,9 @@ fn bring_to_rest(
     let Some(given) = guest.hooks.main.given() else {
         return Ok(());
     };
-    let list = session.readable(hooks::find(&guest.root, given))?;
-    session.freeze(list.bytes(), Some(directory), deadline_ms)
+    let found = hooks::find(&guest.root, given);
+    let list = session.readable(&found)?;
+    session.freeze(list, Some(directory), deadline_ms)
 }
 
 /// Runs the hooks with `thaw` that need it. What goes wrong with them is in their log.

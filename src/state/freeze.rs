@@ -504,14 +504,13 @@ mod tests {
     #[test]
     fn a_deadline_is_put_off_only_while_hooks_go_on() {
         use crate::state::hooks::Ledger;
-        use crate::sys::mem::Buffer;
         let tree = Tree::new();
         let path = tree.path.to_str().unwrap().to_owned();
         let mut log = Log::new();
         let mut freeze = Freeze::new(Marker::of(Box::leak(path.into_bytes().into())), 60);
         freeze.note(FreezeEvent::Freeze, &mut log);
         assert!(!freeze.waits_for_hooks(7_000), "there are none");
-        let mut ledger = Ledger::of(Buffer::growing(1000));
+        let mut ledger = Ledger::new();
         ledger.keep_in(tree.open()).unwrap();
         ledger.add(b"/a").unwrap();
         let earliest_ms = clock::in_ms(7_000);

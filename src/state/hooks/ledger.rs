@@ -42,14 +42,12 @@ impl Ledger {
         Version::of(directory, NAME).filter(|_| !is_shared(directory))
     }
 
-    /// A list in memory, which ends with this process.
-    pub fn of(list: Buffer) -> Self {
-        Self { list, kept: None }
-    }
-
-    /// An empty list in memory.
-    pub(super) fn new() -> Self {
-        Self::of(Buffer::growing(HOOK_LIST_BYTES))
+    /// An empty list in memory, which ends with this process.
+    pub(in crate::state) fn new() -> Self {
+        Self {
+            list: Buffer::growing(HOOK_LIST_BYTES),
+            kept: None,
+        }
     }
 
     /// Reads the list in the state directory, if there is one. Returns process id and start time of

@@ -3,7 +3,7 @@
 use super::call::{Call, HookFailure, Settings};
 use super::ledger::Ledger;
 use super::run::Runner;
-use crate::base::limits::HOOK_LIST_BYTES;
+use crate::base::sink::ByteSink;
 use crate::base::text::cut;
 use crate::parse::hooks::directory_of;
 use crate::state::environment::Environment;
@@ -40,18 +40,20 @@ impl<'a> Session<'a> {
         self.runner.told_to_end
     }
 
-    /// Returns the hooks that `probe::hooks` has found. A directory that could not be read is a
+    /// Returns the list of hooks that `probe::hooks` has found. A directory that could not be read is a
     /// failure, or, if failures are ignored, an empty list.
-    pub fn readable(
+    pub fn readable<'f>(
         &mut self,
-        found: Result<Buffer, (&[u8], Errno)>,
-    ) -> Result<Buffer, HookFailure> {
-        found.or_else(|(main, errno)| {
-            let directory = directory_of(main);
-            let failure = self.fail(directory.as_bytes(), LogPhrase::CannotReadHooks, errno);
-            self.runner.unless_ignored(Err(failure))?;
-            Ok(Buffer::growing(HOOK_LIST_BYTES))
-        })
+        found: &'f Result<Buffer, (&[u8], Errno)>,
+    ) -> Result<&'f [u8], HookFailure> {
+        match found {
+            Ok(list) => Ok(list.bytes()),
+            Err((main, errno)) => {
+                let directory = directory_of(main);
+                let failure = self.fail(directory.as_bytes(), LogPhrase::CannotReadHooks, *errno);
+                self.runner.unless_ignored(Err(failure)).map(|()| &b""[..])
+            }
+        }
     }
 
     /// Logs an error with the file `about` before any hook was run.
@@ -115,8 +117,11 @@ impl<'a> Session<'a> {
     }
 
     /// Runs hooks with `thaw` in reverse order, as if all had run with `freeze`.
-    pub fn thaw_all(&mut self, hooks: Buffer) -> Result<(), HookFailure> {
-        self.ledger = Ledger::of(hooks);
+    pub fn thaw_all(&mut self, mut hooks: &[u8]) -> Result<(), HookFailure> {
+        while !hooks.is_empty() {
+            // A list of hooks fits.
+            let _ = self.ledger.add(cut(&mut hooks, 0));
+        }
         self.thaw()
     }
 
