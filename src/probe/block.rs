@@ -174,19 +174,15 @@ impl<'r> Devices<'r> {
         if disk.bus.is_none() {
             self.locate_by_controller(&mut disk, &path);
         }
-        let known = disk.device.udev_entry(self.root);
-        if known.is_empty() {
-            let attached = disk.device.attached;
+        let Disk { device, serial, .. } = &mut disk;
+        if !device.ask_udev(self.root, b"E:ID_SERIAL", &mut serial.text) {
             serial::read(
                 self.root,
                 &path,
-                attached,
+                device.attached,
                 self.virtio_serials,
-                &mut disk.serial,
+                serial,
             );
-        } else {
-            let serial = property(known.bytes(), b"E:ID_SERIAL");
-            disk.serial.append_known(serial);
         }
         disk
     }
@@ -266,24 +262,25 @@ impl BlockDevice {
     /// The name that device-mapper has for the device, which is at `path`; empty for other devices.
     pub fn alias(&self, root: &Root, path: &Path) -> MapperName {
         let mut name = MapperName::new();
-        if last_component(path).starts_with(b"dm-") {
-            let (known, mut buffer) = (self.udev_entry(root), [0; 128]);
-            let _ = name.extend_from_slice(match known.is_empty() {
-                true => attribute(root, path, b"/dm/name", &mut buffer).trim_ascii_end(),
-                false => property(known.bytes(), b"E:DM_NAME"),
-            });
+        if last_component(path).starts_with(b"dm-") && !self.ask_udev(root, b"E:DM_NAME", &mut name)
+        {
+            let mut buffer = [0; 128];
+            let found = attribute(root, path, b"/dm/name", &mut buffer);
+            let _ = name.extend_from_slice(found.trim_ascii_end());
         }
         name
     }
 
-    /// The entry of the device in the database of udevd; empty without one.
-    fn udev_entry(&self, root: &Root) -> Buffer {
+    /// Appends a property of the device in the database of udevd, if it has it. Returns whether it knows
+    /// the device.
+    fn ask_udev(&self, root: &Root, key: &[u8], value: &mut heapless::VecView<u8>) -> bool {
         let mut entry = Buffer::growing(UDEV_ENTRY_BYTES);
         if let Ok(file) = root.file_at(&[b"run/udev/data/b", &self.number]) {
             // What does not fit is ignored.
             let _ = entry.read(&file);
         }
-        entry
+        let _ = value.extend_from_slice(property(entry.bytes(), key));
+        !entry.is_empty()
     }
 }
 

@@ -36,7 +36,7 @@ const HARMLESS_IN_ATTRIBUTES: &[u8] = b"#+-.:=@_/ $%?,";
 
 /// A serial number; empty without one.
 pub struct Serial {
-    text: heapless::Vec<u8, SERIAL_BYTES>,
+    pub(super) text: heapless::Vec<u8, SERIAL_BYTES>,
     /// Whether the latest bytes were blanks, which become one `_` before the next byte.
     gap: bool,
     /// Bytes beside letters and digits that are kept.
@@ -59,11 +59,6 @@ impl Serial {
     /// The text; `None` if it is empty.
     pub fn text(&self) -> Option<&[u8]> {
         Some(&self.text[..]).filter(|text| !text.is_empty())
-    }
-
-    /// Appends a serial number from the database of udev.
-    pub(super) fn append_known(&mut self, text: &[u8]) {
-        let _ = self.text.extend_from_slice(text);
     }
 
     /// Appends text. Blanks become one `_` between two words, also if the words come from two
