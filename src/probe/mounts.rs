@@ -26,7 +26,7 @@ use crate::base::path::Path;
 use crate::base::sink::ByteSink;
 use crate::base::text::{compare_until, cut};
 use crate::parse::mountinfo::{self, Mount};
-use crate::parse::{lines, unescaped, words};
+use crate::parse::{lines, unescaped, word_index};
 use crate::sys::mem::Buffer;
 use crate::sys::place::Place;
 use crate::sys::root::{Root, relative};
@@ -138,10 +138,11 @@ impl Mounts {
 pub fn backward(root: &Root, each: &mut dyn FnMut(&Mount<'_>)) -> Result<(), Errno> {
     let mut table = Buffer::growing(MOUNT_LIST_BYTES);
     let read = table.read(&root.file_at(TABLE)?);
-    lines(table.bytes())
-        .rev()
-        .filter_map(mountinfo::parse)
-        .for_each(|mount| each(&mount));
+    for line in lines(table.bytes()).rev() {
+        if let Some(mount) = mountinfo::parse(line) {
+            each(&mount);
+        }
+    }
     read
 }
 
@@ -255,7 +256,7 @@ pub fn reach_all(root: &Root, searches: &mut Searches, enter: Enter<'_>) -> Resu
             if !done.as_slice().contains(&device) {
                 // `done` keeps the latest devices only, so the second pass may enter a file system
                 // again.
-                let reached = try_to_enter(root, &mount, enter).is_ok()
+                let reached = try_to_enter(root, mount, enter).is_ok()
                     || searching && search(root, device, searches, enter);
                 missed += u32::from(!reached);
                 if reached || searching {
@@ -287,10 +288,10 @@ fn search(root: &Root, device: Device, searches: &mut Searches, enter: Enter<'_>
         let whole = each_on_disk(root, &mut |mount| {
             if mount.device() == device {
                 seen = Some(mount.mount_point.iter().fold(seen.unwrap_or(0), hash));
-                entered = try_to_enter(root, &mount, enter).is_ok();
+                entered = try_to_enter(root, mount, enter).is_ok();
                 for _ in 0..PATH_TRIES.min(tries) {
                     tries -= 1;
-                    entered = entered || try_cached(root, &mount, enter).is_ok();
+                    entered = entered || try_cached(root, mount, enter).is_ok();
                 }
             }
             !entered && tries != 0
@@ -311,10 +312,10 @@ fn hash(before: u64, byte: &u8) -> u64 {
 
 /// Calls `each` with every mount on a block device, in the order of the mount table, until it
 /// returns false. Returns false if a line was too long to be read. Borrows no memory.
-fn each_on_disk(root: &Root, each: &mut dyn FnMut(Mount<'_>) -> bool) -> Result<bool, Errno> {
+fn each_on_disk(root: &Root, each: &mut dyn FnMut(&Mount<'_>) -> bool) -> Result<bool, Errno> {
     let mut whole = true;
     root.beginnings_at(TABLE, &mut |line, is_whole| match mountinfo::parse(line) {
-        Some(mount) => !is_on_disk(&mount) || each(mount),
+        Some(mount) => !is_on_disk(&mount) || each(&mount),
         None => {
             whole &= is_whole;
             true
@@ -381,10 +382,12 @@ const LOCAL: &[u8] =
 /// Whether the mount `number` is of a file system without a server.
 fn is_local(root: &Root, number: u64) -> bool {
     let mut is_local = false;
-    let _ = root.lines_at(TABLE, &mut |line| {
-        let mount = mountinfo::parse(line).filter(|mount| mount.number == number);
-        is_local = mount.is_some_and(|mount| words(LOCAL).any(|kind| kind == mount.kind));
-        mount.is_none()
+    let _ = root.lines_at(TABLE, &mut |line| match mountinfo::parse(line) {
+        Some(mount) if mount.number == number => {
+            is_local = word_index(LOCAL, mount.kind).is_some();
+            false
+        }
+        _ => true,
     });
     is_local
 }
