@@ -180,7 +180,9 @@ pub fn any_writable(root: &Root, chosen: fn(&Mount<'_>) -> bool) -> bool {
     let mut found = false;
     for owner in words(b"self 1") {
         let _ = root.lines_at(&[b"proc/", owner, b"/mountinfo"], &mut |line| {
-            found |= mountinfo::parse(line).is_some_and(|one| one.is_writable && chosen(&one));
+            if let Some(mount) = mountinfo::parse(line) {
+                found |= mount.is_writable && chosen(&mount);
+            }
             !found
         });
     }
