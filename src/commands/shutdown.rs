@@ -76,35 +76,57 @@ pub(super) const BY_FORCE: Slow = Slow {
 /// The ticket of a shutdown by the init.
 const INIT_WAS_TOLD: Ticket = Ticket::of(-1);
 
-/// The modes.
-const DOWNS: [ShutdownMode; 3] = [
-    ShutdownMode::PowerOff,
-    ShutdownMode::Halt,
-    ShutdownMode::Reboot,
+/// A mode, in the words of those who ask for it and those who are told.
+struct Mode {
+    how: ShutdownMode,
+    /// Its name in the protocol.
+    name: &'static str,
+    /// Its name in OpenRC.
+    word: &'static [u8],
+    /// For sysvinit: the value of INIT_HALT, and the runlevel.
+    variable: &'static [u8],
+    runlevel: u8,
+}
+
+/// The modes; the first is the default.
+static MODES: [Mode; 3] = [
+    Mode {
+        how: ShutdownMode::PowerOff,
+        name: "powerdown",
+        word: b"poweroff",
+        variable: b"INIT_HALT=POWEROFF",
+        runlevel: b'0',
+    },
+    Mode {
+        how: ShutdownMode::Halt,
+        name: "halt",
+        word: b"halt",
+        variable: b"INIT_HALT=HALT",
+        runlevel: b'0',
+    },
+    Mode {
+        how: ShutdownMode::Reboot,
+        name: "reboot",
+        word: b"reboot",
+        variable: b"INIT_HALT=",
+        runlevel: b'6',
+    },
 ];
-/// Their names in the protocol.
-const MODES: [&str; 3] = ["powerdown", "halt", "reboot"];
-/// Their names in OpenRC.
-const WORDS: [&[u8]; 3] = [b"poweroff", b"halt", b"reboot"];
-/// The values of INIT_HALT for sysvinit.
-const VARIABLES: [&[u8]; 3] = [b"INIT_HALT=POWEROFF", b"INIT_HALT=HALT", b"INIT_HALT="];
 
 fn prepare_as_told(
     state: &mut State,
     args: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<Ticket, Failed> {
-    let how = match args.string(const { index_of(MODE, "mode") }) {
-        None => ShutdownMode::PowerOff,
-        Some(mode) => match MODES.iter().position(|name| mode.is(name)) {
-            None => return Err(reply.fail(Phrase::InvalidMode)),
-            Some(place) => DOWNS[place],
-        },
+    let given = args.string(const { index_of(MODE, "mode") });
+    let is_given = |mode: &&Mode| given.is_none_or(|given| given.is(mode.name));
+    let Some(mode) = MODES.iter().find(is_given) else {
+        return Err(reply.fail(Phrase::InvalidMode));
     };
     // In a container the init is the container's.
     check_right(reply)?;
-    if init::interface(&state.guest.root, how).is_some_and(|way| tell(&state.guest.root, way, how))
-    {
+    let (root, how) = (&state.guest.root, mode.how);
+    if init::interface(root, how).is_some_and(|way| tell(root, way, mode)) {
         note(state, LogPhrase::ToldInit);
         state.going_down = Some(how);
         state.down_ms = clock::in_ms(INIT_GRACE_MS);
@@ -172,10 +194,8 @@ fn note(state: &mut State, what: LogPhrase) {
 }
 
 fn run(guest: &Guest, ticket: Ticket, _: &Args<'_>, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let Some(how) = DOWNS
-        .into_iter()
-        .find(|how| ticket == Ticket::of(*how as i64))
-    else {
+    let is_told = |mode: &&Mode| ticket == Ticket::of(mode.how as i64);
+    let Some(Mode { how, .. }) = MODES.iter().find(is_told) else {
         return Ok(0);
     };
     // Open files keep a disk from being unmounted: those of the agent and of this child.
@@ -185,7 +205,7 @@ fn run(guest: &Guest, ticket: Ticket, _: &Args<'_>, reply: &mut Reply<'_>) -> Re
     within(ENDING_MS, &guest.root, end_all);
     within(WRITE_OUT_MS, &guest.root, close_all_disks);
     within(LAST_SYNC_MS, &guest.root, |_| power::sync());
-    Err(refused(power::down(how), reply))
+    Err(refused(power::down(*how), reply))
 }
 
 fn finish(state: &mut State, _: Ticket, _: Outcome) {
@@ -201,13 +221,13 @@ fn refused(errno: Errno, reply: &mut Reply<'_>) -> Failed {
 }
 
 /// Sends PID 1 the request; returns whether it was delivered.
-fn tell(root: &Root, way: InitInterface, how: ShutdownMode) -> bool {
+fn tell(root: &Root, way: InitInterface, mode: &Mode) -> bool {
     let requests;
     let (fifos, told): (&[u8], &[u8]) = match way {
         InitInterface::Signal(signal) => return process::kill(1, signal).is_ok(),
-        InitInterface::OpenRc => (b"run/openrc/init.ctl", WORDS[how as usize]),
+        InitInterface::OpenRc => (b"run/openrc/init.ctl", mode.word),
         InitInterface::SysV => {
-            requests = sysv_request(how);
+            requests = sysv_request(mode);
             (b"run/initctl dev/initctl", &requests)
         }
     };
@@ -224,22 +244,17 @@ const SET_VARIABLE: u32 = 6;
 /// Sets the variable INIT_HALT, then changes the runlevel. A request is: magic, command, runlevel,
 /// seconds from SIGTERM to SIGKILL (0: sysvinit's own), each an `int`, then what the command needs
 /// besides, then nothing.
-fn sysv_request(how: ShutdownMode) -> [u8; 2 * REQUEST_BYTES] {
+fn sysv_request(mode: &Mode) -> [u8; 2 * REQUEST_BYTES] {
     let mut requests = [0; 2 * REQUEST_BYTES];
-    let runlevel = if how == ShutdownMode::Reboot {
-        b'6'
-    } else {
-        b'0'
-    };
     const NEXT: usize = REQUEST_BYTES;
     requests[..4].copy_from_slice(&MAGIC.to_ne_bytes());
     requests[4..8].copy_from_slice(&SET_VARIABLE.to_ne_bytes());
-    for (byte, given) in requests[16..].iter_mut().zip(VARIABLES[how as usize]) {
+    for (byte, given) in requests[16..].iter_mut().zip(mode.variable) {
         *byte = *given;
     }
     requests[NEXT..NEXT + 4].copy_from_slice(&MAGIC.to_ne_bytes());
     requests[NEXT + 4..NEXT + 8].copy_from_slice(&CHANGE_RUNLEVEL.to_ne_bytes());
-    requests[NEXT + 8..NEXT + 12].copy_from_slice(&u32::from(runlevel).to_ne_bytes());
+    requests[NEXT + 8..NEXT + 12].copy_from_slice(&u32::from(mode.runlevel).to_ne_bytes());
     requests
 }
 
@@ -416,7 +431,8 @@ mod tests {
             (ShutdownMode::Halt, b"INIT_HALT=HALT\0", b'0'),
             (ShutdownMode::Reboot, b"INIT_HALT=\0", b'6'),
         ] {
-            let requests = sysv_request(how);
+            let mode = MODES.iter().find(|mode| mode.how == how).unwrap();
+            let requests = sysv_request(mode);
             let (first, second) = requests.split_at(REQUEST_BYTES);
             assert_eq!(first[..4], 0x0309_1969u32.to_ne_bytes());
             assert_eq!(first[4..8], 6u32.to_ne_bytes());
