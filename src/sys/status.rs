@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, OFlags, Stat, fstat, major, minor, statat};
 use rustix::io::Errno;
 
@@ -36,6 +36,11 @@ pub struct Status {
 impl Status {
     /// The facts about an open file. Never waits.
     pub fn of(file: impl AsFd) -> Result<Self, Errno> {
+        Self::of_fd(file.as_fd())
+    }
+
+    // Not generic, to keep one copy of the code.
+    fn of_fd(file: BorrowedFd<'_>) -> Result<Self, Errno> {
         fstat(file).map(|stat| Self::from_stat(&stat))
     }
 
