@@ -213,7 +213,7 @@ fn freeze_file_systems(
 ) -> Result<u8, Failed> {
     // Without the privilege to lock, a freeze is better than none.
     let _ = mem::lock_pages();
-    let mut mounts = Mounts::default();
+    let mut mounts = Mounts::new();
     if mounts.read(&guest.root).is_err() {
         return Err(no_mount_table(reply));
     }

@@ -38,7 +38,7 @@ pub(super) fn get_fsinfo(
 }
 
 fn list(root: &Root, virtio_serials: &RecentAnswers, reply: &mut Reply<'_>) -> Result<u8, Failed> {
-    let mut mounts = Mounts::default();
+    let mut mounts = Mounts::new();
     if mounts.read(root).is_err() {
         return Err(no_mount_table(reply));
     }

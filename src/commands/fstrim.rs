@@ -26,7 +26,7 @@ pub(super) fn fstrim(
     args: &Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<u8, Failed> {
-    let mut mounts = Mounts::default();
+    let mut mounts = Mounts::new();
     if mounts.read(&guest.root).is_err() {
         return Err(no_mount_table(reply));
     }

@@ -1,9 +1,9 @@
 //! Mount table lines, as proc(5) describes /proc/PID/mountinfo.
 //!
-//! Fields are borrowed and still octal-escaped: [`unescape`](super::unescape) decodes them. A line that does not parse is
-//! `None`, so that callers can skip it: one odd mount must not hide the others. Exactly one blank
-//! separates two fields, because a source may be empty. Any number of optional fields may stand before
-//! the lone dash: they are ignored.
+//! Fields are borrowed and still octal-escaped: [`unescape`](super::unescape) decodes them. A line
+//! that does not parse is `None`, so that callers can skip it: one odd mount must not hide the others.
+//! Exactly one blank separates two fields, because a source may be empty. Any number of optional fields
+//! may stand before the lone dash: they are ignored.
 
 use super::split_once;
 use crate::base::text::{cut, parse_u32, parse_u64};

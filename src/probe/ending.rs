@@ -66,15 +66,9 @@ fn number(digits: &[u8]) -> Option<i32> {
 /// A list of process IDs, in borrowed memory.
 pub struct Pids(Buffer);
 
-impl Default for Pids {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Pids {
     /// An empty list.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Buffer::growing(PROCESS_LIST_BYTES))
     }
 

@@ -52,7 +52,7 @@ pub struct Searches(u32);
 
 impl Searches {
     /// The limit of one command.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(MOUNT_SEARCHES)
     }
 
@@ -60,12 +60,6 @@ impl Searches {
         let left = self.0.checked_sub(1);
         self.0 = left.unwrap_or(0);
         left.is_some()
-    }
-}
-
-impl Default for Searches {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -79,16 +73,15 @@ pub struct Mounts {
     len: usize,
 }
 
-impl Default for Mounts {
-    fn default() -> Self {
+impl Mounts {
+    /// An empty table.
+    pub(crate) fn new() -> Self {
         Self {
             bytes: Buffer::growing(MOUNT_LIST_BYTES),
             len: 0,
         }
     }
-}
 
-impl Mounts {
     /// Reads the mount table.
     ///
     /// # Errors
@@ -427,7 +420,7 @@ mod tests {
     }
 
     fn read(root: &Root) -> Mounts {
-        let mut mounts = Mounts::default();
+        let mut mounts = Mounts::new();
         mounts.read(root).unwrap();
         mounts
     }

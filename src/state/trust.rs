@@ -53,9 +53,9 @@ fn judge(status: &Status, owner: u32) -> Result<(), Why> {
     }
 }
 
-/// Checks that the file at an absolute path and all directories on the way belong to `owner`, and
-/// that no other user may write to them. `about` becomes the path without symbolic links; after an
-/// error, the part of it that the error is about.
+/// Checks that the file at an absolute path and all directories on the way belong to `owner` (root,
+/// except in tests), and that no other user may write to them. `about` becomes the path without symbolic
+/// links; after an error, the part of it that the error is about.
 pub fn check(root: &Root, path: &[u8], owner: u32, about: &mut Path) -> Result<(), Why> {
     about.truncate(0);
     let mut walk = Walk {

@@ -44,8 +44,7 @@ pub struct Trimmed {
 }
 
 /// Reports the unused blocks of the file system that `inside` is on to its device, in runs of at
-/// least
-/// `minimum` bytes.
+/// least `minimum` bytes.
 pub fn trim(inside: BorrowedFd<'_>, minimum: u64) -> Result<Trimmed, Errno> {
     let mut range = fstrim_range {
         start: 0,

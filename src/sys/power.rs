@@ -45,8 +45,7 @@ pub fn soften_ctrl_alt_del() -> Result<(), Errno> {
 }
 
 /// Has the kernel make all file systems on disks read-only, even while processes write to them
-/// (SysRq
-/// `u`). The kernel may still be at it when this returns. An error on kernels without SysRq.
+/// (SysRq `u`). The kernel may still be at it when this returns. An error on kernels without SysRq.
 pub fn force_read_only(root: &Root) -> Result<(), Errno> {
     root.tell(SYSRQ, b"u")
 }
