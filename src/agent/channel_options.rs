@@ -14,6 +14,7 @@ use super::port::DEFAULT_PORT;
 use super::texts::AgentPhrase;
 use crate::base::limits::CHANNELS;
 use crate::base::text;
+use crate::parse::split_once;
 use crate::sys::vsock;
 
 /// Something that was not understood.
@@ -160,6 +161,37 @@ impl ChannelOptions {
         }
     }
 
+    /// Takes a method, which may have its path behind a colon.
+    pub(super) fn take(&mut self, value: &'static [u8]) -> Result<(), AgentPhrase> {
+        let (name, path) = split_once(value, b':').unwrap_or((value, b""));
+        let what = match Method::of(name) {
+            Some(method) if self.set_method(method) => {
+                if !path.is_empty() {
+                    self.set_path(path);
+                }
+                return Ok(());
+            }
+            Some(_) => AgentPhrase::TooManyChannels,
+            None => AgentPhrase::NotMethod,
+        };
+        self.refuse_method();
+        Err(what)
+    }
+
+    /// Takes a list of channels instead of all before it.
+    pub(super) fn take_all(&mut self, list: &'static [u8]) -> Result<(), OptionError> {
+        *self = Self::new();
+        let channels = list.split(|byte| *byte == b';');
+        let channels = channels.map(<[u8]>::trim_ascii_start);
+        for about in channels.filter(|channel| !channel.is_empty()) {
+            self.take(about)
+                .map_err(|what| OptionError { what, about })?;
+            self.end_channel();
+        }
+        self.end_source();
+        Ok(())
+    }
+
     /// Ends a source of settings: channels of the next one replace these.
     pub(super) fn end_source(&mut self) {
         self.end_channel();
@@ -167,17 +199,12 @@ impl ChannelOptions {
     }
 
     /// Ends the last channel: the next value begins another.
-    pub(super) fn end_channel(&mut self) {
+    fn end_channel(&mut self) {
         if let Some(path) = self.next_path.take() {
             self.last().path = Some(path);
         }
         (self.has_method, self.has_path) = (true, true);
         self.was_refused = false;
-    }
-
-    /// Drops all channels. The next value is for the first one.
-    pub(super) fn clear(&mut self) {
-        *self = Self::new();
     }
 
     /// Takes an inherited socket instead of all channels.
@@ -195,7 +222,7 @@ impl ChannelOptions {
     }
 
     /// Takes a method. Returns false if there are too many channels.
-    pub(super) fn set_method(&mut self, method: Method) -> bool {
+    fn set_method(&mut self, method: Method) -> bool {
         if self.has_method && self.has_path {
             if self.list.push(ChannelOption::DEFAULT).is_err() {
                 return false;
@@ -212,7 +239,7 @@ impl ChannelOptions {
     }
 
     /// Ignores the path of a method that was refused.
-    pub(super) fn refuse_method(&mut self) {
+    fn refuse_method(&mut self) {
         self.next_path = None;
         self.was_refused = true;
     }
@@ -255,19 +282,21 @@ impl ChannelOptions {
 
 /// The CID and the port in the path of a vsock listener, `CID:PORT` or `:PORT`.
 pub(super) fn vsock_address(path: &'static [u8]) -> Result<(u32, u32), OptionError> {
-    let wrong = |what, about| OptionError { what, about };
-    let mut port = path;
-    let cid = text::cut(&mut port, b':');
-    if port.is_empty() {
-        return Err(wrong(AgentPhrase::NotVsockAddress, path));
-    }
-    let cid_number = match cid {
-        b"" => Some(vsock::ANY),
-        _ => text::parse_u32(cid),
+    let number = |what, about| text::parse_u32(about).ok_or(OptionError { what, about });
+    let (cid, port) = match split_once(path, b':') {
+        Some((cid, port)) if !port.is_empty() => (cid, port),
+        _ => {
+            return Err(OptionError {
+                what: AgentPhrase::NotVsockAddress,
+                about: path,
+            });
+        }
     };
-    let cid = cid_number.ok_or(wrong(AgentPhrase::NotCid, cid))?;
-    let port = text::parse_u32(port).ok_or(wrong(AgentPhrase::NotVsockPort, port))?;
-    Ok((cid, port))
+    let cid = match cid {
+        b"" => vsock::ANY,
+        _ => number(AgentPhrase::NotCid, cid)?,
+    };
+    Ok((cid, number(AgentPhrase::NotVsockPort, port)?))
 }
 
 #[cfg(test)]

@@ -13,14 +13,8 @@
 //! fails closed ([`commands::FAIL_CLOSED`]). That is PID 1, or an agent that must thaw what an earlier
 //! run has frozen.
 //!
-//! Words of the kernel's command line such as `gaunt.block-rpcs=guest-exec` are options for any agent,
-//! by their long names, which are never shortened there. A value must not be empty, unless the option
-//! needs none.
-//!
-//! PID 1 reads other words of the kernel too: a word such as `--block-rpcs=guest-exec`, unless it stands
-//! behind `--`, becomes an entry of the environment of init. Of entries that share a name the kernel
-//! keeps the last alone; [`check_kernel_words`] finds those that were lost. For PID 1 an empty list is
-//! one that was lost.
+//! PID 1 has options in its environment as well, where the kernel puts words of its own command line
+//! such as `--block-rpcs=guest-exec`. For PID 1 an empty list is one that was lost on the way.
 //!
 //! Difference from qemu-ga: a short option takes `-b=x` as `-b x`.
 
@@ -28,14 +22,8 @@ use core::iter;
 
 use super::options::{Key, OptionRow, OptionValue, Options, ROWS, Request, TRUE};
 use super::texts::AgentPhrase;
-use crate::base::sink::ByteSink;
 use crate::commands;
-use crate::parse::{cmdline, config, split_once};
-use crate::sys::mem::Buffer;
-use crate::sys::root::Root;
-
-/// How a word of the kernel's command line begins that is for the agent.
-const PREFIX: &[u8] = b"gaunt.";
+use crate::parse::split_once;
 
 /// The arguments not yet read.
 type Args<'a> = &'a mut dyn Iterator<Item = &'static [u8]>;
@@ -73,66 +61,8 @@ pub(super) fn read_as_init(options: &mut Options, args: impl Iterator<Item = &'s
     read(options, &mut args.filter(|arg| *arg != b"--"));
 }
 
-/// Reads the words of the kernel's command line that are for the agent.
-pub(super) fn read_kernel_line(options: &mut Options, root: &Root) {
-    // Without /proc there is no such line.
-    let _ = root.lines_at(&[b"proc/cmdline"], &mut |line| {
-        for word in cmdline::words(line) {
-            if cmdline::unquoted(word).take(PREFIX.len()).eq(PREFIX) {
-                let mut text = Buffer::lasting(word.len());
-                // There is room for the whole word.
-                let _ = cmdline::unquoted(word).try_for_each(|byte| text.append(&[*byte]));
-                read_kernel_word(options, text.take());
-            }
-        }
-        true
-    });
-}
-
-/// Reads one word, without quotes.
-fn read_kernel_word(options: &mut Options, word: &'static [u8]) {
-    let (name, value) = split_value(word.get(PREFIX.len()..).unwrap_or_default());
-    let row = match find_long(name) {
-        // A shortened name might be ambiguous for a later version.
-        Ok(row) if row.long().len() == name.len() && row.key.is_setting() => row,
-        _ => return options.fail_closed(AgentPhrase::UnknownOption, word),
-    };
-    let value = match (row.value, value) {
-        (OptionValue::Flag, None) => Ok(TRUE),
-        (OptionValue::Flag, Some(value)) => config::truth(value).ok_or(AgentPhrase::NotConfigValue),
-        (OptionValue::Required, None | Some(b"")) => Err(AgentPhrase::NoValue),
-        (_, value) => Ok(value.unwrap_or_default()),
-    };
-    match value {
-        Ok(value) => options.take(row.key, value),
-        Err(what) => options.fail_closed(what, word),
-    }
-}
-
-/// Checks that every option among the kernel's own words reached this process. The kernel keeps one
-/// word of each name: of two block lists the first is lost.
-pub(super) fn check_kernel_words(
-    options: &mut Options,
-    root: &Root,
-    environment: impl Iterator<Item = &'static [u8]> + Clone,
-) {
-    let mut lost = false;
-    // Without /proc nothing can be checked.
-    let _ = root.lines_at(&[b"proc/cmdline"], &mut |line| {
-        let mut words = cmdline::environment_words(line);
-        lost |= words.any(|word| {
-            let mut entries = environment.clone();
-            word.starts_with(b"-") && !entries.any(|entry| cmdline::is_same(word, entry))
-        });
-        !lost
-    });
-    if lost {
-        options.fail_closed(AgentPhrase::OptionDropped, b"");
-    }
-}
-
 /// Splits the value off `name=value`.
-fn split_value(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+pub(super) fn split_value(text: &[u8]) -> (&[u8], Option<&[u8]>) {
     match split_once(text, b'=') {
         Some((name, value)) => (name, Some(value)),
         None => (text, None),
@@ -149,7 +79,7 @@ fn read_long(options: &mut Options, arg: &'static [u8], long: &'static [u8], arg
 }
 
 /// The option that a name, whole or shortened, stands for.
-fn find_long(name: &[u8]) -> Result<&'static OptionRow, AgentPhrase> {
+pub(super) fn find_long(name: &[u8]) -> Result<&'static OptionRow, AgentPhrase> {
     let mut alike = ROWS.iter().filter(|row| row.long().starts_with(name));
     let first = alike.next().ok_or(AgentPhrase::UnknownOption)?;
     match alike.all(|row| row.key == first.key) {
@@ -205,14 +135,15 @@ fn set(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::agent::channel_options::{Method, OptionError};
     use crate::agent::port::DEFAULT_PORT;
     use crate::state::hooks::Main;
-    use crate::sys::testing::Tree;
 
-    fn words(args: &[&'static str]) -> impl Iterator<Item = &'static [u8]> + Clone {
+    pub(in crate::agent) fn words(
+        args: &[&'static str],
+    ) -> impl Iterator<Item = &'static [u8]> + Clone {
         let args: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
         args.into_iter()
     }
@@ -237,7 +168,10 @@ mod tests {
         options
     }
 
-    fn of_init(args: &[&'static str], environment: &[&'static str]) -> Options {
+    pub(in crate::agent) fn of_init(
+        args: &[&'static str],
+        environment: &[&'static str],
+    ) -> Options {
         let mut options = Options::new();
         read_environment(&mut options, words(environment));
         read_as_init(&mut options, words(args));
@@ -249,18 +183,18 @@ mod tests {
         options.channels.list()[0].method
     }
 
-    fn path(options: &Options) -> &'static [u8] {
+    pub(in crate::agent) fn path(options: &Options) -> &'static [u8] {
         options.channels.list()[0].path().unwrap()
     }
 
-    fn allows(options: &Options, name: &str) -> bool {
+    pub(in crate::agent) fn allows(options: &Options, name: &str) -> bool {
         let name = name.as_bytes();
         let place = commands::all().position(|row| row.name() == name);
         options.filter.allows(place.unwrap())
     }
 
     /// Whether only what changes nothing is allowed.
-    fn is_closed(options: &Options) -> bool {
+    pub(in crate::agent) fn is_closed(options: &Options) -> bool {
         let closed = !allows(options, "exec");
         assert_eq!(closed, !allows(options, "file-read"));
         assert_eq!(closed, !options.errors().is_empty());
@@ -494,74 +428,6 @@ mod tests {
         assert!(is_closed(&of_init(&[], &["--blocked=guest-exec"])));
         // An entry never takes another for its value.
         assert!(is_closed(&of_init(&["guest-ping"], &["-vq=", "-v="])));
-    }
-
-    #[test]
-    fn pid_1_finds_out_that_the_kernel_dropped_options() {
-        let tree = Tree::new();
-        tree.directory("proc");
-        let kept = ["HOME=/", "x=y", "--block-rpcs=b", "-p=/a b"];
-        for (line, is_whole) in [
-            ("quiet x=y --block-rpcs=b -v -p=\"/a b\"\n", true),
-            ("other=x \"-p=/a b\" -- --block-rpcs=c", true),
-            ("--block-rpcs=a --block-rpcs=b", false),
-            ("-p=\"/a  b\"", false),
-        ] {
-            tree.file("proc/cmdline", line);
-            let mut read = of_init(&[], &kept);
-            check_kernel_words(&mut read, &tree.root, words(&kept));
-            assert_eq!(is_closed(&read), !is_whole, "{line}");
-        }
-    }
-
-    #[test]
-    fn kernel_line_sets_options_by_their_long_names() {
-        let tree = Tree::new();
-        tree.directory("proc");
-        let read = |line: &str| {
-            tree.file("proc/cmdline", line);
-            let mut options = Options::new();
-            read_kernel_line(&mut options, &tree.root);
-            options.settle(false);
-            options
-        };
-        let options = read(
-            "quiet gaunt.block-rpcs=guest-exec,guest-ping gaunt.block-rpcs=\"guest-sync ; guest-info\" \
-             \"gaunt.path=/a b\" gaunt.verbose --gaunt.path=/c xgaunt.path=/c gauntpath=/c \
-             gaunt.abort-fuse=0 gaunt.fsfreeze-hook -- gaunt.freeze-timeout=5\n",
-        );
-        assert!(options.errors().is_empty(), "{:?}", options.errors());
-        for name in ["exec", "ping", "sync", "info"] {
-            assert!(!allows(&options, name), "{name}");
-        }
-        assert!(allows(&options, "get-time"));
-        assert_eq!(path(&options), b"/a b");
-        assert!(options.is_on(Key::Verbose) && !options.is_on(Key::AbortFuse));
-        assert_eq!(options.freeze_timeout_s, 5);
-        assert_eq!(options.hooks.main, Main::Default);
-        assert!(!read("gaunt.verbose=1 gaunt.verbose=false").is_on(Key::Verbose));
-        for word in [
-            "gaunt.",
-            "gaunt.frob=1",
-            "gaunt.block_rpcs=guest-exec",
-            "gaunt.block=guest-exec",
-            "gaunt.blacklis=guest-exec",
-            "gaunt.verb",
-            "gaunt.freeze-timeout-s=5",
-            "gaunt.block-rpcs",
-            "gaunt.allow-rpcs=",
-            "gaunt.verbose=yes",
-            "gaunt.verbose=",
-            "gaunt.help",
-            "gaunt.dump-conf",
-            "gaunt.version=1",
-            "gaunt.method=pigeon",
-            "gaunt.method=unix-listen",
-            "gaunt.freeze-timeout=soon",
-        ] {
-            assert!(is_closed(&read(word)), "{word}");
-        }
-        assert!(!is_closed(&read("quiet ro")));
     }
 
     #[test]

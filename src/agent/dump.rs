@@ -13,7 +13,7 @@ use super::options::{DEFAULT_HOOK, FALSE, Key, OLD_NAME, Options, PID_FILE, ROWS
 use crate::base::sink::{ByteSink, Full, append_all};
 use crate::commands::{PREFIX, all, set_named};
 use crate::parse::config::escape;
-use crate::state::filter::{CommandList, bit};
+use crate::state::filter::bit;
 
 /// Appends the file.
 pub(super) fn dump(options: &Options, file: &mut dyn ByteSink) -> Result<(), Full> {
@@ -38,8 +38,7 @@ pub(super) fn dump(options: &Options, file: &mut dyn ByteSink) -> Result<(), Ful
         append_all(file, &[b"\n", row.key_in_file(), b"="])?;
         escape(value, file)?;
         match row.key {
-            Key::BlockRpcs => put_list(options, CommandList::Blocked, file)?,
-            Key::AllowRpcs => put_list(options, CommandList::Allowed, file)?,
+            Key::BlockRpcs | Key::AllowRpcs => put_lists(options, row.key, file)?,
             Key::Channels => put_channels(channels, file)?,
             _ => {}
         }
@@ -62,20 +61,20 @@ fn put_channels(channels: &[ChannelOption], file: &mut dyn ByteSink) -> Result<(
     Ok(())
 }
 
-/// Appends all pieces of a list, with commas between them; a piece that names a set, name by name.
-fn put_list(options: &Options, list: CommandList, file: &mut dyn ByteSink) -> Result<(), Full> {
+/// Appends the lists of a key as one, with commas between them; one that names a set, name by name.
+fn put_lists(options: &Options, key: Key, file: &mut dyn ByteSink) -> Result<(), Full> {
     let mut comma: &[u8] = b"";
-    for (_, piece) in options.lists().iter().filter(|(of, _)| *of == list) {
+    for (_, list) in options.lists().iter().filter(|(of, _)| *of == key) {
         let mut put = |name: &[&[u8]]| {
             file.append(comma)?;
             comma = b",";
             name.iter().try_for_each(|piece| escape(piece, file))
         };
-        if !names(piece).any(|name| set_named(name).is_some()) {
-            put(&[piece])?;
+        if !names(list).any(|name| set_named(name).is_some()) {
+            put(&[list])?;
             continue;
         }
-        for name in names(piece) {
+        for name in names(list) {
             let Some(set) = set_named(name) else {
                 put(&[name])?;
                 continue;

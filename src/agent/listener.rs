@@ -3,8 +3,8 @@
 //!
 //! Whoever talks to the agent is root in this guest, so any other connection is closed at once. Over
 //! vsock any user of the guest could connect to the guest itself, whose CID is then
-//! [`vsock::LOCAL`]: that is no host, unless an option says so. The log tells of that at most once in [`REFUSAL_LOG_MS`], so that nobody can
-//! flood it.
+//! [`vsock::LOCAL`]: that is no host, unless an option says so. The log has a line about a refused
+//! connection at most once in [`REFUSAL_LOG_MS`], so that nobody can flood it.
 //!
 //! While there is no slot for another client, connections wait in the kernel's queue.
 

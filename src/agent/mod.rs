@@ -19,6 +19,7 @@ mod fetch;
 mod file_stream;
 mod ids;
 mod jobs;
+mod kernel_line;
 mod listener;
 mod opener;
 mod options;

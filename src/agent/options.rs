@@ -17,7 +17,7 @@
 //! are an error; the log lists names that no command has; an empty method or path is the default; a
 //! method may have its path behind a colon.
 
-use super::channel_options::{ChannelOptions, Method, OptionError};
+use super::channel_options::{ChannelOptions, OptionError};
 use super::texts::AgentPhrase;
 use crate::base::limits::{FREEZE_TIMEOUT_S, LISTS, LOGGED_OPTION_ERRORS, LOGGED_UNKNOWN_NAMES};
 use crate::base::packed::{Pack, Text, pack};
@@ -25,7 +25,7 @@ use crate::base::sink::{ByteSink, Discard, Full, append_all};
 use crate::base::text;
 use crate::commands;
 use crate::parse::{keys_path, until_nul, word_index};
-use crate::state::filter::{CommandList, Filter, bit};
+use crate::state::filter::{Filter, bit};
 use crate::state::hooks::{Main, Settings};
 use crate::state::log::{Level, Log};
 use crate::sys::{process, vsock};
@@ -292,8 +292,8 @@ pub(super) struct Options {
     pub(super) request: Option<Request>,
     /// The last value of each option, by its key.
     texts: [Option<&'static [u8]>; ROWS.len()],
-    /// All lists that are not empty.
-    lists: heapless::Vec<(CommandList, &'static [u8]), LISTS>,
+    /// All lists that are not empty, with their keys.
+    lists: heapless::Vec<(Key, &'static [u8]), LISTS>,
     /// What was not understood, for an agent that must serve all the same.
     errors: heapless::Vec<OptionError, LOGGED_OPTION_ERRORS>,
     /// Names in lists that no command has.
@@ -333,13 +333,16 @@ impl Options {
         let number = |otherwise| text::parse_u32(value).ok_or(otherwise);
         self.texts[key as usize] = Some(value);
         match key {
-            Key::BlockRpcs => self.add_list(CommandList::Blocked, value)?,
-            Key::AllowRpcs => self.add_list(CommandList::Allowed, value)?,
+            Key::BlockRpcs | Key::AllowRpcs => self.add_list(key, value)?,
             // Settings files of distributions leave these empty.
             Key::Method | Key::Path if value.is_empty() => {}
-            Key::Method => self.set_channel(value)?,
+            Key::Method => self.channels.take(value)?,
             Key::Path => self.channels.set_path(value),
-            Key::Channels => self.set_channels(value),
+            Key::Channels => {
+                if let Err(OptionError { what, about }) = self.channels.take_all(value) {
+                    self.fail_closed(what, about);
+                }
+            }
             Key::StateDirectory => self.state_directory = value,
             Key::FreezeTimeout => self.freeze_timeout_s = number(AgentPhrase::NotSeconds)?,
             Key::FreezeHook => {
@@ -401,44 +404,12 @@ impl Options {
         }
     }
 
-    /// Takes a list of channels.
-    fn set_channels(&mut self, list: &'static [u8]) {
-        self.channels.clear();
-        let channels = list.split(|byte| *byte == b';');
-        let channels = channels.map(<[u8]>::trim_ascii_start);
-        for channel in channels.filter(|channel| !channel.is_empty()) {
-            if let Err(what) = self.set_channel(channel) {
-                return self.fail_closed(what, channel);
-            }
-            self.channels.end_channel();
-        }
-        self.channels.end_source();
-    }
-
-    /// Takes a method, which may have its path behind a colon.
-    fn set_channel(&mut self, value: &'static [u8]) -> Result<(), AgentPhrase> {
-        let mut path = value;
-        let name = text::cut(&mut path, b':');
-        let what = match Method::of(name) {
-            Some(method) if self.channels.set_method(method) => {
-                if !path.is_empty() {
-                    self.channels.set_path(path);
-                }
-                return Ok(());
-            }
-            Some(_) => AgentPhrase::TooManyChannels,
-            None => AgentPhrase::NotMethod,
-        };
-        self.channels.refuse_method();
-        Err(what)
-    }
-
     /// Adds the commands of a list to the filter.
-    fn add_list(&mut self, list: CommandList, value: &'static [u8]) -> Result<(), AgentPhrase> {
+    fn add_list(&mut self, key: Key, value: &'static [u8]) -> Result<(), AgentPhrase> {
         if value.is_empty() {
             return Ok(());
         }
-        let kept = self.lists.push((list, value));
+        let kept = self.lists.push((key, value));
         kept.map_err(|_| AgentPhrase::TooManyLists)?;
         for name in names(value) {
             let set = commands::set_named(name);
@@ -448,8 +419,11 @@ impl Options {
             }
             let command = || commands::find(Str::ascii(name));
             let set = set.or_else(|| command().map(|(index, _)| bit(index)));
-            // Without a known name a list allows nothing.
-            self.filter.add(list, set.unwrap_or(0));
+            match key {
+                Key::BlockRpcs => self.filter.block(set.unwrap_or(0)),
+                // Without a known name a list allows nothing.
+                _ => self.filter.allow(set.unwrap_or(0)),
+            }
             if set.is_none() && !name.is_empty() && !self.unknown_names.contains(&name) {
                 // Past the first few a list is for another program.
                 let _ = self.unknown_names.push(name);
@@ -474,8 +448,8 @@ impl Options {
         daemonizes.then(|| self.text(Key::PidFile).unwrap_or(PID_FILE))
     }
 
-    /// All lists that are not empty.
-    pub(super) fn lists(&self) -> &[(CommandList, &'static [u8])] {
+    /// All lists that are not empty, with their keys.
+    pub(super) fn lists(&self) -> &[(Key, &'static [u8])] {
         &self.lists
     }
 

@@ -1,13 +1,16 @@
-//! The sources of settings. Later ones win: the configuration file; for PID 1 its environment, where the
-//! kernel puts words of its command line; `gaunt.` words of the kernel's command line; the command line.
-//! An inherited socket replaces all channels.
+//! The sources of settings. Later ones win:
+//! 1. the configuration file (`agent::config`);
+//! 2. for PID 1 its environment, where the kernel puts words of its command line (`agent::command_line`);
+//! 3. `gaunt.` words of the kernel's command line (`agent::kernel_line`);
+//! 4. the command line (`agent::command_line`).
 //!
-//! The name of the file is an option as well, so the other sources are read before the file for this
-//! one option. Nothing that was not understood is lost: see `agent::command_line`.
+//! An inherited socket replaces all channels. The name of the file is an option as well, so the other
+//! sources are read twice: first for this one option, then after the file. What was not understood is
+//! noted: see [`Options::fail_closed`].
 
 use super::options::{Key, Options};
 use super::texts::AgentPhrase;
-use super::{command_line, config};
+use super::{command_line, config, kernel_line};
 use crate::base::text;
 use crate::sys::argv::{Start, Strings, variable};
 use crate::sys::process;
@@ -26,7 +29,7 @@ pub(super) fn read(options: &mut Options, root: &Root, start: Start) {
     options.channels.end_source();
     read_words(options, root, start);
     if process::is_init() {
-        command_line::check_kernel_words(options, root, start.environment);
+        kernel_line::check_environment(options, root, start.environment);
     }
     match inherited_sockets(start.environment) {
         0 => {}
@@ -55,7 +58,7 @@ fn read_words(options: &mut Options, root: &Root, start: Start) {
         command_line::read_environment(options, start.environment);
     }
     options.channels.end_source();
-    command_line::read_kernel_line(options, root);
+    kernel_line::read(options, root);
     options.channels.end_source();
     if process::is_init() {
         command_line::read_as_init(options, words);

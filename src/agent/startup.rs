@@ -1,5 +1,6 @@
-//! From the command line to the loop: becomes a daemon if it is to be one, takes over what an earlier run has left, sets the machine up
-//! if the agent is its init, settles which commands are allowed, and names the channels.
+//! From the settings to the loop: becomes a daemon if it is to be one, takes over what an earlier run
+//! has frozen, ends if a setting is wrong, and names the channels. If the agent is the init of the
+//! machine, it sets the machine up before it reads its settings.
 
 use super::channel::Channels;
 use super::client;

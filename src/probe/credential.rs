@@ -27,11 +27,8 @@ pub fn notify_socket(root: &Root, directory: Option<&[u8]>) -> Option<Value> {
 }
 
 fn in_file(root: &Root, path: &[&[u8]]) -> Option<Value> {
-    let text = root
-        .read_at(path, &mut [0; BYTES])
-        .ok()
-        .map(Value::from_slice);
-    text?.ok()
+    let mut text = [0; BYTES];
+    Value::from_slice(root.read_at(path, &mut text).ok()?).ok()
 }
 
 fn in_smbios(root: &Root) -> Option<Value> {
@@ -40,9 +37,9 @@ fn in_smbios(root: &Root) -> Option<Value> {
     table.read(&file).ok()?;
     let mut found = None;
     smbios::oem_strings(table.bytes(), &mut |text| {
-        found = found
-            .take()
-            .or_else(|| credential::value(text, &OEM_STRING));
+        if found.is_none() {
+            found = credential::value(text, &OEM_STRING);
+        }
     });
     found
 }

@@ -19,27 +19,20 @@ pub struct Filter {
     allowed: Option<u64>,
 }
 
-/// One of the two lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommandList {
-    /// The block list.
-    Blocked,
-    /// The allow list.
-    Allowed,
-}
-
 impl Filter {
-    /// Adds a set of commands to a list. An allow list of empty sets allows nothing, not everything.
-    pub fn add(&mut self, list: CommandList, set: u64) {
-        match list {
-            CommandList::Blocked => self.blocked |= set,
-            CommandList::Allowed => *self.allowed.get_or_insert(0) |= set,
-        }
+    /// Blocks a set of commands.
+    pub fn block(&mut self, set: u64) {
+        self.blocked |= set;
+    }
+
+    /// Adds a set of commands to the allow list. One of empty sets allows nothing, not everything.
+    pub fn allow(&mut self, set: u64) {
+        *self.allowed.get_or_insert(0) |= set;
     }
 
     /// Blocks all commands but those in this set.
     pub fn restrict(&mut self, to: u64) {
-        self.blocked |= !to;
+        self.block(!to);
     }
 
     /// Whether the command at this index of the table is allowed.
@@ -62,12 +55,12 @@ mod tests {
     fn blocks_command_on_both_lists() {
         let mut filter = Filter::default();
         assert!(filter.allows(0) && filter.allows(63));
-        filter.add(CommandList::Blocked, bit(3));
+        filter.block(bit(3));
         assert!(!filter.allows(3) && filter.allows(4));
-        filter.add(CommandList::Allowed, 0);
+        filter.allow(0);
         assert!(!filter.allows(4));
-        filter.add(CommandList::Allowed, bit(4));
-        filter.add(CommandList::Allowed, bit(3));
+        filter.allow(bit(4));
+        filter.allow(bit(3));
         assert!(filter.allows(4) && !filter.allows(3));
     }
 
@@ -81,8 +74,8 @@ mod tests {
             if restrict_first {
                 filter.restrict(0b110);
             }
-            filter.add(CommandList::Allowed, bit(0));
-            filter.add(CommandList::Allowed, bit(1));
+            filter.allow(bit(0));
+            filter.allow(bit(1));
             filter.restrict(0b110);
             assert!(!filter.allows(0) && filter.allows(1) && !filter.allows(2));
         }

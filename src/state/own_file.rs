@@ -114,9 +114,9 @@ impl OwnFile {
 
     /// Whether this name in a directory is that of this file.
     pub(super) fn has_name(&self, directory: &Root, name: &[u8]) -> bool {
-        let number = |status: Status| (status.device, status.inode);
-        let named = Status::of_name(directory, &[name]).map(number);
-        named.is_ok() && named == Status::of(&self.0).map(number)
+        let named = Status::of_name(directory, &[name]);
+        let own = Status::of(&self.0);
+        matches!((&named, &own), (Ok(named), Ok(own)) if named.is_same_file(own))
     }
 
     /// Its length in bytes; 0 if that is not known.
