@@ -22,14 +22,15 @@
 //! # The life of a request
 //! 1. `agent::event_loop` learns from epoll that a client's descriptor can be read, and `agent::client`
 //!    reads from it.
-//! 2. `wire::frame` finds the end of the message, or what is wrong with it.
-//! 3. `agent::dispatch` has `wire::request` take the message apart, looks the command up in the table,
+//! 2. `wire::frame` finds the end of the message and the members of its outer object, or what is wrong
+//!    with it.
+//! 3. `agent::dispatch` has `wire::request` check those members, looks the command up in the table,
 //!    asks whether it is allowed (`commands::is_enabled`), and checks its arguments (`wire::args`).
 //! 4. A command that never waits writes its reply right away (`wire::reply`, `wire::emit`). The reply of
 //!    guest-file-read is a file, which `agent::file_stream` sends piece by piece.
 //! 5. For a slow command `prepare` gives a ticket, and `agent::jobs` hands ticket and message to a
 //!    worker, or makes a child for this task alone.
-//! 6. That child (`agent::worker`) looks at the message again, does `run`, and sends the reply back.
+//! 6. That child (`agent::worker`) checks the arguments again, does `run`, and sends the reply back.
 //! 7. `agent::child` calls `finish` with the ticket and the outcome; `agent::deliver` puts the
 //!    reply into the client's outgoing bytes, or an error if the child died.
 //! 8. `agent::client` writes what its descriptor takes; the rest leaves when epoll says so.

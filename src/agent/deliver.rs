@@ -47,7 +47,7 @@ fn finish(client: &mut Client, outcome: Outcome) {
     };
     if !(whole && ends && started.is_none()) {
         out.truncate(start);
-        let mut reply = request::reopen(client.message.bytes(), out);
+        let mut reply = request::reply_to(client.framer.message(client.message.bytes()), out);
         let outcome = if let Some(pid) = started {
             let mut object = reply.value().object();
             object.member(Name::Pid).int(pid.into());
@@ -80,7 +80,7 @@ mod tests {
         let client = &mut clients[0];
         client.out.append(b"the reply before\n").unwrap();
         let request = br#"{"execute":"guest-get-fsinfo","id":5}"#;
-        client.message.append(request).unwrap();
+        client.framer.feed(request, &mut client.message);
         client.wait(Busy::Job);
         (clients, theirs)
     }

@@ -12,21 +12,22 @@ use crate::sys::number;
 use crate::wire::args::Args;
 use crate::wire::frame::Event;
 use crate::wire::json::Str;
+use crate::wire::message::Message;
 use crate::wire::reply::{ErrorClass, Failed, Reply};
-use crate::wire::request::{self, Request};
+use crate::wire::request;
 use crate::wire::texts::Phrase;
 
 /// Handles a message of a client, or an error in what it sent.
 #[inline(never)]
 pub(super) fn handle(event: Event, client: &mut Client, context: &mut Context) {
     let id = client.id();
-    let (message, out) = (client.message.bytes(), &mut client.out);
+    let (text, out) = (client.message.bytes(), &mut client.out);
     let next = match event {
         Event::NeedMore => return,
-        Event::Message => answer(message, out, id, context),
+        Event::Message => answer(client.framer.message(text), out, id, context),
         Event::Error => {
             let mut reply = Reply::new(out);
-            let failed = reply.fail_not_json(client.framer.error(), message);
+            let failed = reply.fail_not_json(client.framer.error(), text);
             reply.finish(Err(failed));
             Next::Reply
         }
@@ -51,11 +52,9 @@ enum Next {
     Stream(Reading),
 }
 
-fn answer(message: &[u8], out: &mut Buffer, id: ClientId, context: &mut Context) -> Next {
-    let mut reply = Reply::new(out);
-    let request = request::open(message, &mut reply);
-    let next = request.and_then(|request| run(&request, message, id, context, &mut reply));
-    match next {
+fn answer(message: Message<'_>, out: &mut Buffer, id: ClientId, context: &mut Context) -> Next {
+    let mut reply = request::reply_to(message, out);
+    match run(message, id, context, &mut reply) {
         Ok(Next::Reply) => reply.finish(Ok(())),
         Ok(next) => {
             reply.silence();
@@ -69,13 +68,12 @@ fn answer(message: &[u8], out: &mut Buffer, id: ClientId, context: &mut Context)
 /// Runs a command, or starts a task for it.
 #[inline(never)]
 fn run(
-    request: &Request<'_>,
-    message: &[u8],
+    message: Message<'_>,
     id: ClientId,
     context: &mut Context,
     reply: &mut Reply<'_>,
 ) -> Result<Next, Failed> {
-    let name = request.command;
+    let name = request::command(message, reply)?;
     let Some((index, row)) = commands::find(name) else {
         return Err(refuse(Phrase::NotFound, name, reply));
     };
@@ -91,7 +89,7 @@ fn run(
         return Ok(Next::Wait(Busy::Turn));
     }
     let mut args = Args::none();
-    args.check(request.arguments, row.params(), reply)?;
+    args.check(message.arguments(), row.params(), reply)?;
     let state = &mut context.state;
     if !row.is(WITHOUT_FILES) {
         state.guest.find_root();
@@ -107,7 +105,7 @@ fn run(
         Run::Stream(opening) => Ok(Next::Stream(opening(state, &args, reply)?)),
         Run::Alone(_) | Run::Slow(_) => {
             let task = Task::new(index as u8, row);
-            start(&task, &args, message, id, context, reply)?;
+            start(&task, &args, message.text, id, context, reply)?;
             Ok(Next::Wait(Busy::Job))
         }
     }

@@ -60,7 +60,7 @@ pub(super) fn go_on(client: &mut Client, context: &mut Context) {
     }
     let done = reading.done;
     client.reading = None;
-    let mut reply = request::reopen(client.message.bytes(), out);
+    let mut reply = request::reply_to(client.framer.message(client.message.bytes()), out);
     let outcome = match stop {
         ReadEnd::Failed(errno) if done == 0 => {
             Err(reply.fail_with(Phrase::CannotReadFile, &[], number(errno)))

@@ -11,7 +11,7 @@
 
 use super::fetch::fetch;
 use crate::base::limits::{REPLY_BYTES, TASK_AT_REST, TASK_BYTES, WORKER_REST_MS};
-use crate::base::sink::ByteSink;
+use crate::base::sink::{ByteSink, Discard};
 use crate::commands::{FETCH, HAS_FILES, OWN_CHILD, SILENT, Task, Ticket, WITHOUT_FILES};
 use crate::state::guest::Guest;
 use crate::sys::clock::NEVER_MS;
@@ -24,6 +24,9 @@ use crate::sys::{
     process::{self, InChild},
 };
 use crate::wire::args::Args;
+use crate::wire::check::Open;
+use crate::wire::frame::Framer;
+use crate::wire::message::{Members, Message};
 use crate::wire::reply::{Failed, Reply};
 use crate::wire::request;
 
@@ -182,12 +185,14 @@ fn run(task: &Task, ticket: Ticket, message: &[u8], guest: &Guest, out: &mut Buf
 }
 
 /// Writes the reply to a task; returns its status.
-fn reply(task: &Task, ticket: Ticket, message: &[u8], guest: &Guest, out: &mut Buffer) -> u8 {
+fn reply(task: &Task, ticket: Ticket, text: &[u8], guest: &Guest, out: &mut Buffer) -> u8 {
     if HAS_FILES && task.index == FETCH {
         fetch(ticket, out);
         return 0;
     }
-    let mut reply = Reply::new(out);
+    let members = &find_members(text);
+    let message = Message { text, members };
+    let mut reply = request::reply_to(message, out);
     match answer(task, ticket, message, guest, &mut reply) {
         Ok(status) => {
             match task.is(SILENT) {
@@ -203,20 +208,24 @@ fn reply(task: &Task, ticket: Ticket, message: &[u8], guest: &Guest, out: &mut B
     }
 }
 
-fn answer<'a>(
+/// Finds the members of a request again, as the agent has found them.
+fn find_members(text: &[u8]) -> Members {
+    let mut open = Open::new();
+    let mut framer = Framer::new(&mut open);
+    framer.feed(text, &mut Discard);
+    *framer.message(text).members
+}
+
+fn answer(
     task: &Task,
     ticket: Ticket,
-    message: &'a [u8],
+    message: Message<'_>,
     guest: &Guest,
-    reply: &mut Reply<'a>,
+    reply: &mut Reply<'_>,
 ) -> Result<u8, Failed> {
     let mut args = Args::none();
-    // The agent's own tasks have no request.
-    if !message.is_empty() {
-        // The agent has checked the request: this does not fail.
-        let request = request::open(message, reply)?;
-        args.check(request.arguments, task.params(), reply)?;
-    }
+    // The agent has checked them: this does not fail. Its own tasks have no request, and no parameters.
+    args.check(message.arguments(), task.params(), reply)?;
     (task.slow().run)(guest, ticket, &args, reply)
 }
 

@@ -8,10 +8,11 @@
 //! Differences from qemu-ga:
 //! - The open objects together have at most [`REQUEST_OPEN_MEMBERS`] members. One more is the error
 //!   for too many tokens ([`Phrase::TokenLimit`]).
-//! - Two different keys with the same hash count as duplicates. A client that does not look for
-//!   such keys never meets this.
+//! - Two different keys with the same hash count as duplicates, and a key with the hash of `execute`
+//!   counts as that. A client that does not look for such keys never meets this.
 
 use super::json::{Str, TokenError, check_string};
+use super::message::{Finder, Members, NameHash};
 use super::texts::Phrase;
 use crate::base::limits::{REQUEST_DEPTH, REQUEST_OPEN_MEMBERS};
 
@@ -22,8 +23,8 @@ const TEXT_BYTES: usize = 1023;
 pub struct Open {
     /// Hashes of the keys of all open objects. The lowest bit marks the first key of an object.
     keys: heapless::Vec<u64, REQUEST_OPEN_MEMBERS>,
-    /// For each depth, whether the container there is an object.
-    objects: [bool; REQUEST_DEPTH],
+    /// For each depth, the set of kinds that follows a value in the container there.
+    next: [u8; REQUEST_DEPTH],
 }
 
 impl Open {
@@ -31,7 +32,7 @@ impl Open {
     pub const fn new() -> Self {
         Self {
             keys: heapless::Vec::new(),
-            objects: [false; REQUEST_DEPTH],
+            next: [0; REQUEST_DEPTH],
         }
     }
 }
@@ -57,7 +58,37 @@ pub(super) enum Kind {
     Comma = 128,
 }
 
+/// For each byte the kind of the token that begins with it, except of numbers and keywords.
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "at compile time"
+)]
+static KINDS: [Option<Kind>; 256] = {
+    let mut kinds = [None; 256];
+    let mut byte = 0;
+    while byte < kinds.len() {
+        kinds[byte] = match byte as u8 {
+            b'"' | b'\'' => Some(Kind::String),
+            b'{' => Some(Kind::BeginObject),
+            b'}' => Some(Kind::EndObject),
+            b'[' => Some(Kind::BeginArray),
+            b']' => Some(Kind::EndArray),
+            b':' => Some(Kind::Colon),
+            b',' => Some(Kind::Comma),
+            _ => None,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
 impl Kind {
+    /// The kind of a token that begins with `byte`; `None` if it is a number, a keyword or no token.
+    pub(super) fn begun_by(byte: u8) -> Option<Self> {
+        KINDS.get(usize::from(byte)).copied().flatten()
+    }
+
     const fn is_in(self, kinds: u8) -> bool {
         kinds & self as u8 != 0
     }
@@ -81,6 +112,9 @@ const NEXT_MEMBER: u8 = COMMA | Kind::EndObject as u8;
 /// What follows an item.
 const NEXT_ITEM: u8 = COMMA | Kind::EndArray as u8;
 
+/// No container is that deep.
+const NO_DEPTH: usize = usize::MAX;
+
 /// Checks the tokens of one message after the other.
 pub(super) struct Checker<'m> {
     /// The kinds of tokens that may come next.
@@ -88,10 +122,12 @@ pub(super) struct Checker<'m> {
     /// The number of open containers.
     depth: usize,
     open: &'m mut Open,
-    /// The depth within the innermost object in which the value being read has a duplicate key; 0
-    /// without one. One in an outer object need not be kept: the inner one ends first and is
-    /// reported.
+    /// The depth within the innermost object in which the value being read has a duplicate key;
+    /// [`NO_DEPTH`] without one. One in an outer object need not be kept: the inner one ends first and
+    /// is reported.
     duplicate: usize,
+    /// Finds the members of the outer object.
+    finder: Finder,
 }
 
 impl<'m> Checker<'m> {
@@ -103,7 +139,8 @@ impl<'m> Checker<'m> {
             expected: VALUE,
             depth: 0,
             open,
-            duplicate: 0,
+            duplicate: NO_DEPTH,
+            finder: Finder::new(),
         }
     }
 
@@ -111,12 +148,18 @@ impl<'m> Checker<'m> {
     pub(super) fn reset(&mut self) {
         self.expected = VALUE;
         self.depth = 0;
-        self.duplicate = 0;
+        self.duplicate = NO_DEPTH;
+        self.finder = Finder::new();
         self.open.keys.clear();
     }
 
-    /// Checks the next token. `text` is needed of strings and scalars. `is_plain` means that a
-    /// string is ASCII without escapes.
+    /// The members of the message, which ends at `end`.
+    pub(super) fn members(&mut self, end: usize) -> Members {
+        self.finder.finish(end)
+    }
+
+    /// Checks the next token, which ends at `end` in the message. `text` is needed of strings and
+    /// scalars. `is_plain` means that a string is ASCII without escapes.
     // Inlined into its only caller, which runs for every token.
     #[inline(always)]
     pub(super) fn token(
@@ -124,6 +167,7 @@ impl<'m> Checker<'m> {
         kind: Kind,
         text: &[u8],
         is_plain: bool,
+        end: usize,
     ) -> Result<(), TokenError> {
         let expected = self.expected;
         if !kind.is_in(expected) {
@@ -144,13 +188,14 @@ impl<'m> Checker<'m> {
         }
         let mut depth = self.depth;
         if kind.is_in(BEGIN) {
-            let is_object = kind == Kind::BeginObject;
-            let Some(place) = self.open.objects.get_mut(depth) else {
+            let Some(next) = self.open.next.get_mut(depth) else {
                 return Err(TokenError::new(Phrase::NestingLimit));
             };
-            *place = is_object;
+            (*next, self.expected) = match kind {
+                Kind::BeginObject => (NEXT_MEMBER, FIRST_KEY),
+                _ => (NEXT_ITEM, FIRST_VALUE),
+            };
             self.depth = depth.wrapping_add(1);
-            self.expected = if is_object { FIRST_KEY } else { FIRST_VALUE };
             return Ok(());
         }
         if kind.is_in(END) {
@@ -167,29 +212,30 @@ impl<'m> Checker<'m> {
             }
             // Where no number may be, a string is a key.
             if !Kind::Scalar.is_in(expected) {
-                return self.key(text, is_plain);
+                return self.key(text, is_plain, end);
             }
         }
         // A value ends, in the innermost of `depth` containers.
-        if self.duplicate != 0 && self.duplicate == depth {
+        if self.duplicate == depth {
             return Err(TokenError::new(Phrase::DuplicateKey));
         }
         self.depth = depth;
-        self.expected = match self.open.objects.get(depth.wrapping_sub(1)) {
-            Some(true) => NEXT_MEMBER,
-            _ => NEXT_ITEM,
-        };
+        let container = depth.wrapping_sub(1);
+        self.expected = self.open.next.get(container).copied().unwrap_or_default();
         Ok(())
     }
 
     /// Checks the key of a member.
-    fn key(&mut self, text: &[u8], is_plain: bool) -> Result<(), TokenError> {
+    fn key(&mut self, text: &[u8], is_plain: bool, end: usize) -> Result<(), TokenError> {
         let key = Str::inside(text);
-        self.note_key(if is_plain {
-            hash(key.raw().iter().copied())
-        } else {
-            hash(key.bytes())
-        })?;
+        let hash = match is_plain {
+            true => NameHash::of(key.raw()),
+            false => key.bytes().fold(NameHash::FIRST, NameHash::add).end(),
+        };
+        self.note_key(hash)?;
+        if self.depth == 1 {
+            self.finder.name(hash, end.wrapping_sub(text.len()), end);
+        }
         self.expected = COLON;
         Ok(())
     }
@@ -202,9 +248,12 @@ impl<'m> Checker<'m> {
     /// The numbers of open objects and of open arrays.
     pub(super) fn open_containers(&self) -> [i32; 2] {
         let mut count = [0i32; 2];
-        for is_object in self.open.objects.iter().take(self.depth) {
+        for next in self.open.next.iter().take(self.depth) {
             let [objects, arrays] = &mut count;
-            let kind = if *is_object { objects } else { arrays };
+            let kind = match *next {
+                NEXT_MEMBER => objects,
+                _ => arrays,
+            };
             *kind = kind.wrapping_add(1);
         }
         count
@@ -213,7 +262,6 @@ impl<'m> Checker<'m> {
     /// Adds the key of a member of the innermost object, and compares it with the other keys there.
     fn note_key(&mut self, hash: u64) -> Result<(), TokenError> {
         let is_first = self.expected == FIRST_KEY;
-        let hash = hash & !1;
         if !is_first {
             for other in self.open.keys.iter().rev() {
                 if other & !1 == hash {
@@ -263,15 +311,6 @@ fn show_cut(token: &[u8], text: &str, [whole, cut]: [Phrase; 2]) -> TokenError {
 /// The error of a token whose last byte cannot continue it.
 pub(super) fn stray(token: &[u8]) -> TokenError {
     show_cut(token, "stray ''", [Phrase::Stray, Phrase::StrayCut])
-}
-
-/// FNV-1a. The high bits, which are better mixed, are folded into the low ones.
-fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in bytes {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    }
-    hash ^ hash >> 32
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@
 use super::check::{Checker, Kind, Open, stray};
 use super::json::TokenError;
 use super::lex::{Scalar, ScalarStep, plain_end, slice};
+use super::message::{Members, Message};
 use super::texts::Phrase;
 use crate::base::limits::{REQUEST_BYTES, REQUEST_TOKENS};
 use crate::base::sink::ByteSink;
@@ -121,6 +122,8 @@ impl Unclosed {
 }
 
 /// Splits the bytes of a client into messages. Holds no bytes itself.
+///
+/// Offsets are into the current input. Those of earlier input are negative: they wrap around.
 pub struct Framer<'m> {
     state: State,
     /// Whether the string being read is ASCII without escapes so far.
@@ -129,22 +132,22 @@ pub struct Framer<'m> {
     skipping: Option<Unclosed>,
     /// Complete tokens of this message.
     tokens: usize,
-    /// Bytes of the tokens of this message, complete or not. [`BEYOND`] is added once the store is
-    /// full.
-    bytes: usize,
-    /// The value of `bytes` at the beginning of the latest token.
+    /// The first byte that was neither stored nor skipped.
+    kept: usize,
+    /// Where the message would begin if it had no blanks between its tokens. Less by [`BEYOND`] once
+    /// the store is full.
+    start: usize,
+    /// The beginning of the latest token.
     token_start: usize,
     /// The line being read.
     line: usize,
-    // Offsets are into all input since the framer was made, and may wrap around.
-    /// Offset of the first byte of the line.
+    /// The beginning of that line.
     line_start: usize,
-    /// Offset of the first byte of the current input.
-    input_start: usize,
-    /// Offset of the latest byte that ended a number, a keyword or skipped garbage, and was then
-    /// read once more as the beginning of a token.
+    /// The latest byte that ended a number, a keyword or skipped garbage, and was then read once more
+    /// as the beginning of a token.
     read_again: usize,
     checker: Checker<'m>,
+    members: Members,
     error: Error,
 }
 
@@ -161,13 +164,15 @@ impl<'m> Framer<'m> {
             is_plain: false,
             skipping: None,
             tokens: 0,
-            bytes: 0,
+            kept: 0,
+            start: 0,
             token_start: 0,
             line: 1,
             line_start: 0,
-            input_start: 0,
+            // No token begins before the first line.
             read_again: usize::MAX,
             checker: Checker::new(open),
+            members: Members::NONE,
             error: Error {
                 phrase: Phrase::ExpectingValue,
                 from: 0,
@@ -182,12 +187,18 @@ impl<'m> Framer<'m> {
         &self.error
     }
 
+    /// The latest message, whose text is in the store.
+    pub fn message<'a>(&'a self, text: &'a [u8]) -> Message<'a> {
+        let members = &self.members;
+        Message { text, members }
+    }
+
     /// Starts over for another client: drops an incomplete message and counts lines from 1. The
     /// caller empties the store.
     pub fn reset(&mut self) {
-        self.end_message();
+        self.end_message(0);
         self.line = 1;
-        self.line_start = self.input_start;
+        self.line_start = 0;
         self.read_again = usize::MAX;
     }
 
@@ -199,92 +210,97 @@ impl<'m> Framer<'m> {
     // Not inlined into its only caller: that takes 250 bytes more.
     #[inline(never)]
     pub fn feed(&mut self, input: &[u8], store: &mut dyn ByteSink) -> (usize, Event) {
-        let mut input = Input {
-            bytes: input,
-            at: 0,
-            kept: 0,
-        };
+        let mut at = 0;
+        self.kept = 0;
         let event = loop {
-            let Some(step) = self.read(&mut input) else {
-                self.keep(input.at, &mut input, store);
+            let Some(step) = self.read(input, &mut at) else {
+                self.keep(input, at, store);
                 break Event::NeedMore;
             };
             let event = match step {
                 Step::More => continue,
                 Step::Blank(byte) => {
-                    self.keep(input.at.wrapping_sub(1), &mut input, store);
-                    input.skip();
-                    self.count_line(byte, &input);
+                    self.keep(input, at.wrapping_sub(1), store);
+                    self.skip(at);
+                    self.count_line(byte, at);
                     continue;
                 }
                 Step::Token(kind) => {
-                    let event = self.end_token(kind, &mut input, store);
+                    let event = self.end_token(kind, input, at, store);
                     if kind == Kind::Scalar {
                         // The byte behind it has ended it.
-                        self.read_again = self.input_start.wrapping_add(input.at);
+                        self.read_again = at;
                     }
                     event
                 }
                 Step::TooLong => {
                     let error = TokenError::new(Phrase::TokenSizeLimit);
-                    let event = self.report(error, &mut input, store);
-                    self.end_if_over();
+                    let event = self.report(error, input, at, store);
+                    self.end_if_over(at);
                     event
                 }
-                Step::Stray(byte) => self.stray(byte, &mut input, store),
+                Step::Stray(byte) => self.stray(byte, input, at, store),
             };
             if event != Event::NeedMore {
                 break event;
             }
         };
-        if event == Event::Message && input.bytes.get(input.at) == Some(&b'\n') {
-            input.at = input.at.wrapping_add(1);
-            self.count_line(b'\n', &input);
+        if event == Event::Message && input.get(at) == Some(&b'\n') {
+            at = at.wrapping_add(1);
+            self.skip(at);
+            self.count_line(b'\n', at);
         }
-        self.input_start = self.input_start.wrapping_add(input.at);
-        (input.at, event)
+        // Offsets are into the next input from here on.
+        self.start = self.start.wrapping_sub(at);
+        self.token_start = self.token_start.wrapping_sub(at);
+        self.line_start = self.line_start.wrapping_sub(at);
+        self.read_again = self.read_again.wrapping_sub(at);
+        (at, event)
     }
 
-    /// Reads the next byte, or the next few; `None` at the end of the input.
+    /// Reads the byte at `at`, or the next few; `None` at the end of the input.
     // Inlined into its only caller, the loop over all bytes.
     #[inline(always)]
-    fn read(&mut self, input: &mut Input<'_>) -> Option<Step> {
+    fn read(&mut self, input: &[u8], at: &mut usize) -> Option<Step> {
         if let State::String(quote) = self.state {
-            self.add_plain_run(quote, input);
+            let longest = self.token_start.wrapping_add(TOKEN_BYTES);
+            *at = plain_end(input, *at, quote).min(longest);
         }
-        let from = input.at;
-        let byte = *input.bytes.get(from)?;
-        input.at = from.wrapping_add(1);
+        let from = *at;
+        let byte = *input.get(from)?;
+        *at = from.wrapping_add(1);
         Some(match self.state {
-            State::Between => self.begin_token(byte, input),
+            State::Between => self.begin_token(byte, from),
             State::Recovery => {
                 if matches!(byte, b'{' | b'}' | b'[' | b']' | b':' | b',')
                     || !matches!(byte, b'\t' | 0x20..0xfe)
                 {
                     self.state = State::Between;
-                    input.at = from;
-                    self.read_again = self.input_start.wrapping_add(from);
+                    *at = from;
+                    self.read_again = from;
                 }
-                input.skip();
+                self.skip(*at);
                 Step::More
             }
             State::String(quote) if byte == quote => {
-                self.bytes = self.bytes.wrapping_add(1);
+                self.state = State::Between;
                 Step::Token(Kind::String)
             }
             State::String(_) | State::Escape(_) if !matches!(byte, 0x20..0xfe) => Step::Stray(byte),
             State::String(quote) => {
                 self.is_plain = false;
-                self.add_byte(match byte {
+                let state = match byte {
                     b'\\' => State::Escape(quote),
                     _ => State::String(quote),
-                })
+                };
+                self.go_on(state, *at)
             }
-            State::Escape(quote) => self.add_byte(State::String(quote)),
+            State::Escape(quote) => self.go_on(State::String(quote), *at),
             State::Scalar(scalar) => match scalar.step(byte) {
-                ScalarStep::Take(scalar) => self.add_byte(State::Scalar(scalar)),
+                ScalarStep::Take(scalar) => self.go_on(State::Scalar(scalar), *at),
                 ScalarStep::End => {
-                    input.at = from;
+                    self.state = State::Between;
+                    *at = from;
                     Step::Token(Kind::Scalar)
                 }
                 ScalarStep::Stray => Step::Stray(byte),
@@ -292,236 +308,213 @@ impl<'m> Framer<'m> {
         })
     }
 
-    /// Begins a token with `byte`, which is the one before `input.at`. Reads brackets, separators
-    /// and short plain strings to their end.
+    /// Begins a token with `byte`, the one at `from`.
     // Inlined into its only caller, the loop over all bytes.
     #[inline(always)]
-    fn begin_token(&mut self, byte: u8, input: &mut Input<'_>) -> Step {
-        self.token_start = self.bytes;
-        let kind = match byte {
-            b' ' | b'\t' | b'\n' | b'\r' => return Step::Blank(byte),
-            b'"' | b'\'' => {
+    fn begin_token(&mut self, byte: u8, from: usize) -> Step {
+        self.token_start = from;
+        self.state = match Kind::begun_by(byte) {
+            Some(Kind::String) => {
                 self.is_plain = true;
-                let end = plain_end(input.bytes, input.at, byte);
-                let run = end.wrapping_sub(input.at);
-                if run >= REQUEST_BYTES || input.bytes.get(end) != Some(&byte) {
-                    return self.add_byte(State::String(byte));
-                }
-                // The input has all of the string. Most strings are short and plain.
-                input.at = end.wrapping_add(1);
-                self.bytes = self.bytes.wrapping_add(run).wrapping_add(1);
-                Kind::String
+                State::String(byte)
             }
-            b'{' => Kind::BeginObject,
-            b'}' => Kind::EndObject,
-            b'[' => Kind::BeginArray,
-            b']' => Kind::EndArray,
-            b':' => Kind::Colon,
-            b',' => Kind::Comma,
-            _ => {
-                return match Scalar::begin(byte) {
-                    Some(scalar) => self.add_byte(State::Scalar(scalar)),
-                    None => Step::Stray(byte),
-                };
-            }
+            Some(kind) => return Step::Token(kind),
+            None => match byte {
+                b' ' | b'\t' | b'\n' | b'\r' => return Step::Blank(byte),
+                _ => match Scalar::begin(byte) {
+                    Some(scalar) => State::Scalar(scalar),
+                    None => return Step::Stray(byte),
+                },
+            },
         };
-        self.bytes = self.bytes.wrapping_add(1);
-        Step::Token(kind)
+        Step::More
     }
 
-    /// Adds the plain bytes at `input.at` to the string that ends with `quote`.
-    fn add_plain_run(&mut self, quote: u8, input: &mut Input<'_>) {
-        let end = plain_end(input.bytes, input.at, quote);
-        let run = end.wrapping_sub(input.at).min(self.room());
-        self.bytes = self.bytes.wrapping_add(run);
-        input.at = input.at.wrapping_add(run);
-    }
-
-    /// Adds a byte to the token and goes on in `state`.
-    fn add_byte(&mut self, state: State) -> Step {
+    /// Goes on in `state`, if the token that reaches up to `at` may become longer.
+    fn go_on(&mut self, state: State, at: usize) -> Step {
         self.state = state;
-        self.bytes = self.bytes.wrapping_add(1);
-        if self.token_len() <= TOKEN_BYTES {
+        if at.wrapping_sub(self.token_start) <= TOKEN_BYTES {
             return Step::More;
         }
         self.state = State::Between;
         Step::TooLong
     }
 
-    /// The number of bytes that the token may still grow by.
-    fn room(&self) -> usize {
-        TOKEN_BYTES.saturating_sub(self.token_len())
-    }
-
-    fn token_len(&self) -> usize {
-        self.bytes.wrapping_sub(self.token_start)
-    }
-
-    /// Ends a token right before `input.at`, and the message as well if no container is open.
+    /// Ends the token before `at`, and the message as well if no container is open.
     // Inlined into its only caller, the loop over all bytes.
     #[inline(always)]
-    fn end_token(&mut self, kind: Kind, input: &mut Input<'_>, store: &mut dyn ByteSink) -> Event {
-        self.state = State::Between;
-        self.tokens = self.tokens.wrapping_add(1);
+    fn end_token(
+        &mut self,
+        kind: Kind,
+        input: &[u8],
+        at: usize,
+        store: &mut dyn ByteSink,
+    ) -> Event {
         let mut event = Event::NeedMore;
         if self.skipping.is_none() {
-            let mut checked = self.check_token(kind, input, store);
+            let mut checked = self.check_token(kind, input, at, store);
             if checked.is_ok() {
                 if self.checker.is_open() {
                     return Event::NeedMore;
                 }
-                self.keep(input.at, input, store);
-                checked = self.check_size();
+                self.keep(input, at, store);
+                checked = self.check_size(at);
             }
             let Err(error) = checked else {
-                self.end_message();
+                self.members = self.checker.members(at.wrapping_sub(self.start));
+                self.end_message(at);
                 return Event::Message;
             };
-            event = self.report(error, input, store);
+            event = self.report(error, input, at, store);
         }
         if let Some(unclosed) = &mut self.skipping {
             unclosed.count(kind);
         }
-        input.skip();
-        self.end_if_over();
+        self.skip(at);
+        self.end_if_over(at);
         event
     }
 
     /// Ends the message that is skipped if no container is open.
-    fn end_if_over(&mut self) {
+    fn end_if_over(&mut self, at: usize) {
         if self.skipping.is_some_and(Unclosed::is_over) {
-            self.end_message();
+            self.end_message(at);
         }
     }
 
-    /// Checks the token right before `input.at`.
+    /// Checks the token before `at`.
     fn check_token(
         &mut self,
         kind: Kind,
-        input: &mut Input<'_>,
+        input: &[u8],
+        at: usize,
         store: &mut dyn ByteSink,
     ) -> Result<(), TokenError> {
         let mut text: &[u8] = b"";
         if let Kind::String | Kind::Scalar = kind {
-            let len = self.token_len();
-            let mut end = input.at;
-            text = input.bytes;
-            if len > end.wrapping_sub(input.kept) {
-                // The token began in an earlier input: completes it in the store.
-                self.keep(end, input, store);
-                text = store.bytes();
-                end = text.len();
+            text = match input.get(self.token_start..at) {
+                Some(text) => text,
+                None => {
+                    // The token began in an earlier input: completes it in the store.
+                    self.keep(input, at, store);
+                    self.stored_token(at, store)
+                }
+            };
+        }
+        self.tokens = self.tokens.wrapping_add(1);
+        let end = at.wrapping_sub(self.start);
+        // A message has at least as many bytes as tokens.
+        if end > REQUEST_TOKENS {
+            self.check_size(at)?;
+            if self.tokens > REQUEST_TOKENS {
+                return Err(TokenError::new(Phrase::TokenLimit));
             }
-            text = slice(text, end.wrapping_sub(len), end);
         }
-        self.check_size()?;
-        if self.tokens > REQUEST_TOKENS {
-            return Err(TokenError::new(Phrase::TokenLimit));
-        }
-        self.checker.token(kind, text, self.is_plain)
+        self.checker.token(kind, text, self.is_plain, end)
     }
 
-    fn check_size(&self) -> Result<(), TokenError> {
-        if self.bytes > REQUEST_BYTES {
+    /// Checks the size of the message up to `at`.
+    fn check_size(&self, at: usize) -> Result<(), TokenError> {
+        if at.wrapping_sub(self.start) > REQUEST_BYTES {
             return Err(TokenError::new(Phrase::TokenSizeLimit));
         }
         Ok(())
     }
 
-    /// Reports `byte`, which no token can contain here, and ends the message with it.
-    fn stray(&mut self, byte: u8, input: &mut Input<'_>, store: &mut dyn ByteSink) -> Event {
-        self.bytes = self.bytes.wrapping_add(1);
-        self.keep(input.at, input, store);
+    /// The token that reaches up to `at`, all of which is stored.
+    fn stored_token<'s>(&self, at: usize, store: &'s dyn ByteSink) -> &'s [u8] {
         let text = store.bytes();
-        let start = text.len().saturating_sub(self.token_len());
-        let token = text.get(start..).unwrap_or_default();
+        let len = at.wrapping_sub(self.token_start);
+        text.get(text.len().saturating_sub(len)..)
+            .unwrap_or_default()
+    }
+
+    /// Reports `byte`, the one before `at`, which no token can contain here, and ends the message with
+    /// it.
+    fn stray(&mut self, byte: u8, input: &[u8], at: usize, store: &mut dyn ByteSink) -> Event {
+        self.keep(input, at, store);
+        let token = self.stored_token(at, store);
         // qemu-ga ends the text of the error at a NUL. Only the last byte can be one.
         let error = stray(token.strip_suffix(b"\0").unwrap_or(token));
-        let event = self.report(error, input, store);
-        self.count_line(byte, input);
-        self.end_message();
+        let event = self.report(error, input, at, store);
+        self.count_line(byte, at);
+        self.end_message(at);
         self.state = State::Recovery;
         event
     }
 
-    /// Reports an error in the token right before `input.at`, unless an error in this message was
-    /// reported before. The rest of the message is skipped.
+    /// Reports an error in the token before `at`, unless an error in this message was reported before.
+    /// The rest of the message is skipped.
     fn report(
         &mut self,
         error: TokenError,
-        input: &mut Input<'_>,
+        input: &[u8],
+        at: usize,
         store: &mut dyn ByteSink,
     ) -> Event {
         // The error shows bytes of the store.
-        self.keep(input.at, input, store);
+        self.keep(input, at, store);
         if self.skipping.is_some() {
             return Event::NeedMore;
         }
         let [objects, arrays] = self.checker.open_containers();
         self.skipping = Some(Unclosed { objects, arrays });
-        let error = self.check_size().err().unwrap_or(error);
-        let len = self.token_len();
+        let error = self.check_size(at).err().unwrap_or(error);
+        let len = at.wrapping_sub(self.token_start);
         let start = store.bytes().len().saturating_sub(len);
-        let number = self.input_start.wrapping_add(input.at).wrapping_sub(len);
-        let before = number.wrapping_sub(self.line_start);
+        let before = self.token_start.wrapping_sub(self.line_start);
+        let first = if self.token_start == self.read_again {
+            2
+        } else {
+            1
+        };
         self.error = Error {
             phrase: error.phrase,
             from: start.wrapping_add(error.shown.start),
             to: start.wrapping_add(error.shown.end),
             position: Position {
                 line: self.line,
-                column: before.wrapping_add(if number == self.read_again { 2 } else { 1 }),
+                column: before.wrapping_add(first),
             },
         };
         Event::Error
     }
 
-    /// Prepares for the next message.
-    fn end_message(&mut self) {
+    /// Prepares for the next message, which begins at `at`.
+    fn end_message(&mut self, at: usize) {
         self.state = State::Between;
         self.skipping = None;
         self.tokens = 0;
-        self.bytes = 0;
-        self.token_start = 0;
+        self.start = at;
         self.checker.reset();
     }
 
-    /// Counts a line if `byte`, the one before `input.at`, ends it.
-    fn count_line(&mut self, byte: u8, input: &Input<'_>) {
+    /// Counts a line if `byte`, the one before `at`, ends it.
+    fn count_line(&mut self, byte: u8, at: usize) {
         if byte == b'\n' {
             self.line = self.line.wrapping_add(1);
-            self.line_start = self.input_start.wrapping_add(input.at);
+            self.line_start = at;
         }
+    }
+
+    /// Skips what was not kept of the bytes before `at`: they are no part of the message.
+    fn skip(&mut self, at: usize) {
+        let skipped = at.wrapping_sub(self.kept);
+        self.start = self.start.wrapping_add(skipped);
+        self.kept = at;
     }
 
     /// Stores the input up to `end`, except bytes that were stored or skipped before. Stores
     /// nothing once an error was reported or the message is too large.
-    fn keep(&mut self, end: usize, input: &mut Input<'_>, store: &mut dyn ByteSink) {
-        if input.kept == end {
+    fn keep(&mut self, input: &[u8], end: usize, store: &mut dyn ByteSink) {
+        if self.kept == end {
             return;
         }
-        let text = slice(input.bytes, input.kept, end);
-        input.kept = end;
-        if self.skipping.is_none() && self.bytes <= REQUEST_BYTES && store.append(text).is_err() {
-            self.bytes = self.bytes.wrapping_add(BEYOND);
-            self.token_start = self.token_start.wrapping_add(BEYOND);
+        let text = slice(input, self.kept, end);
+        self.kept = end;
+        if self.skipping.is_none() && self.check_size(end).is_ok() && store.append(text).is_err() {
+            self.start = self.start.wrapping_sub(BEYOND);
         }
-    }
-}
-
-/// The input of one call of [`Framer::feed`].
-struct Input<'i> {
-    bytes: &'i [u8],
-    /// The next byte to read.
-    at: usize,
-    /// The first byte that was neither stored nor skipped.
-    kept: usize,
-}
-
-impl Input<'_> {
-    /// Skips the bytes read so far: they are not stored.
-    fn skip(&mut self) {
-        self.kept = self.at;
     }
 }
 
@@ -537,7 +530,7 @@ mod tests {
     fn reply_to(event: Event, framer: &Framer<'_>, text: &[u8]) -> String {
         match event {
             Event::NeedMore => unreachable!(),
-            Event::Message if Json::of_message(text).kind() == JsonType::Object => {
+            Event::Message if Json(text).kind() == JsonType::Object => {
                 String::from_utf8_lossy(text).into()
             }
             Event::Message => "no object".into(),
@@ -955,7 +948,9 @@ mod tests {
         let mut framer = Framer::new(&mut open);
         let mut store = Heap::default();
         assert_eq!(framer.feed(start, &mut store).1, Event::NeedMore);
-        framer.bytes = TOKEN_BYTES + 1 - missing;
+        let grown = (TOKEN_BYTES + 1 - missing).wrapping_add(framer.start);
+        framer.start = framer.start.wrapping_sub(grown);
+        framer.token_start = framer.token_start.wrapping_sub(grown);
         let (taken, mut event) = framer.feed(end, &mut store);
         let mut rest = &end[taken..];
         let mut replies = Vec::new();

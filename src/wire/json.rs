@@ -42,11 +42,6 @@ pub enum JsonType {
 }
 
 impl<'a> Json<'a> {
-    /// The value of a message that the framer has stored.
-    pub(super) fn of_message(text: &'a [u8]) -> Self {
-        Self(text)
-    }
-
     /// The type of the value.
     pub fn kind(self) -> JsonType {
         match self.0.first() {

@@ -98,8 +98,12 @@ pub(super) fn plain_end(bytes: &[u8], from: usize, quote: u8) -> usize {
     let quotes = ONES.wrapping_mul(u64::from(quote));
     let backslashes = ONES.wrapping_mul(u64::from(b'\\'));
     let blanks = ONES.wrapping_mul(0x20);
-    let mut at = from;
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+    let is_plain = |byte: u8| matches!(byte, 0x20..0x80 if byte != quote && byte != b'\\');
+    let mut rest = bytes.get(from..).unwrap_or_default();
+    let run = loop {
+        let Some((word, behind)) = rest.split_first_chunk() else {
+            break rest.iter().take_while(|byte| is_plain(**byte)).count();
+        };
         let word = u64::from_le_bytes(*word);
         // The top bit of a byte marks it as not plain. A subtraction that borrows out of a marked
         // byte may wrongly mark higher bytes, never lower ones, so the lowest mark is always right.
@@ -109,16 +113,11 @@ pub(super) fn plain_end(bytes: &[u8], from: usize, quote: u8) -> usize {
             | word;
         let marks = marks & TOPS;
         if marks != 0 {
-            return at.wrapping_add(marks.trailing_zeros() as usize >> 3);
+            break marks.trailing_zeros() as usize >> 3;
         }
-        at = at.wrapping_add(8);
-    }
-    while let Some(byte) = bytes.get(at)
-        && matches!(*byte, 0x20..0x80 if *byte != quote && *byte != b'\\')
-    {
-        at = at.wrapping_add(1);
-    }
-    at
+        rest = behind;
+    };
+    bytes.len().wrapping_sub(rest.len()).wrapping_add(run)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The bytes of the protocol: messages in, replies out. No I/O, no command names.
 //!
-//! `frame` cuts the input into messages, with `lex` and `check`. `json` reads values out of a
-//! message, `request` its outer object, `args` the arguments of its command. `emit` writes values,
-//! `reply` whole replies.
+//! `frame` cuts the input into messages, with `lex` and `check`; `message` has what they find. `json`
+//! reads values out of a message, `request` its outer object, `args` the arguments of its command.
+//! `emit` writes values, `reply` whole replies.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -21,6 +21,7 @@ pub mod emit;
 pub mod frame;
 pub mod json;
 mod lex;
+pub mod message;
 pub mod reply;
 pub mod request;
 pub mod texts;
@@ -31,6 +32,7 @@ pub(crate) mod receive {
     use super::check::Open;
     use super::frame::{Error, Event, Framer, Position};
     use super::json::Json;
+    use super::message::Message;
     use super::texts::Phrase;
     use crate::base::packed::Text;
     use crate::base::sink::ByteSink;
@@ -51,6 +53,11 @@ pub(crate) mod receive {
 
     /// Returns the first value in `text`, or the text of the error.
     pub(crate) fn receive(text: &[u8]) -> Result<Json<'static>, String> {
+        receive_message(text).map(|message| Json(message.text))
+    }
+
+    /// Returns the first message in `text`, or the text of the error.
+    pub(crate) fn receive_message(text: &[u8]) -> Result<Message<'static>, String> {
         let mut open = Open::new();
         let mut framer = Framer::new(&mut open);
         let mut sink = Heap::default();
@@ -61,7 +68,13 @@ pub(crate) mod receive {
         }
         match event {
             Event::NeedMore => Err("too short".into()),
-            Event::Message => Ok(Json::of_message(sink.0.leak())),
+            Event::Message => {
+                let members = *framer.message(b"").members;
+                Ok(Message {
+                    text: sink.0.leak(),
+                    members: Box::leak(Box::new(members)),
+                })
+            }
             Event::Error => Err(words(framer.error(), sink.bytes())),
         }
     }
