@@ -151,7 +151,12 @@ const BEFORE_PARAMS: usize = 3;
 impl Command {
     /// The commands of a packed table.
     pub fn all(table: PackedList) -> impl Iterator<Item = Self> {
-        table.map(|item| Self { item })
+        table.map(Self::of)
+    }
+
+    /// The command of a packed row.
+    pub(super) fn of(item: PackedItem) -> Self {
+        Self { item }
     }
 
     /// Its name without [`PREFIX`].

@@ -116,8 +116,8 @@ pub fn all() -> impl Iterator<Item = Command> {
 #[inline(never)]
 pub fn find(name: Str<'_>) -> Option<(usize, Command)> {
     let name = name.strip_prefix(PREFIX)?;
-    let mut commands = all().enumerate();
-    commands.find(|(_, command)| name.is_named(command.name()))
+    let (index, item) = PackedList(TABLE).find(name)?;
+    Some((index, Command::of(item)))
 }
 
 /// What may run in a child: a slow command of a client's, or work of the agent's own.

@@ -157,17 +157,20 @@ pub struct PackedItem {
 
 // Called in many places: `#[inline(never)]` keeps one copy of the code.
 impl PackedList {
-    /// The index of the item `name`.
+    /// The item of this name, and its index.
     #[inline(never)]
-    pub fn index_of(mut self, name: Str<'_>) -> Option<usize> {
-        self.position(|item| name.is_named(item.name))
+    pub fn find(self, name: Str<'_>) -> Option<(usize, PackedItem)> {
+        // Most names of the list of commands are told apart by their lengths.
+        let fits = |item: &PackedItem| item.name.len() <= name.raw().len();
+        let mut items = self.enumerate();
+        items.find(|(_, item)| fits(item) && name.is_named(item.name))
     }
 }
 
 impl Iterator for PackedList {
     type Item = PackedItem;
 
-    #[inline(never)]
+    #[inline]
     fn next(&mut self) -> Option<PackedItem> {
         let [tag, name_len, body_len, rest @ ..] = self.0 else {
             return None;
@@ -392,8 +395,8 @@ fn check_members<'a>(
     let mut unexpected = None;
     for (name, value) in object.members() {
         match params
-            .index_of(name)
-            .and_then(|index| values.get_mut(index))
+            .find(name)
+            .and_then(|(index, _)| values.get_mut(index))
         {
             Some(slot) => *slot = Some(value),
             None => unexpected = unexpected.or(Some(name)),
