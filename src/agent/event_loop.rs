@@ -95,14 +95,15 @@ impl Server {
     /// the agent if it was told to end.
     pub(super) fn turn(&mut self, limit_ms: u64) {
         let mut events = News::none();
-        let wait_ms = self.wait_ms().min(limit_ms);
+        let deadline_ms = self.deadline_ms();
+        let wait_ms = self.wait_ms(deadline_ms).min(limit_ms);
         let waited = self.context.poll.wait(&mut events, wait_ms);
         restart::essential(AgentPhrase::CannotWait, waited);
         events.each().for_each(|event| self.handle_event(event));
         if self.must_reap {
             self.must_reap = self.reap();
         }
-        if self.deadline_ms() != NEVER_MS {
+        if deadline_ms != NEVER_MS {
             self.run_timers(clock::boottime_ms());
         }
         self.serve_clients();
@@ -132,12 +133,12 @@ impl Server {
         mem::release_code();
     }
 
-    /// How long the next wait may take.
-    fn wait_ms(&self) -> u64 {
+    /// How long a wait for events may take, up to this deadline.
+    fn wait_ms(&self, deadline_ms: u64) -> u64 {
         if self.must_reap {
             return 0;
         }
-        match self.deadline_ms() {
+        match deadline_ms {
             NEVER_MS => NEVER_MS,
             deadline_ms => deadline_ms.saturating_sub(clock::boottime_ms()),
         }

@@ -388,7 +388,7 @@ impl ByteSink for Buffer {
 
     fn append(&mut self, more: &[u8]) -> Result<(), Full> {
         // Most pieces of a reply have a few bytes, which fit behind the content.
-        let fits = self.end.saturating_add(more.len()) <= self.room.len.min(self.cap);
+        let fits = more.len() <= self.room.len.min(self.cap) - self.end;
         if self.full || !fits && self.reserve(more.len()).is_err() {
             self.full = true;
             return Err(Full);
@@ -412,7 +412,7 @@ impl ByteSink for Buffer {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
-        if self.end <= self.at_rest.len && !self.kept && self.is_mapped() {
+        if self.is_mapped() && !self.kept && self.end <= self.at_rest.len {
             // SAFETY: the content fits, and a mapping does not overlap the memory at rest.
             unsafe {
                 self.at_rest

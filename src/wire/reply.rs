@@ -184,8 +184,13 @@ impl<'a> Reply<'a> {
     // of the code.
     #[inline(never)]
     pub fn finish(&mut self, outcome: Result<(), Failed>) {
+        let mut end: &[u8] = b"}\n";
         if outcome.is_ok() && !self.begun {
-            self.begin(br#"{"return": {}"#);
+            if self.id.is_none() && !self.delimited {
+                end = b"{\"return\": {}}\n";
+            } else {
+                self.begin(br#"{"return": {}"#);
+            }
         }
         self.out.end_value();
         if self.out.room.is_none() {
@@ -196,7 +201,7 @@ impl<'a> Reply<'a> {
             self.out.put(br#", "id": "#);
             self.out.value().json(id);
         }
-        if self.out.sink.append(b"}\n").is_err() {
+        if self.out.sink.append(end).is_err() {
             self.end_too_long();
         }
     }
