@@ -9,7 +9,7 @@
 //! there is no file.
 
 use super::channel_options::ChannelOption;
-use super::options::{DEFAULT_HOOK, FALSE, Key, OLD_NAME, Options, PID_FILE, ROWS, names};
+use super::options::{DEFAULT_HOOK, FALSE, Key, Options, PID_FILE, ROWS, names};
 use crate::base::sink::{ByteSink, Full, append_all};
 use crate::commands::{PREFIX, all, set_named};
 use crate::parse::config::escape;
@@ -22,7 +22,7 @@ pub(super) fn dump(options: &Options, file: &mut dyn ByteSink) -> Result<(), Ful
     for row in ROWS.iter().filter(|row| row.key.is_setting()) {
         let text = options.text(row.key);
         let value: Option<&[u8]> = match row.key {
-            Key::BlockRpcs if row.long() == OLD_NAME => None,
+            Key::BlockRpcs if row.help.is_none() => None,
             Key::BlockRpcs | Key::AllowRpcs => Some(b""),
             Key::Config => None,
             Key::Method => channels.last().map(|last| last.method.name()),

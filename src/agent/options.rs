@@ -9,8 +9,8 @@
 //! several versions. What no command can have for a name is an error. An empty list is no list; an allow
 //! list without a known name, such as `,`, allows nothing.
 //!
-//! To add an option: a row, a case in [`Options::set`], and a paragraph in the manual page. The long
-//! name is its key in the configuration file as well.
+//! To add an option: a row, its line of the help in `agent::texts`, a case in [`Options::set`], and a
+//! paragraph in the manual page. The long name is its key in the configuration file as well.
 //!
 //! Differences from qemu-ga: `blacklist`, the name of `block-rpcs` until QEMU 9.0, is read still; in
 //! lists semicolons separate names too, and blanks around a name do not count; bytes that no name has
@@ -20,7 +20,7 @@
 use super::channel_options::{ChannelOptions, OptionError};
 use super::texts::AgentPhrase;
 use crate::base::limits::{FREEZE_TIMEOUT_S, LISTS, LOGGED_OPTION_ERRORS, LOGGED_UNKNOWN_NAMES};
-use crate::base::packed::{Pack, Text, pack};
+use crate::base::packed::Text;
 use crate::base::sink::{ByteSink, Discard, Full, append_all};
 use crate::base::text;
 use crate::commands;
@@ -30,6 +30,8 @@ use crate::state::hooks::{Main, Settings};
 use crate::state::log::{Level, Log};
 use crate::sys::{process, vsock};
 use crate::wire::json::Str;
+
+use OptionValue::{Flag, Optional, Required};
 
 /// What an option sets, or asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,8 @@ pub(super) struct OptionRow {
     name: [u8; NAME_BYTES],
     pub(super) short: Option<u8>,
     pub(super) value: OptionValue,
+    /// Its line of the help; none for the old name of an option.
+    pub(super) help: Option<AgentPhrase>,
 }
 
 const fn row(
@@ -98,91 +102,48 @@ const fn row(
     long: &[u8],
     short: Option<u8>,
     value: OptionValue,
-    help: &'static str,
-) -> (OptionRow, &'static str) {
+    help: AgentPhrase,
+) -> OptionRow {
     let mut name = [0; NAME_BYTES];
     name.split_at_mut(long.len()).0.copy_from_slice(long);
-    let row = OptionRow {
+    OptionRow {
         key,
         name,
         short,
         value,
-    };
-    (row, help)
+        help: Some(help),
+    }
 }
 
-/// All options and their help, in the order of the help. It leaves out those without a text.
+/// All options, in the order of the help.
 #[rustfmt::skip]
-const OPTIONS: [(OptionRow, &str); 24] = [
-    row(Key::Config, b"config", Some(b'c'), OptionValue::Required,
-        "configuration file (default: /etc/qemu/qemu-ga.conf, if it exists)"),
-    row(Key::Method, b"method", Some(b'm'), OptionValue::Required,
-        "virtio-serial (default), isa-serial, unix-listen or vsock-listen"),
-    row(Key::Path, b"path", Some(b'p'), OptionValue::Required,
-        "device, socket or CID:PORT (default: the port org.qemu.guest_agent.0)"),
-    row(Key::Channels, b"channels", None, OptionValue::Required,
-        "several channels: METHOD:PATH;METHOD:PATH, instead of -m and -p"),
-    row(Key::StateDirectory, b"statedir", Some(b't'), OptionValue::Required,
-        "directory in memory for the mark of a freeze (default: /run)"),
-    row(Key::BlockRpcs, b"block-rpcs", Some(b'b'), OptionValue::Required,
-        "commands to refuse, separated by commas; 'help' lists all"),
-    row(Key::BlockRpcs, OLD_NAME, None, OptionValue::Required,
-        ""),
-    row(Key::AllowRpcs, b"allow-rpcs", Some(b'a'), OptionValue::Required,
-        "commands to allow, separated by commas; all others are refused"),
-    row(Key::FreezeTimeout, b"freeze-timeout", None, OptionValue::Required,
-        "seconds after which a freeze ends by itself, 0 for never (default: 600)"),
-    row(Key::AbortFuse, b"abort-fuse", None, OptionValue::Flag,
-        "abort FUSE connections that owe an answer at the freeze timeout"),
-    row(Key::FreezeHook, b"fsfreeze-hook", Some(b'F'), OptionValue::Optional,
-        "run hooks: this (default: /etc/qemu-ga/fsfreeze-hook) or those in its .d"),
-    row(Key::HookTimeout, b"hook-timeout", None, OptionValue::Required,
-        "seconds that one hook has (default: 60)"),
-    row(Key::HookFailures, b"hook-failures", None, OptionValue::Required,
-        "stop (default) the freeze if a hook fails, or ignore that"),
-    row(Key::AuthorizedKeys, b"authorized-keys", None, OptionValue::Required,
-        "file of a user's ssh keys; %u is the user, %h the home directory"),
-    row(Key::Verbose, b"verbose", Some(b'v'), OptionValue::Flag,
-        "log more"),
-    row(Key::PidFile, b"pidfile", Some(b'f'), OptionValue::Required,
-        "pid file of a daemon (default: /run/qemu-ga.pid)"),
-    row(Key::RetryPath, b"retry-path", Some(b'r'), OptionValue::Flag,
-        "try again if a socket cannot be made; devices are always waited for"),
-    row(Key::VsockPeer, b"vsock-peer", None, OptionValue::Required,
-        "CID that may connect besides the host's; 4294967295 for any"),
-    row(Key::Daemonize, b"daemonize", Some(b'd'), OptionValue::Flag,
-        "run in the background, as soon as the agent is ready"),
-    row(Key::LogFile, b"logfile", Some(b'l'), OptionValue::Required,
-        "log to this file, /dev/kmsg, or the socket of a syslog daemon"),
-    row(Key::DumpConf, b"dump-conf", Some(b'D'), OptionValue::Flag,
-        "print the settings as a configuration file"),
-    row(Key::Check, b"check", None, OptionValue::Optional,
-        "print what works in this guest and what is missing; =json for programs"),
-    row(Key::Version, b"version", Some(b'V'), OptionValue::Flag,
-        "print the version"),
-    row(Key::Help, b"help", Some(b'h'), OptionValue::Flag,
-        "print this"),
+pub(super) static ROWS: [OptionRow; 24] = [
+    row(Key::Config, b"config", Some(b'c'), Required, AgentPhrase::HelpConfig),
+    row(Key::Method, b"method", Some(b'm'), Required, AgentPhrase::HelpMethod),
+    row(Key::Path, b"path", Some(b'p'), Required, AgentPhrase::HelpPath),
+    row(Key::Channels, b"channels", None, Required, AgentPhrase::HelpChannels),
+    row(Key::StateDirectory, b"statedir", Some(b't'), Required, AgentPhrase::HelpStateDirectory),
+    row(Key::BlockRpcs, b"block-rpcs", Some(b'b'), Required, AgentPhrase::HelpBlockRpcs),
+    // Its name until QEMU 9.0.
+    OptionRow { help: None, ..row(Key::BlockRpcs, b"blacklist", None, Required, AgentPhrase::HelpBlockRpcs) },
+    row(Key::AllowRpcs, b"allow-rpcs", Some(b'a'), Required, AgentPhrase::HelpAllowRpcs),
+    row(Key::FreezeTimeout, b"freeze-timeout", None, Required, AgentPhrase::HelpFreezeTimeout),
+    row(Key::AbortFuse, b"abort-fuse", None, Flag, AgentPhrase::HelpAbortFuse),
+    row(Key::FreezeHook, b"fsfreeze-hook", Some(b'F'), Optional, AgentPhrase::HelpFreezeHook),
+    row(Key::HookTimeout, b"hook-timeout", None, Required, AgentPhrase::HelpHookTimeout),
+    row(Key::HookFailures, b"hook-failures", None, Required, AgentPhrase::HelpHookFailures),
+    row(Key::AuthorizedKeys, b"authorized-keys", None, Required, AgentPhrase::HelpAuthorizedKeys),
+    row(Key::Verbose, b"verbose", Some(b'v'), Flag, AgentPhrase::HelpVerbose),
+    row(Key::PidFile, b"pidfile", Some(b'f'), Required, AgentPhrase::HelpPidFile),
+    row(Key::RetryPath, b"retry-path", Some(b'r'), Flag, AgentPhrase::HelpRetryPath),
+    row(Key::VsockPeer, b"vsock-peer", None, Required, AgentPhrase::HelpVsockPeer),
+    row(Key::Daemonize, b"daemonize", Some(b'd'), Flag, AgentPhrase::HelpDaemonize),
+    row(Key::LogFile, b"logfile", Some(b'l'), Required, AgentPhrase::HelpLogFile),
+    row(Key::DumpConf, b"dump-conf", Some(b'D'), Flag, AgentPhrase::HelpDumpConf),
+    row(Key::Check, b"check", None, Optional, AgentPhrase::HelpCheck),
+    row(Key::Version, b"version", Some(b'V'), Flag, AgentPhrase::HelpVersion),
+    row(Key::Help, b"help", Some(b'h'), Flag, AgentPhrase::HelpHelp),
 ];
-
-/// The options, and their help.
-const SPLIT: ([OptionRow; OPTIONS.len()], [&str; OPTIONS.len()]) = {
-    let mut split = ([OPTIONS[0].0; OPTIONS.len()], [""; OPTIONS.len()]);
-    let mut at = 0;
-    while at < OPTIONS.len() {
-        (split.0[at], split.1[at]) = OPTIONS[at];
-        at += 1;
-    }
-    split
-};
-
-/// The options without their help.
-pub(super) static ROWS: [OptionRow; OPTIONS.len()] = SPLIT.0;
-
-/// The help, a line for each row.
-static HELP: Pack = pack!(&SPLIT.1);
-
-/// The name of `block-rpcs` until QEMU 9.0.
-pub(super) const OLD_NAME: &[u8] = b"blacklist";
 
 /// The pid file of a daemon, if no option names another.
 pub(super) const PID_FILE: &[u8] = b"/run/qemu-ga.pid";
@@ -201,19 +162,17 @@ QEMU guest agent for guests that have nothing else in them.";
 /// Appends the help.
 pub(super) fn put_help(text: &mut dyn ByteSink) -> Result<(), Full> {
     text.append(USAGE)?;
-    for (row, line) in ROWS.iter().zip(0..) {
-        let help = Text::new(&HELP, line).unpack();
-        if help.is_empty() {
-            continue;
-        }
+    for row in &ROWS {
+        let Some(help) = row.help else { continue };
+        let help = Text::from(help).unpack();
         let mut short = *b"\n\n      --";
         if let Some(letter) = row.short {
             short[4..8].copy_from_slice(&[b'-', letter, b',', b' ']);
         }
         let value: &[u8] = match row.value {
-            OptionValue::Flag => b"\n        ",
-            OptionValue::Required => b"=VALUE\n        ",
-            OptionValue::Optional => b"[=VALUE]\n        ",
+            Flag => b"\n        ",
+            Required => b"=VALUE\n        ",
+            Optional => b"[=VALUE]\n        ",
         };
         append_all(text, &[&short, row.long(), value, &help])?;
     }
@@ -563,7 +522,7 @@ mod tests {
         let (section, _) = section.split_once("\n.Ss ").unwrap();
         let titles = section.lines().filter(|line| line.starts_with(".It "));
         let described: Vec<_> = titles.flat_map(str::split_whitespace).collect();
-        for (row, _) in OPTIONS.iter().filter(|(_, help)| !help.is_empty()) {
+        for row in ROWS.iter().filter(|row| row.help.is_some()) {
             // mdoc(7) writes the first dash itself.
             let mut names = vec![format!("-{}", name(row))];
             names.extend(row.short.map(|letter| char::from(letter).to_string()));

@@ -1,10 +1,10 @@
-//! Texts of the loop, of PID 1, and of the options: log lines and complaints. They are packed, see
-//! `base::packed`.
+//! Texts of the loop, of PID 1, and of the options: log lines, complaints, and the help. They are
+//! packed, see `base::packed`.
 
 use crate::base::packed::texts;
 
 texts! {
-    /// A line of the log. Each `@` stands for a piece that the caller gives.
+    /// A line of the log or of the help. Each `@` stands for a piece that the caller gives.
     pub(super) enum AgentPhrase {
         UnknownOption = "unknown option: ";
         AmbiguousOption = "option could be several: ";
@@ -86,6 +86,29 @@ texts! {
         HookUsage = "usage: @ freeze|thaw";
         CannotFindHooks = "cannot find hooks";
         HookRunsItself = "@ is run by the hook @, which it would run";
+        HelpConfig = "configuration file (default: /etc/qemu/qemu-ga.conf, if it exists)";
+        HelpMethod = "virtio-serial (default), isa-serial, unix-listen or vsock-listen";
+        HelpPath = "device, socket or CID:PORT (default: the port org.qemu.guest_agent.0)";
+        HelpChannels = "several channels: METHOD:PATH;METHOD:PATH, instead of -m and -p";
+        HelpStateDirectory = "directory in memory for the mark of a freeze (default: /run)";
+        HelpBlockRpcs = "commands to refuse, separated by commas; 'help' lists all";
+        HelpAllowRpcs = "commands to allow, separated by commas; all others are refused";
+        HelpFreezeTimeout = "seconds after which a freeze ends by itself, 0 for never (default: 600)";
+        HelpAbortFuse = "abort FUSE connections that owe an answer at the freeze timeout";
+        HelpFreezeHook = "run hooks: this (default: /etc/qemu-ga/fsfreeze-hook) or those in its .d";
+        HelpHookTimeout = "seconds that one hook has (default: 60)";
+        HelpHookFailures = "stop (default) the freeze if a hook fails, or ignore that";
+        HelpAuthorizedKeys = "file of a user's ssh keys; %u is the user, %h the home directory";
+        HelpVerbose = "log more";
+        HelpPidFile = "pid file of a daemon (default: /run/qemu-ga.pid)";
+        HelpRetryPath = "try again if a socket cannot be made; devices are always waited for";
+        HelpVsockPeer = "CID that may connect besides the host's; 4294967295 for any";
+        HelpDaemonize = "run in the background, as soon as the agent is ready";
+        HelpLogFile = "log to this file, /dev/kmsg, or the socket of a syslog daemon";
+        HelpDumpConf = "print the settings as a configuration file";
+        HelpCheck = "print what works in this guest and what is missing; =json for programs";
+        HelpVersion = "print the version";
+        HelpHelp = "print this";
     }
 }
 
