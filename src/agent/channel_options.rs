@@ -181,12 +181,14 @@ impl ChannelOptions {
     /// Takes a list of channels instead of all before it.
     pub(super) fn take_all(&mut self, list: &'static [u8]) -> Result<(), OptionError> {
         *self = Self::new();
-        let channels = list.split(|byte| *byte == b';');
-        let channels = channels.map(<[u8]>::trim_ascii_start);
-        for about in channels.filter(|channel| !channel.is_empty()) {
-            self.take(about)
-                .map_err(|what| OptionError { what, about })?;
-            self.end_channel();
+        let mut rest = list;
+        while !rest.is_empty() {
+            let about = text::cut(&mut rest, b';').trim_ascii_start();
+            if !about.is_empty() {
+                let taken = self.take(about);
+                taken.map_err(|what| OptionError { what, about })?;
+                self.end_channel();
+            }
         }
         self.end_source();
         Ok(())

@@ -20,7 +20,7 @@
 
 use core::iter;
 
-use super::options::{Key, OptionRow, OptionValue, Options, ROWS, Request, TRUE};
+use super::options::{Key, OptionRow, OptionValue, Options, Printout, ROWS, TRUE};
 use super::texts::AgentPhrase;
 use crate::commands;
 use crate::parse::split_once;
@@ -125,7 +125,7 @@ fn set(
     };
     if matches!(row.key, Key::BlockRpcs | Key::AllowRpcs) {
         match value {
-            b"help" | b"?" => return options.ask(Request::Commands),
+            b"help" | b"?" => return options.ask(Printout::Commands),
             [b'-', ..] => return options.fail_closed(AgentPhrase::NoValue, value),
             [] => options.has_empty_list = true,
             _ => {}
@@ -158,7 +158,7 @@ pub(super) mod tests {
     /// The first error of a command line that asks for nothing.
     fn error(args: &[&'static str]) -> OptionError {
         let options = read_all(args);
-        assert_eq!(options.request, None, "{args:?}");
+        assert_eq!(options.printout, None, "{args:?}");
         options.errors()[0]
     }
 
@@ -286,14 +286,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_first_request_or_error_counts() {
-        let request = |args: &[&'static str]| read_all(args).request;
-        assert_eq!(request(&["-V", "-q", "-h"]), Some(Request::Version));
-        assert_eq!(request(&["--help", "--check"]), Some(Request::Help));
-        assert_eq!(request(&["-D", "-h"]), Some(Request::Help));
-        assert_eq!(request(&["-b", "?"]), Some(Request::Commands));
-        assert_eq!(request(&["--allow-rpcs=help"]), Some(Request::Commands));
-        assert_eq!(request(&["-q", "-V", "-h"]), None);
+    fn the_first_printout_or_error_counts() {
+        let printout = |args: &[&'static str]| read_all(args).printout;
+        assert_eq!(printout(&["-V", "-q", "-h"]), Some(Printout::Version));
+        assert_eq!(printout(&["--help", "--check"]), Some(Printout::Help));
+        assert_eq!(printout(&["-D", "-h"]), Some(Printout::Help));
+        assert_eq!(printout(&["-b", "?"]), Some(Printout::Commands));
+        assert_eq!(printout(&["--allow-rpcs=help"]), Some(Printout::Commands));
+        assert_eq!(printout(&["-q", "-V", "-h"]), None);
     }
 
     #[test]
@@ -322,13 +322,13 @@ pub(super) mod tests {
     #[test]
     fn of_settings_and_a_check_the_last_one_is_printed() {
         use crate::agent::options::CheckFormat;
-        let check = Some(Request::Check(CheckFormat::Text));
-        assert_eq!(options(&["-D", "--check"]).request, check);
+        let check = Some(Printout::Check(CheckFormat::Text));
+        assert_eq!(options(&["-D", "--check"]).printout, check);
         assert_eq!(
-            options(&["--check=json", "-D"]).request,
-            Some(Request::Settings)
+            options(&["--check=json", "-D"]).printout,
+            Some(Printout::Settings)
         );
-        assert_eq!(options(&["-v"]).request, None);
+        assert_eq!(options(&["-v"]).printout, None);
     }
 
     #[test]
@@ -377,6 +377,8 @@ pub(super) mod tests {
         assert!(is_closed(&read) && allows(&read, "info"));
         // What was understood holds too, before the error and after it.
         assert!(!allows(&read, "ping") && !allows(&read, "get-osinfo"));
+        // So does what follows such an option in a bundle.
+        assert!(!allows(&of_init(&["-hbguest-exec"], &[]), "exec"));
     }
 
     #[test]

@@ -46,7 +46,7 @@ use crate::sys::mem::Buffer;
 use crate::sys::root::Root;
 use crate::sys::{process, stdio, stream};
 pub use fault::panicked;
-use options::{Options, Request, put_help};
+use options::{Options, Printout, put_help};
 use restart::essential;
 use texts::AgentPhrase;
 
@@ -64,32 +64,32 @@ pub fn main(start: Start) -> i32 {
     startup::set_up_machine(&root, &mut log);
     let mut options = Options::new();
     settings::read(&mut options, &root, start);
-    match options.request {
-        Some(request) if !process::is_init() => print(request, &options, &root, &mut log),
+    match options.printout {
+        Some(what) if !process::is_init() => print(what, &options, &root, &mut log),
         _ => startup::run(&options, root, log, start.environment),
     }
 }
 
 /// Prints what was asked for, or what is wrong with the settings; returns the exit status.
-fn print(request: Request, options: &Options, root: &Root, log: &mut Log) -> i32 {
-    if matches!(request, Request::Settings | Request::Check(_)) {
+fn print(what: Printout, options: &Options, root: &Root, log: &mut Log) -> i32 {
+    if matches!(what, Printout::Settings | Printout::Check(_)) {
         options.report(false, log);
         if options.has_errors() {
             return 1;
         }
     }
     let mut text = Buffer::growing(REPLY_BYTES);
-    let done = match request {
-        Request::Help => put_help(&mut text),
-        Request::Version => append_all(
+    let done = match what {
+        Printout::Help => put_help(&mut text),
+        Printout::Version => append_all(
             &mut text,
             &[b"QEMU Guest Agent ", VERSION.as_bytes(), b"\n"],
         ),
-        Request::Commands => {
+        Printout::Commands => {
             all().try_for_each(|row| append_all(&mut text, &[PREFIX, row.name(), b"\n"]))
         }
-        Request::Settings => dump::dump(options, &mut text),
-        Request::Check(format) => return self_check::run(options, root, format),
+        Printout::Settings => dump::dump(options, &mut text),
+        Printout::Check(format) => return self_check::run(options, root, format),
     };
     let is_printed = done.is_ok() && stream::write_all(stdio::stdout(), text.bytes()).is_ok();
     (!is_printed).into()

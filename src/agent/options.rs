@@ -62,7 +62,7 @@ pub(super) enum Key {
 }
 
 impl Key {
-    /// Whether the option is a setting, not a request to print something.
+    /// Whether the option is a setting, and asks for no printout.
     pub(super) fn is_setting(self) -> bool {
         !matches!(
             self,
@@ -212,7 +212,7 @@ pub(super) enum CheckFormat {
 
 /// What to print instead of serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Request {
+pub(super) enum Printout {
     Help,
     Version,
     /// The names of all commands.
@@ -223,9 +223,9 @@ pub(super) enum Request {
     Check(CheckFormat),
 }
 
-impl Request {
-    /// Whether options behind it do not count.
-    fn is_last(self) -> bool {
+impl Printout {
+    /// Whether it counts whatever follows it.
+    fn is_final(self) -> bool {
         !matches!(self, Self::Settings | Self::Check(_))
     }
 }
@@ -248,7 +248,7 @@ pub(super) struct Options {
     pub(super) filter: Filter,
     /// Whether a list of the command line was empty, which PID 1 takes for one that was lost.
     pub(super) has_empty_list: bool,
-    pub(super) request: Option<Request>,
+    pub(super) printout: Option<Printout>,
     /// The last value of each option, by its key.
     texts: [Option<&'static [u8]>; ROWS.len()],
     /// All lists that are not empty, with their keys.
@@ -272,7 +272,7 @@ impl Options {
             hooks: Settings::none(),
             filter: Filter::default(),
             has_empty_list: false,
-            request: None,
+            printout: None,
             texts: [None; ROWS.len()],
             lists: heapless::Vec::new(),
             errors: heapless::Vec::new(),
@@ -340,26 +340,26 @@ impl Options {
             | Key::RetryPath
             | Key::Daemonize
             | Key::LogFile => {}
-            Key::DumpConf => self.ask(Request::Settings),
-            Key::Check => self.ask(Request::Check(match value {
+            Key::DumpConf => self.ask(Printout::Settings),
+            Key::Check => self.ask(Printout::Check(match value {
                 b"" => CheckFormat::Text,
                 b"json" => CheckFormat::Json,
                 _ => return Err(AgentPhrase::NeitherTextNorJson),
             })),
-            Key::Version => self.ask(Request::Version),
-            Key::Help => self.ask(Request::Help),
+            Key::Version => self.ask(Printout::Version),
+            Key::Help => self.ask(Printout::Help),
         }
         Ok(())
     }
 
-    /// Takes a request to print something. The help and its like count if no error precedes them, and
-    /// the first one; of the settings and a check the last one counts.
+    /// Asks for a printout. The first help, version or list of commands counts, unless an error precedes
+    /// it; otherwise the last of settings and check.
     // Not inlined, to keep one copy of the code.
     #[inline(never)]
-    pub(super) fn ask(&mut self, request: Request) {
-        let is_settled = self.request.is_some_and(Request::is_last);
-        if !(is_settled || request.is_last() && self.has_errors()) {
-            self.request = Some(request);
+    pub(super) fn ask(&mut self, printout: Printout) {
+        let is_settled = self.printout.is_some_and(Printout::is_final);
+        if !(is_settled || printout.is_final() && self.has_errors()) {
+            self.printout = Some(printout);
         }
     }
 
