@@ -3,12 +3,14 @@
 //! A line each, or one JSON object: the channels, the log and the pid file, the hooks and the state
 //! directory, the commands in the order of their table. Looking changes nothing, opens no FIFO and no device
 //! but the terminal of this process, and makes no socket: a host would notice the one, a serial line moves
-//! its control lines, and the other would be in the way of an agent that runs. So a port, socket, address or pid file counts as working
-//! while another process has it, and everything else is as the agent finds it: paths, types, rights,
-//! addresses. A vsock address is bound, but not listened at.
+//! its control lines, and the other would be in the way of an agent that runs. So a port, socket, address
+//! or pid file counts as working while another process has it, and everything else is as the agent finds
+//! it: paths, types, rights, addresses. A vsock address is bound, but not listened at. A device node
+//! without a driver is not noticed.
 //!
-//! A command is reported as blocked or left out before anything that it lacks, and of several things
-//! that it lacks the first is reported.
+//! A command, hook or state directory is reported as blocked or left out before anything that it lacks,
+//! and of several things that it lacks the first is reported. `tests/e2e/tests/check.rs` compares the
+//! findings with what the agent then does.
 
 use super::channel_options::{ChannelOption, Method, vsock_address};
 use super::options::{CheckFormat, Key, Options};
@@ -20,11 +22,11 @@ use crate::base::path::Path;
 use crate::base::sink::ByteSink;
 use crate::base::text::{Digits, cut};
 use crate::commands::info::VERSION;
-use crate::commands::{self, Command, HAS_FREEZE, Need, PREFIX};
+use crate::commands::{self, Command, Facts, HAS_FREEZE, Need, PREFIX};
 use crate::parse::file_name;
 use crate::parse::hooks::DIRECTORY;
 use crate::probe::hooks;
-use crate::state::hooks::{Refusal, check as check_safe, would_run};
+use crate::state::hooks::{Ledger, Refusal, check as check_safe, would_run};
 use crate::state::{log, pid_file, target};
 use crate::sys::mem::Buffer;
 use crate::sys::root::{Root, relative};
@@ -60,8 +62,10 @@ enum Finding {
     Lacks(AgentPhrase),
     /// The system refuses it.
     Fails(Errno),
-    /// The agent does not run it.
+    /// The agent does not run it, and does not freeze.
     Refused(Refusal),
+    /// The agent does not run it, and freezes all the same.
+    Ignored(Refusal),
 }
 
 /// A channel that works, or what is in its way.
@@ -81,6 +85,11 @@ type Each<'a> = &'a mut dyn FnMut(&[&[u8]], Finding, &Path);
 pub(super) fn run(options: &Options, root: &Root, format: CheckFormat) -> i32 {
     let mut out = Buffer::growing(REPLY_BYTES);
     let (mut any_channel, mut starts, mut all_work) = (false, true, true);
+    let mut facts = Facts {
+        root,
+        keys: options.text(Key::AuthorizedKeys),
+        hooks_run: true,
+    };
     let none = &Path::new();
     let channels = &mut |each: Each<'_>| {
         for channel in options.channels.list() {
@@ -98,14 +107,18 @@ pub(super) fn run(options: &Options, root: &Root, format: CheckFormat) -> i32 {
         let each: Each<'_> = &mut |name, finding, about| {
             // Without its log or pid file the agent ends; no command fails so.
             starts &= !matches!(finding, Finding::Fails(_));
-            all_work &= matches!(finding, Finding::Works | Finding::Disabled(_));
+            all_work &= matches!(
+                finding,
+                Finding::Works | Finding::Disabled(_) | Finding::Ignored(_)
+            );
             each(name, finding, about);
         };
         if of_files {
-            return check_files(options, root, each);
+            facts.hooks_run = check_files(options, root, each);
+            return;
         }
         for (index, command) in commands::all().enumerate() {
-            let finding = check_command(options, root, index, &command);
+            let finding = check_command(options, &facts, index, &command);
             each(&[PREFIX, command.name()], finding, none);
         }
     };
@@ -135,16 +148,31 @@ pub(super) fn run(options: &Options, root: &Root, format: CheckFormat) -> i32 {
     if stream::write_all(stdio::stdout(), out.bytes()).is_err() {
         return NOT_WRITTEN;
     }
-    match (any_channel && starts, all_work) {
+    match (any_channel && (starts || is_for_init(root)), all_work) {
         (false, _) => SERVES_NOTHING,
         (true, false) => LACKS_SOMETHING,
         (true, true) => 0,
     }
 }
 
+/// The number of the first PID namespace: `PROC_PID_INIT_INO` of linux/proc_ns.h.
+const FIRST_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Whether this program is the init of the guest: the agent then serves whatever is wrong.
+fn is_for_init(root: &Root) -> bool {
+    let [first, own, namespace] = [&b"1/exe"[..], b"self/exe", b"self/ns/pid"]
+        .map(|name| Status::at(root, &[b"proc/", name]));
+    match (first, own, namespace) {
+        (Ok(first), Ok(own), Ok(namespace)) => {
+            first.is_same_file(&own) && namespace.inode == FIRST_NAMESPACE
+        }
+        _ => false,
+    }
+}
+
 /// Checks the files and directories of options. [`Finding::Fails`] is about one without which the agent
-/// does not start.
-fn check_files(options: &Options, root: &Root, each: Each<'_>) {
+/// does not start. Returns whether no hook stops a freeze because it cannot be run.
+fn check_files(options: &Options, root: &Root, each: Each<'_>) -> bool {
     let about = &mut Path::new();
     if let Some(path) = options.text(Key::LogFile) {
         let finding = match log::check(root, path) {
@@ -163,18 +191,39 @@ fn check_files(options: &Options, root: &Root, each: Each<'_>) {
         );
     }
     if !HAS_FREEZE {
-        return;
+        return true;
     }
+    let is_allowed = commands::all()
+        .enumerate()
+        .any(|(index, _)| options.filter.allows(index) && commands::needs(index).has(Need::Hooks));
+    let mut hooks_run = true;
+    let each: Each<'_> = &mut |name, finding, about| {
+        hooks_run &= !matches!(finding, Finding::Refused(_));
+        // Nothing else has them run, or needs the directory.
+        let finding = match is_allowed {
+            true => finding,
+            false => Finding::Disabled(AgentPhrase::Blocked),
+        };
+        each(name, finding, about);
+    };
     let has_hooks = check_hooks(options, root, about, each);
     let directory = options.state_directory;
-    let is_writable = Root::at(directory).is_ok_and(|opened| opened.is_writable(&[b"."]));
-    let finding = match check_safe(root, directory, about) {
-        _ if !is_writable => Finding::Lacks(AgentPhrase::NoDirectory),
-        // The hooks on a list in it run as root.
-        Err(refusal) if has_hooks => Finding::Refused(refusal),
-        _ => Finding::Works,
+    let opened = Root::at(directory).ok();
+    let opened = opened.filter(|opened| opened.is_writable(&[b"."]));
+    let is_safe = check_safe(root, directory, about);
+    let finding = match opened.as_ref().map(Ledger::check) {
+        None => Finding::Lacks(AgentPhrase::NoDirectory),
+        // Each freeze looks for hooks that an earlier one has left.
+        Some(Err(errno)) => Finding::Refused(Refusal::unreadable(errno)),
+        Some(Ok(())) => match is_safe {
+            // The hooks on a list in it run as root.
+            Err(refusal) if has_hooks => Finding::Refused(refusal),
+            _ => Finding::Works,
+        },
     };
     each(&[b"statedir ", directory], finding, about);
+    // Without the directory no hook is remembered, and so none is run.
+    hooks_run && (opened.is_some() || !has_hooks)
 }
 
 /// Checks the hooks; returns whether there are any. `about` is room for the path at fault.
@@ -182,11 +231,15 @@ fn check_hooks(options: &Options, root: &Root, about: &mut Path, each: Each<'_>)
     let Some(given) = options.hooks.main.given() else {
         return false;
     };
+    let refused = match options.hooks.ignore_failures {
+        true => Finding::Ignored,
+        false => Finding::Refused,
+    };
     let list = match hooks::find(root, given) {
         Ok(list) => list,
         Err((main, errno)) => {
             let refusal = Refusal::unreadable(errno);
-            each(&[HOOK, main, DIRECTORY], Finding::Refused(refusal), about);
+            each(&[HOOK, main, DIRECTORY], refused(refusal), about);
             return false;
         }
     };
@@ -197,21 +250,20 @@ fn check_hooks(options: &Options, root: &Root, about: &mut Path, each: Each<'_>)
     }
     while !rest.is_empty() {
         let hook = cut(&mut rest, 0);
-        let refused = would_run(root, hook, about).err().map(Finding::Refused);
-        each(&[HOOK, hook], refused.unwrap_or(Finding::Works), about);
+        let finding = would_run(root, hook, about).map_or_else(refused, |()| Finding::Works);
+        each(&[HOOK, hook], finding, about);
     }
     any
 }
 
-fn check_command(options: &Options, root: &Root, index: usize, command: &Command) -> Finding {
+fn check_command(options: &Options, facts: &Facts<'_>, index: usize, command: &Command) -> Finding {
     if !command.is_built() {
         return Finding::Disabled(AgentPhrase::LeftOut);
     }
     if !options.filter.allows(index) {
         return Finding::Disabled(AgentPhrase::Blocked);
     }
-    let keys = options.text(Key::AuthorizedKeys);
-    match commands::needs(index).first_missing(root, keys) {
+    match commands::needs(index).first_missing(facts) {
         Some(need) => Finding::Lacks(lack(need)),
         None => Finding::Works,
     }
@@ -237,6 +289,8 @@ fn lack(need: Need) -> AgentPhrase {
         Need::Routes => AgentPhrase::NoRoutes,
         Need::DiskCounters => AgentPhrase::NoDiskCounters,
         Need::CpuCounters => AgentPhrase::NoCpuCounters,
+        Need::Hooks => AgentPhrase::HooksStopFreeze,
+        Need::WritableSys => AgentPhrase::SysReadOnly,
     }
 }
 
@@ -344,6 +398,10 @@ impl Finding {
             Self::Disabled(phrase) | Self::Lacks(phrase) => phrase,
             Self::Fails(errno) => return put(&words(errno)),
             Self::Refused(refusal) => return refusal.put(about, put),
+            Self::Ignored(refusal) => {
+                refusal.put(about, put);
+                AgentPhrase::HookIgnored
+            }
         };
         Text::from(phrase).put(&[], put);
     }
@@ -352,7 +410,7 @@ impl Finding {
 fn put_line(out: &mut Buffer, name: &[&[u8]], finding: Finding, about: &Path, is_coloured: bool) {
     let colour = match finding {
         Finding::Works => GREEN,
-        Finding::Disabled(_) => YELLOW,
+        Finding::Disabled(_) | Finding::Ignored(_) => YELLOW,
         Finding::Lacks(_) | Finding::Fails(_) | Finding::Refused(_) => RED,
     };
     let (before, behind) = match is_coloured {
@@ -394,7 +452,12 @@ mod tests {
         let commands = commands::all().enumerate();
         let found = commands.map(|(index, command)| {
             let name = String::from_utf8(command.name().to_vec()).unwrap();
-            (name, check_command(options, root, index, &command))
+            let facts = Facts {
+                root,
+                keys: None,
+                hooks_run: true,
+            };
+            (name, check_command(options, &facts, index, &command))
         });
         found.collect()
     }
@@ -634,6 +697,45 @@ mod tests {
             said(b"/etc/file"),
             lines(&[file]) + "statedir @/run: works\n"
         );
+    }
+
+    #[test]
+    fn hooks_count_as_far_as_they_stop_a_freeze() {
+        if !crate::sys::identity::is_root() {
+            return;
+        }
+        let tree = Tree::new();
+        tree.directory("run");
+        let mut options = Options::new();
+        options.set(Key::StateDirectory, at(&tree, "run")).unwrap();
+        options.set(Key::FreezeHook, b"/none").unwrap();
+        let check = |options: &Options| {
+            let mut lines = String::new();
+            let runs = check_files(options, &tree.root, &mut |name, finding, about| {
+                let mut out = Buffer::growing(4096);
+                put_line(&mut out, name, finding, about, true);
+                lines += str::from_utf8(out.bytes()).unwrap();
+            });
+            (lines.replace(tree.path.to_str().unwrap(), "@"), runs)
+        };
+        let (said, runs) = check(&options);
+        assert!(said.contains("\x1b[31mrefused: /none") && !runs, "{said}");
+        // The state directory must be safe all the same.
+        options.set(Key::HookFailures, b"ignore").unwrap();
+        let (said, runs) = check(&options);
+        let ignored =
+            "\x1b[33mrefused: /none: No such file or directory; failures of hooks are ignored";
+        assert!(said.contains(ignored) && !runs, "{said}");
+        // A list of what is allowed.
+        options.set(Key::AllowRpcs, b"guest-fsfreeze-thaw").unwrap();
+        let (said, runs) = check(&options);
+        let expected = "fsfreeze-hook /none: \x1b[33mblocked by policy\x1b[0m\n\
+                        statedir @/run: \x1b[33mblocked by policy\x1b[0m\n";
+        assert!(said == expected && !runs, "{said}");
+        options
+            .set(Key::AllowRpcs, b"guest-fsfreeze-freeze-list")
+            .unwrap();
+        assert!(check(&options).0.contains(ignored));
     }
 
     #[test]

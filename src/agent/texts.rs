@@ -70,11 +70,14 @@ texts! {
         NoSleepInMemory = "no deep sleep in /sys/power (S3, CONFIG_SUSPEND)";
         NoSleepOnDisk = "no hibernation in /sys/power, no device to resume from, or no swap area";
         NoSleepOnBoth = "no deep sleep, no hibernation, or not both (suspend in /sys/power/disk)";
+        SysReadOnly = "/sys cannot be written";
         NoUsers = "no user in /etc/passwd";
         PasswordsReadOnly = "/etc/shadow cannot be written";
         NoRoutes = "no /proc/net/route";
         NoDiskCounters = "no /proc/diskstats";
         NoCpuCounters = "no /proc/stat";
+        HooksStopFreeze = "a hook cannot be run";
+        HookIgnored = "; failures of hooks are ignored";
         NoDirectory = "the directory is missing or cannot be written";
         NoDevice = "no such device";
         OtherFile = "the path leads to a file or device of another type";

@@ -41,7 +41,7 @@ pub use command::{
     Command, DELIMITED, EXCLUSIVE, OWN_CHILD, Outcome, PREFIX, Run, SHARES_FILES, SILENT,
     TaskClass, Ticket, WITHOUT_FILES, is_enabled,
 };
-pub use needs::Need;
+pub use needs::{Facts, Need};
 pub use packed::{TABLE, Task, all, find, run};
 pub use table::{
     BY_FORCE, FAIL_CLOSED, FETCH, HAS_FILES, HAS_FREEZE, HAS_PROGRAMS, LATE_THAW, REBOOT, needs,

@@ -56,6 +56,8 @@ needs! {
     SleepOnDisk,
     /// Sleep in memory and on disk.
     SleepOnBoth,
+    /// Files of the kernel that can be written.
+    WritableSys,
     /// A user in the list of users.
     Users,
     /// A file of passwords that can be rewritten.
@@ -68,6 +70,8 @@ needs! {
     DiskCounters,
     /// The counters of processors.
     CpuCounters,
+    /// No hook that stops a freeze because it cannot be run.
+    Hooks,
 }
 
 /// A set of needs: a bit for each.
@@ -86,16 +90,31 @@ impl Needs {
         Self(set)
     }
 
-    /// The first of these needs that this guest does not meet. `keys` is the pattern for the path of
-    /// ssh keys, if an option gives one.
-    pub fn first_missing(self, root: &Root, keys: Option<&[u8]>) -> Option<Need> {
+    /// Whether this need is one of these.
+    pub fn has(self, need: Need) -> bool {
+        self.0 & 1 << need as u32 != 0
+    }
+
+    /// The first of these needs that is not met.
+    pub fn first_missing(self, facts: &Facts<'_>) -> Option<Need> {
         let mut needs = ALL.iter().copied();
-        needs.find(|need| self.0 & 1 << *need as u32 != 0 && !need.is_met(root, keys))
+        needs.find(|need| self.has(*need) && !need.is_met(facts))
     }
 }
 
+/// What decides whether needs are met.
+pub struct Facts<'a> {
+    /// The guest.
+    pub root: &'a Root,
+    /// The pattern for the path of ssh keys, if an option gives one.
+    pub keys: Option<&'a [u8]>,
+    /// Whether all hooks can be run that could stop a freeze.
+    pub hooks_run: bool,
+}
+
 impl Need {
-    fn is_met(self, root: &Root, keys: Option<&[u8]>) -> bool {
+    fn is_met(self, facts: &Facts<'_>) -> bool {
+        let root = facts.root;
         let path: &[u8] = match self {
             Superuser => return identity::is_root(),
             HardwareClock => return rtc::read_ns(root).is_ok(),
@@ -104,9 +123,11 @@ impl Need {
             SleepInMemory => return supports(root, SleepMode::Ram),
             SleepOnDisk => return supports(root, SleepMode::Disk),
             SleepOnBoth => return supports(root, SleepMode::Hybrid),
+            WritableSys => return root.is_writable(&[b"sys"]),
+            Hooks => return facts.hooks_run,
             Users => return has_user(root, |_| true),
             WritablePasswords => return can_set_passwords(root).is_ok(),
-            KeysDirectory => return keys.is_none_or(|keys| can_keep(root, keys).is_ok()),
+            KeysDirectory => return facts.keys.is_none_or(|keys| can_keep(root, keys).is_ok()),
             MountTable => b"proc/self/mountinfo",
             Processors => b"sys/devices/system/cpu",
             MemoryBlocks => b"sys/devices/system/memory",
@@ -181,6 +202,18 @@ mod tests {
     use super::*;
     use crate::sys::testing::Tree;
 
+    fn facts(tree: &Tree) -> Facts<'_> {
+        Facts {
+            root: &tree.root,
+            keys: None,
+            hooks_run: false,
+        }
+    }
+
+    fn missing_in(tree: &Tree, needs: Needs) -> Option<Need> {
+        needs.first_missing(&facts(tree))
+    }
+
     #[test]
     fn each_need_has_its_bit() {
         for (number, need) in ALL.iter().enumerate() {
@@ -192,11 +225,11 @@ mod tests {
     fn first_missing_need_is_reported() {
         let tree = Tree::new();
         let needs = Needs::of(&[Users, WritablePasswords, HotPlug]);
-        assert_eq!(needs.first_missing(&tree.root, None), Some(HotPlug));
+        assert_eq!(missing_in(&tree, needs), Some(HotPlug));
         tree.directory("sys/devices/system/cpu/cpu0");
-        assert_eq!(needs.first_missing(&tree.root, None), Some(HotPlug));
+        assert_eq!(missing_in(&tree, needs), Some(HotPlug));
         tree.file("sys/devices/system/cpu/cpu1/online", "1\n");
-        assert_eq!(needs.first_missing(&tree.root, None), Some(Users));
+        assert_eq!(missing_in(&tree, needs), Some(Users));
         for without_user in [
             "",
             "+::::::\n",
@@ -205,11 +238,11 @@ mod tests {
             "a:x:b:0::/:\n",
         ] {
             tree.file("etc/passwd", without_user);
-            assert_eq!(needs.first_missing(&tree.root, None), Some(Users));
+            assert_eq!(missing_in(&tree, needs), Some(Users));
         }
         tree.file("etc/passwd", "+::::::\nroot:x:0:0::/root:\n");
-        assert_eq!(needs.first_missing(&tree.root, None), None);
-        assert_eq!(Needs::NONE.first_missing(&tree.root, None), None);
+        assert_eq!(missing_in(&tree, needs), None);
+        assert_eq!(missing_in(&tree, Needs::NONE), None);
     }
 
     #[test]
@@ -217,7 +250,7 @@ mod tests {
         let tree = Tree::new();
         let missing = || {
             let needs = Needs::of(&[WritablePasswords]);
-            needs.first_missing(&tree.root, None).is_some()
+            missing_in(&tree, needs).is_some()
         };
         assert!(missing());
         tree.directory("etc");
@@ -251,7 +284,10 @@ mod tests {
         let tree = Tree::new();
         let missing = |keys: &str| {
             let needs = Needs::of(&[KeysDirectory]);
-            needs.first_missing(&tree.root, Some(keys.as_bytes()))
+            needs.first_missing(&Facts {
+                keys: Some(keys.as_bytes()),
+                ..facts(&tree)
+            })
         };
         for keys in ["/etc/dropbear/keys", "/etc/keys/%u"] {
             assert_eq!(missing(keys), Some(KeysDirectory), "{keys}");
@@ -290,22 +326,18 @@ mod tests {
             (DiskCounters, "proc/diskstats"),
             (CpuCounters, "proc/stat"),
             (HardwareClock, "sys/class/rtc/rtc0/since_epoch"),
+            (WritableSys, "sys/x"),
         ] {
+            let _ = std::fs::remove_dir_all(tree.path.join("sys"));
             let needs = Needs::of(&[need]);
-            assert_eq!(needs.first_missing(&tree.root, None), Some(need));
+            assert_eq!(missing_in(&tree, needs), Some(need));
             tree.file(path, "1000\n");
-            assert_eq!(needs.first_missing(&tree.root, None), None);
+            assert_eq!(missing_in(&tree, needs), None);
         }
         let sleep = [SleepInMemory, SleepOnDisk, SleepOnBoth];
         for need in sleep {
-            assert_eq!(
-                Needs::of(&sleep).first_missing(&tree.root, None),
-                Some(SleepInMemory)
-            );
-            assert_eq!(
-                Needs::of(&[need]).first_missing(&tree.root, None),
-                Some(need)
-            );
+            assert_eq!(missing_in(&tree, Needs::of(&sleep)), Some(SleepInMemory));
+            assert_eq!(missing_in(&tree, Needs::of(&[need])), Some(need));
         }
     }
 }

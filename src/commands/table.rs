@@ -21,9 +21,9 @@ use crate::parse::word_index;
 use crate::wire::args::Param;
 
 use super::needs::Need::{
-    BlockDevices, CpuCounters, DiskCounters, HardwareClock, HotPlug, KeysDirectory, MemoryBlocks,
-    MountTable, Network, Processors, Routes, SleepInMemory, SleepOnBoth, SleepOnDisk, Superuser,
-    Users, WritablePasswords,
+    BlockDevices, CpuCounters, DiskCounters, HardwareClock, Hooks, HotPlug, KeysDirectory,
+    MemoryBlocks, MountTable, Network, Processors, Routes, SleepInMemory, SleepOnBoth, SleepOnDisk,
+    Superuser, Users, WritablePasswords, WritableSys,
 };
 use Group::{Accounts, Clock, Exec, Files, Freeze, Hardware, Info, Lifecycle, Protocol};
 
@@ -281,7 +281,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::slow(Freeze, "guest-fsfreeze-freeze", NONE, freeze::FREEZE)
         .exclusive()
         .own_child()
-        .needs(&[Superuser, MountTable]),
+        .needs(&[Superuser, MountTable, Hooks]),
     Row::slow(
         Freeze,
         "guest-fsfreeze-freeze-list",
@@ -290,7 +290,7 @@ pub(super) const ROWS: &[Row] = &[
     )
     .exclusive()
     .own_child()
-    .needs(&[Superuser, MountTable]),
+    .needs(&[Superuser, MountTable, Hooks]),
     Row::slow(Freeze, "guest-fsfreeze-thaw", NONE, freeze::THAW)
         .while_frozen()
         .exclusive()
@@ -302,17 +302,17 @@ pub(super) const ROWS: &[Row] = &[
         .silent()
         .exclusive()
         .own_child()
-        .needs(&[Superuser, SleepOnDisk]),
+        .needs(&[Superuser, SleepOnDisk, WritableSys]),
     Row::alone(Lifecycle, "guest-suspend-ram", NONE, suspend::RAM)
         .silent()
         .exclusive()
         .own_child()
-        .needs(&[Superuser, SleepInMemory]),
+        .needs(&[Superuser, SleepInMemory, WritableSys]),
     Row::alone(Lifecycle, "guest-suspend-hybrid", NONE, suspend::HYBRID)
         .silent()
         .exclusive()
         .own_child()
-        .needs(&[Superuser, SleepOnBoth]),
+        .needs(&[Superuser, SleepOnBoth, WritableSys]),
     Row::alone(
         Info,
         "guest-network-get-interfaces",
@@ -327,7 +327,7 @@ pub(super) const ROWS: &[Row] = &[
         hotplug::VCPUS,
         hotplug::SET_VCPUS,
     )
-    .needs(&[Superuser, HotPlug]),
+    .needs(&[Superuser, HotPlug, WritableSys]),
     Row::alone(Info, "guest-get-disks", NONE, disks::get_disks).needs(&[BlockDevices]),
     Row::alone(Info, "guest-get-fsinfo", NONE, fsinfo::get_fsinfo).needs(&[MountTable]),
     Row::alone(
@@ -351,7 +351,7 @@ pub(super) const ROWS: &[Row] = &[
         hotplug::BLOCKS,
         hotplug::SET_MEMORY_BLOCKS,
     )
-    .needs(&[Superuser, MemoryBlocks]),
+    .needs(&[Superuser, MemoryBlocks, WritableSys]),
     Row::now(
         Info,
         "guest-get-memory-block-info",

@@ -86,7 +86,7 @@ impl OwnFile {
     /// nothing.
     // Not inlined, to keep one copy of the code.
     #[inline(never)]
-    pub(super) fn check(directory: &Root, name: &[u8]) -> Result<(), Errno> {
+    pub fn check(directory: &Root, name: &[u8]) -> Result<(), Errno> {
         let found = Status::of_name(directory, &[name]);
         let status = match &found {
             // An empty name cannot be made.

@@ -42,6 +42,14 @@ impl Ledger {
         Version::of(directory, NAME).filter(|_| !is_shared(directory))
     }
 
+    /// Whether [`Ledger::find`] could read the list, if there is one. Opens nothing.
+    pub fn check(directory: &Root) -> Result<(), Errno> {
+        match Self::exists(directory) {
+            true => OwnFile::check(directory, NAME),
+            false => Ok(()),
+        }
+    }
+
     /// An empty list in memory, which ends with this process.
     pub(in crate::state) fn new() -> Self {
         Self {

@@ -30,6 +30,7 @@ use crate::sys::exec::ExecArgs;
 use crate::sys::process::{self, Ended, Forked};
 use crate::sys::root::{Root, relative};
 use crate::sys::signal::Signals;
+use crate::sys::status::{FileType, Status};
 use crate::sys::stream::{self, Read};
 use crate::sys::{Errno, OwnedFd, clock, number, stdio, words};
 
@@ -95,10 +96,10 @@ pub fn would_run(root: &Root, hook: &[u8], about: &mut Path) -> Result<(), Refus
     check(root, hook, about)?;
     about.truncate(0);
     let name = relative(hook);
-    let may_execute = match root.has_at(&[name, b"/."]) {
-        // A directory, which nobody can execute.
-        Ok(true) => Err(Errno::ACCESS),
-        _ => root.may_execute(&[name]),
+    let may_execute = match Status::at(root, &[name]).map(|status| status.kind) {
+        Ok(FileType::RegularFile) => root.may_execute(&[name]),
+        Ok(_) => Err(Errno::ACCESS),
+        Err(errno) => Err(errno),
     };
     may_execute.map_err(|errno| Refusal {
         why: LogPhrase::CannotRunHook,

@@ -16,7 +16,9 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use gaunt_e2e::base64::decode;
 use gaunt_e2e::checks::Checks;
 use gaunt_e2e::client::{Client, Refusal};
 use gaunt_e2e::cpio::Cpio;
@@ -764,6 +766,77 @@ const KEYS: &[GuestState] = &[
     ),
 ];
 
+/// For the hook /mnt/x/hook: a name, options of the agent, and the commands.
+const HOOKS: &[(&str, &str, &str)] = &[
+    ("a hook", "", ""),
+    ("a hook that is missing", "", "rm hook"),
+    ("a hook behind a link", "", "mv hook real; ln -s real hook"),
+    ("a link to nothing", "", "ln -sf nothing hook"),
+    ("a directory", "", "rm hook; mkdir hook"),
+    ("a FIFO", "", "rm hook; mkfifo -m 755 hook"),
+    ("a hook without the right to run", "", "chmod 644 hook"),
+    ("a hook that others may write to", "", "chmod 775 hook"),
+    ("another user's hook", "", "chown 1000 hook"),
+    ("an immutable hook", "", "chattr +i hook"),
+    ("a read-only mount", "", "mount -o remount,ro,bind /mnt/x"),
+    (
+        "a mount without programs",
+        "",
+        "mount -o remount,noexec,bind /mnt/x",
+    ),
+    ("no hooks in the directory", "", "rm hook; mkdir hook.d"),
+    (
+        "a hook in the directory",
+        "",
+        "mkdir hook.d; mv hook hook.d",
+    ),
+    ("a file for the directory", "", "rm hook; touch hook.d"),
+    (
+        "a directory that is a link to nothing",
+        "",
+        "rm hook; ln -s nothing hook.d",
+    ),
+    (
+        "failures that are ignored",
+        "--hook-failures=ignore",
+        "chmod 644 hook",
+    ),
+    (
+        "a missing directory that is ignored",
+        "--hook-failures=ignore",
+        "rm hook; touch hook.d",
+    ),
+    ("no hooks", "--fsfreeze-hook=/dev/null", "chmod 644 hook"),
+    (
+        "a policy",
+        "--block-rpcs=guest-fsfreeze-freeze",
+        "chmod 644 hook",
+    ),
+    ("a state directory that is missing", "-t /mnt/x/none", ""),
+    ("a file for the state directory", "-t /mnt/x/hook", ""),
+    ("a state directory that others may write to", "-t /tmp", ""),
+    (
+        "a read-only state directory",
+        "-t /mnt/x",
+        "mount -o remount,ro,bind /mnt/x",
+    ),
+    (
+        "a read-only state directory without hooks",
+        "-t /mnt/x -F/dev/null",
+        "chattr +i .",
+    ),
+    (
+        "a directory for the list of hooks",
+        "-t /mnt/x",
+        "mkdir gaunt.hooks",
+    ),
+    (
+        "a state directory whose failures are not ignored",
+        "-t /tmp --hook-failures=ignore",
+        "",
+    ),
+];
+
 /// A guest whose /mnt is an ext4 disk. The arranged directory, /mnt/x, is a mount point.
 struct Arranged {
     guest: Guest,
@@ -772,7 +845,7 @@ struct Arranged {
 
 impl Arranged {
     /// Puts the files into a state. All that an earlier state has left is gone.
-    fn arrange(&mut self, directory: &str, (_, commands): GuestState) {
+    fn arrange(&mut self, directory: &str, commands: &str) {
         let shell = self.guest.shell();
         shell.run(
             "cd /; umount -l /etc/shadow /etc /mnt/x/y /mnt/x/keys /mnt/x 2>/dev/null; \
@@ -787,24 +860,25 @@ impl Arranged {
         }
     }
 
-    /// What a check with these options finds out about an item of a list.
-    fn check(&mut self, options: &str, list: &str, item: &str) -> Result<(), String> {
+    /// What a check with these options finds out about an item of a list, and its status.
+    fn check(&mut self, options: &str, list: &str, item: &str) -> (Result<(), String>, i32) {
         let shell = self.guest.shell();
         let before = shell.run(LIST);
         let command = format!("/usr/bin/gaunt {options} --check=json");
-        let output = shell.try_run(&command, wait::ANSWER).output;
+        let ran = shell.try_run(&command, wait::ANSWER);
         assert_eq!(before, shell.run(LIST));
-        let found: Value = serde_json::from_str(&output).expect("JSON");
+        let found: Value = serde_json::from_str(&ran.output).expect("JSON");
         let items = found[list].as_array().expect("a list");
         let mut items = items.iter().filter(|one| {
             let name = one["name"].as_str().expect("a name");
             name.split(' ').next() == Some(item)
         });
         let one = items.next().expect("an item");
-        match one["works"].as_bool().expect("a finding") {
+        let finding = match one["works"].as_bool().expect("a finding") {
             true => Ok(()),
             false => Err(one["missing"].as_str().expect("text").to_owned()),
-        }
+        };
+        (finding, ran.status)
     }
 }
 
@@ -837,12 +911,12 @@ fn files_of_a_guest() {
     let client = guest.client();
     let mut guest = Arranged { guest, client };
     for state in LOGS {
-        checks.run(state.0, || log_in_guest(&mut guest, *state));
+        checks.run(state.0, || log_in_guest(&mut guest, state.1));
     }
     for state in PASSWORDS {
         checks.run(state.0, || {
-            guest.arrange("/etc", *state);
-            let found = guest.check("", "commands", "guest-set-user-password");
+            guest.arrange("/etc", state.1);
+            let (found, _) = guest.check("", "commands", "guest-set-user-password");
             let arguments = json!({ "username": "root", "password": "eA==", "crypted": true });
             let set = guest.client.try_call("guest-set-user-password", arguments);
             let no_file = "[ ! -e /run/null ] || [ -c /run/null ]";
@@ -853,13 +927,29 @@ fn files_of_a_guest() {
     let option = "--authorized-keys=/mnt/x/keys";
     for state in KEYS {
         checks.run(state.0, || {
-            guest.arrange("/mnt/x", *state);
+            guest.arrange("/mnt/x", state.1);
             let command = "guest-ssh-add-authorized-keys";
-            let found = guest.check(option, "commands", command);
+            let (found, _) = guest.check(option, "commands", command);
             let arguments = json!({ "username": "alice", "keys": ["k"] });
             let added = guest.client.try_call(command, arguments);
             compared(found, added)
         });
+    }
+    for state in ["rw", "ro"] {
+        checks.run("processors", || {
+            guest
+                .guest
+                .shell()
+                .run(&format!("mount -o remount,{state} /sys"));
+            let (found, _) = guest.check("", "commands", "guest-set-vcpus");
+            let arguments = json!({ "vcpus": [{ "logical-id": 1, "online": state == "ro" }] });
+            let set = guest.client.try_call("guest-set-vcpus", arguments);
+            compared(found, set)
+        });
+    }
+    guest.guest.shell().run("mount -o remount,rw /sys");
+    for state in HOOKS {
+        checks.run(state.0, || freeze_in_guest(&mut guest, state.1, state.2));
     }
     checks.finish();
 }
@@ -871,10 +961,10 @@ fn compared(found: Result<(), String>, done: Result<Value, Refusal>) -> String {
     format!("{found:?}, {done:?}")
 }
 
-fn log_in_guest(guest: &mut Arranged, state: GuestState) -> String {
-    guest.arrange("/mnt/x", state);
+fn log_in_guest(guest: &mut Arranged, commands: &str) -> String {
+    guest.arrange("/mnt/x", commands);
     let options = "-m unix-listen -p /run/other -t /run -l /mnt/x/log";
-    let found = guest.check(options, "files", "logfile");
+    let (found, _) = guest.check(options, "files", "logfile");
     let command = format!("timeout 3 /usr/bin/gaunt {options} 2>&1");
     let ran = guest.guest.shell().try_run(&command, wait::ANSWER);
     let said = ran.output.trim_end();
@@ -887,4 +977,59 @@ fn log_in_guest(guest: &mut Arranged, state: GuestState) -> String {
     }
     assert_eq!(found, Ok(()), "{ran:?}");
     format!("works: {}", ran.status)
+}
+
+/// What the agent may do while hooks are looked at, so that the status is about them alone.
+const FREEZES: &str = "--allow-rpcs=guest-fsfreeze-freeze,guest-fsfreeze-thaw,guest-sync";
+
+fn freeze_in_guest(guest: &mut Arranged, options: &str, commands: &str) -> String {
+    const HOOK: &str = "printf '#!/bin/sh\\n' >hook; chmod 755 hook;";
+    guest.arrange("/mnt/x", &format!("{HOOK} {commands}"));
+    let options = format!("-F/mnt/x/hook {FREEZES} {options}");
+    let command = "guest-fsfreeze-freeze";
+    let (found, status) = guest.check(&options, "commands", command);
+    guest.guest.shell().restart_agent(&options);
+    let synced = wait::until(wait::ANSWER, || guest.client.sync(Duration::from_secs(3)));
+    synced.expect("the new agent");
+    let frozen = guest.client.try_call(command, json!({}));
+    let _ = guest.client.try_call("guest-fsfreeze-thaw", json!({}));
+    let is_blocked = found.as_ref().is_err_and(|why| why == "blocked by policy");
+    // Without its directory a freeze works, but would not survive the agent.
+    let (directory, _) = guest.check(&options, "files", "statedir");
+    let all_well = is_blocked || frozen.is_ok() && directory.is_ok();
+    assert_eq!(status == 0, all_well, "{found:?} {frozen:?}");
+    compared(found, frozen)
+}
+
+/// PID 1 serves without its log, and knows no other way: a check beside it says so.
+#[test]
+fn pid_1_without_its_log() {
+    let log = "/none/log";
+    let mut guest = Machine::new(Image::Bare)
+        .agent(&format!("--logfile={log}"))
+        .boot();
+    let mut client = guest.client();
+    client.get("guest-ping");
+    let words = [
+        "--check=json",
+        "-t",
+        "/run",
+        "-l",
+        log,
+        "-m",
+        "unix-listen",
+        "-p",
+        "/run/x",
+    ];
+    let words = json!({ "path": "/proc/1/exe", "arg": words, "capture-output": true });
+    let pid = client.call("guest-exec", words);
+    let status = wait::until(wait::ANSWER, || {
+        let status = client.call("guest-exec-status", pid.clone());
+        (status["exited"] == true).then_some(status)
+    });
+    let status = status.expect("its end");
+    let output = decode(status["out-data"].as_str().expect("output"));
+    let found: Value = serde_json::from_slice(&output).expect("JSON");
+    assert_eq!(found["files"][0]["works"], false, "{found}");
+    assert_eq!(status["exitcode"], 3, "{found}");
 }
