@@ -4,6 +4,8 @@
 //! slow command runs for it and few replies wait for it to read. Until then its further requests
 //! stay in the kernel, so a client that never reads costs a fixed amount of memory.
 
+use static_assertions::const_assert;
+
 use super::ids::{ChannelId, ClientId, Token};
 use super::port_peer::{Left, PortPeer};
 use crate::base::limits::{
@@ -11,7 +13,7 @@ use crate::base::limits::{
 };
 use crate::base::sink::ByteSink;
 use crate::state::files::Reading;
-use crate::sys::mem::Buffer;
+use crate::sys::mem::{self, Buffer, PAGE};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::stream::{self, Read};
 use crate::sys::{Errno, OwnedFd, clock};
@@ -19,12 +21,19 @@ use crate::wire::check::Open;
 use crate::wire::frame::{Event, Framer};
 
 /// The memory of one slot: enough for ordinary requests and replies; longer ones borrow more.
+// In this order, with whole pages for each part: where `targets/layout.ld` has it begin with a page, all
+// pages of a part can be given back.
+#[repr(C)]
 pub(super) struct Memory {
     input: [u8; READ_BYTES],
     message: [u8; REQUEST_AT_REST],
     out: [u8; REPLY_AT_REST],
     open: Open,
 }
+
+const_assert!(READ_BYTES.is_multiple_of(PAGE));
+const_assert!(REQUEST_AT_REST.is_multiple_of(PAGE) && REPLY_AT_REST.is_multiple_of(PAGE));
+const_assert!(size_of::<Open>().is_multiple_of(PAGE));
 
 impl Memory {
     pub(super) const EMPTY: Self = Self {
@@ -136,8 +145,9 @@ impl Client {
             reading: None,
             framer: Framer::new(&mut memory.open),
             message: Buffer::new(&mut memory.message, REQUEST_BYTES),
-            out: Buffer::new(&mut memory.out, REPLY_BYTES),
-            input: &mut memory.input,
+            // Children need the message at most.
+            out: Buffer::new(mem::wipe_in_children(&mut memory.out), REPLY_BYTES),
+            input: mem::wipe_in_children(&mut memory.input),
             unread: 0..0,
         }
     }
@@ -172,6 +182,7 @@ impl Client {
         if let Some(fd) = self.fd.take() {
             poll.remove(&fd);
         }
+        self.release();
     }
 
     /// Drops a half message, a message that waits for its turn, and all replies: their host is
@@ -184,6 +195,16 @@ impl Client {
         self.unread = 0..0;
         self.generation = self.generation.wrapping_add(1);
         self.message_done();
+    }
+
+    /// Gives back memory that holds nothing.
+    pub(super) fn release(&mut self) {
+        self.message.release();
+        self.out.release();
+        if self.unread.is_empty() {
+            mem::release_bytes(self.input);
+        }
+        mem::release_free(self.framer.free_memory());
     }
 
     /// The id of the present client.

@@ -3,6 +3,7 @@
 
 use super::ids::ClientId;
 use super::jobs::Jobs;
+use crate::base::limits::TURNS_TO_REST;
 use crate::commands::{Task, Ticket};
 use crate::state::State;
 use crate::sys::Errno;
@@ -13,9 +14,17 @@ pub(super) struct Context {
     pub(super) poll: Poll,
     pub(super) state: State,
     pub(super) jobs: Jobs,
+    /// Turns of the loop until the agent gives memory back, if it is not quiet before; 0 without such
+    /// memory.
+    pub(super) turns_to_rest: u8,
 }
 
 impl Context {
+    /// Has the agent give memory back soon: uncommon work has used more than frequent commands need.
+    pub(super) fn rest_soon(&mut self) {
+        self.turns_to_rest = TURNS_TO_REST;
+    }
+
     /// Starts a job as [`Jobs::start`] does; a task that cannot be started is finished as lost.
     #[inline(never)]
     pub(super) fn start(
@@ -25,7 +34,9 @@ impl Context {
         id: ClientId,
         message: &[u8],
     ) -> Result<(), Errno> {
-        let Self { poll, state, jobs } = self;
+        let Self {
+            poll, state, jobs, ..
+        } = self;
         jobs.start(task, ticket, id, message, poll, state)
     }
 }

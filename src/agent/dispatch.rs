@@ -5,7 +5,7 @@ use super::client::{Busy, Client};
 use super::context::Context;
 use super::ids::ClientId;
 use crate::base::sink::ByteSink;
-use crate::commands::{self, DELIMITED, EXCLUSIVE, Run, Task, WITHOUT_FILES};
+use crate::commands::{self, DELIMITED, EXCLUSIVE, OWN_CHILD, Run, Task, WITHOUT_FILES};
 use crate::state::files::Reading;
 use crate::sys::mem::Buffer;
 use crate::sys::number;
@@ -90,10 +90,13 @@ fn run(
     }
     let mut args = Args::none();
     args.check(message.arguments(), row.params(), reply)?;
-    let state = &mut context.state;
     if !row.is(WITHOUT_FILES) {
-        state.guest.find_root();
+        context.state.guest.find_root();
     }
+    if row.is(OWN_CHILD) {
+        context.rest_soon();
+    }
+    let state = &mut context.state;
     match commands::run(&row) {
         Run::Now(handler) => {
             if row.is(DELIMITED) {

@@ -16,17 +16,17 @@ use super::jobs::Jobs;
 use super::ready::ReadySignal;
 use super::texts::AgentPhrase;
 use super::{dispatch, restart, service};
-use crate::base::limits::{CHILDREN, CLIENTS, PROGRAMS, REAP_TURN_US};
+use crate::base::limits::{CHILDREN, CLIENTS, PROGRAMS, REAP_TURN_US, REST_MS};
 use crate::base::sink::Discard;
 use crate::commands::{BY_FORCE, HAS_PROGRAMS, LATE_THAW, REBOOT, Task};
 use crate::state::State;
 use crate::state::freeze::Phase;
 use crate::state::log::Level;
 use crate::sys::clock::{self, NEVER_MS};
-use crate::sys::mem;
 use crate::sys::poll::{News, Poll, Ready};
 use crate::sys::process::{self, Ended};
 use crate::sys::signal::Signals;
+use crate::sys::{fault, mem};
 use crate::wire::args::Args;
 use crate::wire::frame::Event;
 use crate::wire::reply::Reply;
@@ -76,6 +76,7 @@ impl Server {
                 state,
                 jobs: Jobs::new(),
                 poll,
+                turns_to_rest: 0,
             },
             clients: core::array::from_fn(|index| match memory.next() {
                 Some(memory) => Client::new(index as u32, memory),
@@ -96,15 +97,27 @@ impl Server {
     pub(super) fn turn(&mut self, limit_ms: u64) {
         let mut events = News::none();
         let deadline_ms = self.deadline_ms();
-        let wait_ms = self.wait_ms(deadline_ms).min(limit_ms);
+        let mut wait_ms = self.wait_ms(deadline_ms).min(limit_ms);
+        if self.context.turns_to_rest != 0 {
+            wait_ms = self.wait_to_rest(wait_ms);
+        }
         let waited = self.context.poll.wait(&mut events, wait_ms);
         restart::essential(AgentPhrase::CannotWait, waited);
+        if events.are_none() && self.context.turns_to_rest != 0 {
+            self.rest();
+        }
         events.each().for_each(|event| self.handle_event(event));
         if self.must_reap {
             self.must_reap = self.reap();
         }
         if deadline_ms != NEVER_MS {
             self.run_timers(clock::boottime_ms());
+        }
+        if self.context.state.freeze.was_unlocked() {
+            // Children that are made from here on get no copy of all memory. The reply to the thaw is still
+            // there.
+            self.rest();
+            self.context.rest_soon();
         }
         self.serve_clients();
         if self.starts_or_ends {
@@ -130,6 +143,22 @@ impl Server {
             restart::end(0);
         }
         // Most code of the start does not run again.
+        self.rest();
+    }
+
+    /// Gives back the memory that frequent commands do not need. The loop does this at its start, after a
+    /// thaw, and once it is quiet for [`REST_MS`] after uncommon work ([`Context::rest_soon`]); then it
+    /// sleeps for good. While something is frozen all memory stays.
+    #[inline(never)]
+    fn rest(&mut self) {
+        if self.context.state.freeze.is_frozen() {
+            return;
+        }
+        self.context.turns_to_rest = 0;
+        self.clients.iter_mut().for_each(Client::release);
+        self.context.state.programs.release();
+        fault::release_stack();
+        mem::release_stack();
         mem::release_code();
     }
 
@@ -144,11 +173,29 @@ impl Server {
         }
     }
 
+    /// Gives memory back if that is due however busy the loop is. Returns how long to wait until the loop
+    /// counts as quiet, `wait_ms` at most.
+    #[inline(never)]
+    fn wait_to_rest(&mut self, wait_ms: u64) -> u64 {
+        if self.context.state.freeze.is_frozen() {
+            return wait_ms;
+        }
+        self.context.turns_to_rest -= 1;
+        if self.context.turns_to_rest == 0 {
+            self.rest();
+            return wait_ms;
+        }
+        wait_ms.min(REST_MS)
+    }
+
     fn handle_event(&mut self, event: Ready) {
         match Token::of(event.token) {
             Token::Signals => self.read_signal(),
             Token::Uevents => self.channels.device_event(),
-            Token::Ready => self.ready.write(&mut self.context.state.log),
+            Token::Ready => {
+                self.context.rest_soon();
+                self.ready.write(&mut self.context.state.log);
+            }
             Token::Channel(id) => {
                 self.channels
                     .accept(id, &mut self.clients, &mut self.context);
@@ -224,6 +271,7 @@ impl Server {
             }
             // The agent is a daemon, even if it was started from a terminal.
             Some(process::HUP) => {
+                self.context.rest_soon();
                 let log = &mut self.context.state.log;
                 if let Err(errno) = log.open() {
                     log.failure(Level::Error, AgentPhrase::CannotOpenLog, b"", errno);
@@ -313,6 +361,7 @@ impl Server {
             self.start_own(BY_FORCE);
         }
         if self.channels.deadline_ms() <= now_ms {
+            self.context.rest_soon();
             self.channels
                 .open_due(now_ms, &mut self.clients, &mut self.context);
             if self.channels.has_open() {
@@ -329,6 +378,7 @@ impl Server {
         let Some(task) = Task::of(index).filter(|_| !context.jobs.exclusive_runs()) else {
             return;
         };
+        context.rest_soon();
         context.state.guest.find_root();
         let mut out = Discard;
         let mut reply = Reply::new(&mut out);
@@ -342,10 +392,14 @@ impl Server {
 mod tests {
     use super::*;
     use crate::agent::testing::Agent;
-    use crate::base::limits::USER_TASK_MS;
+    use crate::base::limits::{TURNS_TO_REST, USER_TASK_MS};
+    use crate::state::freeze::FreezeEvent;
 
     const PING: &str = r#"{"execute": "guest-ping"}"#;
     const PONG: &str = r#"{"return": {}}"#;
+    /// A child of its own runs this.
+    const KEYS: &str =
+        r#"{"execute": "guest-ssh-get-authorized-keys", "arguments": {"username": "x"}}"#;
 
     fn ping(id: u32) -> String {
         format!(r#"{{"execute": "guest-ping", "id": {id}}}"#)
@@ -476,6 +530,53 @@ mod tests {
         let reply = agent.reply(&mut host);
         assert!(reply.contains("terminated abnormally"), "{reply}");
         assert_eq!(agent.ask(&mut host, PING), PONG);
+    }
+
+    #[test]
+    fn the_agent_rests_once_it_is_quiet_after_uncommon_work() {
+        let mut agent = Agent::new();
+        let mut host = agent.connect();
+        agent.settle();
+        let rests_in = |agent: &Agent| agent.server.context.turns_to_rest;
+        assert_eq!(rests_in(&agent), 0);
+        agent.ask(&mut host, PING);
+        agent.ask(&mut host, r#"{"execute": "guest-get-load"}"#);
+        assert_eq!(rests_in(&agent), 0, "the next wait has no limit");
+        host.send(KEYS.as_bytes());
+        agent.turn();
+        assert_eq!(rests_in(&agent), TURNS_TO_REST);
+        agent.reply(&mut host);
+        agent.settle();
+        assert_eq!(rests_in(&agent), 0);
+        // Pings without a pause do not put that off for ever.
+        let mut other = agent.connect();
+        agent.ask(&mut other, PING);
+        host.send(KEYS.as_bytes());
+        agent.turn();
+        for left in (0..TURNS_TO_REST).rev() {
+            other.send(PING.as_bytes());
+            agent.turn();
+            assert_eq!(rests_in(&agent), left);
+        }
+    }
+
+    #[test]
+    fn the_agent_does_not_rest_while_frozen() {
+        let mut agent = Agent::new();
+        agent.settle();
+        let note = |agent: &mut Agent, event| {
+            let State { freeze, log, .. } = &mut agent.server.context.state;
+            freeze.note(event, log);
+        };
+        note(&mut agent, FreezeEvent::Freeze);
+        note(&mut agent, FreezeEvent::Froze);
+        agent.server.context.rest_soon();
+        agent.settle();
+        assert_eq!(agent.server.context.turns_to_rest, TURNS_TO_REST);
+        note(&mut agent, FreezeEvent::Thaw);
+        note(&mut agent, FreezeEvent::Thawed);
+        agent.settle();
+        assert_eq!(agent.server.context.turns_to_rest, 0);
     }
 
     #[test]

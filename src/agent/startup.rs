@@ -35,20 +35,22 @@ use crate::sys::signal::Signals;
 use crate::sys::{exec, process};
 
 /// Large tables, most of whose pages are never touched.
+// In this order, so that the memory of each client begins with a page.
+#[repr(C)]
 struct Memory {
-    /// The table of open files.
-    files: handles::HandleTable,
     /// The buffers of the slots for clients.
     clients: [client::Memory; CLIENTS],
+    /// The table of open files.
+    files: handles::HandleTable,
     /// The table of programs.
     programs: programs::ProgramTable,
 }
 
-/// One value for all, because taking a [`Lent`] writes to its first page, and a page written to
+/// One value for all, because taking a [`Lent`] writes to its last page, and a page written to
 /// stays resident.
 static MEMORY: Lent<Memory> = Lent::new(Memory {
-    files: handles::EMPTY,
     clients: [client::Memory::EMPTY; CLIENTS],
+    files: handles::EMPTY,
     programs: programs::EMPTY,
 });
 

@@ -10,7 +10,7 @@
 //! of an open file: the child of such a task shares the agent's descriptors.
 
 use super::fetch::fetch;
-use crate::base::limits::{REPLY_BYTES, TASK_AT_REST, TASK_BYTES, WORKER_REST_MS};
+use crate::base::limits::{REPLY_BYTES, REST_MS, TASK_AT_REST, TASK_BYTES};
 use crate::base::sink::{ByteSink, Discard};
 use crate::commands::{FETCH, HAS_FILES, OWN_CHILD, SILENT, Task, Ticket, WITHOUT_FILES};
 use crate::state::guest::Guest;
@@ -71,13 +71,13 @@ pub(super) const REFUSED: u8 = u8::MAX;
 /// Runs tasks until the agent closes the socket.
 ///
 /// Memory that a task has used stays for the next one, which saves it page faults. A worker without
-/// a task for [`WORKER_REST_MS`] gives all of it back, and then sleeps until the next task.
+/// a task for [`REST_MS`] gives all of it back, and then sleeps until the next task.
 pub(super) fn serve(child: &InChild, socket: &OwnedFd, guest: &mut Guest) -> ! {
     let mut input = Buffer::growing(HEADER_BYTES + TASK_BYTES);
     let mut out = Buffer::growing(REPLY_BYTES);
     mem::keep_spare();
     // If this fails the worker keeps its memory.
-    let _ = stream::limit_wait(socket, WORKER_REST_MS);
+    let _ = stream::limit_wait(socket, REST_MS);
     loop {
         let (task, ticket) = match receive(child, socket, &mut input) {
             Received::Task(task, ticket) => (task, ticket),

@@ -75,9 +75,13 @@ pub const USER_TASK_MS: u64 = 10_000;
 /// child of its own, which inherits it.
 pub const TASK_BYTES: usize = 64 << 10;
 
-/// Milliseconds without a task after which a worker gives its memory back. Clients that ask for many
-/// things in a row are faster than that.
-pub const WORKER_REST_MS: u64 = 100;
+/// Milliseconds without an event after which the agent, and without a task after which a worker, gives
+/// memory back. Clients that ask for many things in a row are faster than that.
+pub const REST_MS: u64 = 100;
+
+/// Turns of the loop after which the agent gives memory back although there are events: a client may
+/// send pings without a pause.
+pub const TURNS_TO_REST: u8 = 32;
 
 /// Bytes of a request or reply for which a worker keeps memory meanwhile: a write of 4 KiB fits.
 pub const TASK_AT_REST: usize = 8192;

@@ -110,6 +110,8 @@ pub struct Freeze {
     hangs: bool,
     /// The list of hooks when the deadline was last put off for them.
     hook_list: Option<Version>,
+    /// Whether pages were unlocked, and [`Freeze::was_unlocked`] has not told.
+    unlocked: bool,
 }
 
 impl Freeze {
@@ -121,6 +123,7 @@ impl Freeze {
             timeout_s,
             marker,
             hook_list: None,
+            unlocked: false,
             given_up: false,
             hangs: false,
         }
@@ -193,6 +196,12 @@ impl Freeze {
     /// Whether a file system hangs, with everything else thawed.
     pub fn hangs(&self) -> bool {
         self.hangs
+    }
+
+    /// Whether pages were unlocked since the last call. Until then all memory was in use, as the lock has
+    /// filled it.
+    pub fn was_unlocked(&mut self) -> bool {
+        core::mem::take(&mut self.unlocked)
     }
 
     /// The phase.
@@ -280,8 +289,7 @@ impl Freeze {
     fn leave(&mut self, log: &mut Log) {
         self.deadline_ms = NEVER_MS;
         let _ = mem::unlock_pages();
-        // Locking has mapped all of it.
-        mem::release_code();
+        self.unlocked = true;
         log.release();
     }
 }

@@ -16,7 +16,7 @@ use static_assertions::const_assert;
 
 use crate::base::limits::{EXEC_HELD_BYTES, EXEC_STREAM_BYTES, PROGRAMS, REQUEST_BYTES};
 use crate::base::sink::ByteSink;
-use crate::sys::mem::Buffer;
+use crate::sys::mem::{self, Buffer};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Ended};
 use crate::sys::stream::{self, Read};
@@ -186,6 +186,11 @@ impl Programs {
             serial: 0,
             ends: [None, None, None],
         }
+    }
+
+    /// Gives back memory that holds nothing.
+    pub fn release(&mut self) {
+        mem::release_free(self.table.spare_capacity_mut());
     }
 
     /// Bytes that all programs together may still keep.

@@ -5,12 +5,12 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{c_int, c_void};
-use core::mem::offset_of;
-use core::ptr;
+use core::mem::{MaybeUninit, offset_of};
+use core::ptr::{self, NonNull};
 
 use static_assertions::const_assert_eq;
 
-use super::mem::Buffer;
+use super::mem::{self, Buffer};
 use super::{raw, signal};
 
 /// The kernel's `struct sigaction`, asm/signal.h of x86-64 and arm64; the C library's own structure
@@ -101,5 +101,21 @@ pub fn catch(handler: FaultHandler) {
             let args = [*signal as usize, action, 0, size_of::<u64>(), 0];
             raw::call(libc::SYS_rt_sigaction, args)
         };
+    }
+}
+
+/// Gives back the handler's stack, which holds nothing before the handler runs.
+pub fn release_stack() {
+    let mut stack = MaybeUninit::<libc::stack_t>::zeroed();
+    // SAFETY: sigaltstack writes one stack_t, which is ours and outlives the call. Zeros, a null and
+    // numbers, are valid as well. No handler runs now: this code would not go on. So nothing is on
+    // its stack, which only the kernel and handlers use.
+    unsafe {
+        let to = stack.as_mut_ptr().expose_provenance();
+        let _ = raw::call(libc::SYS_sigaltstack, [0, to, 0, 0, 0]);
+        let stack = stack.assume_init();
+        if let Some(start) = NonNull::new(stack.ss_sp.cast()) {
+            mem::release(start, stack.ss_size);
+        }
     }
 }

@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use core::cell::UnsafeCell;
-use core::mem::ManuallyDrop;
+use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
@@ -26,6 +26,12 @@ use crate::base::sink::{ByteSink, Full};
 /// The length of the first mapping; lengths are multiples of it, and at least double. Under Miri,
 /// which is slow, it is small, so that tests see mappings grow.
 const MAPPING_BYTES: usize = if cfg!(miri) { 4 << 10 } else { 64 << 10 };
+
+/// The smallest page, and the only one on x86-64.
+pub const PAGE: usize = 4096;
+
+/// The advice to give pages back.
+const DONT_NEED: usize = libc::MADV_DONTNEED as usize;
 
 /// The bytes of all mappings of buffers of this process.
 static BORROWED: AtomicUsize = AtomicUsize::new(0);
@@ -254,6 +260,15 @@ impl Buffer {
         self.kept = keep;
     }
 
+    /// Gives back the memory at rest, if it holds nothing.
+    pub fn release(&mut self) {
+        if self.end == 0 || self.is_mapped() {
+            // SAFETY: only this buffer uses its memory at rest, and with `&mut self` nothing borrows it.
+            // It has no content.
+            unsafe { release(self.at_rest.start, self.at_rest.len) };
+        }
+    }
+
     /// Appends `more` bytes of any value, which the caller overwrites.
     pub fn extend(&mut self, more: usize) -> Result<&mut [u8], Full> {
         self.reserve(more)?;
@@ -437,11 +452,11 @@ impl Drop for Buffer {
 ///
 /// Large values are here and not on the stack: a page of static memory takes no memory before its
 /// first use, and a value of zeros takes no bytes on disk.
-// In this order, so that `take` writes to the first page of the value and not to one more.
+// In this order, so that the value begins where the linker puts the whole.
 #[repr(C)]
 pub struct Lent<T> {
-    lent: AtomicBool,
     value: UnsafeCell<T>,
+    lent: AtomicBool,
 }
 
 // SAFETY: only the thread that changes `lent` from false to true gets the value, and that happens
@@ -452,8 +467,8 @@ impl<T> Lent<T> {
     /// Holds `value`, not lent yet.
     pub const fn new(value: T) -> Self {
         Self {
-            lent: AtomicBool::new(false),
             value: UnsafeCell::new(value),
+            lent: AtomicBool::new(false),
         }
     }
 
@@ -466,6 +481,63 @@ impl<T> Lent<T> {
     }
 }
 
+/// Gives back the whole pages of memory that holds nothing. Locked pages stay.
+pub fn release_free<T>(memory: &mut [MaybeUninit<T>]) {
+    let len = size_of_val(memory);
+    // SAFETY: it is borrowed, and nobody relies on its content.
+    unsafe { release(NonNull::from(memory).cast(), len) };
+}
+
+/// As [`release_free`], for bytes that nobody needs any more: they may have any value afterwards.
+pub fn release_bytes(bytes: &mut [u8]) {
+    let len = bytes.len();
+    // SAFETY: as above. The kernel maps pages again when they are used: every byte has a value.
+    unsafe { release(NonNull::from(bytes).cast(), len) };
+}
+
+/// Has children find zeros in the whole pages of these bytes: then they have no copies of them.
+pub fn wipe_in_children(bytes: &'static mut [u8]) -> &'static mut [u8] {
+    let (start, len) = (NonNull::from(&mut *bytes).cast(), bytes.len());
+    // SAFETY: nothing changes here. In children the bytes have other values: every value is valid, and
+    // the memory is bytes as long as the process runs.
+    unsafe { advise(start, len, libc::MADV_WIPEONFORK) };
+    bytes
+}
+
+/// Gives back the whole pages of a range.
+///
+/// # Safety
+/// The caller has the range for itself, and nobody relies on its content.
+pub(super) unsafe fn release(start: NonNull<u8>, len: usize) {
+    // SAFETY: as the caller says.
+    unsafe { advise(start, len, libc::MADV_DONTNEED) };
+}
+
+/// Gives the kernel advice for the whole pages of a range.
+///
+/// # Safety
+/// As the advice requires, for a part of the range.
+// Not inlined, to keep one copy of the code.
+#[inline(never)]
+unsafe fn advise(start: NonNull<u8>, len: usize, advice: i32) {
+    let address = start.as_ptr().expose_provenance();
+    let first = address.next_multiple_of(PAGE);
+    let len = (address + len).saturating_sub(first) / PAGE * PAGE;
+    if cfg!(miri) && advice == libc::MADV_DONTNEED {
+        // SAFETY: as below.
+        unsafe { start.add(first - address).write_bytes(0, len) };
+    }
+    let call = |first, len| {
+        // SAFETY: the pages are part of the range, so as the caller says.
+        unsafe { raw::call(libc::SYS_madvise, [first, len, advice as usize, 0, 0]) }
+    };
+    // The kernel refuses an address that is no multiple of its pages, but rounds the length up: larger
+    // pages could reach past the range. A length of 0 changes nothing.
+    if cfg!(target_arch = "x86_64") || call(PAGE, 0).is_ok() {
+        let _ = call(first, len);
+    }
+}
+
 /// Gives back pages of the stack below this frame, which deeper calls have used. For the first
 /// thread of the process, the only one of the agent.
 // Not inlined: a frame of the caller could reach further down.
@@ -475,7 +547,6 @@ pub fn release_stack() {
     const NEAR: usize = 1 << 10;
     /// Bytes that are given back below that: more than the deepest call uses.
     const FAR: usize = 512 << 10;
-    const PAGE: usize = 4096;
     let here = 0u8;
     let here = (&raw const here).addr();
     let end = here.saturating_sub(NEAR) / PAGE * PAGE;
@@ -484,8 +555,7 @@ pub fn release_stack() {
     // nothing.
     let _ = unsafe {
         let start = end.saturating_sub(FAR);
-        let advice = libc::MADV_DONTNEED as usize;
-        raw::call(libc::SYS_madvise, [start, FAR, advice, 0, 0])
+        raw::call(libc::SYS_madvise, [start, FAR, DONT_NEED, 0, 0])
     };
 }
 
@@ -509,10 +579,7 @@ pub fn release_code() {
     let end = (&raw const etext).addr();
     // SAFETY: these pages are a private mapping of the program's file, and the program never writes to
     // them. So the kernel maps them again with the same content. (Breakpoints of a debugger go.)
-    let _ = unsafe {
-        let (len, advice) = (end - start, libc::MADV_DONTNEED as usize);
-        raw::call(libc::SYS_madvise, [start, len, advice, 0, 0])
-    };
+    let _ = unsafe { raw::call(libc::SYS_madvise, [start, end - start, DONT_NEED, 0, 0]) };
 }
 
 /// Keeps all pages of this process, present and future, in memory until [`unlock_pages`]. A child
@@ -528,6 +595,8 @@ pub fn unlock_pages() -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
     use crate::sys::testing::file_of;
 
@@ -650,6 +719,76 @@ mod tests {
         assert_eq!(read(1 << 20), (Ok(()), true));
         assert_eq!(read(len + 7), (Ok(()), true));
         assert_eq!(read(len + 5).0, Err(Errno::FBIG));
+    }
+
+    /// Gives memory back until `done`: pages stay while another test has all pages locked.
+    fn until_given_back(mut release: impl FnMut(), mut done: impl FnMut() -> bool) {
+        for _ in 0..1000 {
+            // Miri does not know the call.
+            if !cfg!(miri) {
+                let _ = unlock_pages();
+            }
+            release();
+            if done() {
+                return;
+            }
+        }
+        panic!("the pages are still there");
+    }
+
+    #[test]
+    fn gives_whole_pages_back_and_nothing_beside_them() {
+        const PAGES: usize = 4;
+        let memory = vec![b'x'; PAGES * PAGE].leak();
+        // Two pages, and nine bytes before and behind them.
+        let start = 9 + memory[9..].as_ptr().align_offset(PAGE);
+        let end = start + 2 * PAGE;
+        let memory = RefCell::new(memory);
+        until_given_back(
+            || release_bytes(&mut memory.borrow_mut()[start - 9..end + 9]),
+            || memory.borrow()[start] == 0,
+        );
+        let memory = memory.borrow();
+        assert!(memory[start..end].iter().all(|byte| *byte == 0));
+        assert!(memory[..start].iter().all(|byte| *byte == b'x'));
+        assert!(memory[end..].iter().all(|byte| *byte == b'x'));
+    }
+
+    #[test]
+    fn a_buffer_gives_back_its_memory_at_rest_but_no_content() {
+        const BYTES: usize = 3 * PAGE;
+        let mut buffer = buffer_of(BYTES, 2 * BYTES);
+        let content = [b'x'; BYTES];
+        buffer.append(&content).unwrap();
+        buffer.release();
+        assert_eq!(buffer.bytes(), content);
+        // In a mapping: the memory at rest holds nothing.
+        buffer.append(b"y").unwrap();
+        buffer.release();
+        assert_eq!(buffer.len(), BYTES + 1);
+        assert!(buffer.bytes().starts_with(&content));
+        buffer.truncate(BYTES);
+        assert_eq!(buffer.bytes(), content);
+        buffer.truncate(0);
+        let buffer = RefCell::new(buffer);
+        until_given_back(
+            || buffer.borrow_mut().release(),
+            || buffer.borrow_mut().free().contains(&0),
+        );
+        buffer.borrow_mut().append(b"z").unwrap();
+        assert_eq!(buffer.borrow().bytes(), b"z");
+    }
+
+    #[test]
+    fn a_vector_gives_back_its_free_memory_but_no_element() {
+        const COUNT: usize = 4 * PAGE / size_of::<u64>();
+        let mut vector = Box::new(heapless::Vec::<u64, COUNT>::new());
+        vector.extend(0..COUNT as u64);
+        vector.truncate(COUNT / 2);
+        release_free(vector.spare_capacity_mut());
+        assert!(vector.iter().copied().eq(0..COUNT as u64 / 2));
+        vector.extend(0..COUNT as u64 / 2);
+        assert_eq!(vector.len(), COUNT);
     }
 
     #[test]

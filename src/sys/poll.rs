@@ -72,6 +72,11 @@ impl News {
         unsafe { MaybeUninit::zeroed().assume_init() }
     }
 
+    /// Whether there are none.
+    pub fn are_none(&self) -> bool {
+        self.ready == 0
+    }
+
     /// The events.
     pub fn each(&self) -> impl Iterator<Item = Ready> {
         self.events.iter().take(self.ready).map(|event| {

@@ -11,6 +11,10 @@
 //! - Two different keys with the same hash count as duplicates, and a key with the hash of `execute`
 //!   counts as that. A client that does not look for such keys never meets this.
 
+use core::mem::MaybeUninit;
+
+use static_assertions::const_assert;
+
 use super::json::{Str, TokenError, check_string};
 use super::message::{Finder, Members, NameHash};
 use super::texts::Phrase;
@@ -20,19 +24,27 @@ use crate::base::limits::{REQUEST_DEPTH, REQUEST_OPEN_MEMBERS};
 const TEXT_BYTES: usize = 1023;
 
 /// Memory of a [`Checker`]: the containers that are open.
+// In this order, so that most messages touch one page: most of the keys are never used.
+#[repr(C)]
 pub struct Open {
-    /// Hashes of the keys of all open objects. The lowest bit marks the first key of an object.
-    keys: heapless::Vec<u64, REQUEST_OPEN_MEMBERS>,
     /// For each depth, the set of kinds that follows a value in the container there.
     next: [u8; REQUEST_DEPTH],
+    /// Hashes of the keys of all open objects. The lowest bit marks the first key of an object.
+    keys: heapless::Vec<u64, ROOM>,
 }
+
+/// Room for the keys, of which [`REQUEST_OPEN_MEMBERS`] is used: up to the end of a page, so that all
+/// pages but the first can be given back.
+const ROOM: usize = ((20 << 10) - REQUEST_DEPTH) / size_of::<u64>() - 1;
+
+const_assert!(ROOM >= REQUEST_OPEN_MEMBERS);
 
 impl Open {
     /// No open container.
     pub const fn new() -> Self {
         Self {
-            keys: heapless::Vec::new(),
             next: [0; REQUEST_DEPTH],
+            keys: heapless::Vec::new(),
         }
     }
 }
@@ -158,6 +170,11 @@ impl<'m> Checker<'m> {
         self.finder.finish(end)
     }
 
+    /// The memory for further keys.
+    pub(super) fn free_memory(&mut self) -> &mut [MaybeUninit<u64>] {
+        self.open.keys.spare_capacity_mut()
+    }
+
     /// Checks the next token, which ends at `end` in the message. `text` is needed of strings and
     /// scalars. `is_plain` means that a string is ASCII without escapes.
     // Inlined into its only caller, which runs for every token.
@@ -272,10 +289,11 @@ impl<'m> Checker<'m> {
                 }
             }
         }
-        self.open
-            .keys
-            .push(hash | u64::from(is_first))
-            .map_err(|_| TokenError::new(Phrase::TokenLimit))
+        let keys = &mut self.open.keys;
+        let fits =
+            keys.len() < REQUEST_OPEN_MEMBERS && keys.push(hash | u64::from(is_first)).is_ok();
+        fits.then_some(())
+            .ok_or(TokenError::new(Phrase::TokenLimit))
     }
 }
 

@@ -19,6 +19,8 @@
 //! - The rest of a token that exceeded the size limit has a position of its own. In qemu-ga it has
 //!   the position of the whole token.
 
+use core::mem::MaybeUninit;
+
 use super::check::{Checker, Kind, Open, stray};
 use super::json::TokenError;
 use super::lex::{Scalar, ScalarStep, plain_end, slice};
@@ -200,6 +202,11 @@ impl<'m> Framer<'m> {
         self.line = 1;
         self.line_start = 0;
         self.read_again = usize::MAX;
+    }
+
+    /// Its memory that holds nothing, and may have any content.
+    pub fn free_memory(&mut self) -> &mut [MaybeUninit<u64>] {
+        self.checker.free_memory()
     }
 
     /// Reads bytes from `input`. Returns how many, and the event that they lead to. A line feed right

@@ -251,6 +251,19 @@ impl Agent {
         self.status("VmRSS")
     }
 
+    /// Returns the proportional set size of each of its processes, its own last, in kB.
+    pub fn pss_kb(&self) -> Vec<u64> {
+        let mut pids = self.children();
+        pids.push(self.id());
+        let pss = |pid: u32| {
+            // A child may have ended.
+            let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+            let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        pids.into_iter().filter_map(pss).collect()
+    }
+
     /// Returns the peak of its resident memory, in kB.
     pub fn peak_kb(&self) -> u64 {
         self.status("VmHWM")

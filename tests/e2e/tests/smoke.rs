@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gaunt_e2e::checks::Checks;
-use gaunt_e2e::client::Client;
+use gaunt_e2e::client::{Client, request};
 use gaunt_e2e::disk::{self, Fs};
 use gaunt_e2e::guest::{Guest, Image, Machine, Processor};
 use gaunt_e2e::scratch::Scratch;
@@ -432,6 +432,7 @@ fn life_beside_a_shell(processor: Processor, name: &'static str) {
     let mut guest = ShellGuest { qemu, client };
     facts(&mut checks, &mut guest);
     freezes(&mut checks, &mut guest);
+    memory_of_a_freeze(&mut checks, &mut guest);
     agents_that_end_while_frozen(&mut checks, &mut guest);
     freeze_timeouts(&mut checks, &mut guest);
     ports_and_replies(&mut checks, &mut guest);
@@ -535,6 +536,40 @@ fn freezes(checks: &mut Checks, guest: &mut ShellGuest) {
             "2 frozen, 2 thawed".into()
         },
     );
+}
+
+fn memory_of_a_freeze(checks: &mut Checks, guest: &mut ShellGuest) {
+    checks.run("gives back the memory that a freeze locks", || {
+        /// Of all processes, in kB.
+        const MOST: u64 = 300;
+        guest.start_agent("");
+        guest.freeze();
+        // The sum over all processes of one line of a file in /proc.
+        let mut sum = |name: &str, file: &str| -> u64 {
+            let script = format!(
+                "for p in $(pidof gaunt); do grep -h ^{name}: /proc/$p/{file}; done \
+                 | {{ s=0; while read n kb u; do s=$((s + kb)); done; echo $s; }}"
+            );
+            let sum = guest.qemu.shell().run(&script);
+            sum.trim().parse().expect("a number")
+        };
+        let (locked, frozen) = (sum("VmLck", "status"), sum("Pss", "smaps_rollup"));
+        assert!(frozen > MOST && locked > MOST, "{locked} kB locked");
+        // The worker is made right after the thaw.
+        let commands = ["guest-fsfreeze-thaw", "guest-get-fsinfo"];
+        guest
+            .client
+            .send(commands.map(|name| request(name, &json!({}))).concat());
+        assert_eq!(guest.client.reply()["return"], 2);
+        assert!(guest.client.reply()["return"].is_array());
+        let mut kb = 0;
+        let found = wait::until(wait::ANSWER, || {
+            kb = sum("Pss", "smaps_rollup");
+            (kb <= MOST).then_some(())
+        });
+        assert!(found.is_some(), "{kb} kB");
+        format!("{locked} kB locked, {frozen} kB while frozen, {kb} kB after")
+    });
 }
 
 fn agents_that_end_while_frozen(checks: &mut Checks, guest: &mut ShellGuest) {
