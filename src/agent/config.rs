@@ -10,8 +10,6 @@
 //! Differences from qemu-ga: all options of the agent are keys; `blacklist` is a key; a value with a
 //! noncharacter such as U+FFFE counts as not UTF-8.
 
-use core::mem::ManuallyDrop;
-
 use super::channel_options::OptionError;
 use super::options::{OptionValue, Options, ROWS};
 use super::texts::AgentPhrase;
@@ -26,9 +24,6 @@ use crate::wire::json::is_utf8;
 
 /// The default path of the file.
 const PATH: &[u8] = b"/etc/qemu/qemu-ga.conf";
-
-/// Memory that is never freed.
-type Lasting = ManuallyDrop<Buffer>;
 
 /// Sets `options`, which are the defaults, from the file that the options name, the one that the
 /// environment names, or the default one.
@@ -46,7 +41,7 @@ pub(super) fn read(
             let about = with_words(path, errno);
             options.fail_closed(AgentPhrase::CannotLoadConfig, about);
         }
-        Ok((text, mut room)) => set_all(options, text, &mut room),
+        Ok(text) => set_all(options, text),
     }
     if let [OptionError { what, about }, ..] = *options.errors() {
         *options = Options::new();
@@ -54,8 +49,8 @@ pub(super) fn read(
     }
 }
 
-/// Returns the text of the file, and a buffer with room for as much.
-fn read_file(root: &Root, path: &[u8]) -> Result<(&'static [u8], Lasting), Errno> {
+/// Returns the text of the file.
+fn read_file(root: &Root, path: &[u8]) -> Result<&'static [u8], Errno> {
     let file = match path {
         [] => return Err(Errno::NOENT),
         [b'/', ..] => root.file_at(&[relative(path)]),
@@ -71,9 +66,9 @@ fn read_file(root: &Root, path: &[u8]) -> Result<(&'static [u8], Lasting), Errno
         return Err(Errno::FBIG);
     }
     // One byte more, to see the end of the file.
-    let mut room = Buffer::lasting(2 * len + 1);
-    room.read(&file)?;
-    Ok((room.take(), room))
+    let mut text = Buffer::lasting(len + 1);
+    text.read(&file)?;
+    Ok(text.take())
 }
 
 /// Returns the path and the words for the error.
@@ -84,9 +79,10 @@ fn with_words(path: &[u8], errno: Errno) -> &'static [u8] {
     text.take()
 }
 
-/// Sets all options that the text has a value for, up to a line that is not valid. Texts of values
-/// are put into `room`.
-fn set_all(options: &mut Options, text: &'static [u8], room: &mut Buffer) {
+/// Sets all options that the text has a value for, up to a line that is not valid.
+fn set_all(options: &mut Options, text: &'static [u8]) {
+    // For the values, which are shorter without their escapes.
+    let mut room = Buffer::lasting(text.len());
     for row in ROWS.iter().filter(|row| row.key.is_setting()) {
         let name = row.key_in_file();
         let found = match config::value(text, name) {
@@ -97,7 +93,7 @@ fn set_all(options: &mut Options, text: &'static [u8], room: &mut Buffer) {
         let value = match row.value {
             OptionValue::Flag => config::truth(found),
             _ if !is_utf8(found) => None,
-            _ => config::unescape(found, room).map(|()| room.take()),
+            _ => config::unescape(found, &mut *room).map(|()| room.take()),
         };
         match value {
             Some(value) => options.take(row.key, value),
