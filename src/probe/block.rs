@@ -240,7 +240,7 @@ impl BlockDevice {
         let mut buffer = [0; UEVENT_BYTES];
         let facts = attribute(root, path, b"/uevent", &mut buffer);
         let mut number = heapless::Vec::new();
-        for piece in [property(facts, b"MAJOR"), b":", property(facts, b"MINOR")] {
+        for piece in &[property(facts, b"MAJOR"), b":", property(facts, b"MINOR")] {
             let _ = number.extend_from_slice(piece);
         }
         Self {

@@ -84,7 +84,7 @@ impl Ledger {
     pub fn add(&mut self, hook: &[u8]) -> Result<(), Errno> {
         let len = self.list.len();
         let mut added = Ok(());
-        for piece in [hook, b"\0"] {
+        for piece in &[hook, b"\0"] {
             let _ = self.list.append(piece);
             if let Some((file, _)) = &self.kept {
                 added = added.and_then(|()| file.append(piece));

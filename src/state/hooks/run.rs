@@ -280,7 +280,7 @@ impl<'a> Runner<'a> {
             arguments.push();
         });
         self.environment.put(self.root, &mut vectors);
-        for piece in [OWN_PATH, b"=", call.hook] {
+        for piece in &[OWN_PATH, b"=", call.hook] {
             let _ = vectors.text().append(piece);
         }
         vectors.push();
