@@ -11,7 +11,7 @@
 use core::slice;
 
 use crate::base::limits::{DIRECTORY_BYTES, HOOK_LIST_BYTES, PATH_BYTES};
-use crate::base::sink::ByteSink;
+use crate::base::sink::append_all;
 use crate::parse::hooks::{DIRECTORY, directory_of, is_hook};
 use crate::probe::names::NameList;
 use crate::sys::Errno;
@@ -41,7 +41,7 @@ pub fn find<'a>(root: &Root, given: Option<&'a [u8]>) -> Hooks<'a> {
     for &main in given.as_ref().map_or(&DEFAULTS[..], slice::from_ref) {
         let is_there = has(main, b"");
         if is_there && !is_this_program(root, main) {
-            add(&mut list, &[main]);
+            let _ = append_all(&mut list, &[main, b"\0"]);
             return Ok(list);
         }
         if is_there || has(main, DIRECTORY) {
@@ -49,7 +49,7 @@ pub fn find<'a>(root: &Root, given: Option<&'a [u8]>) -> Hooks<'a> {
         }
     }
     if let Some(main) = given {
-        add(&mut list, &[main]);
+        let _ = append_all(&mut list, &[main, b"\0"]);
     }
     Ok(list)
 }
@@ -73,18 +73,11 @@ fn put_all(root: &Root, directory: &[u8], list: &mut Buffer) -> Result<(), Errno
     names.read(root, relative(directory))?;
     for name in names.sorted() {
         if is_hook(name) && is_program(root, &[relative(directory), b"/", name]) {
-            add(list, &[directory, b"/", name]);
+            // A list that is too long is noticed at its end.
+            let _ = append_all(list, &[directory, b"/", name, b"\0"]);
         }
     }
     list.whole()
-}
-
-/// Appends a path to the list.
-fn add(list: &mut Buffer, pieces: &[&[u8]]) {
-    for piece in pieces {
-        let _ = list.append(piece);
-    }
-    let _ = list.append(b"\0");
 }
 
 /// Whether a path leads to an executable file. A path whose status cannot be read counts: running
@@ -119,6 +112,7 @@ fn is_this_program(root: &Root, path: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::sink::ByteSink;
     use crate::sys::testing::Tree;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt, symlink};

@@ -4,7 +4,7 @@
 //! here.
 
 use crate::base::index;
-use crate::base::sink::ByteSink;
+use crate::base::sink::{ByteSink, append_all};
 use crate::base::text::{compare_until, cut};
 use crate::sys::Errno;
 use crate::sys::mem::Buffer;
@@ -35,8 +35,7 @@ impl NameList {
         let bytes = &mut self.bytes;
         root.list_at(&[directory], &mut |name, kind| {
             if kind != EntryType::Directory {
-                let _ = bytes.append(name);
-                let _ = bytes.append(b"\0");
+                let _ = append_all(bytes, &[name, b"\0"]);
             }
             true
         })?;

@@ -20,7 +20,7 @@ use crate::base::limits::{
 };
 use crate::base::packed;
 use crate::base::path::Path;
-use crate::base::sink::ByteSink;
+use crate::base::sink::{ByteSink, append_all};
 use crate::base::text::{Digits, cut, push_truncated};
 use crate::parse::proc;
 use crate::state::environment::Environment;
@@ -280,9 +280,7 @@ impl<'a> Runner<'a> {
             arguments.push();
         });
         self.environment.put(self.root, &mut vectors);
-        for piece in &[OWN_PATH, b"=", call.hook] {
-            let _ = vectors.text().append(piece);
-        }
+        let _ = append_all(vectors.text(), &[OWN_PATH, b"=", call.hook]);
         vectors.push();
         vectors.run(name, self.environment.path())
     }
