@@ -10,10 +10,11 @@ use crate::base::errno;
 use crate::base::path::Path;
 use crate::probe::mounts::{FileSystem, Miss, Mounts, Searches};
 use crate::state::guest::Guest;
-use crate::sys::fsctl::{self, Trimmed};
+use crate::sys::fsctl;
 use crate::sys::root::Root;
 use crate::sys::{AsFd, Errno, number};
 use crate::wire::args::{Args, Param, Type, index_of, may};
+use crate::wire::emit::Object;
 use crate::wire::reply::{Failed, Reply};
 use crate::wire::texts::Name;
 
@@ -41,41 +42,32 @@ pub(super) fn fstrim(
     for fs in mounts.backward() {
         let mut path = list.object();
         path.text(Name::Path, fs.mount_point(&mut Path::new()));
-        match trim(&guest.root, &fs, &mut searches, minimum) {
-            Ok(trimmed) => {
-                let trimmed = [trimmed.bytes, trimmed.minimum];
-                path.signed_numbers(Name::TrimmedMinimum, &trimmed);
-            }
-            Err((what, why)) => {
-                let text;
-                let why: &[u8] = match why {
-                    None => b"",
-                    Some(Miss::Elsewhere) => ELSEWHERE,
-                    Some(Miss::Errno(errno)) => {
-                        text = errno::text(number(errno));
-                        &text
-                    }
-                };
-                path.member(Name::Error)
-                    .text_pieces(&[what.as_bytes(), why]);
-            }
-        }
+        trim(&guest.root, &fs, &mut searches, minimum, &mut path);
     }
     Ok(0)
 }
 
-/// Trims one file system; the error is the call that failed, and its errno.
+/// Trims one file system, and writes the result or the error.
 fn trim(
     root: &Root,
     fs: &FileSystem<'_>,
     searches: &mut Searches,
     minimum: u64,
-) -> Result<Trimmed, (&'static str, Option<Miss>)> {
-    let opened = fs.open(root, searches);
-    let inside = opened.and_then(|inside| inside.ok_or(Miss::Errno(Errno::NOENT)));
-    let inside = inside.map_err(|miss| ("failed to open: ", Some(miss)))?;
-    fsctl::trim(inside.as_fd(), minimum).map_err(|errno| match errno {
-        Errno::NOTTY | Errno::OPNOTSUPP => ("trim not supported", None),
-        errno => ("failed to trim: ", Some(Miss::Errno(errno))),
-    })
+    path: &mut Object<'_, '_>,
+) {
+    const CANNOT_OPEN: &[u8] = b"failed to open: ";
+    /// An error number that has no text.
+    const NO_TEXT: i32 = -1;
+    let (what, why, errno): (_, &[u8], _) = match fs.open(root, searches) {
+        Ok(None) => (CANNOT_OPEN, b"", number(Errno::NOENT)),
+        Err(Miss::Errno(errno)) => (CANNOT_OPEN, b"", number(errno)),
+        Err(Miss::Elsewhere) => (CANNOT_OPEN, ELSEWHERE, NO_TEXT),
+        Ok(Some(inside)) => match fsctl::trim(inside.as_fd(), minimum) {
+            Ok(trimmed) => return path.signed_numbers(Name::TrimmedMinimum, &trimmed),
+            Err(Errno::NOTTY | Errno::OPNOTSUPP) => (b"trim not supported", b"", NO_TEXT),
+            Err(errno) => (b"failed to trim: ", b"", number(errno)),
+        },
+    };
+    let text = [what, why, &errno::text(errno)];
+    path.member(Name::Error).text_pieces(&text);
 }

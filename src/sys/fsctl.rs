@@ -34,18 +34,10 @@ pub fn thaw(inside: BorrowedFd<'_>) -> Result<(), Errno> {
     unsafe { ioctl(inside, NoArg::<FITHAW>::new()) }
 }
 
-/// The result of a trim, in bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Trimmed {
-    /// Bytes reported to the device as unused.
-    pub bytes: u64,
-    /// The shortest run that was reported: the kernel may have raised the minimum.
-    pub minimum: u64,
-}
-
 /// Reports the unused blocks of the file system that `inside` is on to its device, in runs of at
-/// least `minimum` bytes.
-pub fn trim(inside: BorrowedFd<'_>, minimum: u64) -> Result<Trimmed, Errno> {
+/// least `minimum` bytes. Returns how many bytes it reported, and the shortest run that it would report:
+/// the kernel may have raised the minimum.
+pub fn trim(inside: BorrowedFd<'_>, minimum: u64) -> Result<[u64; 2], Errno> {
     let mut range = fstrim_range {
         start: 0,
         len: u64::MAX,
@@ -54,8 +46,5 @@ pub fn trim(inside: BorrowedFd<'_>, minimum: u64) -> Result<Trimmed, Errno> {
     // SAFETY: FITRIM reads and writes one fstrim_range; `range` is ours, has the kernel's layout
     // (asserted above) and outlives the call.
     unsafe { ioctl(inside, Updater::<FITRIM, _>::new(&mut range)) }?;
-    Ok(Trimmed {
-        bytes: range.len,
-        minimum: range.minlen,
-    })
+    Ok([range.len, range.minlen])
 }
