@@ -60,8 +60,8 @@ fn describe(
     searches: &mut Searches,
     object: &mut Object<'_, '_>,
 ) {
-    let (major, minor) = fs.device(root);
-    let (device, is_known) = numbered(root, major, minor);
+    let mut device = Path::new();
+    let is_known = numbered(root, fs.device(root), &mut device);
     object.text(Name::Name, last_component(&device));
     object.text(Name::Mountpoint, fs.mount_point(&mut Path::new()));
     object.text(Name::Type, fs.kind());

@@ -97,17 +97,15 @@ fn follow_in(root: &Root, directory: &Path, name: &[u8], path: &mut Path) -> boo
     follow(root, path).is_ok()
 }
 
-/// The directory of the device `major:minor` in sysfs, without links, and true; or the path of the
-/// link that should lead to it, whose last component is `major:minor`, and false.
-pub fn numbered(root: &Root, major: u32, minor: u32) -> (Path, bool) {
-    let mut path = Path::of(&[b"sys/dev/block/"]);
+/// Appends the directory of the device `major:minor` in sysfs to an empty path, without links, and
+/// returns true; or appends the link that should lead to it, whose last component is `major:minor`.
+pub fn numbered(root: &Root, (major, minor): (u32, u32), path: &mut Path) -> bool {
+    path.push(b"sys/dev/block/");
     path.push_number(u64::from(major));
     path.push(b":");
     path.push_number(u64::from(minor));
     // In a container the link may be there and its target not.
-    let is_there =
-        root.has_at(&[path.as_bytes(), b"/."]) == Ok(true) && follow(root, &mut path).is_ok();
-    (path, is_there)
+    root.has_at(&[path.as_bytes(), b"/."]) == Ok(true) && follow(root, path).is_ok()
 }
 
 /// The name of the virtual device at `path`, or of the one of which that is a partition; `None` for
@@ -314,6 +312,13 @@ mod tests {
     use crate::sys::root::relative;
     use crate::sys::testing::Tree;
 
+    /// The path of a device, and whether it is there.
+    fn at(root: &Root, device: (u32, u32)) -> (Path, bool) {
+        let mut path = Path::new();
+        let is_there = numbered(root, device, &mut path);
+        (path, is_there)
+    }
+
     #[test]
     fn opens_no_node_of_another_device() {
         let [uevent, link] = device("259:0", "pci0000:00/block/nvme0n1", "disk");
@@ -323,7 +328,7 @@ mod tests {
             ("dev/nvme0n1", "a file"),
         ];
         let tree = Tree::of(&files);
-        let (path, is_there) = numbered(&tree.root, 259, 0);
+        let (path, is_there) = at(&tree.root, (259, 0));
         assert!(is_there);
         let device = BlockDevice::at(&tree.root, &path);
         assert_eq!(&device.node[..], b"/dev/nvme0n1");
@@ -337,7 +342,7 @@ mod tests {
 
     fn disks_of(devices: &mut Devices<'_>, major: u32, minor: u32) -> Vec<String> {
         let mut found = Vec::new();
-        let (path, is_there) = numbered(devices.root, major, minor);
+        let (path, is_there) = at(devices.root, (major, minor));
         assert!(is_there);
         devices.disks(&path, &mut |disk| {
             let node = String::from_utf8_lossy(&disk.device.node).into_owned();
@@ -411,7 +416,7 @@ mod tests {
         assert_eq!(disks(&tree.root, 254, 1), ["/dev/vda1 virtio 4 0:0:0"]);
         assert_eq!(disks(&tree.root, 254, 16), ["/dev/vdb virtio 5 0:0:0"]);
         for (minor, expected) in [(1, (&b"vda1"[..], true)), (2, (b"254:2", false))] {
-            let (path, is_there) = numbered(&tree.root, 254, minor);
+            let (path, is_there) = at(&tree.root, (254, minor));
             assert_eq!((last_component(&path), is_there), expected);
         }
     }
