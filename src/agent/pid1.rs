@@ -99,7 +99,8 @@ fn mount_at(root: &Root, strings: &mount::MountArgs<'_>, flags: u32) -> Result<(
         if source.starts_with(b"/") && !root.has_at(&[relative(source)])? {
             return Err(Errno::NOENT);
         }
-        make_directories(root, below);
+        root.make_directories_above(below);
+        let _ = root.make_directory(below, 0o755);
     }
     match mount::mount(strings, flags) {
         // The kernel says that it is mounted already.
@@ -108,16 +109,6 @@ fn mount_at(root: &Root, strings: &mount::MountArgs<'_>, flags: u32) -> Result<(
         Err(Errno::ROFS | Errno::ACCESS) => mount::mount(strings, flags | mount::READ_ONLY),
         mounted => mounted,
     }
-}
-
-/// Makes a directory and those above it, if possible.
-fn make_directories(root: &Root, path: &[u8]) {
-    for (at, byte) in path.iter().enumerate() {
-        if *byte == b'/' {
-            let _ = root.make_directory(&path[..at], 0o755);
-        }
-    }
-    let _ = root.make_directory(path, 0o755);
 }
 
 /// The entries of /etc/fstab that are done, one bit each. Entries past the last bit are tried each

@@ -173,6 +173,18 @@ impl Root {
         rustix::fs::mkdirat(&self.0, name, mode)
     }
 
+    /// Makes the directories above a file or directory of this name, as far as they are missing and
+    /// that is possible. Every user may read them.
+    // Not inlined, to keep one copy of the code.
+    #[inline(never)]
+    pub fn make_directories_above(&self, name: &[u8]) {
+        for (at, byte) in name.iter().enumerate() {
+            if *byte == b'/' {
+                let _ = self.make_directory(&name[..at], 0o755);
+            }
+        }
+    }
+
     /// Makes a character device that only its owner may use.
     #[inline(never)]
     pub fn make_device(&self, name: &[&[u8]], major: u32, minor: u32) -> Result<(), Errno> {

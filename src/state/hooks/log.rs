@@ -85,11 +85,7 @@ impl<'a> HookLog<'a> {
 /// Opens a log. Makes the file and its directories if they are missing.
 fn open(root: &Root, path: &[u8]) -> Result<OwnFile, Errno> {
     let name = relative(path);
-    for (at, byte) in name.iter().enumerate() {
-        if *byte == b'/' {
-            let _ = root.make_directory(&name[..at], 0o755);
-        }
-    }
+    root.make_directories_above(name);
     loop {
         let file = OwnFile::to_append(root, name)?;
         if file.len() < HOOK_LOG_BYTES {
