@@ -224,7 +224,7 @@ fn refused(errno: Errno, reply: &mut Reply<'_>) -> Failed {
 fn tell(root: &Root, way: InitInterface, mode: &Mode) -> bool {
     let requests;
     let (fifos, told): (&[u8], &[u8]) = match way {
-        InitInterface::Signal(signal) => return process::kill(1, signal).is_ok(),
+        InitInterface::Signal(signal) => return process::kill(1, signal.into()).is_ok(),
         InitInterface::OpenRc => (b"run/openrc/init.ctl", mode.word),
         InitInterface::SysV => {
             requests = sysv_request(mode);

@@ -25,7 +25,7 @@ use crate::sys::root::Root;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitInterface {
     /// This signal to PID 1, in the numbering of the kernel.
-    Signal(i32),
+    Signal(u8),
     /// A word in OpenRC's FIFO.
     OpenRc,
     /// A request for another runlevel in sysvinit's FIFO.
@@ -44,13 +44,13 @@ struct Init {
 }
 
 /// SIGRTMIN of glibc, on which systemd's signals are based.
-const RTMIN: i32 = 34;
+const RTMIN: u8 = 34;
 
 const USR1: Option<InitInterface> = signal(10);
 const USR2: Option<InitInterface> = signal(12);
-const TERM: Option<InitInterface> = signal(process::TERM);
+const TERM: Option<InitInterface> = signal(process::TERM as u8);
 
-const fn signal(number: i32) -> Option<InitInterface> {
+const fn signal(number: u8) -> Option<InitInterface> {
     Some(InitInterface::Signal(number))
 }
 
@@ -111,11 +111,11 @@ pub fn interface(root: &Root, how: ShutdownMode) -> Option<InitInterface> {
 }
 
 /// Whether PID 1 catches the signal, or blocks it to read it from a signalfd.
-fn listens(root: &Root, signal: i32) -> bool {
+fn listens(root: &Root, signal: u8) -> bool {
     let mut buffer = [0; 2048];
     let status = root.read_at(&[b"proc/1/status"], &mut buffer);
     status.is_ok_and(|status| {
-        let is_in = |set: &[u8]| has_signal(status, set, signal.unsigned_abs()) == Some(true);
+        let is_in = |set: &[u8]| has_signal(status, set, signal.into()) == Some(true);
         is_in(b"SigCgt") || is_in(b"SigBlk")
     })
 }
@@ -160,7 +160,7 @@ mod tests {
         ALL.map(|how| interface(&tree.root, how))
     }
 
-    fn signals(numbers: [i32; 3]) -> [Option<InitInterface>; 3] {
+    fn signals(numbers: [u8; 3]) -> [Option<InitInterface>; 3] {
         numbers.map(|number| (number != 0).then_some(InitInterface::Signal(number)))
     }
 
