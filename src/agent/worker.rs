@@ -11,7 +11,7 @@
 
 use super::fetch::fetch;
 use crate::base::limits::{REPLY_BYTES, REST_MS, TASK_AT_REST, TASK_BYTES};
-use crate::base::sink::{ByteSink, Discard};
+use crate::base::sink::ByteSink;
 use crate::commands::{FETCH, HAS_FILES, OWN_CHILD, SILENT, Task, Ticket, WITHOUT_FILES};
 use crate::state::guest::Guest;
 use crate::sys::clock::NEVER_MS;
@@ -24,8 +24,6 @@ use crate::sys::{
     process::{self, InChild},
 };
 use crate::wire::args::Args;
-use crate::wire::check::Open;
-use crate::wire::frame::Framer;
 use crate::wire::message::{Members, Message};
 use crate::wire::reply::{Failed, Reply};
 use crate::wire::request;
@@ -190,7 +188,7 @@ fn reply(task: &Task, ticket: Ticket, text: &[u8], guest: &Guest, out: &mut Buff
         fetch(ticket, out);
         return 0;
     }
-    let members = &find_members(text);
+    let members = &Members::of(text);
     let message = Message { text, members };
     let mut reply = request::reply_to(message, out);
     match answer(task, ticket, message, guest, &mut reply) {
@@ -206,14 +204,6 @@ fn reply(task: &Task, ticket: Ticket, text: &[u8], guest: &Guest, out: &mut Buff
             REFUSED
         }
     }
-}
-
-/// Finds the members of a request again, as the agent has found them.
-fn find_members(text: &[u8]) -> Members {
-    let mut open = Open::new();
-    let mut framer = Framer::new(&mut open);
-    framer.feed(text, &mut Discard);
-    *framer.message(text).members
 }
 
 fn answer(

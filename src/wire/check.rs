@@ -247,7 +247,7 @@ impl<'m> Checker<'m> {
         let key = Str::inside(text);
         let hash = match is_plain {
             true => NameHash::of(key.raw()),
-            false => key.bytes().fold(NameHash::FIRST, NameHash::add).end(),
+            false => NameHash::of_str(key),
         };
         self.note_key(hash)?;
         if self.depth == 1 {

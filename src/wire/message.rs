@@ -33,6 +33,21 @@ pub struct Members([[u32; 2]; SPANS]);
 impl Members {
     /// No members.
     pub const NONE: Self = Self([[0; 2]; SPANS]);
+
+    /// The members of `text`, which a framer has checked and stored. For another process than that of
+    /// the framer.
+    pub fn of(text: &[u8]) -> Self {
+        let mut finder = Finder::new();
+        // Behind the brace.
+        let mut at = 1usize;
+        for (name, value) in Json(text).members() {
+            let end = at.wrapping_add(name.raw().len()).wrapping_add(2);
+            finder.name(NameHash::of_str(name), at, end);
+            // Behind the colon, the value, and the comma.
+            at = end.wrapping_add(value.text().len()).wrapping_add(2);
+        }
+        finder.finish(text.len())
+    }
 }
 
 /// A message that the framer has stored.
@@ -126,18 +141,23 @@ impl Finder {
 pub(super) struct NameHash(u64);
 
 impl NameHash {
-    /// Before the first byte.
-    pub(super) const FIRST: Self = Self(0xcbf2_9ce4_8422_2325);
+    const FIRST: Self = Self(0xcbf2_9ce4_8422_2325);
 
-    /// Adds a byte.
-    pub(super) const fn add(self, byte: u8) -> Self {
+    const fn add(self, byte: u8) -> Self {
         Self((self.0 ^ byte as u64).wrapping_mul(0x100_0000_01b3))
     }
 
     /// The hash of the name. The high bits, which are better mixed, are folded into the low ones. The
     /// lowest bit is clear.
-    pub(super) const fn end(self) -> u64 {
+    const fn end(self) -> u64 {
         (self.0 ^ self.0 >> 32) & !1
+    }
+
+    /// The hash of a name.
+    // Called in two places: keeps one copy of the code.
+    #[inline(never)]
+    pub(super) fn of_str(name: Str<'_>) -> u64 {
+        name.bytes().fold(Self::FIRST, Self::add).end()
     }
 
     /// The hash of a name without escapes.
@@ -205,6 +225,7 @@ mod tests {
                 continue;
             };
             assert_eq!(found(message), read(message.text), "{text}");
+            assert_eq!(Members::of(message.text), *message.members, "{text}");
             counts[chosen.len()] += 1;
         }
         assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
@@ -215,6 +236,7 @@ mod tests {
         for text in ["1 ", "'execute'", "[{'execute':1}]", "['id',2]", "{}"] {
             let message = receive_message(text.as_bytes()).unwrap();
             assert_eq!(*message.members, Members::NONE, "{text}");
+            assert_eq!(Members::of(message.text), Members::NONE, "{text}");
         }
     }
 }
