@@ -39,36 +39,50 @@
 //! Say `guest-get-uptime`, with an optional argument `precise`, from /proc/uptime:
 //! 1. The format: `parse/uptime.rs`, a function from bytes to a value, tested with vectors and with
 //!    `parse::testing::torture`; its line in `parse/mod.rs`. `parse/mod.rs` and `base::text` split lines,
-//!    words and numbers; `parse::unescape` undoes octal escapes.
+//!    words and numbers; `parse::unescape` undoes octal escapes. There are no floating point numbers: 0.25
+//!    is 25 hundredths.
 //! 2. The handler, in the file of its subject in `commands/`, here `os`. A new subject needs its `mod`
 //!    line in `commands/mod.rs` and its name in the `use super::` of `table.rs`.
-//!    - Its parameters: `const UPTIME: &[Param] = &[may("precise", Type::Bool)];`
-//!    - `fn get_uptime(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>) -> Result<(), Failed>`
-//!      reads `args.bool(const { index_of(UPTIME, "precise") })` and writes `reply.object()` or
-//!      `reply.list()`.
-//!    - Errors: `reply.fail_with`, `common::cannot` for an error number, `reply.error().about` for a
-//!      phrase that names a string of the request.
-//!    - The work is a function of its own that takes `&state.guest.root`: its test calls it with the root
-//!      of a made-up tree (`sys::testing::Tree`). `commands/stats.rs` is the pattern, and
-//!      `commands/shutdown.rs` for arguments. What takes more than a few lines to find out goes into
-//!      `probe/`.
+//!    - Its parameters: `pub(super) const UPTIME: &[Param] = &[may("precise", Type::Bool)];`
+//!    - `pub(super) fn get_uptime(state: &mut State, args: &Args<'_>, reply: &mut Reply<'_>)
+//!      -> Result<(), Failed>` reads `args.bool(const { index_of(UPTIME, "precise") })` and writes
+//!      `reply.object()` or `reply.list()`. An argument is an `Option`, also one that `must` be there.
+//!    - The work is a function of its own that takes `&state.guest.root`, and reads files by
+//!      `root.lines_at` or `root.read_at`; the pieces of a path are joined. Its test calls it with the root
+//!      of a made-up tree (`sys::testing::Tree`). `commands/stats.rs` is the pattern. What takes more than
+//!      a few lines to find out goes into `probe/`.
+//!    - A number with a fraction is `object.member(name).decimal(...)`, which drops trailing zeros.
+//!    - Errors: `common::cannot` for an error number, `reply.fail_with` for one with a name,
+//!      `reply.error().about` for a string of the request, with a phrase that has one `@` for it.
+//!    - An argument that is one of a few words is a `Type::Str`: `word_index(b"seconds days")` finds it, and
+//!      the handler refuses others. `commands/shutdown.rs` does so, and its first test shows how a
+//!      handler is tested with arguments.
 //! 3. The texts: names of members and phrases of errors in `wire/texts.rs`, lines of the log in
-//!    `state/texts.rs`. Numbers that follow one another share one name, such as `"used-bytes total-bytes"`:
-//!    `Object::numbers` writes them.
+//!    `state/texts.rs`, what `--check` says in `agent/texts.rs`. Numbers that follow one another share one
+//!    name, such as `"used-bytes total-bytes"`: `Object::numbers` writes them. Names that a handler takes
+//!    from a list of its own stay there: `Object::member_named`.
 //! 4. The row: `commands/table.rs`, `Row::now(Info, "guest-get-uptime", os::UPTIME, os::get_uptime)`, at
 //!    the place that QEMU's schema gives it; a command that QEMU does not have is the last one before the
-//!    agent's own work. Commands of the groups `Protocol` and `Info` stay allowed where the policy is not
-//!    known; a test in `commands/packed.rs` lists them. A command that may wait for a disk, a server or a
-//!    process, or whose list is very long on some machines, is a `Row::alone` with a `Work` in place of
-//!    the handler: it gets a `&Guest` and a ticket. `.needs(&[...])` names what it needs of the guest, for
-//!    `--check` (`commands/needs.rs`).
+//!    agent's own work. Files of /proc and /sys do not wait. A command that may wait for a disk, a server or
+//!    a process, or whose list is very long on some machines, is a `Row::alone` with a `Work` in place of
+//!    the handler: it gets a `&Guest` and a ticket.
+//!    - Commands of the groups `Protocol` and `Info` stay allowed where the policy is not known; a test in
+//!      `commands/packed.rs` lists them.
+//!    - `commands/command.rs` explains the flags, such as `.without_files()`. A command that only reads
+//!      files has none.
+//!    - `.needs(&[...])` names what it needs of the guest, for `--check`. A new need is a variant of `Need`,
+//!      what meets it and a line of the test in `commands/needs.rs`, and a phrase that
+//!      `agent/self_check.rs` gives for it (`lack`).
 //! 5. The documents: the table of commands in README.md, and COMMANDS in `image/package/gaunt.8`,
-//!    which also says what differs from qemu-ga. `tests/e2e/tests/protocol.rs` fails if a command
-//!    has no test, `tests/e2e/src/compare.rs` if the agent has other commands than qemu-ga.
+//!    which also says what differs from qemu-ga; CHANGELOG.md. A test of the command in `tests/e2e`:
+//!    `protocol.rs` fails without one. A command that QEMU does not have is named in `OWN` of
+//!    `tests/e2e/src/compare.rs`, and the sentences that say "all commands of QEMU" change, in README.md and
+//!    in the manual page.
 //!
 //! guest-info, filters, argument errors and refusals while frozen then work: they read the row.
-//! `cargo test --no-fail-fast` names everything that is missing outside `tests/e2e`. `make size` prints
-//! what the agent weighs; `tests/e2e/tests/budgets.rs` has the limit.
+//! `cargo test --no-fail-fast` names the lists, tables and manual entries that lack the command; what else
+//! point 5 says it cannot see. `make size` prints what the agent weighs; `tests/e2e/tests/budgets.rs` has
+//! the limits, also of the instructions of a guest-info.
 //!
 //! # Words
 //! | word | is |

@@ -302,6 +302,36 @@ fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
+/// The compiler does not report variants of public enums that nothing uses.
+#[test]
+fn every_packed_text_is_used() {
+    let sources = sources(&src());
+    for (path, text) in &sources {
+        let Some((_, declared)) = text.split_once("\ntexts! {") else {
+            continue;
+        };
+        let mut name_of_enum = "";
+        for line in declared.lines() {
+            let mut words = line
+                .split_whitespace()
+                .skip_while(|word| word.starts_with("pub"));
+            match (words.next(), words.next(), words.next()) {
+                (Some("enum"), Some(name), _) => name_of_enum = name,
+                (Some(variant), Some("="), Some(_)) => {
+                    let used = format!("{name_of_enum}::{variant}");
+                    let is_used = |text: &str| {
+                        let mut parts = text.split(&used).skip(1);
+                        parts.any(|rest| !rest.starts_with(|next: char| next.is_alphanumeric()))
+                    };
+                    let mut others = sources.iter().filter(|(other, _)| other != path);
+                    assert!(others.any(|(_, text)| is_used(text)), "{used} is not used");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 #[test]
 fn the_readme_lists_every_command_of_the_table() {
     let readme = read("README.md");

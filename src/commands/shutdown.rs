@@ -397,10 +397,8 @@ fn uncover_disks(root: &Root) {
 mod tests {
     use super::*;
     use crate::state::testing::state;
-    use crate::wire::args::{PackedList, Param, Type, may};
+    use crate::wire::args::PackedList;
     use crate::wire::receive::receive;
-
-    const PARAMS: &[Param] = &[may("mode", Type::Str)];
 
     #[test]
     fn a_mode_nobody_knows_is_refused_with_nothing_done() {
@@ -411,7 +409,7 @@ mod tests {
             let mut reply = Reply::new(&mut out);
             let arguments = receive(text.as_bytes()).unwrap();
             let mut args = Args::none();
-            args.check(Some(arguments), PackedList::of(PARAMS), &mut reply)
+            args.check(Some(arguments), PackedList::of(MODE), &mut reply)
                 .unwrap();
             let failed = prepare_as_told(&mut state, &args, &mut reply).unwrap_err();
             reply.finish(Err(failed));

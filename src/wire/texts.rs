@@ -60,17 +60,9 @@ texts! {
         LoginTime = "login-time";
         CcwAddress = "ccw-address";
         HostName = "host-name";
-        Id = "id";
         KernelRelease = "kernel-release";
         KernelVersion = "kernel-version";
         Machine = "machine";
-        PrettyName = "pretty-name";
-        VersionId = "version-id";
-        Variant = "variant";
-        VariantId = "variant-id";
-        Load1m = "load1m";
-        Load5m = "load5m";
-        Load15m = "load15m";
         Alias = "alias";
         Smart = "smart";
         Cpu = "cpu";
