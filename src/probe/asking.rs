@@ -1,8 +1,9 @@
 //! Asks the kernel questions that may never be answered, with a time limit for each.
 //!
 //! An example is reading memory of a process that maps a file of a server that is down: the reader
-//! waits in the kernel, and SIGKILL may not end it. So a child asks each question. If the answer takes
-//! too long, the child is left behind.
+//! waits in the kernel, and SIGKILL may not end it. So a child asks each question, however many there
+//! are. If the answer takes too long, the child is left behind, with what it has open. A child that is
+//! killed counts as "no".
 
 use crate::base::limits::{ANSWER_MS, UNANSWERED};
 use crate::sys::process::Helper;

@@ -104,17 +104,20 @@ pub fn catch(handler: FaultHandler) {
     }
 }
 
-/// Gives back the handler's stack, which holds nothing before the handler runs.
+/// Gives back the handler's stack, which holds nothing before the handler runs. Does nothing in the
+/// handler.
 pub fn release_stack() {
     let mut stack = MaybeUninit::<libc::stack_t>::zeroed();
     // SAFETY: sigaltstack writes one stack_t, which is ours and outlives the call. Zeros, a null and
-    // numbers, are valid as well. No handler runs now: this code would not go on. So nothing is on
-    // its stack, which only the kernel and handlers use.
+    // numbers, are valid as well. Only the kernel and handlers use the stack, and the kernel tells
+    // whether this is a handler on it.
     unsafe {
         let to = stack.as_mut_ptr().expose_provenance();
         let _ = raw::call(libc::SYS_sigaltstack, [0, to, 0, 0, 0]);
         let stack = stack.assume_init();
-        if let Some(start) = NonNull::new(stack.ss_sp.cast()) {
+        if let Some(start) = NonNull::new(stack.ss_sp.cast())
+            && stack.ss_flags & libc::SS_ONSTACK == 0
+        {
             mem::release(start, stack.ss_size);
         }
     }
