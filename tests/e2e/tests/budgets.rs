@@ -274,9 +274,9 @@ fn a_write_of_four_kibibytes_takes_nine_system_calls() {
     eprintln!("{counts:?}");
 }
 
-/// Limit of the proportional set size of all processes at rest, in kB, with a worker of both kinds. 64 of
-/// it are the first piece of the file: see `targets/layout.ld`. If one of them kept another piece as well,
-/// that would be 64 more.
+/// Limit of the proportional set size in kB: the agent and a worker of each kind, all at rest. The first
+/// piece of the program's code counts 64 kB (`targets/layout.ld`); another piece that a process keeps
+/// mapped would add 64 kB.
 const ALL_PSS_KB: u64 = 208;
 /// The same after every command was used.
 const USED_PSS_KB: u64 = 232;

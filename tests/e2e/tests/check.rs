@@ -1,5 +1,5 @@
-//! `--check` of files in odd states, against what the agent then does: the two are compared, neither is
-//! written down here. What a check must not do is looked for as well: it makes no file, and nobody
+//! Compares what `--check` says of files in odd states with what the agent then does; the tests have no
+//! expected answers of their own. Also tests that a check makes no file, and that no listener or reader
 //! notices it.
 //!
 //! On this machine, as nobody: the log, the pid file, the socket. In a guest with an ext4 disk, as root:
@@ -429,6 +429,12 @@ fn for_each_state(title: &'static str, further: &[State], compare: fn(&Place) ->
     checks.finish();
 }
 
+/// The options of an agent that listens at a socket.
+fn listening_at(socket: &Path) -> [&str; 4] {
+    let socket = socket.to_str().expect("ASCII");
+    ["-m", "unix-listen", "-p", socket]
+}
+
 /// A line of each start, with `--verbose`.
 const LINE: &str = "port open";
 
@@ -437,14 +443,8 @@ fn a_log() {
     for_each_state("log", &[EMPTY], |place| {
         let socket = place.scratch.join("socket");
         let path = &place.path;
-        let listening = [
-            "-v",
-            "-m",
-            "unix-listen",
-            "-p",
-            socket.to_str().expect("ASCII"),
-        ];
-        let options = [&listening[..], &["-l", path]].concat();
+        let own = ["-v", "-l", path];
+        let options = [&listening_at(&socket)[..], &own].concat();
         let (found, status) = place.check("files", "logfile", &options);
         let errors = place.scratch.join("stderr");
         let stderr = fs::File::create(&errors).expect("a file");
@@ -518,14 +518,8 @@ fn a_pid_file() {
     for_each_state("pid file", &[EMPTY], |place| {
         let socket = place.scratch.join("socket");
         let path = &place.path;
-        let listening = [
-            "-d",
-            "-m",
-            "unix-listen",
-            "-p",
-            socket.to_str().expect("ASCII"),
-        ];
-        let options = [&listening[..], &["-f", path]].concat();
+        let own = ["-d", "-f", path];
+        let options = [&listening_at(&socket)[..], &own].concat();
         let (found, status) = place.check("files", "pidfile", &options);
         let output = process::output(&mut place.command(&options), wait::ANSWER);
         let said = process::text(&output);
@@ -605,16 +599,10 @@ fn a_fifo_as_the_log_keeps_lines_and_never_waits() {
     }));
     let path = Path::new(&place.path);
     let socket = place.scratch.join("socket");
-    let options = [
-        "-v",
-        "-m",
-        "unix-listen",
-        "-p",
-        socket.to_str().expect("ASCII"),
-    ];
     // A reader that leaves.
     let first = reader(path);
-    let options = [&options[..], &["-l", &place.path]].concat();
+    let own = ["-v", "-l", &place.path];
+    let options = [&listening_at(&socket)[..], &own].concat();
     let mut command = place.command(&options);
     let _agent = Process::spawn(command.env("PATH", "/usr/bin:/bin"));
     wait::expect("its socket", wait::ANSWER, || {
@@ -844,7 +832,7 @@ struct Arranged {
 }
 
 impl Arranged {
-    /// Puts the files into a state. All that an earlier state has left is gone.
+    /// Removes the files of the state before, and puts those of the next one in place.
     fn arrange(&mut self, directory: &str, commands: &str) {
         let shell = self.guest.shell();
         shell.run(
