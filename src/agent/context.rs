@@ -14,8 +14,8 @@ pub(super) struct Context {
     pub(super) poll: Poll,
     pub(super) state: State,
     pub(super) jobs: Jobs,
-    /// Turns of the loop until the agent gives memory back, if it is not quiet before; 0 without such
-    /// memory.
+    /// After uncommon work: turns of the loop until the agent gives memory back, unless it is quiet
+    /// earlier. 0: there is nothing to give back.
     pub(super) turns_to_rest: u8,
 }
 

@@ -114,8 +114,8 @@ impl Server {
             self.run_timers(clock::boottime_ms());
         }
         if self.context.state.freeze.was_unlocked() {
-            // Children that are made from here on get no copy of all memory. The reply to the thaw is still
-            // there.
+            // Before a child is made, which would get a copy of all of it. The reply to the thaw still
+            // needs its memory, so the agent rests once more later.
             self.rest();
             self.context.rest_soon();
         }

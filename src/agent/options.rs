@@ -93,7 +93,7 @@ pub(super) struct OptionRow {
     name: [u8; NAME_BYTES],
     pub(super) short: Option<u8>,
     pub(super) value: OptionValue,
-    /// Its line of the help; none for the old name of an option.
+    /// Its line of the help. `None`: an old name, which the help leaves out.
     pub(super) help: Option<AgentPhrase>,
 }
 

@@ -1,12 +1,13 @@
 //! `--check`: which channels, files and commands will work in this guest, and what the others lack.
 //!
 //! A line each, or one JSON object: the channels, the log and the pid file, the hooks and the state
-//! directory, the commands in the order of their table. Looking changes nothing, opens no FIFO and no device
-//! but the terminal of this process, and makes no socket: a host would notice the one, a serial line moves
-//! its control lines, and the other would be in the way of an agent that runs. So a port, socket, address
-//! or pid file counts as working while another process has it, and everything else is as the agent finds
-//! it: paths, types, rights, addresses. A vsock address is bound, but not listened at. A device node
-//! without a driver is not noticed.
+//! directory, the commands in the order of their table.
+//!
+//! Looking changes nothing. It makes no socket file, which would be in the way of a running agent. It opens
+//! no FIFO, and of devices only the terminal of this process: a host would notice that its port was
+//! opened, and a serial line would move its control lines. A vsock address is bound, but not listened at.
+//! A port, socket, address or pid file counts as working while another process has it; paths, types,
+//! rights and addresses are as the agent finds them. A device node without a driver is not noticed.
 //!
 //! A command, hook or state directory is reported as blocked or left out before anything that it lacks,
 //! and of several things that it lacks the first is reported. `tests/e2e/tests/check.rs` compares the

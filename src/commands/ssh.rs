@@ -277,8 +277,8 @@ fn change(
     Ok(b"")
 }
 
-/// Finds the paths of the user's keys. Switches to that user, unless only root can change the directory:
-/// returns whether that is so.
+/// Finds the paths of the user's keys. If only root can change their directory, returns true; otherwise
+/// switches to the user and returns false.
 fn become_user(guest: &Guest, room: &mut Buffer, about: &mut About) -> Result<bool, Errno> {
     let root = &guest.root;
     let etc = root.enter(b"etc", Links::Follow)?;

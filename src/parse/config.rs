@@ -81,7 +81,7 @@ pub fn truth(value: &[u8]) -> Option<&'static [u8]> {
 /// The bytes that have an escape, each with the letter behind the backslash.
 const ESCAPES: [[u8; 2]; 5] = [*b" s", *b"\tt", *b"\nn", *b"\rr", *b"\\\\"];
 
-/// Appends the text of a value. `None` if an escape is not valid, or if there was no room.
+/// Appends a value with its escapes decoded. `None`: an escape is not valid, or there is no room.
 pub fn unescape(value: &[u8], text: &mut dyn ByteSink) -> Option<()> {
     let mut bytes = value.iter();
     while let Some(byte) = bytes.next() {

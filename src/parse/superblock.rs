@@ -47,7 +47,7 @@ struct Family {
     magic_at: u32,
     label: (u32, u32),
     uuid_at: u32,
-    /// Reads what no fixed offset has. Returns false if it is no such file system.
+    /// Reads the label or UUID that has no fixed offset. Returns false if the disk has another file system.
     read_rest: ReadRest,
 }
 

@@ -1,10 +1,9 @@
 //! The log: one line on standard error for each event, and none while a file system is frozen.
 //!
 //! A log file, if there is one, becomes standard error. Its lines begin with the time. A line for a
-//! syslog daemon or the kernel's log begins with a priority (RFC 3164, facility daemon). The socket of
-//! a syslog daemon is waited for: until it is there, lines go to standard error. A FIFO is not waited
-//! for: it keeps lines until somebody reads it. No file is made directly in /dev, where it would be in
-//! the way of a socket.
+//! syslog daemon or the kernel's log begins with a priority (RFC 3164, facility daemon). Until a syslog
+//! daemon has made its socket, lines go to standard error. A FIFO without a reader keeps lines until
+//! somebody reads it. The agent makes no file directly in /dev, where it would be in the way of a socket.
 //!
 //! The standard error of an appliance is often a file. So lines are held in a fixed buffer during a
 //! freeze and written after the thaw. Lines that do not fit there, or into a pipe that nobody reads, are

@@ -491,7 +491,7 @@ pub fn release_free<T>(memory: &mut [MaybeUninit<T>]) {
 /// As [`release_free`], for bytes that nobody needs any more: they may have any value afterwards.
 pub fn release_bytes(bytes: &mut [u8]) {
     let len = bytes.len();
-    // SAFETY: as above. The kernel maps pages again when they are used: every byte has a value.
+    // SAFETY: it is borrowed. The kernel maps zeros when the pages are used again, and 0 is a byte.
     unsafe { release(NonNull::from(bytes).cast(), len) };
 }
 

@@ -52,7 +52,7 @@ pub struct Place {
     pub mount: Option<u64>,
     /// Whether it is the root of its mount. False on kernels before 5.8, which do not report it.
     pub is_mount_point: bool,
-    /// Whether it is immutable, or for appending only. Kernels before 4.11 do not report it.
+    /// Whether the file is immutable or append-only (chattr(1)). Kernels before 4.11 do not report that.
     pub(super) is_fixed: bool,
     kind: FileType,
 }

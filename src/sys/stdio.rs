@@ -96,7 +96,7 @@ pub fn log_to(path: &[u8], may_create: bool) -> Result<LogKind, Errno> {
     flags.set(OFlags::CREATE, may_create);
     let open = |access| rustix::fs::open(name, flags | access, Mode::from_bits_truncate(0o640));
     let mut opened = open(OFlags::WRONLY);
-    // Sockets cannot be opened, nor FIFOs without a reader, nor devices without a driver.
+    // ENXIO: a socket, a FIFO without a reader, or a device without a driver.
     if matches!(opened, Err(Errno::NXIO)) {
         match Status::at_path(name)?.kind {
             FileType::Socket => opened = stream::connect_datagram(path),

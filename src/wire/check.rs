@@ -9,7 +9,7 @@
 //! - The open objects together have at most [`REQUEST_OPEN_MEMBERS`] members. One more is the error
 //!   for too many tokens ([`Phrase::TokenLimit`]).
 //! - Two different keys with the same hash count as duplicates, and a key with the hash of `execute`
-//!   counts as that. A client that does not look for such keys never meets this.
+//!   counts as that. Only keys that were made to have such a hash meet this.
 
 use core::mem::MaybeUninit;
 
@@ -33,8 +33,8 @@ pub struct Open {
     keys: heapless::Vec<u64, ROOM>,
 }
 
-/// Room for the keys, of which [`REQUEST_OPEN_MEMBERS`] is used: up to the end of a page, so that all
-/// pages but the first can be given back.
+/// Room for the keys. It is larger than [`REQUEST_OPEN_MEMBERS`], so that [`Open`] ends with a page and
+/// all its pages but the first can be given back.
 const ROOM: usize = ((20 << 10) - REQUEST_DEPTH) / size_of::<u64>() - 1;
 
 const_assert!(ROOM >= REQUEST_OPEN_MEMBERS);
